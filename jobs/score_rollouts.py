@@ -1,0 +1,8 @@
+"""``bisieve score`` for a cluster: ``spark-submit jobs/score_rollouts.py --input … --index …``."""
+
+import sys
+
+from bisieve.cli import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command("bisieve.commands.score"))

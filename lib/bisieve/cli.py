@@ -1,0 +1,70 @@
+"""The ``bisieve`` command: finds the subcommands, parses, calls, and turns errors into one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from bisieve.errors import BisieveError
+
+COMMANDS = "bisieve.commands"
+INTERRUPTED = 130  # what shells give for Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``bisieve COMMAND …``; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="bisieve", description="Sieve MC-annotated rollouts; train an MPRM on the best."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    points = {point.name: point for point in entry_points(group=COMMANDS)}
+    named = argv[0] if argv else ""
+    for name in [named] if named in points else sorted(points):  # the others are only for --help
+        _add_command(subparsers, name, points[name].load())
+    args = parser.parse_args(argv)
+    return guarded(args.run, args)
+
+
+def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
+    """One subcommand alone, as the entry scripts under ``jobs`` and ``ray_train`` run it."""
+    command = import_module(module_name)
+    parser = argparse.ArgumentParser(description=command.HELP)
+    command.configure(parser)
+    return guarded(command.run, parser.parse_args(argv))
+
+
+def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Runs ``run(args)``; a `BisieveError` becomes one line on stderr and its exit code."""
+    try:
+        return run(args)
+    except BisieveError as error:
+        print(f"bisieve: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in ("bisieve", "ray_train"):
+            raise
+        print(
+            f"bisieve: error: expected the package {error.name}; found it missing; "
+            "install what brings it: bisieve[score], bisieve[train], bisieve[corpus] or bisieve[s3]",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("bisieve: interrupted; nothing half-written was made visible", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _add_command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: ModuleType
+) -> None:
+    parser = subparsers.add_parser(name, help=command.HELP, description=command.HELP)
+    command.configure(parser)
+    parser.set_defaults(run=command.run)

@@ -1,0 +1,91 @@
+"""``bisieve corpus``: makes a Monte-Carlo-annotated corpus of questions about handwritten digits."""
+
+import argparse
+
+from bisieve.corpus.config import CorpusConfig
+from bisieve.corpus.solver import Solver
+
+HELP = "make a Monte-Carlo-annotated corpus of questions about handwritten digits, and a held-out benchmark"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options; their defaults are those of `CorpusConfig` and `Solver`."""
+    defaults = CorpusConfig()
+    add = parser.add_argument
+    add("--output", required=True, metavar="URL", help="folder or prefix for shards, images and benchmark")
+    add("--rollouts", type=int, default=defaults.rollouts, metavar="N", help="of all sources (%(default)s)")
+    add("--seed", type=int, default=defaults.seed, metavar="N", help="of everything random (%(default)s)")
+    add(
+        "--layout",
+        choices=("rollouts", "steps"),
+        default=defaults.layout,
+        help="one record a rollout, or one a step, in random order (%(default)s)",
+    )
+    add(
+        "--shard-rollouts",
+        type=int,
+        metavar="N",
+        help="rollouts a shard (default: one shard a source, named after it; "
+        "with more, score with --source-field source)",
+    )
+    add("--images", type=int, default=defaults.images, metavar="N", help="distinct images (%(default)s)")
+    add(
+        "--rollouts-per-question",
+        type=int,
+        default=defaults.rollouts_per_question,
+        metavar="N",
+        help="sampled for each question (%(default)s)",
+    )
+    add(
+        "--continuations",
+        type=int,
+        default=defaults.continuations,
+        metavar="K",
+        help="sampled from every prefix (%(default)s)",
+    )
+    add(
+        "--mistake-rate",
+        type=float,
+        default=defaults.solver.mistake_rate,
+        metavar="P",
+        help="chance to misread an average digit (%(default)s: about 91%% all-positive rollouts; "
+        "0.08: about 60%%)",
+    )
+    add(
+        "--mend-rate",
+        type=float,
+        default=defaults.solver.mend_rate,
+        metavar="P",
+        help="chance, each step, to mend an earlier mistake (%(default)s)",
+    )
+    add(
+        "--benchmark",
+        type=int,
+        default=defaults.benchmark,
+        metavar="N",
+        help="held-out rollouts with true step labels (%(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the corpus and prints what was written."""
+    from bisieve.corpus.corpus import write_corpus
+    from bisieve.corpus.tally import table
+    from bisieve.storage import canonical
+
+    config = CorpusConfig(
+        rollouts=args.rollouts,
+        seed=args.seed,
+        layout=args.layout,
+        shard_rollouts=args.shard_rollouts,
+        images=args.images,
+        rollouts_per_question=args.rollouts_per_question,
+        continuations=args.continuations,
+        solver=Solver(args.mistake_rate, args.mend_rate),
+        benchmark=args.benchmark,
+    )
+    output = canonical(args.output)
+    written = write_corpus(output, config)
+    print(table(written.tallies))
+    print(f"corpus {'written to' if written.made_now else 'already at'} {output}")
+    return 0

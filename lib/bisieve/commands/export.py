@@ -1,0 +1,30 @@
+"""``bisieve export``: a cut with its text, in a trainer's format."""
+
+import argparse
+
+HELP = "write the best fraction of an index as a training file"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument(
+        "--fraction", type=float, required=True, metavar="F", help="share of each source, in (0, 1]"
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="path or URL of the file")
+    parser.add_argument("--format", choices=("mprm-jsonl",), default="mprm-jsonl")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports; prints what was asked for and what was delivered."""
+    from bisieve.cut import read_cut
+    from bisieve.export import export_mprm_jsonl
+    from bisieve.index import check_shards_unchanged, open_index
+
+    index = open_index(args.index)
+    cut = read_cut(index, args.fraction)
+    check_shards_unchanged(index)
+    written = export_mprm_jsonl(cut, args.output, index.manifest.parameters.threshold)
+    asked = f"asked for {cut.fraction:.2%} of each source"
+    print(f"{args.output}: {written} of {cut.available} rollouts ({cut.delivered:.2%}; {asked})")
+    return 0

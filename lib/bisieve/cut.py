@@ -1,0 +1,77 @@
+"""A cut: the rows of an index that a fraction selects (paper §4)."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bisieve import schema
+from bisieve.errors import UsageError
+from bisieve.index import Index
+from bisieve.records import Layout
+from bisieve.storage import join, open_filesystem, storage_errors
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The selected rollouts."""
+
+    rows: pa.Table  # of schema.INDEX, ordered by (source, rank)
+    fingerprint: str  # of the index and the fraction; 64 hex digits
+    fraction: float  # asked for
+    available: int  # usable rollouts in the index
+    layout: Layout  # of the shards that the spans point into
+
+    @property
+    def delivered(self) -> float:
+        """The share of the usable rollouts that was selected."""
+        return float(self.rows.num_rows / self.available)
+
+
+def read_cut(index: Index, fraction: float) -> Cut:
+    """The best ``max(1, int(m * fraction))`` of the m usable rollouts of each source, or of all.
+
+    Reads a prefix of each source's rows.  `UsageError` when the fraction is not in (0, 1].
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise UsageError(
+            "a fraction in (0, 1]", str(fraction), "give --fraction as a share, 0.25 for a quarter"
+        )
+    manifest = index.manifest
+    if manifest.parameters.scope == "global":
+        limits = dict.fromkeys(
+            (source.source for source in manifest.sources), _limit(manifest.rollouts, fraction)
+        )
+    else:
+        limits = {source.source: _limit(source.rollouts, fraction) for source in manifest.sources}
+    tables = [table for file in manifest.files for table in _best(join(index.url, file.path), limits)]
+    rows = pa.concat_tables([schema.INDEX.empty_table(), *tables])
+    name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
+    return Cut(rows, name, fraction, manifest.rollouts, manifest.parameters.layout)
+
+
+def _limit(rollouts: int, fraction: float) -> int:
+    return max(1, int(rollouts * fraction))
+
+
+def _best(url: str, limits: dict[str, int]) -> Iterator[pa.Table]:
+    """The rows of one file that are ranked no lower than their source's limit."""
+    fs, path = open_filesystem(url)
+    with storage_errors(url), fs.open(path, "rb") as handle:
+        file = pq.ParquetFile(handle)
+        for group in range(file.num_row_groups):
+            if not _may_hold(file.metadata.row_group(group), limits):
+                continue
+            rows = file.read_row_group(group)
+            place = pc.index_in(rows["source"], pa.array(list(limits))).to_numpy()
+            limit = np.array(list(limits.values()), dtype=np.int64)[place]
+            yield rows.filter(pa.array(rows["rank"].to_numpy() <= limit))
+
+
+def _may_hold(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:
+    source, rank = (group.column(column).statistics for column in (0, 1))
+    return bool(source.min != source.max or rank.min <= limits[source.min])

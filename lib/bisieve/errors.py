@@ -1,0 +1,45 @@
+"""The errors a user may see: few, typed, picklable, one line each.
+
+Every error says what was expected, what was found and what to do.  All three parts stay in
+``args``, so an error survives the pickling between Spark, Ray and the driver unchanged.
+"""
+
+
+class BisieveError(Exception):
+    """Base of all errors that are the user's to mend; shown as one line, never as a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, expected: str, found: str, mend: str) -> None:
+        super().__init__(expected, found, mend)
+
+    def __str__(self) -> str:
+        expected, found, mend = self.args
+        line = f"expected {expected}; found {found}; {mend}"
+        return " ".join(line.split())
+
+
+class UsageError(BisieveError):
+    """An option, or a combination of options, that cannot be carried out."""
+
+    exit_code = 2
+
+
+class StorageError(BisieveError):
+    """A URL that cannot be listed, read or written."""
+
+
+class CorpusError(BisieveError):
+    """Shards from which no index can be made."""
+
+
+class IndexUnusableError(BisieveError):
+    """An index that is missing, of another format, or no longer true of its shards."""
+
+
+class ImageError(BisieveError):
+    """An image that is missing, unreadable or outside the image root."""
+
+
+class TrainingError(BisieveError):
+    """A training or evaluation run that cannot start, go on or be resumed."""

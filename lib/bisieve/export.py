@@ -1,0 +1,48 @@
+"""Exports a cut with its text, in the order and to the byte as the paper's procedure writes it."""
+
+import json
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bisieve.cut import Cut
+from bisieve.fetch import fetch_in_chunks
+from bisieve.prompt import process_text
+from bisieve.records import Rollout
+from bisieve.storage import open_output
+
+
+def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0) -> int:
+    """Writes the cut as the paper's training file, one line a rollout; returns the number of lines.
+
+    Sources stand in the order of their first shard, the rollouts of each in file order.  The file appears at
+    ``output`` when it is complete.
+    """
+    rows = in_file_order(cut.rows)
+    with open_output(output) as file:
+        for rollouts in fetch_in_chunks(rows, cut.layout):
+            file.writelines(_lines(rollouts, threshold))
+    return int(rows.num_rows)
+
+
+def in_file_order(rows: pa.Table) -> pa.Table:
+    """Rows of an index by (first shard of their source, source, shard, offset)."""
+    first = pc.list_element(rows["spans"].combine_chunks(), 0)
+    placed = rows.append_column("_shard", first.field("shard")).append_column(
+        "_offset", first.field("offset")
+    )
+    sources = placed.group_by("source").aggregate([("_shard", "min")])
+    begins = sources["_shard_min"].take(pc.index_in(placed["source"], sources["source"].combine_chunks()))
+    keys = ("_begins", "source", "_shard", "_offset")
+    ordered = placed.append_column("_begins", begins).sort_by([(key, "ascending") for key in keys])
+    return ordered.select(rows.column_names)
+
+
+def _lines(rollouts: list[Rollout], threshold: float) -> Iterator[bytes]:
+    for rollout in rollouts:
+        text = process_text(rollout.question, rollout.steps)
+        labels = [1.0 if score > threshold else 0.0 for score in rollout.scores]
+        conversations = [{"from": "human", "value": text}, {"from": "gpt", "value": labels}]
+        line = {"image": rollout.image, "conversations": conversations}
+        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,110 @@
+"""Fetches rollouts through their spans: rows of an index in, their text out."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import pyarrow as pa
+from fsspec.utils import merge_offset_ranges
+
+from bisieve import records
+from bisieve.errors import IndexUnusableError
+from bisieve.records import Layout, Rollout
+from bisieve.storage import open_filesystem, storage_errors
+
+# Below this gap one longer read is cheaper than two requests.
+_MAX_GAP = 64 * 2**10
+_MAX_READ = 16 * 2**20
+
+Span = tuple[str, int, int]  # shard, offset, length
+
+
+def fetch_rollouts(rows: pa.Table, layout: Layout) -> list[Rollout]:
+    """The rollouts of ``rows`` (of `schema.INDEX`), in their order.
+
+    Neighbouring spans are read in one request.  `IndexUnusableError` when a span no longer holds the record
+    it was made of; `StorageError` when a shard cannot be read.
+    """
+    spans = [
+        [(span["shard"], span["offset"], span["length"]) for span in row] for row in rows["spans"].to_pylist()
+    ]
+    lines = _read_spans(sorted({span for row in spans for span in row}))
+    ids = rows["rollout_id"].to_pylist()
+    decode = records.record_decoder(layout, None)
+    build = _from_rollout if layout == "rollouts" else _from_steps
+    rollouts = []
+    for rollout_id, row, steps in zip(ids, spans, rows["num_steps"].to_pylist(), strict=True):
+        try:
+            rollout = build(rollout_id, [decode(lines[span]) for span in row])
+        except (msgspec.MsgspecError, ValueError):
+            rollout = None
+        if rollout is None or len(rollout.steps) != steps:
+            shard, offset, _ = row[0]
+            raise IndexUnusableError(
+                f"rollout {rollout_id} at {shard}@{offset}", "another text there", "run bisieve score again"
+            )
+        rollouts.append(rollout)
+    return rollouts
+
+
+def fetch_in_chunks(rows: pa.Table, layout: Layout, size: int = 2048) -> Iterator[list[Rollout]]:
+    """`fetch_rollouts`, ``size`` rollouts at a time."""
+    for start in range(0, rows.num_rows, size):
+        yield fetch_rollouts(rows.slice(start, size), layout)
+
+
+def _read_spans(spans: Sequence[Span]) -> dict[Span, bytes]:
+    """The bytes of every span; ``spans`` are ordered."""
+    lines: dict[Span, bytes] = {}
+    for shard in dict.fromkeys(span[0] for span in spans):
+        wanted = [span for span in spans if span[0] == shard]
+        fs, path = open_filesystem(shard)
+        starts = [offset for _, offset, _ in wanted]
+        ends = [offset + length for _, offset, length in wanted]
+        merged = merge_offset_ranges([path] * len(wanted), starts, ends, _MAX_GAP, _MAX_READ)
+        with storage_errors(shard):
+            blocks = fs.cat_ranges(*merged, on_error="raise")
+        block = 0
+        for span, start, end in zip(wanted, starts, ends, strict=True):
+            while end > merged[2][block]:
+                block += 1
+            base = merged[1][block]
+            lines[span] = bytes(blocks[block][start - base : end - base])
+    return lines
+
+
+def _from_rollout(rollout_id: str, found: list[records.RolloutRecord[records.ScoredStep]]) -> Rollout | None:
+    (record,) = found
+    if records.rollout_reason(record) is not None:
+        return None
+    steps = record.steps_with_score
+    return Rollout(
+        rollout_id=rollout_id,
+        image=record.image,
+        question=records.question_of(record.question_orig, record.question),
+        steps=tuple(step.step.strip() for step in steps),
+        scores=tuple(step.score for step in steps),
+        mc_correct=_counts([step.num_mc_correct for step in steps]),
+        mc_total=_counts([step.num_mc_total for step in steps]),
+    )
+
+
+def _from_steps(rollout_id: str, found: list[records.StepRecord]) -> Rollout | None:
+    head = found[0]
+    scores = [records.step_score(record) for record in found]
+    if head.image is None or any(str(record.rollout_id) != rollout_id for record in found):
+        return None
+    counts = [records.step_counts(record) or (None, None) for record in found]
+    return Rollout(
+        rollout_id=rollout_id,
+        image=head.image,
+        question=records.question_of(head.question_orig, head.question),
+        steps=tuple(record.step.strip() for record in found),
+        scores=tuple(score for score in scores if score is not None),
+        mc_correct=_counts([correct for correct, _ in counts]),
+        mc_total=_counts([total for _, total in counts]),
+    )
+
+
+def _counts(counts: Sequence[int | None]) -> tuple[int, ...] | None:
+    known = tuple(count for count in counts if count is not None)
+    return known if len(known) == len(counts) else None

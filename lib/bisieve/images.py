@@ -1,0 +1,98 @@
+"""Images by name below an image root: where they lie, which are missing, what they show."""
+
+import io
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from bisieve import storage
+from bisieve.errors import ImageError, StorageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_LOOKUPS = 32  # names asked for at the same time: a store answers slowly, but many at once
+_STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheaper than a question for each
+
+
+def image_url(root: str, name: str) -> str:
+    """The URL of image ``name`` below ``root``; `ImageError` where it would lie anywhere else."""
+    # Stores undo percent signs and backslashes, and fsspec chains URLs at "::": harmless after that, too.
+    parts = PurePosixPath(unquote(name).replace("\\", "/")).parts
+    if not parts or parts[0] == "/" or ".." in parts or "://" in name or "::" in name or "\0" in name:
+        raise ImageError(
+            f"an image path that stays below the image root {root}",
+            repr(name),
+            "mend the image field of the record",
+        )
+    return storage.join(root, name)
+
+
+def missing_images(root: str, names: Iterable[str]) -> set[str]:
+    """Those of ``names`` that have no file below ``root``; `ImageError` where a name leaves the root."""
+    wanted = {name: image_url(root, name) for name in set(names)}
+    if len(wanted) > _STAT_AT_MOST:
+        present = _listed(root)
+        return {name for name, url in wanted.items() if _below(root, url) not in present}
+    with ThreadPoolExecutor(_LOOKUPS) as pool:
+        found = pool.map(_is_file, wanted.values())
+        return {name for name, there in zip(wanted, found, strict=True) if not there}
+
+
+def _listed(root: str) -> set[str]:
+    base = storage.canonical(root).rstrip("/") + "/"
+    fs, path = storage.open_filesystem(root)
+    with storage.storage_errors(root):
+        return {str(fs.unstrip_protocol(file)).removeprefix(base) for file in fs.find(path)}
+
+
+def _below(root: str, url: str) -> str:
+    return str(PurePosixPath(url.removeprefix(storage.join(root, ""))))
+
+
+def _is_file(url: str) -> bool:
+    fs, path = storage.open_filesystem(url)
+    with storage.storage_errors(url):
+        try:
+            return bool(fs.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+
+def refuse_missing(root: str, missing: Collection[str]) -> None:
+    """`ImageError` that names one of the ``missing`` images and counts them; nothing when there are none."""
+    if missing:
+        raise ImageError(
+            f"all images of the rollouts below {root}",
+            f"{len(missing)} missing, such as {min(missing)}",
+            "mend --image-root, or leave out their rollouts with --skip-missing-images",
+        )
+
+
+def decode_image(data: bytes, name: str) -> "Image":
+    """RGB pixels of an encoded image; `ImageError` that tells ``name`` where the bytes are no image."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(
+            f"an image that can be decoded in {name}",
+            " ".join(str(error).split()) or type(error).__name__,
+            "write the file again or leave its rollouts out",
+        ) from error
+
+
+def load_image(root: str, name: str) -> "Image":
+    """Image ``name`` below ``root`` in RGB; `ImageError` where it is missing or unreadable."""
+    url = image_url(root, name)
+    try:
+        data = storage.read_bytes(url)
+    except StorageError as error:
+        raise ImageError(
+            f"image {name} below {root}", error.args[1], "mend --image-root or the image"
+        ) from error
+    return decode_image(data, name)

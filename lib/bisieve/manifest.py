@@ -1,0 +1,144 @@
+"""The manifest: the one small file that says which version of an index is the current one.
+
+Everything else of a version lies under a folder that its fingerprint names; whoever reads the manifest sees
+one whole version.  The same shards and parameters give the same fingerprint and the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from bisieve.errors import IndexUnusableError
+from bisieve.records import Layout
+from bisieve.storage import FileInfo, join, read_bytes, write_bytes
+
+FORMAT = "bisieve-index"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+_SOFTWARE = ("bisieve", "pyarrow", "pyspark")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What was asked of the scoring run; part of the fingerprint."""
+
+    alpha: float  # of the score, paper §4
+    scope: str  # source: ranked inside each source (the paper); global: over all
+    ties: str  # file, hash or spread: the order among equal scores
+    tie_seed: int  # of ties=hash
+    layout: Layout
+    source_field: str | None  # None: the source is the shard's file stem
+    threshold: float = 0.0  # a step is positive when its score exceeds it
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a version."""
+
+    path: str  # relative to the index
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SourceTotals:
+    """What one source holds."""
+
+    source: str
+    rollouts: int  # usable ones
+    steps: int
+    mixed: int  # rollouts with positive and negative steps
+    all_positive: int
+    all_negative: int
+    tie_block: int  # the most rollouts that share one score
+    rejected: dict[str, int]  # by reason
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One published version of an index."""
+
+    fingerprint: str  # hex, of format, parameters and shards
+    parameters: Parameters
+    inputs: list[str]  # the URLs that were listed
+    shards: DataFile  # url, size, etag and yield of every shard
+    num_shards: int
+    shard_bytes: int
+    sources: list[SourceTotals]  # in the order of their names
+    files: list[DataFile]  # the ranked rows, in order
+    rejects: list[DataFile]  # the rejected records, ordered by shard and offset
+    examples: dict[str, str]  # for each reason, the first rejected record: shard@offset
+    software: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in _SOFTWARE})
+
+    @property
+    def rollouts(self) -> int:
+        """The usable rollouts of all sources."""
+        return sum(source.rollouts for source in self.sources)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """The rejected records of all sources, by reason."""
+        counts: dict[str, int] = {}
+        for source in self.sources:
+            for reason, count in source.rejected.items():
+                counts[reason] = counts.get(reason, 0) + count
+        return dict(sorted(counts.items()))
+
+    def to_json(self) -> bytes:
+        """The file's bytes."""
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        return json.dumps({**head, **asdict(self)}, indent=1, ensure_ascii=False).encode() + b"\n"
+
+    @staticmethod
+    def from_json(data: bytes, url: str) -> "Manifest":
+        """The manifest in ``data``; `IndexUnusableError` where it is none, or of another format version."""
+        found = "something else"
+        try:
+            fields = json.loads(data)
+            found = f"{fields.pop('format')} version {fields.pop('format_version')}"
+            if found != f"{FORMAT} version {FORMAT_VERSION}":
+                raise ValueError(found)
+            return Manifest(**{**fields, **_typed(fields)})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IndexUnusableError(
+                f"a manifest of {FORMAT} version {FORMAT_VERSION} at {url}", found, "score the corpus again"
+            ) from error
+
+
+def _typed(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "parameters": Parameters(**fields["parameters"]),
+        "shards": DataFile(**fields["shards"]),
+        "sources": [SourceTotals(**source) for source in fields["sources"]],
+        "files": [DataFile(**file) for file in fields["files"]],
+        "rejects": [DataFile(**file) for file in fields["rejects"]],
+    }
+
+
+def fingerprint(parameters: Parameters, shards: Sequence[FileInfo]) -> str:
+    """Names what an index is made of: its format, parameters and shards (URL, size, etag); 64 hex digits."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps([FORMAT_VERSION, asdict(parameters)], sort_keys=True).encode())
+    for shard in sorted(shards):
+        digest.update(json.dumps([shard.url, shard.size, shard.etag]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def version_folder(fingerprint: str) -> str:
+    """The folder of a version, relative to the index."""
+    return f"versions/{fingerprint[:16]}"
+
+
+def read_manifest(index_url: str) -> Manifest:
+    """The current manifest; `StorageError` where there is none, `IndexUnusableError` where it is no such."""
+    url = join(index_url, MANIFEST)
+    return Manifest.from_json(read_bytes(url), url)
+
+
+def write_manifest(index_url: str, manifest: Manifest) -> None:
+    """Makes a version the current one; its files must be there already."""
+    write_bytes(join(index_url, MANIFEST), manifest.to_json())

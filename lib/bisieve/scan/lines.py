@@ -1,0 +1,75 @@
+"""The lines of a byte range: each line belongs to the range that holds its first byte."""
+
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+from bisieve.storage import open_filesystem, storage_errors
+
+BLOCK = 4 * 2**20  # bytes read at a time
+
+
+class Lines(NamedTuple):
+    """Consecutive lines of a shard, without their ``\\n``."""
+
+    offset: int  # of the first line's first byte in the shard
+    lines: list[bytes]
+
+
+def read_lines(url: str, start: int, end: int, block: int = BLOCK) -> Iterator[Lines]:
+    """Every line of ``url`` whose first byte lies in ``[start, end)``, a block at a time.
+
+    Lines end at ``\\n`` alone: ``splitlines`` would also split at U+2028 and the like.  Memory is bounded by
+    the block and the longest line.
+    """
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        file: IO[bytes] = fs.open(path, "rb", cache_type="none", block_size=block)
+        with file:
+            yield from _lines_of(file, start, end, block)
+
+
+def _lines_of(file: IO[bytes], start: int, end: int, block: int) -> Iterator[Lines]:
+    # The byte before the range tells whether a line begins at its first byte.
+    position = max(start - 1, 0)
+    file.seek(position)
+    skipping = start > 0
+    rest: list[bytes] = []  # the pieces of a line that no block has ended yet
+    begun = position  # where that line begins
+    while position < end or rest:
+        data = file.read(min(block, end - position) if position < end else block)
+        if not data:
+            break
+        position += len(data)
+        if skipping:
+            newline = data.find(b"\n")
+            if newline < 0:
+                continue
+            data = data[newline + 1 :]
+            begun = position - len(data)
+            skipping = False
+        if b"\n" not in data:
+            if data:
+                rest.append(data)
+            continue
+        lines = data.split(b"\n")
+        tail = lines.pop()
+        if rest:
+            lines[0] = b"".join([*rest, lines[0]])
+            rest = []
+        offset, begun = begun, position - len(tail)
+        if position >= end:
+            lines, tail = _cut_at_end(lines, offset, end), tail if begun < end else b""
+        if lines:
+            yield Lines(offset, lines)
+        if tail:
+            rest = [tail]
+    if rest:
+        yield Lines(begun, [b"".join(rest)])
+
+
+def _cut_at_end(lines: list[bytes], offset: int, end: int) -> list[bytes]:
+    kept = 0
+    while kept < len(lines) and offset < end:
+        offset += len(lines[kept]) + 1
+        kept += 1
+    return lines[:kept]

@@ -1,0 +1,85 @@
+"""The Arrow schemas of what flows from a scan to an index."""
+
+import pyarrow as pa
+
+SPAN = pa.struct([("shard", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
+
+# One step of the steps layout as its record gave it; text stays in the shard.
+STEPS = pa.schema(
+    [
+        ("rollout_id", pa.string()),  # null: a record that belongs to no rollout
+        ("step_index", pa.int32()),
+        ("source", pa.string()),
+        ("image_id", pa.int64()),  # hash of the image(s); null where the record has none
+        ("prompt_id", pa.int64()),  # hash of the question; null where the record has none
+        ("question_id", pa.string()),  # hash of both; null where one is missing
+        ("score", pa.float64()),
+        ("mc_correct", pa.int32()),
+        ("mc_total", pa.int32()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("reason", pa.string()),  # why the record spoils its rollout; null where it does not
+    ]
+)
+
+# One rollout, scored (reason is null) or rejected (reason is set, the scores are null).
+SCORED = pa.schema(
+    [
+        ("source", pa.string()),
+        ("rollout_id", pa.string()),
+        ("question_id", pa.string()),
+        ("bis", pa.float64()),
+        ("positive_fraction", pa.float64()),
+        ("reliability", pa.float64()),
+        ("num_steps", pa.int32()),
+        ("num_positive", pa.int32()),
+        ("scores", pa.list_(pa.float64())),
+        ("mc_correct", pa.list_(pa.int32())),
+        ("mc_total", pa.list_(pa.int32())),
+        ("spans", pa.list_(SPAN)),
+        ("shard", pa.string()),  # of the first span: with offset, the place that breaks ties
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("reason", pa.string()),
+    ]
+)
+
+INDEX = pa.schema(
+    [
+        ("source", pa.string()),
+        ("rank", pa.int64()),
+        ("rollout_id", pa.string()),
+        ("question_id", pa.string()),
+        ("bis", pa.float64()),
+        ("positive_fraction", pa.float64()),
+        ("reliability", pa.float64()),
+        ("num_steps", pa.int32()),
+        ("num_positive", pa.int32()),
+        ("scores", pa.list_(pa.float64())),
+        ("mc_correct", pa.list_(pa.int32())),
+        ("mc_total", pa.list_(pa.int32())),
+        ("spans", pa.list_(SPAN)),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("rollout_id", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+SHARDS = pa.schema(
+    [
+        ("url", pa.string()),
+        ("size", pa.int64()),  # bytes
+        ("etag", pa.string()),  # or time of the last change
+        ("rollouts", pa.int64()),  # usable ones whose first record lies here
+        ("rejected", pa.int64()),
+    ]
+)

