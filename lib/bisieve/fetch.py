@@ -72,7 +72,7 @@ def _read_spans(spans: Sequence[Span]) -> dict[Span, bytes]:
     return lines
 
 
-def _from_rollout(rollout_id: str, found: list[records.RolloutRecord[records.ScoredStep]]) -> Rollout | None:
+def _from_rollout(rollout_id: str, found: list[records.RolloutRecord]) -> Rollout | None:
     (record,) = found
     if records.rollout_reason(record) is not None:
         return None

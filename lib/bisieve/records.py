@@ -9,14 +9,13 @@ that fails.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from bisieve.prompt import MARKER
 
 Layout = Literal["rollouts", "steps"]
-StepT = TypeVar("StepT")
 
 # The reasons, in the order in which they are looked for.
 BAD_JSON = "bad_json"  # not one strict JSON object
@@ -81,14 +80,20 @@ class ScoredStep(msgspec.Struct, gc=False):
     num_mc_total: Count | None = None
 
 
-class RolloutRecord(msgspec.Struct, Generic[StepT], gc=False):
+class RolloutRecord(msgspec.Struct, gc=False):
     """A record of the rollouts layout: one rollout."""
 
     image: str | list[str]
-    steps_with_score: list[StepT]
+    steps_with_score: list[ScoredStep]
     question: str | None = None
     question_orig: str | None = None
     rollout_id: str | int | None = None
+
+
+class UncountedRolloutRecord(RolloutRecord, gc=False):
+    """A record of the rollouts layout, its MC counts left aside."""
+
+    steps_with_score: list[UncountedStep]  # type: ignore[assignment]
 
 
 class StepRecord(msgspec.Struct, gc=False):
@@ -113,8 +118,8 @@ def record_decoder(layout: Layout, source_field: str | None) -> Callable[[bytes]
     """
     if layout == "steps":
         return _decoder(StepRecord, source_field)
-    counted = _decoder(RolloutRecord[ScoredStep], source_field)
-    uncounted = _decoder(RolloutRecord[UncountedStep], source_field)
+    counted = _decoder(RolloutRecord, source_field)
+    uncounted = _decoder(UncountedRolloutRecord, source_field)
 
     def decode(line: bytes) -> Any:
         try:
@@ -125,7 +130,7 @@ def record_decoder(layout: Layout, source_field: str | None) -> Callable[[bytes]
     return decode
 
 
-def _decoder(record_type: Any, source_field: str | None) -> Callable[[bytes], Any]:
+def _decoder(record_type: type[Any], source_field: str | None) -> Callable[[bytes], Any]:
     if source_field is not None:
         source = ("source", str | None, None)
         record_type = msgspec.defstruct(
@@ -158,7 +163,7 @@ def step_reason(text: str, score: float | None) -> str | None:
     return None
 
 
-def rollout_reason(record: RolloutRecord[Any]) -> str | None:
+def rollout_reason(record: RolloutRecord) -> str | None:
     """Why a typed rollout is not usable, or None where it is."""
     if not images_of(record.image):
         return NO_IMAGE

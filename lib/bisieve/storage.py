@@ -115,14 +115,14 @@ def list_files(url: str) -> list[FileInfo]:
         fs.invalidate_cache()
         if any(sign in path for sign in "*?["):
             found = fs.glob(path, detail=True)
+            if not found:
+                raise FileNotFoundError(url)
             root = path[: min(path.index(sign) for sign in "*?[" if sign in path)]
         else:
             found = (
                 {path: entry} if (entry := fs.info(path))["type"] == "file" else fs.find(path, detail=True)
             )
             root = path
-        if not found:
-            raise FileNotFoundError(url)
         files = [entry for entry in found.values() if entry["type"] == "file"]
     return sorted(_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
 
@@ -159,6 +159,7 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     except BaseException:
         with suppress(Exception):
             file.discard()
+        file.closed = True  # or its finaliser would upload what was written
         raise
     with storage_errors(url):
         file.close()

@@ -25,7 +25,7 @@ from bisieve.manifest import (
 )
 from bisieve.records import Layout
 from bisieve.scan.options import ScanOptions
-from bisieve.shards import detect_layout, list_shards, split_shards
+from bisieve.shards import SPLIT_BYTES, detect_layout, list_shards, split_shards
 from bisieve.spark.number import number_rows
 from bisieve.spark.rank import ROW, rank_rollouts
 from bisieve.spark.scan import scan_corpus
@@ -84,7 +84,7 @@ def _build(
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
     options = ScanOptions(parameters.alpha, parameters.source_field)
-    scored = scan_corpus(spark, split_shards(shards), parameters.layout, options).persist()
+    scored = scan_corpus(spark, split_shards(shards, SPLIT_BYTES), parameters.layout, options).persist()
     totals = count_totals(scored)
     _require_rollouts(totals)
     rollouts = {source.source: source.rollouts for source in totals.sources if source.rollouts}

@@ -1,0 +1,147 @@
+"""Shared fixtures: a real Spark, a real S3 server, and corpora small enough to make."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure
+
+os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+# The same examples every time, and no timing: a slow machine is not a failure.
+settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("bisieve")
+
+
+@pytest.fixture(scope="session")
+def spark(s3: str) -> Iterator[Any]:
+    """A local Spark; it comes after the S3 server since its workers keep the environment it starts with."""
+    from bisieve.spark.session import spark_session
+
+    with spark_session("local[2]", {"spark.sql.shuffle.partitions": "4"}) as session:
+        yield session
+
+
+@pytest.fixture
+def score(spark: Any) -> Callable[..., Any]:
+    """Scores shards into an index with the shared Spark; returns the manifest and whether it was written."""
+    from bisieve.spark.job import ScoreRequest, score_corpus
+
+    def run(inputs: Any, index: Any, **options: Any) -> Any:
+        urls = [inputs] if isinstance(inputs, str | Path) else inputs
+        request = ScoreRequest(tuple(map(str, urls)), str(index), **{"alpha": 0.05, **options})
+        return score_corpus(lambda: nullcontext(spark), request)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a bucket on a SeaweedFS server of our own; the environment leads s3fs there."""
+    folder = tmp_path_factory.mktemp("s3")
+    key, secret = "bisieve-test", "not-a-secret"
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    # SeaweedFS serves gRPC at each port + 10,000 unless told otherwise.
+    names = ("master", "volume", "filer", "s3")
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    grpc = dict(zip(names, _free_ports(len(names)), strict=True))
+    weed = Path(sys.executable).with_name("weed")
+    command = [
+        str(weed),
+        "server",
+        f"-dir={folder / 'data'}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-filer",
+        "-s3",
+    ]
+    command += [f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    for name in names:
+        command += [f"-{name}.port={ports[name]}", f"-{name}.port.grpc={grpc[name]}"]
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    patch = pytest.MonkeyPatch()
+    for name, value in environment.items():
+        patch.setenv(name, value)
+    try:
+        _make_bucket("corpus", folder / "log")
+        yield "s3://corpus"
+    finally:
+        patch.undo()
+        server.kill()  # SIGTERM is ignored for seconds
+        server.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _make_bucket(name: str, log: Path) -> None:
+    import s3fs
+
+    for _ in range(120):
+        try:
+            s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+            return
+        except Exception:
+            time.sleep(0.5)
+    raise RuntimeError(f"SeaweedFS did not come up:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def rollout() -> Callable[..., dict[str, Any]]:
+    """Makes a usable record of the rollouts layout; keywords replace fields, None drops one."""
+
+    def make(scores: Sequence[Any] = (1.0, 0.5, 0.0), **fields: Any) -> dict[str, Any]:
+        steps = [
+            {"step": f"step {place}", "score": score, "num_mc_correct": round(score * 16), "num_mc_total": 16}
+            if isinstance(score, int | float)
+            else {"step": f"step {place}", "score": score}
+            for place, score in enumerate(scores)
+        ]
+        record = {"image": "a.png", "question": "What?", "steps_with_score": steps, **fields}
+        return {name: value for name, value in record.items() if value is not None}
+
+    return make
+
+
+@pytest.fixture
+def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
+    """Writes records (dicts, or lines as bytes) as a shard below the test's folder."""
+
+    def write(name: str, records: Sequence[Any]) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
+            for record in records
+        ]
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return path
+
+    return write
