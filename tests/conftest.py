@@ -71,6 +71,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
     for name in names:
         command += [f"-{name}.port={ports[name]}", f"-{name}.port.grpc={grpc[name]}"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # or two servers meet at one port
     with open(folder / "log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     environment = {
@@ -104,9 +105,11 @@ def _free_ports(count: int) -> list[int]:
 def _make_bucket(name: str, log: Path) -> None:
     import s3fs
 
-    for _ in range(120):
+    # A server that is only half up may take a request and never answer it.
+    impatient = {"connect_timeout": 2, "read_timeout": 2, "retries": {"max_attempts": 0}}
+    for _ in range(60):
         try:
-            s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+            s3fs.S3FileSystem(skip_instance_cache=True, config_kwargs=impatient).mkdir(name)
             return
         except Exception:
             time.sleep(0.5)
@@ -145,3 +148,13 @@ def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def indexed(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> Path:
+    """An index of three rollouts in ``indexed.jsonl``."""
+    shard = write_jsonl("indexed.jsonl", [rollout([1.0, 0.0]), rollout([1.0]), rollout([0.5, 0.5])])
+    score(shard, tmp_path / "indexed")
+    return tmp_path / "indexed"

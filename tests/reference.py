@@ -43,7 +43,7 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def write_random_corpus(folder: Path, seed: int, sizes: dict[str, int]) -> None:
-    """A clean corpus with heavy ties, scores that are no dyadic fractions, and text that trips line splitters."""
+    """A clean corpus: heavy ties, scores that are no dyadic fractions, text that trips line splitters."""
     rng = random.Random(seed)
     odd = ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "é", "数", "\U0001f600", "\\n", '"']
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,12 +29,16 @@ def write_numbered(
     """
     num_files = max(1, -(-num_rows // ROWS_PER_FILE))
 
-    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        file = _write_file(batches, number, schema, index_url, folder)
-        if file is not None:
-            yield pa.RecordBatch.from_pylist([dict(zip(_FIELDS, astuple(file), strict=True))])
+    rows_per_file, rows_per_group = ROWS_PER_FILE, ROWS_PER_GROUP  # the driver's, in every worker
 
-    file_number = F.floor(F.col(number) / ROWS_PER_FILE).cast("int")
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        groups = _groups(batches, rows_per_group)
+        if (first := next(groups, None)) is not None:
+            name = f"{folder}/part-{first[number][0].as_py() // rows_per_file:06d}.parquet"
+            file = _write_file(chain([first], groups), schema, index_url, name)
+            yield pa.RecordBatch.from_pylist([asdict(file)])
+
+    file_number = F.floor(F.col(number) / rows_per_file).cast("int")
     written = (
         rows.select(number, *schema.names)
         .repartitionById(num_files, file_number)
@@ -44,40 +49,31 @@ def write_numbered(
     return sorted((DataFile(**row.asDict()) for row in written), key=lambda file: file.path)
 
 
-_FIELDS = ("path", "rows", "bytes", "sha256")
-
-
-def _write_file(
-    batches: Iterator[pa.RecordBatch], number: str, schema: pa.Schema, index_url: str, folder: str
-) -> DataFile | None:
+def _write_file(groups: Iterable[pa.Table], schema: pa.Schema, index_url: str, name: str) -> DataFile:
+    """Writes one file, one row group a table, whole or not at all."""
     buffer = io.BytesIO()
-    name = None
     num_rows = 0
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
-        for group in _groups(batches):
-            if name is None:
-                name = f"{folder}/part-{group[number][0].as_py() // ROWS_PER_FILE:06d}.parquet"
+        for group in groups:
             num_rows += group.num_rows
-            writer.write_table(group.select(schema.names).cast(schema), row_group_size=ROWS_PER_GROUP)
-    if name is None:
-        return None
+            writer.write_table(group.select(schema.names).cast(schema), row_group_size=group.num_rows)
     data = buffer.getvalue()
     write_bytes(join(index_url, name), data)
     return DataFile(name, num_rows, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The rows in tables of exactly `ROWS_PER_GROUP`, so that row groups do not follow batch sizes."""
+def _groups(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """The rows in tables of exactly ``size``, so that row groups do not follow batch sizes."""
     held: list[pa.RecordBatch] = []
     num_held = 0
     for batch in batches:
         held.append(batch)
         num_held += batch.num_rows
-        if num_held >= ROWS_PER_GROUP:
-            table = pa.Table.from_batches(held).combine_chunks()
-            whole = num_held - num_held % ROWS_PER_GROUP
-            for start in range(0, whole, ROWS_PER_GROUP):
-                yield table.slice(start, ROWS_PER_GROUP).combine_chunks()
+        if num_held >= size:
+            table = pa.Table.from_batches(held)
+            whole = num_held - num_held % size
+            for start in range(0, whole, size):
+                yield table.slice(start, size).combine_chunks()
             held, num_held = table.slice(whole).to_batches(), num_held - whole
     if num_held:
         yield pa.Table.from_batches(held).combine_chunks()

@@ -1,6 +1,7 @@
 import json
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_the_index_is_ranked_inside_each_source(score: Callable[..., Any], tmp_p
     for row in rows:
         assert row["bis"] == balanced_information_score(row["scores"], 0.05)
         assert row["num_steps"] == len(row["scores"]) == len(row["mc_total"])
-    for one, two in zip(rows, rows[1:], strict=False):
+    for one, two in pairwise(rows):
         if one["source"] == two["source"]:
             assert (-one["bis"], one["spans"][0]["offset"]) < (-two["bis"], two["spans"][0]["offset"])
 
@@ -116,7 +117,10 @@ def test_the_same_corpus_gives_the_same_bytes_whatever_the_splits_and_partitions
         spark.conf.set("spark.sql.shuffle.partitions", "4")
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert len(open_index(str(tmp_path / "one")).manifest.files) == 4
+    files = open_index(str(tmp_path / "one")).manifest.files
+    assert [(Path(file.path).name, file.rows) for file in files] == [
+        (f"part-{number:06}.parquet", min(100, sum(SIZES.values()) - 100 * number)) for number in range(4)
+    ]
 
 
 def test_a_rerun_with_nothing_changed_writes_nothing(score: Callable[..., Any], tmp_path: Path) -> None:
@@ -270,6 +274,8 @@ def test_a_store_that_refuses_a_worker_is_one_line(
     shard = write_jsonl("a.jsonl", [rollout()])
     (tmp_path / "index").mkdir()
     (tmp_path / "index/versions").write_text("in the way of the folder of versions")
-    with pytest.raises(StorageError, match=r"expected an answer from the store of .*/index/versions/") as caught:
+    with pytest.raises(
+        StorageError, match=r"expected an answer from the store of .*/index/versions/"
+    ) as caught:
         score(shard, tmp_path / "index")
     assert "\n" not in str(caught.value)

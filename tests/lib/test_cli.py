@@ -1,0 +1,98 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bisieve.cli import main
+
+SCORE = ["score", "--input", "in", "--index", "out"]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("corpus", "score", "export", "train", "evaluate"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "found"),
+    [
+        ([*SCORE, "--alpha", "-1"], "found -1.0"),
+        ([*SCORE, "--alpha", "nan"], "found nan"),
+        ([*SCORE, "--spark-conf", "spark.x"], "found spark.x"),
+        (["score", "--input", "/no/such/folder", "--index", "out"], "file:///no/such/folder"),
+        (["export", "--index", "/no/such/index", "--fraction", "0.5", "--output", "out"], "bisieve score"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_code(
+    argv: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(argv)
+    captured = capsys.readouterr()
+    assert code != 0
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("bisieve: error: expected ")
+    assert found in line
+
+
+@pytest.mark.parametrize("argv", [[], ["sore"], ["score", "--inptu", "x"], ["score", "--alpha", "x"]])
+def test_a_typo_is_answered_with_the_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "usage: bisieve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "nan"])
+def test_a_fraction_outside_its_range_is_refused(
+    fraction: str, indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["export", "--index", str(indexed), "--fraction", fraction, "--output", str(tmp_path / "o")])
+        == 2
+    )
+    assert "expected a fraction in (0, 1]" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_export_says_what_was_asked_for_and_what_was_delivered(
+    indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["export", "--index", str(indexed), "--fraction", "0.4", "--output", str(tmp_path / "o")]) == 0
+    )
+    assert "1 of 3 rollouts (33.33%; asked for 40.00% of each source)" in capsys.readouterr().out
+    assert len((tmp_path / "o").read_text().splitlines()) == 1
+
+
+def test_ctrl_c_says_so_and_publishes_nothing(
+    write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    shard = write_jsonl("a.jsonl", [rollout()] * 1000)
+    command = [
+        Path(sys.executable).with_name("bisieve"),
+        "score",
+        "--input",
+        shard,
+        "--index",
+        tmp_path / "index",
+    ]
+    running = subprocess.Popen(
+        [str(word) for word in command], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(4)  # Spark is starting, or at work
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said.splitlines()[-1] == "bisieve: interrupted; nothing half-written was made visible"
+    assert "Traceback" not in said
+    assert not (tmp_path / "index/manifest.json").exists()

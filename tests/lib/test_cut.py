@@ -1,0 +1,89 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+from bisieve.cut import read_cut
+from bisieve.errors import IndexUnusableError, UsageError
+from bisieve.index import open_index
+from bisieve.spark import write
+
+
+@pytest.mark.parametrize(("fraction", "kept"), [(1e-9, 1), (0.29, 28), (0.3, 29), (0.999, 99), (1.0, 100)])
+def test_a_fraction_keeps_its_floor_and_at_least_one_of_each_source(
+    score: Callable[..., Any],
+    write_jsonl: Callable[..., Path],
+    rollout: Callable[..., Any],
+    tmp_path: Path,
+    fraction: float,
+    kept: int,
+) -> None:
+    assert int(100 * 0.29) == 28  # the product in float64, as the paper's procedure has it
+    write_jsonl("corpus/a.jsonl", [rollout([1.0])] * 100)
+    write_jsonl("corpus/b.jsonl", [rollout([1.0])])
+    score(tmp_path / "corpus", tmp_path / "index")
+    cut = read_cut(open_index(str(tmp_path / "index")), fraction)
+    expected = max(1, int(100 * fraction))
+    assert expected in (kept, kept + 1)
+    assert cut.rows["source"].to_pylist() == ["a"] * expected + ["b"]
+    assert (cut.fraction, cut.available, cut.delivered) == (fraction, 101, (expected + 1) / 101)
+
+
+def test_a_cut_reads_only_a_prefix_of_each_source(
+    score: Callable[..., Any],
+    write_jsonl: Callable[..., Path],
+    rollout: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(write, "ROWS_PER_FILE", 64)
+    monkeypatch.setattr(write, "ROWS_PER_GROUP", 8)
+    for source in "abc":
+        write_jsonl(f"corpus/{source}.jsonl", [rollout([1.0], question=f"{n}") for n in range(100)])
+    score(tmp_path / "corpus", tmp_path / "index")
+    read: list[int] = []
+    whole = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda file, group: read.append(group) or whole(file, group)
+    )
+    cut = read_cut(open_index(str(tmp_path / "index")), 0.1)
+    assert cut.rows["rank"].to_pylist() == list(range(1, 11)) * 3
+    assert len(read) * 8 <= 3 * (10 + 2 * 8)
+
+
+def test_the_name_of_a_cut_tells_index_and_fraction(
+    score: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    index = open_index(str(indexed))
+    names = {read_cut(index, fraction).fingerprint for fraction in (0.1, 0.2, 0.1)}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.0001, float("nan")])
+def test_a_fraction_outside_zero_to_one_is_refused(indexed: Path, fraction: float) -> None:
+    with pytest.raises(UsageError, match=r"\(0, 1\]"):
+        read_cut(open_index(str(indexed)), fraction)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"format": "bisieve-index", "format_version": 99}', b'{"x": 1}']
+)
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(IndexUnusableError, match="bisieve-index version 1"):
+        open_index(str(tmp_path))
+
+
+def test_other_engines_read_an_index_with_no_help(spark: Any, indexed: Path) -> None:
+    import duckdb
+    import polars
+
+    folder = next((indexed / "versions").glob("*/rollouts"))
+    expected = [row["scores"] for row in pyarrow.dataset.dataset(folder).to_table().to_pylist()]
+    assert [row["scores"] for row in spark.read.parquet(str(folder)).orderBy("rank").collect()] == expected
+    query = f"select scores, spans[1].shard from '{folder}/*.parquet' order by rank"
+    assert [row[0] for row in duckdb.sql(query).fetchall()] == expected
+    assert polars.read_parquet(f"{folder}/*.parquet").sort("rank")["scores"].to_list() == expected

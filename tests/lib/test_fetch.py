@@ -1,0 +1,39 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bisieve.cut import read_cut
+from bisieve.errors import IndexUnusableError, StorageError
+from bisieve.fetch import fetch_in_chunks, fetch_rollouts
+from bisieve.index import open_index
+
+
+def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    records = [
+        rollout([1.0, 0.0], image=["x.png", "y.png"], question="  shown ", question_orig=" asked\u2028 "),
+        rollout([0.5], question=" asked too "),
+    ]
+    score(write_jsonl("a.jsonl", records), tmp_path / "index")
+    rows = read_cut(open_index(str(tmp_path / "index")), 1.0).rows
+    first, second = fetch_rollouts(rows, "rollouts")
+    assert (first.question, first.image, first.images) == ("asked", ["x.png", "y.png"], ("x.png", "y.png"))
+    assert (first.scores, first.mc_correct, first.mc_total) == ((1.0, 0.0), (16, 0), (16, 16))
+    assert (second.question, second.image, second.images) == ("asked too", "a.png", ("a.png",))
+    backwards = fetch_rollouts(rows.take([1, 0]), "rollouts")
+    assert backwards == [second, first]
+    assert list(fetch_in_chunks(rows, "rollouts", size=1)) == [[first], [second]]
+
+
+def test_a_shard_with_other_text_at_a_span_is_refused(indexed: Path, tmp_path: Path) -> None:
+    rows = read_cut(open_index(str(indexed)), 1.0).rows
+    shard = tmp_path / "indexed.jsonl"
+    shard.write_bytes(b" " + shard.read_bytes())
+    with pytest.raises(IndexUnusableError, match="run bisieve score again"):
+        fetch_rollouts(rows, "rollouts")
+    shard.unlink()
+    with pytest.raises(StorageError, match="found nothing"):
+        fetch_rollouts(rows, "rollouts")
