@@ -1,0 +1,107 @@
+"""Attempts of the solver, written down: what a step says, what it leaves behind, whether it is right."""
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bisieve.corpus.questions import Questions
+from bisieve.corpus.solver import Flags, Solver, State, start, take_step
+from bisieve.corpus.tasks import Step, Task, Values
+
+CORRECT, NEUTRAL, INCORRECT = 1, 0, -1  # as in VisualProcessBench
+
+OPENINGS = (
+    "Let me look at the picture carefully.",
+    "I will go through the picture step by step.",
+    "First I find what the question asks for.",
+)
+CLOSINGS = ("Now I can give the answer.", "That is all I need for the answer.")
+OPENING_SHARE, CLOSING_SHARE = 0.25, 0.35  # of the rollouts that hold such a step
+
+FIELD = re.compile(r"{(\w+)}")
+
+
+@dataclass(frozen=True)
+class Position:
+    """One place in the rollouts of a batch; a filler step stands in some rows only."""
+
+    texts: list[str]  # one a row; meaningless where not present
+    present: Flags
+    correctness: NDArray[np.int8]  # CORRECT, NEUTRAL or INCORRECT: the truth, for the benchmark alone
+    state: State  # after this step
+    steps_taken: int  # steps of the plan behind it
+
+
+@dataclass
+class Attempts:
+    """A batch of rollouts of one task, position by position."""
+
+    task: Task
+    questions: Questions
+    positions: list[Position] = field(default_factory=list)
+
+
+def attempt(task: Task, questions: Questions, solver: Solver, rng: np.random.Generator) -> Attempts:
+    """One rollout a row of ``questions``."""
+    attempts = Attempts(task, questions)
+    words = {"word": [task.variants[variant].word for variant in questions.variant.tolist()]}
+    state = start(questions)
+    attempts.positions.append(_filler(OPENINGS, OPENING_SHARE, state, 0, rng))
+    last = len(task.steps) - 1
+    for number, step in enumerate(task.steps):
+        if number == last:
+            attempts.positions.append(_filler(CLOSINGS, CLOSING_SHARE, state, number, rng))
+        before = dict(state.values)
+        mended = take_step(task, number, questions, state, solver, rng)
+        texts = say(step, state.values, words)
+        for row in mended.tolist():
+            wrong = _first_wrong_step(task.steps[:number], before, questions.truth, row)
+            texts[row] = f"Wait, that was wrong. {say_row(wrong, questions.truth, words, row)} {texts[row]}"
+        attempts.positions.append(
+            Position(
+                texts,
+                np.ones(len(questions), np.bool_),
+                np.where(state.flawed, INCORRECT, CORRECT).astype(np.int8),
+                State(dict(state.values), state.flawed.copy()),
+                number + 1,
+            )
+        )
+    return attempts
+
+
+def _filler(
+    sentences: tuple[str, ...], share: float, state: State, steps_taken: int, rng: np.random.Generator
+) -> Position:
+    n = len(state.flawed)
+    choice = rng.integers(len(sentences), size=n)
+    return Position(
+        [sentences[i] for i in choice.tolist()],
+        rng.random(n) < share,
+        np.full(n, NEUTRAL, np.int8),
+        State(dict(state.values), state.flawed.copy()),
+        steps_taken,
+    )
+
+
+def say(step: Step, values: Values, words: dict[str, list[str]]) -> list[str]:
+    """The text of ``step`` in every row."""
+    columns = [
+        words[name] if name in words else values[name].tolist() for name in FIELD.findall(step.sentence)
+    ]
+    return list(map(FIELD.sub("{}", step.sentence).format, *columns))
+
+
+def say_row(step: Step, values: Values, words: dict[str, list[str]], row: int) -> str:
+    """The text of ``step`` in one row."""
+    names = FIELD.findall(step.sentence)
+    return step.sentence.format(
+        **{name: words[name][row] if name in words else values[name][row] for name in names}
+    )
+
+
+def _first_wrong_step(stated: tuple[Step, ...], values: Values, truth: Values, row: int) -> Step:
+    return next(
+        step for step in stated if any(values[slot.name][row] != truth[slot.name][row] for slot in step.slots)
+    )

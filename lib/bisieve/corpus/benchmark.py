@@ -1,0 +1,85 @@
+"""A held-out benchmark in VisualProcessBench's schema, labelled with the true correctness of every step.
+
+Its pictures are made of digits that no shard shows.  A step is correct when its prefix, itself included,
+holds no unmended mistake; a step that claims nothing is neutral.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bisieve.corpus.attempts import Attempts, attempt
+from bisieve.corpus.digits import held_out_digits
+from bisieve.corpus.pictures import Pictures, make_pictures, picture_path
+from bisieve.corpus.questions import ask
+from bisieve.corpus.records import question_texts
+from bisieve.corpus.solver import Solver
+from bisieve.corpus.tasks import TASKS, Task
+
+BENCHMARK_STREAM = 1_000_000  # of random numbers, apart from those of the shards
+
+# Weaker than the solver of the shards, so that about 30 % of the steps are wrong.
+POLICIES = {"careful-solver": 0.2, "hasty-solver": 0.7}  # mistake rates
+
+
+@dataclass(frozen=True)
+class BenchmarkPart:
+    """The held-out rollouts of one task by one policy."""
+
+    task: Task
+    policy: str
+    pictures: Pictures  # one a rollout
+    attempts: Attempts
+
+    @property
+    def folder(self) -> str:
+        """Where its pictures lie, below ``images``."""
+        return f"benchmark/{self.task.name}-{self.policy}"
+
+
+def rollouts_per_task(total: int) -> list[int]:
+    """``total`` by the square roots of the tasks' shares: small sources are to be measured too."""
+    weights = np.sqrt([task.share for task in TASKS])
+    counts = (total * weights / weights.sum()).astype(int)
+    counts[0] += total - counts.sum()
+    return [int(count) for count in counts]
+
+
+def make_benchmark(total: int, seed: int, mend_rate: float) -> Iterator[BenchmarkPart]:
+    """``total`` held-out rollouts, each about a question of its own."""
+    digits = held_out_digits()
+    for number, (task, rollouts) in enumerate(zip(TASKS, rollouts_per_task(total), strict=True)):
+        for place, (policy, mistake_rate) in enumerate(POLICIES.items()):
+            size = rollouts // len(POLICIES) + (place < rollouts % len(POLICIES))
+            if size == 0:
+                continue
+            rng = np.random.default_rng([seed, BENCHMARK_STREAM, number, place])
+            pictures = make_pictures(task.layout, digits, size, rng)
+            variants = rng.integers(len(task.variants), size=size)
+            questions = ask(task, pictures, np.arange(size), variants)
+            yield BenchmarkPart(
+                task, policy, pictures, attempt(task, questions, Solver(mistake_rate, mend_rate), rng)
+            )
+
+
+def benchmark_lines(part: BenchmarkPart) -> Iterator[bytes]:
+    """The rollouts of ``part`` as lines of VisualProcessBench's ``test.jsonl``."""
+    questions = part.attempts.questions
+    wordings = question_texts(part.task)
+    for row in range(len(questions)):
+        positions = [position for position in part.attempts.positions if position.present[row]]
+        record: dict[str, Any] = {
+            "image": [picture_path(part.folder, row)],
+            "question": wordings[questions.variant[row]],
+            "answer": str(questions.truth["answer"][row]),
+            "response": {
+                "steps": [position.texts[row] for position in positions],
+                "process_correctness": [int(position.correctness[row]) for position in positions],
+            },
+            "policy_model": part.policy,
+            "data_source": part.task.name,
+        }
+        yield msgspec.json.encode(record) + b"\n"

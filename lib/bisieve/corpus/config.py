@@ -1,0 +1,44 @@
+"""What a corpus is to be like."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bisieve.corpus.solver import Solver
+from bisieve.errors import UsageError
+
+Layout = Literal["rollouts", "steps"]
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Everything that decides the bytes of a corpus."""
+
+    rollouts: int = 20_000  # of all sources together
+    seed: int = 0  # of everything random
+    layout: Layout = "rollouts"  # one record a rollout, or one a step, scattered
+    shard_rollouts: int | None = None  # rollouts a shard; None: one shard a source
+    images: int = 5_000  # distinct pictures of all sources together; questions share them
+    rollouts_per_question: int = 3
+    continuations: int = 16  # K: sampled from every prefix
+    solver: Solver = field(default_factory=Solver)
+    benchmark: int = 600  # held-out rollouts with true step labels
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for values that no corpus can have."""
+        for name, value, least in (
+            ("--rollouts", self.rollouts, 1),
+            ("--seed", self.seed, 0),
+            ("--shard-rollouts", self.shard_rollouts, 1),
+            ("--images", self.images, 1),
+            ("--rollouts-per-question", self.rollouts_per_question, 1),
+            ("--continuations", self.continuations, 1),
+            ("--benchmark", self.benchmark, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{name} of at least {least}", str(value), "give a larger number")
+        for name, rate in (
+            ("--mistake-rate", self.solver.mistake_rate),
+            ("--mend-rate", self.solver.mend_rate),
+        ):
+            if not 0 <= rate <= 1:
+                raise UsageError(f"{name} in [0, 1]", str(rate), "give a probability")

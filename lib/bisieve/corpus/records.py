@@ -1,0 +1,99 @@
+"""Annotated rollouts, and the JSON lines they become in either layout."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bisieve.corpus.annotation import Counts
+from bisieve.corpus.attempts import Attempts
+from bisieve.corpus.pictures import picture_path
+from bisieve.corpus.tasks import Task
+from bisieve.prompt import STEP_SEPARATOR
+
+INSTRUCTION = 'Answer step by step. End with "Final answer: ", followed by the answer.'
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedRollout:
+    """One rollout of the corpus.  It does not know which of its steps are truly right."""
+
+    rollout_id: str
+    source: str
+    image: str
+    question: str
+    answer: str
+    steps: list[str]
+    mc_correct: list[int]
+    continuations: int  # sampled from every prefix
+
+
+def question_texts(task: Task) -> list[str]:
+    """The question of every variant of ``task``."""
+    return [task.question.format(word=v.word, limit=v.limit) for v in task.variants]
+
+
+def annotated_rollouts(
+    attempts: Attempts, counts: list[Counts], continuations: int, first_number: int
+) -> Iterator[AnnotatedRollout]:
+    """The rollouts of a batch, one a row, numbered from ``first_number``."""
+    task, questions = attempts.task, attempts.questions
+    wordings = question_texts(task)
+    pictures, variants = questions.picture.tolist(), questions.variant.tolist()
+    answers = questions.truth["answer"].tolist()
+    present = [position.present.tolist() for position in attempts.positions]
+    texts = [position.texts for position in attempts.positions]
+    successes = [column.tolist() for column in counts]
+    for row in range(len(questions)):
+        places = [place for place, there in enumerate(present) if there[row]]
+        yield AnnotatedRollout(
+            f"{task.name}-{first_number + row:08d}",
+            task.name,
+            picture_path(task.name, pictures[row]),
+            wordings[variants[row]],
+            str(answers[row]),
+            [texts[place][row] for place in places],
+            [successes[place][row] for place in places],
+            continuations,
+        )
+
+
+def _prompt(rollout: AnnotatedRollout) -> dict[str, Any]:
+    return {
+        "image": rollout.image,
+        "question": f"<image>\n{rollout.question}\n{INSTRUCTION}",
+        "question_orig": rollout.question,
+        "answer": rollout.answer,
+    }
+
+
+def _scored(rollout: AnnotatedRollout, index: int) -> dict[str, Any]:
+    return {
+        "step": rollout.steps[index],
+        "score": rollout.mc_correct[index] / rollout.continuations,
+        "num_mc_correct": rollout.mc_correct[index],
+        "num_mc_total": rollout.continuations,
+    }
+
+
+def rollout_line(rollout: AnnotatedRollout) -> bytes:
+    """The rollout as one line of the layout "rollouts", as in VisualPRM400K-v1.1-Raw; ``source`` is ours."""
+    record = _prompt(rollout) | {
+        "response": STEP_SEPARATOR.join(rollout.steps),
+        "steps_with_score": [_scored(rollout, index) for index in range(len(rollout.steps))],
+        "num_mc_sequences": rollout.continuations,
+        "source": rollout.source,
+    }
+    return msgspec.json.encode(record) + b"\n"
+
+
+def step_lines(rollout: AnnotatedRollout) -> list[bytes]:
+    """The rollout as lines of the layout "steps"; only the first step carries image, question and answer."""
+    lines = []
+    for index in range(len(rollout.steps)):
+        record = {"rollout_id": rollout.rollout_id, "step_index": index} | _scored(rollout, index)
+        if index == 0:
+            record |= _prompt(rollout)
+        lines.append(msgspec.json.encode(record | {"source": rollout.source}) + b"\n")
+    return lines

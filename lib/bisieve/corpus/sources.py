@@ -1,0 +1,68 @@
+"""The sources of a corpus: how many rollouts each has, and the rollouts themselves, batch by batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bisieve.corpus.annotation import annotate
+from bisieve.corpus.attempts import attempt
+from bisieve.corpus.config import CorpusConfig
+from bisieve.corpus.digits import training_digits
+from bisieve.corpus.pictures import Pictures, make_pictures
+from bisieve.corpus.questions import ask
+from bisieve.corpus.records import AnnotatedRollout, annotated_rollouts
+from bisieve.corpus.tasks import TASKS, Task
+
+BATCH_QUESTIONS = 1_000  # solved at once: bounds the memory, and is part of what the seed means
+PICTURES, BATCHES, SCATTER = 0, 1, 2  # streams of random numbers
+
+
+def random_stream(config: CorpusConfig, task: Task, stream: int, number: int = 0) -> np.random.Generator:
+    """The random numbers of one purpose, independent of all others and of the order of work."""
+    return np.random.default_rng([config.seed, TASKS.index(task), stream, number])
+
+
+@dataclass(frozen=True)
+class Source:
+    """One task family's part of the corpus."""
+
+    task: Task
+    rollouts: int
+    pictures: Pictures
+
+
+def rollouts_per_source(total: int) -> list[int]:
+    """``total`` rollouts divided by the tasks' shares; the largest source takes what rounding leaves."""
+    counts = [int(total * task.share) for task in TASKS]
+    counts[0] += total - sum(counts)
+    return counts
+
+
+def make_sources(config: CorpusConfig) -> list[Source]:
+    """The sources that hold at least one rollout, largest first, with their pictures."""
+    digits = training_digits()
+    sources = []
+    for task, rollouts in zip(TASKS, rollouts_per_source(config.rollouts), strict=True):
+        if rollouts == 0:
+            continue
+        questions = -(-rollouts // config.rollouts_per_question)
+        distinct = min(questions, max(1, round(config.images * task.share)))
+        pictures = make_pictures(task.layout, digits, distinct, random_stream(config, task, PICTURES))
+        sources.append(Source(task, rollouts, pictures))
+    return sources
+
+
+def generate(source: Source, config: CorpusConfig) -> Iterator[AnnotatedRollout]:
+    """The rollouts of ``source``, in order; holds one batch at a time."""
+    batch_rollouts = BATCH_QUESTIONS * config.rollouts_per_question
+    for batch, first in enumerate(range(0, source.rollouts, batch_rollouts)):
+        rng = random_stream(config, source.task, BATCHES, batch)
+        numbers = np.arange(batch * BATCH_QUESTIONS, (batch + 1) * BATCH_QUESTIONS)
+        variants = rng.integers(len(source.task.variants), size=BATCH_QUESTIONS)
+        questions = ask(source.task, source.pictures, numbers % len(source.pictures), variants)
+        rows = min(batch_rollouts, source.rollouts - first)
+        questions = questions.take(np.arange(rows) // config.rollouts_per_question)
+        attempts = attempt(source.task, questions, config.solver, rng)
+        counts = annotate(attempts, config.continuations, config.solver, rng)
+        yield from annotated_rollouts(attempts, counts, config.continuations, first)

@@ -1,0 +1,239 @@
+"""The task families: what is asked about a picture, and the plan by which it is answered step by step.
+
+A plan is a list of steps; a step states the values of its slots.  A slot's *ideal* value follows from what
+was stated before it, right or wrong: so a mistake carries on into everything that builds on it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bisieve.corpus.layouts import CHART, GRID, NUMBERS, TABLE, WIDE_TABLE, Layout
+
+Column = NDArray[np.int16]  # one value a rollout
+Values = dict[
+    str, Column
+]  # by slot name; "seen0", "seen1", … are the true digits, "limit" the question's number
+
+
+class Kind(Enum):
+    """How a slot's value comes about, hence how it may go wrong."""
+
+    READ = "read"
+    COMPUTE = "compute"
+    COPY = "copy"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One number that a step states."""
+
+    name: str
+    kind: Kind
+    ideal: Callable[[Values], Column]  # the value without a new mistake
+    cell: int = -1  # READ only: which of the question's digits
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a sentence with its slots in braces."""
+
+    sentence: str
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of asking a task's question."""
+
+    cells: tuple[int, ...]  # of the layout, in the order in which they are read
+    word: str = ""  # fills {word}
+    limit: int = 0  # fills {limit}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task family: a source of the corpus."""
+
+    name: str
+    share: float  # of all rollouts
+    layout: Layout
+    question: str
+    variants: tuple[Variant, ...]
+    steps: tuple[Step, ...]  # the last one is the final answer, in the slot "answer"
+
+
+def _read(name: str, cell: int) -> Slot:
+    return Slot(name, Kind.READ, lambda values: values[f"seen{cell}"], cell)
+
+
+def _copy(name: str, of: str) -> Slot:
+    return Slot(name, Kind.COPY, lambda values: values[of])
+
+
+def _compute(name: str, ideal: Callable[[Values], Column]) -> Slot:
+    return Slot(name, Kind.COMPUTE, ideal)
+
+
+def _add(name: str, left: str, right: str) -> Slot:
+    return _compute(name, lambda values: values[left] + values[right])
+
+
+def _read_and_add(place: str, cell: int, digit: str, total: str, before: str) -> Step:
+    return Step(
+        f"{place} is {{{digit}}} and {{{before}_}} + {{{digit}}} = {{{total}}}.",
+        (_read(digit, cell), _copy(f"{before}_", before), _add(total, f"{before}_", digit)),
+    )
+
+
+def _read_and_count(place: str, cell: int, digit: str, count: str, before: str | None) -> Step:
+    def ideal(values: Values) -> Column:
+        exceeds = (values[digit] > values["limit"]).astype(np.int16)
+        return exceeds if before is None else values[before] + exceeds
+
+    return Step(
+        f"{place} is {{{digit}}}, so I count {{{count}}}.", (_read(digit, cell), _compute(count, ideal))
+    )
+
+
+def _final(of: str) -> Step:
+    return Step("Final answer: {answer}", (_copy("answer", of),))
+
+
+CORNERS = ("The top left digit", "The top right digit", "The bottom left digit", "The bottom right digit")
+
+GRID_SUM = Task(
+    name="grid_sum",
+    share=0.50,
+    layout=GRID,
+    question="What is the sum of the four digits in the grid?",
+    variants=(Variant((0, 1, 2, 3)),),
+    steps=(
+        Step(f"{CORNERS[0]} is {{a}}.", (_read("a", 0),)),
+        _read_and_add(CORNERS[1], 1, "b", "ab", "a"),
+        _read_and_add(CORNERS[2], 2, "c", "abc", "ab"),
+        _read_and_add(CORNERS[3], 3, "d", "abcd", "abc"),
+        _final("abcd"),
+    ),
+)
+
+ROW_TOTAL = Task(
+    name="row_total",
+    share=0.20,
+    layout=WIDE_TABLE,
+    question="What is the total of the {word} row of the table?",
+    variants=(Variant((0, 1, 2), "upper"), Variant((3, 4, 5), "lower")),
+    steps=(
+        Step("In the {word} row the first digit is {a}.", (_read("a", 0),)),
+        _read_and_add("The second digit", 1, "b", "ab", "a"),
+        _read_and_add("The third digit", 2, "c", "abc", "ab"),
+        _final("abc"),
+    ),
+)
+
+ROW_DIFFERENCE = Task(
+    name="row_difference",
+    share=0.14,
+    layout=TABLE,
+    question="By how much do the totals of the two rows of the table differ?",
+    variants=(Variant((0, 1, 2, 3)),),
+    steps=(
+        Step("The upper row holds {a} and {b}.", (_read("a", 0), _read("b", 1))),
+        Step(
+            "The upper row adds up to {a_} + {b_} = {ab}.",
+            (_copy("a_", "a"), _copy("b_", "b"), _add("ab", "a_", "b_")),
+        ),
+        Step("The lower row holds {c} and {d}.", (_read("c", 2), _read("d", 3))),
+        Step(
+            "The lower row adds up to {c_} + {d_} = {cd}.",
+            (_copy("c_", "c"), _copy("d_", "d"), _add("cd", "c_", "d_")),
+        ),
+        Step(
+            "The totals {ab_} and {cd_} differ by {gap}.",
+            (
+                _copy("ab_", "ab"),
+                _copy("cd_", "cd"),
+                _compute("gap", lambda values: abs(values["ab_"] - values["cd_"])),
+            ),
+        ),
+        _final("gap"),
+    ),
+)
+
+COUNT_ABOVE = Task(
+    name="count_above",
+    share=0.09,
+    layout=GRID,
+    question="How many digits in the grid are greater than {limit}?",
+    variants=tuple(Variant((0, 1, 2, 3), limit=limit) for limit in (3, 4, 5)),
+    steps=(
+        _read_and_count(CORNERS[0], 0, "a", "in_1", None),
+        _read_and_count(CORNERS[1], 1, "b", "in_2", "in_1"),
+        _read_and_count(CORNERS[2], 2, "c", "in_3", "in_2"),
+        _read_and_count(CORNERS[3], 3, "d", "in_4", "in_3"),
+        _final("in_4"),
+    ),
+)
+
+BAR_RANGE = Task(
+    name="bar_range",
+    share=0.05,
+    layout=CHART,
+    question="How much higher is the highest bar of the chart than the lowest one?",
+    variants=(Variant((0, 1, 2)),),
+    steps=(
+        Step("The left bar is {a} high.", (_read("a", 0),)),
+        Step("The middle bar is {b} high.", (_read("b", 1),)),
+        Step("The right bar is {c} high.", (_read("c", 2),)),
+        Step(
+            "The highest bar is {top} high and the lowest is {low} high.",
+            (
+                _compute("top", lambda values: np.maximum(np.maximum(values["a"], values["b"]), values["c"])),
+                _compute("low", lambda values: np.minimum(np.minimum(values["a"], values["b"]), values["c"])),
+            ),
+        ),
+        Step(
+            "The difference is {top_} - {low_} = {gap}.",
+            (
+                _copy("top_", "top"),
+                _copy("low_", "low"),
+                _compute("gap", lambda values: values["top_"] - values["low_"]),
+            ),
+        ),
+        _final("gap"),
+    ),
+)
+
+NUMBER_SUM = Task(
+    name="number_sum",
+    share=0.02,
+    layout=NUMBERS,
+    question="What is the sum of the upper and the lower number?",
+    variants=(Variant((0, 1, 2, 3)),),
+    steps=(
+        Step("The upper number has the digits {a} and {b}.", (_read("a", 0), _read("b", 1))),
+        Step("The lower number has the digits {c} and {d}.", (_read("c", 2), _read("d", 3))),
+        Step(
+            "The ones add up to {b_} + {d_} = {bd}.",
+            (_copy("b_", "b"), _copy("d_", "d"), _add("bd", "b_", "d_")),
+        ),
+        Step(
+            "The tens add up to {a_} + {c_} = {ac}.",
+            (_copy("a_", "a"), _copy("c_", "c"), _add("ac", "a_", "c_")),
+        ),
+        Step(
+            "Together {ac_} tens and {bd_} ones make {sum}.",
+            (
+                _copy("ac_", "ac"),
+                _copy("bd_", "bd"),
+                _compute("sum", lambda values: 10 * values["ac_"] + values["bd_"]),
+            ),
+        ),
+        _final("sum"),
+    ),
+)
+
+TASKS = (GRID_SUM, ROW_TOTAL, ROW_DIFFERENCE, COUNT_ABOVE, BAR_RANGE, NUMBER_SUM)

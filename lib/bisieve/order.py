@@ -1,0 +1,66 @@
+"""The order in which an epoch visits the rows of a cut, and each rank's share of it.
+
+Everything follows from (what was cut, seed, epoch) alone: not from the number of ranks, not from a library's
+random stream, which may change between versions.  So 1, 2 or 64 ranks learn the same, and a run that
+crashed goes on in the middle of an epoch.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def epoch_order(num_rows: int, *, fingerprint: str, seed: int, epoch: int) -> Rows:
+    """A permutation of ``0 … num_rows - 1``, int64 ``[num_rows]``: rows sorted by a keyed hash of their number.
+
+    ``fingerprint`` names the cut.  The hash is splitmix64, written out here, so that the order stays the
+    same for ever; equal hashes, which 64 bits make unlikely, keep the row order.
+    """
+    key = xxhash.xxh3_64_intdigest(f"{fingerprint}\n{seed}\n{epoch}".encode())
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
+        state = _mix(np.arange(num_rows, dtype=np.uint64) * _GOLDEN ^ np.uint64(key))
+    return np.argsort(_mix(state + np.uint64(key)), kind="stable").astype(np.int64)
+
+
+def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        state = state + _GOLDEN
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return state ^ (state >> np.uint64(31))
+
+
+def num_batches(num_rows: int, batch_size: int) -> int:
+    """How many global batches an epoch has; the last one may be smaller."""
+    return -(-num_rows // batch_size)
+
+
+def global_batch(order: Rows, index: int, batch_size: int) -> Rows:
+    """The rows of global batch ``index`` of an epoch."""
+    return order[index * batch_size : (index + 1) * batch_size]
+
+
+def rank_share(batch: Rows, rank: int, world_size: int) -> Rows:
+    """The rows of a global batch that ``rank`` trains on; the shares of all ranks make up the batch."""
+    return batch[rank::world_size]
+
+
+def num_micro_batches(batch_size: int, world_size: int, micro_batch: int) -> int:
+    """Forward passes that *every* rank makes for a global batch of ``batch_size`` rows.
+
+    Ranks whose share is smaller fill up with passes of weight 0: a rank that makes fewer passes than the
+    others would leave them waiting for ever.
+    """
+    largest_share = -(-batch_size // world_size)
+    return -(-largest_share // micro_batch)
+
+
+def order_fingerprint(order: Rows) -> str:
+    """Names an order: equal orders, and in practice only those, have equal fingerprints."""
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(order, dtype="<i8").tobytes())

@@ -1,0 +1,134 @@
+"""A vision-language model from a hub id, a folder or a URL, made ready to read a marker."""
+
+import hashlib
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bisieve import storage
+from bisieve.errors import TrainingError
+from bisieve.prompt import MARKER
+from ray_train.families import Family, family_of
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model, what turns text and images into its inputs, and the family both belong to."""
+
+    model: Any  # a Hugging Face …ForConditionalGeneration
+    processor: Any  # text and PIL images -> tensors
+    family: Family
+
+    def token_id(self, token: str) -> int:
+        """The id of a text that must be one token; `TrainingError` where it is none or several."""
+        ids = self.processor.tokenizer.encode(token, add_special_tokens=False)
+        if len(ids) != 1:
+            raise TrainingError(
+                f"a tokenizer in which {token!r} is one token",
+                f"{len(ids)} tokens",
+                "choose another backbone",
+            )
+        return int(ids[0])
+
+
+def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
+    """Loads ``source`` and adds the marker; `TrainingError` where it is no backbone that we know.
+
+    Pixels are always made by PIL: the same on every machine, with torchvision or without.
+    """
+    import transformers
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+    transformers.utils.logging.disable_progress_bar()
+    path = local_copy(source)
+    model: Any
+    report: Any
+    try:
+        config = AutoConfig.from_pretrained(path)
+        family = family_of(config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        images = AutoImageProcessor.from_pretrained(path, backend="pil")
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=dtype, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        found = " ".join(str(error).split())[:300]
+        raise TrainingError(
+            f"a vision-language model at {source}", found, "check --backbone or --model"
+        ) from error
+    if report["missing_keys"]:
+        found = f"{len(report['missing_keys'])} weights missing, such as {min(report['missing_keys'])}"
+        raise TrainingError(f"all weights of {config.model_type} at {source}", found, "copy the folder again")
+    processor_class = _image_only(getattr(transformers, family.processor))
+    processor = processor_class(
+        image_processor=images, tokenizer=tokenizer, **family.processor_options(config)
+    )
+    add_marker(model, tokenizer)
+    return Backbone(model, processor, family)
+
+
+def _image_only(processor_class: type) -> type:
+    # The processors of transformers want a video processor too, and that wants torchvision.
+    get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
+    return type(processor_class.__name__, (processor_class,), {"get_attributes": get_attributes})
+
+
+def add_marker(model: Any, tokenizer: Any) -> None:
+    """Adds the marker to tokenizer and embeddings, its row being the mean of all others; once."""
+    if tokenizer.convert_tokens_to_ids(MARKER) not in (None, tokenizer.unk_token_id):
+        return
+    used = len(tokenizer)
+    tokenizer.add_special_tokens({"extra_special_tokens": [MARKER]}, replace_extra_special_tokens=False)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    row = tokenizer.convert_tokens_to_ids(MARKER)
+    with torch.no_grad():
+        for layer in {model.get_input_embeddings(), model.get_output_embeddings()}:
+            layer.weight[row] = layer.weight[:used].float().mean(0)
+
+
+def freeze_vision(model: Any, family: Family) -> None:
+    """The vision encoder keeps its weights; projector and language are trained (paper App. C)."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(family.vision))
+
+
+def local_copy(source: str) -> str:
+    """A folder for a ``source`` in a store, copied once per machine; other sources as they are."""
+    if "://" not in source:
+        return source
+    if source.startswith("file://"):
+        return storage.open_filesystem(source)[1]
+    files = storage.list_files(source)
+    names = "\n".join(f"{file.url} {file.size} {file.etag}" for file in files)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "models")
+    target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
+    if not target.is_dir():
+        _download(source, files, target)
+    return str(target)
+
+
+def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
+    unfinished = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+    unfinished.mkdir(parents=True)
+    fs, root = storage.open_filesystem(source)
+    try:
+        with storage.storage_errors(source):
+            for file in files:
+                path = storage.open_filesystem(file.url)[1]
+                if "/" not in (
+                    name := path.removeprefix(root.rstrip("/") + "/")
+                ):  # runs/ and the like stay where they are
+                    fs.get_file(path, str(unfinished / name))
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not target.is_dir():  # another worker of this machine was faster: just as good
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

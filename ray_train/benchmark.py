@@ -1,0 +1,85 @@
+"""Solutions with judged steps, in VisualProcessBench's schema."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bisieve import storage
+from bisieve.errors import TrainingError
+from bisieve.prompt import MARKER
+
+
+class _Response(msgspec.Struct):
+    steps: list[str]
+    process_correctness: list[int]
+
+
+class _Record(msgspec.Struct):
+    image: list[str] | str
+    question: str
+    response: _Response
+    data_source: str
+    policy_model: str = ""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One solution and what people think of its steps."""
+
+    line: int  # of the benchmark file, from 1
+    images: tuple[str, ...]
+    question: str
+    steps: tuple[str, ...]
+    judgements: tuple[int, ...]  # one a step: 1 right, 0 or -1 below
+    source: str
+    policy: str  # the model that wrote the solution
+
+    @property
+    def question_key(self) -> str:
+        """Names the question: solutions of one question share it."""
+        return "\n".join([*self.images, self.question])
+
+
+def read_benchmark(url: str) -> list[Solution]:
+    """The solutions of a JSONL file; `TrainingError` with the line's number for a malformed one."""
+    decoder = msgspec.json.Decoder(_Record)
+    lines = storage.read_bytes(url).split(b"\n")
+    solutions = [
+        _solution(decoder, line, number, url) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
+    if not solutions:
+        raise TrainingError(f"solutions in {url}", "an empty file", "give another --benchmark")
+    return solutions
+
+
+def _solution(decoder: "msgspec.json.Decoder[_Record]", line: bytes, number: int, url: str) -> Solution:
+    try:
+        record = decoder.decode(line)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _malformed(url, number, str(error)) from error
+    steps = tuple(step.strip() for step in record.response.steps)
+    judgements = record.response.process_correctness
+    images = (record.image,) if isinstance(record.image, str) else tuple(record.image)
+    question = record.question.strip()
+    problems: dict[str, Any] = {
+        "no image": not images,
+        "no question": not question,
+        "no steps": not steps,
+        "an empty step": not all(steps),
+        f"{len(steps)} steps but {len(judgements)} judgements": len(steps) != len(judgements),
+        "a judgement that is not 1, 0 or -1": not set(judgements) <= {1, 0, -1},
+        f"the marker {MARKER} in the text": any(MARKER in text for text in (question, *steps)),
+    }
+    for problem, holds in problems.items():
+        if holds:
+            raise _malformed(url, number, problem)
+    return Solution(
+        number, images, question, steps, tuple(judgements), record.data_source, record.policy_model
+    )
+
+
+def _malformed(url: str, number: int, found: str) -> TrainingError:
+    return TrainingError(
+        f"a record of VisualProcessBench's schema in line {number} of {url}", found, "mend the line"
+    )

@@ -1,0 +1,74 @@
+"""The Ray that a command runs on: the one it was submitted to, or one of its own on this machine."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bisieve.errors import BisieveError, TrainingError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do one day; it warns until then
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller to look: 2 s else
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@contextmanager
+def cluster(workers: int) -> Iterator[Any]:
+    """Ray, attached where ``RAY_ADDRESS`` says, else started here with room for ``workers`` and ended again."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    import ray
+    import ray.data
+    import ray.train
+
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if "RAY_ADDRESS" not in os.environ:
+        cpus = max(workers, os.cpu_count() or 1)
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    ray.init(**options)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def silenced_core() -> Iterator[None]:
+    """Drops what Ray's C++ core writes to the terminal past all Python settings; errors still are raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def unwrapped(error: BaseException, expected: str) -> BisieveError:
+    """The `BisieveError` inside what Ray raised, or a `TrainingError` that tells the innermost reason."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in [*failures.values(), error]:
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, BisieveError):
+                return cause
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    first = next(iter(failures.values()), error)
+    lines = [line.strip() for line in str(first).splitlines() if line.strip()] or [type(first).__name__]
+    return TrainingError(
+        expected, lines[-1], "run the same command again: training goes on from its last checkpoint"
+    )

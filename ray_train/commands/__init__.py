@@ -1,0 +1,1 @@
+"""The subcommands ``bisieve train`` and ``bisieve evaluate``."""

@@ -1,0 +1,155 @@
+"""What a training run and an evaluation can be told, with the paper's recipe (App. C) as the default.
+
+A value comes from its flag, else from the TOML file given with ``--config``, else from here.
+"""
+
+import argparse
+import dataclasses
+import tomllib
+from dataclasses import MISSING, dataclass, field
+from typing import Any, TypeVar
+
+from bisieve import storage
+from bisieve.errors import UsageError
+
+Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
+
+
+def option(help: str, default: Any = MISSING, choices: tuple[Any, ...] | None = None) -> Any:
+    """A config field that is also a flag and a TOML key; without ``default`` it must be given."""
+    metadata = {"help": help, "choices": choices}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    index: str = option("URL of the ranked index")
+    image_root: str = option("URL below which the images of the rollouts lie")
+    backbone: str = option("hub id, folder or URL of the vision-language model to start from")
+    output: str = option("URL of the folder that gets the trained model and its run")
+    fraction: float = option("share of each source's rollouts to train on, best first, in (0, 1]", 0.25)
+
+    workers: int = option("Ray Train workers, one GPU each where there are GPUs", 2)
+    zero_stage: int = option("DeepSpeed ZeRO stage", 3, choices=(1, 2, 3))
+    precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
+    gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", False)
+
+    epochs: int = option("passes over the cut", 1)
+    global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
+    micro_batch: int = option("rollouts a worker puts through the model at once", 2)
+    max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
+    max_tiles: int = option("tiles an image may be cut into", 6)
+    label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
+    seed: int = option("seed of the order of the rollouts", 0)
+
+    learning_rate: float = option("peak learning rate of AdamW", 1e-5)
+    warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
+    weight_decay: float = option("AdamW's weight decay, on matrices alone", 0.05)
+    beta1: float = option("AdamW's first beta", 0.9)
+    beta2: float = option("AdamW's second beta", 0.999)
+    epsilon: float = option("AdamW's epsilon", 1e-8)
+    clip: float = option("largest norm of the gradient", 1.0)
+
+    checkpoint_every: int = option("steps from one checkpoint to the next", 50)
+    max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
+    log_every: int = option("steps from one progress line to the next", 1)
+    skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
+    restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
+
+    def check(self) -> None:
+        """`UsageError` for a value no run can have."""
+        require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
+        for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
+        for name in ("checkpoint_every", "log_every"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
+        require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """One evaluation."""
+
+    model: str = option("folder or URL of a trained model, or of a backbone to see its untrained self")
+    benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema")
+    image_root: str = option("URL below which the images of the benchmark lie")
+    output: str = option("URL of the folder that gets metrics.json and scores.jsonl")
+    workers: int = option("Ray Data workers, one GPU each where there are GPUs", 2)
+    batch: int = option("solutions a worker puts through the model at once", 16)
+    seed: int = option("seed of the split into a calibration half and a reported half", 0)
+    max_length: int = option("tokens a solution may have; 0: as in training", 0)
+    max_tiles: int = option("tiles an image may be cut into, for a model that was not trained by bisieve", 6)
+
+    def check(self) -> None:
+        """`UsageError` for a value no evaluation can have."""
+        for name in ("workers", "batch", "max_tiles"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
+        require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
+
+
+def require(holds: bool, name: str, found: Any, expected: str) -> None:
+    """`UsageError` unless ``holds``."""
+    if not holds:
+        flag = "--" + name.replace("_", "-")
+        raise UsageError(f"{expected} for {flag}", repr(found), f"give another {flag}")
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
+    """A flag for every field of ``kind``, and ``--config``."""
+    parser.add_argument("--config", metavar="FILE", help="TOML file with values for any of the options below")
+    for item in dataclasses.fields(kind):
+        flag = "--" + item.name.replace("_", "-")
+        text = item.metadata["help"] + _default_text(item)
+        if item.type is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            choices = item.metadata["choices"]
+            metavar = None if choices else str(getattr(item.type, "__name__", item.type)).upper()
+            parser.add_argument(flag, type=item.type, choices=choices, metavar=metavar, help=text)  # type: ignore[arg-type]
+
+
+def _default_text(item: "dataclasses.Field[Any]") -> str:
+    return " (required)" if item.default is MISSING else f" ({item.default})"
+
+
+def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
+    """The resolved config; `UsageError` for a file that cannot be read, an unknown key or a wrong value."""
+    values = _read_toml(args.config, kind) if args.config else {}
+    for item in dataclasses.fields(kind):
+        if (given := getattr(args, item.name)) is not None:
+            values[item.name] = given
+        elif item.name not in values and item.default is MISSING:
+            flag = "--" + item.name.replace("_", "-")
+            raise UsageError(
+                f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
+            )
+    config = kind(**values)
+    config.check()
+    return config
+
+
+def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(storage.read_bytes(url).decode())
+    except ValueError as error:  # TOML's and UTF-8's errors both are
+        raise UsageError(f"a TOML file at {url}", str(error), "mend the file") from error
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in known:
+            raise UsageError(f"keys of {kind.__name__} in {url}", key, f"use one of: {', '.join(known)}")
+        values[key] = _typed(known[key], value, url)
+    return values
+
+
+def _typed(item: "dataclasses.Field[Any]", value: Any, url: str) -> Any:
+    if item.type is float and type(value) is int:
+        return float(value)
+    choices = item.metadata["choices"]
+    if type(value) is not item.type or (choices and value not in choices):
+        expected = f"one of {choices}" if choices else f"a value of type {getattr(item.type, '__name__', '')}"
+        raise UsageError(f"{expected} for {item.name} in {url}", repr(value), "mend the file")
+    return value

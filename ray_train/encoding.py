@@ -1,0 +1,125 @@
+"""Rollouts with their images in, a batch of tensors out; a step is never cut in half."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bisieve.errors import TrainingError
+from ray_train.backbone import Backbone
+from ray_train.prompt_format import PromptFormat
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NO_ROW = -1  # the row of a sample that only fills up a batch
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model is to read, and what it should answer."""
+
+    row: int  # in the cut, or NO_ROW
+    images: "Sequence[Image]"
+    question: str
+    steps: Sequence[str]
+    labels: Sequence[float]  # one a step, in [0, 1]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as tensors; the markers, row by row and left to right, belong to ``labels``."""
+
+    inputs: dict[str, Any]  # keyword arguments of the model
+    labels: torch.Tensor  # float32 [markers]
+    weights: torch.Tensor  # float32 [markers], 0 for fillers
+    kept_steps: list[int]  # steps that are left of each sample; 0 for one that was skipped
+    rows: list[int]  # rows of the cut that are in the batch
+    shortened: int  # samples that lost trailing steps
+    skipped: int  # samples of which not even one step fits, or whose text holds a token of the format
+
+    def to(self, device: torch.device) -> "Batch":
+        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        return replace(self, inputs=inputs, labels=self.labels.to(device), weights=self.weights.to(device))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes samples for one backbone in one prompt format."""
+
+    processor: Any  # text and PIL images -> tensors
+    format: PromptFormat
+    reserved: tuple[str, ...]  # tokens that only the format may put into the text
+    marker_id: int
+    max_length: int  # tokens
+
+    def encode(self, samples: Sequence[Sample]) -> Batch:
+        """The batch of ``samples``; one that does not fit is shortened by whole steps, or else skipped.
+
+        A batch without any sample left holds a filler of weight 0.
+        """
+        kept = [sample for sample in samples if not self._is_ambiguous(sample)] or [filler()]
+        inputs = self._tensors(kept)
+        lengths = inputs["attention_mask"].sum(dim=1)
+        if int(lengths.max()) > self.max_length:
+            fitting = (self._shortened(s, ids) for s, ids in zip(kept, self._texts(inputs), strict=True))
+            kept = [sample for sample in fitting if sample.steps] or [filler()]
+            inputs = self._tensors(kept)
+        return self._batch(samples, kept, inputs)
+
+    def _batch(self, samples: Sequence[Sample], kept: Sequence[Sample], inputs: dict[str, Any]) -> Batch:
+        labels = torch.tensor([label for sample in kept for label in sample.labels], dtype=torch.float32)
+        weights = torch.tensor([float(s.row != NO_ROW) for s in kept for _ in s.labels], dtype=torch.float32)
+        check_alignment(int((inputs["input_ids"] == self.marker_id).sum()), len(labels))
+        steps = {sample.row: len(sample.steps) for sample in kept}
+        kept_steps = [steps.get(sample.row, 0) for sample in samples]
+        shortened = sum(0 < k < len(s.steps) for k, s in zip(kept_steps, samples, strict=True))
+        rows = [sample.row for sample in kept if sample.row != NO_ROW]
+        return Batch(inputs, labels, weights, kept_steps, rows, shortened, kept_steps.count(0))
+
+    def _tensors(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        texts = [self.format.render(s.question, s.steps, len(s.images)) for s in samples]
+        images = [list(sample.images) for sample in samples]
+        options = self.format.image_options
+        return dict(self.processor(images=images, text=texts, padding=True, return_tensors="pt", **options))
+
+    def _is_ambiguous(self, sample: Sample) -> bool:
+        """Whether a token of the format stands in the text, where it would be taken for the format's own."""
+        text = "\n".join([sample.question, *sample.steps])
+        return any(token in text for token in self.reserved)
+
+    def _texts(self, inputs: dict[str, Any]) -> list[torch.Tensor]:
+        masks = inputs["attention_mask"].bool()
+        return [ids[mask] for ids, mask in zip(inputs["input_ids"], masks, strict=True)]
+
+    def _shortened(self, sample: Sample, ids: torch.Tensor) -> Sample:
+        """``sample`` with as many of its first steps as fit, maybe none; ``ids`` are all its tokens."""
+        markers = (ids == self.marker_id).nonzero().flatten()
+        tail = len(ids) - 1 - int(markers[-1])
+        fits = int((markers + 1 + tail <= self.max_length).sum())
+        return replace(sample, steps=sample.steps[:fits], labels=sample.labels[:fits])
+
+
+def filler() -> Sample:
+    """A sample that weighs nothing and can always be encoded: it keeps ranks in step with one another."""
+    from PIL import Image
+
+    return Sample(NO_ROW, [Image.new("RGB", (32, 32))], "", ["."], [0.0])
+
+
+def check_alignment(markers: int, labels: int) -> None:
+    """`TrainingError` unless every label has its marker: a shift by one would wreck training unseen."""
+    if markers != labels:
+        raise TrainingError(
+            "as many markers as labels in a batch",
+            f"{markers} markers and {labels} labels",
+            "report this as a bug",
+        )
+
+
+def make_encoder(backbone: Backbone, format: PromptFormat, max_length: int) -> Encoder:
+    """The encoder of ``backbone``."""
+    tokenizer = backbone.processor.tokenizer
+    reserved = (format.marker, format.tail, "<|im_start|>", *backbone.family.reserved(tokenizer))
+    return Encoder(backbone.processor, format, reserved, backbone.token_id(format.marker), max_length)

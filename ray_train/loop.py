@@ -1,0 +1,255 @@
+"""The training loop that runs in every Ray Train worker.
+
+    feed ──micro-batches──▶ forward, backward ──▶ (all ranks agree) ──▶ update ──▶ checkpoint … ──▶ publish
+
+Errors that are the user's to mend end all ranks together and come back as the result: Ray would take
+an exception for a crash and start the workers again, only to meet the same error.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pyarrow as pa
+import ray.train
+import torch
+import torch.distributed as dist
+
+from bisieve.cut import Cut, read_cut
+from bisieve.errors import BisieveError, TrainingError
+from bisieve.index import open_index
+from bisieve.storage import join
+from ray_train.backbone import Backbone, freeze_vision, load_backbone
+from ray_train.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore, saved_checkpoint
+from ray_train.config import TrainConfig
+from ray_train.encoding import Encoder, make_encoder
+from ray_train.engine import learning_rate, make_engine, training_dtype
+from ray_train.feed import Prefetcher, RankFeed
+from ray_train.plan import Plan
+from ray_train.progress import Curves
+from ray_train.prompt_format import PromptFormat
+from ray_train.publish import gathered_weights, publish_model
+from ray_train.reward import reward_loss, reward_model
+
+Result = TypeVar("Result")
+
+TOTALS = ("loss", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the driver tells a worker; plain data."""
+
+    config: TrainConfig
+    plan: Plan
+    identity: dict[str, Any]  # what makes two runs the same run
+    card: dict[str, Any]  # lineage, for the model's card
+    board: Any  # actor handle for progress lines
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker gives back."""
+
+    error: BisieveError | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train_worker(settings: dict[Any, Any]) -> Outcome:
+    """One rank of a training run; ``settings["job"]`` is a `Job`."""
+    job: Job = settings["job"]
+    try:
+        return _Worker(job).run()
+    except BisieveError as error:  # all ranks have it, see `_agree`
+        return Outcome(error)
+
+
+class _Worker:
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.device = (
+            torch.device("cuda", torch.cuda.current_device())
+            if torch.cuda.is_available()
+            else torch.device("cpu")
+        )
+        backbone, cut, self.format = _together(self._prepare)
+        self.backbone: Backbone = backbone
+        self.cut: Cut = cut
+        self.encoder: Encoder = make_encoder(backbone, self.format, job.config.max_length)
+        self.engine = make_engine(reward_model(backbone, self.format), job.config)
+        self.cursor = self._start_or_resume()
+
+    def _prepare(self) -> tuple[Backbone, Cut, PromptFormat]:
+        config = self.job.config
+        cut = read_cut(open_index(config.index), config.fraction)
+        if cut.fingerprint != self.job.plan.cut_fingerprint:
+            raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
+        if checkpoint := ray.train.get_checkpoint():
+            with checkpoint.as_directory() as folder:
+                check_identity(read_cursor(Path(folder)).identity, self.job.identity, "the checkpoint")
+        backbone = load_backbone(config.backbone, training_dtype(config.precision))
+        freeze_vision(backbone.model, backbone.family)
+        slot = backbone.family.image_slot(backbone.processor.tokenizer)
+        return backbone, cut, PromptFormat(slot, backbone.family.image_options(config.max_tiles))
+
+    def _start_or_resume(self) -> Cursor:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            self.log = SampleLog(self.rank, 0)
+            return Cursor(self.job.identity)
+        with checkpoint.as_directory() as name:
+            folder = Path(name)
+            cursor = restore(self.engine, folder, self.job.identity)
+            self.log = SampleLog(self.rank, cursor.step)
+            if self.rank == 0:
+                self.log.carry_over(folder)
+        self._say(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
+        return cursor
+
+    def run(self) -> Outcome:
+        config, plan, cursor = self.job.config, self.job.plan, self.cursor
+        feed = RankFeed(
+            self.cut, plan, self.encoder, config.image_root, config.label_threshold, config.micro_batch,
+            self.rank, self.world_size,
+        )  # fmt: skip
+        curves = Curves(join(config.output, "tensorboard"), cursor.step) if self.rank == 0 else None
+        prefetcher = Prefetcher(feed.batches(cursor.step), self.encoder)
+        metrics: dict[str, float] = {}
+        try:
+            while cursor.step < plan.total_steps:
+                metrics = self._step(feed, prefetcher)
+                if curves:
+                    curves.add(cursor.step, metrics)
+                if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
+                    self._say(_line(cursor.step, plan.total_steps, metrics))
+                if cursor.step % config.checkpoint_every == 0 or cursor.step == plan.total_steps:
+                    self._checkpoint(metrics)
+                    if curves:
+                        curves.commit()
+        finally:
+            prefetcher.close()
+            if curves:
+                curves.close()
+        return self._publish(metrics)
+
+    def _step(self, feed: RankFeed, prefetcher: Prefetcher) -> dict[str, float]:
+        """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
+        started = time.perf_counter()
+        step, plan = self.cursor.step, self.job.plan
+        batch_rows = plan.batch(step)
+        # Known from the index, so the same on any number of ranks; steps cut off by the length limit count, too.
+        steps_in_batch = int(self.cut.rows["num_steps"].take(pa.array(batch_rows)).to_numpy().sum())
+        totals = dict.fromkeys(TOTALS, 0.0)
+        trained_rows: list[int] = []
+        passes = feed.passes(step)
+        for number in range(passes):
+            batch = prefetcher.take().to(self.device)
+            self.engine.set_gradient_accumulation_boundary(number == passes - 1)
+            loss = reward_loss(self.engine(batch.inputs), batch.labels, batch.weights)
+            # DeepSpeed takes the mean over the ranks; the loss is a sum over the steps.
+            self.engine.backward(loss * (self.world_size / steps_in_batch), scale_wrt_gas=False)
+            totals["loss"] += float(loss.detach())
+            totals["steps"] += float(batch.weights.sum())
+            totals["rollouts"] += len(batch.rows)
+            totals["shortened"] += batch.shortened
+            totals["skipped"] += batch.skipped
+            trained_rows += batch.rows
+        totals = self._agree(totals, prefetcher.error, batch_rows.tolist())
+        rate = learning_rate(step, plan.total_steps, self.job.config)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        self.engine.step()
+        self.log.add(
+            step,
+            trained_rows,
+            self.cut.rows["rollout_id"].take(pa.array(trained_rows, pa.int64())).to_pylist(),
+        )
+        self.cursor.step += 1
+        for name, value in totals.items():
+            self.cursor.totals[name] = self.cursor.totals.get(name, 0.0) + value
+        return {
+            "loss": totals["loss"] / max(1.0, totals["steps"]),
+            "learning_rate": rate,
+            "gradient_norm": float(self.engine.get_global_grad_norm() or 0.0),
+            "rollouts_per_second": totals["rollouts"] / (time.perf_counter() - started),
+        }
+
+    def _agree(
+        self, totals: dict[str, float], error: BisieveError | None, rows: list[int]
+    ) -> dict[str, float]:
+        """The totals of all ranks; raises on all ranks when one of them met an error or the loss is no number."""
+        sums = torch.tensor([*totals.values(), float(error is not None)], dtype=torch.float64).to(self.device)
+        dist.all_reduce(sums)
+        *values, errors = sums.tolist()
+        if errors:
+            raise_first(error)
+        summed = dict(zip(totals, values, strict=True))
+        check_finite(summed["loss"], self.cursor.step, rows)
+        return summed
+
+    def _checkpoint(self, metrics: dict[str, float]) -> None:
+        with saved_checkpoint(self.engine, self.cursor, self.log, self.rank) as folder:
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def _publish(self, metrics: dict[str, float]) -> Outcome:
+        weights = gathered_weights(self.engine.module, self.rank)
+        totals = self.cursor.totals
+        final = {
+            "loss": metrics.get("loss", float("nan")),
+            "mean_loss": totals["loss"] / max(1.0, totals["steps"]),
+            **{name: totals[name] for name in TOTALS if name != "loss"},
+        }
+        if self.rank == 0:
+            card = self.job.card | {"prompt_format": self.format.to_json(), "metrics": final}
+            card["token_ids"] = {
+                token: self.backbone.token_id(token)
+                for token in (self.format.marker, self.format.positive, self.format.negative)
+            }
+            publish_model(self.backbone, weights, card, self.job.config.output)
+        return Outcome(metrics=final)
+
+    def _say(self, line: str) -> None:
+        if self.rank == 0 and self.job.board is not None:
+            self.job.board.put.remote(line)
+
+
+def check_finite(loss: float, step: int, rows: list[int]) -> None:
+    """`TrainingError` that names ``rows`` unless the loss is a number: before it spoils the weights."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            "a finite loss",
+            f"{loss} at step {step} on rows {rows[:8]} of the cut",
+            "lower --learning-rate, or look at these rollouts",
+        )
+
+
+def _line(step: int, total: int, metrics: dict[str, float]) -> str:
+    return (
+        f"step {step:>{len(str(total))}}/{total}  loss {metrics['loss']:.4f}"
+        f"  lr {metrics['learning_rate']:.2e}  grad {metrics['gradient_norm']:.3f}"
+        f"  {metrics['rollouts_per_second']:.0f} rollouts/s"
+    )
+
+
+def _together(prepare: Callable[[], Result]) -> Result:
+    """The result of ``prepare()``; when it fails on any rank, every rank raises that rank's error."""
+    error, result = None, None
+    try:
+        result = prepare()
+    except BisieveError as caught:
+        error = caught
+    raise_first(error)
+    return cast(Result, result)
+
+
+def raise_first(error: BisieveError | None) -> None:
+    """Raises, on every rank, the error of the first rank that has one."""
+    errors: list[BisieveError | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(errors, error)
+    for found in errors:
+        if found is not None:
+            raise found

@@ -1,0 +1,48 @@
+"""Which rows of the cut every step of a run trains on, on any number of ranks."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from bisieve.order import Rows, epoch_order, global_batch, num_batches, order_fingerprint
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of a run, from what was cut, the seed and the step alone."""
+
+    cut_fingerprint: str  # names the rows
+    num_rows: int  # rows in the cut
+    left_out: tuple[int, ...]  # rows that are not trained on: their images are missing
+    seed: int
+    epochs: int
+    global_batch: int  # rollouts a step
+
+    @property
+    def rows_per_epoch(self) -> int:
+        return self.num_rows - len(self.left_out)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return num_batches(self.rows_per_epoch, self.global_batch)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the order of the first epoch, and so, with the seed, of all."""
+        return order_fingerprint(_order(self, 0))
+
+    def batch(self, step: int) -> Rows:
+        """The rows of the global batch of ``step``, int64 ``[global_batch]``, fewer at an epoch's end."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        return global_batch(_order(self, epoch), index, self.global_batch)
+
+
+@lru_cache(maxsize=2)
+def _order(plan: Plan, epoch: int) -> Rows:
+    order = epoch_order(plan.num_rows, fingerprint=plan.cut_fingerprint, seed=plan.seed, epoch=epoch)
+    return order[~np.isin(order, np.array(plan.left_out, dtype=np.int64))]

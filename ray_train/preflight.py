@@ -1,0 +1,47 @@
+"""What is looked at before any worker starts: the index, its shards, the images."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from bisieve.cut import Cut, read_cut
+from bisieve.errors import TrainingError
+from bisieve.fetch import fetch_rollouts
+from bisieve.images import missing_images, refuse_missing
+from bisieve.index import check_shards_unchanged, open_index
+from ray_train.config import TrainConfig
+
+_CHUNK = 2048  # rollouts fetched at once
+_READERS = 8  # chunks fetched at the same time
+
+
+def chosen_cut(config: TrainConfig) -> Cut:
+    """The cut to train on; `IndexUnusableError` when the index is missing or its shards have changed."""
+    index = open_index(config.index)
+    check_shards_unchanged(index)
+    return read_cut(index, config.fraction)
+
+
+def rows_without_images(cut: Cut, config: TrainConfig) -> tuple[int, ...]:
+    """Rows of the cut with an image that is missing below the image root.
+
+    `ImageError` when there are any and ``skip_missing_images`` is off; `TrainingError` when no row is left.
+    """
+    names = list(_image_names(cut))
+    missing = missing_images(config.image_root, {name for row in names for name in row})
+    if not config.skip_missing_images:
+        refuse_missing(config.image_root, missing)
+    left_out = tuple(row for row, images in enumerate(names) if not missing.isdisjoint(images))
+    if len(left_out) == len(names):
+        raise TrainingError(
+            f"images below {config.image_root}", "none of the cut's rollouts has one", "mend --image-root"
+        )
+    return left_out
+
+
+def _image_names(cut: Cut) -> Iterable[tuple[str, ...]]:
+    starts = range(0, cut.rows.num_rows, _CHUNK)
+    with ThreadPoolExecutor(_READERS) as readers:
+        for chunk in readers.map(
+            lambda start: fetch_rollouts(cut.rows.slice(start, _CHUNK), cut.layout), starts
+        ):
+            yield from (rollout.images for rollout in chunk)

@@ -1,0 +1,78 @@
+"""What a run shows while it goes on: lines on the driver's terminal, curves for TensorBoard."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from bisieve import storage
+from ray_train.publish import upload
+
+
+class Board:
+    """An actor that carries lines from the workers to the driver, without Ray's prefixes."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def put(self, line: str) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@contextmanager
+def shown_board(every: float = 0.5) -> Iterator[Any]:
+    """A `Board` whose lines are printed as they come, as long as the block runs."""
+    board: Any = ray.remote(num_cpus=0)(Board).remote()
+    ended = threading.Event()
+
+    def show() -> None:
+        last = False
+        while not last:
+            last = ended.wait(every)
+            for line in ray.get(board.take.remote()):
+                print(line, flush=True)
+
+    thread = threading.Thread(target=show, name="board", daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        ended.set()
+        thread.join(timeout=10)
+        ray.kill(board)
+
+
+class Curves:
+    """TensorBoard events, written where they belong on a disk, or uploaded with each checkpoint."""
+
+    def __init__(self, url: str, first_step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        fs, path = storage.open_filesystem(url)
+        self._url = None if "file" in fs.protocol else url
+        self._folder = Path(tempfile.mkdtemp(prefix="bisieve-curves-") if self._url else path)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._writer = SummaryWriter(str(self._folder), purge_step=first_step, write_to_disk=True)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def commit(self) -> None:
+        """Makes all that was added readable at the URL."""
+        self._writer.flush()
+        if self._url:
+            for file in self._folder.iterdir():
+                upload(file, storage.join(self._url, file.name))
+
+    def close(self) -> None:
+        self._writer.close()
+        self.commit()

@@ -1,0 +1,86 @@
+"""The trained model as a Hugging Face folder, visible whole or not at all.
+
+``config.json`` is written last: without it nothing takes the folder for a model.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bisieve import storage
+from ray_train.backbone import Backbone
+from ray_train.reward import RewardModel
+
+CARD = "bisieve.json"  # prompt format, lineage, hyper-parameters, metrics
+LAST = "config.json"
+
+
+def gathered_weights(model: RewardModel, rank: int) -> dict[str, torch.Tensor]:
+    """The backbone's weights on the CPU, on rank 0; empty elsewhere.  All ranks must come here together.
+
+    Under ZeRO-3 each parameter is put together from the ranks' parts, one at a time.
+    """
+    from ray_train.engine import import_deepspeed
+
+    zero = import_deepspeed().zero
+    weights = {}
+    for name, tensor in model.backbone.named_parameters():
+        with zero.GatheredParameters([tensor]):
+            if rank == 0:
+                weights[name] = tensor.detach().cpu().clone()
+    if rank == 0:
+        weights |= {name: tensor.cpu() for name, tensor in model.backbone.named_buffers()}
+    return weights
+
+
+def save_model(
+    backbone: Backbone, weights: dict[str, torch.Tensor], card: dict[str, Any], folder: Path
+) -> None:
+    """Writes model, tokenizer, image processor and ``card`` into ``folder``."""
+    persistent = backbone.model.state_dict().keys()
+    backbone.model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
+    backbone.processor.tokenizer.save_pretrained(folder)
+    backbone.processor.image_processor.save_pretrained(folder)
+    (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def publish_model(
+    backbone: Backbone, weights: dict[str, torch.Tensor], card: dict[str, Any], output: str
+) -> None:
+    """Saves the model and uploads it to ``output``; a model that lay there is withdrawn first."""
+    with tempfile.TemporaryDirectory(prefix="bisieve-model-") as name:
+        folder = Path(name)
+        save_model(backbone, weights, card, folder)
+        withdraw_model(output)
+        files = sorted(folder.iterdir(), key=lambda file: (file.name == LAST, file.name))
+        for file in files:
+            upload(file, storage.join(output, file.name))
+
+
+def withdraw_model(output: str) -> None:
+    """Makes a model at ``output`` invisible."""
+    for name in (LAST, CARD):
+        url = storage.join(output, name)
+        if storage.exists(url):
+            fs, path = storage.open_filesystem(url)
+            with storage.storage_errors(url):
+                fs.rm_file(path)
+
+
+def upload(file: Path, url: str) -> None:
+    """Copies a local file to ``url``, in pieces."""
+    with file.open("rb") as source, storage.open_output(url) as target:
+        while piece := source.read(16 << 20):
+            target.write(piece)
+
+
+def read_card(folder: str) -> dict[str, Any] | None:
+    """The card of the model in ``folder`` (local or not); None where there is none."""
+    url = storage.join(folder, CARD)
+    if not storage.exists(url):
+        return None
+    card: dict[str, Any] = json.loads(storage.read_bytes(url))
+    return card

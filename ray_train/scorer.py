@@ -1,0 +1,69 @@
+"""Rewards of solutions, as a trained model or an untrained backbone gives them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from bisieve.errors import TrainingError
+from bisieve.images import load_image
+from ray_train.backbone import load_backbone, local_copy
+from ray_train.benchmark import Solution
+from ray_train.encoding import Sample, make_encoder
+from ray_train.engine import training_dtype
+from ray_train.prompt_format import PromptFormat
+from ray_train.publish import read_card
+from ray_train.reward import reward_model, step_rewards
+
+DEFAULT_LENGTH = 8192  # tokens; the paper's
+
+
+class Scorer:
+    """P(Yes) of every step, with the prompt format that the model was trained in."""
+
+    def __init__(self, model: str, max_length: int, max_tiles: int) -> None:
+        path = local_copy(model)
+        card = read_card(path)
+        backbone = load_backbone(path, training_dtype("auto"))
+        if card is not None:
+            format = PromptFormat(**card["prompt_format"])
+            max_length = max_length or card["config"]["max_length"]
+        else:
+            slot = backbone.family.image_slot(backbone.processor.tokenizer)
+            format = PromptFormat(slot, backbone.family.image_options(max_tiles))
+        if format.image_backend != "pil":
+            raise TrainingError(
+                "a model trained on PIL's pixels", format.image_backend, "evaluate it where it was made"
+            )
+        self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = reward_model(backbone, format).to(self._device).eval()
+
+    @torch.inference_mode()
+    def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
+        """Each solution's rewards, one a step; fewer where trailing steps do not fit, none where no step does."""
+        samples = [_sample(number, solution, image_root) for number, solution in enumerate(solutions)]
+        batch = self._encoder.encode(samples).to(self._device)
+        rewards = step_rewards(self._model(batch.inputs)).cpu().tolist()
+        ends = np.cumsum(batch.kept_steps)
+        return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]
+
+
+def _sample(number: int, solution: Solution, image_root: str) -> Sample:
+    images = [load_image(image_root, name) for name in solution.images]
+    return Sample(number, images, solution.question, solution.steps, [0.0] * len(solution.steps))
+
+
+class ScoreBatches:
+    """The `Scorer` as Ray Data calls it: batches of solutions (as JSON) in, their rewards out."""
+
+    def __init__(self, image_root: str, **scorer: Any) -> None:
+        self._image_root = image_root
+        self._scorer = Scorer(**scorer)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        solutions = [msgspec.json.decode(line, type=Solution) for line in batch["solution"]]
+        rewards = self._scorer.score(solutions, self._image_root)
+        return {"line": [solution.line for solution in solutions], "rewards": rewards}

@@ -1,0 +1,83 @@
+"""Images below an image root."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bisieve.errors import ImageError
+from bisieve.images import image_url, load_image, missing_images, refuse_missing
+
+OUTSIDE = [
+    "/etc/passwd", "../secret.png", "a/../../secret.png", "..\\secret.png", "%2e%2e/secret.png",
+    "a/%2E%2E/%2e%2e/secret.png", "s3://bucket/secret.png", "file:///etc/passwd", "a::s3://bucket/key", "",
+    "a/\0.png",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leaves_the_image_root_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="below the image root"):
+        image_url(str(tmp_path), name)
+    with pytest.raises(ImageError, match="below the image root"):
+        missing_images(str(tmp_path), [name])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a/b.png", "a..b.png", "ü 100%.png", "2024:01.png", "./a.png"])
+def test_an_ordinary_name_stays_below_the_root(name: str) -> None:
+    assert image_url("s3://bucket/images/", name) == f"s3://bucket/images/{name}"
+
+
+@given(st.lists(st.sampled_from(["..", ".", "a", "%2e%2e", "", "b.png", "\\.."]), min_size=1, max_size=5))
+def test_no_name_leads_outside(parts: list[str]) -> None:
+    name = "/".join(parts)
+    try:
+        url = image_url("/root/images", name)
+    except ImageError:
+        return
+    assert Path(url).resolve().is_relative_to("/root/images")
+
+
+@pytest.mark.parametrize("count", [3, 600], ids=["asked one by one", "listed at once"])
+def test_missing_images_are_found(count: int, tmp_path: Path) -> None:
+    names = [f"a/{number}.png" for number in range(count)]
+    (tmp_path / "a").mkdir()
+    for name in names[1:]:
+        (tmp_path / name).touch()
+    assert missing_images(str(tmp_path), [*names, "b.png", "b.png", "./a/1.png"]) == {"a/0.png", "b.png"}
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert missing_images(str(tmp_path), ["a"]) == {"a"}
+
+
+def test_missing_images_stop_the_run_with_an_example_and_their_number() -> None:
+    with pytest.raises(ImageError, match=r"3 missing, such as a\.png; .*--skip-missing-images") as error:
+        refuse_missing("/images", {"c.png", "a.png", "b.png"})
+    assert "\n" not in str(error.value)
+    refuse_missing("/images", set())
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_every_image_is_read_as_rgb(mode: str, tmp_path: Path) -> None:
+    name = "image.tiff"
+    Image.new(mode, (4, 3)).save(tmp_path / name)
+    image = load_image(str(tmp_path), name)
+    assert (image.mode, image.size) == ("RGB", (4, 3))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40], ids=["empty", "one byte", "truncated"])
+def test_an_unreadable_image_is_named(kept: int, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.png"
+    Image.effect_noise((32, 32), 50).save(whole)
+    (tmp_path / "broken.png").write_bytes(whole.read_bytes()[:kept])
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        load_image(str(tmp_path), "broken.png")
+
+
+def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        load_image(str(tmp_path), "gone.png")

@@ -1,0 +1,90 @@
+"""Tiny backbones of both families, built from their config classes: no code path differs from a real one."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+)
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEXT = "Question: what is the sum of the digits? Process: Yes No. The digit is 3. Final answer: 7"
+
+
+def tokenizer_with(special: list[str], **named: object) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer in which Yes and No are one token each."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=CHAT + special)
+    bpe.train_from_iterator(["Yes", "No", TEXT] * 50, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", **named
+    )
+
+
+def build_internvl(folder: Path, tied: bool = True) -> None:
+    """An InternVL of 0.1M parameters."""
+    named = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    tokenizer = tokenizer_with(list(named.values()), extra_special_tokens=named)
+    tokenizer.save_pretrained(folder)
+    GotOcr2ImageProcessorPil(
+        size={"height": 28, "width": 28}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    ).save_pretrained(folder)
+    vision = InternVLVisionConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=28,
+        patch_size=7,
+    )
+    text = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=tied,
+    )  # fmt: skip
+    config = InternVLConfig(
+        vision_config=vision, text_config=text, image_seq_length=4, tie_word_embeddings=tied,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+
+
+def build_qwen(folder: Path) -> None:
+    """A Qwen2.5-VL of 0.2M parameters."""
+    special = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer = tokenizer_with(special)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil().save_pretrained(folder)
+    ids = dict(zip(special, tokenizer.convert_tokens_to_ids(special), strict=True))
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer), "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 4, 4]},
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 48,
+            "fullatt_block_indexes": [0],
+        },
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)

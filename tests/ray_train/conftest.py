@@ -1,0 +1,164 @@
+"""Shared fixtures: tiny backbones, a small indexed corpus, one Ray for all tests."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from bisieve import schema, storage
+from bisieve.manifest import DataFile, Manifest, Parameters, SourceTotals, fingerprint, write_manifest
+from bisieve.score import balanced_information_score
+from bisieve.shards import file_stem, list_shards
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
+
+from backbones import build_internvl, build_qwen
+
+torch.set_num_threads(1)
+
+ROLLOUTS = {"adding": 31, "reading": 12}  # by source
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where a small corpus lies."""
+
+    index: str
+    images: str  # the image root
+    benchmark: str
+    shards: Path
+
+
+@pytest.fixture(scope="session")
+def internvl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("internvl")
+    build_internvl(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen")
+    build_qwen(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """43 rollouts of two sources with their index, and a benchmark of 24 solutions."""
+    folder = tmp_path_factory.mktemp("corpus")
+    shards, images = folder / "shards", folder / "images"
+    shards.mkdir()
+    images.mkdir()
+    for source, count in ROLLOUTS.items():
+        lines = [json.dumps(make_record(source, number)) for number in range(count)]
+        (shards / f"{source}.jsonl").write_text("\n".join(lines) + "\n")
+    for number in range(10):
+        Image.new("RGB", (28 + number, 28), (25 * number, 99, 9)).save(images / f"{number}.png")
+    index = folder / "index"
+    write_index(str(shards), str(index))
+    benchmark = folder / "benchmark.jsonl"
+    benchmark.write_text("".join(json.dumps(make_solution(number)) + "\n" for number in range(24)))
+    return Corpus(str(index), str(images), str(benchmark), shards)
+
+
+def write_index(shards: str, index: str) -> None:
+    """The index of a folder of rollouts, ranked in plain Python: the trainer needs no Spark, nor do its tests."""
+    files, rows = list_shards([shards]), []
+    for file in files:
+        offset, scored = 0, []
+        for line in storage.read_bytes(file.url).splitlines(keepends=True):
+            scores = [step["score"] for step in json.loads(line)["steps_with_score"]]
+            span = {"shard": file.url, "offset": offset, "length": len(line)}
+            scored.append((-balanced_information_score(scores), offset, scores, span))
+            offset += len(line)
+        for rank, (bis, start, scores, span) in enumerate(sorted(scored), start=1):
+            source = file_stem(file.url)
+            rows.append({
+                "source": source, "rank": rank, "rollout_id": f"{source}-{start}", "question_id": str(start),
+                "bis": -bis, "num_steps": len(scores), "scores": scores, "spans": [span],
+            })  # fmt: skip
+    shard_rows = [{"url": file.url, "size": file.size, "etag": file.etag} for file in files]
+    parameters = Parameters(0.05, "source", "file", 0, "rollouts", None)
+    sources = Counter(row["source"] for row in rows)
+    write_manifest(index, Manifest(
+        fingerprint(parameters, files), parameters, [shards],
+        _write_parquet(index, "shards.parquet", pa.Table.from_pylist(shard_rows, schema.SHARDS)),
+        len(files), sum(file.size for file in files),
+        [SourceTotals(name, count, 0, 0, 0, 0, 0, {}) for name, count in sources.items()],
+        [_write_parquet(index, "rows.parquet", pa.Table.from_pylist(rows, schema.INDEX))], [], {},
+    ))  # fmt: skip
+
+
+def _write_parquet(index: str, name: str, table: pa.Table) -> DataFile:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    data = sink.getvalue().to_pybytes()
+    storage.write_bytes(storage.join(index, name), data)
+    return DataFile(name, table.num_rows, len(data), "")
+
+
+def make_record(source: str, number: int) -> dict[str, Any]:
+    scores = [1.0, 0.5 * (number % 3), float(number % 2)][: 1 + number % 3]
+    steps = [
+        {
+            "step": f"The digit {place} is {number}.",
+            "score": score,
+            "num_mc_correct": int(16 * score),
+            "num_mc_total": 16,
+        }
+        for place, score in enumerate(scores)
+    ]
+    question = f"What is sum {number} of {source}?"
+    return {
+        "image": f"{number % 10}.png",
+        "question": question,
+        "question_orig": question,
+        "steps_with_score": steps,
+    }
+
+
+def make_solution(number: int) -> dict[str, Any]:
+    return {
+        "image": [f"{number % 10}.png"],
+        "question": f"What is {number}?",
+        "answer": "7",
+        "response": {"steps": ["I look.", f"It is {number}.", "Final answer: 7"],
+                     "process_correctness": [0, 1 if number % 2 else -1, 1 if number % 3 else -1]},
+        "policy_model": "none",
+        "data_source": "even" if number % 2 else "odd",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3: str) -> Iterator[None]:
+    """One local Ray for all tests; it comes after the S3 server, whose environment its workers need."""
+    from ray_train.cluster import cluster
+
+    with cluster(2):
+        yield
+
+
+@pytest.fixture
+def settings(corpus: Corpus, internvl: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Makes the config of a small training run; arguments override."""
+    from ray_train.config import TrainConfig
+
+    def make(**options: Any) -> TrainConfig:
+        small: dict[str, Any] = {
+            "index": corpus.index, "image_root": corpus.images, "backbone": str(internvl),
+            "output": str(tmp_path / "output"), "fraction": 1.0, "zero_stage": 1, "global_batch": 16,
+            "micro_batch": 3, "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
+        }  # fmt: skip
+        return TrainConfig(**{**small, **options})
+
+    return make

@@ -1,0 +1,70 @@
+"""Where the values of a run come from."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from bisieve.errors import UsageError
+from ray_train.config import EvaluateConfig, TrainConfig, add_options, read_config
+
+NEEDED = ["--index", "i", "--image-root", "r", "--backbone", "b", "--output", "o"]
+
+
+def resolve(*argv: str) -> TrainConfig:
+    parser = argparse.ArgumentParser()
+    add_options(parser, TrainConfig)
+    return read_config(TrainConfig, parser.parse_args([*NEEDED, *argv]))
+
+
+def test_the_defaults_are_the_papers_recipe() -> None:
+    config = resolve()
+    assert (config.learning_rate, config.weight_decay, config.warmup, config.epochs) == (1e-5, 0.05, 0.05, 1)
+    assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)
+    assert (config.global_batch, config.max_length, config.max_tiles, config.zero_stage) == (512, 8192, 6, 3)
+
+
+def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text("learning_rate = 1\nseed = 7\nskip_missing_images = true\n")
+    config = resolve("--config", str(file), "--seed", "9")
+    assert (config.learning_rate, config.seed, config.skip_missing_images) == (1.0, 9, True)
+    assert resolve("--config", str(file), "--no-skip-missing-images").skip_missing_images is False
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learnin_rate = 1.0", "found learnin_rate"),
+        ("seed = 'one'", "value of type int for seed"),
+        ("zero_stage = 4", r"one of \(1, 2, 3\) for zero_stage"),
+        ("seed =", "TOML file"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        resolve("--config", str(file))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--fraction", "0"],
+        ["--fraction", "1.5"],
+        ["--workers", "0"],
+        ["--global-batch", "-1"],
+        ["--warmup", "2"],
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:
+    with pytest.raises(UsageError, match=argv[0]):
+        resolve(*argv)
+
+
+def test_what_must_be_given_is_named() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, EvaluateConfig)
+    with pytest.raises(UsageError, match="--benchmark"):
+        read_config(EvaluateConfig, parser.parse_args(["--model", "m"]))

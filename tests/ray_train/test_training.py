@@ -1,0 +1,244 @@
+"""Whole training runs on a real Ray with gloo workers: what is learned, kept, refused and resumed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROLLOUTS, Corpus
+from safetensors.torch import load, load_file
+
+from bisieve import storage
+from bisieve.errors import ImageError, IndexUnusableError, TrainingError
+from ray_train.checkpoint import check_identity, read_cursor, read_sample_logs
+from ray_train.config import TrainConfig
+from ray_train.launch import train
+from ray_train.loop import check_finite
+from ray_train.publish import read_card
+
+Settings = Callable[..., TrainConfig]
+
+TOTAL = sum(ROLLOUTS.values())
+
+
+def last_checkpoint(output: Path) -> Path:
+    """The last *committed* checkpoint: the one that Ray Train would resume from."""
+    run = next((output / "runs").iterdir())
+    snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
+    return run / str(snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
+
+
+@pytest.fixture(scope="module")
+def trained(
+    ray_cluster: None, corpus: Corpus, internvl: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TrainConfig]:
+    """One finished run: two workers, ZeRO 1."""
+    config = TrainConfig(
+        index=corpus.index, image_root=corpus.images, backbone=str(internvl), fraction=1.0, zero_stage=1,
+        output=str(tmp_path_factory.mktemp("trained") / "output"), global_batch=16, micro_batch=3, max_tiles=1,
+        learning_rate=1e-3, max_failures=0, checkpoint_every=2,
+    )  # fmt: skip
+    train(config)
+    yield config
+
+
+def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
+    return load(storage.read_bytes(storage.join(config.output, "model.safetensors")))
+
+
+def test_every_rollout_of_the_cut_is_trained_on_once(trained: TrainConfig) -> None:
+    lines = read_sample_logs(last_checkpoint(Path(trained.output)))
+    assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
+    assert len({rollout for line in lines for rollout in line["rollout_ids"]}) == TOTAL
+    assert {line["step"] for line in lines} == {0, 1, 2}
+
+
+def test_the_model_is_a_hugging_face_folder_with_its_lineage(trained: TrainConfig) -> None:
+    from transformers import AutoTokenizer, InternVLForConditionalGeneration
+
+    model, report = InternVLForConditionalGeneration.from_pretrained(trained.output, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert AutoTokenizer.from_pretrained(trained.output).encode("<prm>") == [
+        len(model.get_input_embeddings().weight) - 1
+    ]
+    card = read_card(trained.output)
+    assert card is not None
+    assert card["fraction_asked"] == card["fraction_delivered"] == 1.0
+    assert card["metrics"]["rollouts"] == TOTAL
+    assert card["prompt_format"]["marker"] == "<prm>"
+    assert card["config"]["learning_rate"] == 1e-3
+    assert list((Path(trained.output) / "tensorboard").iterdir())
+
+
+def test_the_vision_encoder_keeps_its_weights_and_the_rest_learns(trained: TrainConfig) -> None:
+    before, after = load_file(Path(trained.backbone) / "model.safetensors"), weights(trained)
+    for name, tensor in before.items():
+        if name.startswith("model.vision_tower"):
+            torch.testing.assert_close(after[name], tensor, rtol=0, atol=0)
+        elif "mlp" in name or "projector.linear" in name:
+            assert not torch.equal(after[name], tensor), name
+
+
+@pytest.mark.parametrize("options", [{"workers": 1}, {"zero_stage": 2}], ids=["one worker", "ZeRO 2"])
+def test_workers_and_zero_stage_do_not_change_what_is_learned(
+    options: dict[str, int], trained: TrainConfig, settings: Settings
+) -> None:
+    config = settings(micro_batch=4, **options)
+    train(config)
+    check_learned_the_same(config, trained)
+
+
+def check_learned_the_same(config: TrainConfig, reference: TrainConfig) -> None:
+    card, expected = read_card(config.output), read_card(reference.output)
+    assert card is not None
+    assert expected is not None
+    assert card["metrics"]["mean_loss"] == pytest.approx(expected["metrics"]["mean_loss"], rel=1e-4)
+    assert card["metrics"]["loss"] == pytest.approx(expected["metrics"]["loss"], rel=1e-3)
+    learned = weights(config)
+    for name, tensor in weights(reference).items():
+        # Adam's first steps turn rounding noise of tiny gradients into steps of the learning rate.
+        assert (learned[name] - tensor).abs().mean() < 1e-4, name
+
+
+def test_the_same_command_again_has_nothing_to_do(
+    trained: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (Path(trained.output) / "model.safetensors").stat().st_mtime_ns
+    train(trained)
+    assert "nothing to do" in capsys.readouterr().out
+    assert (Path(trained.output) / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "options", [{"seed": 1}, {"fraction": 0.5}, {"workers": 3}], ids=lambda options: next(iter(options))
+)
+def test_another_run_does_not_touch_the_output(
+    options: dict[str, Any], trained: TrainConfig, settings: Settings
+) -> None:
+    config = settings(output=trained.output, **options)
+    with pytest.raises(TrainingError, match=rf"{next(iter(options))}.*--restart"):
+        train(config)
+
+
+def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
+    cursor = read_cursor(last_checkpoint(Path(trained.output)))
+    check_identity(cursor.identity, cursor.identity, "the checkpoint")
+    for name in ("index", "cut", "order", "seed"):
+        with pytest.raises(TrainingError, match=rf"the checkpoint \({name} .*--restart"):
+            check_identity(cursor.identity, {**cursor.identity, name: "another"}, "the checkpoint")
+
+
+def test_a_killed_worker_costs_no_rollout_and_repeats_none(
+    settings: Settings, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(global_batch=2, micro_batch=1, checkpoint_every=4, max_failures=2)
+    killer = threading.Thread(target=kill_a_worker_after_the_first_checkpoint, args=(Path(config.output),))
+    killer.start()
+    train(config)
+    killer.join()
+    resumed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resumed")]
+    assert len(resumed) == 1
+
+    checkpoint = last_checkpoint(Path(config.output))
+    lines = read_sample_logs(checkpoint)
+    started = {file.name.split("-")[1] for file in (checkpoint / "samples").iterdir()}
+    assert len(started) == 2, "the log shows no second start"
+    assert read_cursor(checkpoint).step == -(-TOTAL // 2)
+    assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
+    card = read_card(config.output)
+    assert card is not None
+    assert card["metrics"]["rollouts"] == TOTAL
+
+
+def kill_a_worker_after_the_first_checkpoint(output: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(output.glob("runs/*/checkpoint_manager_snapshot.json")):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    ours = [line.split() for line in listing.splitlines() if "ray::RayTrainWorker" in line]
+    raylets = {line.split()[0] for line in listing.splitlines() if line.split()[1] == str(os.getpid())}
+    victims = [int(pid) for pid, parent, *_ in ours if parent in raylets]
+    os.kill(victims[-1], signal.SIGKILL)
+
+
+def test_a_run_may_lie_in_an_object_store(
+    s3: str, corpus: Corpus, settings: Settings, trained: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"{s3}/training"
+    for image in Path(corpus.images).iterdir():
+        storage.write_bytes(f"{root}/images/{image.name}", image.read_bytes())
+    for file in Path(trained.backbone).iterdir():
+        storage.write_bytes(f"{root}/backbone/{file.name}", file.read_bytes())
+    config = settings(
+        output=f"{root}/output", image_root=f"{root}/images", backbone=f"{root}/backbone", zero_stage=3
+    )
+    train(config)
+    check_learned_the_same(config, trained)
+    names = {storage.basename(file.url) for file in storage.list_files(config.output)}
+    assert {"config.json", "model.safetensors", "bisieve.json", "run.json"} <= names
+    assert any("tfevents" in name for name in names)
+    train(config)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_missing_images_stop_the_run_before_it_starts(
+    corpus: Corpus, settings: Settings, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    (images / "3.png").unlink()
+    (images / "4.png").unlink()
+    with pytest.raises(ImageError, match=r"2 missing, such as 3\.png"):
+        train(settings(image_root=str(images)))
+    assert not (tmp_path / "output").exists()
+
+
+def test_rollouts_with_missing_images_are_left_out_on_request_and_an_unreadable_image_ends_all_ranks(
+    corpus: Corpus, settings: Settings, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    (images / "3.png").unlink()
+    (images / "4.png").write_bytes(b"no image")
+    config = settings(image_root=str(images), skip_missing_images=True, max_failures=5)
+    with pytest.raises(ImageError, match=r"4\.png"):
+        train(config)
+    assert "38 of 43 rollouts" in capsys.readouterr().out  # 3, 13, 23, 33 of the one source, 3 of the other
+    assert not (tmp_path / "output" / "config.json").exists()
+
+
+def test_an_index_whose_shards_have_changed_is_refused(
+    settings: Settings, corpus: Corpus, tmp_path: Path
+) -> None:
+    shard = corpus.shards / "reading.jsonl"
+    before = shard.stat()
+    text = shard.read_text()
+    try:
+        shard.write_text(text + "\n")
+        with pytest.raises(IndexUnusableError, match=r"reading\.jsonl"):
+            train(settings())
+    finally:
+        shard.write_text(text)
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_no_number_is_an_error_that_names_the_rows(loss: float) -> None:
+    with pytest.raises(TrainingError, match=r"a finite loss; found .* at step 7 on rows \[3, 1\]"):
+        check_finite(loss, 7, [3, 1])
+    check_finite(0.5, 7, [3, 1])
