@@ -5,6 +5,7 @@ import os
 import shutil
 import uuid
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,16 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
 
     Pixels are always made by PIL: the same on every machine, with torchvision or without.
     """
-    import transformers
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
-
+    # transformers' own annotations are partial and, for the Auto classes, wrong.
+    transformers: Any = import_module("transformers")
     transformers.utils.logging.disable_progress_bar()
     path = local_copy(source)
-    model: Any
-    report: Any
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = transformers.AutoConfig.from_pretrained(path)
         family = family_of(config.model_type)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        images = AutoImageProcessor.from_pretrained(path, backend="pil")
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        images = transformers.AutoImageProcessor.from_pretrained(path, backend="pil")
+        model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype, output_loading_info=True
         )
     except (OSError, ValueError, KeyError) as error:

@@ -27,6 +27,7 @@ class Cursor:
     identity: dict[str, Any]  # what makes two runs the same run
     step: int = 0  # optimizer steps done
     totals: dict[str, float] = field(default_factory=dict)  # counts over the run so far
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last step
 
 
 def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:

@@ -12,7 +12,7 @@ from bisieve.errors import BisieveError, TrainingError
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do one day; it warns until then
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker that was given no GPU must see none
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller to look: 2 s else
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -21,7 +21,7 @@ QUIET = {
 
 @contextmanager
 def cluster(workers: int) -> Iterator[Any]:
-    """Ray, attached where ``RAY_ADDRESS`` says, else started here with room for ``workers`` and ended again."""
+    """Ray: the one at ``RAY_ADDRESS``, else one of our own with room for ``workers``, ended again."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
@@ -37,6 +37,8 @@ def cluster(workers: int) -> Iterator[Any]:
     if "RAY_ADDRESS" not in os.environ:
         cpus = max(workers, os.cpu_count() or 1)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        # One process less: nobody takes away a node from a cluster of one.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     ray.init(**options)
     try:
         yield ray

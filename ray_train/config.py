@@ -5,12 +5,14 @@ A value comes from its flag, else from the TOML file given with ``--config``, el
 
 import argparse
 import dataclasses
+import re
 import tomllib
 from dataclasses import MISSING, dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bisieve import storage
-from bisieve.errors import UsageError
+from bisieve.errors import TrainingError, UsageError
 
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
 
@@ -91,6 +93,28 @@ class EvaluateConfig:
         require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
 
 
+def located(config: Config) -> Config:
+    """``config`` with canonical URLs: workers run in folders, and on machines, of their own."""
+    places: dict[str, Any] = {}
+    for name in ("index", "image_root", "output", "benchmark"):
+        if hasattr(config, name):
+            places[name] = storage.canonical(getattr(config, name))
+    source = "backbone" if isinstance(config, TrainConfig) else "model"
+    places[source] = _model_source(getattr(config, source), "--" + source)
+    return dataclasses.replace(config, **places)
+
+
+def _model_source(source: str, flag: str) -> str:
+    """A canonical URL with a ``config.json`` below it, or a hub id, which only the workers look up."""
+    is_hub_id = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source) and not Path(source).exists()
+    if is_hub_id:
+        return source
+    url = storage.canonical(source)
+    if not storage.exists(storage.join(url, "config.json")):
+        raise TrainingError(f"a model (config.json) at {source}", "none", f"check {flag}")
+    return url
+
+
 def require(holds: bool, name: str, found: Any, expected: str) -> None:
     """`UsageError` unless ``holds``."""
     if not holds:
@@ -109,7 +133,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
         else:
             choices = item.metadata["choices"]
             metavar = None if choices else str(getattr(item.type, "__name__", item.type)).upper()
-            parser.add_argument(flag, type=item.type, choices=choices, metavar=metavar, help=text)  # type: ignore[arg-type]
+            parser.add_argument(flag, type=item.type, choices=choices, metavar=metavar, help=text)
 
 
 def _default_text(item: "dataclasses.Field[Any]") -> str:
@@ -127,9 +151,22 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
             raise UsageError(
                 f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
             )
+    for name in _LOCATIONS & values.keys():
+        values[name] = _location(values[name], may_be_hub_id=name in ("backbone", "model"))
     config = kind(**values)
     config.check()
     return config
+
+
+# Workers have a working directory of their own: what is relative to ours would be lost on them.
+_LOCATIONS = {"index", "image_root", "output", "benchmark", "backbone", "model"}
+
+
+def _location(given: str, may_be_hub_id: bool) -> str:
+    """``given`` as an absolute path where it is a local one; URLs and hub ids stay as they are."""
+    path = Path(given).expanduser()
+    is_hub_id = may_be_hub_id and not path.exists() and not given.startswith((".", "~", "/"))
+    return given if "://" in given or is_hub_id else str(path.absolute())
 
 
 def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:

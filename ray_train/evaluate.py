@@ -14,16 +14,17 @@ from bisieve import storage
 from bisieve.errors import BisieveError
 from bisieve.images import missing_images, refuse_missing
 from ray_train.benchmark import Solution, read_benchmark
+from ray_train.card import read_card
 from ray_train.cluster import cluster, silenced_core, unwrapped
-from ray_train.config import EvaluateConfig
+from ray_train.config import EvaluateConfig, located
 from ray_train.metrics import ScoredSteps, report, table
-from ray_train.publish import read_card
 
 Rewards = list[list[float]]
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluates as ``config`` says, writes the two files, prints the table; returns the report."""
+    config = located(config)
     solutions = read_benchmark(config.benchmark)
     refuse_missing(
         config.image_root,
@@ -66,7 +67,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         gpu = ray.cluster_resources().get("GPU", 0) >= config.workers
-        # Blocks made here, not by Ray tasks: on a small machine the models take all CPUs, and tasks would wait for ever.
+        # Blocks made here, not by Ray tasks: where the models take all CPUs, tasks would wait for ever.
         rows = [{"solution": msgspec.json.encode(solution)} for solution in solutions]
         data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // config.batch))
         scored = data.map_batches(

@@ -7,28 +7,17 @@ OUTPUT/
   tensorboard/…
 """
 
-import hashlib
-import json
 from dataclasses import asdict
 from typing import Any
 
 from bisieve import storage
 from bisieve.cut import Cut
-from bisieve.errors import TrainingError
 from bisieve.index import open_index
-from ray_train.checkpoint import check_identity
+from ray_train.claim import RUNS, claim_output, run_identity
 from ray_train.cluster import cluster, unwrapped
-from ray_train.config import TrainConfig
+from ray_train.config import TrainConfig, located
 from ray_train.plan import Plan
 from ray_train.preflight import chosen_cut, rows_without_images
-
-RUN = "run.json"
-
-# What may differ when a run is resumed: where things are kept, and how often something is shown or saved.
-_NOT_IDENTITY = {
-    "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
-    "index", "image_root",
-}  # fmt: skip
 
 
 def train(config: TrainConfig) -> None:
@@ -36,6 +25,7 @@ def train(config: TrainConfig) -> None:
 
     Raises a `BisieveError` for all that is the user's to mend; then nothing new is visible as a model.
     """
+    config = located(config)
     cut = chosen_cut(config)
     left_out = rows_without_images(cut, config)
     plan = Plan(cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch)
@@ -75,46 +65,6 @@ def _ending(config: TrainConfig, metrics: dict[str, float]) -> str:
     )
 
 
-def run_identity(config: TrainConfig, plan: Plan, index_fingerprint: str) -> dict[str, Any]:
-    """All that decides what is learned, and the shape of the checkpoints; two runs with the same are one."""
-    options = {name: value for name, value in asdict(config).items() if name not in _NOT_IDENTITY}
-    return {**options, "index": index_fingerprint, "cut": plan.cut_fingerprint, "order": plan.fingerprint}
-
-
-def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
-    """The name of the run at the output, and whether it is finished; a new run is written down there.
-
-    Ray Train silently goes on with whatever has the same name: so the name comes from the identity, and
-    `TrainingError` is raised when the output holds another run, unless ``restart`` is set.
-    """
-    url = storage.join(config.output, RUN)
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    attempt = 1
-    if storage.exists(url):
-        found = json.loads(storage.read_bytes(url))
-        attempt = found["attempt"] + 1
-        if not config.restart:
-            check_identity(found["identity"], identity, config.output)
-            return found["run"], _is_finished(config.output, found["run"])
-    elif not config.restart and storage.exists(storage.join(config.output, "config.json")):
-        raise TrainingError(
-            f"a new folder at {config.output}", "a model", "give another --output, or --restart"
-        )
-    name = f"{digest}-{attempt}"
-    record = {"run": name, "attempt": attempt, "identity": identity}
-    storage.write_bytes(url, json.dumps(record, indent=2).encode())
-    return name, False
-
-
-def _is_finished(output: str, run: str) -> bool:
-    from ray_train.publish import read_card
-
-    if not storage.exists(storage.join(output, "config.json")):
-        return False
-    card = read_card(output)
-    return card is not None and card["run"] == run
-
-
 def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[str, Any], name: str) -> Any:
     with cluster(config.workers) as ray:
         from ray.train.torch import TorchConfig
@@ -131,7 +81,10 @@ def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[s
         from ray_train.loop import Job, train_worker
         from ray_train.progress import shown_board
 
-        gpu = ray.cluster_resources().get("GPU", 0) >= config.workers
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        gpu = gpus >= config.workers
+        if gpus and not gpu:
+            print(f"training on CPUs: {gpus} GPUs for {config.workers} workers; --workers {gpus} uses them")
         with shown_board() as board:
             job = Job(config, plan, identity, card, board)
             trainer = TorchTrainer(
@@ -144,13 +97,14 @@ def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[s
                     failure_config=FailureConfig(max_failures=config.max_failures),
                     checkpoint_config=CheckpointConfig(num_to_keep=2),
                     logging_config=LoggingConfig(log_level="ERROR"),
-                    **_run_storage(storage.join(config.output, "runs")),
+                    **_run_storage(storage.join(config.output, RUNS)),
                 ),
             )
             try:
-                return trainer.fit().return_value
+                result: Any = trainer.fit()
             except TrainingFailedError as error:
                 raise unwrapped(error, "the workers to reach the end of the training") from error
+            return result.return_value
 
 
 def _run_storage(url: str) -> dict[str, Any]:

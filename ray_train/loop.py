@@ -6,24 +6,22 @@ Errors that are the user's to mend end all ranks together and come back as the r
 an exception for a crash and start the workers again, only to meet the same error.
 """
 
-import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import pyarrow as pa
-import ray.train
-import torch
+import ray.train.torch
 import torch.distributed as dist
 
 from bisieve.cut import Cut, read_cut
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
 from bisieve.storage import join
+from ray_train.agreement import check_finite, summed, together
 from ray_train.backbone import Backbone, freeze_vision, load_backbone
-from ray_train.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore, saved_checkpoint
+from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
 from ray_train.config import TrainConfig
 from ray_train.encoding import Encoder, make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
@@ -33,8 +31,6 @@ from ray_train.progress import Curves
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
 from ray_train.reward import reward_loss, reward_model
-
-Result = TypeVar("Result")
 
 TOTALS = ("loss", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
 
@@ -63,7 +59,7 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
     job: Job = settings["job"]
     try:
         return _Worker(job).run()
-    except BisieveError as error:  # all ranks have it, see `_agree`
+    except BisieveError as error:  # all ranks have it, see `agreement`
         return Outcome(error)
 
 
@@ -71,12 +67,8 @@ class _Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.device = (
-            torch.device("cuda", torch.cuda.current_device())
-            if torch.cuda.is_available()
-            else torch.device("cpu")
-        )
-        backbone, cut, self.format = _together(self._prepare)
+        self.device = ray.train.torch.get_device()
+        backbone, cut, self.format = together(self._prepare)
         self.backbone: Backbone = backbone
         self.cut: Cut = cut
         self.encoder: Encoder = make_encoder(backbone, self.format, job.config.max_length)
@@ -88,9 +80,6 @@ class _Worker:
         cut = read_cut(open_index(config.index), config.fraction)
         if cut.fingerprint != self.job.plan.cut_fingerprint:
             raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
-        if checkpoint := ray.train.get_checkpoint():
-            with checkpoint.as_directory() as folder:
-                check_identity(read_cursor(Path(folder)).identity, self.job.identity, "the checkpoint")
         backbone = load_backbone(config.backbone, training_dtype(config.precision))
         freeze_vision(backbone.model, backbone.family)
         slot = backbone.family.image_slot(backbone.processor.tokenizer)
@@ -118,30 +107,29 @@ class _Worker:
         )  # fmt: skip
         curves = Curves(join(config.output, "tensorboard"), cursor.step) if self.rank == 0 else None
         prefetcher = Prefetcher(feed.batches(cursor.step), self.encoder)
-        metrics: dict[str, float] = {}
         try:
             while cursor.step < plan.total_steps:
-                metrics = self._step(feed, prefetcher)
+                cursor.metrics = self._step(feed, prefetcher)
                 if curves:
-                    curves.add(cursor.step, metrics)
+                    curves.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
-                    self._say(_line(cursor.step, plan.total_steps, metrics))
+                    self._say(_line(cursor.step, plan.total_steps, cursor.metrics))
                 if cursor.step % config.checkpoint_every == 0 or cursor.step == plan.total_steps:
-                    self._checkpoint(metrics)
+                    self._checkpoint()
                     if curves:
                         curves.commit()
         finally:
             prefetcher.close()
             if curves:
                 curves.close()
-        return self._publish(metrics)
+        return self._publish()
 
     def _step(self, feed: RankFeed, prefetcher: Prefetcher) -> dict[str, float]:
         """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
         started = time.perf_counter()
         step, plan = self.cursor.step, self.job.plan
         batch_rows = plan.batch(step)
-        # Known from the index, so the same on any number of ranks; steps cut off by the length limit count, too.
+        # From the index, so the same on any number of ranks; steps that the length limit cuts off count, too.
         steps_in_batch = int(self.cut.rows["num_steps"].take(pa.array(batch_rows)).to_numpy().sum())
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
@@ -158,7 +146,8 @@ class _Worker:
             totals["shortened"] += batch.shortened
             totals["skipped"] += batch.skipped
             trained_rows += batch.rows
-        totals = self._agree(totals, prefetcher.error, batch_rows.tolist())
+        totals = summed(totals, prefetcher.error, self.device)
+        check_finite(totals["loss"], step, batch_rows.tolist())
         rate = learning_rate(step, plan.total_steps, self.job.config)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
@@ -178,28 +167,16 @@ class _Worker:
             "rollouts_per_second": totals["rollouts"] / (time.perf_counter() - started),
         }
 
-    def _agree(
-        self, totals: dict[str, float], error: BisieveError | None, rows: list[int]
-    ) -> dict[str, float]:
-        """The totals of all ranks; raises on all ranks when one of them met an error or the loss is no number."""
-        sums = torch.tensor([*totals.values(), float(error is not None)], dtype=torch.float64).to(self.device)
-        dist.all_reduce(sums)
-        *values, errors = sums.tolist()
-        if errors:
-            raise_first(error)
-        summed = dict(zip(totals, values, strict=True))
-        check_finite(summed["loss"], self.cursor.step, rows)
-        return summed
-
-    def _checkpoint(self, metrics: dict[str, float]) -> None:
+    def _checkpoint(self) -> None:
         with saved_checkpoint(self.engine, self.cursor, self.log, self.rank) as folder:
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(self.cursor.metrics, checkpoint=checkpoint)
 
-    def _publish(self, metrics: dict[str, float]) -> Outcome:
+    def _publish(self) -> Outcome:
         weights = gathered_weights(self.engine.module, self.rank)
         totals = self.cursor.totals
         final = {
-            "loss": metrics.get("loss", float("nan")),
+            "loss": self.cursor.metrics["loss"],
             "mean_loss": totals["loss"] / max(1.0, totals["steps"]),
             **{name: totals[name] for name in TOTALS if name != "loss"},
         }
@@ -217,39 +194,9 @@ class _Worker:
             self.job.board.put.remote(line)
 
 
-def check_finite(loss: float, step: int, rows: list[int]) -> None:
-    """`TrainingError` that names ``rows`` unless the loss is a number: before it spoils the weights."""
-    if not math.isfinite(loss):
-        raise TrainingError(
-            "a finite loss",
-            f"{loss} at step {step} on rows {rows[:8]} of the cut",
-            "lower --learning-rate, or look at these rollouts",
-        )
-
-
 def _line(step: int, total: int, metrics: dict[str, float]) -> str:
     return (
         f"step {step:>{len(str(total))}}/{total}  loss {metrics['loss']:.4f}"
         f"  lr {metrics['learning_rate']:.2e}  grad {metrics['gradient_norm']:.3f}"
         f"  {metrics['rollouts_per_second']:.0f} rollouts/s"
     )
-
-
-def _together(prepare: Callable[[], Result]) -> Result:
-    """The result of ``prepare()``; when it fails on any rank, every rank raises that rank's error."""
-    error, result = None, None
-    try:
-        result = prepare()
-    except BisieveError as caught:
-        error = caught
-    raise_first(error)
-    return cast(Result, result)
-
-
-def raise_first(error: BisieveError | None) -> None:
-    """Raises, on every rank, the error of the first rank that has one."""
-    errors: list[BisieveError | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(errors, error)
-    for found in errors:
-        if found is not None:
-            raise found

@@ -102,9 +102,8 @@ def table(numbers: dict[str, Any]) -> str:
     width = max(len("source"), len("all (step-weighted)"), *(len(name) for name in numbers["sources"]))
     lines = [f"{'source':<{width}}  {'steps':>7}  {'right':>6}  macro-F1"]
     for name, entry in numbers["sources"].items():
-        lines.append(
-            f"{name:<{width}}  {entry['steps']:>7,}  {entry['correct_share']:>6.1%}  {entry['macro_f1']:>8.4f}"
-        )
+        steps, right = f"{entry['steps']:>7,}", f"{entry['correct_share']:>6.1%}"
+        lines.append(f"{name:<{width}}  {steps}  {right}  {entry['macro_f1']:>8.4f}")
     lines.append(
         f"{'all (step-weighted)':<{width}}  {numbers['steps']:>7,}  {'':>6}  {numbers['overall_f1']:>8.4f}"
     )

@@ -12,10 +12,8 @@ import torch
 
 from bisieve import storage
 from ray_train.backbone import Backbone
+from ray_train.card import CARD, MODEL
 from ray_train.reward import RewardModel
-
-CARD = "bisieve.json"  # prompt format, lineage, hyper-parameters, metrics
-LAST = "config.json"
 
 
 def gathered_weights(model: RewardModel, rank: int) -> dict[str, torch.Tensor]:
@@ -55,14 +53,14 @@ def publish_model(
         folder = Path(name)
         save_model(backbone, weights, card, folder)
         withdraw_model(output)
-        files = sorted(folder.iterdir(), key=lambda file: (file.name == LAST, file.name))
+        files = sorted(folder.iterdir(), key=lambda file: (file.name == MODEL, file.name))
         for file in files:
             upload(file, storage.join(output, file.name))
 
 
 def withdraw_model(output: str) -> None:
     """Makes a model at ``output`` invisible."""
-    for name in (LAST, CARD):
+    for name in (MODEL, CARD):
         url = storage.join(output, name)
         if storage.exists(url):
             fs, path = storage.open_filesystem(url)
@@ -75,12 +73,3 @@ def upload(file: Path, url: str) -> None:
     with file.open("rb") as source, storage.open_output(url) as target:
         while piece := source.read(16 << 20):
             target.write(piece)
-
-
-def read_card(folder: str) -> dict[str, Any] | None:
-    """The card of the model in ``folder`` (local or not); None where there is none."""
-    url = storage.join(folder, CARD)
-    if not storage.exists(url):
-        return None
-    card: dict[str, Any] = json.loads(storage.read_bytes(url))
-    return card

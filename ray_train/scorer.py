@@ -11,10 +11,10 @@ from bisieve.errors import TrainingError
 from bisieve.images import load_image
 from ray_train.backbone import load_backbone, local_copy
 from ray_train.benchmark import Solution
+from ray_train.card import read_card
 from ray_train.encoding import Sample, make_encoder
 from ray_train.engine import training_dtype
 from ray_train.prompt_format import PromptFormat
-from ray_train.publish import read_card
 from ray_train.reward import reward_model, step_rewards
 
 DEFAULT_LENGTH = 8192  # tokens; the paper's
@@ -43,7 +43,7 @@ class Scorer:
 
     @torch.inference_mode()
     def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
-        """Each solution's rewards, one a step; fewer where trailing steps do not fit, none where no step does."""
+        """Each solution's rewards, one a step; fewer where its trailing steps do not fit."""
         samples = [_sample(number, solution, image_root) for number, solution in enumerate(solutions)]
         batch = self._encoder.encode(samples).to(self._device)
         rewards = step_rewards(self._model(batch.inputs)).cpu().tolist()

@@ -4,8 +4,10 @@ None of it has the form of a reward model's text: there are no markers, and a st
 whatever went wrong before it.  The benchmark's digits are not used; the others are varied a little.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from backbone_model import END, PICTURE, TURN
@@ -14,17 +16,34 @@ from scipy import ndimage
 from bisieve.corpus.attempts import Attempts, attempt
 from bisieve.corpus.digits import Digits, training_digits
 from bisieve.corpus.layouts import draw
-from bisieve.corpus.pictures import Pictures, make_pictures
+from bisieve.corpus.pictures import make_pictures
 from bisieve.corpus.questions import ask
 from bisieve.corpus.records import question_texts
 from bisieve.corpus.solver import Solver
 from bisieve.corpus.tasks import TASKS, Task
+from bisieve.corpus.tasks import Kind as SlotKind
+from bisieve.prompt import STEP_SEPARATOR
 
 ROUND = 512  # lessons
 COPIES = 8  # of every digit, each turned, stretched and shifted a little
 WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # of the tasks in the lessons
 RIGHT, WRONG = "Yes", "No"
-CARELESS = Solver(mistake_rate=0.25, mend_rate=0.0)
+UPTO_DIGITS = re.compile(r".*?{[a-d]}( and {[a-d]})?")  # of a step that reads
+
+Part = tuple[str, bool]  # text, and whether to learn it
+
+
+class Kind(Enum):
+    """A kind of lesson, and the mistakes made in it."""
+
+    READING = "reading"
+    SOLUTION = "solution"
+    VERDICTS = "verdicts"
+
+    @property
+    def solver(self) -> Solver:
+        """Who solves the questions of such lessons."""
+        return Solver(mistake_rate=0.25 if self is Kind.VERDICTS else 0.0, mend_rate=0.0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +51,7 @@ class Lesson:
     """One text about one picture, in parts; only some parts are learned."""
 
     picture: np.ndarray  # (56, 56) grey
-    parts: tuple[tuple[str, bool], ...]  # text, and whether to learn it
+    parts: tuple[Part, ...]
 
     @property
     def text(self) -> str:
@@ -56,94 +75,71 @@ def varied_digits(rng: np.random.Generator) -> Digits:
     return replace(varied, pixels=np.clip(pixels.round(), 0, 16).astype(np.uint8))
 
 
-def reading_batches(digits: Digits, size: int, rng: np.random.Generator) -> Iterator[list[Lesson]]:
-    """Without end: pictures and all their digits, nothing else.  Short, so that reading is learned fast."""
-    while True:
-        batch = []
-        for task in TASKS:
-            pictures = make_pictures(task.layout, digits, -(-size // len(TASKS)), rng)
-            batch += [Lesson(_draw(pictures, row), _digits(pictures, row)) for row in range(len(pictures))]
-        yield batch[:size]
-
-
-def batches(digits: Digits, size: int, rng: np.random.Generator) -> Iterator[list[Lesson]]:
-    """Without end: solutions and verdicts, in batches of about equal length; all tasks in every `ROUND`."""
+def batches(
+    kinds: tuple[Kind, ...], digits: Digits, size: int, rng: np.random.Generator
+) -> Iterator[list[Lesson]]:
+    """Lessons of the given kinds about all tasks, without end, in batches of about equal length."""
     while True:
         rows = rng.multinomial(ROUND, WEIGHTS)
         of_round = [
-            lesson for task, n in zip(TASKS, rows, strict=True) for lesson in _lessons(task, digits, n, rng)
+            lesson
+            for task, n in zip(TASKS, rows, strict=True)
+            for lesson in _lessons(kinds, task, digits, n, rng)
         ]
         of_round.sort(key=lambda lesson: len(lesson.text))
         for batch in rng.permutation(ROUND // size):
             yield of_round[batch * size : (batch + 1) * size]
 
 
-def mixed_batches(digits: Digits, size: int, rng: np.random.Generator) -> Iterator[list[Lesson]]:
-    """Without end: two batches of solutions and verdicts, then one of reading, lest it be forgotten."""
-    lessons, reading = batches(digits, size, rng), reading_batches(digits, size, rng)
-    while True:
-        yield from (next(lessons), next(lessons), next(reading))
-
-
-def _draw(pictures: Pictures, row: int) -> np.ndarray:
-    cells, digits = pictures.cells[row], pictures.digits
-    return draw(pictures.layout, digits.pixels[cells], digits.labels[cells], pictures.shifts[row])
-
-
-def _digits(pictures: Pictures, row: int) -> tuple[tuple[str, bool], ...]:
-    labels = " ".join(map(str, pictures.digits.labels[pictures.cells[row]]))
-    return (f"{PICTURE}\nDigits:", False), (f" {labels}{END}", True)
-
-
-def _lessons(task: Task, digits: Digits, n: int, rng: np.random.Generator) -> Iterator[Lesson]:
+def _lessons(
+    kinds: tuple[Kind, ...], task: Task, digits: Digits, n: int, rng: np.random.Generator
+) -> Iterator[Lesson]:
     pictures = make_pictures(task.layout, digits, n, rng)
     pictures = replace(pictures, difficulty=np.ones_like(pictures.difficulty))
     questions = ask(task, pictures, np.arange(n), rng.integers(len(task.variants), size=n))
     wordings = question_texts(task)
-    right = attempt(task, questions, Solver(0.0, 0.0), rng)
-    careless = attempt(task, questions, CARELESS, rng)
+    attempts = {kind: attempt(task, questions, kind.solver, rng) for kind in set(kinds)}
     for row in range(n):
-        write = KINDS[row % len(KINDS)]
-        attempts = careless if write is _verdicts else right
-        yield Lesson(_draw(pictures, row), write(wordings[questions.variant[row]], attempts, row))
+        kind = kinds[row % len(kinds)]
+        cells = pictures.cells[row]
+        picture = draw(task.layout, digits.pixels[cells], digits.labels[cells], pictures.shifts[row])
+        wording = wordings[questions.variant[row]]
+        yield Lesson(picture, tuple(WRITERS[kind](wording, attempts[kind], row)))
 
 
-def _turn(role: str, text: str) -> str:
-    return f"{TURN}{role}\n{text}{END}\n"
+def _reading(wording: str, attempts: Attempts, row: int) -> list[Part]:
+    """What the steps say about the digits, and no more: short, so that reading is learned fast."""
+    task, questions = attempts.task, attempts.questions
+    words = {"word": task.variants[questions.variant[row]].word}
+    said = [
+        upto_digits.group().format(**words, **{name: column[row] for name, column in questions.truth.items()})
+        for step in task.steps
+        if (upto_digits := UPTO_DIGITS.match(step.sentence)) and step.slots[0].kind is SlotKind.READ
+    ]
+    return [(f"{PICTURE}\n", False), *((f"{digits}.\n", True) for digits in said)]
 
 
-def _present(attempts: Attempts, row: int) -> list[str]:
-    return [position.texts[row] for position in attempts.positions if position.present[row]]
+def _solution(wording: str, attempts: Attempts, row: int) -> list[Part]:
+    steps = [position.texts[row] for position in attempts.positions if position.present[row]]
+    return [(_opening("", wording) + "Process: ", False), (STEP_SEPARATOR.join(steps) + END, True)]
 
 
-def _chat(wording: str, attempts: Attempts, row: int) -> tuple[tuple[str, bool], ...]:
-    steps = "\n\n".join(_present(attempts, row))
-    return (_turn("user", f"{PICTURE}\n{wording}") + f"{TURN}assistant\n", False), (f"{steps}{END}", True)
-
-
-def _document(wording: str, attempts: Attempts, row: int) -> tuple[tuple[str, bool], ...]:
-    steps = "\n\n".join(_present(attempts, row))
-    before = _turn("user", "") + f"{TURN}assistant\n{PICTURE}\nQuestion: {wording}\nProcess: "
-    return (before, False), (f"{steps}{END}", True)
-
-
-def _verdicts(wording: str, attempts: Attempts, row: int) -> tuple[tuple[str, bool], ...]:
-    parts = [(_turn("user", f"{PICTURE}\n{wording}\nIs each statement true?") + f"{TURN}assistant\n", False)]
-    for position, slots in zip(attempts.positions, _slots_by_position(attempts), strict=True):
-        if not position.present[row] or not slots:
-            continue
-        values = position.state.values
-        true = all(values[slot.name][row] == slot.ideal(values)[row] for slot in slots)
-        parts += [(f"{position.texts[row]}\n", False), (RIGHT if true else WRONG, True), ("\n", False)]
-    return tuple(parts)
-
-
-def _slots_by_position(attempts: Attempts) -> list[tuple]:
-    taken, slots = 0, []
+def _verdicts(wording: str, attempts: Attempts, row: int) -> list[Part]:
+    """Is each statement true, given what was stated before it?"""
+    parts: list[Part] = [(_opening("Is each statement true?", wording), False)]
+    taken = 0
     for position in attempts.positions:
-        slots.append(attempts.task.steps[taken].slots if position.steps_taken > taken else ())
+        slots = attempts.task.steps[taken].slots if position.steps_taken > taken else ()
         taken = position.steps_taken
-    return slots
+        if slots:
+            values = position.state.values
+            true = all(values[slot.name][row] == slot.ideal(values)[row] for slot in slots)
+            parts += [(f"{position.texts[row]}\n", False), (RIGHT if true else WRONG, True), ("\n", False)]
+    return parts
 
 
-KINDS = (_chat, _document, _verdicts, _verdicts)
+def _opening(request: str, wording: str) -> str:
+    return f"{TURN}user\n{request}{END}\n{TURN}assistant\n{PICTURE}\nQuestion: {wording}\n"
+
+
+WRITERS = {Kind.READING: _reading, Kind.SOLUTION: _solution, Kind.VERDICTS: _verdicts}

@@ -14,17 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from backbone_lessons import RIGHT, WRONG, batches, mixed_batches, reading_batches, varied_digits
+from backbone_lessons import RIGHT, WRONG, Kind, batches, varied_digits
 from backbone_model import build_model, image_processor, train_tokenizer
 from torch.nn.functional import cross_entropy
-from transformers import AutoTokenizer, InternVLForConditionalGeneration
 
 from bisieve.corpus.digits import held_out_digits
 
 IGNORED = -100
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 TOKENIZER_BATCHES = 100
-EXAM_SIZE = 64
+EXAM_SIZE = 32
+REPORT_EVERY = 100  # steps
+WEIGHTS = {"digit": 1.0, "verdict": 0.7, "text": 0.3}  # of the losses
+PHASES = (  # steps, and the kinds of lessons in them
+    (600, (Kind.READING,)),
+    (900, (Kind.READING, Kind.SOLUTION, Kind.SOLUTION)),
+    (1000, (Kind.SOLUTION, Kind.VERDICTS, Kind.VERDICTS)),
+)
 
 
 def keep_freed_memory() -> None:
@@ -66,43 +72,62 @@ def learned_logits(model, inputs, labels):
     return model.lm_head(hidden[places]), labels[:, 1:][places]
 
 
-def lesson_loss(logits, targets, verdicts):
-    """Text and verdicts count the same, however many tokens each has."""
+def lesson_loss(logits, targets, classes):
+    """A weighted sum of mean losses: numbers are what is hard, so other text must not drown them."""
     losses = cross_entropy(logits, targets, reduction="none")
-    is_verdict = torch.isin(targets, verdicts)
-    return sum(losses[kind].sum() / kind.sum().clamp(min=1) for kind in (is_verdict, ~is_verdict))
+    means = {
+        name: losses[places].sum() / places.sum().clamp(min=1)
+        for name, places in places_of(targets, classes).items()
+    }
+    return sum(WEIGHTS[name] * mean for name, mean in means.items())
+
+
+def places_of(targets, classes):
+    """Where the targets are digits, verdicts, or other text."""
+    places = {name: torch.isin(targets, ids) for name, ids in classes.items()}
+    return places | {"text": ~torch.stack(list(places.values())).any(dim=0)}
+
+
+def token_classes(tokenizer):
+    """The token ids of digits and of verdicts."""
+    digits = [i for token, i in tokenizer.get_vocab().items() if token.lstrip("Ġ").isdigit()]
+    return {
+        "digit": torch.tensor(sorted(digits)),
+        "verdict": torch.tensor(tokenizer.convert_tokens_to_ids([RIGHT, WRONG])),
+    }
 
 
 @torch.no_grad()
-def accuracies(model, tokenizer, stream, verdicts, count):
-    """Shares of right greedy predictions: all text tokens, digits, verdicts."""
-    digits = torch.tensor([i for token, i in tokenizer.get_vocab().items() if token.lstrip("Ġ").isdigit()])
+def accuracies(model, tokenizer, stream, count):
+    """Shares of right greedy predictions in ``count`` batches: digits, verdicts, other text."""
     hits, targets = [], []
     for batch in islice(stream, count):
         logits, wanted = learned_logits(model, *collate(batch, tokenizer))
         hits.append((logits.argmax(-1) == wanted).float())
         targets.append(wanted)
     hits, targets = torch.cat(hits), torch.cat(targets)
-    is_verdict, is_digit = torch.isin(targets, verdicts), torch.isin(targets, digits)
-    kinds = {"token": ~is_verdict, "digit": is_digit, "verdict": is_verdict}
-    return {kind: round(hits[places].mean().item(), 4) for kind, places in kinds.items() if places.any()}
+    places = places_of(targets, token_classes(tokenizer))
+    return {name: hits[here].mean().item() for name, here in places.items() if here.any()}
 
 
-def train(model, tokenizer, stream, steps, learning_rate, verdicts, report):
+def curriculum(digits, size, rng):
+    """Batches of all phases, one after the other."""
+    for steps, kinds in PHASES:
+        yield from islice(batches(kinds, digits, size, rng), steps)
+
+
+def train(model, tokenizer, lessons, steps, learning_rate, report):
     """AdamW, warm-up over 5 % of the steps, then cosine."""
-    if steps == 0:
-        return
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    classes = token_classes(tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05, cycle_momentum=False
     )
-    model.train()
-    for step in range(1, steps + 1):
-        inputs, labels = collate(next(stream), tokenizer)
-        loss = lesson_loss(*learned_logits(model, inputs, labels), verdicts)
+    for step, batch in enumerate(lessons, start=1):
+        inputs, labels = collate(batch, tokenizer)
+        loss = lesson_loss(*learned_logits(model, inputs, labels), classes)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
@@ -113,11 +138,6 @@ def main() -> None:
     """Parses, trains, saves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--reading-steps", type=int, default=1300)
-    parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument(
-        "--start", type=Path, help="a folder made with --steps 0, instead of learning to read"
-    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -131,42 +151,26 @@ def main() -> None:
     def random(stream: int) -> np.random.Generator:
         return np.random.default_rng([args.seed, stream])
 
-    digits, held_out = varied_digits(random(0)), held_out_digits()
-    if args.start:
-        tokenizer = AutoTokenizer.from_pretrained(args.start)
-        model = InternVLForConditionalGeneration.from_pretrained(args.start)
-        args.reading_steps = 0
-    else:
-        sample = islice(batches(digits, args.batch_size, random(1)), TOKENIZER_BATCHES)
-        tokenizer = train_tokenizer(lesson.text for batch in sample for lesson in batch)
-        model = build_model(tokenizer)
-    verdicts = torch.tensor(tokenizer.convert_tokens_to_ids([RIGHT, WRONG]))
+    def save() -> None:
+        for part in (model, tokenizer, image_processor()):
+            part.save_pretrained(args.output)
+
+    def report(step: int, loss: float) -> None:
+        if step % REPORT_EVERY == 0 or step == steps:
+            scores = [f"{name} {score:.4f}" for name, score in accuracies(model, tokenizer, exam, 8).items()]
+            took = f"{time.monotonic() - started:.0f} s"
+            print(f"step {step}/{steps}", f"loss {loss:.4f}", *scores, took, sep="  ", flush=True)
+            save()
+
+    digits = varied_digits(random(0))
+    sample = islice(batches(tuple(Kind), digits, args.batch_size, random(1)), TOKENIZER_BATCHES)
+    tokenizer = train_tokenizer(lesson.text for batch in sample for lesson in batch)
+    model = build_model(tokenizer).train()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
-
-    def show(scores: dict[str, float], *more: str) -> None:
-        shown = [f"{kind} {score:.4f}" for kind, score in scores.items()]
-        print("  ".join([*more, *shown, f"{time.monotonic() - started:.0f} s"]), flush=True)
-
-    def learn(lessons, exam, steps: int, learning_rate: float) -> None:
-        def report(step: int, loss: float) -> None:
-            if step % 150 == 0:
-                show(accuracies(model, tokenizer, exam, verdicts, 4), f"step {step}", f"loss {loss:.4f}")
-
-        train(model, tokenizer, lessons, steps, learning_rate, verdicts, report)
-
-    learn(
-        reading_batches(digits, 2 * args.batch_size, random(2)),
-        reading_batches(held_out, EXAM_SIZE, random(3)),
-        args.reading_steps,
-        args.learning_rate,
-    )
-    model.model.vision_tower.requires_grad_(False)  # what reads well shall go on reading well
-    exam = batches(held_out, EXAM_SIZE, random(4))
-    learn(mixed_batches(digits, args.batch_size, random(5)), exam, args.steps, args.learning_rate / 2)
-    show(accuracies(model, tokenizer, exam, verdicts, 32), "on held-out digits")
-    model.save_pretrained(args.output)
-    tokenizer.save_pretrained(args.output)
-    image_processor().save_pretrained(args.output)
+    steps = sum(steps for steps, _ in PHASES)
+    exam = batches(tuple(Kind), held_out_digits(), EXAM_SIZE, random(2))
+    lessons = curriculum(digits, args.batch_size, random(3))
+    train(model, tokenizer, lessons, steps, args.learning_rate, report)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def epoch_order(num_rows: int, *, fingerprint: str, seed: int, epoch: int) -> Rows:
-    """A permutation of ``0 … num_rows - 1``, int64 ``[num_rows]``: rows sorted by a keyed hash of their number.
+    """A permutation of ``0 … num_rows - 1``, int64 ``[num_rows]``: the rows by a keyed hash of their number.
 
     ``fingerprint`` names the cut.  The hash is splitmix64, written out here, so that the order stays the
     same for ever; equal hashes, which 64 bits make unlikely, keep the row order.

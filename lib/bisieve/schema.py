@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 
-SPAN = pa.struct([("shard", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
+_PLACE = [("shard", pa.string()), ("offset", pa.int64()), ("length", pa.int64())]
+SPAN = pa.struct(_PLACE)
 
 # One step of the steps layout as its record gave it; text stays in the shard.
 STEPS = pa.schema(
@@ -23,55 +24,28 @@ STEPS = pa.schema(
     ]
 )
 
-# One rollout, scored (reason is null) or rejected (reason is set, the scores are null).
-SCORED = pa.schema(
-    [
-        ("source", pa.string()),
-        ("rollout_id", pa.string()),
-        ("question_id", pa.string()),
-        ("bis", pa.float64()),
-        ("positive_fraction", pa.float64()),
-        ("reliability", pa.float64()),
-        ("num_steps", pa.int32()),
-        ("num_positive", pa.int32()),
-        ("scores", pa.list_(pa.float64())),
-        ("mc_correct", pa.list_(pa.int32())),
-        ("mc_total", pa.list_(pa.int32())),
-        ("spans", pa.list_(SPAN)),
-        ("shard", pa.string()),  # of the first span: with offset, the place that breaks ties
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        ("reason", pa.string()),
-    ]
-)
+_ROLLOUT = [
+    ("rollout_id", pa.string()),
+    ("question_id", pa.string()),
+    ("bis", pa.float64()),
+    ("positive_fraction", pa.float64()),
+    ("reliability", pa.float64()),
+    ("num_steps", pa.int32()),
+    ("num_positive", pa.int32()),
+    ("scores", pa.list_(pa.float64())),  # per step, as are the counts
+    ("mc_correct", pa.list_(pa.int32())),
+    ("mc_total", pa.list_(pa.int32())),
+    ("spans", pa.list_(SPAN)),
+]
 
-INDEX = pa.schema(
-    [
-        ("source", pa.string()),
-        ("rank", pa.int64()),
-        ("rollout_id", pa.string()),
-        ("question_id", pa.string()),
-        ("bis", pa.float64()),
-        ("positive_fraction", pa.float64()),
-        ("reliability", pa.float64()),
-        ("num_steps", pa.int32()),
-        ("num_positive", pa.int32()),
-        ("scores", pa.list_(pa.float64())),
-        ("mc_correct", pa.list_(pa.int32())),
-        ("mc_total", pa.list_(pa.int32())),
-        ("spans", pa.list_(SPAN)),
-    ]
-)
+# One rollout, scored (reason is null) or rejected (reason is set, the scores are null).  Its place is that of
+# its first span: with it ties are broken.
+SCORED = pa.schema([("source", pa.string()), *_ROLLOUT, *_PLACE, ("reason", pa.string())])
+
+INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT])
 
 REJECTS = pa.schema(
-    [
-        ("source", pa.string()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        ("rollout_id", pa.string()),
-        ("reason", pa.string()),
-    ]
+    [("source", pa.string()), *_PLACE, ("rollout_id", pa.string()), ("reason", pa.string())]
 )
 
 SHARDS = pa.schema(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisieve.errors import CorpusError
+from bisieve.lines import read_lines
 from bisieve.records import Layout
-from bisieve.scan.lines import read_lines
 from bisieve.storage import FileInfo, basename, list_files
 
 SUFFIXES = (".jsonl", ".ndjson")

@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[2]
 
 def spark_submit(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Runs the entry point as a cluster user does."""
-    command = [Path(sys.executable).with_name("spark-submit"), "--master", "local[2]"]
+    command = [
+        Path(sys.executable).with_name("spark-submit"),
+        "--master",
+        "local[2]",
+        "--driver-java-options",
+        "-XX:TieredStopAtLevel=1",
+    ]
     return subprocess.run(
         [*map(str, command), str(ROOT / "jobs/score_rollouts.py"), *map(str, arguments)],
         capture_output=True,

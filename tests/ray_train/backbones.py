@@ -55,7 +55,8 @@ def build_internvl(folder: Path, tied: bool = True) -> None:
         patch_size=7,
     )
     text = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=tied,
     )  # fmt: skip
     config = InternVLConfig(

@@ -72,7 +72,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def write_index(shards: str, index: str) -> None:
-    """The index of a folder of rollouts, ranked in plain Python: the trainer needs no Spark, nor do its tests."""
+    """The index of a folder of rollouts, ranked in plain Python: the trainer needs no Spark."""
     files, rows = list_shards([shards]), []
     for file in files:
         offset, scored = 0, []

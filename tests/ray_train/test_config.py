@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bisieve.errors import UsageError
-from ray_train.config import EvaluateConfig, TrainConfig, add_options, read_config
+from bisieve.errors import BisieveError, UsageError
+from ray_train.config import EvaluateConfig, TrainConfig, add_options, located, read_config
 
 NEEDED = ["--index", "i", "--image-root", "r", "--backbone", "b", "--output", "o"]
 
@@ -61,6 +61,28 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
 def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:
     with pytest.raises(UsageError, match=argv[0]):
         resolve(*argv)
+
+
+def test_relative_paths_become_absolute_and_a_hub_id_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "config.json").touch()
+    config = located(resolve("--backbone", "local", "--index", "s3://bucket/index"))
+    assert config.backbone == f"file://{tmp_path}/local"
+    assert (config.index, config.output) == ("s3://bucket/index", f"file://{tmp_path}/o")
+    assert located(resolve("--backbone", "OpenGVLab/InternVL3-1B-hf")).backbone == "OpenGVLab/InternVL3-1B-hf"
+
+
+@pytest.mark.parametrize("backbone", ["./gone", "/gone", "a/b/c", "empty"])
+def test_a_backbone_that_is_not_there_is_found_out_at_once(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BisieveError, match="expected"):
+        located(resolve("--backbone", backbone))
 
 
 def test_what_must_be_given_is_named() -> None:

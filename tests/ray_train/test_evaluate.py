@@ -10,10 +10,11 @@ from conftest import Corpus
 from bisieve.errors import ImageError
 from ray_train.backbone import load_backbone
 from ray_train.benchmark import read_benchmark
+from ray_train.card import read_card
 from ray_train.config import EvaluateConfig
 from ray_train.evaluate import evaluate
 from ray_train.prompt_format import PromptFormat
-from ray_train.publish import publish_model, read_card
+from ray_train.publish import publish_model
 from ray_train.reward import reward_model
 from ray_train.scorer import Scorer
 
@@ -60,8 +61,8 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     internvl: Path, corpus: Corpus, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = EvaluateConfig(
-        model=str(internvl), benchmark=corpus.benchmark, image_root=corpus.images, output=str(tmp_path / "report"),
-        batch=5, max_tiles=1,
+        model=str(internvl), benchmark=corpus.benchmark, image_root=corpus.images,
+        output=str(tmp_path / "report"), batch=5, max_tiles=1,
     )  # fmt: skip
     numbers = evaluate(config)
     solutions = read_benchmark(corpus.benchmark)

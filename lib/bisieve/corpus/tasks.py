@@ -127,9 +127,9 @@ ROW_TOTAL = Task(
     question="What is the total of the {word} row of the table?",
     variants=(Variant((0, 1, 2), "upper"), Variant((3, 4, 5), "lower")),
     steps=(
-        Step("In the {word} row the first digit is {a}.", (_read("a", 0),)),
-        _read_and_add("The second digit", 1, "b", "ab", "a"),
-        _read_and_add("The third digit", 2, "c", "abc", "ab"),
+        Step("The first {word} digit is {a}.", (_read("a", 0),)),
+        _read_and_add("The second {word} digit", 1, "b", "ab", "a"),
+        _read_and_add("The third {word} digit", 2, "c", "abc", "ab"),
         _final("abc"),
     ),
 )

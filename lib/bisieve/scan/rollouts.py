@@ -9,7 +9,7 @@ import pyarrow as pa
 import xxhash
 
 from bisieve import records
-from bisieve.scan.lines import read_lines
+from bisieve.lines import read_lines
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.scored import rejected_batch, scored_batch
 from bisieve.shards import Split, file_stem

@@ -8,8 +8,8 @@ import pyarrow as pa
 import xxhash
 
 from bisieve import records, schema
+from bisieve.lines import read_lines
 from bisieve.prompt import MARKER
-from bisieve.scan.lines import read_lines
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
 from bisieve.shards import Split, file_stem

@@ -1,0 +1,25 @@
+#!/bin/sh
+# The whole pipeline on one machine, every command shown as it is run.  DEMO_SIZE=small is what CI runs.
+set -eu
+
+here=.demo
+backbone=tests/fixtures/backbone
+case "${DEMO_SIZE:-full}" in
+    full)  rollouts=8000; benchmark=400 ;;
+    small) rollouts=2000; benchmark=120 ;;
+    *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
+esac
+
+run() { printf '\n$ %s\n' "$*"; "$@"; }
+
+rm -rf "$here"
+run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $benchmark --mistake-rate 0.08
+run bisieve score --input $here/corpus/annotations --index $here/index
+run bisieve train --config infra/demo/train.toml --index $here/index --fraction 0.25 \
+    --image-root $here/corpus --backbone $backbone --output $here/model
+run bisieve evaluate --model $backbone --benchmark $here/corpus/benchmark.jsonl \
+    --image-root $here/corpus --output $here/metrics/untrained
+run bisieve evaluate --model $here/model --benchmark $here/corpus/benchmark.jsonl \
+    --image-root $here/corpus --output $here/metrics/trained
+echo
+python infra/demo/summary.py $here

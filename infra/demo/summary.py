@@ -1,0 +1,44 @@
+"""What the demo found and where it lies; fails when training taught the model nothing."""
+
+import json
+import sys
+from pathlib import Path
+
+CHANCE = 0.5  # AUC of a coin
+
+
+def main(folder: Path) -> int:
+    """Prints the comparison of the trained model with its untrained self."""
+    manifest = json.loads((folder / "index/manifest.json").read_text())
+    card = json.loads((folder / "model/bisieve.json").read_text())
+    untrained, trained = (
+        json.loads((folder / "metrics" / name / "metrics.json").read_text())
+        for name in ("untrained", "trained")
+    )
+    rollouts = sum(source["rollouts"] for source in manifest["sources"])
+    print(
+        f"trained on {card['rollouts']} of {rollouts} rollouts, the best {card['fraction_asked']:.0%} by BIS"
+    )
+    print(f"{'':24}  untrained  trained")
+    for name, label in (
+        ("overall_f1", "macro-F1 by steps"),
+        ("pooled_macro_f1", "macro-F1 pooled"),
+        ("auc", "AUC"),
+    ):
+        print(f"{label:24}  {untrained[name]:9.3f}  {trained[name]:7.3f}")
+    for part in ("corpus", "index", "model", "metrics"):
+        print(f"{part:8} {folder / part}")
+    if (
+        trained["auc"] < max(CHANCE, untrained["auc"]) + 0.1
+        or trained["overall_f1"] <= untrained["overall_f1"]
+    ):
+        print(
+            "demo: expected the trained model to beat its untrained self clearly; it does not",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,52 @@
+"""Errors that all ranks share: one that stopped alone would leave the others waiting in a collective."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+
+from bisieve.errors import BisieveError, TrainingError
+
+Result = TypeVar("Result")
+
+
+def together(prepare: Callable[[], Result]) -> Result:
+    """The result of ``prepare()``; when it fails on any rank, every rank raises that rank's error."""
+    error, result = None, None
+    try:
+        result = prepare()
+    except BisieveError as caught:
+        error = caught
+    raise_first(error)
+    return cast(Result, result)
+
+
+def raise_first(error: BisieveError | None) -> None:
+    """Raises, on every rank, the error of the first rank that has one."""
+    errors: list[BisieveError | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(errors, error)
+    for found in errors:
+        if found is not None:
+            raise found
+
+
+def summed(counts: dict[str, float], error: BisieveError | None, device: torch.device) -> dict[str, float]:
+    """The sums of ``counts`` over all ranks; when any rank brings an error, every rank raises it."""
+    sums = torch.tensor([*counts.values(), float(error is not None)], dtype=torch.float64).to(device)
+    dist.all_reduce(sums)
+    *values, errors = sums.tolist()
+    if errors:
+        raise_first(error)
+    return dict(zip(counts, values, strict=True))
+
+
+def check_finite(loss: float, step: int, rows: list[int]) -> None:
+    """`TrainingError` that names ``rows`` unless the loss is a number: before it spoils the weights."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            "a finite loss",
+            f"{loss} at step {step} on rows {rows[:8]} of the cut",
+            "lower --learning-rate, or look at these rollouts",
+        )

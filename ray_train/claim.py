@@ -1,0 +1,67 @@
+"""Whose output it is: one folder holds one run, and the run's name says which.
+
+Ray Train silently goes on with whatever has the same name.  So the name comes from all that decides what is
+learned, and is written down before anything starts.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from bisieve import storage
+from bisieve.errors import TrainingError
+from ray_train.card import MODEL, read_card
+from ray_train.checkpoint import check_identity
+from ray_train.config import TrainConfig
+from ray_train.plan import Plan
+
+RUN = "run.json"
+RUNS = "runs"  # Ray Train's storage, below the output
+
+# What may differ when a run is resumed: where things lie, and how often something is shown or saved.
+_NOT_IDENTITY = {
+    "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
+    "index", "image_root",
+}  # fmt: skip
+
+
+def run_identity(config: TrainConfig, plan: Plan, index_fingerprint: str) -> dict[str, Any]:
+    """All that decides what is learned, and the shape of the checkpoints; two runs with the same are one."""
+    options = {name: value for name, value in asdict(config).items() if name not in _NOT_IDENTITY}
+    return {**options, "index": index_fingerprint, "cut": plan.cut_fingerprint, "order": plan.fingerprint}
+
+
+def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
+    """The name of the run at the output, and whether it is finished; a new run is written down there.
+
+    `TrainingError` when the output holds another run, or a model, unless ``restart`` is set.
+    """
+    url = storage.join(config.output, RUN)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    attempt = 1
+    if storage.exists(url):
+        found = json.loads(storage.read_bytes(url))
+        attempt = found["attempt"] + 1
+        ours = found["identity"] == identity
+        if not config.restart and (ours or _has_progress(config.output, found["run"])):
+            check_identity(found["identity"], identity, config.output)
+            return found["run"], _is_finished(config.output, found["run"])
+    elif not config.restart and storage.exists(storage.join(config.output, MODEL)):
+        raise TrainingError(
+            f"a new folder at {config.output}", "a model", "give another --output, or --restart"
+        )
+    name = f"{digest}-{attempt}"
+    record = {"run": name, "attempt": attempt, "identity": identity}
+    storage.write_bytes(url, json.dumps(record, indent=2).encode())
+    return name, False
+
+
+def _has_progress(output: str, run: str) -> bool:
+    """Whether there is something to lose: a committed checkpoint."""
+    return storage.exists(storage.join(output, RUNS, run, "checkpoint_manager_snapshot.json"))
+
+
+def _is_finished(output: str, run: str) -> bool:
+    card = read_card(output)
+    return card is not None and card["run"] == run

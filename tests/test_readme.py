@@ -1,0 +1,70 @@
+"""The README is true: its example runs as it stands, and every other command it shows parses."""
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"(<!-- runs as a test -->\n)?```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+MODULES = {
+    "jobs/score_rollouts.py": "bisieve.commands.score",
+    "ray_train/train_mprm.py": "ray_train.commands.train",
+    "ray_train/evaluate_mprm.py": "ray_train.commands.evaluate",
+}
+
+
+def submitted() -> list[list[str]]:
+    """The words of every shown command that runs one of our entry points."""
+    lines = [
+        line
+        for _, language, text in BLOCKS
+        if language == "bash"
+        for line in text.replace("\\\n", " ").splitlines()
+    ]
+    return [words for line in lines if MODULES.keys() & set(words := shlex.split(line, comments=True))]
+
+
+def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
+    (example,) = [text for marked, _, text in BLOCKS if marked]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "BACKBONE": str(ROOT / "tests/fixtures/backbone"),
+    }
+    done = subprocess.run(
+        ["bash", "-euxc", example], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    for made in ("index/manifest.json", "best.jsonl", "model/bisieve.json", "metrics/metrics.json"):
+        assert (tmp_path / made).stat().st_size > 0
+
+
+def test_the_readme_shows_how_to_submit_both_programs() -> None:
+    assert {word for words in submitted() for word in words} >= {"spark-submit", "ray"}
+
+
+@pytest.mark.parametrize("words", submitted(), ids=lambda words: words[0])
+def test_a_submitted_command_has_the_options_that_are_shown(words: list[str]) -> None:
+    (script,) = MODULES.keys() & set(words)
+    command = import_module(MODULES[script])
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    parser.parse_args(words[words.index(script) + 1 :])
+    assert (ROOT / script).exists()
+
+
+def test_the_python_example_gives_the_number_in_its_comment() -> None:
+    (example,) = [text for _, language, text in BLOCKS if language == "python" and "balanced" in text]
+    names: dict[str, object] = {}
+    *lines, call = example.strip().splitlines()
+    exec("\n".join(lines), names)
+    shown, number = call.split("#")
+    assert eval(shown, names) == pytest.approx(float(number))
