@@ -58,6 +58,10 @@ class SampleLog:
         """Takes in the lines that a checkpoint holds."""
         shutil.copytree(checkpoint / "samples", self.folder, dirs_exist_ok=True)
 
+    def close(self) -> None:
+        """Forgets the lines that no checkpoint has."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
 
 def read_sample_logs(folder: Path) -> list[dict[str, Any]]:
     """All lines of the sample logs of a checkpoint."""

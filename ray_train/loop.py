@@ -119,6 +119,7 @@ class _Worker:
                     if curves:
                         curves.commit()
         finally:
+            self.log.close()
             prefetcher.close()
             if curves:
                 curves.close()

@@ -1,5 +1,6 @@
 """What a run shows while it goes on: lines on the driver's terminal, curves for TensorBoard."""
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -76,3 +77,5 @@ class Curves:
     def close(self) -> None:
         self._writer.close()
         self.commit()
+        if self._url:
+            shutil.rmtree(self._folder, ignore_errors=True)

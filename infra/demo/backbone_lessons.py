@@ -30,6 +30,8 @@ WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # of the tasks in the lessons
 RIGHT, WRONG = "Yes", "No"
 UPTO_DIGITS = re.compile(r".*?{[a-d]}( and {[a-d]})?")  # of a step that reads
 
+MISTAKE_RATES = {"reading": 0.0, "checks": 0.6, "solution": 0.0, "verdicts": 0.35}
+
 Part = tuple[str, bool]  # text, and whether to learn it
 
 
@@ -37,13 +39,14 @@ class Kind(Enum):
     """A kind of lesson, and the mistakes made in it."""
 
     READING = "reading"
+    CHECKS = "checks"
     SOLUTION = "solution"
     VERDICTS = "verdicts"
 
     @property
     def solver(self) -> Solver:
         """Who solves the questions of such lessons."""
-        return Solver(mistake_rate=0.25 if self is Kind.VERDICTS else 0.0, mend_rate=0.0)
+        return Solver(MISTAKE_RATES[self.value], mend_rate=0.0)
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,25 @@ def _lessons(
 
 def _reading(wording: str, attempts: Attempts, row: int) -> list[Part]:
     """What the steps say about the digits, and no more: short, so that reading is learned fast."""
-    task, questions = attempts.task, attempts.questions
-    words = {"word": task.variants[questions.variant[row]].word}
-    said = [
-        upto_digits.group().format(**words, **{name: column[row] for name, column in questions.truth.items()})
-        for step in task.steps
-        if (upto_digits := UPTO_DIGITS.match(step.sentence)) and step.slots[0].kind is SlotKind.READ
-    ]
-    return [(f"{PICTURE}\n", False), *((f"{digits}.\n", True) for digits in said)]
+    return [(f"{PICTURE}\n", False), *((f"{text}\n", True) for text, _ in _readings(attempts, row))]
+
+
+def _checks(wording: str, attempts: Attempts, row: int) -> list[Part]:
+    """Are the digits what the steps say they are?  About every second one is not."""
+    parts: list[Part] = [(f"{PICTURE}\n", False)]
+    for text, true in _readings(attempts, row):
+        parts += [(f"{text}\n", False), (RIGHT if true else WRONG, True), ("\n", False)]
+    return parts
+
+
+def _readings(attempts: Attempts, row: int) -> Iterator[tuple[str, bool]]:
+    task, questions, said = attempts.task, attempts.questions, attempts.positions[-1].state.values
+    word = task.variants[questions.variant[row]].word
+    for step in task.steps:
+        read = {slot.name: said[slot.name][row] for slot in step.slots if slot.kind is SlotKind.READ}
+        if read and (beginning := UPTO_DIGITS.match(step.sentence)):
+            true = all(questions.truth[name][row] == value for name, value in read.items())
+            yield beginning.group().format(word=word, **read) + ".", true
 
 
 def _solution(wording: str, attempts: Attempts, row: int) -> list[Part]:
@@ -142,4 +156,4 @@ def _opening(request: str, wording: str) -> str:
     return f"{TURN}user\n{request}{END}\n{TURN}assistant\n{PICTURE}\nQuestion: {wording}\n"
 
 
-WRITERS = {Kind.READING: _reading, Kind.SOLUTION: _solution, Kind.VERDICTS: _verdicts}
+WRITERS = {Kind.READING: _reading, Kind.CHECKS: _checks, Kind.SOLUTION: _solution, Kind.VERDICTS: _verdicts}

@@ -80,10 +80,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> InternVLForConditionalGen
     text = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=128,
-        num_hidden_layers=3,
+        num_hidden_layers=5,
         num_attention_heads=4,
-        num_key_value_heads=4,
-        intermediate_size=256,
+        num_key_value_heads=2,
+        intermediate_size=192,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,

@@ -25,11 +25,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 TOKENIZER_BATCHES = 100
 EXAM_SIZE = 32
 REPORT_EVERY = 100  # steps
-WEIGHTS = {"digit": 1.0, "verdict": 0.7, "text": 0.3}  # of the losses
+WEIGHTS = {"digit": 1.0, "verdict": 1.0, "text": 0.3}  # of the losses
 PHASES = (  # steps, and the kinds of lessons in them
-    (600, (Kind.READING,)),
-    (900, (Kind.READING, Kind.SOLUTION, Kind.SOLUTION)),
-    (1000, (Kind.SOLUTION, Kind.VERDICTS, Kind.VERDICTS)),
+    (500, (Kind.READING,)),
+    (700, (Kind.READING, Kind.CHECKS)),
+    (1400, (Kind.SOLUTION, Kind.VERDICTS, Kind.CHECKS)),
 )
 
 

@@ -10,12 +10,15 @@ case "${DEMO_SIZE:-full}" in
     *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
 esac
 
+gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+[ "$gpus" -gt 0 ] && workers=$gpus || workers=2
+
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
 rm -rf "$here"
 run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $benchmark --mistake-rate 0.08
 run bisieve score --input $here/corpus/annotations --index $here/index
-run bisieve train --config infra/demo/train.toml --index $here/index --fraction 0.25 \
+run bisieve train --config infra/demo/train.toml --workers "$workers" --index $here/index --fraction 0.25 \
     --image-root $here/corpus --backbone $backbone --output $here/model
 run bisieve evaluate --model $backbone --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/untrained

@@ -44,9 +44,7 @@ SCORED = pa.schema([("source", pa.string()), *_ROLLOUT, *_PLACE, ("reason", pa.s
 
 INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT])
 
-REJECTS = pa.schema(
-    [("source", pa.string()), *_PLACE, ("rollout_id", pa.string()), ("reason", pa.string())]
-)
+REJECTS = pa.schema([("source", pa.string()), *_PLACE, ("rollout_id", pa.string()), ("reason", pa.string())])
 
 SHARDS = pa.schema(
     [
