@@ -28,12 +28,8 @@ def spark(s3: str) -> Iterator[Any]:
     """A local Spark; it comes after the S3 server since its workers keep the environment it starts with."""
     from bisieve.spark.session import spark_session
 
-    # Jobs of a second: compiling them well, and replanning them between stages, costs more than it saves.
-    conf = {
-        "spark.sql.shuffle.partitions": "4",
-        "spark.sql.adaptive.enabled": "false",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    }
+    # Jobs of a second: replanning them between stages costs more than it saves.
+    conf = {"spark.sql.shuffle.partitions": "4", "spark.sql.adaptive.enabled": "false"}
     with spark_session("local[2]", conf) as session:
         yield session
 

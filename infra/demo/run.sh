@@ -5,8 +5,8 @@ set -eu
 here=.demo
 backbone=tests/fixtures/backbone
 case "${DEMO_SIZE:-full}" in
-    full)  rollouts=8000; benchmark=400 ;;
-    small) rollouts=2000; benchmark=120 ;;
+    full)  rollouts=12000; benchmark=600 ;;
+    small) rollouts=3000; benchmark=160 ;;
     *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
 esac
 
