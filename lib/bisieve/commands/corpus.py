@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=defaults.solver.mistake_rate,
         metavar="P",
         help="chance to misread an average digit (%(default)s: about 91%% all-positive rollouts; "
-        "0.08: about 60%%)",
+        "0.08: about 81%%, 0.2: about 71%%)",
     )
     add(
         "--mend-rate",
