@@ -5,8 +5,8 @@ set -eu
 here=.demo
 backbone=tests/fixtures/backbone
 case "${DEMO_SIZE:-full}" in
-    full)  rollouts=12000; benchmark=600 ;;
-    small) rollouts=3000; benchmark=160 ;;
+    full)  rollouts=12000; benchmark=600; strict=--strict ;;
+    small) rollouts=3000; benchmark=160; strict= ;;
     *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
 esac
 
@@ -25,4 +25,4 @@ run bisieve evaluate --model $backbone --benchmark $here/corpus/benchmark.jsonl 
 run bisieve evaluate --model $here/model --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/trained
 echo
-python infra/demo/summary.py $here
+python infra/demo/summary.py $here $strict
