@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure
+
+FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
@@ -48,7 +50,21 @@ def score(spark: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def free_ports() -> FreePorts:
+    """Finds a free port for each of some names."""
+
+    def find(*names: str) -> dict[str, int]:
+        with ExitStack() as open_together:  # so that no two are the same
+            sockets = [open_together.enter_context(socket.socket()) for _ in names]
+            for one in sockets:
+                one.bind(("127.0.0.1", 0))
+            return {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory, free_ports: FreePorts) -> Iterator[str]:
     """The URL of a bucket on a SeaweedFS server of our own; the environment leads s3fs there."""
     folder = tmp_path_factory.mktemp("s3")
     key, secret = "bisieve-test", "not-a-secret"
@@ -58,8 +74,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "data").mkdir()
     # SeaweedFS serves gRPC at each port + 10,000 unless told otherwise.
     names = ("master", "volume", "filer", "s3")
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    grpc = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports, grpc = free_ports(*names), free_ports(*names)
     weed = Path(sys.executable).with_name("weed")
     command = [
         str(weed),
@@ -92,16 +107,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.undo()
         server.kill()  # SIGTERM is ignored for seconds
         server.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _make_bucket(name: str, log: Path) -> None:

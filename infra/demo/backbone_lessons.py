@@ -1,8 +1,8 @@
 """What the base backbone is taught: what lies where in a picture, and whether statements about it are true.
 
-Neither has the form of a reward model's text: there are no markers, verdicts stand as words behind each
-statement, and a lesson ends at its first false one.  Only digits that the benchmark never shows are used,
-slightly turned and shifted.
+Neither has the form of a reward model's text: there are no markers, and verdicts stand as words behind each
+statement, about it alone: whether it agrees with the picture and with what was stated before, right or wrong.
+Only digits that the benchmark never shows are used, slightly turned and shifted.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ import numpy as np
 from backbone_model import END, PICTURE, TOKENS_A_SIDE, TURN
 from scipy import ndimage
 
-from bisieve.corpus.attempts import CORRECT, Attempts, attempt
+from bisieve.corpus.attempts import Attempts, attempt
 from bisieve.corpus.digits import Digits, training_digits
 from bisieve.corpus.layouts import SIDE, digit_boxes, draw
 from bisieve.corpus.pictures import Pictures, make_pictures
 from bisieve.corpus.questions import ask
 from bisieve.corpus.records import question_texts
 from bisieve.corpus.solver import Solver
-from bisieve.corpus.tasks import TASKS, Task
+from bisieve.corpus.tasks import TASKS, Step, Task, Values
 
 COPIES = 8  # of every digit, each turned, stretched and shifted a little
 WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # of the tasks in the lessons
@@ -58,9 +58,10 @@ def varied_digits(rng: np.random.Generator) -> Digits:
     return replace(varied, pixels=np.clip(pixels.round(), 0, 16).astype(np.uint8))
 
 
-def any_task(rng: np.random.Generator) -> Task:
-    """A task, the smaller sources oftener than in the corpus."""
-    return TASKS[rng.choice(len(TASKS), p=WEIGHTS)]
+def any_tasks(n: int, rng: np.random.Generator) -> Iterator[tuple[Task, int]]:
+    """How many of ``n`` lessons go to each task, the smaller sources oftener than in the corpus."""
+    counts = rng.multinomial(n, WEIGHTS).tolist()
+    return ((task, count) for task, count in zip(TASKS, counts, strict=True) if count)
 
 
 def labelled_pictures(
@@ -81,8 +82,20 @@ def labelled_pictures(
     return _canvases(pictures), labels.reshape(n, -1)
 
 
+def any_pictures(digits: Digits, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """`labelled_pictures` of all tasks."""
+    parts = [labelled_pictures(task, digits, count, rng) for task, count in any_tasks(n, rng)]
+    pictures, labels = zip(*parts, strict=True)
+    return np.concatenate(pictures), np.concatenate(labels)
+
+
+def any_lessons(digits: Digits, n: int, rng: np.random.Generator) -> list[Lesson]:
+    """`lessons` about all tasks."""
+    return [lesson for task, count in any_tasks(n, rng) for lesson in lessons(task, digits, count, rng)]
+
+
 def lessons(task: Task, digits: Digits, n: int, rng: np.random.Generator) -> list[Lesson]:
-    """Solutions of a careless solver with a verdict behind each statement, up to the first false one."""
+    """Solutions of a careless solver with a verdict behind each statement."""
     pictures = make_pictures(task.layout, digits, n, rng)
     pictures = replace(pictures, difficulty=np.ones_like(pictures.difficulty))
     questions = ask(task, pictures, np.arange(n), rng.integers(len(task.variants), size=n))
@@ -107,7 +120,7 @@ def _canvases(pictures: Pictures) -> np.ndarray:
 
 def _judged(wording: str, attempts: Attempts, row: int) -> Iterator[tuple[str, bool]]:
     yield (
-        f"{TURN}user\nIs all of it true so far?{END}\n{TURN}assistant\n{PICTURE}\nQuestion: {wording}\n",
+        f"{TURN}user\nIs each statement true?{END}\n{TURN}assistant\n{PICTURE}\nQuestion: {wording}\n",
         False,
     )
     taken = 0
@@ -116,10 +129,13 @@ def _judged(wording: str, attempts: Attempts, row: int) -> Iterator[tuple[str, b
             continue
         states = position.steps_taken > taken  # a filler states nothing and gets no verdict
         taken = position.steps_taken
-        true = not states or position.correctness[row] == CORRECT
-        yield f"{position.texts[row]}\n", true
+        yield f"{position.texts[row]}\n", True
         if states:
-            yield RIGHT if true else WRONG, True
+            step = attempts.task.steps[taken - 1]
+            yield RIGHT if follows(step, position.state.values)[row] else WRONG, True
             yield "\n", False
-        if not true:
-            return
+
+
+def follows(step: Step, values: Values) -> np.ndarray:
+    """Whether ``step`` states what the picture and the steps before it, right or wrong, give; one a row."""
+    return np.all([slot.ideal(values) == values[slot.name] for slot in step.slots], axis=0)

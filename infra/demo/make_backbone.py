@@ -11,15 +11,26 @@ import ctypes
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from backbone_lessons import NOTHING, RIGHT, WRONG, any_task, labelled_pictures, lessons, varied_digits
+from backbone_lessons import (
+    NOTHING,
+    RIGHT,
+    WRONG,
+    Lesson,
+    any_lessons,
+    any_pictures,
+    labelled_pictures,
+    lessons,
+    varied_digits,
+)
 from backbone_model import build_model, image_processor, pixels_of, train_tokenizer
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
-from bisieve.corpus.digits import held_out_digits
+from bisieve.corpus.digits import Digits, held_out_digits
 from bisieve.corpus.tasks import TASKS
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
@@ -37,16 +48,8 @@ def keep_freed_memory() -> None:
 class Teacher:
     """A model under instruction, and what it is examined on."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.digits = varied_digits(self.rng)
-        texts = (
-            lesson.text
-            for _ in range(60)
-            for lesson in lessons(any_task(self.rng), self.digits, 32, self.rng)
-        )
-        self.tokenizer = train_tokenizer(texts)
-        self.model = build_model(self.tokenizer)
+    def __init__(self, model: Any, tokenizer: Any, digits: Digits, rng: np.random.Generator) -> None:
+        self.model, self.tokenizer, self.digits, self.rng = model, tokenizer, digits, rng
         self.digit_ids = torch.tensor(
             self.tokenizer.convert_tokens_to_ids([f"Ġ{digit}" for digit in range(10)])
         )
@@ -60,18 +63,22 @@ class Teacher:
 
     def sight_loss(self, batch: int) -> torch.Tensor:
         """How far the image tokens are from the digits that lie there."""
-        pictures, labels = labelled_pictures(any_task(self.rng), self.digits, batch, self.rng)
+        pictures, labels = any_pictures(self.digits, batch, self.rng)
         logits = self.seen(pictures).flatten(0, 1)
         return cross_entropy(logits, torch.from_numpy(labels).flatten(), ignore_index=NOTHING)
 
     def verdict_loss(self, batch: int) -> torch.Tensor:
         """How badly statements are judged, and, with less weight, how badly true ones are foreseen."""
-        logits, targets = self.answers(lessons(any_task(self.rng), self.digits, batch, self.rng))
+        logits, targets = self.answers(any_lessons(self.digits, batch, self.rng))
         losses = cross_entropy(logits, targets, reduction="none")
         verdict = torch.isin(targets, torch.tensor(self.verdict_ids))
         return losses[verdict].mean() + TEXT_WEIGHT * losses[~verdict].mean()
 
-    def answers(self, batch: list) -> tuple[torch.Tensor, torch.Tensor]:
+    def joint_loss(self, batch: int) -> torch.Tensor:
+        """Both: what sees well shall go on seeing well."""
+        return self.verdict_loss(batch) + self.sight_loss(batch)
+
+    def answers(self, batch: list[Lesson]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits ``[learned tokens, vocabulary]`` and the tokens themselves."""
         rows, labels = [], []
         for lesson in batch:
@@ -132,21 +139,21 @@ def main() -> None:
     """Parses, teaches, saves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--sight-steps", type=int, default=700)
-    parser.add_argument("--verdict-steps", type=int, default=900)
+    parser.add_argument("--sight-steps", type=int, default=2500)
+    parser.add_argument("--verdict-steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(args.seed)
-    teacher = Teacher(args.seed)
-    model = teacher.model
-    language = [weight for name, weight in model.named_parameters() if "language_model" in name]
+    rng = np.random.default_rng(args.seed)
+    digits = varied_digits(rng)
+    tokenizer = train_tokenizer(lesson.text for lesson in any_lessons(digits, 2000, rng))
+    model = build_model(tokenizer)
+    teacher = Teacher(model, tokenizer, digits, rng)
     sight = [weight for name, weight in model.named_parameters() if "language_model" not in name]
-    teacher.teach(teacher.sight_loss, [*sight, model.get_input_embeddings().weight], args.sight_steps, 48)
-    for weight in sight:  # what sees well shall go on seeing well
-        weight.requires_grad_(False)
-    teacher.teach(teacher.verdict_loss, language, args.verdict_steps, 32)
-    for part in (model, teacher.tokenizer, image_processor()):
+    teacher.teach(teacher.sight_loss, [*sight, model.get_input_embeddings().weight], args.sight_steps, 64)
+    teacher.teach(teacher.joint_loss, list(model.parameters()), args.verdict_steps, 32)
+    for part in (model, tokenizer, image_processor()):
         part.save_pretrained(args.output)
 
 
