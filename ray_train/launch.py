@@ -14,7 +14,7 @@ from bisieve import storage
 from bisieve.cut import Cut
 from bisieve.index import open_index
 from ray_train.claim import RUNS, claim_output, run_identity
-from ray_train.cluster import cluster, unwrapped
+from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, located
 from ray_train.plan import Plan
 from ray_train.preflight import chosen_cut, rows_without_images
@@ -81,10 +81,7 @@ def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[s
         from ray_train.loop import Job, train_worker
         from ray_train.progress import shown_board
 
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        gpu = gpus >= config.workers
-        if gpus and not gpu:
-            print(f"training on CPUs: {gpus} GPUs for {config.workers} workers; --workers {gpus} uses them")
+        gpu = uses_gpus(ray, config.workers)
         with shown_board() as board:
             job = Job(config, plan, identity, card, board)
             trainer = TorchTrainer(
@@ -103,7 +100,9 @@ def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[s
             try:
                 result: Any = trainer.fit()
             except TrainingFailedError as error:
-                raise unwrapped(error, "the workers to reach the end of the training") from error
+                expected = "the workers to reach the end of the training"
+                mend = "run the same command again: training goes on from its last checkpoint"
+                raise unwrapped(error, expected, mend) from error
             return result.return_value
 
 

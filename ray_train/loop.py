@@ -105,7 +105,8 @@ class _Worker:
             self.cut, plan, self.encoder, config.image_root, config.label_threshold, config.micro_batch,
             self.rank, self.world_size,
         )  # fmt: skip
-        curves = Curves(join(config.output, "tensorboard"), cursor.step) if self.rank == 0 else None
+        folder = join(config.output, "tensorboard", str(self.job.card["run"]))
+        curves = together(lambda: Curves(folder, cursor.step, self._say) if self.rank == 0 else None)
         prefetcher = Prefetcher(feed.batches(cursor.step), self.encoder)
         try:
             while cursor.step < plan.total_steps:

@@ -59,13 +59,16 @@ def publish_model(
 
 
 def withdraw_model(output: str) -> None:
-    """Makes a model at ``output`` invisible."""
-    for name in (MODEL, CARD):
-        url = storage.join(output, name)
-        if storage.exists(url):
-            fs, path = storage.open_filesystem(url)
-            with storage.storage_errors(url):
-                fs.rm_file(path)
+    """Makes a model at ``output`` invisible, and takes its weights away: the next ones may lie otherwise."""
+    if not storage.exists(output):
+        return
+    fs, path = storage.open_filesystem(output)
+    with storage.storage_errors(output):
+        files = [storage.basename(file) for file in fs.ls(path, detail=False)]
+        weights = [name for name in files if ".safetensors" in name]
+        for name in [MODEL, CARD, *weights]:
+            if name in files:
+                fs.rm_file(f"{path}/{name}")
 
 
 def upload(file: Path, url: str) -> None:

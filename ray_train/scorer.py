@@ -1,13 +1,15 @@
 """Rewards of solutions, as a trained model or an untrained backbone gives them."""
 
+import pickle
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 
-from bisieve.errors import TrainingError
+from bisieve.errors import BisieveError, TrainingError
 from bisieve.images import load_image
 from ray_train.backbone import load_backbone, local_copy
 from ray_train.benchmark import Solution
@@ -57,13 +59,28 @@ def _sample(number: int, solution: Solution, image_root: str) -> Sample:
 
 
 class ScoreBatches:
-    """The `Scorer` as Ray Data calls it: batches of solutions (as JSON) in, their rewards out."""
+    """The `Scorer` as Ray Data calls it: batches of solutions (as JSON) in, their rewards out.
+
+    An error that is the user's to mend comes out as data, pickled: of one that is raised, Ray Data keeps
+    the text alone.  After the first one nothing more is scored.
+    """
 
     def __init__(self, image_root: str, **scorer: Any) -> None:
         self._image_root = image_root
-        self._scorer = Scorer(**scorer)
+        self._options = scorer
+        self._error: BisieveError | None = None
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(**self._options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         solutions = [msgspec.json.decode(line, type=Solution) for line in batch["solution"]]
-        rewards = self._scorer.score(solutions, self._image_root)
-        return {"line": [solution.line for solution in solutions], "rewards": rewards}
+        rewards: list[list[float]] = [[] for _ in solutions]
+        if self._error is None:
+            try:
+                rewards = self._scorer.score(solutions, self._image_root)
+            except BisieveError as error:
+                self._error = error
+        errors = [pickle.dumps(self._error)] * len(solutions)
+        return {"line": [solution.line for solution in solutions], "rewards": rewards, "error": errors}

@@ -5,8 +5,8 @@ set -eu
 here=.demo
 backbone=tests/fixtures/backbone
 case "${DEMO_SIZE:-full}" in
-    full)  rollouts=12000; benchmark=600; strict=--strict ;;
-    small) rollouts=3000; benchmark=160; strict= ;;
+    full)  rollouts=12000; benchmark=600 ;;
+    small) rollouts=3000; benchmark=160 ;;
     *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
 esac
 
@@ -20,9 +20,9 @@ run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $bench
 run bisieve score --input $here/corpus/annotations --index $here/index
 run bisieve train --config infra/demo/train.toml --workers "$workers" --index $here/index --fraction 0.25 \
     --image-root $here/corpus --backbone $backbone --output $here/model
-run bisieve evaluate --model $backbone --benchmark $here/corpus/benchmark.jsonl \
+run bisieve evaluate --workers "$workers" --model $backbone --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/untrained
-run bisieve evaluate --model $here/model --benchmark $here/corpus/benchmark.jsonl \
+run bisieve evaluate --workers "$workers" --model $here/model --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/trained
 echo
-python infra/demo/summary.py $here $strict
+python infra/demo/summary.py $here

@@ -32,12 +32,12 @@ def fetch_rollouts(rows: pa.Table, layout: Layout) -> list[Rollout]:
     decode = records.record_decoder(layout, None)
     build = _from_rollout if layout == "rollouts" else _from_steps
     rollouts = []
-    for rollout_id, row, steps in zip(ids, spans, rows["num_steps"].to_pylist(), strict=True):
+    for rollout_id, row, scores in zip(ids, spans, rows["scores"].to_pylist(), strict=True):
         try:
             rollout = build(rollout_id, [decode(lines[span]) for span in row])
         except (msgspec.MsgspecError, ValueError):
             rollout = None
-        if rollout is None or len(rollout.steps) != steps:
+        if rollout is None or rollout.scores != tuple(scores):
             shard, offset, _ = row[0]
             raise IndexUnusableError(
                 f"rollout {rollout_id} at {shard}@{offset}", "another text there", "run bisieve score again"

@@ -18,7 +18,11 @@ _STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheap
 
 
 def image_url(root: str, name: str) -> str:
-    """The URL of image ``name`` below ``root``; `ImageError` where it would lie anywhere else."""
+    """The URL of image ``name`` below ``root``; `ImageError` where it would lie anywhere else.
+
+    Names come from the corpus and are not trusted; links that lie on a disk below the root are the owner's
+    and are followed.
+    """
     # Stores undo percent signs and backslashes, and fsspec chains URLs at "::": harmless after that, too.
     parts = PurePosixPath(unquote(name).replace("\\", "/")).parts
     if not parts or parts[0] == "/" or ".." in parts or "://" in name or "::" in name or "\0" in name:
@@ -34,18 +38,11 @@ def missing_images(root: str, names: Iterable[str]) -> set[str]:
     """Those of ``names`` that have no file below ``root``; `ImageError` where a name leaves the root."""
     wanted = {name: image_url(root, name) for name in set(names)}
     if len(wanted) > _STAT_AT_MOST:
-        present = _listed(root)
+        present = storage.file_names(root)
         return {name for name, url in wanted.items() if _below(root, url) not in present}
     with ThreadPoolExecutor(_LOOKUPS) as pool:
         found = pool.map(_is_file, wanted.values())
         return {name for name, there in zip(wanted, found, strict=True) if not there}
-
-
-def _listed(root: str) -> set[str]:
-    base = storage.canonical(root).rstrip("/") + "/"
-    fs, path = storage.open_filesystem(root)
-    with storage.storage_errors(root):
-        return {str(fs.unstrip_protocol(file)).removeprefix(base) for file in fs.find(path)}
 
 
 def _below(root: str, url: str) -> str:

@@ -7,8 +7,7 @@ one whole version.  The same shards and parameters give the same fingerprint and
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bisieve.errors import IndexUnusableError
@@ -18,7 +17,6 @@ from bisieve.storage import FileInfo, join, read_bytes, write_bytes
 FORMAT = "bisieve-index"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-_SOFTWARE = ("bisieve", "pyarrow", "pyspark")
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Manifest:
     files: list[DataFile]  # the ranked rows, in order
     rejects: list[DataFile]  # the rejected records, ordered by shard and offset
     examples: dict[str, str]  # for each reason, the first rejected record: shard@offset
-    software: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in _SOFTWARE})
+    software: dict[str, str]  # versions of what wrote it
 
     @property
     def rollouts(self) -> int:
@@ -105,7 +103,9 @@ class Manifest:
             return Manifest(**{**fields, **_typed(fields)})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IndexUnusableError(
-                f"a manifest of {FORMAT} version {FORMAT_VERSION} at {url}", found, "score the corpus again"
+                f"a manifest of {FORMAT} version {FORMAT_VERSION} at {url}",
+                found,
+                "score the corpus into another --index",
             ) from error
 
 

@@ -20,7 +20,7 @@ Layout = Literal["rollouts", "steps"]
 # The reasons, in the order in which they are looked for.
 BAD_JSON = "bad_json"  # not one strict JSON object
 NO_SOURCE = "no_source"  # the field that names the source is missing or no text
-NO_ROLLOUT_ID = "no_rollout_id"  # a step that names no rollout, or an id that is no text or integer
+NO_ROLLOUT_ID = "no_rollout_id"  # a step that names no rollout, or an id that is blank, no text, no integer
 BAD_STEP_INDEX = "bad_step_index"  # not an integer from 0 on
 NO_IMAGE = "no_image"
 NO_QUESTION = "no_question"
@@ -110,6 +110,9 @@ class StepRecord(msgspec.Struct, gc=False):
     question_orig: str | None = None
 
 
+RECORD_FIELDS = frozenset({*RolloutRecord.__struct_fields__, *StepRecord.__struct_fields__})
+
+
 def record_decoder(layout: Layout, source_field: str | None) -> Callable[[bytes], Any]:
     """A decoder of lines into `RolloutRecord` or `StepRecord`; it raises what msgspec raises.
 
@@ -165,6 +168,8 @@ def step_reason(text: str, score: float | None) -> str | None:
 
 def rollout_reason(record: RolloutRecord) -> str | None:
     """Why a typed rollout is not usable, or None where it is."""
+    if record.rollout_id == "":
+        return NO_ROLLOUT_ID
     if not images_of(record.image):
         return NO_IMAGE
     question = question_of(record.question_orig, record.question)
@@ -195,24 +200,35 @@ def step_score(record: StepRecord) -> float | None:
     return counts[0] / counts[1] if counts and counts[1] else None
 
 
-def diagnose(line: bytes, layout: Layout, source_field: str | None) -> str:
+@dataclass(frozen=True)
+class Refusal:
+    """Why no typed struct took a line, and what of it can be told all the same."""
+
+    reason: str
+    source: str | None = None  # what the source field says
+    rollout_id: str | None = None
+
+
+def diagnose(line: bytes, layout: Layout, source_field: str | None) -> Refusal:
     """The reason behind a line that no typed struct takes."""
     try:
         record = json.loads(line)
+        json.dumps(record, ensure_ascii=False).encode()  # fails on a lone surrogate, which is no text
     except (ValueError, RecursionError):
-        return BAD_JSON
+        return Refusal(BAD_JSON)
     if not isinstance(record, dict):
-        return BAD_JSON
+        return Refusal(BAD_JSON)
     checks = _rollout_checks(record) if layout == "rollouts" else _step_checks(record)
     if source_field is not None:
         checks = [(NO_SOURCE, _is_text(record.get(source_field))), *checks]
-    # A record that is fine in itself was refused for its JSON: NaN somewhere, broken UTF-8, …
-    return next((reason for reason, holds in checks if not holds), BAD_JSON)
-
-
-def rollout_id_of(line: bytes) -> str:
-    """The rollout that a record of the steps layout names; it was diagnosed to name one."""
-    return str(json.loads(line)["rollout_id"])
+    source = record.get(source_field) if source_field is not None else None
+    rollout_id = record.get("rollout_id")
+    return Refusal(
+        # A record that is fine in itself was refused for its JSON: NaN somewhere, broken UTF-8, …
+        next((reason for reason, holds in checks if not holds), BAD_JSON),
+        source.strip() if isinstance(source, str) and _is_text(source) else None,
+        str(rollout_id) if _is_id(rollout_id) else None,
+    )
 
 
 def _rollout_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:

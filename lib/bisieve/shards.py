@@ -11,6 +11,7 @@ from bisieve.records import Layout
 from bisieve.storage import FileInfo, basename, list_files
 
 SUFFIXES = (".jsonl", ".ndjson")
+NOT_READ = (".jsonl.gz", ".jsonl.zst", ".parquet", ".json")  # what may be a shard to its owner
 SPLIT_BYTES = 32 * 2**20
 _SHARDS_SNIFFED = 16
 _LINES_SNIFFED = 100
@@ -39,6 +40,12 @@ def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
             others = f"{len(files)} other files, such as {files[0].url}" if files else "no file"
             raise CorpusError(
                 f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, "check --input"
+            )
+        if unread := [file.url for file in files if file.url.endswith(NOT_READ)]:
+            raise CorpusError(
+                f"shards of one kind ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}",
+                f"{len(unread)} others, such as {unread[0]}",
+                "unpack them, or name the shards to read by a glob",
             )
         shards |= found
     return sorted(shards.values())

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import glob
 from typing import IO, Any
 
 import fsspec
@@ -35,7 +36,9 @@ def storage_errors(url: str) -> Iterator[None]:
     except BisieveError:
         raise
     except FileNotFoundError as error:
-        raise StorageError(f"a file or folder at {url}", "nothing", "check the URL") from error
+        name = str(error.filename or "")  # a link that leads nowhere is told by its own name
+        missing = url if url.endswith(name) else name
+        raise StorageError(f"a file or folder at {missing}", "nothing", "check the URL") from error
     except PermissionError as error:
         raise StorageError(
             f"leave to use {url}", _reason(error), "check the credentials in the environment"
@@ -85,14 +88,6 @@ def _info(fs: Any, entry: dict[str, Any]) -> FileInfo:
     return FileInfo(fs.unstrip_protocol(entry["name"]), int(entry["size"]), str(etag).strip('"'))
 
 
-def stat(url: str) -> FileInfo:
-    """Size and etag of the file at ``url``; `StorageError` where there is none."""
-    fs, path = open_filesystem(url)
-    with storage_errors(url):
-        fs.invalidate_cache()
-        return _info(fs, fs.info(path))
-
-
 def exists(url: str) -> bool:
     """Whether a file or a folder lies at ``url``; `StorageError` where the store does not answer."""
     fs, path = open_filesystem(url)
@@ -114,28 +109,59 @@ def list_files(url: str) -> list[FileInfo]:
     with storage_errors(url):
         fs.invalidate_cache()
         if any(sign in path for sign in "*?["):
-            found = fs.glob(path, detail=True)
+            found = _glob(fs, path)
             if not found:
                 raise FileNotFoundError(url)
             root = path[: min(path.index(sign) for sign in "*?[" if sign in path)]
         else:
-            found = (
-                {path: entry} if (entry := fs.info(path))["type"] == "file" else fs.find(path, detail=True)
-            )
+            found = [entry] if (entry := fs.info(path))["type"] == "file" else _find(fs, path)
             root = path
-        files = [entry for entry in found.values() if entry["type"] == "file"]
+        files = [entry for entry in found if entry["type"] == "file"]
     return sorted(_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
+
+
+def file_names(url: str) -> set[str]:
+    """The names, relative to the folder ``url``, of all files below it."""
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        names = _linked(path) if isinstance(fs, LocalFileSystem) else fs.find(path)
+        return {name.removeprefix(path).lstrip("/") for name in names}
+
+
+def _find(fs: Any, path: str) -> list[dict[str, Any]]:
+    if isinstance(fs, LocalFileSystem):
+        return [fs.info(name) for name in _linked(path)]
+    return list(fs.find(path, detail=True).values())
+
+
+def _glob(fs: Any, path: str) -> list[dict[str, Any]]:
+    if isinstance(fs, LocalFileSystem):
+        return [fs.info(name) for name in glob(path, recursive=True)]
+    return list(fs.glob(path, detail=True).values())
+
+
+def _linked(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """All files below a folder on a disk; fsspec passes over what links lead to, such as a hub's cache."""
+    here = os.path.realpath(folder)
+    if here in above:  # a link to a folder that it lies in
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _linked(entry.path, above | {here})
+            else:
+                yield entry.path
 
 
 def _hidden(path: str, below: str) -> bool:
     return any(part.startswith((".", "_")) for part in path.removeprefix(below).split("/"))
 
 
-def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
-    """The bytes ``[start, end)`` of a file, or all of them."""
+def read_bytes(url: str) -> bytes:
+    """All bytes of a file."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
-        return bytes(fs.cat_file(path, start=start, end=end))
+        return bytes(fs.cat_file(path))
 
 
 def write_bytes(url: str, data: bytes) -> None:

@@ -28,6 +28,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         ([*SCORE, "--alpha", "-1"], "found -1.0"),
         ([*SCORE, "--alpha", "nan"], "found nan"),
         ([*SCORE, "--spark-conf", "spark.x"], "found spark.x"),
+        ([*SCORE, "--source-field", "image"], "found image"),
         (["score", "--input", "/no/such/folder", "--index", "out"], "file:///no/such/folder"),
         (["export", "--index", "/no/such/index", "--fraction", "0.5", "--output", "out"], "bisieve score"),
     ],

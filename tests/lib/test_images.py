@@ -46,7 +46,9 @@ def test_missing_images_are_found(count: int, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name in names[1:]:
         (tmp_path / name).touch()
-    assert missing_images(str(tmp_path), [*names, "b.png", "b.png", "./a/1.png"]) == {"a/0.png", "b.png"}
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    wanted = [*names, "b.png", "b.png", "./a/1.png", "link/2.png"]
+    assert missing_images(str(tmp_path), wanted) == {"a/0.png", "b.png"}
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:

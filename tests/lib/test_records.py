@@ -16,7 +16,7 @@ def reason_of(line: bytes, source_field: str | None = None) -> str | None:
     try:
         record = records.record_decoder("rollouts", source_field)(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return records.diagnose(line, "rollouts", source_field)
+        return records.diagnose(line, "rollouts", source_field).reason
     return records.rollout_reason(record)
 
 

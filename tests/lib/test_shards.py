@@ -25,6 +25,15 @@ def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
         list_shards([str(tmp_path / "typo")])
 
 
+def test_a_shard_of_a_kind_that_is_not_read_is_never_passed_over(
+    write_jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_jsonl("a.jsonl", [b"{}"])
+    (tmp_path / "b.jsonl.gz").write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"1 others, such as .*b\.jsonl\.gz"):
+        list_shards([str(tmp_path)])
+
+
 def test_splits_cover_a_shard_without_overlap(write_jsonl: Callable[..., Path]) -> None:
     path = write_jsonl("a.jsonl", [b"x" * 99] * 10)
     splits = split_shards(list_shards([str(path)]), split_bytes=300)

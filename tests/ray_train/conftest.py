@@ -95,7 +95,7 @@ def write_index(shards: str, index: str) -> None:
         _write_parquet(index, "shards.parquet", pa.Table.from_pylist(shard_rows, schema.SHARDS)),
         len(files), sum(file.size for file in files),
         [SourceTotals(name, count, 0, 0, 0, 0, 0, {}) for name, count in sources.items()],
-        [_write_parquet(index, "rows.parquet", pa.Table.from_pylist(rows, schema.INDEX))], [], {},
+        [_write_parquet(index, "rows.parquet", pa.Table.from_pylist(rows, schema.INDEX))], [], {}, {},
     ))  # fmt: skip
 
 

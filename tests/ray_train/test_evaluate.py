@@ -1,6 +1,7 @@
 """Evaluation on a real Ray: a model gives the same rewards after it was saved, and says what it is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     shown = capsys.readouterr().out
     assert "untrained backbone" in shown
     assert "even" in shown
+
+
+def test_an_image_that_cannot_be_read_ends_the_evaluation_with_its_name(
+    ray_cluster: None, internvl: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus.images, tmp_path / "images")
+    (tmp_path / "images/3.png").write_bytes(b"no image")
+    config = EvaluateConfig(
+        model=str(internvl), benchmark=corpus.benchmark, image_root=str(tmp_path / "images"),
+        output=str(tmp_path / "metrics"), batch=8,
+    )  # fmt: skip
+    with pytest.raises(ImageError, match=r"can be decoded in 3\.png"):
+        evaluate(config)
+    assert not (tmp_path / "metrics").exists()
 
 
 def test_a_missing_benchmark_image_is_named_before_anything_starts(

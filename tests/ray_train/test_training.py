@@ -9,12 +9,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROLLOUTS, Corpus
+from conftest import ROLLOUTS, Corpus, write_index
 from safetensors.torch import load, load_file
 
 from bisieve import storage
@@ -90,7 +91,7 @@ def test_the_vision_encoder_keeps_its_weights_and_the_rest_learns(trained: Train
             assert not torch.equal(after[name], tensor), name
 
 
-@pytest.mark.parametrize("options", [{"workers": 1}, {"zero_stage": 2}], ids=["one worker", "ZeRO 2"])
+@pytest.mark.parametrize("options", [{"workers": 1}, {"zero_stage": 3}], ids=["one worker", "ZeRO 3"])
 def test_workers_and_zero_stage_do_not_change_what_is_learned(
     options: dict[str, int], trained: TrainConfig, settings: Settings
 ) -> None:
@@ -158,16 +159,38 @@ def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
             check_identity(cursor.identity, {**cursor.identity, name: "another"}, "the checkpoint")
 
 
+SMALL_STEPS: dict[str, Any] = {"global_batch": 2, "micro_batch": 1, "checkpoint_every": 4}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(trained: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """The run of the tests below, left alone."""
+    config = replace(trained, output=str(tmp_path_factory.mktemp("uninterrupted") / "output"), **SMALL_STEPS)
+    train(config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("max_failures", "zero_stage"), [(2, 1), (0, 2)], ids=["Ray starts it again", "the user starts it again"]
+)
 def test_a_killed_worker_costs_no_rollout_and_repeats_none(
-    settings: Settings, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+    max_failures: int,
+    zero_stage: int,
+    settings: Settings,
+    uninterrupted: TrainConfig,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = settings(global_batch=2, micro_batch=1, checkpoint_every=4, max_failures=2)
+    config = settings(**SMALL_STEPS, max_failures=max_failures, zero_stage=zero_stage)
     killer = threading.Thread(target=kill_a_worker_after_the_first_checkpoint, args=(Path(config.output),))
     killer.start()
+    if max_failures == 0:
+        with pytest.raises(TrainingError, match="run the same command again"):
+            train(config)
     train(config)
     killer.join()
     resumed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resumed")]
     assert len(resumed) == 1
+    check_learned_the_same(config, uninterrupted)
 
     checkpoint = last_checkpoint(Path(config.output))
     lines = read_sample_logs(checkpoint)
@@ -199,15 +222,20 @@ def test_a_run_may_lie_in_an_object_store(
     s3: str, corpus: Corpus, settings: Settings, trained: TrainConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = f"{s3}/training"
-    for image in Path(corpus.images).iterdir():
-        storage.write_bytes(f"{root}/images/{image.name}", image.read_bytes())
-    for file in Path(trained.backbone).iterdir():
-        storage.write_bytes(f"{root}/backbone/{file.name}", file.read_bytes())
+    folders = {"images": Path(corpus.images), "backbone": Path(trained.backbone), "shards": corpus.shards}
+    for name, folder in folders.items():
+        for file in folder.iterdir():
+            storage.write_bytes(f"{root}/{name}/{file.name}", file.read_bytes())
+    write_index(f"{root}/shards", f"{root}/index")
     config = settings(
-        output=f"{root}/output", image_root=f"{root}/images", backbone=f"{root}/backbone", zero_stage=3
-    )
+        index=f"{root}/index", output=f"{root}/output", image_root=f"{root}/images",
+        backbone=f"{root}/backbone", zero_stage=3,
+    )  # fmt: skip
     train(config)
-    check_learned_the_same(config, trained)
+    card = read_card(config.output)
+    assert card is not None
+    assert card["metrics"]["rollouts"] == TOTAL
+    assert card["index"] == config.index
     names = {storage.basename(file.url) for file in storage.list_files(config.output)}
     assert {"config.json", "model.safetensors", "bisieve.json", "run.json"} <= names
     assert any("tfevents" in name for name in names)

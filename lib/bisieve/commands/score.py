@@ -4,6 +4,7 @@ import argparse
 import math
 
 from bisieve.errors import UsageError
+from bisieve.records import RECORD_FIELDS
 
 HELP = "score and rank the rollouts of a corpus with Spark; write the index"
 
@@ -36,6 +37,12 @@ def run(args: argparse.Namespace) -> int:
     """Scores; prints what was found."""
     if not (math.isfinite(args.alpha) and args.alpha >= 0):
         raise UsageError("an alpha from 0 on", str(args.alpha), "the paper uses 0.05 at 25 % and 0.2 at 10 %")
+    if args.source_field in RECORD_FIELDS:
+        raise UsageError(
+            "a --source-field beside those that have a meaning of their own",
+            args.source_field,
+            "name another",
+        )
     conf = dict(_key_value(pair) for pair in args.spark_conf)
 
     from bisieve.report import score_report

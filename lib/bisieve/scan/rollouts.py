@@ -70,7 +70,8 @@ def _read(
             if not line.strip():
                 offset += len(line) + 1
                 continue
-            reason = records.diagnose(line, "rollouts", source_field)
+            refusal = records.diagnose(line, "rollouts", source_field)
+            reason, source = refusal.reason, refusal.source or stem
         if reason is None:
             _append(usable, record, source, line, offset)
         else:

@@ -65,12 +65,12 @@ def _row(line: bytes, decode: Any, stem: str, source_field: str | None) -> dict[
 
 
 def _refused(line: bytes, stem: str, source_field: str | None) -> dict[str, Any]:
-    reason = records.diagnose(line, "steps", source_field)
-    row = {"source": stem, "reason": reason}
-    if reason in (records.BAD_JSON, records.NO_ROLLOUT_ID):
+    refusal = records.diagnose(line, "steps", source_field)
+    row = {"source": refusal.source or stem, "reason": refusal.reason}
+    if refusal.reason in (records.BAD_JSON, records.NO_ROLLOUT_ID):
         return row
     # The record names its rollout, so the rollout is spoilt, wherever its other steps lie.
-    return {**row, "rollout_id": records.rollout_id_of(line)}
+    return {**row, "rollout_id": refusal.rollout_id}
 
 
 def _hash(text: str) -> int | None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyspark
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from bisieve import schema
+from bisieve import __version__, schema
 from bisieve.errors import CorpusError
 from bisieve.manifest import (
     MANIFEST,
@@ -71,7 +72,7 @@ def score_corpus(
     current = _current(index)
     if current is not None and current.fingerprint == fingerprint(parameters, shards):
         return current, False
-    with spark_session() as spark, unwrapped_errors():
+    with unwrapped_errors(), spark_session() as spark:
         manifest = _build(spark, index, inputs, shards, parameters)
     write_manifest(index, manifest)
     return manifest, True
@@ -84,7 +85,10 @@ def _build(
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
     options = ScanOptions(parameters.alpha, parameters.source_field)
-    scored = scan_corpus(spark, split_shards(shards, SPLIT_BYTES), parameters.layout, options).persist()
+    splits = split_shards(shards, SPLIT_BYTES)
+    if not splits:
+        raise _no_rollouts("no record at all")
+    scored = scan_corpus(spark, splits, parameters.layout, options).persist()
     totals = count_totals(scored)
     _require_rollouts(totals)
     rollouts = {source.source: source.rollouts for source in totals.sources if source.rollouts}
@@ -94,7 +98,7 @@ def _build(
     if num_rejected := sum(rejected for _, rejected in totals.shards.values()):
         rejected = number_rows(scored.where("reason is not null"), ROW, F.col("shard"), F.col("offset"))
         rejects = write_numbered(rejected, ROW, schema.REJECTS, index, f"{folder}/rejects", num_rejected)
-    _require_unchanged(inputs, shards)
+    check_unchanged(inputs, shards)
     return Manifest(
         fingerprint=version,
         parameters=parameters,
@@ -106,6 +110,7 @@ def _build(
         files=files,
         rejects=rejects,
         examples=totals.examples,
+        software={"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__},
     )
 
 
@@ -123,13 +128,17 @@ def _require_rollouts(totals: Totals) -> None:
     found = ", ".join(
         f"{count} {reason} (first: {totals.examples[reason]})" for reason, count in counts.items()
     )
-    raise CorpusError(
-        "at least one usable rollout", found or "no record at all", "check --input and --layout"
-    )
+    raise _no_rollouts(found or "no record at all")
 
 
-def _require_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo]) -> None:
-    changed = sorted({file.url for file in set(list_shards(inputs)) ^ set(shards)})
+def _no_rollouts(found: str) -> CorpusError:
+    return CorpusError("at least one usable rollout", found, "check --input and --layout")
+
+
+def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo]) -> None:
+    """`CorpusError` when a shard is not what it was; shards that came since are the next run's."""
+    now = set(list_shards(inputs))
+    changed = [shard.url for shard in shards if shard not in now]
     if changed:
         raise CorpusError(
             "shards that stay as they are while they are read",

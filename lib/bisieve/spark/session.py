@@ -1,5 +1,6 @@
 """The Spark session: the one that spark-submit made, or a local one for one machine."""
 
+import logging
 import os
 import signal
 import sys
@@ -8,14 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from bisieve import errors
-from bisieve.errors import BisieveError, CorpusError
+from bisieve.errors import BisieveError, CorpusError, UsageError
 from bisieve.spark.java import check_java
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
+_MASTERS = ("local", "spark://", "yarn", "k8s://")
 _LOCAL_CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -33,7 +36,11 @@ def spark_session(master: str | None = None, conf: Mapping[str, str] | None = No
     """A session that ends with the block.
 
     Under spark-submit its master and configuration rule; otherwise ``master``, ``local[*]`` by default.
+    `UsageError` where there is no Java, or no such kind of master.
     """
+    if master is not None and not master.startswith(_MASTERS):
+        raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs a traceback for Ctrl-C in a call
     builder = SparkSession.builder.appName("bisieve score")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
         check_java()
@@ -76,7 +83,7 @@ def unwrapped_errors() -> Iterator[None]:
     """Brings a `BisieveError` that a Spark task raised back as itself; the rest becomes one line."""
     try:
         yield
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         raise _unwrap(str(error)) from error
 
 

@@ -218,6 +218,35 @@ def test_no_usable_rollout_is_an_error_and_publishes_nothing(
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.parametrize("layout", [None, "rollouts", "steps"])
+def test_an_empty_shard_is_an_error_whatever_layout_is_named(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], tmp_path: Path, layout: str | None
+) -> None:
+    with pytest.raises(CorpusError, match=r"no record at all|no JSON object"):
+        score(write_jsonl("a.jsonl", []), tmp_path / "index", layout=layout)
+
+
+def test_the_manifest_of_something_else_is_not_overwritten(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_bytes(str(tmp_path / "index/manifest.json"), b'{"name": "a web page"}')
+    with pytest.raises(IndexUnusableError, match="another --index"):
+        score(write_jsonl("a.jsonl", [rollout()]), tmp_path / "index")
+
+
+def test_one_bad_line_spoils_neither_the_run_nor_another_source(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    records = [rollout(set="x"), rollout([1.5], set="x"), rollout(["0.5"], set="x")]
+    manifest, _ = score(write_jsonl("a.jsonl", records), tmp_path / "one", source_field="set")
+    assert [(source.source, source.rejected) for source in manifest.sources] == [("x", {"bad_score": 2})]
+    step = {"rollout_id": "r", "step_index": 0, "step": "x", "score": 1, "image": "a.png", "question": "?"}
+    steps = [step, {**step, "rollout_id": "\ud800", "score": "1"}]
+    lines = [json.dumps(record).encode() for record in steps]
+    manifest, _ = score(write_jsonl("b.jsonl", lines), tmp_path / "two")
+    assert (manifest.rollouts, manifest.rejected) == (1, {"bad_json": 1})
+
+
 def test_a_shard_that_changes_while_it_is_read_fails_and_leaves_the_old_index(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -231,6 +260,29 @@ def test_a_shard_that_changes_while_it_is_read_fails_and_leaves_the_old_index(
         with pytest.raises(CorpusError, match=r"1 changed, such as file://.*a\.jsonl"):
             score(shard, tmp_path / "index")
     assert (tmp_path / "index/manifest.json").read_bytes() == before
+
+
+def test_a_shard_that_comes_while_others_are_read_is_the_next_runs(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_jsonl("corpus/a.jsonl", [rollout()])
+    with pytest.MonkeyPatch.context() as patch:
+        count = job.count_totals
+        patch.setattr(
+            job, "count_totals", lambda rows: (count(rows), write_jsonl("corpus/b.jsonl", [rollout()]))[0]
+        )
+        assert score(tmp_path / "corpus", tmp_path / "index")[0].rollouts == 1
+    assert score(tmp_path / "corpus", tmp_path / "index")[0].rollouts == 2
+
+
+def test_a_record_that_was_rewritten_in_place_is_not_taken_for_the_one_that_was_ranked(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    score(write_jsonl("a.jsonl", [rollout([0.5])]), tmp_path / "index")
+    cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
+    write_jsonl("a.jsonl", [rollout([0.0])])
+    with pytest.raises(IndexUnusableError, match="another text there"):
+        fetch_rollouts(cut.rows, cut.layout)
 
 
 def test_a_reader_is_told_of_shards_that_changed_since(
