@@ -28,12 +28,10 @@ settings.load_profile("bisieve")
 @pytest.fixture(scope="session")
 def spark(s3: str) -> Iterator[Any]:
     """A local Spark; it comes after the S3 server since its workers keep the environment it starts with."""
-    from bisieve.spark.session import spark_session
+    from bisieve.spark.session import spark_context
 
-    # Jobs of a second: replanning them between stages costs more than it saves.
-    conf = {"spark.sql.shuffle.partitions": "4", "spark.sql.adaptive.enabled": "false"}
-    with spark_session("local[2]", conf) as session:
-        yield session
+    with spark_context("local[2]") as context:
+        yield context
 
 
 @pytest.fixture

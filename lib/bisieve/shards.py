@@ -60,6 +60,19 @@ def split_shards(shards: Sequence[FileInfo], split_bytes: int = SPLIT_BYTES) -> 
     ]
 
 
+def packed(splits: Sequence[Split], task_bytes: int = SPLIT_BYTES) -> list[list[Split]]:
+    """The splits in groups of about ``task_bytes``, in order: many small shards make few tasks."""
+    tasks: list[list[Split]] = []
+    held = task_bytes
+    for split in splits:
+        if held >= task_bytes:
+            tasks.append([])
+            held = 0
+        tasks[-1].append(split)
+        held += split.end - split.start
+    return tasks
+
+
 def file_stem(url: str) -> str:
     """The default source of a shard: its file name without the suffix."""
     name = basename(url)

@@ -6,10 +6,10 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from bisieve import parts
 from bisieve.cut import read_cut
 from bisieve.errors import IndexUnusableError, UsageError
 from bisieve.index import open_index
-from bisieve.spark import write
 
 
 @pytest.mark.parametrize(("fraction", "kept"), [(1e-9, 1), (0.29, 28), (0.3, 30), (0.999, 99), (1.0, 100)])
@@ -37,8 +37,8 @@ def test_a_cut_reads_only_a_prefix_of_each_source(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(write, "ROWS_PER_FILE", 64)
-    monkeypatch.setattr(write, "ROWS_PER_GROUP", 8)
+    monkeypatch.setattr(parts, "ROWS_PER_FILE", 64)
+    monkeypatch.setattr(parts, "ROWS_PER_GROUP", 8)
     for source in "abc":
         write_jsonl(f"corpus/{source}.jsonl", [rollout([1.0], question=f"{n}") for n in range(100)])
     score(tmp_path / "corpus", tmp_path / "index")
@@ -78,10 +78,12 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> N
 def test_other_engines_read_an_index_with_no_help(spark: Any, indexed: Path) -> None:
     import duckdb
     import polars
+    from pyspark.sql import SparkSession
 
     folder = next((indexed / "versions").glob("*/rollouts"))
     expected = [row["scores"] for row in pyarrow.dataset.dataset(folder).to_table().to_pylist()]
-    assert [row["scores"] for row in spark.read.parquet(str(folder)).orderBy("rank").collect()] == expected
+    by_spark = SparkSession(spark).read.parquet(str(folder)).orderBy("rank").collect()
+    assert [row["scores"] for row in by_spark] == expected
     query = f"select scores, spans[1].shard from '{folder}/*.parquet' order by rank"
     assert [row[0] for row in duckdb.sql(query).fetchall()] == expected
     assert polars.read_parquet(f"{folder}/*.parquet").sort("rank")["scores"].to_list() == expected

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     from bisieve.report import score_report
     from bisieve.spark.job import ScoreRequest, score_corpus
-    from bisieve.spark.session import spark_session
+    from bisieve.spark.session import spark_context
 
     request = ScoreRequest(
         inputs=tuple(args.input),
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         layout=None if args.layout == "auto" else args.layout,
         source_field=args.source_field,
     )
-    manifest, written = score_corpus(lambda: spark_session(args.master, conf), request)
+    manifest, written = score_corpus(lambda: spark_context(args.master, conf), request)
     print(score_report(manifest, args.index, written))
     return 0
 

@@ -8,11 +8,41 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve import records
+from bisieve import records, schema
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.scored import assembled_batch
+from bisieve.sort.keys import Order, sorted_indices
 
 Mask = npt.NDArray[np.bool_]
+
+
+_ORDER: Order = (
+    ("rollout_id", "ascending"),
+    ("step_index", "ascending"),
+    ("shard", "ascending"),
+    ("offset", "ascending"),
+)
+_BATCH_ROWS = 2**16
+_PER_STEP = ("mc_correct", "mc_total")  # one number a step there, one list a rollout here
+
+
+def assemble_unsorted(steps: pa.Table, options: ScanOptions) -> Iterator[pa.RecordBatch]:
+    """`schema.STEPS` rows in any order to `schema.SCORED`; records that name no rollout come out rejected."""
+    named = pc.is_valid(steps["rollout_id"])
+    rows = steps.filter(named)
+    # An index that is unknown belongs to a step with a reason: its place does not matter.
+    keys = rows.set_column(1, "step_index", pc.fill_null(rows["step_index"], -1))
+    in_order = rows.take(sorted_indices(keys, _ORDER)).combine_chunks()
+    yield from assemble(in_order.to_batches(_BATCH_ROWS), options)
+    homeless = steps.filter(pc.invert(named))
+    if homeless.num_rows:
+        columns = [
+            homeless[column.name].combine_chunks()
+            if column.name in homeless.column_names and column.name not in _PER_STEP
+            else pa.nulls(homeless.num_rows, column.type)
+            for column in schema.SCORED
+        ]
+        yield pa.record_batch(columns, schema=schema.SCORED)
 
 
 def assemble(batches: Iterable[pa.RecordBatch], options: ScanOptions) -> Iterator[pa.RecordBatch]:

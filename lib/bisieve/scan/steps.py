@@ -1,9 +1,10 @@
 """Scans a split of the steps layout: lines in, one row a step out, without its text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -13,6 +14,9 @@ from bisieve.prompt import MARKER
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
 from bisieve.shards import Split, file_stem
+from bisieve.sort.runs import to_bytes
+
+PART_BYTES = 16 * 2**20  # of rows that are parted at once
 
 
 def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
@@ -32,6 +36,35 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
             offset += len(line) + 1
         if rows:
             yield pa.RecordBatch.from_pylist(rows, schema=schema.STEPS)
+
+
+def parted_by_rollout(batches: Iterable[pa.RecordBatch], parts: int) -> Iterator[tuple[int, bytes]]:
+    """Rows of `schema.STEPS`, all steps of a rollout in the same one of ``parts``."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(batch.nbytes for batch in held) >= PART_BYTES:
+            yield from _parted(held, parts)
+            held = []
+    yield from _parted(held, parts)
+
+
+def _parted(batches: list[pa.RecordBatch], parts: int) -> Iterator[tuple[int, bytes]]:
+    if not batches:
+        return
+    rows = pa.Table.from_batches(batches).combine_chunks()
+    names = rows["rollout_id"].combine_chunks().dictionary_encode()
+    hashes = [xxhash.xxh3_64_intdigest(name.encode()) % parts for name in names.dictionary.to_pylist()]
+    part = (
+        pa.array(hashes, pa.int32()).take(names.indices.fill_null(0)).to_numpy()
+        if hashes
+        else np.zeros(len(rows))
+    )
+    order = np.argsort(part, kind="stable")
+    starts = np.searchsorted(part[order], np.arange(parts + 1))
+    rows = rows.take(order)
+    for number in np.flatnonzero(np.diff(starts)).tolist():
+        yield number, to_bytes(rows.slice(starts[number], starts[number + 1] - starts[number]))
 
 
 def _row(line: bytes, decode: Any, stem: str, source_field: str | None) -> dict[str, Any]:

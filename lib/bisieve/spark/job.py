@@ -1,16 +1,12 @@
 """The scoring job: shards in, a published index out."""
 
-import hashlib
-import io
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyspark
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
+from pyspark import SparkContext, StorageLevel
 
 from bisieve import __version__, schema
 from bisieve.errors import CorpusError
@@ -24,16 +20,15 @@ from bisieve.manifest import (
     version_folder,
     write_manifest,
 )
+from bisieve.parts import write_part
+from bisieve.ranking import largest_tie_blocks
 from bisieve.records import Layout
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import SPLIT_BYTES, detect_layout, list_shards, split_shards
-from bisieve.spark.number import number_rows
-from bisieve.spark.rank import ROW, rank_rollouts
+from bisieve.shards import SPLIT_BYTES, detect_layout, list_shards, packed, split_shards
 from bisieve.spark.scan import scan_corpus
 from bisieve.spark.session import unwrapped_errors
-from bisieve.spark.totals import Totals, count_totals
-from bisieve.spark.write import write_numbered
-from bisieve.storage import FileInfo, canonical, exists, join, write_bytes
+from bisieve.spark.write import write_ranked, write_rejects
+from bisieve.storage import FileInfo, canonical, exists, join
+from bisieve.totals import Totals, add_up
 
 
 @dataclass(frozen=True)
@@ -51,11 +46,11 @@ class ScoreRequest:
 
 
 def score_corpus(
-    spark_session: Callable[[], AbstractContextManager[SparkSession]], request: ScoreRequest
+    spark_context: Callable[[], AbstractContextManager[SparkContext]], request: ScoreRequest
 ) -> tuple[Manifest, bool]:
     """Scores, ranks and publishes; returns the manifest and whether anything had to be done.
 
-    A Spark session is made only when there is something to do.  `CorpusError` where there is nothing to
+    A Spark context is made only when there is something to do.  `CorpusError` where there is nothing to
     rank, or where a shard changed while it was read; `StorageError` where a store refuses.
     """
     index = canonical(request.index)
@@ -72,32 +67,33 @@ def score_corpus(
     current = _current(index)
     if current is not None and current.fingerprint == fingerprint(parameters, shards):
         return current, False
-    with unwrapped_errors(), spark_session() as spark:
-        manifest = _build(spark, index, inputs, shards, parameters)
+    with unwrapped_errors(), spark_context() as context:
+        manifest = _build(context, index, inputs, shards, parameters)
     write_manifest(index, manifest)
     return manifest, True
 
 
 def _build(
-    spark: SparkSession, index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters
+    context: SparkContext, index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters
 ) -> Manifest:
     """Writes all files of a new version, which nobody sees before the manifest names them."""
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
-    options = ScanOptions(parameters.alpha, parameters.source_field)
-    splits = split_shards(shards, SPLIT_BYTES)
-    if not splits:
+    tasks = packed(split_shards(shards, SPLIT_BYTES), SPLIT_BYTES)
+    if not tasks:
         raise _no_rollouts("no record at all")
-    scored = scan_corpus(spark, splits, parameters.layout, options).persist()
-    totals = count_totals(scored)
+    chunks = scan_corpus(context, tasks, parameters).persist(StorageLevel.MEMORY_AND_DISK)
+    summaries = chunks.map(lambda chunk: (chunk.totals, chunk.usable_sample, chunk.rejects_sample)).collect()
+    totals = add_up(summary for summary, _, _ in summaries)
     _require_rollouts(totals)
-    rollouts = {source.source: source.rollouts for source in totals.sources if source.rollouts}
-    ranked = rank_rollouts(scored.where("reason is null"), parameters, rollouts)
-    files = write_numbered(ranked, ROW, schema.INDEX, index, f"{folder}/rollouts", sum(rollouts.values()))
-    rejects: list[DataFile] = []
-    if num_rejected := sum(rejected for _, rejected in totals.shards.values()):
-        rejected = number_rows(scored.where("reason is not null"), ROW, F.col("shard"), F.col("offset"))
-        rejects = write_numbered(rejected, ROW, schema.REJECTS, index, f"{folder}/rejects", num_rejected)
+    files = write_ranked(
+        chunks.map(lambda chunk: chunk.usable), [sample for _, sample, _ in summaries],
+        parameters, totals.rollouts, index, f"{folder}/rollouts",
+    )  # fmt: skip
+    rejects = write_rejects(
+        chunks.map(lambda chunk: chunk.rejects), [sample for _, _, sample in summaries],
+        index, f"{folder}/rejects",
+    )  # fmt: skip
     check_unchanged(inputs, shards)
     return Manifest(
         fingerprint=version,
@@ -106,8 +102,8 @@ def _build(
         shards=_write_shards(index, folder, shards, totals),
         num_shards=len(shards),
         shard_bytes=sum(shard.size for shard in shards),
-        sources=totals.sources,
-        files=files,
+        sources=totals.by_source(largest_tie_blocks([blocks for _, blocks in files])),
+        files=[file for file, _ in files],
         rejects=rejects,
         examples=totals.examples,
         software={"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__},
@@ -119,15 +115,13 @@ def _current(index: str) -> Manifest | None:
 
 
 def _require_rollouts(totals: Totals) -> None:
-    if any(source.rollouts for source in totals.sources):
+    if totals.sources:
         return
     counts: dict[str, int] = {}
-    for source in totals.sources:
-        for reason, count in source.rejected.items():
-            counts[reason] = counts.get(reason, 0) + count
-    found = ", ".join(
-        f"{count} {reason} (first: {totals.examples[reason]})" for reason, count in counts.items()
-    )
+    for (_, reason), count in sorted(totals.rejected.items()):
+        counts[reason] = counts.get(reason, 0) + count
+    examples = totals.examples
+    found = ", ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in counts.items())
     raise _no_rollouts(found or "no record at all")
 
 
@@ -156,12 +150,6 @@ def _write_shards(index: str, folder: str, shards: Sequence[FileInfo], totals: T
             "etag": [shard.etag for shard in shards],
             "rollouts": [usable for usable, _ in yields],
             "rejected": [rejected for _, rejected in yields],
-        },
-        schema=schema.SHARDS,
+        }
     )
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    data = buffer.getvalue()
-    path = f"{folder}/shards.parquet"
-    write_bytes(join(index, path), data)
-    return DataFile(path, table.num_rows, len(data), hashlib.sha256(data).hexdigest())
+    return write_part(index, f"{folder}/shards.parquet", table, schema.SHARDS)

@@ -1,7 +1,8 @@
-"""The Spark session: the one that spark-submit made, or a local one for one machine."""
+"""The Spark context: the one that spark-submit made, or a local one for one machine."""
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -10,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
 
 from bisieve import errors
 from bisieve.errors import BisieveError, CorpusError, UsageError
@@ -25,41 +26,39 @@ _LOCAL_CONF = {
     "spark.driver.memory": "3g",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.sql.shuffle.partitions": str(max(8, 2 * (os.cpu_count() or 1))),
     # A local job lasts seconds to minutes: the JVM's second compiler would take more time than it saves.
     "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile=file:{_LOG4J}",
 }
 
 
 @contextmanager
-def spark_session(master: str | None = None, conf: Mapping[str, str] | None = None) -> Iterator[SparkSession]:
-    """A session that ends with the block.
+def spark_context(master: str | None = None, conf: Mapping[str, str] | None = None) -> Iterator[SparkContext]:
+    """A context that ends with the block.
 
     Under spark-submit its master and configuration rule; otherwise ``master``, ``local[*]`` by default.
     `UsageError` where there is no Java, or no such kind of master.
     """
     if master is not None and not master.startswith(_MASTERS):
         raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs a traceback for Ctrl-C in a call
-    builder = SparkSession.builder.appName("bisieve score")
+    # py4j logs a traceback, and with the root logger, when Ctrl-C meets a call.
+    logging.getLogger().addFilter(lambda record: "while sending command" not in record.getMessage())
+    options = SparkConf().setAppName("bisieve score")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
         check_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        builder = builder.master(master or "local[*]")
+        options.setMaster(master or "local[*]")
         if master is None or master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            for key, value in _LOCAL_CONF.items():
-                builder = builder.config(key, value)
+            options.setAll(list(_LOCAL_CONF.items()))
     elif master is not None:
-        builder = builder.master(master)
-    for key, value in (conf or {}).items():
-        builder = builder.config(key, value)
+        options.setMaster(master)
+    options.setAll(list((conf or {}).items()))
     with _interrupts_held():
-        spark = builder.getOrCreate()
+        context = SparkContext.getOrCreate(options)
     try:
-        yield spark
+        yield context
     finally:
-        spark.stop()
+        context.stop()
 
 
 @contextmanager
@@ -96,5 +95,6 @@ def _unwrap(report: str) -> BisieveError:
         if isinstance(kind, type) and issubclass(kind, BisieveError) and len(parts) >= 3:
             expected, *found, mend = parts
             return kind(expected.removeprefix("expected "), "; ".join(found).removeprefix("found "), mend)
-    lines = [line for line in report.strip().splitlines() if line.strip()]
-    return CorpusError("a Spark job that ends well", " ".join(lines[-3:])[-400:], "see Spark's own log")
+    lines = [line.strip() for line in report.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)] or lines
+    return CorpusError("a Spark job that ends well", named[-1][:400], "see Spark's own log")

@@ -1,79 +1,75 @@
-"""Writes numbered rows as Parquet files whose bytes depend on nothing but the rows."""
+"""Writes what was scanned as the ranked files of an index version."""
 
-import hashlib
-import io
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from pyspark import RDD, StorageLevel
 
-from bisieve.manifest import DataFile
-from bisieve.storage import join, write_bytes
+from bisieve import parts, schema
+from bisieve.manifest import DataFile, Parameters
+from bisieve.parts import part_path, write_part
+from bisieve.ranking import INDEX_ORDER, REJECTS_ORDER, TieBlock, ranking_order, telling_tie_blocks
+from bisieve.sort.runs import Run, Sample, sorted_run
+from bisieve.spark.questions import with_occurrences
+from bisieve.spark.sort import sorted_files
 
-ROWS_PER_FILE = 2**17
-ROWS_PER_GROUP = 2**14
-_WRITTEN = "path string, rows long, bytes long, sha256 string"
 
+def write_ranked(
+    runs: "RDD[Run]",
+    samples: Sequence[Sample],
+    parameters: Parameters,
+    rollouts: Mapping[str, int],
+    index: str,
+    folder: str,
+) -> list[tuple[DataFile, list[TieBlock]]]:
+    """Writes usable rollouts by (source, rank); gives each file with its telling blocks of ties.
 
-def write_numbered(
-    rows: DataFrame, number: str, schema: pa.Schema, index_url: str, folder: str, num_rows: int
-) -> list[DataFile]:
-    """Writes ``rows``, ordered by the column ``number`` (0 … ``num_rows`` − 1), into ``folder`` of the index.
-
-    Files are cut by number alone, never by partition: retries and other cluster sizes write the same bytes
-    under the same names.
+    ``rollouts`` gives the usable rollouts of each source.
     """
-    num_files = max(1, -(-num_rows // ROWS_PER_FILE))
+    rows_per_file, rows_per_group = parts.ROWS_PER_FILE, parts.ROWS_PER_GROUP
+    order = ranking_order(parameters)
+    if parameters.ties == "spread":
+        runs, samples = with_occurrences(runs, parameters)
+    if parameters.scope == "global":
+        runs, samples = _ranked_over_all(runs, samples, parameters, rows_per_file)
+        order = INDEX_ORDER
+    starts = dict(zip(rollouts, accumulate(rollouts.values(), initial=0), strict=False))
+    ranked_by_source = parameters.scope == "source"
 
-    rows_per_file, rows_per_group = ROWS_PER_FILE, ROWS_PER_GROUP  # the driver's, in every worker
+    def write(number: int, first_row: int, rows: pa.Table) -> tuple[DataFile, list[TieBlock]]:
+        if ranked_by_source:
+            before = np.array([starts[source] for source in rows["source"].to_pylist()], np.int64)
+            rank = first_row + 1 + np.arange(rows.num_rows) - before
+            rows = rows.append_column("rank", pa.array(rank))
+        file = write_part(index, part_path(folder, number), rows, schema.INDEX, rows_per_group)
+        return file, telling_tie_blocks(rows)
 
-    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        groups = _groups(batches, rows_per_group)
-        if (first := next(groups, None)) is not None:
-            name = f"{folder}/part-{first[number][0].as_py() // rows_per_file:06d}.parquet"
-            file = _write_file(chain([first], groups), schema, index_url, name)
-            yield pa.RecordBatch.from_pylist([asdict(file)])
-
-    file_number = F.floor(F.col(number) / rows_per_file).cast("int")
-    written = (
-        rows.select(number, *schema.names)
-        .repartitionById(num_files, file_number)
-        .sortWithinPartitions(number)
-        .mapInArrow(write, _WRITTEN)
-        .collect()
-    )
-    return sorted((DataFile(**row.asDict()) for row in written), key=lambda file: file.path)
-
-
-def _write_file(groups: Iterable[pa.Table], schema: pa.Schema, index_url: str, name: str) -> DataFile:
-    """Writes one file, one row group a table, whole or not at all."""
-    buffer = io.BytesIO()
-    num_rows = 0
-    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
-        for group in groups:
-            num_rows += group.num_rows
-            writer.write_table(group.select(schema.names).cast(schema), row_group_size=group.num_rows)
-    data = buffer.getvalue()
-    write_bytes(join(index_url, name), data)
-    return DataFile(name, num_rows, len(data), hashlib.sha256(data).hexdigest())
+    written = sorted_files(runs, samples, order, rows_per_file, write).collect()
+    return sorted(written, key=lambda both: both[0].path)
 
 
-def _groups(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
-    """The rows in tables of exactly ``size``, so that row groups do not follow batch sizes."""
-    held: list[pa.RecordBatch] = []
-    num_held = 0
-    for batch in batches:
-        held.append(batch)
-        num_held += batch.num_rows
-        if num_held >= size:
-            table = pa.Table.from_batches(held)
-            whole = num_held - num_held % size
-            for start in range(0, whole, size):
-                yield table.slice(start, size).combine_chunks()
-            held, num_held = table.slice(whole).to_batches(), num_held - whole
-    if num_held:
-        yield pa.Table.from_batches(held).combine_chunks()
+def write_rejects(runs: "RDD[Run]", samples: Sequence[Sample], index: str, folder: str) -> list[DataFile]:
+    """Writes rejected records by shard and offset; no file where there are none."""
+    if not any(sum(sample.weights) for sample in samples):
+        return []
+    rows_per_group = parts.ROWS_PER_GROUP
+
+    def write(number: int, first_row: int, rows: pa.Table) -> DataFile:
+        return write_part(index, part_path(folder, number), rows, schema.REJECTS, rows_per_group)
+
+    written = sorted_files(runs, samples, REJECTS_ORDER, parts.ROWS_PER_FILE, write).collect()
+    return sorted(written, key=lambda file: file.path)
+
+
+def _ranked_over_all(
+    runs: "RDD[Run]", samples: Sequence[Sample], parameters: Parameters, rows_per_run: int
+) -> tuple["RDD[Run]", list[Sample]]:
+    def rank(number: int, first_row: int, rows: pa.Table) -> tuple[Run, Sample]:
+        ranks = pa.array(first_row + 1 + np.arange(rows.num_rows))
+        return sorted_run((number,), rows.append_column("rank", ranks), INDEX_ORDER)
+
+    ranked = sorted_files(runs, samples, ranking_order(parameters), rows_per_run, rank)
+    ranked.persist(StorageLevel.MEMORY_AND_DISK)
+    return ranked.map(lambda both: both[0]), ranked.map(lambda both: both[1]).collect()

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import reference
 
-from bisieve import balanced_information_score
+from bisieve import balanced_information_score, parts
 from bisieve.cut import read_cut
 from bisieve.errors import CorpusError, IndexUnusableError, StorageError
 from bisieve.export import export_mprm_jsonl
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import check_shards_unchanged, open_index
-from bisieve.spark import job, write
+from bisieve.spark import job
 from bisieve.storage import list_files, read_bytes, write_bytes
 
 SIZES = {"big": 300, "a-small": 7, "a_small": 1, "ä": 40}
@@ -101,21 +101,18 @@ def test_ties_hash_depends_on_content_and_seed_and_not_on_place(
     assert order("three", 2) != first
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"scope": "global"}, {"ties": "spread"}, {"ties": "hash", "scope": "global"}], ids=str
+)
 def test_the_same_corpus_gives_the_same_bytes_whatever_the_splits_and_partitions(
-    score: Callable[..., Any], spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=3, sizes=SIZES)
-    monkeypatch.setattr(write, "ROWS_PER_FILE", 100)
-    monkeypatch.setattr(write, "ROWS_PER_GROUP", 30)
-    score(tmp_path / "corpus", tmp_path / "one")
+    monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
+    monkeypatch.setattr(parts, "ROWS_PER_GROUP", 30)
+    score(tmp_path / "corpus", tmp_path / "one", **options)
     monkeypatch.setattr(job, "SPLIT_BYTES", 20_000)
-    spark.conf.set("spark.sql.shuffle.partitions", "7")
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "11")
-    try:
-        score(tmp_path / "corpus", tmp_path / "two")
-    finally:
-        spark.conf.set("spark.sql.shuffle.partitions", "4")
-        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    score(tmp_path / "corpus", tmp_path / "two", **options)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     files = open_index(str(tmp_path / "one")).manifest.files
     assert [(Path(file.path).name, file.rows) for file in files] == [
@@ -255,8 +252,8 @@ def test_a_shard_that_changes_while_it_is_read_fails_and_leaves_the_old_index(
     before = (tmp_path / "index/manifest.json").read_bytes()
     write_jsonl("a.jsonl", [rollout(), rollout()])
     with pytest.MonkeyPatch.context() as patch:
-        count = job.count_totals
-        patch.setattr(job, "count_totals", lambda rows: (count(rows), shard.write_bytes(b"{}\n"))[0])
+        write = job.write_ranked
+        patch.setattr(job, "write_ranked", lambda *args: (write(*args), shard.write_bytes(b"{}\n"))[0])
         with pytest.raises(CorpusError, match=r"1 changed, such as file://.*a\.jsonl"):
             score(shard, tmp_path / "index")
     assert (tmp_path / "index/manifest.json").read_bytes() == before
@@ -267,9 +264,9 @@ def test_a_shard_that_comes_while_others_are_read_is_the_next_runs(
 ) -> None:
     write_jsonl("corpus/a.jsonl", [rollout()])
     with pytest.MonkeyPatch.context() as patch:
-        count = job.count_totals
+        write = job.write_ranked
         patch.setattr(
-            job, "count_totals", lambda rows: (count(rows), write_jsonl("corpus/b.jsonl", [rollout()]))[0]
+            job, "write_ranked", lambda *args: (write(*args), write_jsonl("corpus/b.jsonl", [rollout()]))[0]
         )
         assert score(tmp_path / "corpus", tmp_path / "index")[0].rollouts == 1
     assert score(tmp_path / "corpus", tmp_path / "index")[0].rollouts == 2

@@ -1,0 +1,50 @@
+"""What a scan hands on: sorted runs of usable and of rejected rollouts, counted and sampled."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bisieve import schema
+from bisieve.manifest import Parameters
+from bisieve.ranking import REJECTS_ORDER, ranking_order, with_tie_key
+from bisieve.sort.runs import Run, Sample, sorted_run
+from bisieve.totals import Totals, count
+
+CHUNK_ROWS = 2**16
+CHUNK_BYTES = 24 * 2**20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some scanned rollouts."""
+
+    usable: Run
+    rejects: Run
+    totals: Totals
+    usable_sample: Sample
+    rejects_sample: Sample
+
+
+def chunked(number: int, batches: Iterable[pa.RecordBatch], parameters: Parameters) -> Iterator[Chunk]:
+    """Batches of `schema.SCORED` as chunks of bounded size; ``number`` tells this stream from others."""
+    held: list[pa.RecordBatch] = []
+    part = 0
+    for batch in batches:
+        held.append(batch)
+        if sum(b.num_rows for b in held) >= CHUNK_ROWS or sum(b.nbytes for b in held) >= CHUNK_BYTES:
+            yield _chunk((number, part), held, parameters)
+            held, part = [], part + 1
+    if held:
+        yield _chunk((number, part), held, parameters)
+
+
+def _chunk(number: tuple[int, int], batches: list[pa.RecordBatch], parameters: Parameters) -> Chunk:
+    rows = pa.Table.from_batches(batches).combine_chunks()
+    is_usable = pc.is_null(rows["reason"])
+    usable = with_tie_key(rows.filter(is_usable).drop_columns(["reason", "length"]), parameters)
+    rejects = rows.filter(pc.invert(is_usable)).select(schema.REJECTS.names)
+    usable_run, usable_sample = sorted_run(number, usable, ranking_order(parameters))
+    rejects_run, rejects_sample = sorted_run(number, rejects, REJECTS_ORDER)
+    return Chunk(usable_run, rejects_run, count(usable, rejects), usable_sample, rejects_sample)

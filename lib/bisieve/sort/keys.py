@@ -1,0 +1,28 @@
+"""The order of rows by several columns."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Order = tuple[tuple[str, Literal["ascending", "descending"]], ...]  # columns, the first one weighs most
+
+
+def sorted_indices(table: pa.Table, order: Order) -> npt.NDArray[np.int64]:
+    """The stable order of the rows of ``table``: strings by code point, numbers by value; no nulls."""
+    keys = [_key(table[name].combine_chunks(), way) for name, way in reversed(order)]
+    varying = [key for key in keys if len(key) and (key != key[0]).any()]
+    return np.lexsort(varying) if varying else np.arange(table.num_rows)
+
+
+def _key(column: pa.Array, way: str) -> npt.NDArray[np.generic]:
+    if pa.types.is_string(column.type):
+        coded = column.dictionary_encode()
+        places = np.empty(len(coded.dictionary), np.int64)
+        places[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(places))
+        values: npt.NDArray[np.generic] = places[coded.indices.to_numpy()]
+    else:
+        values = column.to_numpy(zero_copy_only=False)
+    return np.negative(values) if way == "descending" else values

@@ -1,0 +1,53 @@
+"""Sorted runs: rows in order, as bytes, with a sample of their keys."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from bisieve.sort.keys import Order, sorted_indices
+
+SAMPLE_EVERY = 512  # rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """Some rows in order; runs are told apart, and put in order, by their ``number``."""
+
+    number: tuple[int, ...]
+    rows: bytes  # an Arrow table
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows."""
+        return from_bytes(self.rows)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The keys of some rows of a run, each standing for ``weights`` rows from it on."""
+
+    keys: bytes  # an Arrow table
+    weights: tuple[int, ...]
+
+
+def sorted_run(number: tuple[int, ...], table: pa.Table, order: Order) -> tuple[Run, Sample]:
+    """A run of the rows of ``table``, and its sample."""
+    table = table.take(sorted_indices(table, order))
+    places = np.arange(0, table.num_rows, SAMPLE_EVERY)
+    weights = np.diff([*places, table.num_rows])
+    keys = table.select([name for name, _ in order]).take(places)
+    return Run(number, to_bytes(table)), Sample(to_bytes(keys), tuple(weights.tolist()))
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """``table`` as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def from_bytes(data: bytes) -> pa.Table:
+    """The table in an Arrow stream; it shares the bytes."""
+    return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
