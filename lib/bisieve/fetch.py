@@ -77,14 +77,15 @@ def _from_rollout(rollout_id: str, found: list[records.RolloutRecord]) -> Rollou
     if records.rollout_reason(record) is not None:
         return None
     steps = record.steps_with_score
+    counts = [records.step_counts(step) or (None, None) for step in steps]
     return Rollout(
         rollout_id=rollout_id,
         image=record.image,
         question=records.question_of(record.question_orig, record.question),
         steps=tuple(step.step.strip() for step in steps),
         scores=tuple(step.score for step in steps),
-        mc_correct=_counts([step.num_mc_correct for step in steps]),
-        mc_total=_counts([step.num_mc_total for step in steps]),
+        mc_correct=_counts([correct for correct, _ in counts]),
+        mc_total=_counts([total for _, total in counts]),
     )
 
 

@@ -76,8 +76,8 @@ class ScoredStep(msgspec.Struct, gc=False):
 
     step: str
     score: float
-    num_mc_correct: Count | None = None
-    num_mc_total: Count | None = None
+    num_mc_correct: int | None = None  # of any size: checking it here would slow every step
+    num_mc_total: int | None = None
 
 
 class RolloutRecord(msgspec.Struct, gc=False):
@@ -184,7 +184,7 @@ def rollout_reason(record: RolloutRecord) -> str | None:
     return MARKER_IN_TEXT if MARKER in question else None
 
 
-def step_counts(record: StepRecord) -> tuple[int, int] | None:
+def step_counts(record: StepRecord | ScoredStep | UncountedStep) -> tuple[int, int] | None:
     """(K, N) of a step, or None where they are missing or not 0 ≤ K ≤ N < 2³¹."""
     correct, total = record.num_mc_correct, record.num_mc_total
     if type(correct) is int and type(total) is int and 0 <= correct <= total <= _MAX_INT32:

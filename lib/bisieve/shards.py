@@ -12,7 +12,6 @@ from bisieve.storage import FileInfo, basename, list_files
 
 SUFFIXES = (".jsonl", ".ndjson")
 NOT_READ = (".jsonl.gz", ".jsonl.zst", ".parquet", ".json")  # what may be a shard to its owner
-SPLIT_BYTES = 32 * 2**20
 _SHARDS_SNIFFED = 16
 _LINES_SNIFFED = 100
 
@@ -51,7 +50,7 @@ def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
     return sorted(shards.values())
 
 
-def split_shards(shards: Sequence[FileInfo], split_bytes: int = SPLIT_BYTES) -> list[Split]:
+def split_shards(shards: Sequence[FileInfo], split_bytes: int) -> list[Split]:
     """Byte ranges of at most ``split_bytes`` that cover every shard."""
     return [
         Split(shard.url, start, min(start + split_bytes, shard.size))
@@ -60,7 +59,7 @@ def split_shards(shards: Sequence[FileInfo], split_bytes: int = SPLIT_BYTES) -> 
     ]
 
 
-def packed(splits: Sequence[Split], task_bytes: int = SPLIT_BYTES) -> list[list[Split]]:
+def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
     """The splits in groups of about ``task_bytes``, in order: many small shards make few tasks."""
     tasks: list[list[Split]] = []
     held = task_bytes

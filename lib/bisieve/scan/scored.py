@@ -42,9 +42,7 @@ def scored_batch(usable: Any, shard: str, alpha: float) -> pa.RecordBatch:
         "source": usable.source,
         "rollout_id": usable.rollout_id,
         "question_id": usable.question_id,
-        **counts_columns(
-            pa.array(usable.mc_correct, pa.int32()), pa.array(usable.mc_total, pa.int32()), usable.step_ends
-        ),
+        **counts_columns(small_counts(usable.mc_correct), small_counts(usable.mc_total), usable.step_ends),
         "spans": pa.ListArray.from_arrays(pa.array(range(num_rollouts + 1), pa.int32()), spans),
         "shard": shards,
         "offset": offset,
@@ -96,6 +94,14 @@ def rejected_batch(rejects: Any, shard: str) -> pa.RecordBatch:
     num_rejects = len(rejects.offset)
     columns = {**vars(rejects), "shard": pa.repeat(pa.scalar(shard), num_rejects)}
     return _batch(columns, num_rejects)
+
+
+def small_counts(values: list[int | None]) -> pa.Array:
+    """Counts as int32, null where they are no such."""
+    try:
+        return pa.array(values, pa.uint32()).cast(pa.int32())
+    except (pa.ArrowInvalid, OverflowError):
+        return pa.array([v if v is not None and 0 <= v < 2**31 else None for v in values], pa.int32())
 
 
 def counts_columns(correct: pa.Array, total: pa.Array, step_ends: Any) -> dict[str, pa.Array]:

@@ -89,7 +89,7 @@ def _row(line: bytes, decode: Any, stem: str, source_field: str | None) -> dict[
         "source": source or None,
         "image_id": _hash("\0".join(images)),
         "prompt_id": _hash(question),
-        "question_id": question_id(images, question) if images and question else None,
+        "question_id": question_id(record.image, question) if images and question else None,
         "score": score,
         "mc_correct": correct,
         "mc_total": total,

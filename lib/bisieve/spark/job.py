@@ -23,12 +23,14 @@ from bisieve.manifest import (
 from bisieve.parts import write_part
 from bisieve.ranking import largest_tie_blocks
 from bisieve.records import Layout
-from bisieve.shards import SPLIT_BYTES, detect_layout, list_shards, packed, split_shards
+from bisieve.shards import detect_layout, list_shards, packed, split_shards
 from bisieve.spark.scan import scan_corpus
 from bisieve.spark.session import unwrapped_errors
 from bisieve.spark.write import write_ranked, write_rejects
 from bisieve.storage import FileInfo, canonical, exists, join
 from bisieve.totals import Totals, add_up
+
+SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 128 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def _build(
     """Writes all files of a new version, which nobody sees before the manifest names them."""
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
-    tasks = packed(split_shards(shards, SPLIT_BYTES), SPLIT_BYTES)
+    task_bytes = _task_bytes(sum(shard.size for shard in shards), context.defaultParallelism)
+    tasks = packed(split_shards(shards, task_bytes), task_bytes)
     if not tasks:
         raise _no_rollouts("no record at all")
     chunks = scan_corpus(context, tasks, parameters).persist(StorageLevel.MEMORY_AND_DISK)
@@ -108,6 +111,11 @@ def _build(
         examples=totals.examples,
         software={"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__},
     )
+
+
+def _task_bytes(corpus_bytes: int, cores: int) -> int:
+    """Big enough that starting a task does not count, small enough that all cores end at about one time."""
+    return min(max(corpus_bytes // (8 * cores), SMALLEST_TASK), LARGEST_TASK)
 
 
 def _current(index: str) -> Manifest | None:

@@ -1,6 +1,8 @@
 """Runs the engine-free scan on Spark: splits of shards in, chunks of scored rollouts out."""
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 
 import pyarrow as pa
@@ -25,6 +27,7 @@ def scan_corpus(
     if parameters.layout == "rollouts":
 
         def scan(task: tuple[int, Sequence[Split]]) -> Iterator[Chunk]:
+            settle()
             number, mine = task
             batches = chain.from_iterable(scan_rollouts(split, options) for split in mine)
             return chunked(number, batches, parameters)
@@ -34,6 +37,7 @@ def scan_corpus(
     num_parts = len(tasks)
 
     def part(task: tuple[int, Sequence[Split]]) -> Iterator[tuple[int, tuple[int, bytes]]]:
+        settle()
         number, mine = task
         batches = chain.from_iterable(scan_steps(split, options) for split in mine)
         return ((place, (number, rows)) for place, rows in parted_by_rollout(batches, num_parts))
@@ -44,6 +48,12 @@ def scan_corpus(
             yield from chunked(number, assemble_unsorted(pa.concat_tables(tables), options), parameters)
 
     return splits.flatMap(part).partitionBy(num_parts, _itself).mapPartitionsWithIndex(bring_together)
+
+
+@cache
+def settle() -> None:
+    """Tells the garbage collector that what is imported stays: Spark's worker runs it after every task."""
+    gc.freeze()
 
 
 def _itself(part: int) -> int:

@@ -111,7 +111,7 @@ def test_the_same_corpus_gives_the_same_bytes_whatever_the_splits_and_partitions
     monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
     monkeypatch.setattr(parts, "ROWS_PER_GROUP", 30)
     score(tmp_path / "corpus", tmp_path / "one", **options)
-    monkeypatch.setattr(job, "SPLIT_BYTES", 20_000)
+    monkeypatch.setattr(job, "SMALLEST_TASK", 20_000)
     score(tmp_path / "corpus", tmp_path / "two", **options)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     files = open_index(str(tmp_path / "one")).manifest.files
