@@ -53,7 +53,10 @@ setup(
         "bisieve.commands": [
             "corpus = bisieve.commands.corpus",
             "score = bisieve.commands.score",
+            "rank = bisieve.commands.rank",
             "export = bisieve.commands.export",
+            "versions = bisieve.commands.versions",
+            "clean = bisieve.commands.clean",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",
         ],

@@ -1,6 +1,7 @@
 """Fetches rollouts through their spans: rows of an index in, their text out."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -77,15 +78,13 @@ def _from_rollout(rollout_id: str, found: list[records.RolloutRecord]) -> Rollou
     if records.rollout_reason(record) is not None:
         return None
     steps = record.steps_with_score
-    counts = [records.step_counts(step) or (None, None) for step in steps]
     return Rollout(
         rollout_id=rollout_id,
         image=record.image,
         question=records.question_of(record.question_orig, record.question),
         steps=tuple(step.step.strip() for step in steps),
         scores=tuple(step.score for step in steps),
-        mc_correct=_counts([correct for correct, _ in counts]),
-        mc_total=_counts([total for _, total in counts]),
+        **_counts(steps),
     )
 
 
@@ -94,18 +93,18 @@ def _from_steps(rollout_id: str, found: list[records.StepRecord]) -> Rollout | N
     scores = [records.step_score(record) for record in found]
     if head.image is None or any(str(record.rollout_id) != rollout_id for record in found):
         return None
-    counts = [records.step_counts(record) or (None, None) for record in found]
     return Rollout(
         rollout_id=rollout_id,
         image=head.image,
         question=records.question_of(head.question_orig, head.question),
         steps=tuple(record.step.strip() for record in found),
         scores=tuple(score for score in scores if score is not None),
-        mc_correct=_counts([correct for correct, _ in counts]),
-        mc_total=_counts([total for _, total in counts]),
+        **_counts(found),
     )
 
 
-def _counts(counts: Sequence[int | None]) -> tuple[int, ...] | None:
-    known = tuple(count for count in counts if count is not None)
-    return known if len(known) == len(counts) else None
+def _counts(steps: Sequence[Any]) -> dict[str, tuple[int, ...] | None]:
+    counts = [known for step in steps if (known := records.step_counts(step)) is not None]
+    if len(counts) < len(steps):
+        return {"mc_correct": None, "mc_total": None}
+    return {"mc_correct": tuple(k for k, _ in counts), "mc_total": tuple(n for _, n in counts)}

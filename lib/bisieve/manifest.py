@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bisieve.errors import IndexUnusableError
+from bisieve.pointer import Pointer, replace_pointer
 from bisieve.records import Layout
 from bisieve.storage import FileInfo, join, read_bytes, write_bytes
 
@@ -26,10 +27,11 @@ class Parameters:
     alpha: float  # of the score, paper §4
     scope: str  # source: ranked inside each source (the paper); global: over all
     ties: str  # file, hash or spread: the order among equal scores
-    tie_seed: int  # of ties=hash
+    seed: int  # of ties=hash and of random order
     layout: Layout
     source_field: str | None  # None: the source is the shard's file stem
     threshold: float = 0.0  # a step is positive when its score exceeds it
+    strategy: str = "bis"  # what ranks: one of ranking.STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,12 @@ class Manifest:
     rejects: list[DataFile]  # the rejected records, ordered by shard and offset
     examples: dict[str, str]  # for each reason, the first rejected record: shard@offset
     software: dict[str, str]  # versions of what wrote it
+
+    @property
+    def paths(self) -> list[str]:
+        """All files of the version, relative to the index."""
+        parts = [self.shards, *self.files, *self.rejects]
+        return [version_manifest(self.fingerprint), *(part.path for part in parts)]
 
     @property
     def rollouts(self) -> int:
@@ -133,12 +141,22 @@ def version_folder(fingerprint: str) -> str:
     return f"versions/{fingerprint[:16]}"
 
 
+def version_manifest(fingerprint: str) -> str:
+    """Where a version's own copy of its manifest lies, relative to the index."""
+    return f"{version_folder(fingerprint)}/{MANIFEST}"
+
+
 def read_manifest(index_url: str) -> Manifest:
     """The current manifest; `StorageError` where there is none, `IndexUnusableError` where it is no such."""
     url = join(index_url, MANIFEST)
     return Manifest.from_json(read_bytes(url), url)
 
 
-def write_manifest(index_url: str, manifest: Manifest) -> None:
-    """Makes a version the current one; its files must be there already."""
-    write_bytes(join(index_url, MANIFEST), manifest.to_json())
+def publish(current: Pointer, index_url: str, manifest: Manifest) -> None:
+    """Makes a version the current one; its files must be there already.
+
+    ``current`` is the index's manifest as it was when the run began; `StorageError` when another run has
+    published since.
+    """
+    write_bytes(join(index_url, version_manifest(manifest.fingerprint)), manifest.to_json())
+    replace_pointer(current, manifest.to_json())

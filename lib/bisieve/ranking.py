@@ -1,4 +1,4 @@
-"""How scored rollouts are ordered: inside their source or over all, with ties broken by an explicit rule."""
+"""How scored rollouts are ordered: by a strategy, in their source or over all, with a rule for ties."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,11 +11,15 @@ import xxhash
 from bisieve.manifest import Parameters
 from bisieve.sort.keys import Order, sorted_indices
 
-TieBlock = tuple[str, float, int]  # source, score, rollouts
+Key = npt.NDArray[np.float64]
+TieBlock = tuple[str, float, int]  # source, key, rollouts
+
+STRATEGIES = ("bis", "random", "mixed", "reliable", "low_mc", "all")
+_SHUFFLED = ("random", "mixed")  # strategies whose ties are in random order, always
 
 # Unique: no two rollouts begin at one place.
 _BEST_FIRST: Order = (
-    ("bis", "descending"),
+    ("key", "descending"),
     ("tie", "ascending"),
     ("shard", "ascending"),
     ("offset", "ascending"),
@@ -29,17 +33,39 @@ def ranking_order(parameters: Parameters) -> Order:
     return _BEST_FIRST if parameters.scope == "global" else (("source", "ascending"), *_BEST_FIRST)
 
 
-def with_tie_key(table: pa.Table, parameters: Parameters) -> pa.Table:
-    """``table`` with the column ``tie``, int64, that orders rollouts of equal score.
+def with_keys(table: pa.Table, parameters: Parameters) -> pa.Table:
+    """``table`` with the columns ``key``, float64, by which the best come first, and ``tie``, int64.
 
-    0 where their place decides, and with ``ties=spread``, whose key needs all rollouts of a question.
+    ``tie`` orders rollouts of equal key, the smallest first.  It is 0 where their place decides, and with
+    ``ties=spread``, whose ties need all rollouts of a question.
     """
     tie = np.zeros(table.num_rows, np.int64)
-    if parameters.ties == "hash":
-        seed = parameters.tie_seed
+    if parameters.ties == "hash" or parameters.strategy in _SHUFFLED:
+        seed = parameters.seed
         hashes = [xxhash.xxh3_64_intdigest(name.encode(), seed) for name in table["rollout_id"].to_pylist()]
         tie = np.array(hashes, np.uint64).view(np.int64)
-    return table.append_column("tie", pa.array(tie))
+    key = pa.array(_key(table, parameters.strategy))
+    return table.append_column("key", key).append_column("tie", pa.array(tie))
+
+
+def _key(table: pa.Table, strategy: str) -> Key:
+    """What the strategies of the paper's ablation (§5.2) rank by; ours to fill in where it is silent."""
+    bis: Key = table["bis"].to_numpy()
+    p: Key = table["positive_fraction"].to_numpy()
+    reliability: Key = table["reliability"].to_numpy()
+    if strategy == "bis":
+        return bis
+    if strategy == "mixed":  # the mixture alone; those without one behind, in random order
+        return p * (1.0 - p)
+    if strategy == "reliable":
+        return reliability
+    if strategy == "low_mc":  # the lowest mean score first
+        steps = table["num_steps"].to_numpy()
+        owner = np.repeat(np.arange(len(steps)), steps)
+        scores = table["scores"].combine_chunks().flatten().to_numpy()
+        sums = np.bincount(owner, weights=scores, minlength=len(steps))
+        return np.asarray(-sums / steps, np.float64)
+    return np.zeros(table.num_rows)  # random, all
 
 
 def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
@@ -57,8 +83,8 @@ def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
 
 
 def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:
-    """Blocks of equal source and score: the first, the last and the largest of each source, in order."""
-    starts = np.flatnonzero(_begins(table, ["source", "bis"]))
+    """Blocks of equal source and key: the first, the last and the largest of each source, in order."""
+    starts = np.flatnonzero(_begins(table, ["source", "key"]))
     lengths = np.diff([*starts, table.num_rows])
     sources = table["source"].take(starts).to_numpy()
     largest: dict[str, int] = {}
@@ -66,14 +92,12 @@ def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:
         if lengths[block] > lengths[largest.setdefault(source, block)]:
             largest[source] = block
     telling = sorted({0, len(starts) - 1, *largest.values()})
-    scores = table["bis"].take(starts[telling]).to_pylist()
-    return [
-        (sources[block], score, int(lengths[block])) for block, score in zip(telling, scores, strict=True)
-    ]
+    keys = table["key"].take(starts[telling]).to_pylist()
+    return [(sources[block], key, int(lengths[block])) for block, key in zip(telling, keys, strict=True)]
 
 
 def largest_tie_blocks(files: Iterable[Sequence[TieBlock]]) -> dict[str, int]:
-    """The most rollouts of each source that share a score, from the telling blocks of all files in order."""
+    """The most rollouts of each source that share a key, from the telling blocks of all files in order."""
     largest: dict[str, int] = {}
     before: TieBlock | None = None
     for source, score, length in (block for file in files for block in file):

@@ -7,7 +7,7 @@ used and never crosses a process border: s3fs does not survive a fork.
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import glob
@@ -118,6 +118,40 @@ def list_files(url: str) -> list[FileInfo]:
             root = path
         files = [entry for entry in found if entry["type"] == "file"]
     return sorted(_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file, and when it was written."""
+
+    url: str
+    size: int  # bytes
+    modified: float  # seconds since 1970
+
+
+def stored_files(url: str) -> list[StoredFile]:
+    """All files below the folder ``url``, hidden ones too; none where there is no such folder."""
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        fs.invalidate_cache()
+        found = [entry for entry in fs.find(path, detail=True).values() if entry["type"] == "file"]
+        return [
+            StoredFile(fs.unstrip_protocol(entry["name"]), int(entry["size"]), _modified(fs, entry))
+            for entry in found
+        ]
+
+
+def _modified(fs: Any, entry: dict[str, Any]) -> float:
+    known = entry.get("mtime") or entry.get("LastModified") or fs.modified(entry["name"])
+    return float(known if isinstance(known, int | float) else known.timestamp())
+
+
+def remove(urls: Sequence[str]) -> None:
+    """Removes files, in this order; one that is gone already is no error."""
+    for url in urls:
+        fs, path = open_filesystem(url)
+        with storage_errors(url), suppress(FileNotFoundError):
+            fs.rm_file(path)
 
 
 def file_names(url: str) -> set[str]:

@@ -41,7 +41,7 @@ def test_splits_cover_a_shard_without_overlap(write_jsonl: Callable[..., Path]) 
 
 
 def test_an_empty_shard_has_no_split(write_jsonl: Callable[..., Path]) -> None:
-    assert split_shards(list_shards([str(write_jsonl("a.jsonl", []))])) == []
+    assert split_shards(list_shards([str(write_jsonl("a.jsonl", []))]), 100) == []
 
 
 def test_the_source_of_a_shard_is_its_stem() -> None:

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from bisieve import schema, storage
-from bisieve.manifest import DataFile, Manifest, Parameters, SourceTotals, fingerprint, write_manifest
+from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, SourceTotals, fingerprint, publish
+from bisieve.pointer import read_pointer
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
 
@@ -90,7 +91,7 @@ def write_index(shards: str, index: str) -> None:
     shard_rows = [{"url": file.url, "size": file.size, "etag": file.etag} for file in files]
     parameters = Parameters(0.05, "source", "file", 0, "rollouts", None)
     sources = Counter(row["source"] for row in rows)
-    write_manifest(index, Manifest(
+    publish(read_pointer(f"{index}/{MANIFEST}"), index, Manifest(
         fingerprint(parameters, files), parameters, [shards],
         _write_parquet(index, "shards.parquet", pa.Table.from_pylist(shard_rows, schema.SHARDS)),
         len(files), sum(file.size for file in files),

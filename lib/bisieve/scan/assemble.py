@@ -60,11 +60,11 @@ def assemble(batches: Iterable[pa.RecordBatch], options: ScanOptions) -> Iterato
         last = _last_rollout_begins(batch)
         ended = [*held, batch.slice(0, last)] if last else held
         if last or (held and held[-1]["rollout_id"][-1] != batch["rollout_id"][0]):
-            yield assembled_batch(*_checked(ended, options), options.alpha)
+            yield assembled_batch(*_checked(ended, options), options)
             held = []
         held.append(batch.slice(last))
     if held:
-        yield assembled_batch(*_checked(held, options), options.alpha)
+        yield assembled_batch(*_checked(held, options), options)
 
 
 def _last_rollout_begins(batch: pa.RecordBatch) -> int:

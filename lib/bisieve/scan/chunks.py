@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from bisieve import schema
 from bisieve.manifest import Parameters
-from bisieve.ranking import REJECTS_ORDER, ranking_order, with_tie_key
+from bisieve.ranking import REJECTS_ORDER, ranking_order, with_keys
 from bisieve.sort.runs import Run, Sample, sorted_run
 from bisieve.totals import Totals, count
 
@@ -43,7 +43,7 @@ def chunked(number: int, batches: Iterable[pa.RecordBatch], parameters: Paramete
 def _chunk(number: tuple[int, int], batches: list[pa.RecordBatch], parameters: Parameters) -> Chunk:
     rows = pa.Table.from_batches(batches).combine_chunks()
     is_usable = pc.is_null(rows["reason"])
-    usable = with_tie_key(rows.filter(is_usable).drop_columns(["reason", "length"]), parameters)
+    usable = with_keys(rows.filter(is_usable).drop_columns(["reason", "length"]), parameters)
     rejects = rows.filter(pc.invert(is_usable)).select(schema.REJECTS.names)
     usable_run, usable_sample = sorted_run(number, usable, ranking_order(parameters))
     rejects_run, rejects_sample = sorted_run(number, rejects, REJECTS_ORDER)

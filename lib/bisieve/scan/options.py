@@ -8,4 +8,5 @@ class ScanOptions:
     """The parameters that decide what a record becomes."""
 
     alpha: float  # of the score, paper §4
+    threshold: float = 0.0  # a step is positive when its score exceeds it
     source_field: str | None = None  # None: the source is the shard's file stem

@@ -87,10 +87,10 @@ def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch
             sources = [record.source.strip() for record in found] if named else [stem] * len(found)
             usable.add(found, lines, offsets, sources)
         if len(usable.offset) >= BATCH_ROWS:
-            yield scored_batch(usable, split.shard, options.alpha)
+            yield scored_batch(usable, split.shard, options)
             usable = Columns()
     if usable.offset:
-        yield scored_batch(usable, split.shard, options.alpha)
+        yield scored_batch(usable, split.shard, options)
     if rejects.offset:
         yield rejected_batch(rejects, split.shard)
 

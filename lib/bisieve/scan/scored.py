@@ -8,19 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve import schema
+from bisieve.scan.options import ScanOptions
 from bisieve.score import score_rollouts
 from bisieve.shards import file_stem
 
 SPAN_NAMES = ("shard", "offset", "length")
 
 
-def with_score(columns: dict[str, Any], scores: pa.Array, step_ends: Any, alpha: float) -> pa.RecordBatch:
+def with_score(
+    columns: dict[str, Any], scores: pa.Array, step_ends: Any, options: ScanOptions
+) -> pa.RecordBatch:
     """A batch of scored rollouts: ``columns`` as given, the score's columns computed.
 
     ``scores`` is flat, float64; rollout i owns ``scores[step_ends[i]:step_ends[i + 1]]``.
     """
     offsets = np.asarray(step_ends, dtype=np.int64)
-    parts = score_rollouts(scores.to_numpy(), offsets, alpha)
+    parts = score_rollouts(scores.to_numpy(), offsets, options.alpha, options.threshold)
     return _batch(
         {
             **columns,
@@ -32,7 +35,7 @@ def with_score(columns: dict[str, Any], scores: pa.Array, step_ends: Any, alpha:
     )
 
 
-def scored_batch(usable: Any, shard: str, alpha: float) -> pa.RecordBatch:
+def scored_batch(usable: Any, shard: str, options: ScanOptions) -> pa.RecordBatch:
     """The usable rollouts of one shard; each has one span."""
     num_rollouts = len(usable.offset)
     shards = pa.repeat(pa.scalar(shard), num_rollouts)
@@ -48,11 +51,11 @@ def scored_batch(usable: Any, shard: str, alpha: float) -> pa.RecordBatch:
         "offset": offset,
         "length": length,
     }
-    return with_score(columns, pa.array(usable.scores, pa.float64()), usable.step_ends, alpha)
+    return with_score(columns, pa.array(usable.scores, pa.float64()), usable.step_ends, options)
 
 
 def assembled_batch(
-    steps: pa.Table, starts: npt.NDArray[np.int64], reasons: list[str | None], alpha: float
+    steps: pa.Table, starts: npt.NDArray[np.int64], reasons: list[str | None], options: ScanOptions
 ) -> pa.RecordBatch:
     """The rollouts of `schema.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
     usable = np.array([reason is None for reason in reasons])
@@ -76,7 +79,7 @@ def assembled_batch(
         **counts_columns(flat["mc_correct"], flat["mc_total"], ends),
         "spans": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), spans),
     }
-    scored = with_score(columns, flat["score"], ends, alpha)
+    scored = with_score(columns, flat["score"], ends, options)
     return pa.concat_batches([scored, rejects])
 
 

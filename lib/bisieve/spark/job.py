@@ -16,20 +16,21 @@ from bisieve.manifest import (
     Manifest,
     Parameters,
     fingerprint,
-    read_manifest,
+    publish,
     version_folder,
-    write_manifest,
 )
 from bisieve.parts import write_part
+from bisieve.pointer import read_pointer
 from bisieve.ranking import largest_tie_blocks
 from bisieve.records import Layout
 from bisieve.shards import detect_layout, list_shards, packed, split_shards
 from bisieve.spark.scan import scan_corpus
 from bisieve.spark.session import unwrapped_errors
 from bisieve.spark.write import write_ranked, write_rejects
-from bisieve.storage import FileInfo, canonical, exists, join
+from bisieve.storage import FileInfo, canonical, join
 from bisieve.totals import Totals, add_up
 
+SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__}
 SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 128 * 2**20  # bytes
 
 
@@ -42,9 +43,11 @@ class ScoreRequest:
     alpha: float  # of the score, paper §4
     scope: str = "source"  # or global
     ties: str = "file"  # or hash, spread
-    tie_seed: int = 0  # of ties=hash
+    seed: int = 0  # of ties=hash and of random order
     layout: Layout | None = None  # None: told from the first records
     source_field: str | None = None  # None: the shard's file stem
+    threshold: float = 0.0  # a step is positive when its score exceeds it
+    strategy: str = "bis"  # one of ranking.STRATEGIES
 
 
 def score_corpus(
@@ -62,16 +65,19 @@ def score_corpus(
         alpha=request.alpha,
         scope=request.scope,
         ties=request.ties,
-        tie_seed=request.tie_seed,
+        seed=request.seed,
         layout=request.layout or detect_layout(shards),
         source_field=request.source_field,
+        threshold=request.threshold,
+        strategy=request.strategy,
     )
-    current = _current(index)
+    pointer = read_pointer(join(index, MANIFEST))
+    current = None if pointer.data is None else Manifest.from_json(pointer.data, pointer.url)
     if current is not None and current.fingerprint == fingerprint(parameters, shards):
         return current, False
     with unwrapped_errors(), spark_context() as context:
         manifest = _build(context, index, inputs, shards, parameters)
-    write_manifest(index, manifest)
+    publish(pointer, index, manifest)
     return manifest, True
 
 
@@ -109,17 +115,13 @@ def _build(
         files=[file for file, _ in files],
         rejects=rejects,
         examples=totals.examples,
-        software={"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__},
+        software=SOFTWARE,
     )
 
 
 def _task_bytes(corpus_bytes: int, cores: int) -> int:
     """Big enough that starting a task does not count, small enough that all cores end at about one time."""
     return min(max(corpus_bytes // (8 * cores), SMALLEST_TASK), LARGEST_TASK)
-
-
-def _current(index: str) -> Manifest | None:
-    return read_manifest(index) if exists(join(index, MANIFEST)) else None
 
 
 def _require_rollouts(totals: Totals) -> None:

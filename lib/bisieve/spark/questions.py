@@ -27,10 +27,6 @@ def with_occurrences(runs: "RDD[Run]", parameters: Parameters) -> tuple["RDD[Run
             rows = with_occurrence(pa.concat_tables(tables).combine_chunks(), parameters)
             yield sorted_run((number,), rows, ranking_order(parameters))
 
-    ordered = runs.flatMap(part).partitionBy(num_parts, _itself).mapPartitionsWithIndex(order)
+    ordered = runs.flatMap(part).partitionBy(num_parts, int).mapPartitionsWithIndex(order)
     ordered.persist(StorageLevel.MEMORY_AND_DISK)
     return ordered.map(lambda both: both[0]), ordered.map(lambda both: both[1]).collect()
-
-
-def _itself(part: int) -> int:
-    return part

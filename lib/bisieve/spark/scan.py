@@ -22,7 +22,7 @@ def scan_corpus(
     context: SparkContext, tasks: Sequence[Sequence[Split]], parameters: Parameters
 ) -> "RDD[Chunk]":
     """Every rollout of the splits, scored or rejected; one task an entry of ``tasks``."""
-    options = ScanOptions(parameters.alpha, parameters.source_field)
+    options = ScanOptions(parameters.alpha, parameters.threshold, parameters.source_field)
     splits = context.parallelize(list(enumerate(tasks)), len(tasks))
     if parameters.layout == "rollouts":
 
@@ -47,14 +47,10 @@ def scan_corpus(
         if tables:
             yield from chunked(number, assemble_unsorted(pa.concat_tables(tables), options), parameters)
 
-    return splits.flatMap(part).partitionBy(num_parts, _itself).mapPartitionsWithIndex(bring_together)
+    return splits.flatMap(part).partitionBy(num_parts, int).mapPartitionsWithIndex(bring_together)
 
 
 @cache
 def settle() -> None:
     """Tells the garbage collector that what is imported stays: Spark's worker runs it after every task."""
     gc.freeze()
-
-
-def _itself(part: int) -> int:
-    return part

@@ -37,7 +37,7 @@ def sorted_files(
         yield use(file, *cuts.value.merged(file, (piece for _, piece in pieces)))
 
     pieces: RDD[tuple[int, Run]] = runs.flatMap(lambda run: cuts.value.pieces(run))
-    return pieces.partitionBy(num_files, _itself).mapPartitionsWithIndex(merge)
+    return pieces.partitionBy(num_files, int).mapPartitionsWithIndex(merge)
 
 
 def _cuts(
@@ -55,7 +55,3 @@ def _cuts(
             yield np.sum(counts, axis=0)
 
     return Cuts(bounds, runs.mapPartitions(count).treeReduce(np.add), rows_per_file)
-
-
-def _itself(file: int) -> int:
-    return file

@@ -21,7 +21,7 @@ def scan(write_jsonl: Callable[..., Path]) -> Callable[..., list[dict[str, Any]]
     def run(
         shards: dict[str, list[Any]], batch_size: int = 3, source_field: str | None = None
     ) -> list[dict[str, Any]]:
-        options = ScanOptions(0.05, source_field)
+        options = ScanOptions(0.05, source_field=source_field)
         batches = []
         for name, records in shards.items():
             path = write_jsonl(f"{name}.jsonl", records)

@@ -93,7 +93,7 @@ def test_ties_hash_depends_on_content_and_seed_and_not_on_place(
 
     def order(name: str, seed: int) -> list[str]:
         random.Random(name).shuffle(records)
-        score(write_jsonl(f"{name}/a.jsonl", records), tmp_path / name, ties="hash", tie_seed=seed)
+        score(write_jsonl(f"{name}/a.jsonl", records), tmp_path / name, ties="hash", seed=seed)
         return [row["rollout_id"] for row in rows_of(tmp_path / name)]
 
     first = order("one", 1)
@@ -311,10 +311,8 @@ def test_a_corpus_on_s3_is_scored_and_fetched_there(
     export_mprm_jsonl(cut, f"{s3}/job/out.jsonl")
     assert read_bytes(f"{s3}/job/out.jsonl") == reference.select(tmp_path / "corpus", 0.25, 0.05)
     names = [file.url.removeprefix(f"{s3}/job/index/") for file in list_files(f"{s3}/job/index")]
-    manifest = json.loads(read_bytes(f"{s3}/job/index/manifest.json"))
-    assert sorted(names) == sorted(
-        ["manifest.json", manifest["shards"]["path"], *(file["path"] for file in manifest["files"])]
-    )
+    index_paths = open_index(f"{s3}/job/index").manifest.paths
+    assert sorted(names) == sorted(["manifest.json", *index_paths])
 
 
 def test_a_store_that_refuses_a_worker_is_one_line(

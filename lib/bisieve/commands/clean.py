@@ -1,0 +1,40 @@
+"""``bisieve clean``: takes away the files of an index that its current version does not need."""
+
+import argparse
+import re
+
+from bisieve.errors import UsageError
+
+HELP = "remove what the current version of an index does not need"
+_SECONDS = {"m": 60, "h": 3600, "d": 86400}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument(
+        "--older-than",
+        default="7d",
+        metavar="AGE",
+        help="as 30m, 12h or 7d; younger files stay (default: 7d)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Removes, and prints how much."""
+    from bisieve.index import open_index
+    from bisieve.versions import clean, unreferenced
+
+    age = seconds(args.older_than)
+    found = (unreferenced if args.dry_run else clean)(open_index(args.index), age)
+    megabytes = sum(file.size for file in found) / 1e6
+    print(f"{'would remove' if args.dry_run else 'removed'} {len(found)} files, {megabytes:.1f} MB")
+    return 0
+
+
+def seconds(age: str) -> int:
+    """``30m``, ``12h`` or ``7d`` in seconds."""
+    if not (parts := re.fullmatch(r"(\d+)([mhd])", age)):
+        raise UsageError("an age such as 30m, 12h or 7d", age, "mend --older-than")
+    return int(parts[1]) * _SECONDS[parts[2]]

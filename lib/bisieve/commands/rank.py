@@ -1,0 +1,42 @@
+"""``bisieve rank``: an index ranked anew, with no look at its shards."""
+
+import argparse
+
+from bisieve.commands import options
+
+HELP = "rank an index anew: another alpha, threshold, strategy, scope or rule for ties"
+IN_MEMORY = 4_000_000  # rollouts that one process ranks; more are Spark's
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--index", required=True, metavar="URL", help="the index to start from")
+    parser.add_argument("--output", required=True, metavar="URL", help="where the new index goes")
+    options.add_ranking(parser)
+    options.add_spark(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ranks; prints what was found.  What is not asked for stays as it was."""
+    ranking, conf = options.ranking(args), options.spark_conf(args)
+
+    from dataclasses import replace
+
+    from bisieve.index import open_index
+    from bisieve.report import score_report
+    from bisieve.rerank import publish_ranked, rank_in_memory
+
+    index = open_index(args.index)
+    parameters = replace(index.manifest.parameters, **ranking)
+    if index.manifest.rollouts <= IN_MEMORY:
+        manifest, written = publish_ranked(index, parameters, args.output, rank_in_memory)
+    else:
+        from bisieve.spark.rerank import rank_on_spark
+        from bisieve.spark.session import spark_context, unwrapped_errors
+
+        with unwrapped_errors(), spark_context(args.master, conf) as context:
+            manifest, written = publish_ranked(
+                index, parameters, args.output, lambda *what: rank_on_spark(context, *what)
+            )
+    print(score_report(manifest, args.output, written))
+    return 0

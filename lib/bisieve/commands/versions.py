@@ -1,0 +1,28 @@
+"""``bisieve versions``: which versions an index has had."""
+
+import argparse
+from datetime import UTC, datetime
+
+HELP = "list the versions of an index that are still there"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--index", required=True, metavar="URL")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a line a version, the newest first; ``*`` marks the current one."""
+    from bisieve.index import open_index
+    from bisieve.versions import versions
+
+    for version in versions(open_index(args.index)):
+        manifest = version.manifest
+        when = datetime.fromtimestamp(version.published, UTC).isoformat(" ", "seconds")
+        asked = manifest.parameters
+        print(
+            f"{'*' if version.current else ' '} {manifest.fingerprint[:16]}  {when}  "
+            f"{manifest.rollouts} rollouts of {manifest.num_shards} shards, "
+            f"alpha {asked.alpha:g}, scope {asked.scope}, ties {asked.ties}"
+        )
+    return 0

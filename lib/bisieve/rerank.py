@@ -1,0 +1,123 @@
+"""Ranks the rollouts of an index anew, with no look at its shards: scan once, rank many.
+
+With equal parameters the result equals, byte for byte, what scoring the same shards gives.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bisieve import parts, schema
+from bisieve.index import Index, indexed_shards
+from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
+from bisieve.parts import part_path, write_part
+from bisieve.pointer import read_pointer
+from bisieve.ranking import (
+    INDEX_ORDER,
+    TieBlock,
+    largest_tie_blocks,
+    ranking_order,
+    telling_tie_blocks,
+    with_keys,
+    with_occurrence,
+)
+from bisieve.score import score_rollouts
+from bisieve.sort.keys import sorted_indices
+from bisieve.storage import canonical, join, open_filesystem, read_bytes, storage_errors, write_bytes
+from bisieve.totals import Totals, add_up, count
+
+RankedFiles = list[tuple[DataFile, list[TieBlock]]]
+Rank = Callable[[Index, Parameters, str, str], tuple[RankedFiles, Totals]]
+
+
+def publish_ranked(index: Index, parameters: Parameters, output: str, rank: Rank) -> tuple[Manifest, bool]:
+    """Ranks ``index`` into the index at ``output``; returns the manifest and whether there was work to do.
+
+    ``rank(index, parameters, output, folder)`` orders and writes the rollouts: `rank_in_memory`, or Spark's.
+    """
+    url = canonical(output)
+    pointer = read_pointer(join(url, MANIFEST))
+    version = fingerprint(parameters, indexed_shards(index))
+    if pointer.data is not None:
+        current = Manifest.from_json(pointer.data, pointer.url)
+        if current.fingerprint == version:
+            return current, False
+    manifest = _ranked(index, parameters, url, version, rank)
+    publish(pointer, url, manifest)
+    return manifest, True
+
+
+def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: Rank) -> Manifest:
+    old = index.manifest
+    folder = version_folder(version)
+    files, totals = rank(index, parameters, url, f"{folder}/rollouts")
+    totals.rejected = {
+        (source.source, reason): number
+        for source in old.sources
+        for reason, number in source.rejected.items()
+    }
+    copied = {file.path: _copy(file, index, url, folder) for file in (old.shards, *old.rejects)}
+    return replace(
+        old,
+        fingerprint=version,
+        parameters=parameters,
+        shards=copied[old.shards.path],
+        sources=totals.by_source(largest_tie_blocks([blocks for _, blocks in files])),
+        files=[file for file, _ in files],
+        rejects=[copied[file.path] for file in old.rejects],
+    )
+
+
+def _copy(file: DataFile, index: Index, url: str, folder: str) -> DataFile:
+    path = join(folder, file.path.removeprefix(f"{version_folder(index.fingerprint)}/"))
+    write_bytes(join(url, path), read_bytes(join(index.url, file.path)))
+    return replace(file, path=path)
+
+
+def rank_in_memory(index: Index, parameters: Parameters, url: str, folder: str) -> tuple[RankedFiles, Totals]:
+    """Ranks an index that fits into the memory of one process, about 500 bytes a rollout."""
+    tables = [read_scored(index, file, parameters) for file in index.manifest.files]
+    rows = pa.concat_tables(tables).combine_chunks()
+    if parameters.ties == "spread":
+        rows = with_occurrence(rows, parameters)
+    rows = rows.take(sorted_indices(rows, ranking_order(parameters)))
+    place = np.arange(rows.num_rows)
+    if parameters.scope == "global":
+        rows = rows.append_column("rank", pa.array(place + 1))
+        rows = rows.take(sorted_indices(rows, INDEX_ORDER))
+    else:
+        source = rows["source"].combine_chunks().dictionary_encode().indices.to_numpy()
+        rows = rows.append_column("rank", pa.array(place - np.searchsorted(source, source) + 1))
+    files = []
+    for number, start in enumerate(range(0, rows.num_rows, parts.ROWS_PER_FILE)):
+        part = rows.slice(start, parts.ROWS_PER_FILE)
+        path = part_path(folder, number)
+        file = write_part(url, path, part, schema.INDEX, parts.ROWS_PER_GROUP)
+        files.append((file, telling_tie_blocks(part)))
+    return files, add_up(count_usable(table) for table in tables)
+
+
+def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
+    """The rollouts of one file of ``index``, scored and keyed by ``parameters``."""
+    fs, path = open_filesystem(join(index.url, file.path))
+    with storage_errors(index.url), fs.open(path, "rb") as handle:
+        rows = pq.read_table(handle).drop_columns(["rank"]).combine_chunks()
+    scores = rows["scores"].chunk(0)
+    offsets = scores.offsets.to_numpy().astype(np.int64)
+    steps = scores.flatten().to_numpy()
+    scored = score_rollouts(steps, offsets - offsets[0], parameters.alpha, parameters.threshold)
+    for name, values in scored._asdict().items():
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    first = pc.list_element(rows["spans"], 0).combine_chunks()
+    for name in ("shard", "offset"):
+        rows = rows.append_column(name, pc.struct_field(first, name))
+    return with_keys(rows, parameters)
+
+
+def count_usable(rows: pa.Table) -> Totals:
+    """The totals of usable rollouts alone."""
+    return count(rows, schema.REJECTS.empty_table())

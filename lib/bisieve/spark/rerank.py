@@ -1,0 +1,33 @@
+"""Ranks an index anew on Spark, for one that does not fit into a process."""
+
+from functools import partial
+
+from pyspark import SparkContext, StorageLevel
+
+from bisieve.index import Index
+from bisieve.manifest import DataFile, Parameters
+from bisieve.ranking import ranking_order
+from bisieve.rerank import RankedFiles, count_usable, read_scored
+from bisieve.sort.runs import Run, Sample, sorted_run
+from bisieve.spark.write import write_ranked
+from bisieve.totals import Totals, add_up
+
+
+def rank_on_spark(
+    context: SparkContext, index: Index, parameters: Parameters, url: str, folder: str
+) -> tuple[RankedFiles, Totals]:
+    """As `rerank.rank_in_memory`, one file of the old index at a time."""
+    files = list(enumerate(index.manifest.files))
+    read = partial(read_scored, index)
+
+    def run(numbered: tuple[int, DataFile]) -> tuple[Run, Sample, Totals]:
+        number, file = numbered
+        rows = read(file, parameters)
+        return *sorted_run((number,), rows, ranking_order(parameters)), count_usable(rows)
+
+    runs = context.parallelize(files, len(files)).map(run).persist(StorageLevel.MEMORY_AND_DISK)
+    summaries = runs.map(lambda found: found[1:]).collect()
+    totals = add_up(part for _, part in summaries)
+    samples = [sample for sample, _ in summaries]
+    ranked = write_ranked(runs.map(lambda found: found[0]), samples, parameters, totals.rollouts, url, folder)
+    return ranked, totals

@@ -1,0 +1,54 @@
+"""The versions that an index has had, and taking away what no reader needs any more."""
+
+import time
+from dataclasses import dataclass
+
+from bisieve.index import Index
+from bisieve.manifest import Manifest, version_manifest
+from bisieve.storage import StoredFile, join, read_bytes, remove, stored_files
+
+VERSIONS = "versions"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published version."""
+
+    manifest: Manifest
+    published: float  # seconds since 1970
+    current: bool
+
+
+def versions(index: Index) -> list[Version]:
+    """All versions of which everything is still there, the newest first."""
+    found = [
+        Version(
+            Manifest.from_json(read_bytes(file.url), file.url),
+            file.modified,
+            file.url == join(index.url, version_manifest(index.fingerprint)),
+        )
+        for file in stored_files(join(index.url, VERSIONS))
+        if file.url.endswith("/manifest.json")
+    ]
+    return sorted(found, key=lambda version: -version.published)
+
+
+def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
+    """Files that the current version does not name, written ``older_than`` seconds ago or before.
+
+    Among them are the remains of runs that ended before they published.  Give runs and readers that may
+    still be at work on an older version the time to end.
+    """
+    needed = {join(index.url, path) for path in index.manifest.paths}
+    return [
+        file
+        for file in stored_files(join(index.url, VERSIONS))
+        if file.url not in needed and file.modified <= time.time() - older_than
+    ]
+
+
+def clean(index: Index, older_than: float) -> list[StoredFile]:
+    """Removes what `unreferenced` finds, manifests first, so that no version is listed by halves."""
+    found = sorted(unreferenced(index, older_than), key=lambda file: not file.url.endswith("/manifest.json"))
+    remove([file.url for file in found])
+    return found
