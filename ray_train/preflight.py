@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from bisieve.cut import Cut, read_cut
-from bisieve.errors import TrainingError
-from bisieve.fetch import fetch_rollouts
+from bisieve.errors import IndexUnusableError, TrainingError
+from bisieve.fetch import compressed_shards, fetch_rollouts
 from bisieve.images import missing_images, refuse_missing
 from bisieve.index import check_shards_unchanged, open_index
 from ray_train.config import TrainConfig
@@ -15,10 +15,21 @@ _READERS = 8  # chunks fetched at the same time
 
 
 def chosen_cut(config: TrainConfig) -> Cut:
-    """The cut to train on; `IndexUnusableError` when the index is missing or its shards have changed."""
+    """The cut to train on.
+
+    `IndexUnusableError` when the index is missing, when its shards have changed, or when they are compressed:
+    training reads rollouts in random order.
+    """
     index = open_index(config.index)
     check_shards_unchanged(index)
-    return read_cut(index, config.fraction)
+    cut = read_cut(index, config.fraction)
+    if compressed := compressed_shards(cut.rows):
+        raise IndexUnusableError(
+            "shards that can be read from any place on",
+            f"{len(compressed)} compressed ones, such as {compressed[0]}",
+            "bisieve export --format records the cut, then score and train on that",
+        )
+    return cut
 
 
 def rows_without_images(cut: Cut, config: TrainConfig) -> tuple[int, ...]:

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve.cut import Cut
-from bisieve.fetch import fetch_in_chunks
+from bisieve.fetch import fetch_in_chunks, fetch_records, in_chunks
 from bisieve.prompt import process_text
 from bisieve.records import Rollout
-from bisieve.storage import open_output
+from bisieve.storage import join, open_output
 
 
 def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0) -> int:
@@ -23,6 +24,19 @@ def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0) -> int:
     with open_output(output) as file:
         for rollouts in fetch_in_chunks(rows, cut.layout):
             file.writelines(_lines(rollouts, threshold))
+    return int(rows.num_rows)
+
+
+def export_records(cut: Cut, output: str) -> int:
+    """Writes the cut's records as they are, a file ``<source>.jsonl`` a source; returns the rollouts.
+
+    The folder is a corpus: it can be scored, and trained on where the first one was compressed.
+    """
+    rows = in_file_order(cut.rows)
+    for source in pc.unique(rows["source"]).to_pylist():
+        with open_output(join(output, f"{quote(source, safe=' ')}.jsonl")) as file:
+            for chunk in in_chunks(rows.filter(pc.equal(rows["source"], source))):
+                file.writelines(line + b"\n" for line in fetch_records(chunk))
     return int(rows.num_rows)
 
 

@@ -5,16 +5,19 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 from fsspec.utils import merge_offset_ranges
 
 from bisieve import records
 from bisieve.errors import IndexUnusableError
+from bisieve.lines import codec_of, open_text
 from bisieve.records import Layout, Rollout
 from bisieve.storage import open_filesystem, storage_errors
 
 # Below this gap one longer read is cheaper than two requests.
 _MAX_GAP = 64 * 2**10
 _MAX_READ = 16 * 2**20
+_CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once
 
 Span = tuple[str, int, int]  # shard, offset, length
 
@@ -47,10 +50,31 @@ def fetch_rollouts(rows: pa.Table, layout: Layout) -> list[Rollout]:
     return rollouts
 
 
-def fetch_in_chunks(rows: pa.Table, layout: Layout, size: int = 2048) -> Iterator[list[Rollout]]:
-    """`fetch_rollouts`, ``size`` rollouts at a time."""
-    for start in range(0, rows.num_rows, size):
-        yield fetch_rollouts(rows.slice(start, size), layout)
+def fetch_in_chunks(rows: pa.Table, layout: Layout) -> Iterator[list[Rollout]]:
+    """`fetch_rollouts`, some thousand rollouts at a time."""
+    for chunk in in_chunks(rows):
+        yield fetch_rollouts(chunk, layout)
+
+
+def fetch_records(rows: pa.Table) -> list[bytes]:
+    """The records of ``rows`` (of `schema.INDEX`) as they stand in their shards, without line ends."""
+    spans = [
+        (span["shard"], span["offset"], span["length"]) for row in rows["spans"].to_pylist() for span in row
+    ]
+    lines = _read_spans(sorted(set(spans)))
+    return [lines[span] for span in spans]
+
+
+def in_chunks(rows: pa.Table) -> Iterator[pa.Table]:
+    """``rows`` in parts to be fetched at once: a compressed shard is read from its start for each of them."""
+    size = _STREAMED if compressed_shards(rows) else _CHUNK
+    return (rows.slice(start, size) for start in range(0, rows.num_rows, size))
+
+
+def compressed_shards(rows: pa.Table) -> list[str]:
+    """The shards of ``rows`` that cannot be read from any place on."""
+    shards = pc.unique(pc.struct_field(rows["spans"].combine_chunks().flatten(), "shard"))
+    return [shard for shard in shards.to_pylist() if codec_of(shard) is not None]
 
 
 def _read_spans(spans: Sequence[Span]) -> dict[Span, bytes]:
@@ -58,6 +82,9 @@ def _read_spans(spans: Sequence[Span]) -> dict[Span, bytes]:
     lines: dict[Span, bytes] = {}
     for shard in dict.fromkeys(span[0] for span in spans):
         wanted = [span for span in spans if span[0] == shard]
+        if codec_of(shard) is not None:
+            lines |= _read_streamed(shard, wanted)
+            continue
         fs, path = open_filesystem(shard)
         starts = [offset for _, offset, _ in wanted]
         ends = [offset + length for _, offset, length in wanted]
@@ -70,6 +97,18 @@ def _read_spans(spans: Sequence[Span]) -> dict[Span, bytes]:
                 block += 1
             base = merged[1][block]
             lines[span] = bytes(blocks[block][start - base : end - base])
+    return lines
+
+
+def _read_streamed(shard: str, wanted: Sequence[Span]) -> dict[Span, bytes]:
+    lines, position = {}, 0
+    with storage_errors(shard), open_text(shard) as file:
+        for span in wanted:
+            _, offset, length = span
+            while position < offset and (skipped := file.read(min(offset - position, _MAX_READ))):
+                position += len(skipped)
+            lines[span] = file.read(length)
+            position += len(lines[span])
     return lines
 
 

@@ -1,9 +1,14 @@
-"""The lines of a byte range: each line belongs to the range that holds its first byte."""
+"""The lines of a byte range: each line belongs to the range that holds its first byte.
+
+In a compressed shard all positions are those of the text inside, and the one range is all of it.
+"""
 
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from bisieve.storage import open_filesystem, storage_errors
+
+CODECS = {".gz": "gzip", ".zst": "zstd"}
 
 BLOCK = 4 * 2**20  # bytes read at a time
 
@@ -21,17 +26,32 @@ def read_lines(url: str, start: int, end: int, block: int = BLOCK) -> Iterator[L
     Lines end at ``\\n`` alone: ``splitlines`` would also split at U+2028 and the like.  Memory is bounded by
     the block and the longest line.
     """
+    with storage_errors(url), open_text(url, block) as file:
+        yield from _lines_of(file, start, end, block)
+
+
+def codec_of(url: str) -> str | None:
+    """How the shard at ``url`` is compressed; None: it is not, and can be read from any place on."""
+    return next((codec for suffix, codec in CODECS.items() if url.endswith(suffix)), None)
+
+
+def open_text(url: str, block: int = BLOCK) -> Any:
+    """The bytes of a shard, decompressed, as a file to be read in blocks."""
     fs, path = open_filesystem(url)
-    with storage_errors(url):
-        file: IO[bytes] = fs.open(path, "rb", cache_type="none", block_size=block)
-        with file:
-            yield from _lines_of(file, start, end, block)
+    file = fs.open(path, "rb", cache_type="none", block_size=block)
+    codec = codec_of(url)
+    if codec is None:
+        return file
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
 
 
 def _lines_of(file: IO[bytes], start: int, end: int, block: int) -> Iterator[Lines]:
     # The byte before the range tells whether a line begins at its first byte.
     position = max(start - 1, 0)
-    file.seek(position)
+    if position:
+        file.seek(position)
     skipping = start > 0
     rest: list[bytes] = []  # the pieces of a line that no block has ended yet
     begun = position  # where that line begins

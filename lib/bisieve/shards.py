@@ -1,28 +1,30 @@
 """The shards of a corpus: which files they are, which layout they have, how they are split."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bisieve.errors import CorpusError
-from bisieve.lines import read_lines
+from bisieve.lines import CODECS, codec_of, read_lines
 from bisieve.records import Layout
 from bisieve.storage import FileInfo, basename, list_files
 
-SUFFIXES = (".jsonl", ".ndjson")
-NOT_READ = (".jsonl.gz", ".jsonl.zst", ".parquet", ".json")  # what may be a shard to its owner
+SUFFIXES = tuple(f"{kind}{codec}" for kind in (".jsonl", ".ndjson") for codec in ("", *CODECS))
+NOT_READ = (".parquet", ".json", ".json.gz")  # what may be a shard to its owner
 _SHARDS_SNIFFED = 16
 _LINES_SNIFFED = 100
 
 
 @dataclass(frozen=True)
 class Split:
-    """A byte range of a shard."""
+    """A byte range of a shard; of a compressed one all of it."""
 
     shard: str  # URL
     start: int
     end: int
+    stored: int = 0  # bytes to read from the store
 
 
 def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
@@ -51,12 +53,16 @@ def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
 
 
 def split_shards(shards: Sequence[FileInfo], split_bytes: int) -> list[Split]:
-    """Byte ranges of at most ``split_bytes`` that cover every shard."""
-    return [
-        Split(shard.url, start, min(start + split_bytes, shard.size))
-        for shard in shards
-        for start in range(0, shard.size, split_bytes)
-    ]
+    """Byte ranges of at most ``split_bytes`` that cover every shard; a compressed shard cannot be split."""
+    splits = []
+    for shard in shards:
+        if codec_of(shard.url) is not None:
+            splits.append(Split(shard.url, 0, sys.maxsize, shard.size))
+            continue
+        for start in range(0, shard.size, split_bytes):
+            end = min(start + split_bytes, shard.size)
+            splits.append(Split(shard.url, start, end, end - start))
+    return splits
 
 
 def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
@@ -68,14 +74,14 @@ def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
             tasks.append([])
             held = 0
         tasks[-1].append(split)
-        held += split.end - split.start
+        held += split.stored
     return tasks
 
 
 def file_stem(url: str) -> str:
     """The default source of a shard: its file name without the suffix."""
     name = basename(url)
-    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES[::-1] if name.endswith(suffix)), name)
 
 
 def detect_layout(shards: Sequence[FileInfo]) -> Layout:
@@ -100,7 +106,7 @@ def detect_layout(shards: Sequence[FileInfo]) -> Layout:
 
 
 def _first_records(shard: FileInfo) -> list[dict[str, Any]]:
-    head = next(read_lines(shard.url, 0, shard.size, block=2**18), None)
+    head = next(read_lines(shard.url, 0, sys.maxsize, block=2**18), None)
     records = []
     for line in head.lines[:_LINES_SNIFFED] if head else []:
         try:

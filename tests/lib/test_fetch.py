@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bisieve import fetch
 from bisieve.cut import read_cut
 from bisieve.errors import IndexUnusableError, StorageError
 from bisieve.fetch import fetch_in_chunks, fetch_rollouts
@@ -11,7 +12,11 @@ from bisieve.index import open_index
 
 
 def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
-    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+    score: Callable[..., Any],
+    write_jsonl: Callable[..., Path],
+    rollout: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     records = [
         rollout([1.0, 0.0], image=["x.png", "y.png"], question="  shown ", question_orig=" asked\u2028 "),
@@ -25,7 +30,8 @@ def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
     assert (second.question, second.image, second.images) == ("asked too", "a.png", ("a.png",))
     backwards = fetch_rollouts(rows.take([1, 0]), "rollouts")
     assert backwards == [second, first]
-    assert list(fetch_in_chunks(rows, "rollouts", size=1)) == [[first], [second]]
+    monkeypatch.setattr(fetch, "_CHUNK", 1)
+    assert list(fetch_in_chunks(rows, "rollouts")) == [[first], [second]]
 
 
 def test_a_shard_with_other_text_at_a_span_is_refused(indexed: Path, tmp_path: Path) -> None:

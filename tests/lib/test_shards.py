@@ -29,8 +29,8 @@ def test_a_shard_of_a_kind_that_is_not_read_is_never_passed_over(
     write_jsonl: Callable[..., Path], tmp_path: Path
 ) -> None:
     write_jsonl("a.jsonl", [b"{}"])
-    (tmp_path / "b.jsonl.gz").write_bytes(b"")
-    with pytest.raises(CorpusError, match=r"1 others, such as .*b\.jsonl\.gz"):
+    (tmp_path / "b.parquet").write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"1 others, such as .*b\.parquet"):
         list_shards([str(tmp_path)])
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-HELP = "write the best fraction of an index as a training file"
+HELP = "write the best fraction of an index with its text"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -11,20 +11,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fraction", type=float, required=True, metavar="F", help="share of each source, in (0, 1]"
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help="path or URL of the file")
-    parser.add_argument("--format", choices=("mprm-jsonl",), default="mprm-jsonl")
+    parser.add_argument("--output", required=True, metavar="URL", help="the file; the folder of records")
+    parser.add_argument(
+        "--format", choices=("mprm-jsonl", "records"), default="mprm-jsonl",
+        help="the paper's training file, or a corpus: the records as they are, a file a source",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; prints what was asked for and what was delivered."""
     from bisieve.cut import read_cut
-    from bisieve.export import export_mprm_jsonl
+    from bisieve.export import export_mprm_jsonl, export_records
     from bisieve.index import check_shards_unchanged, open_index
 
     index = open_index(args.index)
     cut = read_cut(index, args.fraction)
     check_shards_unchanged(index)
-    written = export_mprm_jsonl(cut, args.output, index.manifest.parameters.threshold)
+    if args.format == "records":
+        written = export_records(cut, args.output)
+    else:
+        written = export_mprm_jsonl(cut, args.output, index.manifest.parameters.threshold)
     asked = f"asked for {cut.fraction:.2%} of each source"
     print(f"{args.output}: {written} of {cut.available} rollouts ({cut.delivered:.2%}; {asked})")
     return 0
