@@ -80,7 +80,7 @@ def _copy(file: DataFile, index: Index, url: str, folder: str) -> DataFile:
 
 def rank_in_memory(index: Index, parameters: Parameters, url: str, folder: str) -> tuple[RankedFiles, Totals]:
     """Ranks an index that fits into the memory of one process, about 500 bytes a rollout."""
-    tables = [read_scored(index, file, parameters) for file in index.manifest.files]
+    tables = [with_keys(read_scored(index, file, parameters), parameters) for file in index.manifest.files]
     rows = pa.concat_tables(tables).combine_chunks()
     if parameters.ties == "spread":
         rows = with_occurrence(rows, parameters)
@@ -102,7 +102,7 @@ def rank_in_memory(index: Index, parameters: Parameters, url: str, folder: str) 
 
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
-    """The rollouts of one file of ``index``, scored and keyed by ``parameters``."""
+    """The rollouts of one file of ``index``, of `schema.USABLE`, scored anew by ``parameters``."""
     fs, path = open_filesystem(join(index.url, file.path))
     with storage_errors(index.url), fs.open(path, "rb") as handle:
         rows = pq.read_table(handle).drop_columns(["rank"]).combine_chunks()
@@ -115,7 +115,7 @@ def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Tabl
     first = pc.list_element(rows["spans"], 0).combine_chunks()
     for name in ("shard", "offset"):
         rows = rows.append_column(name, pc.struct_field(first, name))
-    return with_keys(rows, parameters)
+    return rows.select(schema.USABLE.names)
 
 
 def count_usable(rows: pa.Table) -> Totals:

@@ -42,6 +42,9 @@ _ROLLOUT = [
 # its first span: with it ties are broken.
 SCORED = pa.schema([("source", pa.string()), *_ROLLOUT, *_PLACE, ("reason", pa.string())])
 
+# A usable rollout before it is ranked.
+USABLE = pa.schema([("source", pa.string()), *_ROLLOUT, *_PLACE[:2]])
+
 INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT])
 
 REJECTS = pa.schema([("source", pa.string()), *_PLACE, ("rollout_id", pa.string()), ("reason", pa.string())])

@@ -42,6 +42,6 @@ def run(args: argparse.Namespace) -> int:
         source_field=args.source_field,
         **ranking,
     )
-    manifest, written = score_corpus(lambda: spark_context(args.master, conf), request)
+    manifest, written = score_corpus(lambda: spark_context(args.master, conf), request, print)
     print(score_report(manifest, args.index, written))
     return 0

@@ -34,17 +34,22 @@ def chunked(number: int, batches: Iterable[pa.RecordBatch], parameters: Paramete
     for batch in batches:
         held.append(batch)
         if sum(b.num_rows for b in held) >= CHUNK_ROWS or sum(b.nbytes for b in held) >= CHUNK_BYTES:
-            yield _chunk((number, part), held, parameters)
+            yield _scanned((number, part), held, parameters)
             held, part = [], part + 1
     if held:
-        yield _chunk((number, part), held, parameters)
+        yield _scanned((number, part), held, parameters)
 
 
-def _chunk(number: tuple[int, int], batches: list[pa.RecordBatch], parameters: Parameters) -> Chunk:
+def _scanned(number: tuple[int, int], batches: list[pa.RecordBatch], parameters: Parameters) -> Chunk:
     rows = pa.Table.from_batches(batches).combine_chunks()
     is_usable = pc.is_null(rows["reason"])
-    usable = with_keys(rows.filter(is_usable).drop_columns(["reason", "length"]), parameters)
-    rejects = rows.filter(pc.invert(is_usable)).select(schema.REJECTS.names)
-    usable_run, usable_sample = sorted_run(number, usable, ranking_order(parameters))
+    usable = rows.filter(is_usable).select(schema.USABLE.names)
+    return make_chunk(number, usable, rows.filter(pc.invert(is_usable)), parameters)
+
+
+def make_chunk(number: tuple[int, ...], usable: pa.Table, rejects: pa.Table, parameters: Parameters) -> Chunk:
+    """A chunk of rows of `schema.USABLE` and of `schema.REJECTS`."""
+    rejects = rejects.select(schema.REJECTS.names)
+    usable_run, usable_sample = sorted_run(number, with_keys(usable, parameters), ranking_order(parameters))
     rejects_run, rejects_sample = sorted_run(number, rejects, REJECTS_ORDER)
     return Chunk(usable_run, rejects_run, count(usable, rejects), usable_sample, rejects_sample)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyspark
-from pyspark import SparkContext, StorageLevel
+from pyspark import RDD, SparkContext, StorageLevel
 
 from bisieve import __version__, schema
 from bisieve.errors import CorpusError
+from bisieve.index import Index
 from bisieve.manifest import (
     MANIFEST,
     DataFile,
@@ -23,7 +24,9 @@ from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
 from bisieve.ranking import largest_tie_blocks
 from bisieve.records import Layout
+from bisieve.scan.chunks import Chunk
 from bisieve.shards import detect_layout, list_shards, packed, split_shards
+from bisieve.spark.kept import kept_chunks, unchanged_shards
 from bisieve.spark.scan import scan_corpus
 from bisieve.spark.session import unwrapped_errors
 from bisieve.spark.write import write_ranked, write_rejects
@@ -51,11 +54,14 @@ class ScoreRequest:
 
 
 def score_corpus(
-    spark_context: Callable[[], AbstractContextManager[SparkContext]], request: ScoreRequest
+    spark_context: Callable[[], AbstractContextManager[SparkContext]],
+    request: ScoreRequest,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Manifest, bool]:
     """Scores, ranks and publishes; returns the manifest and whether anything had to be done.
 
-    A Spark context is made only when there is something to do.  `CorpusError` where there is nothing to
+    A Spark context is made only when there is something to do, and of shards that the index knows as they
+    are nothing is read.  ``say`` gets lines for the user.  `CorpusError` where there is nothing to
     rank, or where a shard changed while it was read; `StorageError` where a store refuses.
     """
     index = canonical(request.index)
@@ -75,23 +81,35 @@ def score_corpus(
     current = None if pointer.data is None else Manifest.from_json(pointer.data, pointer.url)
     if current is not None and current.fingerprint == fingerprint(parameters, shards):
         return current, False
+    kept = [] if current is None else unchanged_shards(Index(index, current), shards, parameters)
+    say(f"{len(shards) - len(kept)} of {len(shards)} shards to scan")
     with unwrapped_errors(), spark_context() as context:
-        manifest = _build(context, index, inputs, shards, parameters)
+        scan = [shard for shard in shards if shard not in set(kept)]
+        chunks = _chunks(context, scan, parameters)
+        if current is not None and kept:
+            known = kept_chunks(context, Index(index, current), kept, parameters)
+            chunks = known if chunks is None else chunks.union(known)
+        if chunks is None:
+            raise _no_rollouts("no record at all")
+        manifest = _build(chunks, index, inputs, shards, parameters)
     publish(pointer, index, manifest)
     return manifest, True
 
 
+def _chunks(context: SparkContext, shards: list[FileInfo], parameters: Parameters) -> "RDD[Chunk] | None":
+    """What a scan of ``shards`` finds; None where there is nothing in them."""
+    task_bytes = _task_bytes(sum(shard.size for shard in shards), context.defaultParallelism)
+    tasks = packed(split_shards(shards, task_bytes), task_bytes)
+    return scan_corpus(context, tasks, parameters) if tasks else None
+
+
 def _build(
-    context: SparkContext, index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters
+    chunks: "RDD[Chunk]", index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters
 ) -> Manifest:
     """Writes all files of a new version, which nobody sees before the manifest names them."""
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
-    task_bytes = _task_bytes(sum(shard.size for shard in shards), context.defaultParallelism)
-    tasks = packed(split_shards(shards, task_bytes), task_bytes)
-    if not tasks:
-        raise _no_rollouts("no record at all")
-    chunks = scan_corpus(context, tasks, parameters).persist(StorageLevel.MEMORY_AND_DISK)
+    chunks.persist(StorageLevel.MEMORY_AND_DISK)
     summaries = chunks.map(lambda chunk: (chunk.totals, chunk.usable_sample, chunk.rejects_sample)).collect()
     totals = add_up(summary for summary, _, _ in summaries)
     _require_rollouts(totals)

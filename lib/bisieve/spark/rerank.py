@@ -6,7 +6,7 @@ from pyspark import SparkContext, StorageLevel
 
 from bisieve.index import Index
 from bisieve.manifest import DataFile, Parameters
-from bisieve.ranking import ranking_order
+from bisieve.ranking import ranking_order, with_keys
 from bisieve.rerank import RankedFiles, count_usable, read_scored
 from bisieve.sort.runs import Run, Sample, sorted_run
 from bisieve.spark.write import write_ranked
@@ -22,7 +22,7 @@ def rank_on_spark(
 
     def run(numbered: tuple[int, DataFile]) -> tuple[Run, Sample, Totals]:
         number, file = numbered
-        rows = read(file, parameters)
+        rows = with_keys(read(file, parameters), parameters)
         return *sorted_run((number,), rows, ranking_order(parameters)), count_usable(rows)
 
     runs = context.parallelize(files, len(files)).map(run).persist(StorageLevel.MEMORY_AND_DISK)

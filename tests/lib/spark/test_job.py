@@ -120,6 +120,37 @@ def test_the_same_corpus_gives_the_same_bytes_whatever_the_splits_and_partitions
     ]
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"alpha": 0.3, "scope": "global"}], ids=["as before", "ranked otherwise"]
+)
+def test_a_rerun_scans_only_what_is_new_or_changed_and_equals_a_fresh_run(
+    score: Callable[..., Any],
+    write_jsonl: Callable[..., Path],
+    rollout: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+) -> None:
+    for name in ("changed", "gone", "kept"):
+        records = [rollout([rank / 30, 1.0]) for rank in range(30)]
+        write_jsonl(f"corpus/{name}.jsonl", [*records, rollout(image=None), b"broken"])
+    score(tmp_path / "corpus", tmp_path / "index")
+    write_jsonl("corpus/changed.jsonl", [rollout([0.5]), b"{}"])
+    write_jsonl("corpus/new.jsonl", [rollout([0.25, 0.0])])
+    (tmp_path / "corpus/gone.jsonl").unlink()
+    scanned = []
+    scan = job.scan_corpus
+    monkeypatch.setattr(job, "scan_corpus", lambda *args: (scanned.append(args[1]), scan(*args))[1])
+    score(tmp_path / "corpus", tmp_path / "index", **options)
+    assert [Path(split.shard).stem for tasks in scanned for task in tasks for split in task] == [
+        "changed",
+        "new",
+    ]
+    score(tmp_path / "corpus", tmp_path / "fresh", **options)
+    fresh = contents(tmp_path / "fresh")
+    assert fresh.items() <= contents(tmp_path / "index").items()
+
+
 def test_a_rerun_with_nothing_changed_writes_nothing(score: Callable[..., Any], tmp_path: Path) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=4, sizes={"a": 5})
     assert score(tmp_path / "corpus", tmp_path / "index")[1]
