@@ -9,7 +9,7 @@ import pyarrow as pa
 import xxhash
 
 from bisieve import records, schema
-from bisieve.lines import read_lines
+from bisieve.lines import read_blocks
 from bisieve.prompt import MARKER
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
@@ -27,9 +27,9 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     """
     decode = records.record_decoder("steps", options.source_field)
     stem = file_stem(split.shard)
-    for offset, lines in read_lines(split.shard, split.start, split.end):
+    for offset, data in read_blocks(split.shard, split.start, split.end):
         rows = []
-        for line in lines:
+        for line in data.split(b"\n"):
             if line.strip():
                 row = _row(line, decode, stem, options.source_field)
                 rows.append({**row, "shard": split.shard, "offset": offset, "length": len(line)})
