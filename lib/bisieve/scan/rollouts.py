@@ -17,7 +17,7 @@ import xxhash
 
 from bisieve import records
 from bisieve.lines import Block, read_blocks
-from bisieve.prompt import MARKER
+from bisieve.scan.blocks import Ints, Places, hold_marker, image_names, line_places, records_of
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.scored import rejected_batch, scored_batch, small_counts
 from bisieve.shards import Split, file_stem
@@ -25,15 +25,7 @@ from bisieve.shards import Split, file_stem
 BLOCK = 2**19  # bytes whose records are read together: what fits into a core's cache
 BATCH_ROWS = 2**13
 
-Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-
-
-class Places(NamedTuple):
-    """Where lines lie in their block, ``[lines]`` each."""
-
-    start: Ints
-    end: Ints  # of the text, the line's own end excluded
 
 
 class Usable(NamedTuple):
@@ -128,32 +120,19 @@ def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch
         yield rejected_batch(one_by_one.take_rejects(), split.shard)
 
 
-def line_places(data: bytes) -> Places:
-    """Where the lines of a block begin and end."""
-    newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    return Places(np.concatenate([[0], newlines + 1]), np.append(newlines, len(data)))
-
-
 def _all_usable(
     block: Block, places: Places, decode_lines: Callable[[bytes], list[Any]], source_field: str | None
 ) -> Usable | None:
     """The records of ``block`` when `records.rollout_reason` has nothing against any of them, else None."""
-    if not _one_record_a_line(block.data, places):
-        return None
-    try:
-        found = decode_lines(block.data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    if len(found) != len(places.start):
-        return None
-    if not all([record.steps_with_score for record in found]):  # noqa: C419 - twice as fast as a generator
+    found = records_of(block, places, decode_lines)
+    if found is None or not all([record.steps_with_score for record in found]):  # noqa: C419 - twice as fast as a generator
         return None
     usable = Usable.of(found, places)
     if not ((usable.scores >= 0.0) & (usable.scores <= 1.0)).all():
         return None
     texts = [step.step for step in usable.steps]
     questions = [record.question_orig or record.question for record in found]
-    names = [record.image for record in found]
+    names = image_names([record.image for record in found])
     if source_field is not None:
         names += [record.source for record in found]
     if not {str}.issuperset(map(type, chain(names, questions))):
@@ -161,26 +140,9 @@ def _all_usable(
     for strings in (texts, questions, names):
         if not all(strings) or any(map(str.isspace, strings)):
             return None
-    if _hold_marker(texts) or _hold_marker(questions) or "" in [record.rollout_id for record in found]:
+    if hold_marker(texts) or hold_marker(questions) or "" in [record.rollout_id for record in found]:
         return None
     return usable
-
-
-def _one_record_a_line(data: bytes, places: Places) -> bool:
-    """Whether every line begins and ends as an object does.
-
-    Then no record goes on over the end of a line, since no JSON value holds ``}``, a newline and ``{``; that
-    none shares a line is for their number to tell.
-    """
-    if not data.endswith(b"}"):
-        return False
-    text = np.frombuffer(data, np.uint8)
-    return bool((text[places.start] == ord("{")).all() and (text[places.end - 1] == ord("}")).all())
-
-
-def _hold_marker(texts: list[str]) -> bool:
-    # One character is looked for many times faster than five.
-    return MARKER[0] in "".join(texts) and any(MARKER in text for text in texts)
 
 
 class _OneByOne:
