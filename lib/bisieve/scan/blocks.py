@@ -1,6 +1,7 @@
 """A block of lines read as a whole: where its lines lie, and the records in them."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -11,6 +12,9 @@ from bisieve.lines import Block
 from bisieve.prompt import MARKER
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+
+_FIRST = itemgetter(0)
+_WHITE_SPACE = frozenset(filter(str.isspace, map(chr, range(0x3001))))  # there is none beyond
 
 
 class Places(NamedTuple):
@@ -47,6 +51,16 @@ def _one_object_a_line(data: bytes, places: Places) -> bool:
         return False
     text = np.frombuffer(data, np.uint8)
     return bool((text[places.start] == ord("{")).all() and (text[places.end - 1] == ord("}")).all())
+
+
+def all_say_something(texts: list[str]) -> bool:
+    """Whether none of ``texts`` is blank."""
+    try:
+        heads = set(map(_FIRST, texts))
+    except IndexError:
+        return False
+    # Hardly a text begins with white space, so hardly ever is a whole one looked at.
+    return _WHITE_SPACE.isdisjoint(heads) or not any(map(str.isspace, texts))
 
 
 def hold_marker(texts: list[str]) -> bool:

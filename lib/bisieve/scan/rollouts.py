@@ -17,7 +17,15 @@ import xxhash
 
 from bisieve import records
 from bisieve.lines import Block, read_blocks
-from bisieve.scan.blocks import Ints, Places, hold_marker, image_names, line_places, records_of
+from bisieve.scan.blocks import (
+    Ints,
+    Places,
+    all_say_something,
+    hold_marker,
+    image_names,
+    line_places,
+    records_of,
+)
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.scored import rejected_batch, scored_batch, small_counts
 from bisieve.shards import Split, file_stem
@@ -137,9 +145,8 @@ def _all_usable(
         names += [record.source for record in found]
     if not {str}.issuperset(map(type, chain(names, questions))):
         return None
-    for strings in (texts, questions, names):
-        if not all(strings) or any(map(str.isspace, strings)):
-            return None
+    if not all(map(all_say_something, (texts, questions, names))):
+        return None
     if hold_marker(texts) or hold_marker(questions) or "" in [record.rollout_id for record in found]:
         return None
     return usable

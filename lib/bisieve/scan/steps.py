@@ -13,7 +13,7 @@ import xxhash
 from bisieve import records, schema
 from bisieve.lines import Block, read_blocks
 from bisieve.prompt import MARKER
-from bisieve.scan.blocks import Places, hold_marker, line_places, records_of
+from bisieve.scan.blocks import Places, all_say_something, hold_marker, line_places, records_of
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
 from bisieve.scan.scored import repeated, small_counts
@@ -50,7 +50,7 @@ def _sound_batch(
     """The steps ``found`` in a block when none spoils its rollout, read column by column; else None."""
     scores, ids = [step.score for step in found], [step.rollout_id for step in found]
     texts = [step.step for step in found]
-    if None in scores or "" in ids or not all(texts) or any(map(str.isspace, texts)):
+    if None in scores or "" in ids or not all_say_something(texts):
         return None
     score = np.array(scores, np.float64)
     heads = [place for place, step in enumerate(found) if step.image or step.question or step.question_orig]

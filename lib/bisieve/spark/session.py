@@ -24,6 +24,7 @@ _LOCAL_CONF = {
     "spark.driver.memory": "3g",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
+    "spark.python.daemon.module": "bisieve.spark.daemon",
     # A local job lasts seconds to minutes: the JVM's second compiler would take more time than it saves.
     "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile=file:{_LOG4J}",
 }
@@ -42,6 +43,7 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     if master is not None and not master.startswith(_MASTERS):
         raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
     options = SparkConf().setAppName("bisieve score")
+    options.setAll([(f"spark.executorEnv.{name}", value) for name, value in _KEEP_MEMORY.items()])
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
         check_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
