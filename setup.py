@@ -63,6 +63,7 @@ setup(
             "corpus = bisieve.commands.corpus",
             "score = bisieve.commands.score",
             "rank = bisieve.commands.rank",
+            "report = bisieve.commands.report",
             "export = bisieve.commands.export",
             "versions = bisieve.commands.versions",
             "clean = bisieve.commands.clean",
