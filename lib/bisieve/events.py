@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -101,12 +102,12 @@ class _Terminal(logging.StreamHandler[TextIO]):
 
 
 class _Seldom(logging.Filter):
-    """Lets one progress through in so many seconds; everything else always."""
+    """Lets a progress through every so many seconds; everything else always."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
-        self._next = 0.0
+        self._next = time.time() + seconds  # of a short run there is nothing to follow
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.__dict__["event"] != PROGRESS:

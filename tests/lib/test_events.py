@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -18,10 +19,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, pause: float = 0) -> str:
     monkeypatch.setattr(sys, "stderr", stream)
     with told_on_stderr(form) as tell:
         tell("listed", "2 of 3 shards to scan", shards=3, to_scan=2)
+        time.sleep(pause)
         for done in range(3):
             tell("progress", f"scan: {done} of 3 tasks", stage="scan", tasks_done=done, tasks=3)
         tell("written", files=4)
@@ -29,9 +31,10 @@ def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def test_a_file_gets_lines_and_progress_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told("text", io.StringIO(), monkeypatch) == "2 of 3 shards to scan\nscan: 0 of 3 tasks\n"
-    monkeypatch.setattr(events, "PROGRESS_EVERY", 0.0)
-    assert told("text", io.StringIO(), monkeypatch).count("\n") == 4
+    assert told("text", io.StringIO(), monkeypatch) == "2 of 3 shards to scan\n"
+    monkeypatch.setattr(events, "PROGRESS_EVERY", 0.2)
+    late = told("text", io.StringIO(), monkeypatch, pause=0.3)
+    assert late == "2 of 3 shards to scan\nscan: 0 of 3 tasks\n"
 
 
 def test_a_terminal_gets_one_line_that_rewrites_itself_and_goes_at_the_end(
@@ -48,7 +51,8 @@ def test_a_terminal_gets_one_line_that_rewrites_itself_and_goes_at_the_end(
 def test_programs_get_an_object_a_line_with_the_numbers_of_the_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lines = [json.loads(line) for line in told("json", Terminal(), monkeypatch).splitlines()]
+    monkeypatch.setattr(events, "PROGRESS_EVERY", 0.2)
+    lines = [json.loads(line) for line in told("json", Terminal(), monkeypatch, 0.3).splitlines()]
     assert [line["event"] for line in lines] == ["listed", "progress", "written"]
     for line in lines:
         assert datetime.fromisoformat(line["ts"]).utcoffset() is not None

@@ -5,7 +5,7 @@ import argparse
 from bisieve.commands import options
 
 HELP = "rank an index anew: another alpha, threshold, strategy, scope or rule for ties"
-IN_MEMORY = 4_000_000  # rollouts that one process ranks; more are Spark's
+IN_MEMORY = 2_000_000  # rollouts that one process ranks, in about 2 GB; more are Spark's
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
