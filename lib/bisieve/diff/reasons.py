@@ -1,6 +1,6 @@
 """Why a rollout is in one cut and not in the other: one reason each, the first that holds.
 
-What each reason means is in docs/diff.md, word for word as it is here.
+What each reason means to a user is in docs/diff.md.
 """
 
 import numpy as np

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
@@ -43,8 +43,9 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     """
     if master is not None and not master.startswith(_MASTERS):
         raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
-    # py4j logs a traceback, and with the root logger, when Ctrl-C meets a call.
+    # py4j logs tracebacks, some with the root logger, when Ctrl-C meets a call; what it raises is enough.
     logging.getLogger().addFilter(lambda record: "while sending command" not in record.getMessage())
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     options = SparkConf().setAppName("bisieve score")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
         check_java()
@@ -84,11 +85,25 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def unwrapped_errors() -> Iterator[None]:
-    """Brings a `BisieveError` that a Spark task raised back as itself; the rest becomes one line."""
+    """Brings a `BisieveError` that a Spark task raised back as itself; the rest becomes one line.
+
+    A Spark that ends before its driver, as Ctrl-C may make it, is a `KeyboardInterrupt` or one line.
+    """
     try:
         yield
+    except (Py4JNetworkError, ConnectionError) as error:
+        if _interrupted(error):
+            raise KeyboardInterrupt from None
+        raise CorpusError("a Spark that stays up", f"its JVM gone: {error}", "see Spark's own log") from error
     except (PySparkException, Py4JJavaError) as error:
         raise _unwrap(str(error)) from error
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether ``error`` came up while a Ctrl-C was on its way out."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _unwrap(report: str) -> BisieveError:

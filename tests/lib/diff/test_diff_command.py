@@ -1,5 +1,6 @@
 """``bisieve diff`` as a user meets it."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from handmade import Made, make_index
 
 from bisieve.cli import main
 from bisieve.index import open_index
+from bisieve.storage import list_files, read_bytes, write_bytes
 
 
 @pytest.fixture
@@ -61,6 +63,17 @@ def test_fractions_can_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "left 3: fraction, as p " in out
     assert "entered" not in out.partition("left 3")[2]
+
+
+def test_indexes_and_rows_can_lie_on_s3(s3: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, made in (("a", ["x"]), ("b", ["y"])):
+        index = make_index(tmp_path / name, [Made("p", made_id, (1.0, 0.0)) for made_id in made])
+        for file in list_files(index.url):
+            write_bytes(f"{s3}/diff/{name}{file.url.removeprefix(index.url)}", read_bytes(file.url))
+    assert main(["diff", f"{s3}/diff/a", f"{s3}/diff/b", "--output", f"{s3}/diff/rows.parquet"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["p", "1", "1", "0", "1", "1", "0.0%"]
+    rows = pq.read_table(io.BytesIO(read_bytes(f"{s3}/diff/rows.parquet")))
+    assert rows["reason"].to_pylist() == ["gone", "new rollout"]
 
 
 @pytest.mark.parametrize(
