@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,20 @@ def test_the_command_needs_no_shards_and_keeps_what_is_not_asked_for(
     means = [sum(row["scores"]) / len(row["scores"]) for row in rows]
     assert means == sorted(means)
     assert main([*ask, "--strategy", "random", "--ties", "hash"]) == 2
+
+
+def test_the_command_ranks_on_spark_what_is_too_large_for_a_process(
+    spark: Any, score: Callable[..., Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(corpus, tmp_path / "old")
+    ask = ["rank", "--index", str(tmp_path / "old"), "--alpha", "0.2", "--output"]
+    assert main([*ask, str(tmp_path / "in memory")]) == 0
+    monkeypatch.setattr("bisieve.commands.rank.IN_MEMORY", 257)
+    monkeypatch.setattr("bisieve.spark.session.spark_context", lambda master, conf: nullcontext(spark))
+    jobs = len(spark.statusTracker().getJobIdsForGroup("bisieve-write"))
+    assert main([*ask, str(tmp_path / "on spark")]) == 0
+    assert len(spark.statusTracker().getJobIdsForGroup("bisieve-write")) == jobs + 1
+    assert contents(tmp_path / "in memory") == contents(tmp_path / "on spark")
 
 
 def test_strategies_order_as_they_say(
