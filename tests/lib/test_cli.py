@@ -92,8 +92,8 @@ def test_ctrl_c_says_so_and_publishes_nothing(
         [str(word) for word in command],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    assert running.stdout is not None
-    assert running.stdout.readline() == "1 of 1 shards to scan\n"
+    assert running.stderr is not None
+    assert running.stderr.readline() == "1 of 1 shards to scan\n"
     time.sleep(seconds)
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=60)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
@@ -73,6 +73,8 @@ def unwrapped_errors() -> Iterator[None]:
     """Brings a `BisieveError` that a Spark task raised back as itself; the rest becomes one line."""
     try:
         yield
+    except (Py4JNetworkError, ConnectionError) as error:
+        raise CorpusError("a Spark that stays up", f"its JVM gone: {error}", "see Spark's own log") from error
     except (PySparkException, Py4JJavaError) as error:
         raise _unwrap(str(error)) from error
 
