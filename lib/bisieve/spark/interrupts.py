@@ -47,6 +47,8 @@ class Interrupts:
 
     def _on_interrupt(self, number: int, frame: object) -> None:
         self.came = True
-        logging.disable()  # py4j logs tracebacks of the calls that are cut off
+        # py4j logs tracebacks of the calls that are cut off, some with the root logger.
+        logging.getLogger().addFilter(lambda record: False)
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
         if not self._held:
             raise KeyboardInterrupt
