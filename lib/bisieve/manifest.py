@@ -7,16 +7,16 @@ one whole version.  The same shards and parameters give the same fingerprint and
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bisieve.errors import IndexUnusableError
 from bisieve.pointer import Pointer, replace_pointer
-from bisieve.records import Layout
+from bisieve.reading import Reading
 from bisieve.storage import FileInfo, join, read_bytes, write_bytes
 
 FORMAT = "bisieve-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -28,8 +28,7 @@ class Parameters:
     scope: str  # source: ranked inside each source (the paper); global: over all
     ties: str  # file, hash or spread: the order among equal scores
     seed: int  # of ties=hash and of random order
-    layout: Layout
-    source_field: str | None  # None: the source is the shard's file stem
+    reading: Reading = field(default_factory=Reading)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
     strategy: str = "bis"  # what ranks: one of ranking.STRATEGIES
 
@@ -118,8 +117,9 @@ class Manifest:
 
 
 def _typed(fields: dict[str, Any]) -> dict[str, Any]:
+    parameters = fields["parameters"]
     return {
-        "parameters": Parameters(**fields["parameters"]),
+        "parameters": Parameters(**{**parameters, "reading": Reading(**parameters["reading"])}),
         "shards": DataFile(**fields["shards"]),
         "sources": [SourceTotals(**source) for source in fields["sources"]],
         "files": [DataFile(**file) for file in fields["files"]],

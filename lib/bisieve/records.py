@@ -9,13 +9,13 @@ that fails.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any
 
 import msgspec
 
 from bisieve.prompt import MARKER
-
-Layout = Literal["rollouts", "steps"]
+from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
 
 # The reasons, in the order in which they are looked for.
 BAD_JSON = "bad_json"  # not one strict JSON object
@@ -110,36 +110,71 @@ class StepRecord(msgspec.Struct, gc=False):
     question_orig: str | None = None
 
 
-RECORD_FIELDS = frozenset({*RolloutRecord.__struct_fields__, *StepRecord.__struct_fields__})
-
-
-def record_decoder(layout: Layout, source_field: str | None) -> Callable[[bytes], Any]:
+def record_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], Any]:
     """A decoder of lines into `RolloutRecord` or `StepRecord`; it raises what msgspec raises.
 
-    With a ``source_field`` the record has one attribute more, ``source``, that the field fills.  A rollout is
-    usable without MC counts, so counts that are no counts are left out rather than refused.
+    Where the source is a field, the record has one attribute more, ``source``.  A rollout is usable without
+    MC counts, so counts that are no counts are left out rather than refused.
     """
-    if layout == "steps":
-        return _decoder(StepRecord, source_field)
-    counted = _decoder(RolloutRecord, source_field)
-    uncounted = _decoder(UncountedRolloutRecord, source_field)
+    return _first_that_fits([msgspec.json.Decoder(kind).decode for kind in _record_types(layout, reading)])
 
-    def decode(line: bytes) -> Any:
+
+def record_converter(layout: Layout, reading: Reading) -> Callable[[dict[str, Any]], Any]:
+    """As `record_decoder`, of records that are dicts already and have the names that fields have here."""
+    kinds = _record_types(layout, reading.of_our_names)
+    return _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds])
+
+
+def _first_that_fits(decoders: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    if len(decoders) == 1:
+        return decoders[0]
+    first, second = decoders
+
+    def decode(record: Any) -> Any:
         try:
-            return counted(line)
+            return first(record)
         except msgspec.ValidationError:
-            return uncounted(line)
+            return second(record)
 
     return decode
 
 
-def _decoder(record_type: type[Any], source_field: str | None) -> Callable[[bytes], Any]:
-    if source_field is not None:
-        source = ("source", str | None, None)
-        record_type = msgspec.defstruct(
-            "Record", [source], bases=(record_type,), rename={"source": source_field}, gc=False
-        )
-    return msgspec.json.Decoder(record_type).decode
+def _record_types(layout: Layout, reading: Reading) -> list[type[Any]]:
+    """The structs to try, in this order, under the names that the fields have in the records."""
+    if not reading.fields and reading.source_field is None:
+        return [StepRecord] if layout == "steps" else [RolloutRecord, UncountedRolloutRecord]
+    source = [] if reading.source_field is None else [(SOURCE, str | None, None)]
+    if layout == "steps":
+        return [_renamed(StepRecord, reading, source)]
+    return [
+        _renamed(record, reading, source, steps_with_score=list[_renamed(step, reading)])  # type: ignore[misc]
+        for record, step in ((RolloutRecord, ScoredStep), (UncountedRolloutRecord, UncountedStep))
+    ]
+
+
+def _renamed(kind: type[Any], reading: Reading, more: Sequence[Any] = (), **types: Any) -> type[Any]:
+    """``kind`` under the names in the records, with fields ``more``, and with other ``types`` of its own."""
+    fields: list[Any] = []
+    for known in msgspec.structs.fields(kind):  # declared anew: msgspec renames no field that it inherits
+        default = () if known.required else (known.default,)
+        fields.append((known.name, types.get(known.name, known.type), *default))
+    return msgspec.defstruct("Record", [*fields, *more], bases=(kind,), rename=reading.names, gc=False)
+
+
+def with_our_names(record: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """``record`` with the names that fields have here; what else it holds stays, unless its name is taken."""
+    renamed = _with_our_names(record, reading.names)
+    steps = renamed.get("steps_with_score")
+    if reading.fields and isinstance(steps, list):
+        names = {ours: reading.names[ours] for ours in STEP_FIELDS}
+        named = [_with_our_names(step, names) if isinstance(step, dict) else step for step in steps]
+        renamed["steps_with_score"] = named
+    return renamed
+
+
+def _with_our_names(record: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    ours = {theirs: name for name, theirs in names.items()}
+    return {ours.get(key, key): value for key, value in record.items() if key in ours or key not in names}
 
 
 def question_of(question_orig: str | None, question: str | None) -> str:
@@ -202,14 +237,14 @@ def step_score(record: StepRecord) -> float | None:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why no typed struct took a line, and what of it can be told all the same."""
+    """Why no typed struct took a record, and what of it can be told all the same."""
 
     reason: str
     source: str | None = None  # what the source field says
     rollout_id: str | None = None
 
 
-def diagnose(line: bytes, layout: Layout, source_field: str | None) -> Refusal:
+def diagnose(line: bytes, layout: Layout, reading: Reading) -> Refusal:
     """The reason behind a line that no typed struct takes."""
     try:
         record = json.loads(line)
@@ -218,10 +253,16 @@ def diagnose(line: bytes, layout: Layout, source_field: str | None) -> Refusal:
         return Refusal(BAD_JSON)
     if not isinstance(record, dict):
         return Refusal(BAD_JSON)
+    return diagnose_record(with_our_names(record, reading), layout, reading)
+
+
+def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) -> Refusal:
+    """As `diagnose`, of a record that is a dict already and has the names that fields have here."""
     checks = _rollout_checks(record) if layout == "rollouts" else _step_checks(record)
-    if source_field is not None:
-        checks = [(NO_SOURCE, _is_text(record.get(source_field))), *checks]
-    source = record.get(source_field) if source_field is not None else None
+    source = None
+    if reading.source_field is not None:
+        source = record.get(SOURCE)
+        checks = [(NO_SOURCE, _is_text(source)), *checks]
     rollout_id = record.get("rollout_id")
     return Refusal(
         # A record that is fine in itself was refused for its JSON: NaN somewhere, broken UTF-8, …

@@ -16,9 +16,10 @@ import xxhash
 from bisieve import records
 from bisieve.lines import read_lines
 from bisieve.prompt import MARKER
+from bisieve.reading import Reading
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.scored import rejected_batch, scored_batch
-from bisieve.shards import Split, file_stem
+from bisieve.shards import Split
 
 BLOCK = 2**19  # bytes whose records are read together: what fits into a core's cache
 BATCH_ROWS = 2**13
@@ -68,23 +69,31 @@ class Rejects:
     length: list[int] = field(default_factory=list)
     reason: list[str] = field(default_factory=list)
 
+    def add(self, offset: int, length: int, source: str, reason: str) -> None:
+        """Takes in the record at a place."""
+        self.offset.append(offset)
+        self.length.append(length)
+        self.source.append(source)
+        self.reason.append(reason)
+
 
 def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     """The rollouts whose records begin in ``split``, as batches of `schema.SCORED`.
 
     Blank lines are no records.  Everything else comes out, scored or with the reason of its rejection.
     """
-    decode = records.record_decoder("rollouts", options.source_field)
-    stem = file_stem(split.shard)
+    reading = options.reading
+    decode = records.record_decoder("rollouts", reading)
+    default = reading.source_of(split.shard)
     usable, rejects = Columns(), Rejects()
     for start, lines in read_lines(split.shard, split.start, split.end, BLOCK):
         offsets = list(accumulate([len(line) + 1 for line in lines[:-1]], initial=start))
-        found = _all_usable(lines, decode, options.source_field)
+        found = _all_usable(lines, decode, reading.source_field)
         if found is None:
-            _one_by_one(lines, offsets, decode, stem, options.source_field, usable, rejects)
+            _one_by_one(lines, offsets, decode, reading, default, usable, rejects)
         else:
-            named = options.source_field is not None
-            sources = [record.source.strip() for record in found] if named else [stem] * len(found)
+            named = reading.source_field is not None
+            sources = [record.source.strip() for record in found] if named else [default] * len(found)
             usable.add(found, lines, offsets, sources)
         if len(usable.offset) >= BATCH_ROWS:
             yield scored_batch(usable, split.shard, options)
@@ -127,30 +136,32 @@ def _one_by_one(
     lines: list[bytes],
     offsets: list[int],
     decode: Callable[[bytes], Any],
-    stem: str,
-    source_field: str | None,
+    reading: Reading,
+    default: str,
     usable: Columns,
     rejects: Rejects,
 ) -> None:
     for line, offset in zip(lines, offsets, strict=True):
-        source: str | None = stem
         try:
             record = decode(line)
-            if source_field is not None:
-                source = (record.source or "").strip()
-            reason = records.rollout_reason(record) if source else records.NO_SOURCE
+            reason, source = verdict(record, reading, default)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             if not line.strip():
                 continue
-            refusal = records.diagnose(line, "rollouts", source_field)
-            reason, source = refusal.reason, refusal.source
+            refusal = records.diagnose(line, "rollouts", reading)
+            reason, source = refusal.reason, refusal.source or default
         if reason is None:
-            usable.add([record], [line], [offset], [source or stem])
+            usable.add([record], [line], [offset], [source])
         else:
-            rejects.source.append(source or stem)
-            rejects.offset.append(offset)
-            rejects.length.append(len(line))
-            rejects.reason.append(reason)
+            rejects.add(offset, len(line), source, reason)
+
+
+def verdict(record: Any, reading: Reading, default: str) -> tuple[str | None, str]:
+    """Why a typed rollout is rejected (None: it is usable), and its source, ``default`` if it names none."""
+    if reading.source_field is None:
+        return records.rollout_reason(record), default
+    source = (record.source or "").strip()
+    return (records.rollout_reason(record), source) if source else (records.NO_SOURCE, default)
 
 
 def question_id(image: str | list[str], question: str) -> str:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from bisieve import schema
 from bisieve.scan.options import ScanOptions
 from bisieve.score import score_rollouts
-from bisieve.shards import file_stem
 
 SPAN_NAMES = ("shard", "offset", "length")
 
@@ -36,10 +35,10 @@ def with_score(
 
 
 def scored_batch(usable: Any, shard: str, options: ScanOptions) -> pa.RecordBatch:
-    """The usable rollouts of one shard; each has one span."""
+    """The usable rollouts of one shard, their columns as lists or Arrow arrays; each has one span."""
     num_rollouts = len(usable.offset)
     shards = pa.repeat(pa.scalar(shard), num_rollouts)
-    offset, length = pa.array(usable.offset, pa.int64()), pa.array(usable.length, pa.int64())
+    offset, length = _array(usable.offset, pa.int64()), _array(usable.length, pa.int64())
     spans = pa.StructArray.from_arrays([shards, offset, length], fields=list(schema.SPAN))
     columns = {
         "source": usable.source,
@@ -51,7 +50,7 @@ def scored_batch(usable: Any, shard: str, options: ScanOptions) -> pa.RecordBatc
         "offset": offset,
         "length": length,
     }
-    return with_score(columns, pa.array(usable.scores, pa.float64()), usable.step_ends, options)
+    return with_score(columns, _array(usable.scores, pa.float64()), usable.step_ends, options)
 
 
 def assembled_batch(
@@ -59,7 +58,9 @@ def assembled_batch(
 ) -> pa.RecordBatch:
     """The rollouts of `schema.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
     usable = np.array([reason is None for reason in reasons])
-    rejects = _assembled_rejects(steps, starts[:-1][~usable], [reason for reason in reasons if reason])
+    rejects = _assembled_rejects(
+        steps, starts[:-1][~usable], [reason for reason in reasons if reason], options
+    )
     if not usable.any():
         return rejects
     owned = pa.array(np.repeat(usable, np.diff(starts)))
@@ -83,12 +84,14 @@ def assembled_batch(
     return pa.concat_batches([scored, rejects])
 
 
-def _assembled_rejects(steps: pa.Table, heads: npt.NDArray[np.int64], reasons: list[str]) -> pa.RecordBatch:
+def _assembled_rejects(
+    steps: pa.Table, heads: npt.NDArray[np.int64], reasons: list[str], options: ScanOptions
+) -> pa.RecordBatch:
     taken = steps.take(pa.array(heads))
     names = ("source", "rollout_id", *SPAN_NAMES)
     columns = {name: taken[name].combine_chunks() for name in names}
-    stems = pa.array([file_stem(shard) for shard in taken["shard"].to_pylist()], pa.string())
-    source = pc.coalesce(columns["source"], stems)
+    default = [options.reading.source_of(shard) for shard in taken["shard"].to_pylist()]
+    source = pc.coalesce(columns["source"], pa.array(default, pa.string()))
     return _batch({**columns, "source": source, "reason": reasons}, len(reasons))
 
 
@@ -99,8 +102,11 @@ def rejected_batch(rejects: Any, shard: str) -> pa.RecordBatch:
     return _batch(columns, num_rejects)
 
 
-def small_counts(values: list[int | None]) -> pa.Array:
-    """Counts as int32, null where they are no such."""
+def small_counts(values: list[int | None] | pa.Array) -> pa.Array:
+    """Counts as int32, null where they are no such; an Arrow array holds integers or nulls."""
+    if isinstance(values, pa.Array):
+        fits = pc.and_(pc.greater_equal(values, 0), pc.less(values, 2**31))
+        return pc.if_else(fits, values, pa.scalar(None, values.type)).cast(pa.int32())
     try:
         return pa.array(values, pa.uint32()).cast(pa.int32())
     except (pa.ArrowInvalid, OverflowError):

@@ -11,9 +11,10 @@ import xxhash
 from bisieve import records, schema
 from bisieve.lines import read_lines
 from bisieve.prompt import MARKER
+from bisieve.reading import Reading
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
-from bisieve.shards import Split, file_stem
+from bisieve.shards import Split
 from bisieve.sort.runs import to_bytes
 
 PART_BYTES = 16 * 2**20  # of rows that are parted at once
@@ -25,13 +26,17 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     A record that names no rollout comes out with a null ``rollout_id``; one that spoils its rollout with
     the reason.  Steps of a rollout may lie in any shard, in any order: `assemble` brings them together.
     """
-    decode = records.record_decoder("steps", options.source_field)
-    stem = file_stem(split.shard)
+    reading = options.reading
+    decode = records.record_decoder("steps", reading)
+    default = reading.source_of(split.shard)
     for offset, lines in read_lines(split.shard, split.start, split.end):
         rows = []
         for line in lines:
             if line.strip():
-                row = _row(line, decode, stem, options.source_field)
+                try:
+                    row = step_row(decode(line), reading, default)
+                except (msgspec.MsgspecError, ValueError, RecursionError):
+                    row = refused_row(records.diagnose(line, "steps", reading), default)
                 rows.append({**row, "shard": split.shard, "offset": offset, "length": len(line)})
             offset += len(line) + 1
         if rows:
@@ -67,14 +72,11 @@ def _parted(batches: list[pa.RecordBatch], parts: int) -> Iterator[tuple[int, by
         yield number, to_bytes(rows.slice(starts[number], starts[number + 1] - starts[number]))
 
 
-def _row(line: bytes, decode: Any, stem: str, source_field: str | None) -> dict[str, Any]:
-    try:
-        record = decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return _refused(line, stem, source_field)
+def step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
+    """What `schema.STEPS` keeps of a typed step, but for its place; ``default`` is the shard's source."""
     if record.rollout_id == "":
-        return {"source": stem, "reason": records.NO_ROLLOUT_ID}
-    source = stem if source_field is None else (record.source or "").strip()
+        return {"source": default, "reason": records.NO_ROLLOUT_ID}
+    source = default if reading.source_field is None else (record.source or "").strip()
     images = records.images_of(record.image)
     question = records.question_of(record.question_orig, record.question)
     score = records.step_score(record)
@@ -97,9 +99,9 @@ def _row(line: bytes, decode: Any, stem: str, source_field: str | None) -> dict[
     }
 
 
-def _refused(line: bytes, stem: str, source_field: str | None) -> dict[str, Any]:
-    refusal = records.diagnose(line, "steps", source_field)
-    row = {"source": refusal.source or stem, "reason": refusal.reason}
+def refused_row(refusal: records.Refusal, default: str) -> dict[str, Any]:
+    """As `step_row`, of a record that no typed struct takes."""
+    row = {"source": refusal.source or default, "reason": refusal.reason}
     if refusal.reason in (records.BAD_JSON, records.NO_ROLLOUT_ID):
         return row
     # The record names its rollout, so the rollout is spoilt, wherever its other steps lie.
