@@ -97,3 +97,14 @@ def test_wrong_credentials_are_one_line(s3: str, monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_protocol_is_one_line() -> None:
     with pytest.raises(StorageError, match="nosuch://bucket"):
         list_files("nosuch://bucket/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "extra"), [("gs://bucket/x", "gcs"), ("az://container/x", "azure"), ("abfs://c/x", "azure")]
+)
+def test_a_driver_that_is_missing_is_one_line_that_names_the_extra(url: str, extra: str) -> None:
+    with pytest.raises(
+        StorageError, match=rf"a driver for {url};.*pip install 'bisieve\[{extra}\]'"
+    ) as caught:
+        list_files(url)
+    assert "\n" not in str(caught.value)
