@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bisieve.canonical import canonical, is_list, needed_columns
 from bisieve.errors import CorpusError
 from bisieve.reading import Layout, Reading
+from bisieve.rows import is_list, needed_columns, record_rows
 from bisieve.shards import Split
 from bisieve.storage import open_filesystem, storage_errors
 
@@ -21,7 +21,7 @@ Numbered = tuple[int, pa.RecordBatch]  # the number of the first row, and rows
 
 
 def read_split(split: Split, layout: Layout, reading: Reading) -> Iterator[Numbered]:
-    """The rows, as `canonical`, of the row groups that begin in ``split``; memory holds some of a group."""
+    """The rows, as `record_rows`, of the row groups that begin in ``split``; memory holds some of a group."""
     with _opened(split.shard) as file:
         for group, first_row in _groups(file.metadata):
             if split.start <= _begins(file.metadata.row_group(group)) < split.end:
@@ -98,7 +98,7 @@ def _read_group(
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
     columns = needed_columns(file.schema_arrow.names, layout, reading)
     for rows in file.iter_batches(size, row_groups=[group], columns=columns):
-        yield first_row, canonical(rows, layout, reading)
+        yield first_row, record_rows(rows, layout, reading)
         first_row += rows.num_rows
 
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from bisieve.canonical import STEPS, flat
 from bisieve.prompt import MARKER
 from bisieve.reading import SOURCE
+from bisieve.rows import STEPS, flat
 from bisieve.scan.rollouts import question_id
 
 Mask = npt.NDArray[np.bool_]
@@ -33,7 +33,7 @@ class UsableColumns:
 
 
 def doubtful(rows: pa.RecordBatch) -> Mask:
-    """Rows of `canonical` that may not be usable rollouts; against any other row no check has anything."""
+    """Rows of `record_rows` that may not be usable rollouts; against any other row no check has anything."""
     every = np.ones(rows.num_rows, np.bool_)
     steps, names, ids = rows[STEPS], rows["image"], rows["rollout_id"]
     if not pa.types.is_list(steps.type) or not pa.types.is_struct(steps.type.value_type):

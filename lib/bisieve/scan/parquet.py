@@ -31,8 +31,8 @@ def scan_rollout_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordB
     for first_row, rows in read_split(split, "rollouts", reading):
         keep = ~doubtful(rows)
         rejects = Rejects()
-        for place in np.flatnonzero(~keep).tolist():
-            row = _row(rows, place)
+        doubts = np.flatnonzero(~keep)
+        for place, row in zip(doubts.tolist(), _records(rows.take(pa.array(doubts))), strict=True):
             try:
                 reason, source = verdict(convert(row), reading, default)
             except msgspec.ValidationError:
@@ -56,8 +56,7 @@ def scan_step_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatc
     convert = records.record_converter("steps", reading)
     for first_row, rows in read_split(split, "steps", reading):
         found = []
-        for place in range(rows.num_rows):
-            row = _row(rows, place)
+        for place, row in enumerate(_records(rows)):
             try:
                 step = step_row(convert(row), reading, default)
             except msgspec.ValidationError:
@@ -69,10 +68,11 @@ def scan_step_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatc
             yield pa.RecordBatch.from_pylist(found, schema=schema.STEPS)
 
 
-def _row(rows: pa.RecordBatch, place: int) -> dict[str, Any]:
-    """A row as the record that it is; an empty one, which no struct takes, where its text is no UTF-8."""
+def _records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as the records that they are; as an empty one, which no struct takes, where text is no UTF-8."""
     try:
-        (row,) = rows.slice(place, 1).to_pylist()
+        return list(rows.to_pylist())
     except UnicodeDecodeError:
-        return {}
-    return dict(row)
+        if rows.num_rows == 1:
+            return [{}]
+        return [record for place in range(rows.num_rows) for record in _records(rows.slice(place, 1))]

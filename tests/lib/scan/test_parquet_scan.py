@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisieve import parquet, records
-from bisieve.canonical import canonical
 from bisieve.reading import Reading
+from bisieve.rows import record_rows
 from bisieve.scan.columns import doubtful
 from bisieve.scan.formats import scan_rollout_split, scan_step_split
 from bisieve.scan.options import ScanOptions
@@ -242,7 +242,7 @@ ROW = st.fixed_dictionaries(
 def test_no_row_that_a_check_would_reject_is_free_of_doubt(rows: list[dict[str, Any]]) -> None:
     kind = pa.struct([("step", pa.string()), ("score", pa.float64())])
     schema = {name: pa.string() for name in ("image", "question", "question_orig", "rollout_id")}
-    batch = canonical(
+    batch = record_rows(
         pa.RecordBatch.from_pylist(rows, pa.schema({**schema, "steps_with_score": pa.list_(kind)})),
         "rollouts",
         Reading(),

@@ -48,7 +48,7 @@ def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> li
     return [name for name in found if name in theirs]
 
 
-def canonical(rows: pa.RecordBatch, layout: Layout, reading: Reading) -> pa.RecordBatch:
+def record_rows(rows: pa.RecordBatch, layout: Layout, reading: Reading) -> pa.RecordBatch:
     """``rows`` of a file with every field that is read as a column, null where the file has none."""
     columns = {name: typed(_column(rows, name, reading), kind) for name, kind in _PROMPT.items()}
     if reading.source_field is not None:
