@@ -17,6 +17,7 @@ from bisieve.errors import CorpusError, IndexUnusableError
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import indexed_layouts, open_index
 from bisieve.plain import plain_lines
+from bisieve.storage import write_bytes
 from ray_train.config import TrainConfig
 from ray_train.preflight import chosen_cut
 
@@ -159,3 +160,14 @@ def test_a_row_that_was_rewritten_is_not_taken_for_the_one_that_was_ranked(
     for fetch in (fetch_rollouts, plain_lines):
         with pytest.raises(IndexUnusableError, match="another text there"):
             fetch(cut.rows, cut.shards)
+
+
+@pytest.mark.parametrize("form", ["flat.parquet", "steps.parquet", "jsonl.zst"])
+def test_every_form_is_read_from_s3(
+    score: Callable[..., Any], plain: dict[str, Any], s3: str, tmp_path: Path, form: str
+) -> None:
+    for source, records in plain.items():
+        path = forms.write_form(tmp_path / "corpus" / source, form, records)
+        write_bytes(f"{s3}/formats/{form}/{path.name}", path.read_bytes())
+    score(f"{s3}/formats/{form}", tmp_path / "index")
+    assert export(tmp_path / "index", tmp_path / "out") == reference.select(tmp_path / "plain", 0.3, 0.05)
