@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve import records
+from bisieve.decoding import record_converter, record_decoder
 from bisieve.errors import IndexUnusableError
 from bisieve.reading import KnownShards, Layout, Reading
 from bisieve.records import Rollout
@@ -79,7 +80,7 @@ def _readers(reading: Reading) -> dict[tuple[Layout, bool], Callable[[Any], Any]
     """What makes a typed record of what lies at a span, by layout and whether it is a row."""
     layouts: tuple[Layout, ...] = ("rollouts", "steps")
     return {
-        (layout, is_row): (records.record_converter if is_row else records.record_decoder)(layout, reading)
+        (layout, is_row): (record_converter if is_row else record_decoder)(layout, reading)
         for layout, is_row in product(layouts, (False, True))
     }
 

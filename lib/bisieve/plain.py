@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from bisieve.decoding import with_our_names
 from bisieve.fetch import changed_record, spans_of
 from bisieve.reading import SOURCE, KnownShards, Reading
-from bisieve.records import with_our_names
 from bisieve.spans import read_spans
 
 Record = dict[str, Any]

@@ -2,20 +2,16 @@
 
 A rollout is usable when it has an image, a question, at least one step, and every step has text and a finite
 score in [0, 1].  Anything else is rejected under one of the reasons below, never repaired by guessing.
-Records are decoded into typed structs that name only the needed fields; `diagnose` is asked why only where
+Records are decoded into typed structs that name only the needed fields; `diagnosis` is asked why only where
 that fails.
 """
 
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
 from bisieve.prompt import MARKER
-from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
 
 # The reasons, in the order in which they are looked for.
 BAD_JSON = "bad_json"  # not one strict JSON object
@@ -32,7 +28,7 @@ DUPLICATE_STEP = "duplicate_step"  # two records claim one step of a rollout
 MISSING_STEP = "missing_step"  # a gap in the step indices
 CONFLICTING_ROLLOUT = "conflicting_rollout"  # a rollout's records disagree on image, question or source
 
-_MAX_INT32 = 2**31 - 1
+MAX_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Rollout:
         return (self.image,) if isinstance(self.image, str) else tuple(self.image)
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_INT32)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT32)]
 
 
 class UncountedStep(msgspec.Struct, gc=False):
@@ -110,73 +106,6 @@ class StepRecord(msgspec.Struct, gc=False):
     question_orig: str | None = None
 
 
-def record_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], Any]:
-    """A decoder of lines into `RolloutRecord` or `StepRecord`; it raises what msgspec raises.
-
-    Where the source is a field, the record has one attribute more, ``source``.  A rollout is usable without
-    MC counts, so counts that are no counts are left out rather than refused.
-    """
-    return _first_that_fits([msgspec.json.Decoder(kind).decode for kind in _record_types(layout, reading)])
-
-
-def record_converter(layout: Layout, reading: Reading) -> Callable[[dict[str, Any]], Any]:
-    """As `record_decoder`, of records that are dicts already and have the names that fields have here."""
-    kinds = _record_types(layout, reading.of_our_names)
-    return _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds])
-
-
-def _first_that_fits(decoders: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    if len(decoders) == 1:
-        return decoders[0]
-    first, second = decoders
-
-    def decode(record: Any) -> Any:
-        try:
-            return first(record)
-        except msgspec.ValidationError:
-            return second(record)
-
-    return decode
-
-
-def _record_types(layout: Layout, reading: Reading) -> list[type[Any]]:
-    """The structs to try, in this order, under the names that the fields have in the records."""
-    if not reading.fields and reading.source_field is None:
-        return [StepRecord] if layout == "steps" else [RolloutRecord, UncountedRolloutRecord]
-    source = [] if reading.source_field is None else [(SOURCE, str | None, None)]
-    if layout == "steps":
-        return [_renamed(StepRecord, reading, source)]
-    return [
-        _renamed(record, reading, source, steps_with_score=list[_renamed(step, reading)])  # type: ignore[misc]
-        for record, step in ((RolloutRecord, ScoredStep), (UncountedRolloutRecord, UncountedStep))
-    ]
-
-
-def _renamed(kind: type[Any], reading: Reading, more: Sequence[Any] = (), **types: Any) -> type[Any]:
-    """``kind`` under the names in the records, with fields ``more``, and with other ``types`` of its own."""
-    fields: list[Any] = []
-    for known in msgspec.structs.fields(kind):  # declared anew: msgspec renames no field that it inherits
-        default = () if known.required else (known.default,)
-        fields.append((known.name, types.get(known.name, known.type), *default))
-    return msgspec.defstruct("Record", [*fields, *more], bases=(kind,), rename=reading.names, gc=False)
-
-
-def with_our_names(record: dict[str, Any], reading: Reading) -> dict[str, Any]:
-    """``record`` with the names that fields have here; what else it holds stays, unless its name is taken."""
-    renamed = _with_our_names(record, reading.names)
-    steps = renamed.get("steps_with_score")
-    if reading.fields and isinstance(steps, list):
-        names = {ours: reading.names[ours] for ours in STEP_FIELDS}
-        named = [_with_our_names(step, names) if isinstance(step, dict) else step for step in steps]
-        renamed["steps_with_score"] = named
-    return renamed
-
-
-def _with_our_names(record: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    ours = {theirs: name for name, theirs in names.items()}
-    return {ours.get(key, key): value for key, value in record.items() if key in ours or key not in names}
-
-
 def question_of(question_orig: str | None, question: str | None) -> str:
     """The question's text: ``question_orig`` or else ``question``, stripped."""
     return (question_orig or question or "").strip()
@@ -222,7 +151,7 @@ def rollout_reason(record: RolloutRecord) -> str | None:
 def step_counts(record: StepRecord | ScoredStep | UncountedStep) -> tuple[int, int] | None:
     """(K, N) of a step, or None where they are missing or not 0 ≤ K ≤ N < 2³¹."""
     correct, total = record.num_mc_correct, record.num_mc_total
-    if type(correct) is int and type(total) is int and 0 <= correct <= total <= _MAX_INT32:
+    if type(correct) is int and type(total) is int and 0 <= correct <= total <= MAX_INT32:
         return correct, total
     return None
 
@@ -233,93 +162,3 @@ def step_score(record: StepRecord) -> float | None:
         return record.score
     counts = step_counts(record)
     return counts[0] / counts[1] if counts and counts[1] else None
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why no typed struct took a record, and what of it can be told all the same."""
-
-    reason: str
-    source: str | None = None  # what the source field says
-    rollout_id: str | None = None
-
-
-def diagnose(line: bytes, layout: Layout, reading: Reading) -> Refusal:
-    """The reason behind a line that no typed struct takes."""
-    try:
-        record = json.loads(line)
-        json.dumps(record, ensure_ascii=False).encode()  # fails on a lone surrogate, which is no text
-    except (ValueError, RecursionError):
-        return Refusal(BAD_JSON)
-    if not isinstance(record, dict):
-        return Refusal(BAD_JSON)
-    return diagnose_record(with_our_names(record, reading), layout, reading)
-
-
-def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) -> Refusal:
-    """As `diagnose`, of a record that is a dict already and has the names that fields have here."""
-    checks = _rollout_checks(record) if layout == "rollouts" else _step_checks(record)
-    source = None
-    if reading.source_field is not None:
-        source = record.get(SOURCE)
-        checks = [(NO_SOURCE, _is_text(source)), *checks]
-    rollout_id = record.get("rollout_id")
-    return Refusal(
-        # A record that is fine in itself was refused for its JSON: NaN somewhere, broken UTF-8, …
-        next((reason for reason, holds in checks if not holds), BAD_JSON),
-        source.strip() if isinstance(source, str) and _is_text(source) else None,
-        str(rollout_id) if _is_id(rollout_id) else None,
-    )
-
-
-def _rollout_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:
-    steps = record.get("steps_with_score")
-    checks = [
-        (NO_ROLLOUT_ID, record.get("rollout_id") is None or _is_id(record["rollout_id"])),
-        (NO_IMAGE, _is_image(record.get("image"))),
-        (NO_QUESTION, _is_question(record)),
-    ]
-    if not isinstance(steps, list) or not steps:
-        return [*checks, (NO_STEPS, False)]
-    for step in steps:
-        known = isinstance(step, dict)
-        checks.append((EMPTY_STEP, known and _is_text(step.get("step"))))
-        checks.append((BAD_SCORE, known and _is_score(step.get("score"))))
-    return checks
-
-
-def _step_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:
-    index = record.get("step_index")
-    return [
-        (NO_ROLLOUT_ID, _is_id(record.get("rollout_id"))),
-        (BAD_STEP_INDEX, type(index) is int and 0 <= index <= _MAX_INT32),
-        (NO_IMAGE, record.get("image") is None or _is_image(record["image"])),
-        (NO_QUESTION, all(record.get(key) is None or isinstance(record[key], str) for key in _QUESTIONS)),
-        (EMPTY_STEP, _is_text(record.get("step"))),
-        (BAD_SCORE, record.get("score") is None or _is_score(record["score"])),
-    ]
-
-
-_QUESTIONS = ("question_orig", "question")
-
-
-def _is_id(value: Any) -> bool:
-    return value != "" and isinstance(value, str | int) and not isinstance(value, bool)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_image(value: Any) -> bool:
-    names = value if isinstance(value, list) else [value]
-    return bool(names) and all(_is_text(name) for name in names)
-
-
-def _is_question(record: dict[str, Any]) -> bool:
-    values: Sequence[Any] = [record.get(key) for key in _QUESTIONS]
-    return all(value is None or isinstance(value, str) for value in values) and any(map(_is_text, values))
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0

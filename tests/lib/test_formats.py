@@ -17,6 +17,7 @@ from bisieve.errors import CorpusError, IndexUnusableError
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import indexed_layouts, open_index
 from bisieve.plain import plain_lines
+from bisieve.spark import job
 from bisieve.storage import write_bytes
 from ray_train.config import TrainConfig
 from ray_train.preflight import chosen_cut
@@ -62,9 +63,15 @@ def test_every_form_is_ranked_and_exported_as_plain_lines(
     assert export(tmp_path / "two", tmp_path / "out") == reference.select(tmp_path / "plain", 0.3, 0.05)
 
 
+@pytest.mark.parametrize("sniffed_at_once", [256, 4], ids=["told here", "told by Spark"])
 def test_forms_and_layouts_are_mixed_in_one_run(
-    score: Callable[..., Any], plain: dict[str, Any], tmp_path: Path
+    score: Callable[..., Any],
+    plain: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sniffed_at_once: int,
 ) -> None:
+    monkeypatch.setattr(job, "SHARDS_A_TASK", sniffed_at_once)
     # A file a form under the same stem: together they are the source; what was one shard lies in seven.
     for source, records in plain.items():
         all_forms = [*forms.ROLLOUTS, *forms.STEPS]

@@ -3,9 +3,10 @@ from dataclasses import asdict
 
 import pytest
 
+from bisieve.decoding import with_our_names
 from bisieve.errors import UsageError
 from bisieve.reading import FIELDS, Reading
-from bisieve.records import RolloutRecord, ScoredStep, StepRecord, with_our_names
+from bisieve.records import RolloutRecord, ScoredStep, StepRecord
 
 
 def test_every_field_of_a_record_can_be_renamed() -> None:

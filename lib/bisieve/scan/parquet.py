@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from bisieve import records, schema
+from bisieve.decoding import record_converter
+from bisieve.diagnosis import Refusal, diagnose_record
 from bisieve.parquet import read_split
 from bisieve.scan.columns import doubtful, usable_columns
 from bisieve.scan.options import ScanOptions
@@ -20,14 +22,14 @@ from bisieve.scan.scored import rejected_batch, scored_batch
 from bisieve.scan.steps import refused_row, step_row
 from bisieve.shards import Split
 
-_NO_TEXT = records.Refusal(records.BAD_JSON)
+_NO_TEXT = Refusal(records.BAD_JSON)
 
 
 def scan_rollout_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     """As `rollouts.scan_rollouts`, of the row groups that begin in ``split``."""
     reading = options.reading
     default = reading.source_of(split.shard)
-    convert = records.record_converter("rollouts", reading)
+    convert = record_converter("rollouts", reading)
     for first_row, rows in read_split(split, "rollouts", reading):
         keep = ~doubtful(rows)
         rejects = Rejects()
@@ -36,7 +38,7 @@ def scan_rollout_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordB
             try:
                 reason, source = verdict(convert(row), reading, default)
             except msgspec.ValidationError:
-                refusal = records.diagnose_record(row, "rollouts", reading) if row else _NO_TEXT
+                refusal = diagnose_record(row, "rollouts", reading) if row else _NO_TEXT
                 reason, source = refusal.reason, refusal.source or default
             if reason is None:
                 keep[place] = True
@@ -53,16 +55,14 @@ def scan_step_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatc
     """As `steps.scan_steps`, of the row groups that begin in ``split``."""
     reading = options.reading
     default = reading.source_of(split.shard)
-    convert = records.record_converter("steps", reading)
+    convert = record_converter("steps", reading)
     for first_row, rows in read_split(split, "steps", reading):
         found = []
         for place, row in enumerate(_records(rows)):
             try:
                 step = step_row(convert(row), reading, default)
             except msgspec.ValidationError:
-                step = refused_row(
-                    records.diagnose_record(row, "steps", reading) if row else _NO_TEXT, default
-                )
+                step = refused_row(diagnose_record(row, "steps", reading) if row else _NO_TEXT, default)
             found.append({**step, "shard": split.shard, "offset": first_row + place, "length": 1})
         if found:
             yield pa.RecordBatch.from_pylist(found, schema=schema.STEPS)

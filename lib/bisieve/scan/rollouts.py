@@ -14,6 +14,8 @@ import pyarrow as pa
 import xxhash
 
 from bisieve import records
+from bisieve.decoding import record_decoder
+from bisieve.diagnosis import diagnose
 from bisieve.lines import read_lines
 from bisieve.prompt import MARKER
 from bisieve.reading import Reading
@@ -83,7 +85,7 @@ def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch
     Blank lines are no records.  Everything else comes out, scored or with the reason of its rejection.
     """
     reading = options.reading
-    decode = records.record_decoder("rollouts", reading)
+    decode = record_decoder("rollouts", reading)
     default = reading.source_of(split.shard)
     usable, rejects = Columns(), Rejects()
     for start, lines in read_lines(split.shard, split.start, split.end, BLOCK):
@@ -148,7 +150,7 @@ def _one_by_one(
         except (msgspec.MsgspecError, ValueError, RecursionError):
             if not line.strip():
                 continue
-            refusal = records.diagnose(line, "rollouts", reading)
+            refusal = diagnose(line, "rollouts", reading)
             reason, source = refusal.reason, refusal.source or default
         if reason is None:
             usable.add([record], [line], [offset], [source])

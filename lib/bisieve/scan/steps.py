@@ -9,6 +9,8 @@ import pyarrow as pa
 import xxhash
 
 from bisieve import records, schema
+from bisieve.decoding import record_decoder
+from bisieve.diagnosis import Refusal, diagnose
 from bisieve.lines import read_lines
 from bisieve.prompt import MARKER
 from bisieve.reading import Reading
@@ -27,7 +29,7 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     the reason.  Steps of a rollout may lie in any shard, in any order: `assemble` brings them together.
     """
     reading = options.reading
-    decode = records.record_decoder("steps", reading)
+    decode = record_decoder("steps", reading)
     default = reading.source_of(split.shard)
     for offset, lines in read_lines(split.shard, split.start, split.end):
         rows = []
@@ -36,7 +38,7 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
                 try:
                     row = step_row(decode(line), reading, default)
                 except (msgspec.MsgspecError, ValueError, RecursionError):
-                    row = refused_row(records.diagnose(line, "steps", reading), default)
+                    row = refused_row(diagnose(line, "steps", reading), default)
                 rows.append({**row, "shard": split.shard, "offset": offset, "length": len(line)})
             offset += len(line) + 1
         if rows:
@@ -99,7 +101,7 @@ def step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
     }
 
 
-def refused_row(refusal: records.Refusal, default: str) -> dict[str, Any]:
+def refused_row(refusal: Refusal, default: str) -> dict[str, Any]:
     """As `step_row`, of a record that no typed struct takes."""
     row = {"source": refusal.source or default, "reason": refusal.reason}
     if refusal.reason in (records.BAD_JSON, records.NO_ROLLOUT_ID):

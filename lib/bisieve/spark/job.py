@@ -91,9 +91,9 @@ def score_corpus(
         if not few:
             told = layouts_on_spark(context, new, request.reading)
             layouts = settled(shards, known | told, request.reading)
-        kept = unchanged_shards(layouts, known)
+        kept = set(unchanged_shards(layouts, known))
         say(f"{len(shards) - len(kept)} of {len(shards)} shards to scan")
-        scan = {shard: layout for shard, layout in layouts.items() if shard not in set(kept)}
+        scan = {shard: layout for shard, layout in layouts.items() if shard not in kept}
         chunks = _scanned(context, scan, parameters)
         if older is not None and kept:
             chunks.append(kept_chunks(context, older, kept, parameters))

@@ -1,6 +1,6 @@
 """What an older version of an index knows of shards that have not changed since: they need no scan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
@@ -39,7 +39,7 @@ def unchanged_shards(now: Mapping[FileInfo, Layout], known: Mapping[FileInfo, La
 
 
 def kept_chunks(
-    context: SparkContext, index: Index, kept: Sequence[FileInfo], parameters: Parameters
+    context: SparkContext, index: Index, kept: Collection[FileInfo], parameters: Parameters
 ) -> "RDD[Chunk]":
     """The rollouts and rejects of the shards ``kept``, from the index alone."""
     urls = {shard.url for shard in kept}

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisieve import parquet, records
+from bisieve.decoding import record_converter
 from bisieve.reading import Reading
 from bisieve.rows import record_rows
 from bisieve.scan.columns import doubtful
@@ -247,7 +248,7 @@ def test_no_row_that_a_check_would_reject_is_free_of_doubt(rows: list[dict[str, 
         "rollouts",
         Reading(),
     )
-    convert = records.record_converter("rollouts", Reading())
+    convert = record_converter("rollouts", Reading())
     for row, doubt in zip(batch.to_pylist(), doubtful(batch).tolist(), strict=True):
         try:
             reason = records.rollout_reason(convert(row))
