@@ -25,6 +25,11 @@ TRAIN = [
 ]
 CORPUS = ["scikit-learn>=1.5", "pillow>=12"]
 S3 = ["s3fs>=2026.9"]
+STORES = {  # those that no test runs against; `storage.DRIVERS` names them by scheme
+    "gcs": ["gcsfs>=2026.9"],
+    "azure": ["adlfs>=2026.8"],
+    "hf": ["huggingface_hub>=1"],
+}
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.4",
@@ -53,7 +58,8 @@ setup(
         "train": TRAIN,
         "corpus": CORPUS,
         "s3": S3,
-        "all": [*SCORE, *TRAIN, *CORPUS, *S3],
+        **STORES,
+        "all": [*SCORE, *TRAIN, *CORPUS, *S3, *(driver for drivers in STORES.values() for driver in drivers)],
         "dev": [*SCORE, *TRAIN, *CORPUS, *S3, *DEV],
     },
     entry_points={

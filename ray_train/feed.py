@@ -46,7 +46,7 @@ class RankFeed:
         with ThreadPoolExecutor(_READERS) as readers:
             for step in range(first_step, self.plan.total_steps):
                 share = rank_share(self.plan.batch(step), self.rank, self.world_size)
-                rollouts = fetch_rollouts(self.cut.rows.take(pa.array(share)), self.cut.layout)
+                rollouts = fetch_rollouts(self.cut.rows.take(pa.array(share)), self.cut.shards)
                 for start in range(0, self.passes(step) * self.micro_batch, self.micro_batch):
                     part = slice(start, start + self.micro_batch)
                     samples = readers.map(self._sample, share[part].tolist(), rollouts[part])

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bisieve.cut import Cut, read_cut
 from bisieve.errors import IndexUnusableError, TrainingError
-from bisieve.fetch import compressed_shards, fetch_rollouts
+from bisieve.fetch import fetch_rollouts, unseekable_shards
 from bisieve.images import missing_images, refuse_missing
 from bisieve.index import check_shards_unchanged, open_index
 from ray_train.config import TrainConfig
@@ -17,16 +17,16 @@ _READERS = 8  # chunks fetched at the same time
 def chosen_cut(config: TrainConfig) -> Cut:
     """The cut to train on.
 
-    `IndexUnusableError` when the index is missing, when its shards have changed, or when they are compressed:
-    training reads rollouts in random order.
+    `IndexUnusableError` when the index is missing, when its shards have changed, or when they are compressed
+    or Parquet: training reads rollouts in random order.
     """
     index = open_index(config.index)
     check_shards_unchanged(index)
     cut = read_cut(index, config.fraction)
-    if compressed := compressed_shards(cut.rows):
+    if unseekable := unseekable_shards(cut.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",
-            f"{len(compressed)} compressed ones, such as {compressed[0]}",
+            f"{len(unseekable)} compressed or Parquet ones, such as {unseekable[0]}",
             "bisieve export --format records the cut, then score and train on that",
         )
     return cut
@@ -53,6 +53,6 @@ def _image_names(cut: Cut) -> Iterable[tuple[str, ...]]:
     starts = range(0, cut.rows.num_rows, _CHUNK)
     with ThreadPoolExecutor(_READERS) as readers:
         for chunk in readers.map(
-            lambda start: fetch_rollouts(cut.rows.slice(start, _CHUNK), cut.layout), starts
+            lambda start: fetch_rollouts(cut.rows.slice(start, _CHUNK), cut.shards), starts
         ):
             yield from (rollout.images for rollout in chunk)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,20 @@ def spark(s3: str) -> Iterator[Any]:
 
 @pytest.fixture
 def score(spark: Any) -> Callable[..., Any]:
-    """Scores shards into an index with the shared Spark; returns the manifest and whether it was written."""
+    """Scores shards into an index with the shared Spark; returns the manifest and whether it was written.
+
+    Options are those of `ScoreRequest` and of `Reading`.
+    """
     from bisieve.events import silent
+    from bisieve.reading import Reading
     from bisieve.spark.job import ScoreRequest, score_corpus
 
     def run(inputs: Any, index: Any, tell: Any = silent, **options: Any) -> Any:
         urls = [inputs] if isinstance(inputs, str | Path) else inputs
-        request = ScoreRequest(tuple(map(str, urls)), str(index), **{"alpha": 0.05, **options})
+        asked = {field.name for field in fields(Reading)} & options.keys()
+        reading = Reading(**{name: options.pop(name) for name in asked})
+        options = {"alpha": 0.05, "reading": reading, **options}
+        request = ScoreRequest(tuple(map(str, urls)), str(index), **options)
         return score_corpus(lambda: nullcontext(spark), request, tell)
 
     return run

@@ -12,7 +12,7 @@ from bisieve.manifest import DataFile, Manifest, Parameters, SourceTotals
 from bisieve.parts import write_part
 from bisieve.rerank import publish_ranked, rank_in_memory
 
-DEFAULTS = Parameters(0.05, "source", "file", 0, "rollouts", None)
+DEFAULTS = Parameters(0.05, "source", "file", 0)
 
 
 class Made(NamedTuple):

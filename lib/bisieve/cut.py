@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from bisieve import schema
 from bisieve.fraction import cut_limits
-from bisieve.index import Index
-from bisieve.records import Layout
+from bisieve.index import Index, indexed_layouts
+from bisieve.reading import KnownShards
 from bisieve.storage import join, open_filesystem, storage_errors
 
 
@@ -24,7 +24,7 @@ class Cut:
     fingerprint: str  # of the index and the fraction; 64 hex digits
     fraction: float  # asked for
     available: int  # usable rollouts in the index
-    layout: Layout  # of the shards that the spans point into
+    shards: KnownShards  # that the spans point into
 
     @property
     def delivered(self) -> float:
@@ -42,7 +42,8 @@ def read_cut(index: Index, fraction: float) -> Cut:
     tables = [table for file in manifest.files for table in _best(join(index.url, file.path), limits)]
     rows = pa.concat_tables([schema.INDEX.empty_table(), *tables])
     name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
-    return Cut(rows, name, fraction, manifest.rollouts, manifest.parameters.layout)
+    layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
+    return Cut(rows, name, fraction, manifest.rollouts, KnownShards(manifest.parameters.reading, layouts))
 
 
 def _best(url: str, limits: dict[str, int]) -> Iterator[pa.Table]:

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve.cut import Cut
-from bisieve.fetch import fetch_in_chunks, fetch_records, in_chunks
+from bisieve.fetch import fetch_in_chunks, in_chunks
+from bisieve.plain import plain_lines
 from bisieve.prompt import process_text
+from bisieve.reading import KnownShards
 from bisieve.records import Rollout
 from bisieve.storage import join, open_output
 
@@ -22,22 +24,32 @@ def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0) -> int:
     """
     rows = in_file_order(cut.rows)
     with open_output(output) as file:
-        for rollouts in fetch_in_chunks(rows, cut.layout):
+        for rollouts in fetch_in_chunks(rows, cut.shards):
             file.writelines(_lines(rollouts, threshold))
     return int(rows.num_rows)
 
 
 def export_records(cut: Cut, output: str) -> int:
-    """Writes the cut's records as they are, a file ``<source>.jsonl`` a source; returns the rollouts.
+    """Writes the cut's records as plain shards, a file ``<source>.jsonl`` a source; returns the rollouts.
 
-    The folder is a corpus: it can be scored, and trained on where the first one was compressed.
+    The folder is a corpus: it can be scored, and trained on where the first one was not seekable.  Of a cut
+    of both layouts each has a folder of its own, as a file has one layout.
     """
     rows = in_file_order(cut.rows)
-    for source in pc.unique(rows["source"]).to_pylist():
-        with open_output(join(output, f"{quote(source, safe=' ')}.jsonl")) as file:
-            for chunk in in_chunks(rows.filter(pc.equal(rows["source"], source))):
-                file.writelines(line + b"\n" for line in fetch_records(chunk))
+    first = pc.struct_field(pc.list_element(rows["spans"].combine_chunks(), 0), "shard")
+    layout = pa.array([cut.shards.layouts[shard] for shard in first.to_pylist()], pa.string())
+    layouts = pc.unique(layout).to_pylist()
+    for name in layouts:
+        folder = output if len(layouts) == 1 else join(output, name)
+        _export_sources(rows.filter(pc.equal(layout, name)), cut.shards, folder)
     return int(rows.num_rows)
+
+
+def _export_sources(rows: pa.Table, shards: KnownShards, folder: str) -> None:
+    for source in pc.unique(rows["source"]).to_pylist():
+        with open_output(join(folder, f"{quote(source, safe=' ')}.jsonl")) as file:
+            for chunk in in_chunks(rows.filter(pc.equal(rows["source"], source))):
+                file.writelines(line + b"\n" for line in plain_lines(chunk, shards))
 
 
 def in_file_order(rows: pa.Table) -> pa.Table:

@@ -1,125 +1,102 @@
 """Fetches rollouts through their spans: rows of an index in, their text out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.utils import merge_offset_ranges
 
 from bisieve import records
+from bisieve.decoding import record_converter, record_decoder
 from bisieve.errors import IndexUnusableError
-from bisieve.lines import codec_of, open_text
-from bisieve.records import Layout, Rollout
-from bisieve.storage import open_filesystem, storage_errors
+from bisieve.reading import KnownShards, Layout, Reading
+from bisieve.records import Rollout
+from bisieve.shards import is_parquet, is_seekable
+from bisieve.spans import Span, read_spans
 
-# Below this gap one longer read is cheaper than two requests.
-_MAX_GAP = 64 * 2**10
-_MAX_READ = 16 * 2**20
 _CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once
 
-Span = tuple[str, int, int]  # shard, offset, length
 
-
-def fetch_rollouts(rows: pa.Table, layout: Layout) -> list[Rollout]:
-    """The rollouts of ``rows`` (of `schema.INDEX`), in their order.
+def fetch_rollouts(rows: pa.Table, shards: KnownShards) -> list[Rollout]:
+    """The rollouts of ``rows`` (of `schema.INDEX`), in their order, their images where they lie.
 
     Neighbouring spans are read in one request.  `IndexUnusableError` when a span no longer holds the record
     it was made of; `StorageError` when a shard cannot be read.
     """
-    spans = [
-        [(span["shard"], span["offset"], span["length"]) for span in row] for row in rows["spans"].to_pylist()
-    ]
-    lines = _read_spans(sorted({span for row in spans for span in row}))
-    ids = rows["rollout_id"].to_pylist()
-    decode = records.record_decoder(layout, None)
-    build = _from_rollout if layout == "rollouts" else _from_steps
+    spans = spans_of(rows)
+    found = read_spans(sorted({span for row in spans for span in row}), shards)
+    read, build = _readers(shards.reading), {"rollouts": _from_rollout, "steps": _from_steps}
     rollouts = []
-    for rollout_id, row, scores in zip(ids, spans, rows["scores"].to_pylist(), strict=True):
+    ids, scores = rows["rollout_id"].to_pylist(), rows["scores"].to_pylist()
+    for rollout_id, row, expected in zip(ids, spans, scores, strict=True):
+        layout = shards.layouts[row[0][0]]
         try:
-            rollout = build(rollout_id, [decode(lines[span]) for span in row])
-        except (msgspec.MsgspecError, ValueError):
+            typed = [read[layout, is_parquet(span[0])](found[span]) for span in row]
+            rollout = build[layout](rollout_id, typed, shards.reading)
+        except (msgspec.MsgspecError, ValueError, KeyError):
             rollout = None
-        if rollout is None or rollout.scores != tuple(scores):
-            shard, offset, _ = row[0]
-            raise IndexUnusableError(
-                f"rollout {rollout_id} at {shard}@{offset}", "another text there", "run bisieve score again"
-            )
+        if rollout is None or rollout.scores != tuple(expected):
+            raise changed_record(rollout_id, row)
         rollouts.append(rollout)
     return rollouts
 
 
-def fetch_in_chunks(rows: pa.Table, layout: Layout) -> Iterator[list[Rollout]]:
+def fetch_in_chunks(rows: pa.Table, shards: KnownShards) -> Iterator[list[Rollout]]:
     """`fetch_rollouts`, some thousand rollouts at a time."""
     for chunk in in_chunks(rows):
-        yield fetch_rollouts(chunk, layout)
-
-
-def fetch_records(rows: pa.Table) -> list[bytes]:
-    """The records of ``rows`` (of `schema.INDEX`) as they stand in their shards, without line ends."""
-    spans = [
-        (span["shard"], span["offset"], span["length"]) for row in rows["spans"].to_pylist() for span in row
-    ]
-    lines = _read_spans(sorted(set(spans)))
-    return [lines[span] for span in spans]
+        yield fetch_rollouts(chunk, shards)
 
 
 def in_chunks(rows: pa.Table) -> Iterator[pa.Table]:
-    """``rows`` in parts to be fetched at once: a compressed shard is read from its start for each of them."""
-    size = _STREAMED if compressed_shards(rows) else _CHUNK
+    """``rows`` in parts to be fetched at once: for each, a shard that is not seekable is read anew."""
+    size = _STREAMED if unseekable_shards(rows) else _CHUNK
     return (rows.slice(start, size) for start in range(0, rows.num_rows, size))
 
 
-def compressed_shards(rows: pa.Table) -> list[str]:
+def unseekable_shards(rows: pa.Table) -> list[str]:
     """The shards of ``rows`` that cannot be read from any place on."""
     shards = pc.unique(pc.struct_field(rows["spans"].combine_chunks().flatten(), "shard"))
-    return [shard for shard in shards.to_pylist() if codec_of(shard) is not None]
+    return [shard for shard in shards.to_pylist() if not is_seekable(shard)]
 
 
-def _read_spans(spans: Sequence[Span]) -> dict[Span, bytes]:
-    """The bytes of every span; ``spans`` are ordered."""
-    lines: dict[Span, bytes] = {}
-    for shard in dict.fromkeys(span[0] for span in spans):
-        wanted = [span for span in spans if span[0] == shard]
-        if codec_of(shard) is not None:
-            lines |= _read_streamed(shard, wanted)
-            continue
-        fs, path = open_filesystem(shard)
-        starts = [offset for _, offset, _ in wanted]
-        ends = [offset + length for _, offset, length in wanted]
-        merged = merge_offset_ranges([path] * len(wanted), starts, ends, _MAX_GAP, _MAX_READ)
-        with storage_errors(shard):
-            blocks = fs.cat_ranges(*merged, on_error="raise")
-        block = 0
-        for span, start, end in zip(wanted, starts, ends, strict=True):
-            while end > merged[2][block]:
-                block += 1
-            base = merged[1][block]
-            lines[span] = bytes(blocks[block][start - base : end - base])
-    return lines
+def spans_of(rows: pa.Table) -> list[list[Span]]:
+    """The spans of each row of `schema.INDEX`."""
+    return [
+        [(span["shard"], span["offset"], span["length"]) for span in row] for row in rows["spans"].to_pylist()
+    ]
 
 
-def _read_streamed(shard: str, wanted: Sequence[Span]) -> dict[Span, bytes]:
-    lines, position = {}, 0
-    with storage_errors(shard), open_text(shard) as file:
-        for span in wanted:
-            _, offset, length = span
-            while position < offset and (skipped := file.read(min(offset - position, _MAX_READ))):
-                position += len(skipped)
-            lines[span] = file.read(length)
-            position += len(lines[span])
-    return lines
+def changed_record(rollout_id: str, spans: Sequence[Span]) -> IndexUnusableError:
+    """What to raise where the spans of a rollout do not hold it."""
+    shard, offset, _ = spans[0]
+    return IndexUnusableError(
+        f"rollout {rollout_id} at {shard}@{offset}", "another text there", "run bisieve score again"
+    )
 
 
-def _from_rollout(rollout_id: str, found: list[records.RolloutRecord]) -> Rollout | None:
+def _readers(reading: Reading) -> dict[tuple[Layout, bool], Callable[[Any], Any]]:
+    """What makes a typed record of what lies at a span, by layout and whether it is a row."""
+    layouts: tuple[Layout, ...] = ("rollouts", "steps")
+    return {
+        (layout, is_row): (record_converter if is_row else record_decoder)(layout, reading)
+        for layout, is_row in product(layouts, (False, True))
+    }
+
+
+def _image(image: str | list[str], reading: Reading) -> str | list[str]:
+    return reading.image_path(image) if isinstance(image, str) else list(map(reading.image_path, image))
+
+
+def _from_rollout(rollout_id: str, found: list[Any], reading: Reading) -> Rollout | None:
     (record,) = found
     if records.rollout_reason(record) is not None:
         return None
     steps = record.steps_with_score
     return Rollout(
         rollout_id=rollout_id,
-        image=record.image,
+        image=_image(record.image, reading),
         question=records.question_of(record.question_orig, record.question),
         steps=tuple(step.step.strip() for step in steps),
         scores=tuple(step.score for step in steps),
@@ -127,14 +104,14 @@ def _from_rollout(rollout_id: str, found: list[records.RolloutRecord]) -> Rollou
     )
 
 
-def _from_steps(rollout_id: str, found: list[records.StepRecord]) -> Rollout | None:
+def _from_steps(rollout_id: str, found: list[Any], reading: Reading) -> Rollout | None:
     head = found[0]
     scores = [records.step_score(record) for record in found]
     if head.image is None or any(str(record.rollout_id) != rollout_id for record in found):
         return None
     return Rollout(
         rollout_id=rollout_id,
-        image=head.image,
+        image=_image(head.image, reading),
         question=records.question_of(head.question_orig, head.question),
         steps=tuple(record.step.strip() for record in found),
         scores=tuple(score for score in scores if score is not None),

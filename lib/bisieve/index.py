@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from bisieve.errors import IndexUnusableError
 from bisieve.manifest import MANIFEST, Manifest, read_manifest
+from bisieve.reading import Layout
 from bisieve.shards import list_shards
 from bisieve.storage import FileInfo, canonical, exists, join, read_bytes
 
@@ -34,8 +35,13 @@ def open_index(url: str) -> Index:
 
 def indexed_shards(index: Index) -> list[FileInfo]:
     """The shards as they were when they were scanned."""
+    return list(indexed_layouts(index))
+
+
+def indexed_layouts(index: Index) -> dict[FileInfo, Layout]:
+    """The shards as they were when they were scanned, each with its layout."""
     table = pq.read_table(io.BytesIO(read_bytes(join(index.url, index.manifest.shards.path))))
-    return [FileInfo(row["url"], row["size"], row["etag"]) for row in table.to_pylist()]
+    return {FileInfo(row["url"], row["size"], row["etag"]): row["layout"] for row in table.to_pylist()}
 
 
 def check_shards_unchanged(index: Index) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 from bisieve.errors import IndexUnusableError
 from bisieve.events import Tell, silent
 from bisieve.pointer import Pointer, replace_pointer
-from bisieve.records import Layout
+from bisieve.reading import Reading
 from bisieve.storage import FileInfo, join, read_bytes, write_bytes
 
 FORMAT = "bisieve-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -29,8 +29,7 @@ class Parameters:
     scope: str  # source: ranked inside each source (the paper); global: over all
     ties: str  # file, hash or spread: the order among equal scores
     seed: int  # of ties=hash and of random order
-    layout: Layout
-    source_field: str | None  # None: the source is the shard's file stem
+    reading: Reading = field(default_factory=Reading)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
     strategy: str = "bis"  # what ranks: one of ranking.STRATEGIES
 
@@ -135,8 +134,9 @@ class Manifest:
 
 
 def _typed(fields: dict[str, Any]) -> dict[str, Any]:
+    parameters = fields["parameters"]
     return {
-        "parameters": Parameters(**fields["parameters"]),
+        "parameters": Parameters(**{**parameters, "reading": Reading(**parameters["reading"])}),
         "shards": DataFile(**fields["shards"]),
         "sources": [SourceTotals(**source) for source in fields["sources"]],
         "files": [DataFile(**file) for file in fields["files"]],

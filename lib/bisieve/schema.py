@@ -54,6 +54,7 @@ SHARDS = pa.schema(
         ("url", pa.string()),
         ("size", pa.int64()),  # bytes
         ("etag", pa.string()),  # or time of the last change
+        ("layout", pa.string()),
         ("rollouts", pa.int64()),  # usable ones whose first record lies here
         ("rejected", pa.int64()),
     ]

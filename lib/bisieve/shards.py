@@ -1,25 +1,24 @@
-"""The shards of a corpus: which files they are, which layout they have, how they are split."""
+"""The shards of a corpus: which files they are, and how they are split among tasks."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bisieve.errors import CorpusError
-from bisieve.lines import CODECS, codec_of, read_blocks
-from bisieve.records import Layout
+from bisieve.lines import CODECS, codec_of
 from bisieve.storage import FileInfo, basename, list_files
 
-SUFFIXES = tuple(f"{kind}{codec}" for kind in (".jsonl", ".ndjson") for codec in ("", *CODECS))
-NOT_READ = (".parquet", ".json", ".json.gz")  # what may be a shard to its owner
-_SHARDS_SNIFFED = 16
-_LINES_SNIFFED = 100
+PARQUET = ".parquet"
+SUFFIXES = (*(f"{kind}{codec}" for kind in (".jsonl", ".ndjson") for codec in ("", *CODECS)), PARQUET)
+NOT_READ = (".json", ".json.gz")  # what may be a shard to its owner
+
+OPENING = 2**18  # bytes that could be read while a store opens a file
+SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 128 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
 class Split:
-    """A byte range of a shard; of a compressed one all of it."""
+    """A byte range of a shard, with the lines or the row groups that begin in it; of a compressed one all."""
 
     shard: str  # URL
     start: int
@@ -28,7 +27,7 @@ class Split:
 
 
 def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
-    """The JSONL files at the input URLs (files, folders or globs), each once, ordered by URL.
+    """The JSONL and Parquet files at the input URLs (files, folders or globs), each once, ordered by URL.
 
     One listing an input.  Files of other kinds inside a folder are no shards; `CorpusError` where an input
     holds no shard at all, so that a wrong folder is never taken for an empty corpus.
@@ -44,12 +43,23 @@ def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
             )
         if unread := [file.url for file in files if file.url.endswith(NOT_READ)]:
             raise CorpusError(
-                f"shards of one kind ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}",
+                f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}",
                 f"{len(unread)} others, such as {unread[0]}",
-                "unpack them, or name the shards to read by a glob",
+                "write them as one of these, or name the shards to read by a glob",
             )
         shards |= found
     return sorted(shards.values())
+
+
+def plan_tasks(shards: Sequence[FileInfo], cores: int) -> list[list[Split]]:
+    """All of ``shards`` as splits, packed into tasks.
+
+    A task is big enough that starting it does not count, small enough that all cores end at about one time
+    and that one that is lost is soon done again.
+    """
+    weight = sum(shard.size + OPENING for shard in shards)
+    task_bytes = min(max(weight // (8 * cores), SMALLEST_TASK), LARGEST_TASK)
+    return packed(split_shards(shards, task_bytes), task_bytes)
 
 
 def split_shards(shards: Sequence[FileInfo], split_bytes: int) -> list[Split]:
@@ -59,7 +69,8 @@ def split_shards(shards: Sequence[FileInfo], split_bytes: int) -> list[Split]:
         if codec_of(shard.url) is not None:
             splits.append(Split(shard.url, 0, sys.maxsize, shard.size))
             continue
-        for start in range(0, shard.size, split_bytes):
+        # An empty text has no record; an empty Parquet file is a broken one, and is opened to say so.
+        for start in range(0, max(shard.size, int(is_parquet(shard.url))), split_bytes):
             end = min(start + split_bytes, shard.size)
             splits.append(Split(shard.url, start, end, end - start))
     return splits
@@ -74,45 +85,26 @@ def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
             tasks.append([])
             held = 0
         tasks[-1].append(split)
-        held += split.stored
+        held += split.stored + OPENING
     return tasks
 
 
+def is_parquet(url: str) -> bool:
+    """Whether the shard at ``url`` holds rows; the others hold lines."""
+    return url.endswith(PARQUET)
+
+
+def is_seekable(url: str) -> bool:
+    """Whether single records of the shard at ``url`` can be read at no more cost than their bytes."""
+    return codec_of(url) is None and not is_parquet(url)
+
+
 def file_stem(url: str) -> str:
-    """The default source of a shard: its file name without the suffix."""
+    """A shard's file name without the suffix."""
     name = basename(url)
     return next((name.removesuffix(suffix) for suffix in SUFFIXES[::-1] if name.endswith(suffix)), name)
 
 
-def detect_layout(shards: Sequence[FileInfo]) -> Layout:
-    """The layout of the first record that shows one; `CorpusError` where none of the first records does.
-
-    A corpus has one layout: what has another is rejected, record by record, under its reason.
-    """
-    fields: list[str] = []
-    for shard in shards[:_SHARDS_SNIFFED]:
-        for record in _first_records(shard):
-            if "steps_with_score" in record:
-                return "rollouts"
-            if "step_index" in record:
-                return "steps"
-            fields = fields or sorted(record)
-    found = f"the fields {', '.join(fields[:12])}" if fields else "no JSON object in the first lines"
-    raise CorpusError(
-        "records with steps_with_score (rollouts) or with rollout_id, step_index and step (steps)",
-        f"{found} in {shards[0].url}",
-        "check --input, or name the --layout",
-    )
-
-
-def _first_records(shard: FileInfo) -> list[dict[str, Any]]:
-    head = next(read_blocks(shard.url, 0, sys.maxsize, size=2**18), None)
-    records = []
-    for line in head.data.split(b"\n", _LINES_SNIFFED)[:_LINES_SNIFFED] if head else []:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
+def folder_name(url: str) -> str:
+    """The name of the folder that a shard lies in."""
+    return url.rsplit("/", 2)[-2]

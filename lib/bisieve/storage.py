@@ -18,6 +18,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import BisieveError, StorageError
 
+# Which extra of this package brings the driver of a URL scheme.
+DRIVERS = {
+    "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure",
+    "hf": "hf",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, order=True)
 class FileInfo:
@@ -26,6 +32,10 @@ class FileInfo:
     url: str  # canonical
     size: int  # bytes
     etag: str  # the store's etag or, where there is none, the time of the last change
+
+
+# What stores call it: S3; GCS and Azure; the Hugging Face hub; disks and HDFS; others.
+_ETAGS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified")
 
 
 @contextmanager
@@ -44,9 +54,9 @@ def storage_errors(url: str) -> Iterator[None]:
             f"leave to use {url}", _reason(error), "check the credentials in the environment"
         ) from error
     except ImportError as error:
-        raise StorageError(
-            f"a driver for {url}", _reason(error), "install the fsspec package for this store"
-        ) from error
+        extra = DRIVERS.get(url.split("://")[0])
+        mend = f"pip install 'bisieve[{extra}]'" if extra else "install the fsspec package for this store"
+        raise StorageError(f"a driver for {url}", _reason(error), mend) from error
     except Exception as error:  # stores raise what they like: botocore, aiohttp, OSError, ValueError
         raise StorageError(
             f"an answer from the store of {url}",
@@ -84,7 +94,7 @@ def basename(url: str) -> str:
 
 
 def _info(fs: Any, entry: dict[str, Any]) -> FileInfo:
-    etag = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or entry.get("LastModified")
+    etag = next((entry[name] for name in _ETAGS if entry.get(name)), None)
     return FileInfo(fs.unstrip_protocol(entry["name"]), int(entry["size"]), str(etag).strip('"'))
 
 

@@ -82,5 +82,5 @@ def test_training_refuses_compressed_shards_and_names_the_way_around(
 ) -> None:
     score(compressed, tmp_path / "index")
     config = TrainConfig(index=str(tmp_path / "index"), image_root="i", backbone="b", output="o")
-    with pytest.raises(IndexUnusableError, match=r"2 compressed ones, such as .*--format records"):
+    with pytest.raises(IndexUnusableError, match=r"2 compressed or Parquet ones, such as .*--format records"):
         chosen_cut(config)

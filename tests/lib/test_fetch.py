@@ -23,23 +23,24 @@ def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
         rollout([0.5], question=" asked too "),
     ]
     score(write_jsonl("a.jsonl", records), tmp_path / "index")
-    rows = read_cut(open_index(str(tmp_path / "index")), 1.0).rows
-    first, second = fetch_rollouts(rows, "rollouts")
+    cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
+    rows = cut.rows
+    first, second = fetch_rollouts(rows, cut.shards)
     assert (first.question, first.image, first.images) == ("asked", ["x.png", "y.png"], ("x.png", "y.png"))
     assert (first.scores, first.mc_correct, first.mc_total) == ((1.0, 0.0), (16, 0), (16, 16))
     assert (second.question, second.image, second.images) == ("asked too", "a.png", ("a.png",))
-    backwards = fetch_rollouts(rows.take([1, 0]), "rollouts")
+    backwards = fetch_rollouts(rows.take([1, 0]), cut.shards)
     assert backwards == [second, first]
     monkeypatch.setattr(fetch, "_CHUNK", 1)
-    assert list(fetch_in_chunks(rows, "rollouts")) == [[first], [second]]
+    assert list(fetch_in_chunks(rows, cut.shards)) == [[first], [second]]
 
 
 def test_a_shard_with_other_text_at_a_span_is_refused(indexed: Path, tmp_path: Path) -> None:
-    rows = read_cut(open_index(str(indexed)), 1.0).rows
+    cut = read_cut(open_index(str(indexed)), 1.0)
     shard = tmp_path / "indexed.jsonl"
     shard.write_bytes(b" " + shard.read_bytes())
     with pytest.raises(IndexUnusableError, match="run bisieve score again"):
-        fetch_rollouts(rows, "rollouts")
+        fetch_rollouts(cut.rows, cut.shards)
     shard.unlink()
     with pytest.raises(StorageError, match="found nothing"):
-        fetch_rollouts(rows, "rollouts")
+        fetch_rollouts(cut.rows, cut.shards)

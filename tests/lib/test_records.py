@@ -7,16 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisieve import records
+from bisieve.decoding import record_decoder
+from bisieve.diagnosis import diagnose
+from bisieve.reading import Reading
 
 USABLE = {"image": "a.png", "question": "What?", "steps_with_score": [{"step": "one", "score": 1.0}]}
 
 
 def reason_of(line: bytes, source_field: str | None = None) -> str | None:
     """What a scan does with one line."""
+    reading = Reading(source_field=source_field)
     try:
-        record = records.record_decoder("rollouts", source_field)(line)
+        record = record_decoder("rollouts", reading)(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return records.diagnose(line, "rollouts", source_field).reason
+        return diagnose(line, "rollouts", reading).reason
     return records.rollout_reason(record)
 
 
@@ -127,7 +131,7 @@ def test_no_record_escapes_a_verdict(fields: dict[str, Any], steps: list[Any]) -
 
 
 def test_counts_that_are_no_counts_are_left_out() -> None:
-    decode = records.record_decoder("rollouts", None)
+    decode = record_decoder("rollouts", Reading())
     counted = decode(json.dumps({**USABLE, **step(num_mc_correct=3, num_mc_total=16)}).encode())
     uncounted = decode(json.dumps({**USABLE, **step(num_mc_correct="3", num_mc_total=16)}).encode())
     assert (counted.steps_with_score[0].num_mc_correct, uncounted.steps_with_score[0].num_mc_correct) == (

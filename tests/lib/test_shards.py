@@ -1,10 +1,13 @@
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from bisieve import shards
 from bisieve.errors import CorpusError, StorageError
-from bisieve.shards import detect_layout, file_stem, list_shards, split_shards
+from bisieve.shards import Split, file_stem, folder_name, list_shards, plan_tasks, split_shards
+from bisieve.storage import FileInfo
 
 
 def test_shards_are_found_once_and_in_path_order(write_jsonl: Callable[..., Path], tmp_path: Path) -> None:
@@ -29,9 +32,24 @@ def test_a_shard_of_a_kind_that_is_not_read_is_never_passed_over(
     write_jsonl: Callable[..., Path], tmp_path: Path
 ) -> None:
     write_jsonl("a.jsonl", [b"{}"])
-    (tmp_path / "b.parquet").write_bytes(b"")
-    with pytest.raises(CorpusError, match=r"1 others, such as .*b\.parquet"):
+    (tmp_path / "b.json").write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"1 others, such as .*b\.json"):
         list_shards([str(tmp_path)])
+
+
+def test_shards_of_all_forms_are_found_with_one_listing_an_input(
+    write_jsonl: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a.jsonl", "b.jsonl.gz", "c.ndjson.zst", "d.parquet", "e/f.snappy.parquet"]
+    for folder in ("one", "two"):
+        for name in names:
+            write_jsonl(f"{folder}/{name}", [b"{}"])
+    listed = []
+    listing = shards.list_files
+    monkeypatch.setattr(shards, "list_files", lambda url: listed.append(url) or listing(url))
+    found = list_shards([str(tmp_path / "one"), str(tmp_path / "two")])
+    assert [Path(shard.url).name for shard in found] == [Path(name).name for name in names] * 2
+    assert listed == [str(tmp_path / "one"), str(tmp_path / "two")]
 
 
 def test_splits_cover_a_shard_without_overlap(write_jsonl: Callable[..., Path]) -> None:
@@ -46,28 +64,34 @@ def test_an_empty_shard_has_no_split(write_jsonl: Callable[..., Path]) -> None:
 
 def test_the_source_of_a_shard_is_its_stem() -> None:
     assert file_stem("s3://bucket/x/ai2d_train.v2.jsonl") == "ai2d_train.v2"
+    assert file_stem("s3://bucket/x/ai2d.parquet") == "ai2d"
+    assert folder_name("s3://bucket/x/part-0.parquet") == "x"
 
 
-@pytest.mark.parametrize(
-    ("records", "layout"),
-    [
-        ([{"steps_with_score": []}], "rollouts"),
-        ([b"broken", b"", {"step_index": 3}], "steps"),
-        ([b"[]", {"other": 1}, {"steps_with_score": []}], "rollouts"),
-    ],
-)
-def test_the_layout_shows_in_the_first_record_that_has_one(
-    write_jsonl: Callable[..., Path], records: list[object], layout: str
-) -> None:
-    assert detect_layout(list_shards([str(write_jsonl("a.jsonl", records))])) == layout
+def a_shard(name: str, size: int) -> FileInfo:
+    return FileInfo(f"s3://bucket/{name}", size, "etag")
 
 
-@pytest.mark.parametrize(
-    ("records", "found"),
-    [([], "no JSON object"), ([b"broken"], "no JSON object"), ([{"text": "x", "label": 1}], "label, text")],
-)
-def test_no_known_column_is_an_error_that_names_the_found_ones(
-    write_jsonl: Callable[..., Path], records: list[object], found: str
-) -> None:
-    with pytest.raises(CorpusError, match=found):
-        detect_layout(list_shards([str(write_jsonl("a.jsonl", records))]))
+def test_thousands_of_small_shards_are_few_tasks() -> None:
+    small = [a_shard(f"{number:05}.jsonl", 1000) for number in range(3000)]
+    tasks = plan_tasks(small, cores=2)
+    assert len(tasks) == 16
+    assert [split.shard for task in tasks for split in task] == [shard.url for shard in small]
+    assert len(plan_tasks(small, cores=1000)) == 94  # as many cores as there are, but none for nothing
+
+
+@pytest.mark.parametrize("name", ["huge.jsonl", "huge.parquet"])
+def test_a_huge_shard_is_split_among_tasks(name: str) -> None:
+    size = 100 * 2**30
+    tasks = plan_tasks([a_shard(name, size), a_shard("small.jsonl", 10)], cores=4)
+    assert len(tasks) == 801
+    ranges = [(split.start, split.end) for task in tasks for split in task if split.shard.endswith(name)]
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == size
+    assert all(one[1] == two[0] for one, two in pairwise(ranges))
+
+
+def test_a_compressed_shard_is_one_split_and_an_empty_parquet_file_is_not_passed_over() -> None:
+    (split,) = split_shards([a_shard("huge.jsonl.gz", 2**40)], 2**20)
+    assert (split.start, split.stored) == (0, 2**40)
+    assert split_shards([a_shard("empty.parquet", 0)], 2**20) == [Split("s3://bucket/empty.parquet", 0, 0, 0)]

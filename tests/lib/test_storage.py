@@ -1,10 +1,11 @@
 import pickle
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 
 from bisieve.errors import StorageError
-from bisieve.storage import canonical, file_names, list_files, open_output, read_bytes, write_bytes
+from bisieve.storage import DRIVERS, canonical, file_names, list_files, open_output, read_bytes, write_bytes
 
 
 def interrupted_write(url: str) -> None:
@@ -97,3 +98,18 @@ def test_wrong_credentials_are_one_line(s3: str, monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_protocol_is_one_line() -> None:
     with pytest.raises(StorageError, match="nosuch://bucket"):
         list_files("nosuch://bucket/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "extra"), [("gs://bucket/x", "gcs"), ("az://container/x", "azure"), ("abfs://c/x", "azure")]
+)
+def test_a_driver_that_is_missing_is_one_line_that_names_the_extra(url: str, extra: str) -> None:
+    with pytest.raises(
+        StorageError, match=rf"a driver for {url};.*pip install 'bisieve\[{extra}\]'"
+    ) as caught:
+        list_files(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_extra_that_is_named_is_one() -> None:
+    assert set(DRIVERS.values()) <= set(metadata("bisieve").get_all("Provides-Extra") or [])

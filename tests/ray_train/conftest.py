@@ -88,8 +88,10 @@ def write_index(shards: str, index: str) -> None:
                 "source": source, "rank": rank, "rollout_id": f"{source}-{start}", "question_id": str(start),
                 "bis": -bis, "num_steps": len(scores), "scores": scores, "spans": [span],
             })  # fmt: skip
-    shard_rows = [{"url": file.url, "size": file.size, "etag": file.etag} for file in files]
-    parameters = Parameters(0.05, "source", "file", 0, "rollouts", None)
+    shard_rows = [
+        {"url": file.url, "size": file.size, "etag": file.etag, "layout": "rollouts"} for file in files
+    ]
+    parameters = Parameters(0.05, "source", "file", 0)
     sources = Counter(row["source"] for row in rows)
     publish(read_pointer(f"{index}/{MANIFEST}"), index, Manifest(
         fingerprint(parameters, files), parameters, [shards],

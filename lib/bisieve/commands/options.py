@@ -6,6 +6,7 @@ from typing import Any
 
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
+from bisieve.reading import Reading
 
 _SHUFFLED = ("random", "mixed")
 
@@ -54,6 +55,41 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """How records are read."""
+    add = parser.add_argument_group("records").add_argument
+    add(
+        "--layout", choices=("auto", "rollouts", "steps"), default="auto",
+        help="one record a rollout or a step; auto: told from each shard's first records (default)",
+    )  # fmt: skip
+    add(
+        "--field", action="append", default=[], metavar="NAME=THEIRS",
+        help="what the records call the field NAME, as question=prompt; repeatable",
+    )  # fmt: skip
+    add(
+        "--source-from", choices=("stem", "folder"),
+        help="the source is the shard's file stem (default) or the name of its folder",
+    )  # fmt: skip
+    add("--source-field", metavar="NAME", help="the source is what this field of the record says")
+    add(
+        "--image-prefix", action="append", default=[], metavar="OLD=NEW",
+        help="images whose names begin with OLD lie at NEW, as s3://old/=; repeatable, the longest wins",
+    )  # fmt: skip
+
+
+def reading(args: argparse.Namespace) -> Reading:
+    """How records are to be read; `UsageError` where the options contradict each other."""
+    if args.source_from and args.source_field:
+        raise UsageError("--source-from or --source-field", "both", "leave out one")
+    return Reading(
+        layout=args.layout,
+        source_from=args.source_from or "stem",
+        source_field=args.source_field,
+        fields=_pairs("--field NAME=THEIRS", args.field, "write it as question=prompt", blank=False),
+        image_prefixes=_pairs("--image-prefix OLD=NEW", args.image_prefix, "write it as old/=new/"),
+    )
+
+
 def add_spark(parser: argparse.ArgumentParser) -> None:
     """Where Spark runs, when it is not spark-submit that says it."""
     add = parser.add_argument_group("Spark").add_argument
@@ -71,11 +107,25 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
 
 def spark_conf(args: argparse.Namespace) -> dict[str, str]:
     """The configuration that was given; `UsageError` where a pair is none."""
-    return dict(_key_value(pair) for pair in args.spark_conf)
+    return _pairs(
+        "--spark-conf KEY=VALUE",
+        args.spark_conf,
+        "write it as spark.executor.memory=4g",
+        blank=False,
+        once=False,
+    )
 
 
-def _key_value(pair: str) -> tuple[str, str]:
-    key, equals, value = pair.partition("=")
-    if not (key and equals):
-        raise UsageError("--spark-conf KEY=VALUE", pair, "write it as spark.executor.memory=4g")
-    return key, value
+def _pairs(
+    expected: str, given: list[str], mend: str, blank: bool = True, once: bool = True
+) -> dict[str, str]:
+    """``KEY=VALUE`` each; `UsageError` for what is none, for a ``blank`` side, and for a key given twice."""
+    pairs: dict[str, str] = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not (blank or (key and value)):
+            raise UsageError(expected, pair, mend)
+        if once and key in pairs:
+            raise UsageError(f"{expected} once for each of the first", f"{key} twice", "leave out one")
+        pairs[key] = value
+    return pairs

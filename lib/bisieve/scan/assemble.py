@@ -85,7 +85,7 @@ def _checked(
     own = rows["reason"].to_pylist()
     again = np.zeros(rows.num_rows, dtype=bool)
     again[1:] = (index[1:] == index[:-1]) & (first[1:] == first[:-1])
-    named = ["image_id", "prompt_id", *(["source"] if options.source_field is not None else [])]
+    named = ["image_id", "prompt_id", *(["source"] if options.reading.source_field is not None else [])]
     shared = [_conflicts(rows[name], first) for name in named]
     head = starts[:-1]
     reasons: list[str | None] = [None] * len(head)

@@ -1,6 +1,8 @@
 """What a scan must know beside the split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from bisieve.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -9,4 +11,4 @@ class ScanOptions:
 
     alpha: float  # of the score, paper §4
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    source_field: str | None = None  # None: the source is the shard's file stem
+    reading: Reading = field(default_factory=Reading)

@@ -16,7 +16,10 @@ import pyarrow as pa
 import xxhash
 
 from bisieve import records
+from bisieve.decoding import lines_decoder, record_decoder
+from bisieve.diagnosis import diagnose
 from bisieve.lines import Block, read_blocks
+from bisieve.reading import Reading
 from bisieve.scan.blocks import (
     Ints,
     Places,
@@ -27,8 +30,8 @@ from bisieve.scan.blocks import (
     records_of,
 )
 from bisieve.scan.options import ScanOptions
-from bisieve.scan.scored import rejected_batch, scored_batch, small_counts
-from bisieve.shards import Split, file_stem
+from bisieve.scan.scored import UsableColumns, rejected_batch, scored_batch, small_counts
+from bisieve.shards import Split
 
 BLOCK = 2**19  # bytes whose records are read together: what fits into a core's cache
 BATCH_ROWS = 2**13
@@ -87,6 +90,20 @@ class Columns:
         self.mc_correct.append(small_counts([step.num_mc_correct for step in steps]))
         self.mc_total.append(small_counts([step.num_mc_total for step in steps]))
 
+    def joined(self) -> UsableColumns:
+        """All that was taken in; at least one block."""
+        return UsableColumns(
+            source=self.source,
+            rollout_id=self.rollout_id,
+            question_id=self.question_id,
+            offset=pa.array(np.concatenate(self.offset)),
+            length=pa.array(np.concatenate(self.length)),
+            step_ends=np.concatenate([[0], np.cumsum(np.concatenate(self.num_steps))]),
+            scores=pa.array(np.concatenate(self.scores)),
+            mc_correct=pa.concat_arrays(self.mc_correct),
+            mc_total=pa.concat_arrays(self.mc_total),
+        )
+
 
 @dataclass
 class Rejects:
@@ -97,33 +114,41 @@ class Rejects:
     length: list[int] = field(default_factory=list)
     reason: list[str] = field(default_factory=list)
 
+    def add(self, offset: int, length: int, source: str, reason: str) -> None:
+        """Takes in the record at a place."""
+        self.offset.append(offset)
+        self.length.append(length)
+        self.source.append(source)
+        self.reason.append(reason)
+
 
 def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     """The rollouts whose records begin in ``split``, as batches of `schema.SCORED`.
 
     Blank lines are no records.  Everything else comes out, scored or with the reason of its rejection.
     """
-    decode_lines = records.lines_decoder("rollouts", options.source_field)
-    one_by_one = _OneByOne(split.shard, options.source_field)
+    source_field = options.reading.source_field
+    decode_lines = lines_decoder("rollouts", options.reading)
+    one_by_one = _OneByOne(split.shard, options.reading)
     usable, num_usable = Columns(), 0
     for block in read_blocks(split.shard, split.start, split.end, BLOCK):
         places = line_places(block.data)
-        found = _all_usable(block, places, decode_lines, options.source_field)
+        found = _all_usable(block, places, decode_lines, source_field)
         if found is None:
             found, sources = one_by_one.usable(block, places)
-        elif options.source_field is not None:
+        elif source_field is not None:
             sources = [record.source.strip() for record in found.records]
         else:
-            sources = [one_by_one.stem] * len(found.records)
+            sources = [one_by_one.default] * len(found.records)
         usable.add(found, block, sources)
         num_usable += len(sources)
         if num_usable >= BATCH_ROWS:
-            yield scored_batch(usable, split.shard, options)
+            yield scored_batch(usable.joined(), split.shard, options)
             usable, num_usable = Columns(), 0
         if len(one_by_one.rejects.offset) >= BATCH_ROWS:
             yield rejected_batch(one_by_one.take_rejects(), split.shard)
     if num_usable:
-        yield scored_batch(usable, split.shard, options)
+        yield scored_batch(usable.joined(), split.shard, options)
     if one_by_one.rejects.offset:
         yield rejected_batch(one_by_one.take_rejects(), split.shard)
 
@@ -155,11 +180,11 @@ def _all_usable(
 class _OneByOne:
     """Reads records one by one, and keeps the rejected ones."""
 
-    def __init__(self, shard: str, source_field: str | None) -> None:
-        self.stem = file_stem(shard)
+    def __init__(self, shard: str, reading: Reading) -> None:
+        self.default = reading.source_of(shard)
         self.rejects = Rejects()
-        self._source_field = source_field
-        self._decode = records.record_decoder("rollouts", source_field)
+        self._reading = reading
+        self._decode = record_decoder("rollouts", reading)
 
     def usable(self, block: Block, places: Places) -> tuple[Usable, list[str]]:
         """The usable records of ``block``, and their sources."""
@@ -173,10 +198,7 @@ class _OneByOne:
                 lines.append(number)
                 sources.append(source)
             elif line.strip():
-                self.rejects.source.append(source)
-                self.rejects.offset.append(block.offset + start)
-                self.rejects.length.append(len(line))
-                self.rejects.reason.append(reason)
+                self.rejects.add(block.offset + start, len(line), source, reason)
         return Usable.of(found, Places(places.start[lines], places.end[lines])), sources
 
     def take_rejects(self) -> Rejects:
@@ -189,12 +211,18 @@ class _OneByOne:
         try:
             record = self._decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            refusal = records.diagnose(line, "rollouts", self._source_field)
-            return None, refusal.source or self.stem, refusal.reason
-        if self._source_field is None:
-            return record, self.stem, records.rollout_reason(record)
-        source = (record.source or "").strip()
-        return record, source or self.stem, records.rollout_reason(record) if source else records.NO_SOURCE
+            refusal = diagnose(line, "rollouts", self._reading)
+            return None, refusal.source or self.default, refusal.reason
+        reason, source = verdict(record, self._reading, self.default)
+        return record, source, reason
+
+
+def verdict(record: Any, reading: Reading, default: str) -> tuple[str | None, str]:
+    """Why a typed rollout is rejected (None: it is usable), and its source, ``default`` if it names none."""
+    if reading.source_field is None:
+        return records.rollout_reason(record), default
+    source = (record.source or "").strip()
+    return (records.rollout_reason(record), source) if source else (records.NO_SOURCE, default)
 
 
 def question_id(image: str | list[str], question: str) -> str:

@@ -1,6 +1,7 @@
 """Builds batches of `schema.SCORED`: the one place where scan results get their BIS."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 from bisieve import schema
 from bisieve.scan.options import ScanOptions
 from bisieve.score import score_rollouts
-from bisieve.shards import file_stem
+
+Ends: TypeAlias = npt.NDArray[np.int64]
 
 SPAN_NAMES = ("shard", "offset", "length")
 
@@ -35,23 +37,37 @@ def with_score(
     )
 
 
-def scored_batch(usable: Any, shard: str, options: ScanOptions) -> pa.RecordBatch:
+@dataclass(frozen=True)
+class UsableColumns:
+    """Usable rollouts of one shard by column; what has one entry a step lies flat."""
+
+    source: list[str]
+    rollout_id: list[str]
+    question_id: list[str]
+    offset: pa.Array  # int64; in Parquet the number of the row
+    length: pa.Array  # int64
+    step_ends: Ends  # ``[rollouts + 1]``, from 0 on
+    scores: pa.Array  # float64
+    mc_correct: pa.Array  # int32, null where unknown
+    mc_total: pa.Array
+
+
+def scored_batch(usable: UsableColumns, shard: str, options: ScanOptions) -> pa.RecordBatch:
     """The usable rollouts of one shard; each has one span."""
-    offset, length = (pa.array(np.concatenate(places)) for places in (usable.offset, usable.length))
-    shards = repeated(shard, len(offset))
-    spans = pa.StructArray.from_arrays([shards, offset, length], fields=list(schema.SPAN))
-    step_ends = np.concatenate([[0], np.cumsum(np.concatenate(usable.num_steps))])
+    num_rollouts = len(usable.offset)
+    shards = repeated(shard, num_rollouts)
+    spans = pa.StructArray.from_arrays([shards, usable.offset, usable.length], fields=list(schema.SPAN))
     columns = {
         "source": usable.source,
         "rollout_id": usable.rollout_id,
         "question_id": usable.question_id,
-        **counts_columns(pa.concat_arrays(usable.mc_correct), pa.concat_arrays(usable.mc_total), step_ends),
-        "spans": pa.ListArray.from_arrays(pa.array(np.arange(len(offset) + 1, dtype=np.int32)), spans),
+        **counts_columns(usable.mc_correct, usable.mc_total, usable.step_ends),
+        "spans": pa.ListArray.from_arrays(pa.array(np.arange(num_rollouts + 1, dtype=np.int32)), spans),
         "shard": shards,
-        "offset": offset,
-        "length": length,
+        "offset": usable.offset,
+        "length": usable.length,
     }
-    return with_score(columns, pa.array(np.concatenate(usable.scores)), step_ends, options)
+    return with_score(columns, usable.scores, usable.step_ends, options)
 
 
 def repeated(text: str, times: int) -> pa.Array:
@@ -66,7 +82,9 @@ def assembled_batch(
 ) -> pa.RecordBatch:
     """The rollouts of `schema.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
     usable = np.array([reason is None for reason in reasons])
-    rejects = _assembled_rejects(steps, starts[:-1][~usable], [reason for reason in reasons if reason])
+    rejects = _assembled_rejects(
+        steps, starts[:-1][~usable], [reason for reason in reasons if reason], options
+    )
     if not usable.any():
         return rejects
     owned = pa.array(np.repeat(usable, np.diff(starts)))
@@ -90,12 +108,14 @@ def assembled_batch(
     return pa.concat_batches([scored, rejects])
 
 
-def _assembled_rejects(steps: pa.Table, heads: npt.NDArray[np.int64], reasons: list[str]) -> pa.RecordBatch:
+def _assembled_rejects(
+    steps: pa.Table, heads: npt.NDArray[np.int64], reasons: list[str], options: ScanOptions
+) -> pa.RecordBatch:
     taken = steps.take(pa.array(heads))
     names = ("source", "rollout_id", *SPAN_NAMES)
     columns = {name: taken[name].combine_chunks() for name in names}
-    stems = pa.array([file_stem(shard) for shard in taken["shard"].to_pylist()], pa.string())
-    source = pc.coalesce(columns["source"], stems)
+    default = [options.reading.source_of(shard) for shard in taken["shard"].to_pylist()]
+    source = pc.coalesce(columns["source"], pa.array(default, pa.string()))
     return _batch({**columns, "source": source, "reason": reasons}, len(reasons))
 
 
@@ -115,6 +135,12 @@ def small_counts(values: list[int | None]) -> pa.Array:
     except (TypeError, OverflowError):  # a null, or more than 64 bits
         pass
     return pa.array([v if v is not None and 0 <= v < 2**31 else None for v in values], pa.int32())
+
+
+def fitting_counts(values: pa.Array) -> pa.Array:
+    """Integers as int32, null where they are no counts."""
+    fits = pc.and_(pc.greater_equal(values, 0), pc.less(values, 2**31))
+    return pc.if_else(fits, values, pa.scalar(None, values.type)).cast(pa.int32())
 
 
 def counts_columns(correct: pa.Array, total: pa.Array, step_ends: Any) -> dict[str, pa.Array]:

@@ -11,13 +11,16 @@ import pyarrow.compute as pc
 import xxhash
 
 from bisieve import records, schema
+from bisieve.decoding import lines_decoder, record_decoder
+from bisieve.diagnosis import Refusal, diagnose
 from bisieve.lines import Block, read_blocks
 from bisieve.prompt import MARKER
+from bisieve.reading import Reading
 from bisieve.scan.blocks import Places, all_say_something, hold_marker, line_places, records_of
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
 from bisieve.scan.scored import repeated, small_counts
-from bisieve.shards import Split, file_stem
+from bisieve.shards import Split
 from bisieve.sort.runs import to_bytes
 
 BLOCK = 2**19  # bytes whose records are read together
@@ -30,22 +33,22 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     A record that names no rollout comes out with a null ``rollout_id``; one that spoils its rollout with
     the reason.  Steps of a rollout may lie in any shard, in any order: `assemble` brings them together.
     """
-    decode_lines = records.lines_decoder("steps", options.source_field)
-    decode = records.record_decoder("steps", options.source_field)
+    reading = options.reading
+    decode_lines, decode = lines_decoder("steps", reading), record_decoder("steps", reading)
     for block in read_blocks(split.shard, split.start, split.end, BLOCK):
         places = line_places(block.data)
         found = records_of(block, places, decode_lines)
         batch = None
         if found:
-            batch = _sound_batch(found, block.offset, places, split.shard, options.source_field)
+            batch = _sound_batch(found, block.offset, places, split.shard, reading)
         if batch is not None:
             yield batch
-        elif rows := _one_by_one(block, places, decode, split.shard, options.source_field):
+        elif rows := _one_by_one(block, places, decode, split.shard, reading):
             yield pa.RecordBatch.from_pylist(rows, schema=schema.STEPS)
 
 
 def _sound_batch(
-    found: list[Any], offset: int, places: Places, shard: str, source_field: str | None
+    found: list[Any], offset: int, places: Places, shard: str, reading: Reading
 ) -> pa.RecordBatch | None:
     """The steps ``found`` in a block when none spoils its rollout, read column by column; else None."""
     scores, ids = [step.score for step in found], [step.rollout_id for step in found]
@@ -60,8 +63,8 @@ def _sound_batch(
     if hold_marker([question for _, question in prompts]):
         return None
     num_steps = len(found)
-    sources: Any = repeated(file_stem(shard), num_steps)
-    if source_field is not None:
+    sources: Any = repeated(reading.source_of(shard), num_steps)
+    if reading.source_field is not None:
         sources = pa.array([(step.source or "").strip() or None for step in found], pa.string())
     correct, total = _counts(found)
     columns = {
@@ -116,13 +119,16 @@ def _counts(found: list[Any]) -> tuple[pa.Array, pa.Array]:
 
 
 def _one_by_one(
-    block: Block, places: Places, decode: Any, shard: str, source_field: str | None
+    block: Block, places: Places, decode: Any, shard: str, reading: Reading
 ) -> list[dict[str, Any]]:
-    stem, rows = file_stem(shard), []
+    default, rows = reading.source_of(shard), []
     for start, end in zip(places.start.tolist(), places.end.tolist(), strict=True):
         line = block.data[start:end]
         if line.strip():
-            row = _row(line, decode, stem, source_field)
+            try:
+                row = step_row(decode(line), reading, default)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                row = refused_row(diagnose(line, "steps", reading), default)
             rows.append({**row, "shard": shard, "offset": block.offset + start, "length": len(line)})
     return rows
 
@@ -156,14 +162,11 @@ def _parted(batches: list[pa.RecordBatch], parts: int) -> Iterator[tuple[int, by
         yield number, to_bytes(rows.slice(starts[number], starts[number + 1] - starts[number]))
 
 
-def _row(line: bytes, decode: Any, stem: str, source_field: str | None) -> dict[str, Any]:
-    try:
-        record = decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return _refused(line, stem, source_field)
+def step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
+    """What `schema.STEPS` keeps of a typed step, but for its place; ``default`` is the shard's source."""
     if record.rollout_id == "":
-        return {"source": stem, "reason": records.NO_ROLLOUT_ID}
-    source = stem if source_field is None else (record.source or "").strip()
+        return {"source": default, "reason": records.NO_ROLLOUT_ID}
+    source = default if reading.source_field is None else (record.source or "").strip()
     images = records.images_of(record.image)
     question = records.question_of(record.question_orig, record.question)
     score = records.step_score(record)
@@ -186,9 +189,9 @@ def _row(line: bytes, decode: Any, stem: str, source_field: str | None) -> dict[
     }
 
 
-def _refused(line: bytes, stem: str, source_field: str | None) -> dict[str, Any]:
-    refusal = records.diagnose(line, "steps", source_field)
-    row = {"source": refusal.source or stem, "reason": refusal.reason}
+def refused_row(refusal: Refusal, default: str) -> dict[str, Any]:
+    """As `step_row`, of a record that no typed struct takes."""
+    row = {"source": refusal.source or default, "reason": refusal.reason}
     if refusal.reason in (records.BAD_JSON, records.NO_ROLLOUT_ID):
         return row
     # The record names its rollout, so the rollout is spoilt, wherever its other steps lie.

@@ -1,8 +1,8 @@
 """The scoring job: shards in, a published index out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyspark
@@ -12,6 +12,7 @@ from bisieve import __version__, schema
 from bisieve.errors import CorpusError
 from bisieve.events import Tell, silent
 from bisieve.index import Index
+from bisieve.layouts import find_layouts, settled
 from bisieve.manifest import (
     MANIFEST,
     DataFile,
@@ -25,12 +26,13 @@ from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
 from bisieve.ranked import all_cut_scores
 from bisieve.ranking import largest_tie_blocks
-from bisieve.records import Layout
+from bisieve.reading import Layout, Reading
 from bisieve.scan.chunks import Chunk
-from bisieve.shards import detect_layout, list_shards, packed, split_shards
-from bisieve.spark.kept import kept_chunks, unchanged_shards
+from bisieve.shards import list_shards, plan_tasks
+from bisieve.spark.kept import kept_chunks, known_layouts, unchanged_shards
+from bisieve.spark.layouts import SHARDS_A_TASK, layouts_on_spark
 from bisieve.spark.progress import Scanned, scan_line, watched
-from bisieve.spark.scan import scan_corpus
+from bisieve.spark.scan import Tasks, scan_corpus
 from bisieve.spark.session import unwrapped_errors
 from bisieve.spark.stages import name_jobs
 from bisieve.spark.write import write_ranked, write_rejects
@@ -38,7 +40,8 @@ from bisieve.storage import FileInfo, canonical, join
 from bisieve.totals import Totals, add_up
 
 SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__}
-SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 128 * 2**20  # bytes
+
+Layouts = Mapping[FileInfo, Layout]
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ class ScoreRequest:
     scope: str = "source"  # or global
     ties: str = "file"  # or hash, spread
     seed: int = 0  # of ties=hash and of random order
-    layout: Layout | None = None  # None: told from the first records
-    source_field: str | None = None  # None: the shard's file stem
+    reading: Reading = field(default_factory=Reading)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
     strategy: str = "bis"  # one of ranking.STRATEGIES
 
@@ -76,8 +78,7 @@ def score_corpus(
         scope=request.scope,
         ties=request.ties,
         seed=request.seed,
-        layout=request.layout or detect_layout(shards),
-        source_field=request.source_field,
+        reading=request.reading,
         threshold=request.threshold,
         strategy=request.strategy,
     )
@@ -86,40 +87,57 @@ def score_corpus(
     if current is not None and current.fingerprint == fingerprint(parameters, shards):
         tell("unchanged", index=index, fingerprint=current.fingerprint)
         return current, False
-    kept = [] if current is None else unchanged_shards(Index(index, current), shards, parameters)
-    scan = [shard for shard in shards if shard not in set(kept)]
-    tell(
-        "listed", f"{len(scan)} of {len(shards)} shards to scan",
-        shards=len(shards), to_scan=len(scan), bytes_to_scan=sum(shard.size for shard in scan),
-    )  # fmt: skip
+    older = None if current is None else Index(index, current)
+    known = {} if older is None else known_layouts(older, parameters)
+    new = [shard for shard in shards if shard not in known]
+    few = request.reading.layout != "auto" or len(new) <= SHARDS_A_TASK
+    if few:
+        layouts = settled(shards, known | find_layouts(new, request.reading), request.reading)
+        scan = _to_scan(layouts, known, tell)
     with unwrapped_errors(), spark_context() as context, watched(context, tell) as scanned:
-        chunks = _chunks(context, scan, parameters, scanned)
-        if current is not None and kept:
-            known = kept_chunks(context, Index(index, current), kept, parameters)
-            chunks = known if chunks is None else chunks.union(known)
-        if chunks is None:
+        if not few:
+            found = layouts_on_spark(context, new, request.reading)
+            layouts = settled(shards, known | found, request.reading)
+            scan = _to_scan(layouts, known, tell)
+        chunks = _scanned(context, scan, parameters, scanned)
+        if older is not None and len(scan) < len(shards):
+            chunks.append(kept_chunks(context, older, layouts.keys() - scan.keys(), parameters))
+        if not chunks:
             raise _no_rollouts("no record at all")
-        manifest = _build(chunks, index, inputs, shards, parameters, scanned, tell)
+        manifest = _build(context.union(chunks), index, inputs, layouts, parameters, scanned, tell)
     publish(pointer, index, manifest, tell)
     return manifest, True
 
 
-def _chunks(
-    context: SparkContext, shards: list[FileInfo], parameters: Parameters, scanned: Scanned
-) -> "RDD[Chunk] | None":
-    """What a scan of ``shards`` finds; None where there is nothing in them."""
-    task_bytes = _task_bytes(sum(shard.size for shard in shards), context.defaultParallelism)
-    tasks = packed(split_shards(shards, task_bytes), task_bytes)
-    if not tasks:
-        return None
-    return scan_corpus(context, tasks, parameters, scanned.count_splits).map(scanned.count_records)
+def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:
+    """Those of the shards whose rollouts an older index does not have."""
+    kept = set(unchanged_shards(layouts, known))
+    scan = {shard: layout for shard, layout in layouts.items() if shard not in kept}
+    tell(
+        "listed", f"{len(scan)} of {len(layouts)} shards to scan",
+        shards=len(layouts), to_scan=len(scan), bytes_to_scan=sum(shard.size for shard in scan),
+    )  # fmt: skip
+    return scan
+
+
+def _scanned(
+    context: SparkContext, layouts: Layouts, parameters: Parameters, scanned: Scanned
+) -> "list[RDD[Chunk]]":
+    """What a scan of shards finds; nothing where there is nothing in them."""
+    tasks: dict[Layout, Tasks] = {}
+    for layout in sorted(set(layouts.values())):
+        mine = [shard for shard, its in layouts.items() if its == layout]
+        tasks[layout] = plan_tasks(mine, context.defaultParallelism)
+    found = scan_corpus(context, tasks, parameters, scanned.count_splits)
+    return [chunks.map(scanned.count_records) for chunks in found]
 
 
 def _build(
-    chunks: "RDD[Chunk]", index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters,
+    chunks: "RDD[Chunk]", index: str, inputs: list[str], layouts: Layouts, parameters: Parameters,
     scanned: Scanned, tell: Tell,
 ) -> Manifest:  # fmt: skip
     """Writes all files of a new version, which nobody sees before the manifest names them."""
+    shards = list(layouts)
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
     chunks.persist(StorageLevel.MEMORY_AND_DISK)
@@ -144,7 +162,7 @@ def _build(
         fingerprint=version,
         parameters=parameters,
         inputs=inputs,
-        shards=_write_shards(index, folder, shards, totals),
+        shards=_write_shards(index, folder, layouts, totals),
         num_shards=len(shards),
         shard_bytes=sum(shard.size for shard in shards),
         sources=totals.by_source(largest_tie_blocks([file.tie_blocks for file in files])),
@@ -154,11 +172,6 @@ def _build(
         software=SOFTWARE,
         cut_scores=all_cut_scores(files),
     )
-
-
-def _task_bytes(corpus_bytes: int, cores: int) -> int:
-    """Big enough that starting a task does not count, small enough that all cores end at about one time."""
-    return min(max(corpus_bytes // (8 * cores), SMALLEST_TASK), LARGEST_TASK)
 
 
 def _require_rollouts(totals: Totals) -> None:
@@ -186,13 +199,15 @@ def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo]) -> None:
         )
 
 
-def _write_shards(index: str, folder: str, shards: Sequence[FileInfo], totals: Totals) -> DataFile:
+def _write_shards(index: str, folder: str, layouts: Layouts, totals: Totals) -> DataFile:
+    shards = list(layouts)
     yields = [totals.shards.get(shard.url, (0, 0)) for shard in shards]
     table = pa.table(
         {
             "url": [shard.url for shard in shards],
             "size": [shard.size for shard in shards],
             "etag": [shard.etag for shard in shards],
+            "layout": list(layouts.values()),
             "rollouts": [usable for usable, _ in yields],
             "rejected": [rejected for _, rejected in yields],
         }

@@ -1,6 +1,7 @@
 """What an older version of an index knows of shards that have not changed since: they need no scan."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,28 +9,37 @@ import pyarrow.parquet as pq
 from pyspark import RDD, SparkContext
 
 from bisieve import schema
-from bisieve.index import Index, indexed_shards
+from bisieve.index import Index, indexed_layouts, indexed_shards
 from bisieve.manifest import DataFile, Parameters
+from bisieve.reading import Layout
 from bisieve.rerank import read_scored
 from bisieve.scan.chunks import Chunk, make_chunk
 from bisieve.storage import FileInfo, join, open_filesystem, storage_errors
 
 
-def unchanged_shards(index: Index, shards: Sequence[FileInfo], parameters: Parameters) -> list[FileInfo]:
-    """Those of ``shards`` whose rollouts stand in ``index`` as a scan would find them now.
+def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
+    """The layout of every shard that ``index`` has read as it would be read now; none where that changed."""
+    asked, was = parameters.reading, index.manifest.parameters.reading
+    # Of these two, the first is asked of each shard below, and the second changes nothing in a scan.
+    if replace(asked, layout=was.layout, image_prefixes=was.image_prefixes) != was:
+        return {}
+    known = indexed_layouts(index)
+    return {shard: layout for shard, layout in known.items() if asked.layout in ("auto", layout)}
 
-    None where records are read in another way now, and none of the steps layout: a rollout whose steps lie
-    in several shards is in the index only as a whole.
+
+def unchanged_shards(now: Mapping[FileInfo, Layout], known: Mapping[FileInfo, Layout]) -> list[FileInfo]:
+    """Those of the shards ``now`` whose rollouts an index of ``known`` has as a scan would find them.
+
+    The steps of a rollout may lie in several shards: if one of the layout steps is new, changed or gone, none
+    of them is taken over.
     """
-    asked, was = parameters, index.manifest.parameters
-    if (asked.layout, asked.source_field) != (was.layout, was.source_field) or asked.layout == "steps":
-        return []
-    known = set(indexed_shards(index))
-    return [shard for shard in shards if shard in known]
+    steps_now, steps_then = ({shard for shard, its in of.items() if its == "steps"} for of in (now, known))
+    kept = [shard for shard, layout in now.items() if known.get(shard) == layout]
+    return kept if steps_now == steps_then else [shard for shard in kept if now[shard] == "rollouts"]
 
 
 def kept_chunks(
-    context: SparkContext, index: Index, kept: Sequence[FileInfo], parameters: Parameters
+    context: SparkContext, index: Index, kept: Collection[FileInfo], parameters: Parameters
 ) -> "RDD[Chunk]":
     """The rollouts and rejects of the shards ``kept``, from the index alone."""
     urls = {shard.url for shard in kept}

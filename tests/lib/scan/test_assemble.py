@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from bisieve.reading import Reading
 from bisieve.scan.assemble import assemble
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.steps import scan_steps
@@ -21,7 +22,7 @@ def scan(write_jsonl: Callable[..., Path]) -> Callable[..., list[dict[str, Any]]
     def run(
         shards: dict[str, list[Any]], batch_size: int = 3, source_field: str | None = None
     ) -> list[dict[str, Any]]:
-        options = ScanOptions(0.05, source_field=source_field)
+        options = ScanOptions(0.05, reading=Reading(source_field=source_field))
         batches = []
         for name, records in shards.items():
             path = write_jsonl(f"{name}.jsonl", records)

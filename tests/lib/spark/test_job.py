@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import reference
 
-from bisieve import balanced_information_score, parts
+from bisieve import balanced_information_score, parts, shards
 from bisieve.cut import read_cut
 from bisieve.errors import CorpusError, IndexUnusableError, StorageError
 from bisieve.export import export_mprm_jsonl
@@ -111,7 +111,8 @@ def test_the_same_corpus_gives_the_same_bytes_whatever_the_splits_and_partitions
     monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
     monkeypatch.setattr(parts, "ROWS_PER_GROUP", 30)
     score(tmp_path / "corpus", tmp_path / "one", **options)
-    monkeypatch.setattr(job, "SMALLEST_TASK", 20_000)
+    monkeypatch.setattr(shards, "SMALLEST_TASK", 20_000)
+    monkeypatch.setattr(shards, "OPENING", 0)
     score(tmp_path / "corpus", tmp_path / "two", **options)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     files = open_index(str(tmp_path / "one")).manifest.files
@@ -142,10 +143,8 @@ def test_a_rerun_scans_only_what_is_new_or_changed_and_equals_a_fresh_run(
     scan = job.scan_corpus
     monkeypatch.setattr(job, "scan_corpus", lambda *args: (scanned.append(args[1]), scan(*args))[1])
     score(tmp_path / "corpus", tmp_path / "index", **options)
-    assert [Path(split.shard).stem for tasks in scanned for task in tasks for split in task] == [
-        "changed",
-        "new",
-    ]
+    (tasks,) = [tasks["rollouts"] for tasks in scanned]
+    assert [Path(split.shard).stem for task in tasks for split in task] == ["changed", "new"]
     score(tmp_path / "corpus", tmp_path / "fresh", **options)
     fresh = contents(tmp_path / "fresh")
     assert fresh.items() <= contents(tmp_path / "index").items()
@@ -186,7 +185,7 @@ def test_steps_layout_gives_the_ranks_of_the_rollouts_layout(
     for name, row in one.items():
         assert all(row[column] == two[name][column] for column in columns)
     cut = read_cut(open_index(str(tmp_path / "two")), 1.0)
-    fetched = {rollout.rollout_id: rollout for rollout in fetch_rollouts(cut.rows, cut.layout)}
+    fetched = {rollout.rollout_id: rollout for rollout in fetch_rollouts(cut.rows, cut.shards)}
     first = fetched["r000"]
     assert first.steps == tuple(step["step"] for step in whole[0]["steps_with_score"])
     assert first.images == ("a.png",)
@@ -246,9 +245,9 @@ def test_no_usable_rollout_is_an_error_and_publishes_nothing(
     assert not (tmp_path / "index").exists()
 
 
-@pytest.mark.parametrize("layout", [None, "rollouts", "steps"])
+@pytest.mark.parametrize("layout", ["auto", "rollouts", "steps"])
 def test_an_empty_shard_is_an_error_whatever_layout_is_named(
-    score: Callable[..., Any], write_jsonl: Callable[..., Path], tmp_path: Path, layout: str | None
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], tmp_path: Path, layout: str
 ) -> None:
     with pytest.raises(CorpusError, match=r"no record at all|no JSON object"):
         score(write_jsonl("a.jsonl", []), tmp_path / "index", layout=layout)
@@ -310,7 +309,7 @@ def test_a_record_that_was_rewritten_in_place_is_not_taken_for_the_one_that_was_
     cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
     write_jsonl("a.jsonl", [rollout([0.0])])
     with pytest.raises(IndexUnusableError, match="another text there"):
-        fetch_rollouts(cut.rows, cut.layout)
+        fetch_rollouts(cut.rows, cut.shards)
 
 
 def test_a_reader_is_told_of_shards_that_changed_since(

@@ -62,16 +62,6 @@ def test_a_spark_that_cannot_start_is_one_line(options: list[str], tmp_path: Pat
     assert not (tmp_path / "index").exists()
 
 
-def test_a_spark_that_goes_down_with_ctrl_c_is_an_interruption_and_else_one_line() -> None:
-    def down(interrupted: bool) -> None:
-        with unwrapped_errors():
-            try:
-                if interrupted:
-                    raise KeyboardInterrupt
-            finally:  # as pyspark does: it talks to the JVM on its way out
-                raise Py4JNetworkError("Answer from Java side is empty")
-
-    with pytest.raises(KeyboardInterrupt):
-        down(interrupted=True)
-    with pytest.raises(CorpusError, match="found its JVM gone: Answer from Java side"):
-        down(interrupted=False)
+def test_a_spark_that_goes_down_is_one_line() -> None:
+    with pytest.raises(CorpusError, match="found its JVM gone: Answer from Java side"), unwrapped_errors():
+        raise Py4JNetworkError("Answer from Java side is empty")

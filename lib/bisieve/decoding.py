@@ -1,0 +1,88 @@
+"""Typed records from lines and rows, under whatever names their fields have there."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
+from bisieve.records import (
+    RolloutRecord,
+    ScoredStep,
+    StepRecord,
+    UncountedRolloutRecord,
+    UncountedStep,
+)
+
+
+def record_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], Any]:
+    """A decoder of lines into `RolloutRecord` or `StepRecord`; it raises what msgspec raises.
+
+    Where the source is a field, the record has one attribute more, ``source``.  A rollout is usable without
+    MC counts, so counts that are no counts are left out rather than refused.
+    """
+    return _first_that_fits([msgspec.json.Decoder(kind).decode for kind in _record_types(layout, reading)])
+
+
+def lines_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], list[Any]]:
+    """A decoder of many lines at once; it raises where `record_decoder` would on any, and for odd counts."""
+    return msgspec.json.Decoder(_record_types(layout, reading)[0]).decode_lines
+
+
+def record_converter(layout: Layout, reading: Reading) -> Callable[[dict[str, Any]], Any]:
+    """As `record_decoder`, of records that are dicts already and have the names that fields have here."""
+    kinds = _record_types(layout, reading.of_our_names)
+    return _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds])
+
+
+def _first_that_fits(decoders: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    if len(decoders) == 1:
+        return decoders[0]
+    first, second = decoders
+
+    def decode(record: Any) -> Any:
+        try:
+            return first(record)
+        except msgspec.ValidationError:
+            return second(record)
+
+    return decode
+
+
+def _record_types(layout: Layout, reading: Reading) -> list[type[Any]]:
+    """The structs to try, in this order, under the names that the fields have in the records."""
+    if not reading.fields and reading.source_field is None:
+        return [StepRecord] if layout == "steps" else [RolloutRecord, UncountedRolloutRecord]
+    source = [] if reading.source_field is None else [(SOURCE, str | None, None)]
+    if layout == "steps":
+        return [_renamed(StepRecord, reading, source)]
+    return [
+        _renamed(record, reading, source, steps_with_score=list[_renamed(step, reading)])  # type: ignore[misc]
+        for record, step in ((RolloutRecord, ScoredStep), (UncountedRolloutRecord, UncountedStep))
+    ]
+
+
+def _renamed(kind: type[Any], reading: Reading, more: Sequence[Any] = (), **types: Any) -> type[Any]:
+    """``kind`` under the names in the records, with fields ``more``, and with other ``types`` of its own."""
+    fields: list[Any] = []
+    for known in msgspec.structs.fields(kind):  # declared anew: msgspec renames no field that it inherits
+        default = () if known.required else (known.default,)
+        fields.append((known.name, types.get(known.name, known.type), *default))
+    return msgspec.defstruct("Record", [*fields, *more], bases=(kind,), rename=reading.names, gc=False)
+
+
+def with_our_names(record: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """``record`` with the names that fields have here; what else it holds stays, unless its name is taken."""
+    renamed = _with_our_names(record, reading.names)
+    steps = renamed.get("steps_with_score")
+    if reading.fields and isinstance(steps, list):
+        names = {ours: reading.names[ours] for ours in STEP_FIELDS}
+        named = [_with_our_names(step, names) if isinstance(step, dict) else step for step in steps]
+        renamed["steps_with_score"] = named
+    return renamed
+
+
+def _with_our_names(record: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    ours = {theirs: name for name, theirs in names.items()}
+    return {ours.get(key, key): value for key, value in record.items() if key in ours or key not in names}

@@ -1,0 +1,111 @@
+"""Why no typed struct takes a record: the one place where records are looked at field by field."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bisieve.decoding import with_our_names
+from bisieve.reading import SOURCE, Layout, Reading
+from bisieve.records import (
+    BAD_JSON,
+    BAD_SCORE,
+    BAD_STEP_INDEX,
+    EMPTY_STEP,
+    MAX_INT32,
+    NO_IMAGE,
+    NO_QUESTION,
+    NO_ROLLOUT_ID,
+    NO_SOURCE,
+    NO_STEPS,
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why no typed struct took a record, and what of it can be told all the same."""
+
+    reason: str
+    source: str | None = None  # what the source field says
+    rollout_id: str | None = None
+
+
+def diagnose(line: bytes, layout: Layout, reading: Reading) -> Refusal:
+    """The reason behind a line that no typed struct takes."""
+    try:
+        record = json.loads(line)
+        json.dumps(record, ensure_ascii=False).encode()  # fails on a lone surrogate, which is no text
+    except (ValueError, RecursionError):
+        return Refusal(BAD_JSON)
+    if not isinstance(record, dict):
+        return Refusal(BAD_JSON)
+    return diagnose_record(with_our_names(record, reading), layout, reading)
+
+
+def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) -> Refusal:
+    """As `diagnose`, of a record that is a dict already and has the names that fields have here."""
+    checks = _rollout_checks(record) if layout == "rollouts" else _step_checks(record)
+    source = None
+    if reading.source_field is not None:
+        source = record.get(SOURCE)
+        checks = [(NO_SOURCE, _is_text(source)), *checks]
+    rollout_id = record.get("rollout_id")
+    return Refusal(
+        # A record that is fine in itself was refused for its JSON: NaN somewhere, broken UTF-8, …
+        next((reason for reason, holds in checks if not holds), BAD_JSON),
+        source.strip() if isinstance(source, str) and _is_text(source) else None,
+        str(rollout_id) if _is_id(rollout_id) else None,
+    )
+
+
+def _rollout_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:
+    steps = record.get("steps_with_score")
+    checks = [
+        (NO_ROLLOUT_ID, record.get("rollout_id") is None or _is_id(record["rollout_id"])),
+        (NO_IMAGE, _is_image(record.get("image"))),
+        (NO_QUESTION, _is_question(record)),
+    ]
+    if not isinstance(steps, list) or not steps:
+        return [*checks, (NO_STEPS, False)]
+    for step in steps:
+        known = isinstance(step, dict)
+        checks.append((EMPTY_STEP, known and _is_text(step.get("step"))))
+        checks.append((BAD_SCORE, known and _is_score(step.get("score"))))
+    return checks
+
+
+def _step_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:
+    index = record.get("step_index")
+    return [
+        (NO_ROLLOUT_ID, _is_id(record.get("rollout_id"))),
+        (BAD_STEP_INDEX, type(index) is int and 0 <= index <= MAX_INT32),
+        (NO_IMAGE, record.get("image") is None or _is_image(record["image"])),
+        (NO_QUESTION, all(record.get(key) is None or isinstance(record[key], str) for key in _QUESTIONS)),
+        (EMPTY_STEP, _is_text(record.get("step"))),
+        (BAD_SCORE, record.get("score") is None or _is_score(record["score"])),
+    ]
+
+
+_QUESTIONS = ("question_orig", "question")
+
+
+def _is_id(value: Any) -> bool:
+    return value != "" and isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_image(value: Any) -> bool:
+    names = value if isinstance(value, list) else [value]
+    return bool(names) and all(_is_text(name) for name in names)
+
+
+def _is_question(record: dict[str, Any]) -> bool:
+    values: Sequence[Any] = [record.get(key) for key in _QUESTIONS]
+    return all(value is None or isinstance(value, str) for value in values) and any(map(_is_text, values))
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0

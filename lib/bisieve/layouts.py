@@ -1,0 +1,80 @@
+"""Which layout each shard has, told from its first records."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from bisieve.errors import CorpusError
+from bisieve.lines import read_blocks
+from bisieve.parquet import column_names, shown_layout
+from bisieve.reading import Layout, Reading
+from bisieve.shards import is_parquet
+from bisieve.storage import FileInfo
+
+_HEAD = 2**18  # bytes
+_LINES = 100
+_READERS = 32  # stores answer slowly, but many at once
+
+Found = dict[FileInfo, Layout | None]
+
+
+def find_layouts(shards: Iterable[FileInfo], reading: Reading) -> Found:
+    """The layout that each of ``shards`` shows, None where none of its first records shows one.
+
+    No shard is opened where the layout was named.
+    """
+    shards = list(shards)
+    if reading.layout != "auto":
+        return dict.fromkeys(shards, reading.layout)
+    with ThreadPoolExecutor(_READERS) as readers:
+        return dict(zip(shards, readers.map(lambda shard: _layout(shard.url, reading), shards), strict=True))
+
+
+def settled(
+    shards: Sequence[FileInfo], found: Mapping[FileInfo, Layout | None], reading: Reading
+) -> dict[FileInfo, Layout]:
+    """The layout of each of ``shards``; of one that shows none rollouts: its records are rejected by reason.
+
+    `CorpusError` where no shard shows one: then it is the field names, or the input, that are wrong.
+    """
+    if not any(found[shard] for shard in shards):
+        raise _none_shown(shards[0].url, reading)
+    return {shard: found[shard] or "rollouts" for shard in shards}
+
+
+def _layout(url: str, reading: Reading) -> Layout | None:
+    if is_parquet(url):
+        return shown_layout(url, reading)
+    for record in _first_records(url):
+        if reading.names["steps_with_score"] in record:
+            return "rollouts"
+        if reading.names["step_index"] in record:
+            return "steps"
+    return None
+
+
+def _none_shown(url: str, reading: Reading) -> CorpusError:
+    names = reading.names
+    fields = column_names(url) if is_parquet(url) else next(map(sorted, _first_records(url)), [])
+    found = f"the fields {', '.join(fields[:12])}" if fields else "no JSON object in the first lines"
+    return CorpusError(
+        f"records with {names['steps_with_score']} (rollouts) or with {names['rollout_id']}, "
+        f"{names['step_index']} and {names['step']} (steps)",
+        f"{found} in {url}",
+        "check --input and --field, or name the --layout",
+    )
+
+
+def _first_records(url: str) -> list[dict[str, Any]]:
+    head = next(read_blocks(url, 0, sys.maxsize, size=_HEAD), None)
+    records = []
+    for line in head.data.split(b"\n", _LINES)[:_LINES] if head else []:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records

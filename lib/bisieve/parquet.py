@@ -1,0 +1,106 @@
+"""Parquet shards: the rows of a split, or single rows, by their number in the file."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bisieve.errors import CorpusError
+from bisieve.reading import Layout, Reading
+from bisieve.rows import is_list, needed_columns, record_rows
+from bisieve.shards import Split
+from bisieve.storage import open_filesystem, storage_errors
+
+BATCH_ROWS, BATCH_BYTES = 2**13, 2**24  # rows held at once, at most either
+_BUFFER = 2**20  # bytes of a column read at once
+
+Numbered = tuple[int, pa.RecordBatch]  # the number of the first row, and rows
+
+
+def read_split(split: Split, layout: Layout, reading: Reading) -> Iterator[Numbered]:
+    """The rows, as `record_rows`, of the row groups that begin in ``split``; memory holds some of a group."""
+    with _opened(split.shard) as file:
+        for group, first_row in _groups(file.metadata):
+            if split.start <= _begins(file.metadata.row_group(group)) < split.end:
+                yield from _read_group(file, group, first_row, layout, reading)
+
+
+def read_rows(
+    url: str, numbers: Sequence[int], layout: Layout, reading: Reading
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows by their ``numbers``, which are in order, as dicts; a row that the file does not have is left out.
+
+    Each row group that holds one is read once.
+    """
+    wanted = np.asarray(numbers, np.int64)
+    with _opened(url) as file:
+        for group, first_row in _groups(file.metadata):
+            if not len(_among(wanted, first_row, file.metadata.row_group(group).num_rows)):
+                continue
+            for start, rows in _read_group(file, group, first_row, layout, reading):
+                mine = _among(wanted, start, rows.num_rows)
+                yield from zip(mine.tolist(), rows.take(pa.array(mine - start)).to_pylist(), strict=True)
+
+
+def shown_layout(url: str, reading: Reading) -> Layout | None:
+    """The layout that the columns of a shard show, None where they show none."""
+    names = reading.names
+    with _opened(url) as file:
+        columns = file.schema_arrow
+        if names["steps_with_score"] in columns.names:
+            return "rollouts"
+        if names["step_index"] in columns.names:
+            return "steps"
+        flat = names["step"] in columns.names and is_list(columns.field(names["step"]).type)
+        return "rollouts" if flat else None
+
+
+def column_names(url: str) -> list[str]:
+    """The columns of a shard."""
+    with _opened(url) as file:
+        return list(file.schema_arrow.names)
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[pq.ParquetFile]:
+    fs, path = open_filesystem(url)
+    with storage_errors(url), fs.open(path, "rb", cache_type="none") as handle:
+        try:
+            yield pq.ParquetFile(handle, buffer_size=_BUFFER)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise CorpusError(
+                f"a Parquet file at {url}", str(error), "write it again, or leave it out of --input"
+            ) from error
+
+
+def _groups(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:
+    """Each row group's number, and that of its first row."""
+    first_row = 0
+    for group in range(metadata.num_row_groups):
+        yield group, first_row
+        first_row += metadata.row_group(group).num_rows
+
+
+def _begins(group: pq.RowGroupMetaData) -> int:
+    """The offset in the file of a row group's first byte."""
+    column = group.column(0)
+    return int(column.dictionary_page_offset or column.data_page_offset)
+
+
+def _read_group(
+    file: pq.ParquetFile, group: int, first_row: int, layout: Layout, reading: Reading
+) -> Iterator[Numbered]:
+    about = file.metadata.row_group(group)
+    row_bytes = about.total_byte_size // max(about.num_rows, 1) + 1
+    size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
+    columns = needed_columns(file.schema_arrow.names, layout, reading)
+    for rows in file.iter_batches(size, row_groups=[group], columns=columns):
+        yield first_row, record_rows(rows, layout, reading)
+        first_row += rows.num_rows
+
+
+def _among(numbers: Any, first: int, count: int) -> Any:
+    return numbers[np.searchsorted(numbers, first) : np.searchsorted(numbers, first + count)]

@@ -1,0 +1,64 @@
+"""Records as lines of plain JSONL shards, whatever they were before."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from bisieve.decoding import with_our_names
+from bisieve.fetch import changed_record, spans_of
+from bisieve.reading import SOURCE, KnownShards, Reading
+from bisieve.spans import read_spans
+
+Record = dict[str, Any]
+
+
+def plain_lines(rows: pa.Table, shards: KnownShards) -> list[bytes]:
+    """The records of ``rows`` (of `schema.INDEX`), without line ends.
+
+    Lines stay as they are, unless fields or images were given other names: then they are written anew, as
+    Parquet rows are, with the names that fields have here, images where they lie, and the id that the index
+    has.  What is written needs no ``--field`` and no ``--image-prefix``.
+    """
+    reading, spans = shards.reading, spans_of(rows)
+    found = read_spans(sorted({span for row in spans for span in row}), shards)
+    as_they_are = not reading.fields and not reading.image_prefixes
+    lines = []
+    for rollout_id, row in zip(rows["rollout_id"].to_pylist(), spans, strict=True):
+        for span in row:
+            record = found.get(span)
+            if record is None:
+                raise changed_record(rollout_id, row)
+            if isinstance(record, bytes) and as_they_are:
+                lines.append(record)
+                continue
+            whole = _from_line(record, reading) if isinstance(record, bytes) else _from_row(record, reading)
+            lines.append(_line({"rollout_id": rollout_id} | whole, reading))
+    return lines
+
+
+def _from_line(line: bytes, reading: Reading) -> Record:
+    return with_our_names(json.loads(line), replace(reading, source_field=None))
+
+
+def _from_row(row: Record, reading: Reading) -> Record:
+    steps = row.get("steps_with_score")
+    kept = _known(row) | ({} if steps is None else {"steps_with_score": list(map(_known, steps))})
+    if reading.source_field is not None and SOURCE in kept:
+        kept[reading.source_field] = kept.pop(SOURCE)
+    return kept
+
+
+def _known(record: Record) -> Record:
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _line(record: Record, reading: Reading) -> bytes:
+    image = record.get("image")
+    if image is not None:
+        located = (
+            reading.image_path(image) if isinstance(image, str) else list(map(reading.image_path, image))
+        )
+        record = record | {"image": located}
+    return json.dumps(record, ensure_ascii=False).encode()

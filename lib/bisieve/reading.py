@@ -1,0 +1,81 @@
+"""How records are read: in which layout, under which names, of which source, with their images where."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from bisieve.errors import UsageError
+from bisieve.shards import file_stem, folder_name
+
+Layout = Literal["rollouts", "steps"]
+
+# Every field that is read, by the name that it has here.
+STEP_FIELDS = ("step", "score", "num_mc_correct", "num_mc_total")
+FIELDS = ("rollout_id", "image", "question", "question_orig", "steps_with_score", "step_index", *STEP_FIELDS)
+SOURCE = "source"  # the name here of the field that names the source
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was asked for; `UsageError` where it contradicts itself."""
+
+    layout: Literal["auto", "rollouts", "steps"] = "auto"  # auto: each shard's shows in its first records
+    source_from: Literal["stem", "folder"] = "stem"  # a shard's source: its file stem, or its folder's name
+    source_field: str | None = None  # the field that names each record's source instead
+    fields: Mapping[str, str] = field(default_factory=dict)  # name here → name in the records
+    image_prefixes: Mapping[str, str] = field(
+        default_factory=dict
+    )  # how image names begin → what to put there
+
+    def __post_init__(self) -> None:
+        """Checks the names."""
+        if unknown := sorted(set(self.fields) - set(FIELDS)):
+            raise UsageError(
+                f"--field NAME=THEIRS with a NAME of {', '.join(FIELDS)}", unknown[0], "mend the NAME"
+            )
+        read: dict[str, list[str]] = defaultdict(list)
+        for ours, theirs in self.names.items():
+            read[theirs].append(ours)
+        if twice := next((theirs for theirs, ours in read.items() if len(ours) > 1), None):
+            raise UsageError(
+                "each field of the records under one name", f"{twice} as {' and '.join(read[twice])}",
+                "mend --field or --source-field",
+            )  # fmt: skip
+        if self.source_from == "folder" and self.source_field is not None:
+            raise UsageError(
+                "--source-from or --source-field",
+                f"both, {self.source_from} and {self.source_field}",
+                "leave out one",
+            )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name here → name in the records, for every field that is read."""
+        source = {} if self.source_field is None else {SOURCE: self.source_field}
+        return {**{name: self.fields.get(name, name) for name in FIELDS}, **source}
+
+    @property
+    def of_our_names(self) -> "Reading":
+        """The same for records whose fields have been given the names that they have here."""
+        return replace(self, fields={}, source_field=None if self.source_field is None else SOURCE)
+
+    def source_of(self, shard: str) -> str:
+        """The source of the records of a shard that name none themselves."""
+        return folder_name(shard) if self.source_from == "folder" else file_stem(shard)
+
+    def image_path(self, name: str) -> str:
+        """Where the image that a record calls ``name`` lies below the image root: the longest prefix wins."""
+        begins = [prefix for prefix in self.image_prefixes if name.startswith(prefix)]
+        if not begins:
+            return name
+        longest = max(begins, key=len)
+        return self.image_prefixes[longest] + name.removeprefix(longest)
+
+
+@dataclass(frozen=True)
+class KnownShards:
+    """How the records of shards that an index knows are read."""
+
+    reading: Reading
+    layouts: Mapping[str, Layout]  # by the shard's URL

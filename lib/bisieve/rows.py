@@ -1,0 +1,147 @@
+"""Parquet rows under the names and types that fields have here, whatever their file calls and stores them as.
+
+    steps_with_score: list<struct<step, score, …>>          ─┐
+    step: list<…>, score: list<…>, … (flat, side by side)   ─┴▶ steps_with_score: list<struct<STEP_TYPES>>
+
+A column of a type that its field cannot have stays as it is: the checks of records then find what is wrong.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
+from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
+
+STEPS = "steps_with_score"
+STEP_TYPES = {
+    "step": pa.string(), "score": pa.float64(), "num_mc_correct": pa.int64(), "num_mc_total": pa.int64(),
+}  # fmt: skip
+_PROMPT = {
+    "rollout_id": pa.string(),
+    "image": pa.string(),
+    "question": pa.string(),
+    "question_orig": pa.string(),
+}
+_LISTS = (
+    kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list, kinds.is_list_view,
+    kinds.is_large_list_view,
+)  # fmt: skip
+_NUMBERS = (kinds.is_floating, kinds.is_integer, kinds.is_decimal)
+_INT64 = pa.scalar(2**63 - 1, pa.uint64())
+
+
+def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> list[str]:
+    """Those of the columns ``found`` in a file that are read of it, in the file's order."""
+    names = reading.names
+    wanted = [*_PROMPT, SOURCE]
+    if layout == "steps":
+        wanted += ["step_index", *STEP_FIELDS]
+    elif names[STEPS] in found:
+        wanted.append(STEPS)
+    else:
+        wanted += STEP_FIELDS
+    theirs = {names[name] for name in wanted if name in names}
+    return [name for name in found if name in theirs]
+
+
+def record_rows(rows: pa.RecordBatch, layout: Layout, reading: Reading) -> pa.RecordBatch:
+    """``rows`` of a file with every field that is read as a column, null where the file has none."""
+    columns = {name: typed(_column(rows, name, reading), kind) for name, kind in _PROMPT.items()}
+    if reading.source_field is not None:
+        columns[SOURCE] = typed(_column(rows, SOURCE, reading), pa.string())
+    if layout == "steps":
+        columns["step_index"] = typed(_column(rows, "step_index", reading), pa.int64())
+        columns |= {name: typed(_column(rows, name, reading), kind) for name, kind in STEP_TYPES.items()}
+    elif reading.names[STEPS] in rows.schema.names:
+        columns[STEPS] = _nested_steps(rows[reading.names[STEPS]], reading)
+    else:
+        columns[STEPS] = _flat_steps(rows, reading)
+    return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+
+
+def _column(rows: pa.RecordBatch, name: str, reading: Reading) -> pa.Array:
+    theirs = reading.names[name]
+    return rows[theirs] if theirs in rows.schema.names else pa.nulls(rows.num_rows)
+
+
+def typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """``values`` as ``kind`` where no value changes its meaning by that; texts may also stand in lists."""
+    if kinds.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if kinds.is_null(values.type):
+        return values.cast(kind)
+    if kind == pa.string():
+        if _is_text(values.type):
+            return values.cast(kind)
+        if is_list(values.type) and _is_text(values.type.value_type):
+            return values.cast(pa.list_(kind))
+    if kind == pa.int64() and kinds.is_integer(values.type):
+        if kinds.is_uint64(values.type):
+            values = pc.if_else(pc.less_equal(values, _INT64), values, pa.scalar(None, values.type))
+        return values.cast(kind)
+    if kind == pa.float64() and any(is_one(values.type) for is_one in _NUMBERS):
+        return values.cast(kind, safe=False)
+    return values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of this type hold several values each."""
+    return any(is_one(kind) for is_one in _LISTS)
+
+
+def flat(lists: pa.ListArray) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Where the values of each list end, ``[lists + 1]`` from 0 on, and the values of all."""
+    ends = lists.offsets.to_numpy().astype(np.int64)
+    return ends - ends[0], lists.values.slice(ends[0], ends[-1] - ends[0])
+
+
+def _as_lists(values: pa.Array) -> pa.ListArray:
+    return values if kinds.is_list(values.type) else values.cast(pa.list_(values.type.value_type))
+
+
+def _nested_steps(steps: pa.Array, reading: Reading) -> pa.Array:
+    if not is_list(steps.type) or not kinds.is_struct(steps.type.value_type):
+        return steps
+    lists = _as_lists(steps)
+    ends, structs = flat(lists)
+    columns = []
+    for name, kind in STEP_TYPES.items():
+        known = structs.type.get_field_index(reading.names[name]) >= 0
+        values = pc.struct_field(structs, reading.names[name]) if known else pa.nulls(len(structs))
+        columns.append(typed(values, kind))
+    return _steps(ends, columns, lists.is_null())
+
+
+def _flat_steps(rows: pa.RecordBatch, reading: Reading) -> pa.Array:
+    texts = _column(rows, "step", reading)
+    if not is_list(texts.type):
+        return texts
+    lists = _as_lists(texts)
+    ends, values = flat(lists)
+    columns = [typed(values, STEP_TYPES["step"])]
+    for name in STEP_FIELDS[1:]:
+        columns.append(typed(_beside(_column(rows, name, reading), ends), STEP_TYPES[name]))
+    return _steps(ends, columns, lists.is_null())
+
+
+def _beside(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array:
+    """The values of ``lists``, one a step; null where a rollout has another number of them than steps."""
+    if not is_list(lists.type):
+        return pa.nulls(ends[-1])
+    theirs, values = flat(_as_lists(lists))
+    steps = np.diff(ends)
+    place = np.arange(ends[-1]) + np.repeat(theirs[:-1] - ends[:-1], steps)
+    return values.take(pa.array(place, mask=np.repeat(np.diff(theirs) != steps, steps)))
+
+
+def _steps(ends: npt.NDArray[np.int64], columns: list[pa.Array], missing: pa.Array) -> pa.Array:
+    structs = pa.StructArray.from_arrays(columns, list(STEP_TYPES))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs, mask=missing)

@@ -1,0 +1,126 @@
+"""Rollouts as Arrow columns: which rows need a closer look, and what the index keeps of usable ones."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from bisieve.prompt import MARKER
+from bisieve.reading import SOURCE
+from bisieve.rows import STEPS, flat
+from bisieve.scan.rollouts import question_id
+from bisieve.scan.scored import Ends, UsableColumns, fitting_counts
+
+Mask = npt.NDArray[np.bool_]
+
+
+def doubtful(rows: pa.RecordBatch) -> Mask:
+    """Rows of `record_rows` that may not be usable rollouts; against any other row no check has anything."""
+    every = np.ones(rows.num_rows, np.bool_)
+    steps, names, ids = rows[STEPS], rows["image"], rows["rollout_id"]
+    if not pa.types.is_list(steps.type) or not pa.types.is_struct(steps.type.value_type):
+        return every
+    ends, structs = flat(steps)
+    texts, scores = structs.field("step"), structs.field("score")
+    listed = pa.types.is_list(names.type)
+    name_ends, each_name = flat(names) if listed else (np.arange(rows.num_rows + 1), names)
+    sources = [rows[SOURCE]] if SOURCE in rows.schema.names else []
+    strings = [texts, each_name, rows["question"], rows["question_orig"], *sources]
+    strings += [] if pa.types.is_integer(ids.type) else [ids]
+    if scores.type != pa.float64() or not all(map(_is_text, strings)):
+        return every
+    question = _questions(rows)
+    in_range = pc.and_(pc.greater_equal(scores, 0.0), pc.less_equal(scores, 1.0))  # false for NaN
+    found = _any(_blank(texts) | _marked(texts) | ~_true(in_range), ends)
+    found |= _any(_blank(each_name), name_ends) | _blank(question) | _marked(question)
+    for source in sources:
+        found |= _blank(source)
+    return found if pa.types.is_integer(ids.type) else found | _true(pc.equal(ids, ""))
+
+
+def usable_columns(rows: pa.RecordBatch, numbers: npt.NDArray[np.int64], default: str) -> UsableColumns:
+    """What the index keeps of ``rows``, all of them usable, which are at ``numbers`` in their file.
+
+    ``default`` is the shard's source.
+    """
+    ends, steps = flat(rows[STEPS])
+    asked = [question.strip() for question in _questions(rows).to_pylist()]
+    questions = list(map(question_id, rows["image"].to_pylist(), asked))
+    named = SOURCE in rows.schema.names
+    return UsableColumns(
+        source=list(map(str.strip, rows[SOURCE].to_pylist())) if named else [default] * rows.num_rows,
+        rollout_id=_rollout_ids(rows["rollout_id"], questions, ends, steps),
+        question_id=questions,
+        offset=pa.array(numbers, pa.int64()),
+        length=pa.repeat(pa.scalar(1, pa.int64()), rows.num_rows),
+        step_ends=ends,
+        scores=steps.field("score"),
+        mc_correct=fitting_counts(_or_nulls(steps.field("num_mc_correct"), pa.int64())),
+        mc_total=fitting_counts(_or_nulls(steps.field("num_mc_total"), pa.int64())),
+    )
+
+
+def _questions(rows: pa.RecordBatch) -> pa.Array:
+    """``question_orig`` or else ``question``, as `records.question_of` takes them, not yet stripped."""
+    shown, asked = (_or_nulls(rows[name], pa.string()) for name in ("question", "question_orig"))
+    return pc.if_else(pc.fill_null(pc.not_equal(asked, ""), False), asked, shown)
+
+
+def _or_nulls(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    # Of a usable row, a value of another type is one that does not count.
+    return values if values.type == kind else pa.nulls(len(values), kind)
+
+
+def _rollout_ids(ids: pa.Array, questions: list[str], ends: Ends, steps: pa.Array) -> list[str]:
+    """The ids that are given, else a hash of what is read of the record: equal records have equal ids."""
+    given = ids.to_pylist()
+    if not ids.null_count:
+        return list(map(str, given))
+    texts, scores = steps.field("step"), steps.field("score").to_numpy()
+    starts = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    data = memoryview(texts.buffers()[2])
+
+    def content(row: int) -> str:
+        mine = slice(ends[row], ends[row + 1])
+        digest = xxhash.xxh3_128(questions[row].encode())
+        digest.update(np.diff(starts[mine.start : mine.stop + 1]).tobytes())
+        digest.update(data[starts[mine.start] : starts[mine.stop]])
+        digest.update(scores[mine].tobytes())
+        return digest.hexdigest()
+
+    return [content(row) if name is None else str(name) for row, name in enumerate(given)]
+
+
+def _is_text(values: pa.Array) -> bool:
+    """Whether all that is there is text; Parquet promises no UTF-8."""
+    if values.type != pa.string():
+        return False
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _true(mask: pa.Array) -> Mask:
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _marked(texts: pa.Array) -> Mask:
+    return _true(pc.match_substring(texts, MARKER))
+
+
+def _blank(texts: pa.Array) -> Mask:
+    """Texts that are missing or hold nothing but what Python takes for white space."""
+    blank = ~_true(pc.match_substring_regex(texts, "[!-~]"))
+    rest = np.flatnonzero(blank)  # no visible ASCII: few, or of another script
+    blank[rest] = [not (text and text.strip()) for text in texts.take(pa.array(rest)).to_pylist()]
+    return blank
+
+
+def _any(values: Mask, ends: Ends) -> Mask:
+    """Rows of which a value is true, or that have no value."""
+    rows = len(ends) - 1
+    owner = np.repeat(np.arange(rows), np.diff(ends))
+    return np.asarray((np.bincount(owner[values], minlength=rows) > 0) | (np.diff(ends) == 0))

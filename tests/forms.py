@@ -1,0 +1,70 @@
+"""One corpus in every form that is read."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+STEP = ("step", "score", "num_mc_correct", "num_mc_total")
+ROLLOUTS = ("jsonl", "jsonl.gz", "jsonl.zst", "nested.parquet", "flat.parquet")
+STEPS = ("steps.jsonl", "steps.parquet")
+
+
+def as_lines(records: Sequence[Any]) -> bytes:
+    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+
+def as_steps(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A record of the rollouts layout as those of its steps; only the first one has the prompt."""
+    prompt = {name: record[name] for name in ("image", "question", "question_orig") if name in record}
+    return [
+        {"rollout_id": record["rollout_id"], "step_index": index, **step, **(prompt if index == 0 else {})}
+        for index, step in enumerate(record["steps_with_score"])
+    ]
+
+
+def as_flat(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of the rollouts layout with its steps in lists side by side."""
+    rest = {name: value for name, value in record.items() if name != "steps_with_score"}
+    return rest | {name: [step.get(name) for step in record["steps_with_score"]] for name in STEP}
+
+
+def write_form(path: Path, form: str, records: Sequence[dict[str, Any]], group: int = 20) -> Path:
+    """Writes ``records`` as the shard ``path`` with the suffix of ``form``; Parquet in groups of rows."""
+    path = path.with_name(f"{path.name}.{form.rsplit('.', 1)[-1] if 'parquet' in form else form}")
+    if form.startswith("steps"):
+        records = [step for record in records for step in as_steps(record)]
+        path = path.with_name(path.name.replace(".steps", ""))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form.endswith("parquet"):
+        rows = [as_flat(record) for record in records] if form.startswith("flat") else list(records)
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        pq.write_table(pa.table(columns), path, row_group_size=group)
+        return path
+    data = as_lines(records)
+    if form.endswith(".gz"):
+        data = gzip.compress(data)
+    if form.endswith(".zst"):
+        data = pa.Codec("zstd").compress(data, asbytes=True)
+    path.write_bytes(data)
+    return path
+
+
+def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of plain JSONL shards by file stem, each with an id, images as one kind a shard."""
+    found = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        records = [json.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
+        for number, record in enumerate(records):
+            record["rollout_id"] = f"{path.stem}-{number:04}"
+            if path.stem.endswith("lists"):
+                record["image"] = [record["image"]] if isinstance(record["image"], str) else record["image"]
+            elif not isinstance(record["image"], str):
+                record["image"] = record["image"][0]
+        found[path.stem] = records
+    return found
