@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from bisieve import schema
 from bisieve.errors import UsageError
 from bisieve.index import Index
+from bisieve.reading import open_input
 from bisieve.records import Layout
-from bisieve.storage import join, open_filesystem, storage_errors
+from bisieve.storage import join
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def _limit(rollouts: int, fraction: float) -> int:
 
 def _best(url: str, limits: dict[str, int]) -> Iterator[pa.Table]:
     """The rows of one file that are ranked no lower than their source's limit."""
-    fs, path = open_filesystem(url)
-    with storage_errors(url), fs.open(path, "rb") as handle:
+    with open_input(url) as handle:
         file = pq.ParquetFile(handle)
         for group in range(file.num_row_groups):
             if not _may_hold(file.metadata.row_group(group), limits):

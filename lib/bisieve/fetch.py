@@ -11,11 +11,13 @@ from fsspec.utils import merge_offset_ranges
 from bisieve import records
 from bisieve.errors import IndexUnusableError
 from bisieve.lines import codec_of, open_text
+from bisieve.reading import read_ranges
 from bisieve.records import Layout, Rollout
-from bisieve.storage import open_filesystem, storage_errors
+from bisieve.storage import storage_errors
 
-# Below this gap one longer read is cheaper than two requests.
-_MAX_GAP = 64 * 2**10
+# What a request costs, in bytes that could be read instead: a gap below it is read, one above it is jumped.
+# So what is read for nothing never costs more than the requests that it spares.
+REQUEST_BYTES = 64 * 2**10
 _MAX_READ = 16 * 2**20
 _CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once
 
@@ -85,18 +87,16 @@ def _read_spans(spans: Sequence[Span]) -> dict[Span, bytes]:
         if codec_of(shard) is not None:
             lines |= _read_streamed(shard, wanted)
             continue
-        fs, path = open_filesystem(shard)
         starts = [offset for _, offset, _ in wanted]
         ends = [offset + length for _, offset, length in wanted]
-        merged = merge_offset_ranges([path] * len(wanted), starts, ends, _MAX_GAP, _MAX_READ)
-        with storage_errors(shard):
-            blocks = fs.cat_ranges(*merged, on_error="raise")
+        _, begins, behind = merge_offset_ranges([shard] * len(wanted), starts, ends, REQUEST_BYTES, _MAX_READ)
+        blocks = read_ranges(shard, begins, behind)
         block = 0
         for span, start, end in zip(wanted, starts, ends, strict=True):
-            while end > merged[2][block]:
+            while end > behind[block]:
                 block += 1
-            base = merged[1][block]
-            lines[span] = bytes(blocks[block][start - base : end - base])
+            base = begins[block]
+            lines[span] = blocks[block][start - base : end - base]
     return lines
 
 

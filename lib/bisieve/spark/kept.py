@@ -10,9 +10,10 @@ from pyspark import RDD, SparkContext
 from bisieve import schema
 from bisieve.index import Index, indexed_shards
 from bisieve.manifest import DataFile, Parameters
+from bisieve.reading import open_input
 from bisieve.rerank import read_scored
 from bisieve.scan.chunks import Chunk, make_chunk
-from bisieve.storage import FileInfo, join, open_filesystem, storage_errors
+from bisieve.storage import FileInfo, join
 
 
 def unchanged_shards(index: Index, shards: Sequence[FileInfo], parameters: Parameters) -> list[FileInfo]:
@@ -49,6 +50,5 @@ def kept_chunks(
 
 
 def _read_rejects(index: Index, file: DataFile) -> pa.Table:
-    fs, path = open_filesystem(join(index.url, file.path))
-    with storage_errors(index.url), fs.open(path, "rb") as handle:
+    with open_input(join(index.url, file.path)) as handle:
         return pq.read_table(handle)

@@ -5,17 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 
-import pyarrow as pa
 from pyspark import RDD, SparkContext
 
+from bisieve.lines import codec_of
 from bisieve.manifest import Parameters
 from bisieve.scan.assemble import assemble_unsorted
 from bisieve.scan.chunks import Chunk, chunked
+from bisieve.scan.gather import gathered, partitions
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import scan_rollouts
 from bisieve.scan.steps import parted_by_rollout, scan_steps
 from bisieve.shards import Split
-from bisieve.sort.runs import from_bytes
 
 
 def scan_corpus(
@@ -34,18 +34,19 @@ def scan_corpus(
 
         return splits.flatMap(scan)
 
-    num_parts = len(tasks)
+    every = [split for mine in tasks for split in mine]
+    compressed = sum(split.stored for split in every if codec_of(split.shard) is not None)
+    num_parts = partitions(sum(split.stored for split in every) - compressed, compressed, len(tasks))
 
-    def part(task: tuple[int, Sequence[Split]]) -> Iterator[tuple[int, tuple[int, bytes]]]:
+    def part(task: tuple[int, Sequence[Split]]) -> Iterator[tuple[int, bytes]]:
         settle()
-        number, mine = task
-        batches = chain.from_iterable(scan_steps(split, options) for split in mine)
-        return ((place, (number, rows)) for place, rows in parted_by_rollout(batches, num_parts))
+        batches = chain.from_iterable(scan_steps(split, options) for split in task[1])
+        return parted_by_rollout(batches, num_parts)
 
-    def bring_together(number: int, parts: Iterable[tuple[int, tuple[int, bytes]]]) -> Iterator[Chunk]:
-        tables = [from_bytes(rows) for _, (_, rows) in sorted(parts, key=lambda entry: entry[1][0])]
-        if tables:
-            yield from chunked(number, assemble_unsorted(pa.concat_tables(tables), options), parameters)
+    def bring_together(number: int, pieces: Iterable[tuple[int, bytes]]) -> Iterator[Chunk]:
+        tables = gathered(rows for _, rows in pieces)
+        batches = chain.from_iterable(assemble_unsorted(table, options) for table in tables)
+        return chunked(number, batches, parameters)
 
     return splits.flatMap(part).partitionBy(num_parts, int).mapPartitionsWithIndex(bring_together)
 
