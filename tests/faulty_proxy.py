@@ -1,14 +1,14 @@
 """A proxy that harms what passes through it: the network between a program and its store on a bad day.
 
 Requests go on as they came, so that signatures hold: a server checks the Host that its client named.
-What befalls the n-th request for a thing depends on the seed and n alone, never on who came first.
+Whether the n-th request for a thing is harmed depends on the seed and n alone, never on who came first.
 """
 
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,7 @@ ANSWERS = {"500": "InternalError", "503": "SlowDown"}
 # 500 and 503: refused; reset: no answer; stall: none for long; cut: the body breaks off; short: a part of the
 # range, as if it were all; lost: done by the store, and its answer never seen.
 FAULTS = ("500", "503", "reset", "stall", "cut", "short", "lost")
+OF_RANGES = ("cut", "short")
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,20 @@ class FaultyProxy:
 
     def calm(self) -> None:
         """Harms nothing from now on, and forgets what passed."""
-        self.harm({})
+        self.harm(0)
         self.passed: list[Passed] = []
 
     def harm(
-        self, shares: dict[str, float], seed: int = 0, only: Callable[[str, str], bool] = lambda *_: True
+        self,
+        share: float,
+        faults: Sequence[str] = FAULTS,
+        seed: int = 0,
+        only: Callable[[str, str], bool] = lambda *_: True,
     ) -> None:
-        """From now on each fault befalls its share of those requests for which ``only(method, path)``."""
-        self._shares, self._seed, self._only = shares, seed, only
+        """From now on harms a share of the requests for which ``only(method, path)``, by each fault in turn."""
+        self._share, self._faults, self._seed, self._only = share, faults, seed, only
         self._met: Counter[str] = Counter()
+        self._befell: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def faults(self) -> Counter[str]:
@@ -74,12 +80,14 @@ class FaultyProxy:
         with self._lock:
             self._met[thing] += 1
             nth = self._met[thing]
-        dice = random.Random(f"{self._seed} {thing} {nth}").random()
-        for fault, share in self._shares.items():
-            if dice < share:
-                return fault
-            dice -= share
-        return None
+            if random.Random(f"{self._seed} {thing} {nth}").random() >= self._share:
+                return None
+            possible = [fault for fault in self._faults if byte_range or fault not in OF_RANGES]
+            if not possible:
+                return None
+            fault = min(possible, key=self._befell.__getitem__)
+            self._befell[fault] += 1
+            return fault
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -90,8 +98,6 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         byte_range = self.headers.get("Range")
         fault = self.proxy.fault(self.command, self.path, byte_range)
-        if fault in ("cut", "short") and byte_range is None:
-            fault = None
         sent = self._answer(fault, body)
         self.proxy.passed.append(Passed(self.command, self.path, byte_range, sent, fault))
 

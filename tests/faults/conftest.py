@@ -42,6 +42,7 @@ def start_driver(proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory) -
             environment = {
                 **os.environ,
                 "AWS_ENDPOINT_URL": proxy.url,
+                "AWS_MAX_ATTEMPTS": "2",
                 "FSSPEC_S3": json.dumps({"config_kwargs": {"read_timeout": 1}}),
                 "PYTHONPATH": str(HERE),
                 "PYSPARK_PYTHON": sys.executable,

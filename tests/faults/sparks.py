@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SMALL_FILES = {"parts.ROWS_PER_FILE": 100, "parts.ROWS_PER_GROUP": 30}
-MANY_TASKS = {**SMALL_FILES, "spark.job.SMALLEST_TASK": 30_000}
+MANY_TASKS = {**SMALL_FILES, "spark.job.SMALLEST_TASK": 60_000}
 
 
 @dataclass

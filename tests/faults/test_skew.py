@@ -50,8 +50,9 @@ def moved(events: Path) -> Callable[[str], list[list[int]]]:
     return read
 
 
-@pytest.mark.parametrize("scope", ["source", "global"])
-@pytest.mark.parametrize("ties", ["file", "hash", "spread"])
+@pytest.mark.parametrize(
+    ("scope", "ties"), [("source", "file"), ("global", "hash"), ("source", "spread"), ("global", "spread")]
+)
 def test_no_task_takes_more_than_two_files_worth_of_rows(
     on_one_core: Driver,
     moved: Callable[[str], list[list[int]]],
