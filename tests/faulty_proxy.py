@@ -57,7 +57,7 @@ class FaultyProxy:
         seed: int = 0,
         only: Callable[[str, str], bool] = lambda *_: True,
     ) -> None:
-        """From now on harms a share of the requests for which ``only(method, path)``, by each fault in turn."""
+        """From now on harms a share of the requests for which ``only(method, path)``, a fault a turn."""
         self._share, self._faults, self._seed, self._only = share, faults, seed, only
         self._met: Counter[str] = Counter()
         self._befell: Counter[str] = Counter()

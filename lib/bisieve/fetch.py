@@ -15,8 +15,9 @@ from bisieve.reading import read_ranges
 from bisieve.records import Layout, Rollout
 from bisieve.storage import storage_errors
 
-# What a request costs, in bytes that could be read instead: a gap below it is read, one above it is jumped.
-# So what is read for nothing never costs more than the requests that it spares.
+# What a request costs, in bytes that could be read instead: a gap below it is read, one above it is jumped,
+# so what is read for nothing never costs more than the requests that it spares.  s3fs takes 1 to 3 ms a
+# request, many at once; at 64 to 100 MB/s 64 to 300 KiB come in that.  The lower end: bandwidth is shared.
 REQUEST_BYTES = 64 * 2**10
 _MAX_READ = 16 * 2**20
 _CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once
