@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure
+sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure and the proxy
+
+from faulty_proxy import FaultyProxy
 
 FreePorts = Callable[..., dict[str, int]]
 
@@ -128,6 +130,28 @@ def _make_bucket(name: str, log: Path) -> None:
         except Exception:
             time.sleep(0.5)
     raise RuntimeError(f"SeaweedFS did not come up:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def proxy(s3: str) -> Iterator[FaultyProxy]:
+    """A proxy before the S3 server, to be made faulty; nobody is led there."""
+    proxy = FaultyProxy(os.environ["AWS_ENDPOINT_URL"])
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def faulty_s3(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """The proxy, calm, with this process led through it."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setattr("bisieve.patience.FIRST_PAUSE", 0.05)
+    s3fs.S3FileSystem.clear_instance_cache()
+    proxy.calm()
+    yield proxy
+    proxy.calm()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

@@ -76,3 +76,20 @@ def write_random_corpus(folder: Path, seed: int, sizes: dict[str, int]) -> None:
                 if rng.random() < 0.7:
                     record["question_orig"] = rng.choice(["", f" What is {number}? "])
                 file.write(json.dumps(record, ensure_ascii=rng.random() < 0.5) + "\n")
+
+
+def write_as_steps(rollouts: Path, folder: Path, seed: int) -> None:
+    """The rollouts of a corpus as one of steps, scattered over three shards in any order."""
+    steps = []
+    for path in sorted(rollouts.glob("*.jsonl")):
+        lines = [line for line in path.read_bytes().split(b"\n") if line]
+        for number, record in enumerate(map(json.loads, lines)):
+            head = {name: record[name] for name in ("image", "question")}
+            for index, step in enumerate(record["steps_with_score"]):
+                named = {"rollout_id": f"{path.stem} {number}", "step_index": index, **step}
+                steps.append({**named, **(head if index == 0 else {})})
+    random.Random(seed).shuffle(steps)
+    folder.mkdir(parents=True)
+    for shard in range(3):
+        text = "".join(json.dumps(step, ensure_ascii=False) + "\n" for step in steps[shard::3])
+        (folder / f"{shard}.jsonl").write_bytes(text.encode())

@@ -13,7 +13,8 @@ from bisieve import schema
 from bisieve.fraction import cut_limits
 from bisieve.index import Index, indexed_layouts
 from bisieve.reading import KnownShards
-from bisieve.storage import join, open_filesystem, storage_errors
+from bisieve.storage import join
+from bisieve.whole import open_input
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ def read_cut(index: Index, fraction: float) -> Cut:
 
 def _best(url: str, limits: dict[str, int]) -> Iterator[pa.Table]:
     """The rows of one file that are ranked no lower than their source's limit."""
-    fs, path = open_filesystem(url)
-    with storage_errors(url), fs.open(path, "rb") as handle:
+    with open_input(url) as handle:
         file = pq.ParquetFile(handle)
         for group in range(file.num_row_groups):
             if not _may_hold(file.metadata.row_group(group), limits):

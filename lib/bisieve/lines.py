@@ -6,7 +6,8 @@ In a compressed shard all positions are those of the text inside, and the one ra
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
-from bisieve.storage import open_filesystem, storage_errors
+from bisieve.storage import storage_errors
+from bisieve.whole import open_whole
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -37,8 +38,7 @@ def codec_of(url: str) -> str | None:
 
 def open_text(url: str, block: int = BLOCK) -> Any:
     """The bytes of a shard, decompressed, as a file to be read in blocks."""
-    fs, path = open_filesystem(url)
-    file = fs.open(path, "rb", cache_type="none", block_size=block)
+    file = open_whole(url, cache_type="none", block_size=block)
     codec = codec_of(url)
     if codec is None:
         return file

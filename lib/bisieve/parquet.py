@@ -12,7 +12,8 @@ from bisieve.errors import CorpusError
 from bisieve.reading import Layout, Reading
 from bisieve.rows import is_list, needed_columns, record_rows
 from bisieve.shards import Split
-from bisieve.storage import open_filesystem, storage_errors
+from bisieve.storage import storage_errors
+from bisieve.whole import open_whole
 
 BATCH_ROWS, BATCH_BYTES = 2**13, 2**24  # rows held at once, at most either
 _BUFFER = 2**20  # bytes of a column read at once
@@ -66,8 +67,7 @@ def column_names(url: str) -> list[str]:
 
 @contextmanager
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
-    fs, path = open_filesystem(url)
-    with storage_errors(url), fs.open(path, "rb", cache_type="none") as handle:
+    with storage_errors(url), open_whole(url, cache_type="none") as handle:
         try:
             yield pq.ParquetFile(handle, buffer_size=_BUFFER)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

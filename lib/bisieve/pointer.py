@@ -16,6 +16,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
+from bisieve.patience import patiently
 from bisieve.storage import open_filesystem, storage_errors, write_bytes
 
 
@@ -35,8 +36,8 @@ def read_pointer(url: str) -> Pointer:
         fs.invalidate_cache()
         try:
             # The token first: when the content is newer than it, a replacement is refused, never the reverse.
-            token = fs.info(path)["ETag"] if _is_s3(fs) else None
-            data = bytes(fs.cat_file(path))
+            token = patiently(lambda: fs.info(path))["ETag"] if _is_s3(fs) else None
+            data = bytes(patiently(lambda: fs.cat_file(path)))
         except FileNotFoundError:
             return Pointer(url, None, None)
     return Pointer(url, data, token or hashlib.sha256(data).hexdigest())
@@ -49,11 +50,13 @@ def replace_pointer(old: Pointer, data: bytes) -> None:
         condition = {"mode": "create"} if old.token is None else {"IfMatch": old.token}
         with storage_errors(old.url):
             try:
-                fs.pipe_file(path, data, **condition)
+                patiently(lambda: fs.pipe_file(path, data, **condition))
             except OSError as error:
                 if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
                     raise
-                raise _conflict(old.url) from error
+                # Sent again when its answer was lost, a write that won meets itself.
+                if read_pointer(old.url).data != data:
+                    raise _conflict(old.url) from error
         return
     with _locked(path) if isinstance(fs, LocalFileSystem) else _unlocked():
         if read_pointer(old.url).token != old.token:

@@ -71,17 +71,24 @@ def ranking_key(table: pa.Table, strategy: str) -> Key:
     return np.zeros(table.num_rows)  # random, all
 
 
-def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
-    """``table`` with ``tie`` = 1 for the best rollout of its question, 2 for the second best, …
+def question_group(parameters: Parameters) -> list[str]:
+    """The columns that tell a question from others, in its source or over all."""
+    return ["question_id"] if parameters.scope == "global" else ["source", "question_id"]
 
-    All rollouts of its questions must be in ``table``.
+
+def question_order(parameters: Parameters) -> Order:
+    """The rollouts of a question together, the best first."""
+    return (*((name, "ascending") for name in question_group(parameters)), *_BEST_FIRST)
+
+
+def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
+    """``table`` by `question_order`, ``tie`` = 1 for the best rollout of its question, 2 for the second, …
+
+    All rollouts of its questions must be in ``table``; where they are not, `occurrence` goes on from here.
     """
-    group: Order = (("question_id", "ascending"),)
-    if parameters.scope == "source":
-        group = (("source", "ascending"), *group)
-    table = table.take(sorted_indices(table, (*group, *_BEST_FIRST)))
+    table = table.take(sorted_indices(table, question_order(parameters)))
     place = np.arange(table.num_rows)
-    begins = np.maximum.accumulate(np.where(_begins(table, [name for name, _ in group]), place, 0))
+    begins = np.maximum.accumulate(np.where(_begins(table, question_group(parameters)), place, 0))
     return table.set_column(table.column_names.index("tie"), "tie", pa.array(place - begins + 1))
 
 

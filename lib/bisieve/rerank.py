@@ -30,8 +30,9 @@ from bisieve.ranking import (
 )
 from bisieve.score import score_rollouts
 from bisieve.sort.keys import sorted_indices
-from bisieve.storage import canonical, join, open_filesystem, read_bytes, storage_errors, write_bytes
+from bisieve.storage import canonical, join, read_bytes, write_bytes
 from bisieve.totals import Totals, add_up, count
+from bisieve.whole import open_input
 
 Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 
@@ -131,8 +132,7 @@ def _all_scored(index: Index, parameters: Parameters) -> tuple[pa.Table, Totals]
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
     """The rollouts of one file of ``index``, of `schema.USABLE`, scored anew by ``parameters``."""
-    fs, path = open_filesystem(join(index.url, file.path))
-    with storage_errors(index.url), fs.open(path, "rb") as handle:
+    with open_input(join(index.url, file.path)) as handle:
         rows = pq.read_table(handle).drop_columns(["rank"]).combine_chunks()
     scores = rows["scores"].chunk(0)
     offsets = scores.offsets.to_numpy().astype(np.int64)

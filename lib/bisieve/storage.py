@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from glob import glob
 from typing import IO, Any
 
@@ -17,6 +18,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import BisieveError, StorageError
+from bisieve.patience import READS, patiently, replaced_while_read, s3_options
+
+S3 = ("s3://", "s3a://")
 
 # Which extra of this package brings the driver of a URL scheme.
 DRIVERS = {
@@ -57,12 +61,22 @@ def storage_errors(url: str) -> Iterator[None]:
         extra = DRIVERS.get(url.split("://")[0])
         mend = f"pip install 'bisieve[{extra}]'" if extra else "install the fsspec package for this store"
         raise StorageError(f"a driver for {url}", _reason(error), mend) from error
-    except Exception as error:  # stores raise what they like: botocore, aiohttp, OSError, ValueError
+    except OSError as error:
+        if not replaced_while_read(error):
+            raise _no_answer(url, error) from error
         raise StorageError(
-            f"an answer from the store of {url}",
-            f"{type(error).__name__}: {_reason(error)}",
-            "check the URL, the network, the endpoint and the credentials",
+            f"{url} to stay as it is while it is read", "another file there", "run again when it is complete"
         ) from error
+    except Exception as error:  # stores raise what they like: botocore, aiohttp, OSError, ValueError
+        raise _no_answer(url, error) from error
+
+
+def _no_answer(url: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"an answer from the store of {url}",
+        f"{type(error).__name__}: {_reason(error)}",
+        "check the URL, the network, the endpoint and the credentials",
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -73,7 +87,10 @@ def _reason(error: Exception) -> str:
 def open_filesystem(url: str) -> tuple[Any, str]:
     """The fsspec file system of ``url`` and the path of ``url`` inside it."""
     with storage_errors(url):
-        fs, path = fsspec.core.url_to_fs(os.path.expanduser(url))
+        options = s3_options() if url.startswith(S3) else {}
+        fs, path = fsspec.core.url_to_fs(os.path.expanduser(url), **options)
+        if options:
+            fs.retries = READS
         return fs, path
 
 
@@ -104,7 +121,7 @@ def exists(url: str) -> bool:
     with storage_errors(url):
         fs.invalidate_cache()
         try:
-            fs.info(path)
+            patiently(lambda: fs.info(path))
         except FileNotFoundError:
             return False
         return True
@@ -119,12 +136,13 @@ def list_files(url: str) -> list[FileInfo]:
     with storage_errors(url):
         fs.invalidate_cache()
         if any(sign in path for sign in "*?["):
-            found = _glob(fs, path)
+            found = patiently(lambda: _glob(fs, path))
             if not found:
                 raise FileNotFoundError(url)
             root = path[: min(path.index(sign) for sign in "*?[" if sign in path)]
         else:
-            found = [entry] if (entry := fs.info(path))["type"] == "file" else _find(fs, path)
+            entry = patiently(lambda: fs.info(path))
+            found = [entry] if entry["type"] == "file" else patiently(lambda: _find(fs, path))
             root = path
         files = [entry for entry in found if entry["type"] == "file"]
     return sorted(_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
@@ -144,7 +162,8 @@ def stored_files(url: str) -> list[StoredFile]:
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
-        found = [entry for entry in fs.find(path, detail=True).values() if entry["type"] == "file"]
+        entries = patiently(lambda: fs.find(path, detail=True)).values()
+        found = [entry for entry in entries if entry["type"] == "file"]
         return [
             StoredFile(fs.unstrip_protocol(entry["name"]), int(entry["size"]), _modified(fs, entry))
             for entry in found
@@ -161,14 +180,14 @@ def remove(urls: Sequence[str]) -> None:
     for url in urls:
         fs, path = open_filesystem(url)
         with storage_errors(url), suppress(FileNotFoundError):
-            fs.rm_file(path)
+            patiently(partial(fs.rm_file, path))
 
 
 def file_names(url: str) -> set[str]:
     """The names, relative to the folder ``url``, of all files below it."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
-        names = _linked(path) if isinstance(fs, LocalFileSystem) else fs.find(path)
+        names = _linked(path) if isinstance(fs, LocalFileSystem) else patiently(lambda: fs.find(path))
         return {name.removeprefix(path).lstrip("/") for name in names}
 
 
@@ -204,12 +223,19 @@ def _hidden(path: str, below: str) -> bool:
 def read_bytes(url: str) -> bytes:
     """All bytes of a file."""
     fs, path = open_filesystem(url)
+    # s3fs would ask for pieces at once, and leave zeros where one is short.
+    how = {"max_concurrency": 1} if url.startswith(S3) else {}
     with storage_errors(url):
-        return bytes(fs.cat_file(path))
+        return bytes(patiently(lambda: fs.cat_file(path, **how)))
 
 
 def write_bytes(url: str, data: bytes) -> None:
     """Puts ``data`` at ``url``; a reader sees the old file or the new one, never a part."""
+    fs, path = open_filesystem(url)
+    if fs.async_impl:  # object stores: one request, or an upload that appears when it is complete
+        with storage_errors(url):
+            patiently(lambda: fs.pipe_file(path, data))
+        return
     with open_output(url) as file:
         file.write(data)
 

@@ -4,7 +4,9 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,10 +14,13 @@ import pytest
 from bisieve.cli import main
 from bisieve.cut import read_cut
 from bisieve.errors import StorageError
+from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
 from bisieve.pointer import Pointer, read_pointer, replace_pointer
+from bisieve.rerank import publish_ranked, rank_in_memory
 from bisieve.spark import job
 from bisieve.storage import canonical, stored_files
+from bisieve.versions import clean
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -97,3 +102,31 @@ def test_old_versions_are_listed_and_cleaned_and_their_readers_are_not_disturbed
     assert read_cut(open_index(url), 1.0).rows.num_rows == 2
     assert (tmp_path / "index/versions/young").exists()
     assert main(["clean", "--index", url, "--older-than", "soon"]) == 2
+
+
+def test_a_reader_reads_its_version_while_others_are_published_and_cleaned(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], folder: str
+) -> None:
+    records = [rollout([number / 50, 1.0]) for number in range(50)]
+    score(write_jsonl("a.jsonl", records), f"{folder}/index")
+    mine, stop, reads = open_index(f"{folder}/index"), Event(), []
+
+    def read_on() -> None:
+        while not stop.is_set() or not reads:
+            cut = read_cut(mine, 1.0)
+            reads.append((cut.rows.to_pydict(), fetch_rollouts(cut.rows, cut.layout)))
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read_on)
+        try:
+            for alpha in (0.2, 0.3, 0.4):
+                newest = open_index(mine.url)
+                parameters = replace(newest.manifest.parameters, alpha=alpha)
+                assert publish_ranked(newest, parameters, mine.url, rank_in_memory)[1]
+                assert clean(open_index(mine.url), older_than=3600) == []
+        finally:
+            stop.set()
+        reader.result()
+    assert len(reads) > 1
+    assert all(read == reads[0] for read in reads)
+    assert reads[0][0]["bis"] != read_cut(open_index(mine.url), 1.0).rows["bis"].to_pylist()

@@ -133,28 +133,31 @@ def _one_by_one(
     return rows
 
 
-def parted_by_rollout(batches: Iterable[pa.RecordBatch], parts: int) -> Iterator[tuple[int, bytes]]:
+def parted_by_rollout(
+    batches: Iterable[pa.RecordBatch], parts: int, seed: int = 0
+) -> Iterator[tuple[int, bytes]]:
     """Rows of `schema.STEPS`, all steps of a rollout in the same one of ``parts``."""
     held: list[pa.RecordBatch] = []
+    size = 0
     for batch in batches:
         held.append(batch)
-        if sum(batch.nbytes for batch in held) >= PART_BYTES:
-            yield from _parted(held, parts)
-            held = []
-    yield from _parted(held, parts)
+        size += batch.nbytes
+        if size >= PART_BYTES:
+            yield from _parted(held, parts, seed)
+            held, size = [], 0
+    yield from _parted(held, parts, seed)
 
 
-def _parted(batches: list[pa.RecordBatch], parts: int) -> Iterator[tuple[int, bytes]]:
+def _parted(batches: list[pa.RecordBatch], parts: int, seed: int) -> Iterator[tuple[int, bytes]]:
     if not batches:
         return
     rows = pa.Table.from_batches(batches).combine_chunks()
     names = rows["rollout_id"].combine_chunks().dictionary_encode()
-    hashes = [xxhash.xxh3_64_intdigest(name.encode()) % parts for name in names.dictionary.to_pylist()]
-    part = (
-        pa.array(hashes, pa.int32()).take(names.indices.fill_null(0)).to_numpy()
-        if hashes
-        else np.zeros(len(rows))
-    )
+    hashes = [xxhash.xxh3_64_intdigest(name.encode(), seed) % parts for name in names.dictionary.to_pylist()]
+    # Records that name no rollout may lie anywhere, so they lie everywhere: there can be very many.
+    part = rows["offset"].to_numpy() % parts
+    named = ~np.asarray(names.indices.is_null())
+    part[named] = np.array(hashes, np.int64)[names.indices.drop_null().to_numpy()]
     order = np.argsort(part, kind="stable")
     starts = np.searchsorted(part[order], np.arange(parts + 1))
     rows = rows.take(order)

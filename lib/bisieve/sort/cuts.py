@@ -46,7 +46,8 @@ def choose_bounds(samples: Sequence[Sample], order: Order, intervals: int) -> Bo
     keys = pa.concat_tables([from_bytes(sample.keys) for sample in samples])
     weights = np.concatenate([sample.weights for sample in samples])
     places = sorted_indices(keys, order)
-    before = np.cumsum(weights[places]) - weights[places]
+    # From the middle of what each stands for: with many runs, errors of one sign would add up.
+    before = np.cumsum(weights[places]) - weights[places] / 2
     wanted = np.arange(1, intervals) * weights.sum() / intervals
     chosen = np.unique(np.searchsorted(before, wanted))
     return Bounds(order, to_bytes(keys.take(places[chosen[chosen < len(places)]])))

@@ -27,7 +27,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Sample:
-    """The keys of some rows of a run, each standing for ``weights`` rows from it on."""
+    """The keys of some rows of a run, each standing for ``weights`` rows, of which it is the middle one."""
 
     keys: bytes  # an Arrow table
     weights: tuple[int, ...]
@@ -36,9 +36,9 @@ class Sample:
 def sorted_run(number: tuple[int, ...], table: pa.Table, order: Order) -> tuple[Run, Sample]:
     """A run of the rows of ``table``, and its sample."""
     table = table.take(sorted_indices(table, order))
-    places = np.arange(0, table.num_rows, SAMPLE_EVERY)
-    weights = np.diff([*places, table.num_rows])
-    keys = table.select([name for name, _ in order]).take(places)
+    starts = np.arange(0, table.num_rows, SAMPLE_EVERY)
+    weights = np.diff([*starts, table.num_rows])
+    keys = table.select([name for name, _ in order]).take(starts + weights // 2)
     return Run(number, to_bytes(table)), Sample(to_bytes(keys), tuple(weights.tolist()))
 
 

@@ -14,7 +14,8 @@ from bisieve.manifest import DataFile, Parameters
 from bisieve.reading import Layout
 from bisieve.rerank import read_scored
 from bisieve.scan.chunks import Chunk, make_chunk
-from bisieve.storage import FileInfo, join, open_filesystem, storage_errors
+from bisieve.storage import FileInfo, join
+from bisieve.whole import open_input
 
 
 def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
@@ -59,6 +60,5 @@ def kept_chunks(
 
 
 def _read_rejects(index: Index, file: DataFile) -> pa.Table:
-    fs, path = open_filesystem(join(index.url, file.path))
-    with storage_errors(index.url), fs.open(path, "rb") as handle:
+    with open_input(join(index.url, file.path)) as handle:
         return pq.read_table(handle)

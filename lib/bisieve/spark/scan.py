@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 
-import pyarrow as pa
 from pyspark import RDD, SparkContext
 
 from bisieve.manifest import Parameters
@@ -13,10 +12,10 @@ from bisieve.reading import Layout
 from bisieve.scan.assemble import assemble_unsorted
 from bisieve.scan.chunks import Chunk, chunked
 from bisieve.scan.formats import scan_rollout_split, scan_step_split
+from bisieve.scan.gather import gathered, partitions
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.steps import parted_by_rollout
-from bisieve.shards import Split
-from bisieve.sort.runs import from_bytes
+from bisieve.shards import Split, is_seekable
 
 Tasks = Sequence[Sequence[Split]]
 Begin = Callable[[Sequence[Split]], None]
@@ -60,22 +59,23 @@ def _scan_steps(
     begin: Begin,
     first_number: int,
 ) -> "RDD[Chunk]":
-    num_parts = len(tasks)
+    every = [split for mine in tasks for split in mine]
+    compressed = sum(split.stored for split in every if not is_seekable(split.shard))
+    num_parts = partitions(sum(split.stored for split in every) - compressed, compressed, len(tasks))
 
-    def part(task: tuple[int, Sequence[Split]]) -> Iterator[tuple[int, tuple[int, bytes]]]:
+    def part(task: tuple[int, Sequence[Split]]) -> Iterator[tuple[int, bytes]]:
         settle()
-        number, mine = task
-        begin(mine)
-        batches = chain.from_iterable(scan_step_split(split, options) for split in mine)
-        return ((place, (number, rows)) for place, rows in parted_by_rollout(batches, num_parts))
+        begin(task[1])
+        batches = chain.from_iterable(scan_step_split(split, options) for split in task[1])
+        return parted_by_rollout(batches, num_parts)
 
-    def bring_together(number: int, parts: Iterable[tuple[int, tuple[int, bytes]]]) -> Iterator[Chunk]:
-        tables = [from_bytes(rows) for _, (_, rows) in sorted(parts, key=lambda entry: entry[1][0])]
-        if tables:
-            assembled = assemble_unsorted(pa.concat_tables(tables), options)
-            yield from chunked(first_number + number, assembled, parameters)
+    def bring_together(number: int, pieces: Iterable[tuple[int, bytes]]) -> Iterator[Chunk]:
+        tables = gathered(rows for _, rows in pieces)
+        batches = chain.from_iterable(assemble_unsorted(table, options) for table in tables)
+        return chunked(first_number + number, batches, parameters)
 
-    splits = context.parallelize(list(enumerate(tasks)), num_parts)
+    splits = context.parallelize(list(enumerate(tasks)), len(tasks))
+
     return splits.flatMap(part).partitionBy(num_parts, int).mapPartitionsWithIndex(bring_together)
 
 

@@ -33,7 +33,7 @@ def write_ranked(
     rows_per_file, rows_per_group = parts.ROWS_PER_FILE, parts.ROWS_PER_GROUP
     order = ranking_order(parameters)
     if parameters.ties == "spread":
-        runs, samples = with_occurrences(runs, parameters)
+        runs, samples = with_occurrences(runs, parameters, rows_per_file)
     if parameters.scope == "global":
         runs, samples = _ranked_over_all(runs, samples, parameters, rows_per_file)
         order = INDEX_ORDER

@@ -1,0 +1,76 @@
+"""Patience with stores that refuse, stall or break off for a moment, and an end to it.
+
+Three layers, each for what the one below cannot see: botocore sends a request again that was refused (500,
+503, SlowDown, a reset, a time-out), s3fs reads a body again that broke off, and `patiently` begins a whole
+read or write anew.  A store that refuses everything is given up after some 20 seconds, one that takes
+requests and never answers after some minutes.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import fsspec.config
+
+Result = TypeVar("Result")
+
+TRIES = 3
+FIRST_PAUSE = 0.5  # seconds; the next one is twice as long
+LONGEST = 60.0  # seconds after which nothing is begun anew
+READS = 2  # of a body by s3fs
+
+# What passes by itself.  The text of a 500 or 503 without a code of its own comes from s3fs as one of these.
+_PASSING = {
+    errno.EIO, errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE,
+    errno.ECONNREFUSED, errno.ECONNABORTED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN,
+}  # fmt: skip
+_PASSING_KINDS = {  # of packages that need not be there
+    "aiohttp.client_exceptions.ClientError",
+    "botocore.exceptions.ConnectionError",
+    "botocore.exceptions.HTTPClientError",
+    "botocore.exceptions.IncompleteReadError",
+    "botocore.parsers.ResponseParserError",
+}
+
+
+def s3_options() -> dict[str, Any]:
+    """How s3fs is opened: ``AWS_MAX_ATTEMPTS``, ``AWS_RETRY_MODE`` and fsspec's own configuration rule."""
+    retries = {
+        "mode": os.environ.get("AWS_RETRY_MODE", "standard"),  # backs off, and has a quota of retries
+        "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "4")),
+    }
+    waits = {"connect_timeout": 5, "read_timeout": 15}  # seconds without a byte
+    own = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": {"retries": retries, **waits, **own}}
+
+
+def patiently(work: Callable[[], Result]) -> Result:
+    """What ``work`` returns, begun anew up to `TRIES` times when it meets what passes by itself."""
+    begun = time.monotonic()
+    for again in range(1, TRIES):
+        try:
+            return work()
+        except Exception as error:
+            if not passes(error) or time.monotonic() - begun > LONGEST:
+                raise
+            time.sleep(FIRST_PAUSE * 2 ** (again - 1))
+    return work()
+
+
+def replaced_while_read(error: Exception) -> bool:
+    """Whether a store says that the file that was being read is not the one that was opened."""
+    return type(error).__name__ == "FileExpired"  # of s3fs, which need not be there
+
+
+def passes(error: Exception) -> bool:
+    """Whether a store that raised ``error`` may do what it was asked for a moment later."""
+    if replaced_while_read(error):
+        return False
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        return True
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    return not kinds.isdisjoint(_PASSING_KINDS)

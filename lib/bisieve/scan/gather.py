@@ -1,0 +1,71 @@
+"""Gathers the steps of one partition, of any size, in bounded memory: what is too much waits on the disk.
+
+pieces ──▶ held in memory ──▶ one table                         while they are few
+       └─▶ spread by rollout over files of a temporary folder ──▶ a table a file
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import chain
+
+import pyarrow as pa
+
+from bisieve import schema
+from bisieve.scan.steps import parted_by_rollout
+from bisieve.sort.runs import from_bytes
+
+# A table of n bytes is assembled in about 5 n (its pieces, filtered, sorted, combined, and the rollouts made
+# of it) beside the 150 MB of a worker with its imports: 48 MiB keep it below 400 MB.
+HELD_BYTES = 48 * 2**20
+# 64 files of 48 MiB are 3 GiB of rows; the 128 MiB of text of a partition make 0.1 to 0.6 GiB of them.
+FILES = 64
+_SEED = 1  # the hash of seed 0 has chosen the partition, and would choose one file for all of it
+
+PART_TEXT = 128 * 2**20  # bytes of text whose steps are brought together by one task
+_COMPRESSED = 10  # bytes of text a byte of a compressed shard, about
+
+
+def partitions(stored: int, stored_compressed: int, at_least: int) -> int:
+    """How many parts the steps of so many bytes of shards are brought together in."""
+    text = stored + _COMPRESSED * stored_compressed
+    return max(at_least, -(-text // PART_TEXT))
+
+
+def gathered(pieces: Iterable[bytes]) -> Iterator[pa.Table]:
+    """The rows of pieces (Arrow tables of `schema.STEPS`), all steps of a rollout in one table.
+
+    Holds about `HELD_BYTES` at once, or the longest rollout where that is more.
+    """
+    held: list[pa.Table] = []
+    size = 0
+    tables = map(from_bytes, pieces)
+    for table in tables:
+        held.append(table)
+        size += table.nbytes
+        if size > HELD_BYTES:
+            yield from _spilled(chain((held.pop() for _ in range(len(held))), tables))
+            return
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _spilled(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    batches = (batch for table in tables for batch in table.to_batches())
+    with tempfile.TemporaryDirectory(prefix="bisieve-steps-", dir=_local_folder()) as folder:
+        with ExitStack() as closing:
+            files = {}
+            for number, rows in parted_by_rollout(batches, FILES, _SEED):
+                if number not in files:
+                    path = os.path.join(folder, str(number))
+                    files[number] = closing.enter_context(pa.ipc.new_stream(path, schema.STEPS))
+                files[number].write_table(from_bytes(rows))
+        for number in sorted(files):
+            with pa.OSFile(os.path.join(folder, str(number))) as file:
+                yield pa.ipc.open_stream(file).read_all()
+
+
+def _local_folder() -> str | None:
+    """Where Spark wants its own temporary files; None: where the system does."""
+    return os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None

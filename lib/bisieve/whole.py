@@ -1,0 +1,104 @@
+"""Reads that are whole: a store that breaks off is asked again, and never taken for the end of a file."""
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from bisieve.errors import StorageError
+from bisieve.patience import patiently
+from bisieve.storage import open_filesystem, storage_errors
+
+
+class WholeFile:
+    """A file of fsspec, read whole: a ``read`` is short only at the end that it had when it was opened."""
+
+    def __init__(self, file: Any, url: str) -> None:
+        self._file = file
+        self._url = url
+        self._size = int(file.size)
+        self._place = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return bool(self._file.closed)
+
+    def read(self, size: int = -1) -> bytes:
+        """The next ``size`` bytes, or all that there are; `StorageError` where the file ends too early."""
+        left = max(self._size - self._place, 0)
+        wanted = left if size < 0 else min(size, left)
+        pieces = []
+        while wanted:
+            piece = patiently(partial(self._read_at_place, wanted))
+            if not piece:
+                raise StorageError(
+                    f"{self._size} bytes at {self._url}",
+                    f"an end after {self._place}",
+                    "run again when nobody writes there",
+                )
+            pieces.append(piece)
+            self._place += len(piece)
+            wanted -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_at_place(self, size: int) -> bytes:
+        self._file.seek(self._place)
+        return bytes(self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Goes to a place, as of every file."""
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._place
+
+    def close(self) -> None:
+        """Closes it."""
+        self._file.close()
+
+    def __enter__(self) -> "WholeFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_whole(url: str, **how: Any) -> WholeFile:
+    """Opens ``url`` for reading; ``how`` is for fsspec.  What a store raises is the caller's to catch."""
+    fs, path = open_filesystem(url)
+    return WholeFile(patiently(lambda: fs.open(path, "rb", **how)), url)
+
+
+@contextmanager
+def open_input(url: str) -> Iterator[WholeFile]:
+    """A file to be read from any place on; `StorageError` for whatever the store raises."""
+    with storage_errors(url), open_whole(url) as file:
+        yield file
+
+
+def read_ranges(url: str, starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+    """The bytes of ``url`` from each start to its end, a request each; `StorageError` where one is short."""
+    fs, path = open_filesystem(url)
+    found: dict[int, bytes] = {}
+
+    def read() -> None:
+        missing = [place for place in range(len(starts)) if place not in found]
+        asked = ([path] * len(missing), [starts[i] for i in missing], [ends[i] for i in missing])
+        failed: Exception | None = None
+        for place, block in zip(missing, fs.cat_ranges(*asked, on_error="return"), strict=True):
+            if isinstance(block, Exception):
+                failed = block
+            elif len(block) < ends[place] - starts[place]:
+                failed = OSError(errno.EIO, f"{len(block)} of {ends[place] - starts[place]} bytes")
+            else:
+                found[place] = bytes(block)
+        if failed is not None:
+            raise failed
+
+    with storage_errors(url):
+        patiently(read)
+    return [found[place] for place in range(len(starts))]

@@ -1,0 +1,61 @@
+"""What fetching a cut through its spans takes from S3, counted on the wire."""
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faulty_proxy import FaultyProxy
+
+from bisieve.cut import Cut, read_cut
+from bisieve.fetch import fetch_rollouts
+from bisieve.index import open_index
+from bisieve.spans import REQUEST_BYTES
+from bisieve.storage import write_bytes
+
+ROLLOUTS = 300
+
+
+@pytest.fixture
+def tenth(
+    score: Callable[..., Any], rollout: Callable[..., Any], s3: str, request: pytest.FixtureRequest
+) -> Callable[[int], Cut]:
+    """The best tenth, scattered over its shard, of rollouts of some size."""
+
+    def cut(record_bytes: int) -> Cut:
+        rng, place = random.Random(2), f"{s3}/{request.node.name}"
+        records = [rollout([rng.random()], response="x" * record_bytes) for _ in range(ROLLOUTS)]
+        write_bytes(f"{place}/a.jsonl", b"".join(json.dumps(record).encode() + b"\n" for record in records))
+        score(f"{place}/a.jsonl", f"{place}/index")
+        return read_cut(open_index(f"{place}/index"), 0.1)
+
+    return cut
+
+
+def taken(proxy: FaultyProxy, cut: Cut) -> tuple[int, int, int]:
+    """Requests, bytes read, and bytes of the cut's records, of one fetch of a cut."""
+    proxy.calm()
+    assert len(fetch_rollouts(cut.rows, cut.shards)) == ROLLOUTS // 10
+    assert all(passed.method == "GET" and passed.byte_range for passed in proxy.passed)
+    wanted = sum(span["length"] for spans in cut.rows["spans"].to_pylist() for span in spans)
+    return len(proxy.passed), sum(passed.sent for passed in proxy.passed), wanted
+
+
+def test_a_tenth_of_large_records_takes_little_more_than_their_bytes(
+    tenth: Callable[[int], Cut], faulty_s3: FaultyProxy
+) -> None:
+    requests, read, wanted = taken(faulty_s3, tenth(40_000))
+    assert requests <= ROLLOUTS // 10
+    assert read <= 1.5 * wanted
+
+
+def test_a_tenth_of_small_records_takes_more_bytes_only_where_requests_would_cost_more(
+    tenth: Callable[[int], Cut], faulty_s3: FaultyProxy
+) -> None:
+    requests, read, wanted = taken(faulty_s3, tenth(3_000))
+    spared = ROLLOUTS // 10 - requests
+    assert spared > 0
+    assert read - wanted <= spared * REQUEST_BYTES
+    one_by_one, everything = wanted + ROLLOUTS // 10 * REQUEST_BYTES, ROLLOUTS * wanted // (ROLLOUTS // 10)
+    assert read + requests * REQUEST_BYTES < min(one_by_one, everything + REQUEST_BYTES)
