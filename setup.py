@@ -64,6 +64,8 @@ setup(
             "corpus = bisieve.commands.corpus",
             "score = bisieve.commands.score",
             "rank = bisieve.commands.rank",
+            "diff = bisieve.commands.diff",
+            "report = bisieve.commands.report",
             "export = bisieve.commands.export",
             "versions = bisieve.commands.versions",
             "clean = bisieve.commands.clean",

@@ -37,12 +37,13 @@ def spark(s3: str) -> Iterator[Any]:
 @pytest.fixture
 def score(spark: Any) -> Callable[..., Any]:
     """Scores shards into an index with the shared Spark; returns the manifest and whether it was written."""
+    from bisieve.events import silent
     from bisieve.spark.job import ScoreRequest, score_corpus
 
-    def run(inputs: Any, index: Any, **options: Any) -> Any:
+    def run(inputs: Any, index: Any, tell: Any = silent, **options: Any) -> Any:
         urls = [inputs] if isinstance(inputs, str | Path) else inputs
         request = ScoreRequest(tuple(map(str, urls)), str(index), **{"alpha": 0.05, **options})
-        return score_corpus(lambda: nullcontext(spark), request)
+        return score_corpus(lambda: nullcontext(spark), request, tell)
 
     return run
 

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from bisieve.errors import BisieveError
+from bisieve.events import log_format, told_on_stderr
 
 COMMANDS = "bisieve.commands"
 INTERRUPTED = 130  # what shells give for Ctrl-C
@@ -42,24 +43,28 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     try:
         return run(args)
     except BisieveError as error:
-        print(f"bisieve: error: {error}", file=sys.stderr)
-        return error.exit_code
+        expected, found, mend = error.args
+        return _failed(args, f"error: {error}", error.exit_code, expected=expected, found=found, mend=mend)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("bisieve", "ray_train"):
             raise
-        print(
-            f"bisieve: error: expected the package {error.name}; found it missing; "
-            "install what brings it: bisieve[score], bisieve[train], bisieve[corpus] or bisieve[s3]",
-            file=sys.stderr,
+        text = (
+            f"error: expected the package {error.name}; found it missing; "
+            "install what brings it: bisieve[score], bisieve[train], bisieve[corpus] or bisieve[s3]"
         )
-        return 1
+        return _failed(args, text, 1, missing=error.name)
     except KeyboardInterrupt:
-        print("bisieve: interrupted; nothing half-written was made visible", file=sys.stderr)
-        return INTERRUPTED
+        return _failed(args, "interrupted; nothing half-written was made visible", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:
+    with told_on_stderr(log_format(getattr(args, "log_format", None))) as tell:
+        tell("error", f"bisieve: {text}", message=text, exit_code=exit_code, **fields)
+    return exit_code
 
 
 def _add_command(

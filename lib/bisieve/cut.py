@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bisieve import schema
-from bisieve.errors import UsageError
+from bisieve.fraction import cut_limits
 from bisieve.index import Index
 from bisieve.records import Layout
 from bisieve.storage import join, open_filesystem, storage_errors
@@ -37,25 +37,12 @@ def read_cut(index: Index, fraction: float) -> Cut:
 
     Reads a prefix of each source's rows.  `UsageError` when the fraction is not in (0, 1].
     """
-    if not 0.0 < fraction <= 1.0:
-        raise UsageError(
-            "a fraction in (0, 1]", str(fraction), "give --fraction as a share, 0.25 for a quarter"
-        )
     manifest = index.manifest
-    if manifest.parameters.scope == "global":
-        limits = dict.fromkeys(
-            (source.source for source in manifest.sources), _limit(manifest.rollouts, fraction)
-        )
-    else:
-        limits = {source.source: _limit(source.rollouts, fraction) for source in manifest.sources}
+    limits = cut_limits(manifest.rollouts_by_source, manifest.parameters.scope, fraction)
     tables = [table for file in manifest.files for table in _best(join(index.url, file.path), limits)]
     rows = pa.concat_tables([schema.INDEX.empty_table(), *tables])
     name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
     return Cut(rows, name, fraction, manifest.rollouts, manifest.parameters.layout)
-
-
-def _limit(rollouts: int, fraction: float) -> int:
-    return max(1, int(rollouts * fraction))
 
 
 def _best(url: str, limits: dict[str, int]) -> Iterator[pa.Table]:

@@ -13,21 +13,21 @@ CODECS = {".gz": "gzip", ".zst": "zstd"}
 BLOCK = 4 * 2**20  # bytes read at a time
 
 
-class Lines(NamedTuple):
-    """Consecutive lines of a shard, without their ``\\n``."""
+class Block(NamedTuple):
+    """Consecutive whole lines of a shard, ``\n`` between them and none behind the last."""
 
     offset: int  # of the first line's first byte in the shard
-    lines: list[bytes]
+    data: bytes
 
 
-def read_lines(url: str, start: int, end: int, block: int = BLOCK) -> Iterator[Lines]:
-    """Every line of ``url`` whose first byte lies in ``[start, end)``, a block at a time.
+def read_blocks(url: str, start: int, end: int, size: int = BLOCK) -> Iterator[Block]:
+    """Every line of ``url`` whose first byte lies in ``[start, end)``, some ``size`` bytes at a time.
 
-    Lines end at ``\\n`` alone: ``splitlines`` would also split at U+2028 and the like.  Memory is bounded by
-    the block and the longest line.
+    Lines end at ``\n`` alone: ``splitlines`` would also split at U+2028 and the like.  Memory is bounded by
+    the size of a block and the longest line.
     """
-    with storage_errors(url), open_text(url, block) as file:
-        yield from _lines_of(file, start, end, block)
+    with storage_errors(url), open_text(url, size) as file:
+        yield from _blocks_of(file, start, end, size)
 
 
 def codec_of(url: str) -> str | None:
@@ -47,7 +47,7 @@ def open_text(url: str, block: int = BLOCK) -> Any:
     return pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
 
 
-def _lines_of(file: IO[bytes], start: int, end: int, block: int) -> Iterator[Lines]:
+def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Block]:
     # The byte before the range tells whether a line begins at its first byte.
     position = max(start - 1, 0)
     if position:
@@ -56,7 +56,7 @@ def _lines_of(file: IO[bytes], start: int, end: int, block: int) -> Iterator[Lin
     rest: list[bytes] = []  # the pieces of a line that no block has ended yet
     begun = position  # where that line begins
     while position < end or rest:
-        data = file.read(min(block, end - position) if position < end else block)
+        data = file.read(min(size, end - position) if position < end else size)
         if not data:
             break
         position += len(data)
@@ -67,29 +67,14 @@ def _lines_of(file: IO[bytes], start: int, end: int, block: int) -> Iterator[Lin
             data = data[newline + 1 :]
             begun = position - len(data)
             skipping = False
-        if b"\n" not in data:
+        # Past the end of the range only the line that is begun is read on.
+        last = data.rfind(b"\n") if position <= end else data.find(b"\n")
+        if last < 0:
             if data:
                 rest.append(data)
             continue
-        lines = data.split(b"\n")
-        tail = lines.pop()
-        if rest:
-            lines[0] = b"".join([*rest, lines[0]])
-            rest = []
-        offset, begun = begun, position - len(tail)
-        if position >= end:
-            lines, tail = _cut_at_end(lines, offset, end), tail if begun < end else b""
-        if lines:
-            yield Lines(offset, lines)
-        if tail:
-            rest = [tail]
+        yield Block(begun, b"".join([*rest, memoryview(data)[:last]]))
+        begun = position - len(data) + last + 1
+        rest = [data[last + 1 :]] if begun < min(position, end) else []
     if rest:
-        yield Lines(begun, [b"".join(rest)])
-
-
-def _cut_at_end(lines: list[bytes], offset: int, end: int) -> list[bytes]:
-    kept = 0
-    while kept < len(lines) and offset < end:
-        offset += len(lines[kept]) + 1
-        kept += 1
-    return lines[:kept]
+        yield Block(begun, b"".join(rest))

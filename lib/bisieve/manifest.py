@@ -7,10 +7,11 @@ one whole version.  The same shards and parameters give the same fingerprint and
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bisieve.errors import IndexUnusableError
+from bisieve.events import Tell, silent
 from bisieve.pointer import Pointer, replace_pointer
 from bisieve.records import Layout
 from bisieve.storage import FileInfo, join, read_bytes, write_bytes
@@ -59,6 +60,16 @@ class SourceTotals:
 
 
 @dataclass(frozen=True)
+class CutScore:
+    """Where a cut ends."""
+
+    fraction: float
+    source: str | None  # None: over all, with scope=global
+    rollouts: int  # that it takes, of the source or of all
+    bis: float  # of the last one that it takes
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One published version of an index."""
 
@@ -73,6 +84,7 @@ class Manifest:
     rejects: list[DataFile]  # the rejected records, ordered by shard and offset
     examples: dict[str, str]  # for each reason, the first rejected record: shard@offset
     software: dict[str, str]  # versions of what wrote it
+    cut_scores: list[CutScore] = field(default_factory=list)  # by source and fraction
 
     @property
     def paths(self) -> list[str]:
@@ -84,6 +96,11 @@ class Manifest:
     def rollouts(self) -> int:
         """The usable rollouts of all sources."""
         return sum(source.rollouts for source in self.sources)
+
+    @property
+    def rollouts_by_source(self) -> dict[str, int]:
+        """The usable rollouts of each source, in the order of their names."""
+        return {source.source: source.rollouts for source in self.sources}
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -124,6 +141,7 @@ def _typed(fields: dict[str, Any]) -> dict[str, Any]:
         "sources": [SourceTotals(**source) for source in fields["sources"]],
         "files": [DataFile(**file) for file in fields["files"]],
         "rejects": [DataFile(**file) for file in fields["rejects"]],
+        "cut_scores": [CutScore(**score) for score in fields.get("cut_scores", [])],
     }
 
 
@@ -152,11 +170,14 @@ def read_manifest(index_url: str) -> Manifest:
     return Manifest.from_json(read_bytes(url), url)
 
 
-def publish(current: Pointer, index_url: str, manifest: Manifest) -> None:
+def publish(current: Pointer, index_url: str, manifest: Manifest, tell: Tell = silent) -> None:
     """Makes a version the current one; its files must be there already.
 
     ``current`` is the index's manifest as it was when the run began; `StorageError` when another run has
     published since.
     """
+    written = [manifest.shards, *manifest.files, *manifest.rejects]
+    tell("written", files=len(written), bytes=sum(file.bytes for file in written))
     write_bytes(join(index_url, version_manifest(manifest.fingerprint)), manifest.to_json())
     replace_pointer(current, manifest.to_json())
+    tell("published", index=index_url, fingerprint=manifest.fingerprint, rollouts=manifest.rollouts)

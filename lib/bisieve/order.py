@@ -24,11 +24,12 @@ def epoch_order(num_rows: int, *, fingerprint: str, seed: int, epoch: int) -> Ro
     """
     key = xxhash.xxh3_64_intdigest(f"{fingerprint}\n{seed}\n{epoch}".encode())
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
-        state = _mix(np.arange(num_rows, dtype=np.uint64) * _GOLDEN ^ np.uint64(key))
-    return np.argsort(_mix(state + np.uint64(key)), kind="stable").astype(np.int64)
+        state = mixed(np.arange(num_rows, dtype=np.uint64) * _GOLDEN ^ np.uint64(key))
+    return np.argsort(mixed(state + np.uint64(key)), kind="stable").astype(np.int64)
 
 
-def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mixed(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """splitmix64 of each number: equal for equal ones, and else as good as random."""
     with np.errstate(over="ignore"):
         state = state + _GOLDEN
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -15,7 +15,7 @@ Key = npt.NDArray[np.float64]
 TieBlock = tuple[str, float, int]  # source, key, rollouts
 
 STRATEGIES = ("bis", "random", "mixed", "reliable", "low_mc", "all")
-_SHUFFLED = ("random", "mixed")  # strategies whose ties are in random order, always
+SHUFFLED = ("random", "mixed")  # strategies whose ties are in random order, always
 
 # Unique: no two rollouts begin at one place.
 _BEST_FIRST: Order = (
@@ -40,16 +40,19 @@ def with_keys(table: pa.Table, parameters: Parameters) -> pa.Table:
     ``ties=spread``, whose ties need all rollouts of a question.
     """
     tie = np.zeros(table.num_rows, np.int64)
-    if parameters.ties == "hash" or parameters.strategy in _SHUFFLED:
+    if parameters.ties == "hash" or parameters.strategy in SHUFFLED:
         seed = parameters.seed
         hashes = [xxhash.xxh3_64_intdigest(name.encode(), seed) for name in table["rollout_id"].to_pylist()]
         tie = np.array(hashes, np.uint64).view(np.int64)
-    key = pa.array(_key(table, parameters.strategy))
+    key = pa.array(ranking_key(table, parameters.strategy))
     return table.append_column("key", key).append_column("tie", pa.array(tie))
 
 
-def _key(table: pa.Table, strategy: str) -> Key:
-    """What the strategies of the paper's ablation (§5.2) rank by; ours to fill in where it is silent."""
+def ranking_key(table: pa.Table, strategy: str) -> Key:
+    """What a strategy ranks by, the greatest first, float64 ``[rows]``.
+
+    They are those of the paper's ablation (§5.2); ours to fill in where it is silent.
+    """
     bis: Key = table["bis"].to_numpy()
     p: Key = table["positive_fraction"].to_numpy()
     reliability: Key = table["reliability"].to_numpy()

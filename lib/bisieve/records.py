@@ -120,9 +120,9 @@ def record_decoder(layout: Layout, source_field: str | None) -> Callable[[bytes]
     usable without MC counts, so counts that are no counts are left out rather than refused.
     """
     if layout == "steps":
-        return _decoder(StepRecord, source_field)
-    counted = _decoder(RolloutRecord, source_field)
-    uncounted = _decoder(UncountedRolloutRecord, source_field)
+        return _decoder(StepRecord, source_field).decode
+    counted = _decoder(RolloutRecord, source_field).decode
+    uncounted = _decoder(UncountedRolloutRecord, source_field).decode
 
     def decode(line: bytes) -> Any:
         try:
@@ -133,13 +133,18 @@ def record_decoder(layout: Layout, source_field: str | None) -> Callable[[bytes]
     return decode
 
 
-def _decoder(record_type: type[Any], source_field: str | None) -> Callable[[bytes], Any]:
+def lines_decoder(layout: Layout, source_field: str | None) -> Callable[[bytes], list[Any]]:
+    """A decoder of many lines at once; it raises where `record_decoder` would on any, and for odd counts."""
+    return _decoder(StepRecord if layout == "steps" else RolloutRecord, source_field).decode_lines
+
+
+def _decoder(record_type: type[Any], source_field: str | None) -> "msgspec.json.Decoder[Any]":
     if source_field is not None:
         source = ("source", str | None, None)
         record_type = msgspec.defstruct(
             "Record", [source], bases=(record_type,), rename={"source": source_field}, gc=False
         )
-    return msgspec.json.Decoder(record_type).decode
+    return msgspec.json.Decoder(record_type)
 
 
 def question_of(question_orig: str | None, question: str | None) -> str:

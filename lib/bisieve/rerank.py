@@ -5,6 +5,7 @@ With equal parameters the result equals, byte for byte, what scoring the same sh
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +13,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bisieve import parts, schema
+from bisieve.errors import UsageError
+from bisieve.events import Tell, silent
 from bisieve.index import Index, indexed_shards
 from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
-from bisieve.parts import part_path, write_part
+from bisieve.parts import part_path
 from bisieve.pointer import read_pointer
+from bisieve.ranked import RankedFile, all_cut_scores, write_ranked_file
 from bisieve.ranking import (
     INDEX_ORDER,
-    TieBlock,
+    SHUFFLED,
     largest_tie_blocks,
     ranking_order,
-    telling_tie_blocks,
     with_keys,
     with_occurrence,
 )
@@ -30,11 +33,27 @@ from bisieve.sort.keys import sorted_indices
 from bisieve.storage import canonical, join, open_filesystem, read_bytes, storage_errors, write_bytes
 from bisieve.totals import Totals, add_up, count
 
-RankedFiles = list[tuple[DataFile, list[TieBlock]]]
-Rank = Callable[[Index, Parameters, str, str], tuple[RankedFiles, Totals]]
+Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 
 
-def publish_ranked(index: Index, parameters: Parameters, output: str, rank: Rank) -> tuple[Manifest, bool]:
+def asked_anew(was: Parameters, given: dict[str, Any]) -> Parameters:
+    """``was`` with what is ``given``; `UsageError` where the two do not go together.
+
+    A strategy in random order has no use for the rule for ties that another one had.
+    """
+    if given.get("strategy") in SHUFFLED:
+        given = {"ties": "file", **given}
+    asked = replace(was, **given)
+    if asked.strategy in SHUFFLED and asked.ties != "file":
+        raise UsageError(
+            f"no --ties for an index of strategy {asked.strategy}", asked.ties, "its ties are in random order"
+        )
+    return asked
+
+
+def publish_ranked(
+    index: Index, parameters: Parameters, output: str, rank: Rank, tell: Tell = silent
+) -> tuple[Manifest, bool]:
     """Ranks ``index`` into the index at ``output``; returns the manifest and whether there was work to do.
 
     ``rank(index, parameters, output, folder)`` orders and writes the rollouts: `rank_in_memory`, or Spark's.
@@ -45,9 +64,11 @@ def publish_ranked(index: Index, parameters: Parameters, output: str, rank: Rank
     if pointer.data is not None:
         current = Manifest.from_json(pointer.data, pointer.url)
         if current.fingerprint == version:
+            tell("unchanged", index=url, fingerprint=version)
             return current, False
     manifest = _ranked(index, parameters, url, version, rank)
-    publish(pointer, url, manifest)
+    tell("ranked", rollouts=manifest.rollouts, strategy=parameters.strategy)
+    publish(pointer, url, manifest, tell)
     return manifest, True
 
 
@@ -66,9 +87,10 @@ def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: 
         fingerprint=version,
         parameters=parameters,
         shards=copied[old.shards.path],
-        sources=totals.by_source(largest_tie_blocks([blocks for _, blocks in files])),
-        files=[file for file, _ in files],
+        sources=totals.by_source(largest_tie_blocks([file.tie_blocks for file in files])),
+        files=[file.file for file in files],
         rejects=[copied[file.path] for file in old.rejects],
+        cut_scores=all_cut_scores(files),
     )
 
 
@@ -78,10 +100,11 @@ def _copy(file: DataFile, index: Index, url: str, folder: str) -> DataFile:
     return replace(file, path=path)
 
 
-def rank_in_memory(index: Index, parameters: Parameters, url: str, folder: str) -> tuple[RankedFiles, Totals]:
-    """Ranks an index that fits into the memory of one process, about 500 bytes a rollout."""
-    tables = [with_keys(read_scored(index, file, parameters), parameters) for file in index.manifest.files]
-    rows = pa.concat_tables(tables).combine_chunks()
+def rank_in_memory(
+    index: Index, parameters: Parameters, url: str, folder: str
+) -> tuple[list[RankedFile], Totals]:
+    """Ranks an index that fits into the memory of one process, about 1.1 kB a rollout of six steps."""
+    rows, totals = _all_scored(index, parameters)
     if parameters.ties == "spread":
         rows = with_occurrence(rows, parameters)
     rows = rows.take(sorted_indices(rows, ranking_order(parameters)))
@@ -92,13 +115,18 @@ def rank_in_memory(index: Index, parameters: Parameters, url: str, folder: str) 
     else:
         source = rows["source"].combine_chunks().dictionary_encode().indices.to_numpy()
         rows = rows.append_column("rank", pa.array(place - np.searchsorted(source, source) + 1))
-    files = []
-    for number, start in enumerate(range(0, rows.num_rows, parts.ROWS_PER_FILE)):
-        part = rows.slice(start, parts.ROWS_PER_FILE)
-        path = part_path(folder, number)
-        file = write_part(url, path, part, schema.INDEX, parts.ROWS_PER_GROUP)
-        files.append((file, telling_tie_blocks(part)))
-    return files, add_up(count_usable(table) for table in tables)
+    return [
+        write_ranked_file(
+            url, part_path(folder, number), rows.slice(start, parts.ROWS_PER_FILE), parts.ROWS_PER_GROUP,
+            totals.rollouts, parameters.scope,
+        )
+        for number, start in enumerate(range(0, rows.num_rows, parts.ROWS_PER_FILE))
+    ], totals  # fmt: skip
+
+
+def _all_scored(index: Index, parameters: Parameters) -> tuple[pa.Table, Totals]:
+    tables = [with_keys(read_scored(index, file, parameters), parameters) for file in index.manifest.files]
+    return pa.concat_tables(tables).combine_chunks(), add_up(map(count_usable, tables))
 
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisieve.errors import CorpusError
-from bisieve.lines import CODECS, codec_of, read_lines
+from bisieve.lines import CODECS, codec_of, read_blocks
 from bisieve.records import Layout
 from bisieve.storage import FileInfo, basename, list_files
 
@@ -106,9 +106,9 @@ def detect_layout(shards: Sequence[FileInfo]) -> Layout:
 
 
 def _first_records(shard: FileInfo) -> list[dict[str, Any]]:
-    head = next(read_lines(shard.url, 0, sys.maxsize, block=2**18), None)
+    head = next(read_blocks(shard.url, 0, sys.maxsize, size=2**18), None)
     records = []
-    for line in head.lines[:_LINES_SNIFFED] if head else []:
+    for line in head.data.split(b"\n", _LINES_SNIFFED)[:_LINES_SNIFFED] if head else []:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):

@@ -32,6 +32,14 @@ class Totals:
         return sum(self.rejected.values())
 
     @property
+    def rejected_by_reason(self) -> dict[str, int]:
+        """The rejects of all sources, by reason."""
+        counts: dict[str, int] = {}
+        for (_, reason), number in sorted(self.rejected.items(), key=lambda entry: entry[0][1]):
+            counts[reason] = counts.get(reason, 0) + number
+        return counts
+
+    @property
     def examples(self) -> dict[str, str]:
         """For each reason the first rejected record, shard@offset."""
         return {reason: f"{shard}@{offset}" for reason, (shard, offset) in sorted(self.first.items())}

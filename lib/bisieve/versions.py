@@ -3,7 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from bisieve.index import Index
+from bisieve.errors import IndexUnusableError
+from bisieve.index import Index, open_index
 from bisieve.manifest import Manifest, version_manifest
 from bisieve.storage import StoredFile, join, read_bytes, remove, stored_files
 
@@ -31,6 +32,29 @@ def versions(index: Index) -> list[Version]:
         if file.url.endswith("/manifest.json")
     ]
     return sorted(found, key=lambda version: -version.published)
+
+
+def open_version(url: str, fingerprint: str | None = None) -> Index:
+    """The version of the index at ``url`` whose fingerprint begins so; without one the current version.
+
+    `IndexUnusableError` where there is no index, or not exactly one such version.
+    """
+    index = open_index(url)
+    if fingerprint is None:
+        return index
+    found = [
+        version.manifest
+        for version in versions(index)
+        if version.manifest.fingerprint.startswith(fingerprint)
+    ]
+    if len(found) != 1:
+        names = ", ".join(manifest.fingerprint[:16] for manifest in found)
+        raise IndexUnusableError(
+            f"one version of {index.url} whose fingerprint begins with {fingerprint}",
+            f"{len(found)}: {names}" if found else "none",
+            "bisieve versions lists them",
+        )
+    return Index(index.url, found[0])
 
 
 def unreferenced(index: Index, older_than: float) -> list[StoredFile]:

@@ -75,10 +75,11 @@ def test_an_export_says_what_was_asked_for_and_what_was_delivered(
     assert len((tmp_path / "o").read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize("seconds", [1, 3.5], ids=["Spark starts", "Spark is at work"])
 def test_ctrl_c_says_so_and_publishes_nothing(
-    write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+    seconds: float, write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
-    shard = write_jsonl("a.jsonl", [rollout()] * 1000)
+    shard = write_jsonl("a.jsonl", [rollout()] * 200_000)
     command = [
         Path(sys.executable).with_name("bisieve"),
         "score",
@@ -88,9 +89,12 @@ def test_ctrl_c_says_so_and_publishes_nothing(
         tmp_path / "index",
     ]
     running = subprocess.Popen(
-        [str(word) for word in command], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    time.sleep(4)  # Spark is starting, or at work
+        [str(word) for word in command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    assert running.stderr.readline() == "1 of 1 shards to scan\n"
+    time.sleep(seconds)
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130

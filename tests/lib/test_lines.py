@@ -3,7 +3,7 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bisieve.lines import read_lines
+from bisieve.lines import read_blocks
 
 TEXTS = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=12)
 
@@ -18,8 +18,8 @@ def test_every_line_belongs_to_exactly_one_range(
     path.write_bytes(data)
     found = []
     for start in range(0, len(data), split):
-        for offset, some in read_lines(str(path), start, min(start + split, len(data)), block):
-            for line in some:
+        for offset, some in read_blocks(str(path), start, min(start + split, len(data)), block):
+            for line in some.split(b"\n"):
                 assert start <= offset < start + split
                 assert data[offset : offset + len(line)] == line
                 found.append(line)
@@ -31,7 +31,7 @@ def test_every_line_belongs_to_exactly_one_range(
 def test_only_the_newline_ends_a_line(tmp_path: Path) -> None:
     text = "a\u2028b\x85c\x0bd\x1ce\rf\n"
     (tmp_path / "x").write_text(text, encoding="utf-8", newline="")
-    assert [some.lines for some in read_lines(str(tmp_path / "x"), 0, 100)] == [[text[:-1].encode()]]
+    assert [some.data for some in read_blocks(str(tmp_path / "x"), 0, 100)] == [text[:-1].encode()]
 
 
 def test_a_line_longer_than_blocks_and_splits_stays_whole(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_line_longer_than_blocks_and_splits_stays_whole(tmp_path: Path) -> Non
     found = [
         line
         for start in range(0, 5_000_005, 1_000_000)
-        for some in read_lines(str(tmp_path / "x"), start, min(start + 1_000_000, 5_000_005), 100_000)
-        for line in some.lines
+        for some in read_blocks(str(tmp_path / "x"), start, min(start + 1_000_000, 5_000_005), 100_000)
+        for line in some.data.split(b"\n")
     ]
     assert found == [b"a", long, b"b"]

@@ -1,20 +1,25 @@
 """An index ranked anew equals the index that scoring with the same options gives."""
 
+import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import reference
+from handmade import Made, make_index
 
 from bisieve import parts
 from bisieve.cli import main
 from bisieve.cut import read_cut
-from bisieve.index import open_index
-from bisieve.rerank import publish_ranked, rank_in_memory
+from bisieve.errors import UsageError
+from bisieve.index import Index, open_index
+from bisieve.rerank import asked_anew, publish_ranked, rank_in_memory
 from bisieve.spark.rerank import rank_on_spark
 
 SIZES = {"big": 250, "small": 7, "one": 1}
@@ -81,6 +86,20 @@ def test_the_command_needs_no_shards_and_keeps_what_is_not_asked_for(
     assert main([*ask, "--strategy", "random", "--ties", "hash"]) == 2
 
 
+def test_the_command_ranks_on_spark_what_is_too_large_for_a_process(
+    spark: Any, score: Callable[..., Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(corpus, tmp_path / "old")
+    ask = ["rank", "--index", str(tmp_path / "old"), "--alpha", "0.2", "--output"]
+    assert main([*ask, str(tmp_path / "in memory")]) == 0
+    monkeypatch.setattr("bisieve.commands.rank.IN_MEMORY", 257)
+    monkeypatch.setattr("bisieve.spark.session.spark_context", lambda master, conf: nullcontext(spark))
+    jobs = len(spark.statusTracker().getJobIdsForGroup("bisieve-write"))
+    assert main([*ask, str(tmp_path / "on spark")]) == 0
+    assert len(spark.statusTracker().getJobIdsForGroup("bisieve-write")) == jobs + 1
+    assert contents(tmp_path / "in memory") == contents(tmp_path / "on spark")
+
+
 def test_strategies_order_as_they_say(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -97,3 +116,106 @@ def test_strategies_order_as_they_say(
     assert {tuple(row) for row in order(strategy="mixed", seed=1)[:2]} == {(0.5, 0.0), (1.0, 0.0)}
     assert order(strategy="random", seed=1) != order(strategy="random", seed=2)
     assert order(threshold=0.5)[0] == [1.0, 0.0]
+
+
+@pytest.fixture
+def pure_and_mixed(tmp_path: Path) -> Index:
+    """200 rollouts of a source with few mixed ones, 40 of a source with many."""
+    rng = random.Random(1)
+    grid = [rank / 16 for rank in range(17)]
+
+    def scores(mixed: float) -> tuple[float, ...]:
+        steps = rng.randint(2, 6)
+        if rng.random() >= mixed:
+            return tuple(rng.choice(grid[1:]) for _ in range(steps)) if rng.random() < 0.9 else (0.0,) * steps
+        return (*(rng.choice(grid[1:]) for _ in range(steps - 1)), 0.0)
+
+    made = [Made("few", f"f{n}", scores(0.1)) for n in range(200)]
+    made += [Made("many", f"m{n}", scores(0.8)) for n in range(40)]
+    return make_index(tmp_path / "made", made)
+
+
+def quarter(index: Index, output: Path, **asked: Any) -> dict[str, list[dict[str, Any]]]:
+    """The best 25 % of each source when ``index`` is ranked as ``asked``."""
+    publish_ranked(index, asked_anew(index.manifest.parameters, asked), str(output), rank_in_memory)
+    rows = read_cut(open_index(str(output)), 0.25).rows.to_pylist()
+    return {source: [row for row in rows if row["source"] == source] for source in ("few", "many")}
+
+
+def rollouts_of(index: Index) -> dict[str, list[dict[str, Any]]]:
+    rows = read_cut(index, 1.0).rows.to_pylist()
+    return {source: [row for row in rows if row["source"] == source] for source in ("few", "many")}
+
+
+def is_mixed(row: dict[str, Any]) -> bool:
+    return any(score > 0 for score in row["scores"]) and not all(score > 0 for score in row["scores"])
+
+
+def test_low_mc_takes_the_quarter_of_lowest_mean_score(pure_and_mixed: Index, tmp_path: Path) -> None:
+    def mean(row: dict[str, Any]) -> float:
+        return float(np.mean(row["scores"]))
+
+    for source, rows in quarter(pure_and_mixed, tmp_path / "out", strategy="low_mc").items():
+        lowest = sorted(map(mean, rollouts_of(pure_and_mixed)[source]))[: len(rows)]
+        assert sorted(map(mean, rows)) == pytest.approx(lowest)
+
+
+def test_reliable_takes_the_quarter_of_highest_reliability(pure_and_mixed: Index, tmp_path: Path) -> None:
+    def reliability(row: dict[str, Any]) -> float:
+        positive = [score for score in row["scores"] if score > 0]
+        return float(np.mean(positive)) if positive else 1.0
+
+    for source, rows in quarter(pure_and_mixed, tmp_path / "out", strategy="reliable").items():
+        highest = sorted(map(reliability, rollouts_of(pure_and_mixed)[source]))[-len(rows) :]
+        assert sorted(map(reliability, rows)) == pytest.approx(highest)
+
+
+def test_mixed_takes_mixed_rollouts_first_and_fills_up_at_random(
+    pure_and_mixed: Index, tmp_path: Path
+) -> None:
+    whole = {
+        source: {row["rollout_id"] for row in rows if is_mixed(row)}
+        for source, rows in rollouts_of(pure_and_mixed).items()
+    }
+    cuts = [quarter(pure_and_mixed, tmp_path / f"{seed}", strategy="mixed", seed=seed) for seed in (1, 2)]
+    filled = []
+    for cut in cuts:
+        few = {row["rollout_id"] for row in cut["few"]}
+        assert whole["few"] < few  # fewer than a quarter: all of them, and others
+        filled.append(few - whole["few"])
+        assert {row["rollout_id"] for row in cut["many"]} < whole["many"]
+    assert filled[0] != filled[1]
+    places = sorted(int(name[1:]) for name in filled[0])
+    assert 60 < sum(places) / len(places) < 140  # not the first ones of the file
+
+
+@pytest.mark.parametrize("ties", ["file", "hash", "spread"])
+def test_random_is_a_seeded_sample_whatever_the_ties_were(
+    pure_and_mixed: Index, tmp_path: Path, ties: str
+) -> None:
+    publish_ranked(
+        pure_and_mixed, replace(pure_and_mixed.manifest.parameters, ties=ties),
+        str(tmp_path / "first"), rank_in_memory,
+    )  # fmt: skip
+    first = open_index(str(tmp_path / "first"))
+    cuts = [
+        [row["rollout_id"] for row in quarter(first, tmp_path / f"{n}", strategy="random", seed=seed)["few"]]
+        for n, seed in enumerate((1, 1, 2))
+    ]
+    assert cuts[0] == cuts[1] != cuts[2]
+    places = [int(name[1:]) for name in cuts[0]]
+    assert places != sorted(places)
+    assert 60 < sum(places) / len(places) < 140
+    assert len(set(cuts[0]) & set(cuts[2])) < 30  # 50 of 200 each: 12 by chance
+
+
+def test_all_is_the_corpus_in_its_order(pure_and_mixed: Index, tmp_path: Path) -> None:
+    rows = quarter(pure_and_mixed, tmp_path / "out", strategy="all")["few"]
+    assert [row["rollout_id"] for row in rows] == [f"f{n}" for n in range(50)]
+
+
+def test_an_index_in_random_order_has_no_other_ties(pure_and_mixed: Index) -> None:
+    shuffled = asked_anew(pure_and_mixed.manifest.parameters, {"strategy": "random"})
+    with pytest.raises(UsageError, match="strategy random; found hash"):
+        asked_anew(shuffled, {"ties": "hash"})
+    assert asked_anew(shuffled, {"ties": "hash", "strategy": "bis"}).ties == "hash"

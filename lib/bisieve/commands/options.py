@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from bisieve.errors import UsageError
+from bisieve.events import FORMAT_VARIABLE, FORMATS
 
 _SHUFFLED = ("random", "mixed")
 
@@ -58,6 +59,14 @@ def add_spark(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("Spark").add_argument
     add("--master", metavar="URL", help="Spark master (default: spark-submit's, else local[*])")
     add("--spark-conf", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
+
+
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """How a run tells what it does."""
+    parser.add_argument(
+        "--log-format", choices=FORMATS,
+        help=f"what stderr gets: lines, or a JSON object an event (default: ${FORMAT_VARIABLE}, else text)",
+    )  # fmt: skip
 
 
 def spark_conf(args: argparse.Namespace) -> dict[str, str]:

@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_ranking(parser, alpha=0.05)
     options.add_spark(parser)
+    options.add_logging(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
             "name another",
         )
 
+    from bisieve.events import log_format, told_on_stderr
     from bisieve.report import score_report
     from bisieve.spark.job import ScoreRequest, score_corpus
     from bisieve.spark.session import spark_context
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         source_field=args.source_field,
         **ranking,
     )
-    manifest, written = score_corpus(lambda: spark_context(args.master, conf), request, print)
+    with told_on_stderr(log_format(args.log_format)) as tell:
+        manifest, written = score_corpus(lambda: spark_context(args.master, conf), request, tell)
     print(score_report(manifest, args.index, written))
     return 0

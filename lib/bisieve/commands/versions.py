@@ -23,6 +23,6 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{'*' if version.current else ' '} {manifest.fingerprint[:16]}  {when}  "
             f"{manifest.rollouts} rollouts of {manifest.num_shards} shards, "
-            f"alpha {asked.alpha:g}, scope {asked.scope}, ties {asked.ties}"
+            f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
         )
     return 0

@@ -6,57 +6,86 @@ by record.  Both ways give the same rows.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
 from bisieve import records
-from bisieve.lines import read_lines
-from bisieve.prompt import MARKER
+from bisieve.lines import Block, read_blocks
+from bisieve.scan.blocks import (
+    Ints,
+    Places,
+    all_say_something,
+    hold_marker,
+    image_names,
+    line_places,
+    records_of,
+)
 from bisieve.scan.options import ScanOptions
-from bisieve.scan.scored import rejected_batch, scored_batch
+from bisieve.scan.scored import rejected_batch, scored_batch, small_counts
 from bisieve.shards import Split, file_stem
 
 BLOCK = 2**19  # bytes whose records are read together: what fits into a core's cache
 BATCH_ROWS = 2**13
 
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+class Usable(NamedTuple):
+    """Usable records and where their lines lie; their steps and those steps' scores lie flat."""
+
+    records: list[Any]
+    places: Places
+    steps: list[Any]
+    scores: Floats
+
+    @staticmethod
+    def of(found: list[Any], places: Places) -> "Usable":
+        """With the steps of ``found``."""
+        steps = list(chain.from_iterable([record.steps_with_score for record in found]))
+        return Usable(found, places, steps, np.array([step.score for step in steps], np.float64))
+
 
 @dataclass
 class Columns:
-    """Usable rollouts under construction, by column; steps lie flat with their rollouts' ends beside."""
+    """Usable rollouts under construction, by column; what has one entry a step lies flat, block by block."""
 
     source: list[str] = field(default_factory=list)
     rollout_id: list[str] = field(default_factory=list)
     question_id: list[str] = field(default_factory=list)
-    offset: list[int] = field(default_factory=list)
-    length: list[int] = field(default_factory=list)
-    step_ends: list[int] = field(default_factory=lambda: [0])
-    scores: list[float] = field(default_factory=list)
-    mc_correct: list[int | None] = field(default_factory=list)
-    mc_total: list[int | None] = field(default_factory=list)
+    offset: list[Ints] = field(default_factory=list)
+    length: list[Ints] = field(default_factory=list)
+    num_steps: list[Ints] = field(default_factory=list)
+    scores: list[Floats] = field(default_factory=list)  # per step, as are the counts
+    mc_correct: list[pa.Array] = field(default_factory=list)
+    mc_total: list[pa.Array] = field(default_factory=list)
 
-    def add(self, found: list[Any], lines: list[bytes], offsets: list[int], sources: list[str]) -> None:
-        """Takes in usable records and the lines they were read from."""
-        steps = list(chain.from_iterable([record.steps_with_score for record in found]))
+    def add(self, usable: Usable, block: Block, sources: list[str]) -> None:
+        """Takes in the usable records of a block."""
+        found, places, steps, scores = usable
+        text = memoryview(block.data)
         self.source += sources
         self.rollout_id += [
-            xxhash.xxh3_128_hexdigest(line) if record.rollout_id is None else str(record.rollout_id)
-            for record, line in zip(found, lines, strict=True)
+            xxhash.xxh3_128_hexdigest(text[start:end])
+            if record.rollout_id is None
+            else str(record.rollout_id)
+            for record, start, end in zip(found, places.start.tolist(), places.end.tolist(), strict=True)
         ]
         self.question_id += [
             question_id(record.image, records.question_of(record.question_orig, record.question))
             for record in found
         ]
-        self.offset += offsets
-        self.length += map(len, lines)
-        counts = [len(record.steps_with_score) for record in found]
-        self.step_ends += accumulate(counts[1:], initial=self.step_ends[-1] + counts[0])
-        self.scores += [step.score for step in steps]
-        self.mc_correct += [step.num_mc_correct for step in steps]
-        self.mc_total += [step.num_mc_total for step in steps]
+        self.offset.append(places.start + block.offset)
+        self.length.append(places.end - places.start)
+        self.num_steps.append(np.array([len(record.steps_with_score) for record in found], np.int64))
+        self.scores.append(scores)
+        self.mc_correct.append(small_counts([step.num_mc_correct for step in steps]))
+        self.mc_total.append(small_counts([step.num_mc_total for step in steps]))
 
 
 @dataclass
@@ -74,83 +103,98 @@ def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch
 
     Blank lines are no records.  Everything else comes out, scored or with the reason of its rejection.
     """
-    decode = records.record_decoder("rollouts", options.source_field)
-    stem = file_stem(split.shard)
-    usable, rejects = Columns(), Rejects()
-    for start, lines in read_lines(split.shard, split.start, split.end, BLOCK):
-        offsets = list(accumulate([len(line) + 1 for line in lines[:-1]], initial=start))
-        found = _all_usable(lines, decode, options.source_field)
+    decode_lines = records.lines_decoder("rollouts", options.source_field)
+    one_by_one = _OneByOne(split.shard, options.source_field)
+    usable, num_usable = Columns(), 0
+    for block in read_blocks(split.shard, split.start, split.end, BLOCK):
+        places = line_places(block.data)
+        found = _all_usable(block, places, decode_lines, options.source_field)
         if found is None:
-            _one_by_one(lines, offsets, decode, stem, options.source_field, usable, rejects)
+            found, sources = one_by_one.usable(block, places)
+        elif options.source_field is not None:
+            sources = [record.source.strip() for record in found.records]
         else:
-            named = options.source_field is not None
-            sources = [record.source.strip() for record in found] if named else [stem] * len(found)
-            usable.add(found, lines, offsets, sources)
-        if len(usable.offset) >= BATCH_ROWS:
+            sources = [one_by_one.stem] * len(found.records)
+        usable.add(found, block, sources)
+        num_usable += len(sources)
+        if num_usable >= BATCH_ROWS:
             yield scored_batch(usable, split.shard, options)
-            usable = Columns()
-    if usable.offset:
+            usable, num_usable = Columns(), 0
+        if len(one_by_one.rejects.offset) >= BATCH_ROWS:
+            yield rejected_batch(one_by_one.take_rejects(), split.shard)
+    if num_usable:
         yield scored_batch(usable, split.shard, options)
-    if rejects.offset:
-        yield rejected_batch(rejects, split.shard)
+    if one_by_one.rejects.offset:
+        yield rejected_batch(one_by_one.take_rejects(), split.shard)
 
 
 def _all_usable(
-    lines: list[bytes], decode: Callable[[bytes], Any], source_field: str | None
-) -> list[Any] | None:
-    """The records of ``lines`` when `records.rollout_reason` has nothing against any of them, else None."""
-    try:
-        found = list(map(decode, lines))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    block: Block, places: Places, decode_lines: Callable[[bytes], list[Any]], source_field: str | None
+) -> Usable | None:
+    """The records of ``block`` when `records.rollout_reason` has nothing against any of them, else None."""
+    found = records_of(block, places, decode_lines)
+    if found is None or not all([record.steps_with_score for record in found]):  # noqa: C419 - twice as fast as a generator
         return None
-    if any(not record.steps_with_score or record.rollout_id == "" for record in found):
+    usable = Usable.of(found, places)
+    if not ((usable.scores >= 0.0) & (usable.scores <= 1.0)).all():
         return None
-    steps = list(chain.from_iterable([record.steps_with_score for record in found]))
-    if not all([0.0 <= step.score <= 1.0 for step in steps]):  # noqa: C419 - twice as fast as a generator
-        return None
-    texts = [step.step for step in steps]
+    texts = [step.step for step in usable.steps]
     questions = [record.question_orig or record.question for record in found]
-    names = [record.image for record in found]
+    names = image_names([record.image for record in found])
     if source_field is not None:
         names += [record.source for record in found]
     if not {str}.issuperset(map(type, chain(names, questions))):
         return None
-    for strings in (texts, questions, names):
-        if not all(strings) or any(map(str.isspace, strings)):
-            return None
-    if any([MARKER[0] in text and MARKER in text for text in chain(texts, questions)]):  # noqa: C419
+    if not all(map(all_say_something, (texts, questions, names))):
         return None
-    return found
+    if hold_marker(texts) or hold_marker(questions) or "" in [record.rollout_id for record in found]:
+        return None
+    return usable
 
 
-def _one_by_one(
-    lines: list[bytes],
-    offsets: list[int],
-    decode: Callable[[bytes], Any],
-    stem: str,
-    source_field: str | None,
-    usable: Columns,
-    rejects: Rejects,
-) -> None:
-    for line, offset in zip(lines, offsets, strict=True):
-        source: str | None = stem
+class _OneByOne:
+    """Reads records one by one, and keeps the rejected ones."""
+
+    def __init__(self, shard: str, source_field: str | None) -> None:
+        self.stem = file_stem(shard)
+        self.rejects = Rejects()
+        self._source_field = source_field
+        self._decode = records.record_decoder("rollouts", source_field)
+
+    def usable(self, block: Block, places: Places) -> tuple[Usable, list[str]]:
+        """The usable records of ``block``, and their sources."""
+        found, sources = [], []
+        lines: list[int] = []
+        for number, (start, end) in enumerate(zip(places.start.tolist(), places.end.tolist(), strict=True)):
+            line = block.data[start:end]
+            record, source, reason = self._read(line)
+            if reason is None:
+                found.append(record)
+                lines.append(number)
+                sources.append(source)
+            elif line.strip():
+                self.rejects.source.append(source)
+                self.rejects.offset.append(block.offset + start)
+                self.rejects.length.append(len(line))
+                self.rejects.reason.append(reason)
+        return Usable.of(found, Places(places.start[lines], places.end[lines])), sources
+
+    def take_rejects(self) -> Rejects:
+        """What was rejected since the last call."""
+        rejects, self.rejects = self.rejects, Rejects()
+        return rejects
+
+    def _read(self, line: bytes) -> tuple[Any, str, str | None]:
+        """The record, its source, and why it is rejected."""
         try:
-            record = decode(line)
-            if source_field is not None:
-                source = (record.source or "").strip()
-            reason = records.rollout_reason(record) if source else records.NO_SOURCE
+            record = self._decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            if not line.strip():
-                continue
-            refusal = records.diagnose(line, "rollouts", source_field)
-            reason, source = refusal.reason, refusal.source
-        if reason is None:
-            usable.add([record], [line], [offset], [source or stem])
-        else:
-            rejects.source.append(source or stem)
-            rejects.offset.append(offset)
-            rejects.length.append(len(line))
-            rejects.reason.append(reason)
+            refusal = records.diagnose(line, "rollouts", self._source_field)
+            return None, refusal.source or self.stem, refusal.reason
+        if self._source_field is None:
+            return record, self.stem, records.rollout_reason(record)
+        source = (record.source or "").strip()
+        return record, source or self.stem, records.rollout_reason(record) if source else records.NO_SOURCE
 
 
 def question_id(image: str | list[str], question: str) -> str:

@@ -37,21 +37,28 @@ def with_score(
 
 def scored_batch(usable: Any, shard: str, options: ScanOptions) -> pa.RecordBatch:
     """The usable rollouts of one shard; each has one span."""
-    num_rollouts = len(usable.offset)
-    shards = pa.repeat(pa.scalar(shard), num_rollouts)
-    offset, length = pa.array(usable.offset, pa.int64()), pa.array(usable.length, pa.int64())
+    offset, length = (pa.array(np.concatenate(places)) for places in (usable.offset, usable.length))
+    shards = repeated(shard, len(offset))
     spans = pa.StructArray.from_arrays([shards, offset, length], fields=list(schema.SPAN))
+    step_ends = np.concatenate([[0], np.cumsum(np.concatenate(usable.num_steps))])
     columns = {
         "source": usable.source,
         "rollout_id": usable.rollout_id,
         "question_id": usable.question_id,
-        **counts_columns(small_counts(usable.mc_correct), small_counts(usable.mc_total), usable.step_ends),
-        "spans": pa.ListArray.from_arrays(pa.array(range(num_rollouts + 1), pa.int32()), spans),
+        **counts_columns(pa.concat_arrays(usable.mc_correct), pa.concat_arrays(usable.mc_total), step_ends),
+        "spans": pa.ListArray.from_arrays(pa.array(np.arange(len(offset) + 1, dtype=np.int32)), spans),
         "shard": shards,
         "offset": offset,
         "length": length,
     }
-    return with_score(columns, pa.array(usable.scores, pa.float64()), usable.step_ends, options)
+    return with_score(columns, pa.array(np.concatenate(usable.scores)), step_ends, options)
+
+
+def repeated(text: str, times: int) -> pa.Array:
+    """``text`` again and again; pyarrow's own ``repeat`` takes microseconds for each."""
+    data = text.encode()
+    ends = np.arange(times + 1, dtype=np.int32) * len(data)
+    return pa.StringArray.from_buffers(times, pa.py_buffer(ends), pa.py_buffer(data * times))
 
 
 def assembled_batch(
@@ -95,16 +102,19 @@ def _assembled_rejects(steps: pa.Table, heads: npt.NDArray[np.int64], reasons: l
 def rejected_batch(rejects: Any, shard: str) -> pa.RecordBatch:
     """The rejected records of one shard."""
     num_rejects = len(rejects.offset)
-    columns = {**vars(rejects), "shard": pa.repeat(pa.scalar(shard), num_rejects)}
+    columns = {**vars(rejects), "shard": repeated(shard, num_rejects)}
     return _batch(columns, num_rejects)
 
 
 def small_counts(values: list[int | None]) -> pa.Array:
     """Counts as int32, null where they are no such."""
     try:
-        return pa.array(values, pa.uint32()).cast(pa.int32())
-    except (pa.ArrowInvalid, OverflowError):
-        return pa.array([v if v is not None and 0 <= v < 2**31 else None for v in values], pa.int32())
+        found = np.array(values, np.int64)
+        if not len(found) or (found.min() >= 0 and found.max() < 2**31):
+            return pa.array(found.astype(np.int32))
+    except (TypeError, OverflowError):  # a null, or more than 64 bits
+        pass
+    return pa.array([v if v is not None and 0 <= v < 2**31 else None for v in values], pa.int32())
 
 
 def counts_columns(correct: pa.Array, total: pa.Array, step_ends: Any) -> dict[str, pa.Array]:

@@ -1,21 +1,26 @@
 """Scans a split of the steps layout: lines in, one row a step out, without its text."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from bisieve import records, schema
-from bisieve.lines import read_lines
+from bisieve.lines import Block, read_blocks
 from bisieve.prompt import MARKER
+from bisieve.scan.blocks import Places, all_say_something, hold_marker, line_places, records_of
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
+from bisieve.scan.scored import repeated, small_counts
 from bisieve.shards import Split, file_stem
 from bisieve.sort.runs import to_bytes
 
+BLOCK = 2**19  # bytes whose records are read together
 PART_BYTES = 16 * 2**20  # of rows that are parted at once
 
 
@@ -25,17 +30,101 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     A record that names no rollout comes out with a null ``rollout_id``; one that spoils its rollout with
     the reason.  Steps of a rollout may lie in any shard, in any order: `assemble` brings them together.
     """
+    decode_lines = records.lines_decoder("steps", options.source_field)
     decode = records.record_decoder("steps", options.source_field)
-    stem = file_stem(split.shard)
-    for offset, lines in read_lines(split.shard, split.start, split.end):
-        rows = []
-        for line in lines:
-            if line.strip():
-                row = _row(line, decode, stem, options.source_field)
-                rows.append({**row, "shard": split.shard, "offset": offset, "length": len(line)})
-            offset += len(line) + 1
-        if rows:
+    for block in read_blocks(split.shard, split.start, split.end, BLOCK):
+        places = line_places(block.data)
+        found = records_of(block, places, decode_lines)
+        batch = None
+        if found:
+            batch = _sound_batch(found, block.offset, places, split.shard, options.source_field)
+        if batch is not None:
+            yield batch
+        elif rows := _one_by_one(block, places, decode, split.shard, options.source_field):
             yield pa.RecordBatch.from_pylist(rows, schema=schema.STEPS)
+
+
+def _sound_batch(
+    found: list[Any], offset: int, places: Places, shard: str, source_field: str | None
+) -> pa.RecordBatch | None:
+    """The steps ``found`` in a block when none spoils its rollout, read column by column; else None."""
+    scores, ids = [step.score for step in found], [step.rollout_id for step in found]
+    texts = [step.step for step in found]
+    if None in scores or "" in ids or not all_say_something(texts):
+        return None
+    score = np.array(scores, np.float64)
+    heads = [place for place, step in enumerate(found) if step.image or step.question or step.question_orig]
+    prompts = [_prompt(found[place]) for place in heads]
+    if not ((score >= 0.0) & (score <= 1.0)).all() or hold_marker(texts):
+        return None
+    if hold_marker([question for _, question in prompts]):
+        return None
+    num_steps = len(found)
+    sources: Any = repeated(file_stem(shard), num_steps)
+    if source_field is not None:
+        sources = pa.array([(step.source or "").strip() or None for step in found], pa.string())
+    correct, total = _counts(found)
+    columns = {
+        "rollout_id": ids if {str}.issuperset(map(type, ids)) else list(map(str, ids)),
+        "step_index": np.array([step.step_index for step in found], np.int32),
+        "source": sources,
+        "image_id": _scattered([_hash("\0".join(images)) for images, _ in prompts], heads, num_steps),
+        "prompt_id": _scattered([_hash(question) for _, question in prompts], heads, num_steps),
+        "question_id": _scattered([_question_id(*prompt) for prompt in prompts], heads, num_steps),
+        "score": score,
+        "mc_correct": correct,
+        "mc_total": total,
+        "shard": repeated(shard, num_steps),
+        "offset": places.start + offset,
+        "length": places.end - places.start,
+        "reason": pa.nulls(num_steps, pa.string()),
+    }
+    arrays = [
+        columns[field.name]
+        if isinstance(columns[field.name], pa.Array)
+        else pa.array(columns[field.name], field.type)
+        for field in schema.STEPS
+    ]
+    return pa.record_batch(arrays, schema=schema.STEPS)
+
+
+def _prompt(step: Any) -> tuple[list[str], str]:
+    return records.images_of(step.image), records.question_of(step.question_orig, step.question)
+
+
+def _question_id(images: list[str], question: str) -> str | None:
+    return question_id(images, question) if images and question else None
+
+
+def _scattered(values: list[Any], rows: list[int], num_rows: int) -> list[Any]:
+    """``values`` at ``rows``, nothing elsewhere."""
+    column: list[Any] = [None] * num_rows
+    for row, value in zip(rows, values, strict=True):
+        column[row] = value
+    return column
+
+
+def _counts(found: list[Any]) -> tuple[pa.Array, pa.Array]:
+    """K and N of every step as `records.step_counts` has them: both, or null."""
+    columns = [step.num_mc_correct for step in found], [step.num_mc_total for step in found]
+    if not {int, type(None)}.issuperset(map(type, chain(*columns))):
+        pairs = [records.step_counts(step) or (None, None) for step in found]
+        columns = [correct for correct, _ in pairs], [total for _, total in pairs]
+    correct, total = map(small_counts, columns)
+    known = pc.fill_null(pc.less_equal(correct, total), False)
+    return tuple(pc.if_else(known, count, pa.scalar(None, pa.int32())) for count in (correct, total))
+
+
+def _one_by_one(
+    block: Block, places: Places, decode: Any, shard: str, source_field: str | None
+) -> list[dict[str, Any]]:
+    stem, rows = file_stem(shard), []
+    for start, end in zip(places.start.tolist(), places.end.tolist(), strict=True):
+        line = block.data[start:end]
+        if line.strip():
+            row = _row(line, decode, stem, source_field)
+            rows.append({**row, "shard": shard, "offset": block.offset + start, "length": len(line)})
+    return rows
 
 
 def parted_by_rollout(batches: Iterable[pa.RecordBatch], parts: int) -> Iterator[tuple[int, bytes]]:

@@ -30,7 +30,7 @@ class Bounds:
     def places(self, run: Run) -> Places:
         """Where the intervals begin and end in ``run``: ``[intervals + 1]``, from 0 to its length."""
         bounds = from_bytes(self.keys)
-        rows = run.table.select(bounds.column_names)
+        rows = from_bytes(run.rows, bounds.column_names).select(bounds.column_names)
         # Bounds first: the order is stable, so a bound comes before the row that it was taken from.
         order = sorted_indices(pa.concat_tables([bounds, rows]), self.order)
         is_bound = order < bounds.num_rows

@@ -1,5 +1,6 @@
 """Sorted runs: rows in order, as bytes, with a sample of their keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 from bisieve.sort.keys import Order, sorted_indices
 
 SAMPLE_EVERY = 512  # rows
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,18 @@ def sorted_run(number: tuple[int, ...], table: pa.Table, order: Order) -> tuple[
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """``table`` as an Arrow stream."""
+    """``table`` as an Arrow stream, compressed: an engine copies these bytes several times."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
 
 
-def from_bytes(data: bytes) -> pa.Table:
-    """The table in an Arrow stream; it shares the bytes."""
-    return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in an Arrow stream, or only the named ``columns``: the others are not unpacked."""
+    stream = pa.ipc.open_stream(pa.py_buffer(data))
+    if columns is None:
+        return stream.read_all()
+    wanted = [stream.schema.get_field_index(name) for name in columns]
+    options = pa.ipc.IpcReadOptions(included_fields=wanted)
+    return pa.ipc.open_stream(pa.py_buffer(data), options=options).read_all()

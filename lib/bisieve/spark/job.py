@@ -10,6 +10,7 @@ from pyspark import RDD, SparkContext, StorageLevel
 
 from bisieve import __version__, schema
 from bisieve.errors import CorpusError
+from bisieve.events import Tell, silent
 from bisieve.index import Index
 from bisieve.manifest import (
     MANIFEST,
@@ -22,13 +23,16 @@ from bisieve.manifest import (
 )
 from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
+from bisieve.ranked import all_cut_scores
 from bisieve.ranking import largest_tie_blocks
 from bisieve.records import Layout
 from bisieve.scan.chunks import Chunk
 from bisieve.shards import detect_layout, list_shards, packed, split_shards
 from bisieve.spark.kept import kept_chunks, unchanged_shards
+from bisieve.spark.progress import Scanned, scan_line, watched
 from bisieve.spark.scan import scan_corpus
 from bisieve.spark.session import unwrapped_errors
+from bisieve.spark.stages import name_jobs
 from bisieve.spark.write import write_ranked, write_rejects
 from bisieve.storage import FileInfo, canonical, join
 from bisieve.totals import Totals, add_up
@@ -56,13 +60,13 @@ class ScoreRequest:
 def score_corpus(
     spark_context: Callable[[], AbstractContextManager[SparkContext]],
     request: ScoreRequest,
-    say: Callable[[str], None] = lambda line: None,
+    tell: Tell = silent,
 ) -> tuple[Manifest, bool]:
     """Scores, ranks and publishes; returns the manifest and whether anything had to be done.
 
     A Spark context is made only when there is something to do, and of shards that the index knows as they
-    are nothing is read.  ``say`` gets lines for the user.  `CorpusError` where there is nothing to
-    rank, or where a shard changed while it was read; `StorageError` where a store refuses.
+    are nothing is read.  `CorpusError` where there is nothing to rank, or where a shard changed while it was
+    read; `StorageError` where a store refuses.
     """
     index = canonical(request.index)
     inputs = sorted({canonical(url) for url in request.inputs})
@@ -80,38 +84,51 @@ def score_corpus(
     pointer = read_pointer(join(index, MANIFEST))
     current = None if pointer.data is None else Manifest.from_json(pointer.data, pointer.url)
     if current is not None and current.fingerprint == fingerprint(parameters, shards):
+        tell("unchanged", index=index, fingerprint=current.fingerprint)
         return current, False
     kept = [] if current is None else unchanged_shards(Index(index, current), shards, parameters)
-    say(f"{len(shards) - len(kept)} of {len(shards)} shards to scan")
-    with unwrapped_errors(), spark_context() as context:
-        scan = [shard for shard in shards if shard not in set(kept)]
-        chunks = _chunks(context, scan, parameters)
+    scan = [shard for shard in shards if shard not in set(kept)]
+    tell(
+        "listed", f"{len(scan)} of {len(shards)} shards to scan",
+        shards=len(shards), to_scan=len(scan), bytes_to_scan=sum(shard.size for shard in scan),
+    )  # fmt: skip
+    with unwrapped_errors(), spark_context() as context, watched(context, tell) as scanned:
+        chunks = _chunks(context, scan, parameters, scanned)
         if current is not None and kept:
             known = kept_chunks(context, Index(index, current), kept, parameters)
             chunks = known if chunks is None else chunks.union(known)
         if chunks is None:
             raise _no_rollouts("no record at all")
-        manifest = _build(chunks, index, inputs, shards, parameters)
-    publish(pointer, index, manifest)
+        manifest = _build(chunks, index, inputs, shards, parameters, scanned, tell)
+    publish(pointer, index, manifest, tell)
     return manifest, True
 
 
-def _chunks(context: SparkContext, shards: list[FileInfo], parameters: Parameters) -> "RDD[Chunk] | None":
+def _chunks(
+    context: SparkContext, shards: list[FileInfo], parameters: Parameters, scanned: Scanned
+) -> "RDD[Chunk] | None":
     """What a scan of ``shards`` finds; None where there is nothing in them."""
     task_bytes = _task_bytes(sum(shard.size for shard in shards), context.defaultParallelism)
     tasks = packed(split_shards(shards, task_bytes), task_bytes)
-    return scan_corpus(context, tasks, parameters) if tasks else None
+    if not tasks:
+        return None
+    return scan_corpus(context, tasks, parameters, scanned.count_splits).map(scanned.count_records)
 
 
 def _build(
-    chunks: "RDD[Chunk]", index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters
-) -> Manifest:
+    chunks: "RDD[Chunk]", index: str, inputs: list[str], shards: list[FileInfo], parameters: Parameters,
+    scanned: Scanned, tell: Tell,
+) -> Manifest:  # fmt: skip
     """Writes all files of a new version, which nobody sees before the manifest names them."""
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
     chunks.persist(StorageLevel.MEMORY_AND_DISK)
+    name_jobs(chunks.context, "scan")
     summaries = chunks.map(lambda chunk: (chunk.totals, chunk.usable_sample, chunk.rejects_sample)).collect()
     totals = add_up(summary for summary, _, _ in summaries)
+    numbers = scanned.numbers()
+    tell("scanned", f"scanned {scan_line(numbers)}" if numbers["bytes"] else "", **numbers)
+    tell("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
     _require_rollouts(totals)
     files = write_ranked(
         chunks.map(lambda chunk: chunk.usable), [sample for _, sample, _ in summaries],
@@ -121,6 +138,7 @@ def _build(
         chunks.map(lambda chunk: chunk.rejects), [sample for _, _, sample in summaries],
         index, f"{folder}/rejects",
     )  # fmt: skip
+    tell("ranked", rollouts=sum(totals.rollouts.values()), strategy=parameters.strategy)
     check_unchanged(inputs, shards)
     return Manifest(
         fingerprint=version,
@@ -129,11 +147,12 @@ def _build(
         shards=_write_shards(index, folder, shards, totals),
         num_shards=len(shards),
         shard_bytes=sum(shard.size for shard in shards),
-        sources=totals.by_source(largest_tie_blocks([blocks for _, blocks in files])),
-        files=[file for file, _ in files],
+        sources=totals.by_source(largest_tie_blocks([file.tie_blocks for file in files])),
+        files=[file.file for file in files],
         rejects=rejects,
         examples=totals.examples,
         software=SOFTWARE,
+        cut_scores=all_cut_scores(files),
     )
 
 
@@ -145,9 +164,7 @@ def _task_bytes(corpus_bytes: int, cores: int) -> int:
 def _require_rollouts(totals: Totals) -> None:
     if totals.sources:
         return
-    counts: dict[str, int] = {}
-    for (_, reason), count in sorted(totals.rejected.items()):
-        counts[reason] = counts.get(reason, 0) + count
+    counts = totals.rejected_by_reason
     examples = totals.examples
     found = ", ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in counts.items())
     raise _no_rollouts(found or "no record at all")

@@ -9,6 +9,7 @@ from pyspark import RDD, StorageLevel
 from bisieve.manifest import Parameters
 from bisieve.ranking import ranking_order, with_occurrence
 from bisieve.sort.runs import Run, Sample, sorted_run, to_bytes
+from bisieve.spark.stages import name_jobs
 
 
 def with_occurrences(runs: "RDD[Run]", parameters: Parameters) -> tuple["RDD[Run]", list[Sample]]:
@@ -29,4 +30,5 @@ def with_occurrences(runs: "RDD[Run]", parameters: Parameters) -> tuple["RDD[Run
 
     ordered = runs.flatMap(part).partitionBy(num_parts, int).mapPartitionsWithIndex(order)
     ordered.persist(StorageLevel.MEMORY_AND_DISK)
+    name_jobs(runs.context, "spread")
     return ordered.map(lambda both: both[0]), ordered.map(lambda both: both[1]).collect()

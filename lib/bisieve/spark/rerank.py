@@ -4,18 +4,30 @@ from functools import partial
 
 from pyspark import SparkContext, StorageLevel
 
+from bisieve.events import Tell, silent
 from bisieve.index import Index
-from bisieve.manifest import DataFile, Parameters
+from bisieve.manifest import DataFile, Manifest, Parameters
+from bisieve.ranked import RankedFile
 from bisieve.ranking import ranking_order, with_keys
-from bisieve.rerank import RankedFiles, count_usable, read_scored
+from bisieve.rerank import count_usable, publish_ranked, read_scored
 from bisieve.sort.runs import Run, Sample, sorted_run
+from bisieve.spark.progress import watched
+from bisieve.spark.stages import name_jobs
 from bisieve.spark.write import write_ranked
 from bisieve.totals import Totals, add_up
 
 
+def publish_ranked_on_spark(
+    context: SparkContext, index: Index, parameters: Parameters, output: str, tell: Tell = silent
+) -> tuple[Manifest, bool]:
+    """As `rerank.publish_ranked`."""
+    with watched(context, tell):
+        return publish_ranked(index, parameters, output, partial(rank_on_spark, context), tell)
+
+
 def rank_on_spark(
     context: SparkContext, index: Index, parameters: Parameters, url: str, folder: str
-) -> tuple[RankedFiles, Totals]:
+) -> tuple[list[RankedFile], Totals]:
     """As `rerank.rank_in_memory`, one file of the old index at a time."""
     files = list(enumerate(index.manifest.files))
     read = partial(read_scored, index)
@@ -26,6 +38,7 @@ def rank_on_spark(
         return *sorted_run((number,), rows, ranking_order(parameters)), count_usable(rows)
 
     runs = context.parallelize(files, len(files)).map(run).persist(StorageLevel.MEMORY_AND_DISK)
+    name_jobs(context, "scan")
     summaries = runs.map(lambda found: found[1:]).collect()
     totals = add_up(part for _, part in summaries)
     samples = [sample for sample, _ in summaries]

@@ -1,7 +1,7 @@
 """Runs the engine-free scan on Spark: splits of shards in, chunks of scored rollouts out."""
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 
@@ -17,11 +17,16 @@ from bisieve.scan.steps import parted_by_rollout, scan_steps
 from bisieve.shards import Split
 from bisieve.sort.runs import from_bytes
 
+Begin = Callable[[Sequence[Split]], None]
+
 
 def scan_corpus(
-    context: SparkContext, tasks: Sequence[Sequence[Split]], parameters: Parameters
+    context: SparkContext, tasks: Sequence[Sequence[Split]], parameters: Parameters, begin: Begin
 ) -> "RDD[Chunk]":
-    """Every rollout of the splits, scored or rejected; one task an entry of ``tasks``."""
+    """Every rollout of the splits, scored or rejected; one task an entry of ``tasks``.
+
+    Each task calls ``begin`` with its splits.
+    """
     options = ScanOptions(parameters.alpha, parameters.threshold, parameters.source_field)
     splits = context.parallelize(list(enumerate(tasks)), len(tasks))
     if parameters.layout == "rollouts":
@@ -29,6 +34,7 @@ def scan_corpus(
         def scan(task: tuple[int, Sequence[Split]]) -> Iterator[Chunk]:
             settle()
             number, mine = task
+            begin(mine)
             batches = chain.from_iterable(scan_rollouts(split, options) for split in mine)
             return chunked(number, batches, parameters)
 
@@ -39,6 +45,7 @@ def scan_corpus(
     def part(task: tuple[int, Sequence[Split]]) -> Iterator[tuple[int, tuple[int, bytes]]]:
         settle()
         number, mine = task
+        begin(mine)
         batches = chain.from_iterable(scan_steps(split, options) for split in mine)
         return ((place, (number, rows)) for place, rows in parted_by_rollout(batches, num_parts))
 

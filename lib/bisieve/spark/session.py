@@ -1,21 +1,19 @@
 """The Spark context: the one that spark-submit made, or a local one for one machine."""
 
-import logging
 import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
 from bisieve import errors
 from bisieve.errors import BisieveError, CorpusError, UsageError
+from bisieve.spark.interrupts import Interrupts
 from bisieve.spark.java import check_java
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
@@ -26,6 +24,7 @@ _LOCAL_CONF = {
     "spark.driver.memory": "3g",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
+    "spark.python.daemon.module": "bisieve.spark.daemon",
     # A local job lasts seconds to minutes: the JVM's second compiler would take more time than it saves.
     "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile=file:{_LOG4J}",
 }
@@ -43,9 +42,8 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     """
     if master is not None and not master.startswith(_MASTERS):
         raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
-    # py4j logs a traceback, and with the root logger, when Ctrl-C meets a call.
-    logging.getLogger().addFilter(lambda record: "while sending command" not in record.getMessage())
     options = SparkConf().setAppName("bisieve score")
+    options.setAll([(f"spark.executorEnv.{name}", value) for name, value in _KEEP_MEMORY.items()])
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
         check_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -58,28 +56,16 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     elif master is not None:
         options.setMaster(master)
     options.setAll(list((conf or {}).items()))
-    with _interrupts_held():
+    with Interrupts() as interrupts:
         context = SparkContext.getOrCreate(options)
-    try:
-        yield context
-    finally:
-        context.stop()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Holds Ctrl-C back until the block ends: a Spark interrupted while it starts leaves its JVM behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
+        interrupts.let_through()
+        try:
+            yield context
+        finally:
+            interrupts.hold()
+            # Whatever an interrupted connection to the JVM says, the JVM ends with its driver.
+            with suppress(Exception) if interrupts.came else nullcontext():
+                context.stop()
 
 
 @contextmanager
@@ -87,6 +73,8 @@ def unwrapped_errors() -> Iterator[None]:
     """Brings a `BisieveError` that a Spark task raised back as itself; the rest becomes one line."""
     try:
         yield
+    except (Py4JNetworkError, ConnectionError) as error:
+        raise CorpusError("a Spark that stays up", f"its JVM gone: {error}", "see Spark's own log") from error
     except (PySparkException, Py4JJavaError) as error:
         raise _unwrap(str(error)) from error
 

@@ -13,6 +13,7 @@ from pyspark import RDD
 from bisieve.sort.cuts import Bounds, Cuts, choose_bounds
 from bisieve.sort.keys import Order
 from bisieve.sort.runs import Run, Sample
+from bisieve.spark.stages import name_jobs
 
 Result = TypeVar("Result")
 
@@ -54,4 +55,5 @@ def _cuts(
         if counts:
             yield np.sum(counts, axis=0)
 
+    name_jobs(runs.context, "count")
     return Cuts(bounds, runs.mapPartitions(count).treeReduce(np.add), rows_per_file)

@@ -10,10 +10,12 @@ from pyspark import RDD, StorageLevel
 from bisieve import parts, schema
 from bisieve.manifest import DataFile, Parameters
 from bisieve.parts import part_path, write_part
-from bisieve.ranking import INDEX_ORDER, REJECTS_ORDER, TieBlock, ranking_order, telling_tie_blocks
+from bisieve.ranked import RankedFile, write_ranked_file
+from bisieve.ranking import INDEX_ORDER, REJECTS_ORDER, ranking_order
 from bisieve.sort.runs import Run, Sample, sorted_run
 from bisieve.spark.questions import with_occurrences
 from bisieve.spark.sort import sorted_files
+from bisieve.spark.stages import name_jobs
 
 
 def write_ranked(
@@ -23,8 +25,8 @@ def write_ranked(
     rollouts: Mapping[str, int],
     index: str,
     folder: str,
-) -> list[tuple[DataFile, list[TieBlock]]]:
-    """Writes usable rollouts by (source, rank); gives each file with its telling blocks of ties.
+) -> list[RankedFile]:
+    """Writes usable rollouts by (source, rank).
 
     ``rollouts`` gives the usable rollouts of each source.
     """
@@ -36,18 +38,18 @@ def write_ranked(
         runs, samples = _ranked_over_all(runs, samples, parameters, rows_per_file)
         order = INDEX_ORDER
     starts = dict(zip(rollouts, accumulate(rollouts.values(), initial=0), strict=False))
-    ranked_by_source = parameters.scope == "source"
+    rollouts, scope = dict(rollouts), parameters.scope
 
-    def write(number: int, first_row: int, rows: pa.Table) -> tuple[DataFile, list[TieBlock]]:
-        if ranked_by_source:
+    def write(number: int, first_row: int, rows: pa.Table) -> RankedFile:
+        if scope == "source":
             before = np.array([starts[source] for source in rows["source"].to_pylist()], np.int64)
             rank = first_row + 1 + np.arange(rows.num_rows) - before
             rows = rows.append_column("rank", pa.array(rank))
-        file = write_part(index, part_path(folder, number), rows, schema.INDEX, rows_per_group)
-        return file, telling_tie_blocks(rows)
+        return write_ranked_file(index, part_path(folder, number), rows, rows_per_group, rollouts, scope)
 
-    written = sorted_files(runs, samples, order, rows_per_file, write).collect()
-    return sorted(written, key=lambda both: both[0].path)
+    files = sorted_files(runs, samples, order, rows_per_file, write)
+    name_jobs(runs.context, "write")
+    return sorted(files.collect(), key=lambda ranked: ranked.file.path)
 
 
 def write_rejects(runs: "RDD[Run]", samples: Sequence[Sample], index: str, folder: str) -> list[DataFile]:
@@ -59,8 +61,9 @@ def write_rejects(runs: "RDD[Run]", samples: Sequence[Sample], index: str, folde
     def write(number: int, first_row: int, rows: pa.Table) -> DataFile:
         return write_part(index, part_path(folder, number), rows, schema.REJECTS, rows_per_group)
 
-    written = sorted_files(runs, samples, REJECTS_ORDER, parts.ROWS_PER_FILE, write).collect()
-    return sorted(written, key=lambda file: file.path)
+    files = sorted_files(runs, samples, REJECTS_ORDER, parts.ROWS_PER_FILE, write)
+    name_jobs(runs.context, "rejects")
+    return sorted(files.collect(), key=lambda file: file.path)
 
 
 def _ranked_over_all(
@@ -72,4 +75,5 @@ def _ranked_over_all(
 
     ranked = sorted_files(runs, samples, ranking_order(parameters), rows_per_run, rank)
     ranked.persist(StorageLevel.MEMORY_AND_DISK)
+    name_jobs(runs.context, "rank")
     return ranked.map(lambda both: both[0]), ranked.map(lambda both: both[1]).collect()

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 
-from bisieve.errors import UsageError
+from bisieve.errors import CorpusError, UsageError
 from bisieve.spark.java import check_java
+from bisieve.spark.session import unwrapped_errors
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,3 +60,18 @@ def test_a_spark_that_cannot_start_is_one_line(options: list[str], tmp_path: Pat
     assert options[-1].split("=")[-1] in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "index").exists()
+
+
+def test_a_spark_that_goes_down_with_ctrl_c_is_an_interruption_and_else_one_line() -> None:
+    def down(interrupted: bool) -> None:
+        with unwrapped_errors():
+            try:
+                if interrupted:
+                    raise KeyboardInterrupt
+            finally:  # as pyspark does: it talks to the JVM on its way out
+                raise Py4JNetworkError("Answer from Java side is empty")
+
+    with pytest.raises(KeyboardInterrupt):
+        down(interrupted=True)
+    with pytest.raises(CorpusError, match="found its JVM gone: Answer from Java side"):
+        down(interrupted=False)

@@ -1,0 +1,38 @@
+"""``bisieve diff``: what two cuts share, what entered, what left, and why."""
+
+import argparse
+
+HELP = "compare the cuts of two indexes, or of two versions of one"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add = parser.add_argument
+    add("a", metavar="A", help="URL of an index")
+    add("b", metavar="B", nargs="?", help="URL of the other one (default: A)")
+    add("--fraction", type=float, default=0.25, metavar="F", help="share of each source (default: 0.25)")
+    add("--fraction-b", type=float, metavar="F", help="share in B, where it is another one")
+    for side in "ab":
+        add(
+            f"--version-{side}", metavar="FINGERPRINT",
+            help=f"a version of {side.upper()} as bisieve versions lists it, or how it begins",
+        )  # fmt: skip
+    add("--output", metavar="URL", help="a Parquet file for the rollouts that entered or left, with reasons")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compares; prints the counts."""
+    from bisieve.diff.compare import Side, compare
+    from bisieve.diff.output import written
+    from bisieve.diff.report import diff_report, summarised
+    from bisieve.versions import open_version
+
+    a = Side(open_version(args.a, args.version_a), args.fraction)
+    b = Side(
+        open_version(args.b or args.a, args.version_b),
+        args.fraction if args.fraction_b is None else args.fraction_b,
+    )
+    diffs = compare(a, b)
+    summary = summarised(written(diffs, args.output) if args.output else diffs)
+    print(diff_report(summary, a, b))
+    return 0

@@ -1,0 +1,23 @@
+"""``bisieve report``: what an index holds."""
+
+import argparse
+
+HELP = "show what an index holds: per source its rollouts, ties, rejects and where cuts end"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument(
+        "--version", metavar="FINGERPRINT",
+        help="as bisieve versions lists it, or how it begins (default: the current one)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table that scoring printed."""
+    from bisieve.report import score_report
+    from bisieve.versions import open_version
+
+    print(score_report(open_version(args.index, args.version).manifest, args.index))
+    return 0

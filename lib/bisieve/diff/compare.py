@@ -1,0 +1,139 @@
+"""Compares the cuts of two indexes, source by source."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bisieve.diff.match import NOBODY, Places, partners
+from bisieve.diff.reasons import ENTERED, LEFT, Mask, ranked_alike, reasons
+from bisieve.diff.rows import ROWS, by_source
+from bisieve.fraction import cut_limits
+from bisieve.index import Index
+
+# A rollout that left or entered; null where the other index does not have it.
+CHANGES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("rollout_id", pa.string()),
+        ("change", pa.string()),  # left or entered
+        ("reason", pa.string()),
+        ("rank_a", pa.int64()),
+        ("rank_b", pa.int64()),
+        ("bis_a", pa.float64()),
+        ("bis_b", pa.float64()),
+        ("shard", pa.string()),  # where its first record lies: in A when it left, in B when it entered
+        ("offset", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two cuts."""
+
+    index: Index
+    fraction: float  # in (0, 1]
+
+    def limits(self, fraction: float) -> dict[str, int]:
+        """The last rank that a cut of ``fraction`` takes, by source."""
+        manifest = self.index.manifest
+        return cut_limits(manifest.rollouts_by_source, manifest.parameters.scope, fraction)
+
+
+@dataclass(frozen=True)
+class SourceDiff:
+    """What the two cuts have of one source."""
+
+    source: str
+    in_a: int  # rollouts in the cut of A
+    in_b: int
+    kept: int  # in both
+    changes: pa.Table  # of CHANGES: what left, by its rank in A, then what entered, by its rank in B
+
+
+def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
+    """The difference of the two cuts in each source that one of them has, by name.
+
+    `UsageError` for a fraction outside (0, 1]; `StorageError` where an index cannot be read.
+    """
+    limits_a, limits_b, as_in_a = a.limits(a.fraction), b.limits(b.fraction), b.limits(a.fraction)
+    alike = ranked_alike(a.index.manifest.parameters, b.index.manifest.parameters)
+    for source, rows_a, rows_b in _side_by_side(a.index, b.index):
+        of_a, of_b = partners(rows_a, rows_b)
+        rank_a, rank_b = rows_a["rank"].to_numpy(), rows_b["rank"].to_numpy()
+        cut_a, cut_b = rank_a <= limits_a.get(source, 0), rank_b <= limits_b.get(source, 0)
+        # What B's cut would be had the fraction stayed as it is in A.
+        same_fraction = rank_b <= as_in_a.get(source, 0)
+        left = cut_a & ~_of_partner(cut_b, of_a)
+        entered = cut_b & ~_of_partner(cut_a, of_b)
+        why_left = reasons(
+            LEFT, of_a == NOBODY, _of_partner(same_fraction, of_a), *_differs(rows_a, rows_b, of_a, alike)
+        )
+        why_entered = reasons(ENTERED, of_b == NOBODY, ~same_fraction, *_differs(rows_b, rows_a, of_b, alike))
+        yield SourceDiff(
+            source,
+            in_a=int(cut_a.sum()),
+            in_b=int(cut_b.sum()),
+            kept=int(cut_a.sum() - left.sum()),
+            changes=pa.concat_tables([
+                _changes(source, "left", rows_a, rows_b, of_a, why_left, left),
+                _changes(source, "entered", rows_b, rows_a, of_b, why_entered, entered),
+            ]),
+        )  # fmt: skip
+
+
+def _side_by_side(a: Index, b: Index) -> Iterator[tuple[str, pa.Table, pa.Table]]:
+    """Each source of either index, and its rows in both; both are ordered by source."""
+    streams = by_source(a), by_source(b)
+    heads = [next(stream, None) for stream in streams]
+    while names := [head[0] for head in heads if head is not None]:
+        source = min(names)
+        tables = []
+        for side, head in enumerate(heads):
+            if head is not None and head[0] == source:
+                tables.append(head[1])
+                heads[side] = next(streams[side], None)
+            else:
+                tables.append(ROWS.empty_table())
+        yield source, tables[0], tables[1]
+
+
+def _of_partner(values: npt.NDArray[Any], partner: Places) -> npt.NDArray[Any]:
+    """The value of each row's partner; 0 where it has none."""
+    return np.append(values, np.zeros(1, values.dtype))[partner]
+
+
+def _differs(rows: pa.Table, others: pa.Table, partner: Places, alike: bool) -> tuple[Mask, Mask]:
+    """Whether the MC scores of a row are other ones than its partner's; whether what it is ranked by is."""
+    rescored, rekeyed = (
+        rows[name].to_numpy() != _of_partner(others[name].to_numpy(), partner) for name in ("scores", "key")
+    )
+    return rescored, rekeyed | (not alike)
+
+
+def _changes(
+    source: str, change: str, rows: pa.Table, others: pa.Table, partner: Places,
+    why: pa.StringArray, selected: Mask,
+) -> pa.Table:  # fmt: skip
+    chosen = np.flatnonzero(selected)
+    mine, place = rows.take(chosen), partner[chosen]
+    theirs = others.select(["rank", "bis"]).take(pa.array(place, mask=place == NOBODY))
+    in_a, in_b = (mine, theirs) if change == "left" else (theirs, mine)
+    columns = {
+        "source": pa.repeat(pa.scalar(source), len(chosen)),
+        "rollout_id": mine["rollout_id"],
+        "change": pa.repeat(pa.scalar(change), len(chosen)),
+        "reason": why.take(pa.array(chosen)),
+        "rank_a": in_a["rank"],
+        "rank_b": in_b["rank"],
+        "bis_a": in_a["bis"],
+        "bis_b": in_b["bis"],
+        "shard": pc.cast(mine["shard"], pa.string()),
+        "offset": mine["offset"],
+    }
+    return pa.table(columns, schema=CHANGES)

@@ -1,0 +1,78 @@
+"""What the terminal shows of a comparison: a line a source, then the reasons with an example each."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+
+from bisieve.diff.compare import Side, SourceDiff
+from bisieve.diff.reasons import ENTERED, LEFT
+from bisieve.table import aligned
+
+_HEAD = ("source", "cut A", "cut B", "kept", "left", "entered", "overlap")
+
+_Counts = tuple[int, int, int]  # rollouts in the cut of A, in that of B, in both
+
+
+@dataclass
+class Summary:
+    """Counts of what was compared so far."""
+
+    sources: dict[str, _Counts] = field(default_factory=dict)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # by change and reason
+    examples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # the first of each
+
+    def add(self, diff: SourceDiff) -> None:
+        """Takes in one source."""
+        self.sources[diff.source] = (diff.in_a, diff.in_b, diff.kept)
+        changes = diff.changes
+        for counted in changes.select(["change", "reason"]).group_by(["change", "reason"]).aggregate(
+            [([], "count_all")]
+        ).to_pylist():  # fmt: skip
+            key = counted["change"], counted["reason"]
+            self.reasons[key] += counted["count_all"]
+            if key not in self.examples:
+                is_it = pc.and_(pc.equal(changes["change"], key[0]), pc.equal(changes["reason"], key[1]))
+                self.examples[key] = changes.slice(pc.index(is_it, True).as_py(), 1).to_pylist()[0]
+
+
+def summarised(diffs: Iterable[SourceDiff]) -> Summary:
+    """The summary of all sources."""
+    summary = Summary()
+    for diff in diffs:
+        summary.add(diff)
+    return summary
+
+
+def diff_report(summary: Summary, a: Side, b: Side) -> str:
+    """A table with a line a source, what left and what entered by reason, and what was compared."""
+    total = [sum(column) for column in zip((0, 0, 0), *summary.sources.values(), strict=True)]
+    named = [*summary.sources.items(), ("all", total)]
+    lines = aligned([_HEAD, *(_row(source, *counts) for source, counts in named)])
+    for change, names in (("left", LEFT), ("entered", ENTERED)):
+        for reason in names:
+            if count := summary.reasons[change, reason]:
+                lines.append(f"{change} {count}: {reason}, as {_example(summary.examples[change, reason])}")
+    for name, side in (("A", a), ("B", b)):
+        asked = side.index.manifest.parameters
+        lines.append(
+            f"{name} {side.index.url}: {side.index.fingerprint[:16]}, best {side.fraction:.2%}, "
+            f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
+        )
+    return "\n".join(lines)
+
+
+def _row(source: str, in_a: int, in_b: int, kept: int) -> tuple[str, ...]:
+    either = in_a + in_b - kept
+    overlap = f"{kept / either:.1%}" if either else "-"
+    return source, *(str(count) for count in (in_a, in_b, kept, in_a - kept, in_b - kept)), overlap
+
+
+def _example(row: dict[str, Any]) -> str:
+    places = [
+        f"rank {row[f'rank_{side}']} (BIS {row[f'bis_{side}']:.4f})" if row[f"rank_{side}"] else "none"
+        for side in "ab"
+    ]
+    return f"{row['source']} {row['rollout_id']} at {row['shard']}@{row['offset']}: {' → '.join(places)}"

@@ -1,0 +1,85 @@
+"""What stderr gets: lines, a line that rewrites itself, or JSON."""
+
+import io
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from bisieve import events
+from bisieve.cli import main
+from bisieve.events import told_on_stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, pause: float = 0) -> str:
+    monkeypatch.setattr(sys, "stderr", stream)
+    with told_on_stderr(form) as tell:
+        tell("listed", "2 of 3 shards to scan", shards=3, to_scan=2)
+        time.sleep(pause)
+        for done in range(3):
+            tell("progress", f"scan: {done} of 3 tasks", stage="scan", tasks_done=done, tasks=3)
+        tell("written", files=4)
+    return stream.getvalue()
+
+
+def test_a_file_gets_lines_and_progress_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told("text", io.StringIO(), monkeypatch) == "2 of 3 shards to scan\n"
+    monkeypatch.setattr(events, "PROGRESS_EVERY", 0.2)
+    late = told("text", io.StringIO(), monkeypatch, pause=0.3)
+    assert late == "2 of 3 shards to scan\nscan: 0 of 3 tasks\n"
+
+
+def test_a_terminal_gets_one_line_that_rewrites_itself_and_goes_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clear = "\r\x1b[K"
+    assert told("text", Terminal(), monkeypatch) == (
+        f"2 of 3 shards to scan\nscan: 0 of 3 tasks{clear}scan: 1 of 3 tasks{clear}scan: 2 of 3 tasks{clear}"
+    )
+    monkeypatch.setenv("COLUMNS", "10")
+    assert "scan: 0 o\r" in told("text", Terminal(), monkeypatch)
+
+
+def test_programs_get_an_object_a_line_with_the_numbers_of_the_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "PROGRESS_EVERY", 0.2)
+    lines = [json.loads(line) for line in told("json", Terminal(), monkeypatch, 0.3).splitlines()]
+    assert [line["event"] for line in lines] == ["listed", "progress", "written"]
+    for line in lines:
+        assert datetime.fromisoformat(line["ts"]).utcoffset() is not None
+        assert line["seconds"] >= 0
+    assert {name: lines[0][name] for name in ("shards", "to_scan")} == {"shards": 3, "to_scan": 2}
+    assert lines[2]["files"] == 4
+
+
+def test_nothing_is_told_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    told("text", stream, monkeypatch)
+    before = stream.getvalue()
+    events._tell("listed", "again")
+    assert stream.getvalue() == before
+
+
+def test_an_error_is_an_event_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["rank", "--index", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
+    assert main([*ask, "--log-format", "json"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    error = json.loads(line)
+    assert (error["event"], error["exit_code"], error["found"]) == ("error", 1, "none")
+    assert error["mend"] == "make one with bisieve score"
+    monkeypatch.setenv("BISIEVE_LOG", "json")
+    assert main(["report", "--index", str(tmp_path / "none")]) == 1
+    assert json.loads(capsys.readouterr().err)["event"] == "error"
+    assert main([*ask, "--log-format", "text"]) == 1
+    assert capsys.readouterr().err.startswith("bisieve: error: expected an index")

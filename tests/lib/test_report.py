@@ -1,0 +1,76 @@
+"""The table that scoring, ranking and ``bisieve report`` print."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reference
+
+from bisieve import parts
+from bisieve.cli import main
+from bisieve.cut import read_cut
+from bisieve.index import open_index
+
+FRACTIONS = (0.05, 0.10, 0.25, 0.50)
+
+
+@pytest.mark.parametrize("ranked", ["scored", "ranked anew"])
+@pytest.mark.parametrize("scope", ["source", "global"])
+def test_the_cut_scores_are_those_of_the_cuts(
+    score: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: str,
+    ranked: str,
+) -> None:
+    reference.write_random_corpus(tmp_path / "corpus", seed=5, sizes={"big": 250, "small": 7, "one": 1})
+    monkeypatch.setattr(parts, "ROWS_PER_FILE", 60)
+    score(tmp_path / "corpus", tmp_path / "index", scope=scope if ranked == "scored" else "source")
+    if ranked == "ranked anew":
+        ask = ["rank", "--index", str(tmp_path / "index"), "--output", str(tmp_path / "index")]
+        assert main([*ask, "--scope", scope, "--alpha", "0.2"]) == 0
+    index = open_index(str(tmp_path / "index"))
+    told = {
+        (score.source, score.fraction): (score.rollouts, score.bis) for score in index.manifest.cut_scores
+    }
+    expected = {}
+    for fraction in FRACTIONS:
+        rows = read_cut(index, fraction).rows.to_pylist()
+        groups: dict[str | None, list[Any]] = {}
+        for row in rows:
+            groups.setdefault(row["source"] if scope == "source" else None, []).append(row)
+        for source, members in groups.items():
+            last = max(members, key=lambda row: row["rank"])
+            expected[source, fraction] = len(members), last["bis"]
+    assert told == expected
+
+
+def test_report_shows_what_scoring_showed(
+    score: Callable[..., Any],
+    write_jsonl: Callable[..., Path],
+    rollout: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scores = [[1.0, 0.0], [1.0, 0.5], [1.0], [0.0]] * 5
+    write_jsonl("corpus/a.jsonl", [*(rollout(s, question=f"{n}") for n, s in enumerate(scores)), b"{}"])
+    write_jsonl("corpus/b.jsonl", [rollout([0.5])])
+    index = str(tmp_path / "index")
+    score(tmp_path / "corpus", index)
+    assert main(["report", "--index", index]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:3]] == [
+        ["a", "20", "30", "25.0%", "50.0%", "25.0%", "10", "1", "0.3000", "0.3000", "0.3000", "0.0500"],
+        ["b", "1", "1", "0.0%", "100.0%", "0.0%", "1", "0", "0.0250", "0.0250", "0.0250", "0.0250"],
+    ]
+    assert lines[-1].startswith(f"index {index}: 21 rollouts of 2 shards, fingerprint ")
+
+    first = open_index(index).fingerprint[:8]
+    assert main(["rank", "--index", index, "--output", index, "--scope", "global"]) == 0
+    ranked = capsys.readouterr().out.splitlines()
+    assert ranked[3].split()[:2] == ["all", "21"]
+    assert ranked[3].split()[-4:] == ["0.3000", "0.3000", "0.3000", "0.0500"]
+    assert ranked[1].split()[-4:] == ["-"] * 4
+    assert main(["report", "--index", index, "--version", first]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
