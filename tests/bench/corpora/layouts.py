@@ -8,9 +8,9 @@ from bench.corpora.sources import Source
 # The real records repeat this before every question.
 _INSTRUCTION = (
     rb"You are an advanced multimodal assistant. Look at every part of the image before you reason, name "
-    rb"what you see, and do not guess at what is hidden. Your task is to answer the question below. Give "
-    rb"step by step reasoning before you answer, and when you're ready to answer, please use the format "
-    rb"\"Final answer: ..\"\n\nQuestion:\n\n<image>\n"
+    rb"what you see, and do not guess at what is hidden. Units are part of an answer; so is its sign. Your "
+    rb"task is to answer the question below. Give step by step reasoning before you answer, and when you're "
+    rb"ready to answer, please use the format \"Final answer: ..\"\n\nQuestion:\n\n<image>\n"
 )
 
 
