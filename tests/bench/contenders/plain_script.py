@@ -42,7 +42,7 @@ def scored(shard: Path) -> dict[str, list[Any]]:
             if not (image and question and steps):
                 continue
             scores = [step["score"] for step in steps]
-            if not all(type(score) is float and 0.0 <= score <= 1.0 for score in scores):
+            if not all(type(score) in (float, int) and 0.0 <= score <= 1.0 for score in scores):
                 continue
             if not all(step["step"].strip() for step in steps):
                 continue
