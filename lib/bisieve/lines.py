@@ -6,12 +6,16 @@ In a compressed shard all positions are those of the text inside, and the one ra
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
-from bisieve.storage import storage_errors
+from fsspec.implementations.local import LocalFileSystem
+
+from bisieve.storage import open_filesystem, storage_errors
 from bisieve.whole import open_whole
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 
-BLOCK = 4 * 2**20  # bytes read at a time
+BLOCK = 4 * 2**20  # bytes of lines handed out together
+REQUEST = 8 * 2**20  # bytes that a store is asked for at once
+TAIL = 2**18  # bytes read at once behind the range, for the end of its last line
 
 
 class Block(NamedTuple):
@@ -25,10 +29,12 @@ def read_blocks(url: str, start: int, end: int, size: int = BLOCK) -> Iterator[B
     """Every line of ``url`` whose first byte lies in ``[start, end)``, some ``size`` bytes at a time.
 
     Lines end at ``\n`` alone: ``splitlines`` would also split at U+2028 and the like.  Memory is bounded by
-    the size of a block and the longest line.
+    the size of a block or of a request, and the longest line.
     """
-    with storage_errors(url), open_text(url, size) as file:
-        yield from _blocks_of(file, start, end, size)
+    on_disk = isinstance(open_filesystem(url)[0], LocalFileSystem)
+    with storage_errors(url), open_text(url) as file:
+        for block in _blocks_of(file, start, end, size if on_disk else max(size, REQUEST)):
+            yield from _smaller(block, size)
 
 
 def codec_of(url: str) -> str | None:
@@ -36,15 +42,25 @@ def codec_of(url: str) -> str | None:
     return next((codec for suffix, codec in CODECS.items() if url.endswith(suffix)), None)
 
 
-def open_text(url: str, block: int = BLOCK) -> Any:
+def open_text(url: str) -> Any:
     """The bytes of a shard, decompressed, as a file to be read in blocks."""
-    file = open_whole(url, cache_type="none", block_size=block)
+    file = open_whole(url, cache_type="none")
     codec = codec_of(url)
     if codec is None:
         return file
     import pyarrow as pa
 
     return pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+
+
+def _smaller(block: Block, size: int) -> Iterator[Block]:
+    """The lines of ``block`` in blocks of about ``size`` bytes."""
+    offset, data = block
+    begin = 0
+    while len(data) - begin > 2 * size and (end := data.find(b"\n", begin + size)) >= 0:
+        yield Block(offset + begin, data[begin:end])
+        begin = end + 1
+    yield Block(offset + begin, data[begin:]) if begin else block
 
 
 def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Block]:
@@ -56,7 +72,7 @@ def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Blo
     rest: list[bytes] = []  # the pieces of a line that no block has ended yet
     begun = position  # where that line begins
     while position < end or rest:
-        data = file.read(min(size, end - position) if position < end else size)
+        data = file.read(min(size, end - position) if position < end else min(size, TAIL))
         if not data:
             break
         position += len(data)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from bisieve.errors import IndexUnusableError
@@ -149,7 +150,7 @@ def fingerprint(parameters: Parameters, shards: Sequence[FileInfo]) -> str:
     """Names what an index is made of: its format, parameters and shards (URL, size, etag); 64 hex digits."""
     digest = hashlib.sha256()
     digest.update(json.dumps([FORMAT_VERSION, asdict(parameters)], sort_keys=True).encode())
-    for shard in sorted(shards):
+    for shard in sorted(shards, key=attrgetter("url")):
         digest.update(json.dumps([shard.url, shard.size, shard.etag]).encode() + b"\n")
     return digest.hexdigest()
 

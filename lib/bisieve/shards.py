@@ -16,7 +16,7 @@ OPENING = 2**18  # bytes that could be read while a store opens a file
 SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 128 * 2**20  # bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Split:
     """A byte range of a shard, with the lines or the row groups that begin in it; of a compressed one all."""
 
@@ -48,7 +48,7 @@ def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
                 "write them as one of these, or name the shards to read by a glob",
             )
         shards |= found
-    return sorted(shards.values())
+    return [shards[url] for url in sorted(shards)]
 
 
 def plan_tasks(shards: Sequence[FileInfo], cores: int) -> list[list[Split]]:

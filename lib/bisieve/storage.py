@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
+from operator import attrgetter
 from typing import IO, Any
 
 import fsspec
@@ -29,7 +30,7 @@ DRIVERS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, slots=True)
 class FileInfo:
     """One file as a listing saw it."""
 
@@ -145,7 +146,8 @@ def list_files(url: str) -> list[FileInfo]:
             found = [entry] if entry["type"] == "file" else patiently(lambda: _find(fs, path))
             root = path
         files = [entry for entry in found if entry["type"] == "file"]
-    return sorted(_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
+    infos = (_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
+    return sorted(infos, key=attrgetter("url"))
 
 
 @dataclass(frozen=True)

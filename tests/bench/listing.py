@@ -17,12 +17,12 @@ from fsspec.spec import AbstractFileSystem
 from bisieve import schema
 from bisieve.manifest import DataFile, Manifest, Parameters, SourceTotals, fingerprint
 from bisieve.parts import write_part
-from bisieve.shards import list_shards, packed, split_shards
+from bisieve.shards import list_shards, plan_tasks
 from bisieve.totals import Totals, add_up
 
 SHARDS = 1_000_000
 SHARD_BYTES = 3_000_000
-TASK_BYTES = 128 * 2**20
+CORES = 256
 _URL = "listing://bucket/corpus"
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     args = parser.parse_args()
     ListedStore.shards = max(1, round(SHARDS * args.size))
     fsspec.register_implementation("listing", ListedStore)
-    print(json.dumps(plan_and_publish(Parameters(0.05, "source", "file", 0, "rollouts", None))))
+    print(json.dumps(plan_and_publish(Parameters(0.05, "source", "file", 0))))
 
 
 def plan_and_publish(parameters: Parameters) -> dict[str, float]:
@@ -65,7 +65,7 @@ def plan_and_publish(parameters: Parameters) -> dict[str, float]:
 
     shards = list_shards([_URL])
     lap("list_s")
-    tasks = packed(split_shards(shards, TASK_BYTES), TASK_BYTES)
+    tasks = plan_tasks(shards, CORES)
     lap("split_s")
     version = fingerprint(parameters, shards)
     lap("fingerprint_s")
@@ -75,6 +75,7 @@ def plan_and_publish(parameters: Parameters) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as index:
         columns = {name: [getattr(shard, name) for shard in shards] for name in ("url", "size", "etag")}
         yields = [totals.shards[shard.url] for shard in shards]
+        columns["layout"] = ["rollouts"] * len(shards)
         columns["rollouts"], columns["rejected"] = ([pair[place] for pair in yields] for place in (0, 1))
         file = write_part(index, "shards.parquet", pa.table(columns), schema.SHARDS)
         lap("shards_parquet_s")

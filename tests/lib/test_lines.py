@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bisieve.lines import read_blocks
+from bisieve.storage import write_bytes
+from bisieve.whole import WholeFile
 
 TEXTS = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=12)
 
@@ -44,3 +47,18 @@ def test_a_line_longer_than_blocks_and_splits_stays_whole(tmp_path: Path) -> Non
         for line in some.data.split(b"\n")
     ]
     assert found == [b"a", long, b"b"]
+
+
+def test_a_store_is_asked_for_more_than_a_block_at_once(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"".join(b"%d\n" % number * 9 for number in range(50_000))
+    write_bytes(f"{s3}/lines/a", data)
+    asked = []
+    read = WholeFile.read
+    monkeypatch.setattr(WholeFile, "read", lambda file, size: (asked.append(size), read(file, size))[1])
+    blocks = list(read_blocks(f"{s3}/lines/a", 0, len(data), 100_000))
+    assert b"\n".join(block.data for block in blocks) + b"\n" == data
+    assert [block.offset for block in blocks[1:]] == [
+        block.offset + len(block.data) + 1 for block in blocks[:-1]
+    ]
+    assert max(len(block.data) for block in blocks) < 210_000
+    assert asked == [len(data)]

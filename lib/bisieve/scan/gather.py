@@ -19,11 +19,11 @@ from bisieve.sort.runs import from_bytes
 # A table of n bytes is assembled in about 5 n (its pieces, filtered, sorted, combined, and the rollouts made
 # of it) beside the 150 MB of a worker with its imports: 48 MiB keep it below 400 MB.
 HELD_BYTES = 48 * 2**20
-# 64 files of 48 MiB are 3 GiB of rows; the 128 MiB of text of a partition make 0.1 to 0.6 GiB of them.
+# 64 files of 48 MiB are 3 GiB of rows; the 64 MiB of text of a partition make 30 to 300 MiB of them.
 FILES = 64
 _SEED = 1  # the hash of seed 0 has chosen the partition, and would choose one file for all of it
 
-PART_TEXT = 128 * 2**20  # bytes of text whose steps are brought together by one task
+PART_TEXT = 64 * 2**20  # bytes of text whose steps are brought together by one task
 _COMPRESSED = 10  # bytes of text a byte of a compressed shard, about
 
 

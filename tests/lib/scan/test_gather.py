@@ -89,8 +89,8 @@ def test_records_that_name_no_rollout_are_spread_over_all_parts() -> None:
 
 
 def test_compressed_shards_make_more_parts_than_their_bytes() -> None:
-    assert partitions(stored=10 * 2**30, stored_compressed=0, at_least=2) == 80
-    assert partitions(stored=0, stored_compressed=2**30, at_least=1) == 80
+    assert partitions(stored=10 * 2**30, stored_compressed=0, at_least=2) == 160
+    assert partitions(stored=0, stored_compressed=2**30, at_least=1) == 160
     assert partitions(stored=1000, stored_compressed=0, at_least=3) == 3
 
 
