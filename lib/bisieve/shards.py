@@ -13,7 +13,7 @@ SUFFIXES = (*(f"{kind}{codec}" for kind in (".jsonl", ".ndjson") for codec in ("
 NOT_READ = (".json", ".json.gz")  # what may be a shard to its owner
 
 OPENING = 2**18  # bytes that could be read while a store opens a file
-SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 128 * 2**20  # bytes
+SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 256 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)

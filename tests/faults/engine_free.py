@@ -56,7 +56,7 @@ def index_files(parameters: Parameters, shards: list[Path]) -> list[bytes]:
     chunks = scanned(parameters, splits)
     order = ranking_order(parameters)
     runs = [chunk.usable for chunk in chunks]
-    bounds = choose_bounds([chunk.usable_sample for chunk in chunks], order, 16)
+    bounds = choose_bounds([chunk.summary.usable_sample for chunk in chunks], order, 16)
     cuts = Cuts(bounds, np.sum([bounds.counts(run) for run in runs], axis=0), ROWS_PER_FILE)
     pieces = [piece for run in runs for piece in cuts.pieces(run)]
     files = []
@@ -66,7 +66,7 @@ def index_files(parameters: Parameters, shards: list[Path]) -> list[bytes]:
         path = part_path("rollouts", number)
         write_part("memory://index", path, rows.sort_by(list(INDEX_ORDER)), schema.INDEX, 30)
         files.append(fsspec.filesystem("memory").cat_file(f"/index/{path}"))
-    counted = [sorted(chunk.totals.sources.items()) for chunk in chunks]
+    counted = [sorted(chunk.summary.totals.sources.items()) for chunk in chunks]
     return [*files, json.dumps(counted).encode()]
 
 

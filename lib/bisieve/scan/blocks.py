@@ -14,6 +14,7 @@ from bisieve.prompt import MARKER
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _FIRST = itemgetter(0)
+_MARKER_BEGINS = MARKER[0]
 _WHITE_SPACE = frozenset(filter(str.isspace, map(chr, range(0x3001))))  # there is none beyond
 
 
@@ -26,7 +27,12 @@ class Places(NamedTuple):
 
 def line_places(data: bytes) -> Places:
     """Where the lines of a block begin and end."""
-    newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    found: list[int] = []
+    place = data.find(b"\n")
+    while place >= 0:  # lines are long: this is three times as fast as a comparison of all bytes
+        found.append(place)
+        place = data.find(b"\n", place + 1)
+    newlines = np.array(found, np.int64)
     return Places(np.concatenate([[0], newlines + 1]), np.append(newlines, len(data)))
 
 
@@ -66,7 +72,7 @@ def all_say_something(texts: list[str]) -> bool:
 def hold_marker(texts: list[str]) -> bool:
     """Whether one of ``texts`` holds the reward marker."""
     # One character is looked for many times faster than five.
-    return MARKER[0] in "".join(texts) and any(MARKER in text for text in texts)
+    return any([MARKER in text for text in texts if _MARKER_BEGINS in text])  # noqa: C419
 
 
 def image_names(images: list[Any]) -> list[Any]:

@@ -14,6 +14,17 @@ from bisieve.totals import Totals, count
 
 CHUNK_ROWS = 2**16
 CHUNK_BYTES = 24 * 2**20
+FEW_BYTES = 2**14  # of rejects that the driver can take from every chunk of the largest corpus
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the driver knows of a chunk."""
+
+    totals: Totals
+    usable_sample: Sample
+    rejects_sample: Sample
+    few_rejects: Run | None  # all of them, where they are few
 
 
 @dataclass(frozen=True)
@@ -22,9 +33,7 @@ class Chunk:
 
     usable: Run
     rejects: Run
-    totals: Totals
-    usable_sample: Sample
-    rejects_sample: Sample
+    summary: Summary
 
 
 def chunked(number: int, batches: Iterable[pa.RecordBatch], parameters: Parameters) -> Iterator[Chunk]:
@@ -52,4 +61,6 @@ def make_chunk(number: tuple[int, ...], usable: pa.Table, rejects: pa.Table, par
     rejects = rejects.select(schema.REJECTS.names)
     usable_run, usable_sample = sorted_run(number, with_keys(usable, parameters), ranking_order(parameters))
     rejects_run, rejects_sample = sorted_run(number, rejects, REJECTS_ORDER)
-    return Chunk(usable_run, rejects_run, count(usable, rejects), usable_sample, rejects_sample)
+    few = rejects_run if len(rejects_run.rows) <= FEW_BYTES else None
+    summary = Summary(count(usable, rejects), usable_sample, rejects_sample, few)
+    return Chunk(usable_run, rejects_run, summary)

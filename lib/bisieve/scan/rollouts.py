@@ -51,7 +51,8 @@ class Usable(NamedTuple):
     def of(found: list[Any], places: Places) -> "Usable":
         """With the steps of ``found``."""
         steps = list(chain.from_iterable([record.steps_with_score for record in found]))
-        return Usable(found, places, steps, np.array([step.score for step in steps], np.float64))
+        scores = np.fromiter([step.score for step in steps], np.float64, len(steps))
+        return Usable(found, places, steps, scores)
 
 
 @dataclass
@@ -79,10 +80,7 @@ class Columns:
             else str(record.rollout_id)
             for record, start, end in zip(found, places.start.tolist(), places.end.tolist(), strict=True)
         ]
-        self.question_id += [
-            question_id(record.image, records.question_of(record.question_orig, record.question))
-            for record in found
-        ]
+        self.question_id += _question_ids(found)
         self.offset.append(places.start + block.offset)
         self.length.append(places.end - places.start)
         self.num_steps.append(np.array([len(record.steps_with_score) for record in found], np.int64))
@@ -223,6 +221,17 @@ def verdict(record: Any, reading: Reading, default: str) -> tuple[str | None, st
         return records.rollout_reason(record), default
     source = (record.source or "").strip()
     return (records.rollout_reason(record), source) if source else (records.NO_SOURCE, default)
+
+
+def _question_ids(found: list[Any]) -> list[str]:
+    ids: list[str] = []
+    before: Any = None
+    for record in found:
+        prompt = record.image, record.question_orig or record.question
+        if prompt != before:  # the rollouts of a question often stand together
+            before, named = prompt, question_id(record.image, prompt[1].strip())
+        ids.append(named)
+    return ids
 
 
 def question_id(image: str | list[str], question: str) -> str:

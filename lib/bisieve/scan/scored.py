@@ -129,10 +129,8 @@ def rejected_batch(rejects: Any, shard: str) -> pa.RecordBatch:
 def small_counts(values: list[int | None]) -> pa.Array:
     """Counts as int32, null where they are no such."""
     try:
-        found = np.array(values, np.int64)
-        if not len(found) or (found.min() >= 0 and found.max() < 2**31):
-            return pa.array(found.astype(np.int32))
-    except (TypeError, OverflowError):  # a null, or more than 64 bits
+        return pa.array(np.frombuffer(bytes(values), np.uint8).astype(np.int32))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a null, or not from 0 to 255, as nearly all are
         pass
     return pa.array([v if v is not None and 0 <= v < 2**31 else None for v in values], pa.int32())
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bisieve.sort.keys import Order, sorted_indices
+from bisieve.sort.keys import Order, places_before, sorted_indices
 from bisieve.sort.runs import Run, Sample, from_bytes, to_bytes
 
 INTERVALS_A_FILE = 8  # two of them are read twice
@@ -30,11 +30,9 @@ class Bounds:
     def places(self, run: Run) -> Places:
         """Where the intervals begin and end in ``run``: ``[intervals + 1]``, from 0 to its length."""
         bounds = from_bytes(self.keys)
-        rows = from_bytes(run.rows, bounds.column_names).select(bounds.column_names)
-        # Bounds first: the order is stable, so a bound comes before the row that it was taken from.
-        order = sorted_indices(pa.concat_tables([bounds, rows]), self.order)
-        is_bound = order < bounds.num_rows
-        return np.concatenate([[0], np.cumsum(~is_bound)[is_bound], [rows.num_rows]])
+        rows = from_bytes(run.rows, bounds.column_names)
+        # A bound comes before the row that it was taken from.
+        return np.concatenate([[0], places_before(bounds, rows, self.order), [rows.num_rows]])
 
     def counts(self, run: Run) -> Places:
         """The rows of ``run`` in each interval."""

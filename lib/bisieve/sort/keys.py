@@ -17,6 +17,23 @@ def sorted_indices(table: pa.Table, order: Order) -> npt.NDArray[np.int64]:
     return np.lexsort(varying) if varying else np.arange(table.num_rows)
 
 
+def places_before(keys: pa.Table, rows: pa.Table, order: Order) -> npt.NDArray[np.int64]:
+    """For each of ``keys`` how many of ``rows``, which are in order, come before it; ``[keys]``.
+
+    Column by column, the rows that equal a key so far are narrowed down: far less work than a sort.
+    """
+    first = np.zeros(keys.num_rows, np.int64)
+    behind = np.full(keys.num_rows, rows.num_rows, np.int64)
+    for name, way in order:
+        both = pa.chunked_array([*keys[name].chunks, *rows[name].chunks], keys[name].type)
+        key, column = np.split(_key(both.combine_chunks(), way), [keys.num_rows])
+        for place in np.flatnonzero(first < behind).tolist():
+            equal = column[first[place] : behind[place]]
+            behind[place] = first[place] + np.searchsorted(equal, key[place], side="right")
+            first[place] += np.searchsorted(equal, key[place])
+    return first
+
+
 def _key(column: pa.Array, way: str) -> npt.NDArray[np.generic]:
     if pa.types.is_string(column.type):
         coded = column.dictionary_encode()

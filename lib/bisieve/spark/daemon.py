@@ -5,6 +5,7 @@ installed: Spark would have it compiled anew from a zip file.  Nothing is opened
 is open does not survive a fork.
 """
 
+import gc
 import runpy
 import sys
 
@@ -17,6 +18,7 @@ def main() -> None:
 
     import bisieve.spark.job  # noqa: F401
 
+    gc.freeze()  # a worker collects garbage after every task: not among what stays for ever
     runpy.run_module("pyspark.daemon", run_name="__main__", alter_sys=True)
 
 

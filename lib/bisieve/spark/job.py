@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyspark
-from pyspark import RDD, SparkContext, StorageLevel
+from pyspark import RDD, SparkContext
 
 from bisieve import __version__, schema
 from bisieve.errors import CorpusError
@@ -34,7 +34,7 @@ from bisieve.spark.layouts import SHARDS_A_TASK, layouts_on_spark
 from bisieve.spark.progress import Scanned, scan_line, watched
 from bisieve.spark.scan import Tasks, scan_corpus
 from bisieve.spark.session import unwrapped_errors
-from bisieve.spark.stages import name_jobs
+from bisieve.spark.summaries import summarised
 from bisieve.spark.write import write_ranked, write_rejects
 from bisieve.storage import FileInfo, canonical, join
 from bisieve.totals import Totals, add_up
@@ -140,22 +140,17 @@ def _build(
     shards = list(layouts)
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
-    chunks.persist(StorageLevel.MEMORY_AND_DISK)
-    name_jobs(chunks.context, "scan")
-    summaries = chunks.map(lambda chunk: (chunk.totals, chunk.usable_sample, chunk.rejects_sample)).collect()
-    totals = add_up(summary for summary, _, _ in summaries)
+    chunks, summaries = summarised(chunks)
+    totals = add_up(summary.totals for summary in summaries)
     numbers = scanned.numbers()
     tell("scanned", f"scanned {scan_line(numbers)}" if numbers["bytes"] else "", **numbers)
     tell("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
     _require_rollouts(totals)
     files = write_ranked(
-        chunks.map(lambda chunk: chunk.usable), [sample for _, sample, _ in summaries],
+        chunks.map(lambda chunk: chunk.usable), [summary.usable_sample for summary in summaries],
         parameters, totals.rollouts, index, f"{folder}/rollouts",
     )  # fmt: skip
-    rejects = write_rejects(
-        chunks.map(lambda chunk: chunk.rejects), [sample for _, _, sample in summaries],
-        index, f"{folder}/rejects",
-    )  # fmt: skip
+    rejects = write_rejects(chunks.map(lambda chunk: chunk.rejects), summaries, index, f"{folder}/rejects")
     tell("ranked", rollouts=sum(totals.rollouts.values()), strategy=parameters.strategy)
     check_unchanged(inputs, shards)
     return Manifest(

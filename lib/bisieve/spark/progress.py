@@ -30,7 +30,7 @@ class Scanned:
 
     def count_records(self, chunk: Chunk) -> Chunk:
         """In a task: counts the rollouts of ``chunk``, the rejected ones too, and hands it on."""
-        self.records.add(sum(chunk.totals.rollouts.values()) + chunk.totals.num_rejected)
+        self.records.add(sum(chunk.summary.totals.rollouts.values()) + chunk.summary.totals.num_rejected)
         return chunk
 
     def numbers(self) -> dict[str, float]:

@@ -12,6 +12,8 @@ from bisieve.manifest import DataFile, Parameters
 from bisieve.parts import part_path, write_part
 from bisieve.ranked import RankedFile, write_ranked_file
 from bisieve.ranking import INDEX_ORDER, REJECTS_ORDER, ranking_order
+from bisieve.scan.chunks import Summary
+from bisieve.sort.keys import sorted_indices
 from bisieve.sort.runs import Run, Sample, sorted_run
 from bisieve.spark.questions import with_occurrences
 from bisieve.spark.sort import sorted_files
@@ -52,10 +54,14 @@ def write_ranked(
     return sorted(files.collect(), key=lambda ranked: ranked.file.path)
 
 
-def write_rejects(runs: "RDD[Run]", samples: Sequence[Sample], index: str, folder: str) -> list[DataFile]:
+def write_rejects(runs: "RDD[Run]", summaries: Sequence[Summary], index: str, folder: str) -> list[DataFile]:
     """Writes rejected records by shard and offset; no file where there are none."""
+    samples = [summary.rejects_sample for summary in summaries]
     if not any(sum(sample.weights) for sample in samples):
         return []
+    few = [summary.few_rejects for summary in summaries if summary.few_rejects is not None]
+    if len(few) == len(summaries):
+        return write_few_rejects(few, index, folder)
     rows_per_group = parts.ROWS_PER_GROUP
 
     def write(number: int, first_row: int, rows: pa.Table) -> DataFile:
@@ -64,6 +70,19 @@ def write_rejects(runs: "RDD[Run]", samples: Sequence[Sample], index: str, folde
     files = sorted_files(runs, samples, REJECTS_ORDER, parts.ROWS_PER_FILE, write)
     name_jobs(runs.context, "rejects")
     return sorted(files.collect(), key=lambda file: file.path)
+
+
+def write_few_rejects(runs: Sequence[Run], index: str, folder: str) -> list[DataFile]:
+    """The same files, by the driver alone."""
+    rows = pa.concat_tables([run.table for run in runs])
+    rows = rows.take(sorted_indices(rows, REJECTS_ORDER))
+    return [
+        write_part(
+            index, part_path(folder, number), rows.slice(start, parts.ROWS_PER_FILE),
+            schema.REJECTS, parts.ROWS_PER_GROUP,
+        )
+        for number, start in enumerate(range(0, rows.num_rows, parts.ROWS_PER_FILE))
+    ]  # fmt: skip
 
 
 def _ranked_over_all(
