@@ -33,8 +33,9 @@ class Split:
 def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
     """The JSONL and Parquet files at the input URLs (files, folders or globs), each once, ordered by URL.
 
-    One listing an input.  Of several links to a file on a disk the first counts.  Files of other kinds inside a folder are no shards; `CorpusError` where an input
-    holds no shard at all, so that a wrong folder is never taken for an empty corpus.
+    One listing an input.  Of several links to a file on a disk the first counts.  Files of other kinds
+    inside a folder are no shards; `CorpusError` where an input holds no shard at all, so that a wrong folder
+    is never taken for an empty corpus.
     """
     shards: dict[str, FileInfo] = {}
     for url in inputs:
