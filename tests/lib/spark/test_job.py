@@ -372,5 +372,5 @@ def test_an_index_that_lost_a_file_is_scored_anew(
 def test_a_source_field_that_no_record_has_is_what_to_check(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(CorpusError, match="2 no_source .*; check --source-field"):
+    with pytest.raises(CorpusError, match=r"2 no_source .*; check --source-field"):
         score(write_jsonl("a.jsonl", [rollout()] * 2), tmp_path / "index", source_field="nosuch")
