@@ -17,10 +17,10 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
     `StorageError` where it cannot be written, and where what lies there is no file: a rename would put a file
     in the place of a device or a pipe.
     """
-    path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isfile(path):
         kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
         raise StorageError(f"a file, or nothing, at {url}", kind, "name a file")
+    path = os.path.realpath(path)
     # An object store shows an object when its upload ends; on a disk only a rename does the same.
     unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
     with storage_errors(url):

@@ -29,9 +29,9 @@ def storage_errors(url: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an exception says, or its name."""
+    """The first line of what an exception says, without a full stop, or its name."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    return text.splitlines()[0][:300].rstrip(".")
 
 
 def _said(url: str, error: Exception) -> StorageError:
