@@ -22,11 +22,11 @@ def run(args: argparse.Namespace) -> int:
     """Exports; prints what was asked for and what was delivered."""
     from bisieve.cut import read_cut
     from bisieve.export import export_mprm_jsonl, export_records
-    from bisieve.export_target import check_target
     from bisieve.index import check_shards_unchanged, open_index
+    from bisieve.target import check_target
 
     index = open_index(args.index)
-    check_target(index, args.output, args.format)
+    check_target(index, args.output, is_folder=args.format == "records")
     cut = read_cut(index, args.fraction)
     check_shards_unchanged(index)
     if args.format == "records":

@@ -1,15 +1,15 @@
-"""Where an export may go: nowhere that it would take something away."""
+"""Where an output may go: nowhere that it would take something away."""
 
 from bisieve.errors import UsageError
 from bisieve.index import Index, indexed_shards
 from bisieve.storage import join, real_path
 
 
-def check_target(index: Index, output: str, format: str) -> None:
+def check_target(index: Index, output: str, is_folder: bool = False) -> None:
     """`UsageError` where a file, or a folder of records, at ``output`` would overwrite what must stay.
 
     That is the index, the shards that it points into, and a folder of shards, which would be another corpus
-    with the cut in it.
+    with the records in it.
     """
     if output == "-":
         raise UsageError("a file for --output", "-", "name a file")
@@ -18,7 +18,7 @@ def check_target(index: Index, output: str, format: str) -> None:
         raise UsageError(f"an --output outside the index {index.url}", output, "choose another --output")
     for shard in indexed_shards(index):
         place = real_path(shard.url)
-        if place == target or (format == "records" and _is_below(place, target)):
+        if place == target or (is_folder and _is_below(place, target)):
             raise UsageError(
                 "an --output that holds none of the shards of the index",
                 f"{shard.url} at {output}", "choose another --output",

@@ -1,4 +1,4 @@
-"""An export takes nothing away: neither shards nor the index."""
+"""An output takes nothing away: neither shards nor the index."""
 
 import os
 from pathlib import Path
@@ -59,6 +59,13 @@ def test_what_would_be_lost_is_refused(
     assert export(output, "--format", format) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--output" in line
+    assert {name: os.stat(name).st_mtime_ns for name in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("output", ["corpus/a.jsonl", "index/manifest.json", "-"])
+def test_a_comparison_takes_nothing_away_either(output: str, index: Path, tmp_path: Path) -> None:
+    before = {name: os.stat(name).st_mtime_ns for name in tmp_path.rglob("*")}
+    assert main(["diff", "index", "--output", output]) == 2
     assert {name: os.stat(name).st_mtime_ns for name in tmp_path.rglob("*")} == before
 
 
