@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from bisieve import storage
-from bisieve.errors import TrainingError
+from bisieve.errors import BisieveError, TrainingError
 from bisieve.prompt import MARKER
+from bisieve.wording import counted
 from ray_train.families import Family, family_of
 
 
@@ -54,13 +55,17 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError) as error:
-        found = " ".join(str(error).split())[:300]
+    except BisieveError:
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors raise what they like
+        found = f"{_place(path)}{' '.join(str(error).split())[:300]}"
         raise TrainingError(
             f"a vision-language model at {source}", found, "check --backbone or --model"
         ) from error
     if report["missing_keys"]:
-        found = f"{len(report['missing_keys'])} weights missing, such as {min(report['missing_keys'])}"
+        found = (
+            f"{counted(len(report['missing_keys']), 'weight')} missing, such as {min(report['missing_keys'])}"
+        )
         raise TrainingError(f"all weights of {config.model_type} at {source}", found, "copy the folder again")
     processor_class = _image_only(getattr(transformers, family.processor))
     processor = processor_class(
@@ -68,6 +73,21 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
     )
     add_marker(model, tokenizer)
     return Backbone(model, processor, family)
+
+
+def _place(path: str) -> str:
+    """Where the reason of a failed load lies: in a damaged file, or in a name that is no folder's."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_dir():
+        return "no such folder here, and looked up as a hub id: "
+    for file in sorted(Path(path).glob("*.safetensors")):
+        try:
+            with safe_open(str(file), "np"):
+                pass
+        except (SafetensorError, OSError):
+            return f"{file.name} that is damaged: "
+    return ""
 
 
 def _image_only(processor_class: type) -> type:

@@ -35,13 +35,14 @@ def run_identity(config: TrainConfig, plan: Plan, index_fingerprint: str) -> dic
 def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
     """The name of the run at the output, and whether it is finished; a new run is written down there.
 
-    `TrainingError` when the output holds another run, or a model, unless ``restart`` is set.
+    `TrainingError` when the output holds another run, or a model, unless ``restart`` is set, and when what is
+    written down there cannot be read.
     """
     url = storage.join(config.output, RUN)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     attempt = 1
     if storage.exists(url):
-        found = json.loads(storage.read_bytes(url))
+        found = _read_run(url)
         attempt = found["attempt"] + 1
         ours = found["identity"] == identity
         if not config.restart and (ours or _has_progress(config.output, found["run"])):
@@ -57,11 +58,23 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
     return name, False
 
 
+def _read_run(url: str) -> dict[str, Any]:
+    try:
+        run = json.loads(storage.read_bytes(url))
+        return {name: run[name] for name in ("run", "attempt", "identity")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"the name of a run at {url}",
+            "a file that is cut off or no JSON of ours",
+            "give another --output, or delete this one",
+        ) from error
+
+
 def _has_progress(output: str, run: str) -> bool:
     """Whether there is something to lose: a committed checkpoint."""
     return storage.exists(storage.join(output, RUNS, run, "checkpoint_manager_snapshot.json"))
 
 
 def _is_finished(output: str, run: str) -> bool:
-    card = read_card(output)
+    card = read_card(output, "--output")
     return card is not None and card["run"] == run

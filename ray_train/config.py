@@ -69,6 +69,12 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        for name in ("clip", "epsilon"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
+        for name in ("beta1", "beta2", "label_threshold"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from bisieve import storage
 from bisieve.images import missing_images, refuse_missing
+from bisieve.probe import require_writable
+from bisieve.wording import counted
 from ray_train.benchmark import Solution, read_benchmark
 from ray_train.card import read_card
 from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
@@ -23,12 +25,17 @@ Rewards = list[list[float]]
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluates as ``config`` says, writes the two files, prints the table; returns the report."""
+    """Evaluates as ``config`` says, writes the two files, prints the table; returns the report.
+
+    Raises a `BisieveError` for all that is the user's to mend, most of it before anything is scored.
+    """
     config = located(config)
+    require_writable(config.output)
     solutions = read_benchmark(config.benchmark)
     refuse_missing(
         config.image_root,
         missing_images(config.image_root, {name for solution in solutions for name in solution.images}),
+        "mend --image-root or --benchmark",
     )
     card = read_card(config.model)
     print(_about(config, card, solutions), flush=True)
@@ -47,7 +54,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     _write(config.output, numbers, solutions, rewards)
     print(table(numbers))
     if unscored:
-        print(f"{unscored} steps were not scored: their solutions are longer than the length limit")
+        print(f"not scored: {counted(unscored, 'step')} of solutions that are longer than the length limit")
     print(f"report: {storage.join(config.output, 'metrics.json')}")
     return numbers
 
@@ -55,7 +62,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def _about(config: EvaluateConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]) -> str:
     steps = sum(len(solution.steps) for solution in solutions)
     kind = f"run {card['run']}" if card else "an untrained backbone: no bisieve.json beside it"
-    return f"model: {config.model} ({kind})\nbenchmark: {len(solutions):,} solutions, {steps:,} steps"
+    size = f"{counted(len(solutions), 'solution')}, {counted(steps, 'step')}"
+    return f"model: {config.model} ({kind})\nbenchmark: {size}"
 
 
 def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Rewards:

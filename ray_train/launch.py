@@ -13,6 +13,7 @@ from typing import Any
 from bisieve import storage
 from bisieve.cut import Cut
 from bisieve.index import open_index
+from bisieve.wording import counted
 from ray_train.claim import RUNS, claim_output, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, located
@@ -51,15 +52,17 @@ def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
     return (
         f"cut: {plan.rows_per_epoch} of {cut.available} rollouts, fraction asked {cut.fraction:g}, "
         f"delivered {plan.rows_per_epoch / cut.available:.4f}{left_out}\n"
-        f"run: {plan.total_steps} steps of {config.global_batch} rollouts on {config.workers} workers, "
+        f"run: {counted(plan.total_steps, 'step')} of {counted(config.global_batch, 'rollout')} "
+        f"on {counted(config.workers, 'worker')}, "
         f"ZeRO {config.zero_stage}"
     )
 
 
 def _ending(config: TrainConfig, metrics: dict[str, float]) -> str:
+    rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
     return (
-        f"trained on {metrics['rollouts']:.0f} rollouts, {metrics['steps']:.0f} steps, "
-        f"mean loss {metrics['mean_loss']:.4f}; {metrics['shortened']:.0f} rollouts were shortened to fit, "
+        f"trained on {counted(rollouts, 'rollout')}, {counted(steps, 'step')}, "
+        f"mean loss {metrics['mean_loss']:.4f}; {counted(shortened, 'rollout')} shortened to fit, "
         f"{metrics['skipped']:.0f} skipped (too long, or a token of the prompt in the text)\n"
         f"model: {config.output}"
     )

@@ -40,7 +40,8 @@ def rows_without_images(cut: Cut, config: TrainConfig) -> tuple[int, ...]:
     names = list(_image_names(cut))
     missing = missing_images(config.image_root, {name for row in names for name in row})
     if not config.skip_missing_images:
-        refuse_missing(config.image_root, missing)
+        mend = "mend --image-root, or leave out their rollouts with --skip-missing-images"
+        refuse_missing(config.image_root, missing, mend)
     left_out = tuple(row for row, images in enumerate(names) if not missing.isdisjoint(images))
     if len(left_out) == len(names):
         raise TrainingError(

@@ -13,7 +13,7 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.images import load_image
 from ray_train.backbone import load_backbone, local_copy
 from ray_train.benchmark import Solution
-from ray_train.card import read_card
+from ray_train.card import CARD, read_card
 from ray_train.encoding import Sample, make_encoder
 from ray_train.engine import training_dtype
 from ray_train.prompt_format import PromptFormat
@@ -23,14 +23,17 @@ DEFAULT_LENGTH = 8192  # tokens; the paper's
 
 
 class Scorer:
-    """P(Yes) of every step, with the prompt format that the model was trained in."""
+    """P(Yes) of every step, with the prompt format that the model was trained in.
+
+    `TrainingError` where the model, or its card, cannot be read.
+    """
 
     def __init__(self, model: str, max_length: int, max_tiles: int) -> None:
         path = local_copy(model)
         card = read_card(path)
         backbone = load_backbone(path, training_dtype("auto"))
         if card is not None:
-            format = PromptFormat(**card["prompt_format"])
+            format = _format_of(card, path)
             max_length = max_length or card["config"]["max_length"]
         else:
             slot = backbone.family.image_slot(backbone.processor.tokenizer)
@@ -51,6 +54,15 @@ class Scorer:
         rewards = step_rewards(self._model(batch.inputs)).cpu().tolist()
         ends = np.cumsum(batch.kept_steps)
         return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]
+
+
+def _format_of(card: dict[str, Any], folder: str) -> PromptFormat:
+    try:
+        return PromptFormat(**card["prompt_format"])
+    except TypeError as error:
+        raise TrainingError(
+            f"a prompt_format of this version of bisieve in {CARD} of {folder}", str(error), "check --model"
+        ) from error
 
 
 def _sample(number: int, solution: Solution, image_root: str) -> Sample:

@@ -137,7 +137,7 @@ class Teacher:
 
 def main() -> None:
     """Parses, teaches, saves."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--sight-steps", type=int, default=2500)
     parser.add_argument("--verdict-steps", type=int, default=2000)

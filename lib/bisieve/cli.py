@@ -18,9 +18,11 @@ INTERRUPTED = 130  # what shells give for Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """``bisieve COMMAND …``; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    # No abbreviations: what one stands for would change when an option is added.
     parser = argparse.ArgumentParser(
-        prog="bisieve", description="Sieve MC-annotated rollouts; train an MPRM on the best."
-    )
+        prog="bisieve", description="Sieve MC-annotated rollouts; train an MPRM on the best.",
+        allow_abbrev=False,
+    )  # fmt: skip
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     points = {point.name: point for point in entry_points(group=COMMANDS)}
     named = argv[0] if argv else ""
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
     """One subcommand alone, as the entry scripts under ``jobs`` and ``ray_train`` run it."""
     command = import_module(module_name)
-    parser = argparse.ArgumentParser(description=command.HELP)
+    parser = argparse.ArgumentParser(description=command.HELP, allow_abbrev=False)
     command.configure(parser)
     return guarded(command.run, parser.parse_args(argv))
 
@@ -70,6 +72,6 @@ def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) 
 def _add_command(
     subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: ModuleType
 ) -> None:
-    parser = subparsers.add_parser(name, help=command.HELP, description=command.HELP)
+    parser = subparsers.add_parser(name, help=command.HELP, description=command.HELP, allow_abbrev=False)
     command.configure(parser)
     parser.set_defaults(run=command.run)

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from bisieve import schema
 from bisieve.fraction import cut_limits
 from bisieve.index import Index, indexed_layouts
+from bisieve.index_files import open_part
+from bisieve.manifest import DataFile
 from bisieve.reading import KnownShards
-from bisieve.storage import join
-from bisieve.whole import open_input
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,21 @@ class Cut:
 def read_cut(index: Index, fraction: float) -> Cut:
     """The best ``max(1, int(m * fraction))`` of the m usable rollouts of each source, or of all.
 
-    Reads a prefix of each source's rows.  `UsageError` when the fraction is not in (0, 1].
+    Reads a prefix of each source's rows.  `UsageError` when the fraction is not in (0, 1],
+    `IndexUnusableError` when a file of the index is missing or damaged.
     """
     manifest = index.manifest
     limits = cut_limits(manifest.rollouts_by_source, manifest.parameters.scope, fraction)
-    tables = [table for file in manifest.files for table in _best(join(index.url, file.path), limits)]
+    tables = [table for file in manifest.files for table in _best(index.url, file, limits)]
     rows = pa.concat_tables([schema.INDEX.empty_table(), *tables])
     name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
     layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
     return Cut(rows, name, fraction, manifest.rollouts, KnownShards(manifest.parameters.reading, layouts))
 
 
-def _best(url: str, limits: dict[str, int]) -> Iterator[pa.Table]:
+def _best(index_url: str, part: DataFile, limits: dict[str, int]) -> Iterator[pa.Table]:
     """The rows of one file that are ranked no lower than their source's limit."""
-    with open_input(url) as handle:
-        file = pq.ParquetFile(handle)
+    with open_part(index_url, part) as file:
         for group in range(file.num_row_groups):
             if not _may_hold(file.metadata.row_group(group), limits):
                 continue

@@ -1,7 +1,6 @@
 """Why no typed struct takes a record: the one place where records are looked at field by field."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from bisieve.records import (
     NO_ROLLOUT_ID,
     NO_SOURCE,
     NO_STEPS,
+    question_of,
 )
 
 
@@ -103,8 +103,9 @@ def _is_image(value: Any) -> bool:
 
 
 def _is_question(record: dict[str, Any]) -> bool:
-    values: Sequence[Any] = [record.get(key) for key in _QUESTIONS]
-    return all(value is None or isinstance(value, str) for value in values) and any(map(_is_text, values))
+    asked, shown = (record.get(key) for key in _QUESTIONS)
+    known = all(value is None or isinstance(value, str) for value in (asked, shown))
+    return known and bool(question_of(asked, shown))
 
 
 def _is_score(value: Any) -> bool:

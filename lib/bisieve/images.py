@@ -58,14 +58,13 @@ def _is_file(url: str) -> bool:
             return False
 
 
-def refuse_missing(root: str, missing: Collection[str]) -> None:
-    """`ImageError` that names one of the ``missing`` images and counts them; nothing when there are none."""
+def refuse_missing(root: str, missing: Collection[str], mend: str) -> None:
+    """`ImageError` that names one of the ``missing`` images and counts them; nothing when there are none.
+
+    ``mend`` says what the user of the command can do.
+    """
     if missing:
-        raise ImageError(
-            f"all images of the rollouts below {root}",
-            f"{len(missing)} missing, such as {min(missing)}",
-            "mend --image-root, or leave out their rollouts with --skip-missing-images",
-        )
+        raise ImageError(f"all images below {root}", f"{len(missing)} missing, such as {min(missing)}", mend)
 
 
 def decode_image(data: bytes, name: str) -> "Image":
@@ -76,9 +75,11 @@ def decode_image(data: bytes, name: str) -> "Image":
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)  # its text shows our buffer's address
+        found = "no image of a known format" if unknown else " ".join(str(error).split())
         raise ImageError(
             f"an image that can be decoded in {name}",
-            " ".join(str(error).split()) or type(error).__name__,
+            found or type(error).__name__,
             "write the file again or leave its rollouts out",
         ) from error
 

@@ -1,15 +1,13 @@
 """A published index as a reader sees it: one version, named by the manifest."""
 
-import io
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from bisieve.errors import IndexUnusableError
-from bisieve.manifest import MANIFEST, Manifest, read_manifest
+from bisieve.index_files import open_part
+from bisieve.manifest import MANIFEST, Manifest, read_manifest, version_folder
 from bisieve.reading import Layout
 from bisieve.shards import list_shards
-from bisieve.storage import FileInfo, canonical, exists, join, read_bytes
+from bisieve.storage import FileInfo, canonical, exists, join, stored_files
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,24 @@ def indexed_shards(index: Index) -> list[FileInfo]:
 
 
 def indexed_layouts(index: Index) -> dict[FileInfo, Layout]:
-    """The shards as they were when they were scanned, each with its layout."""
-    table = pq.read_table(io.BytesIO(read_bytes(join(index.url, index.manifest.shards.path))))
+    """The shards as they were when they were scanned, each with its layout.
+
+    `IndexUnusableError` when the list of them is missing or damaged.
+    """
+    with open_part(index.url, index.manifest.shards) as part:
+        table = part.read()
     return {FileInfo(row["url"], row["size"], row["etag"]): row["layout"] for row in table.to_pylist()}
+
+
+def missing_files(index: Index) -> list[str]:
+    """The files that the manifest names and that are not there, or not in the size that was written.
+
+    Paths relative to the index, from one listing of the version's folder.
+    """
+    stored = stored_files(join(index.url, version_folder(index.fingerprint)))
+    sizes = {file.url.removeprefix(join(index.url, "")): file.size for file in stored}
+    parts = (index.manifest.shards, *index.manifest.files, *index.manifest.rejects)
+    return [part.path for part in parts if sizes.get(part.path) != part.bytes]
 
 
 def check_shards_unchanged(index: Index) -> None:

@@ -40,7 +40,7 @@ def settled(
     `CorpusError` where no shard shows one: then it is the field names, or the input, that are wrong.
     """
     if not any(found[shard] for shard in shards):
-        raise _none_shown(shards[0].url, reading)
+        raise _none_shown(shards[0], reading)
     return {shard: found[shard] or "rollouts" for shard in shards}
 
 
@@ -55,14 +55,15 @@ def _layout(url: str, reading: Reading) -> Layout | None:
     return None
 
 
-def _none_shown(url: str, reading: Reading) -> CorpusError:
-    names = reading.names
+def _none_shown(shard: FileInfo, reading: Reading) -> CorpusError:
+    names, url = reading.names, shard.url
     fields = column_names(url) if is_parquet(url) else next(map(sorted, _first_records(url)), [])
-    found = f"the fields {', '.join(fields[:12])}" if fields else "no JSON object in the first lines"
+    nothing = "no JSON object in the first lines of" if shard.size else "an empty file at"
+    found = f"the fields {', '.join(fields[:12])} in" if fields else nothing
     return CorpusError(
         f"records with {names['steps_with_score']} (rollouts) or with {names['rollout_id']}, "
         f"{names['step_index']} and {names['step']} (steps)",
-        f"{found} in {url}",
+        f"{found} {url}",
         "check --input and --field, or name the --layout",
     )
 

@@ -4,11 +4,13 @@ In a compressed shard all positions are those of the text inside, and the one ra
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
 from fsspec.implementations.local import LocalFileSystem
 
-from bisieve.storage import open_filesystem, storage_errors
+from bisieve.errors import CorpusError
+from bisieve.storage import open_filesystem
 from bisieve.whole import open_whole
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
@@ -29,10 +31,10 @@ def read_blocks(url: str, start: int, end: int, size: int = BLOCK) -> Iterator[B
     """Every line of ``url`` whose first byte lies in ``[start, end)``, some ``size`` bytes at a time.
 
     Lines end at ``\n`` alone: ``splitlines`` would also split at U+2028 and the like.  Memory is bounded by
-    the size of a block or of a request, and the longest line.
+    the size of a block or of a request, and the longest line.  Raises what `open_text` raises.
     """
     on_disk = isinstance(open_filesystem(url)[0], LocalFileSystem)
-    with storage_errors(url), open_text(url) as file:
+    with open_text(url) as file:
         for block in _blocks_of(file, start, end, size if on_disk else max(size, REQUEST)):
             yield from _smaller(block, size)
 
@@ -42,15 +44,25 @@ def codec_of(url: str) -> str | None:
     return next((codec for suffix, codec in CODECS.items() if url.endswith(suffix)), None)
 
 
-def open_text(url: str) -> Any:
-    """The bytes of a shard, decompressed, as a file to be read in blocks."""
-    file = open_whole(url, cache_type="none")
-    codec = codec_of(url)
-    if codec is None:
-        return file
-    import pyarrow as pa
+@contextmanager
+def open_text(url: str) -> Iterator[Any]:
+    """The bytes of a shard, decompressed, as a file to be read in blocks.
 
-    return pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+    `CorpusError` where they cannot be decompressed, `StorageError` where they cannot be read.
+    """
+    codec = codec_of(url)
+    with open_whole(url, cache_type="none") as file:
+        if codec is None:
+            yield file
+            return
+        import pyarrow as pa
+
+        from bisieve.damage import damage
+
+        mend = "write it again, or leave it out of --input"
+        whole = damage(CorpusError, f"a whole {codec} file at {url}", mend)
+        with whole, pa.CompressedInputStream(pa.PythonFile(file, "r"), codec) as text:
+            yield text
 
 
 def _smaller(block: Block, size: int) -> Iterator[Block]:

@@ -119,9 +119,16 @@ class Manifest:
     @staticmethod
     def from_json(data: bytes, url: str) -> "Manifest":
         """The manifest in ``data``; `IndexUnusableError` where it is none, or of another format version."""
-        found = "something else"
         try:
             fields = json.loads(data)
+        except ValueError as error:
+            raise IndexUnusableError(
+                f"a manifest at {url}",
+                "a file that is cut off or no JSON",
+                f"restore it: each versions/FINGERPRINT/{MANIFEST} is a copy of one",
+            ) from error
+        found = "something else"
+        try:
             found = f"{fields.pop('format')} version {fields.pop('format_version')}"
             if found != f"{FORMAT} version {FORMAT_VERSION}":
                 raise ValueError(found)

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bisieve.damage import damage
 from bisieve.errors import CorpusError
 from bisieve.reading import Layout, Reading
 from bisieve.rows import is_list, needed_columns, record_rows
 from bisieve.shards import Split
-from bisieve.storage import storage_errors
 from bisieve.whole import open_whole
 
 BATCH_ROWS, BATCH_BYTES = 2**13, 2**24  # rows held at once, at most either
@@ -67,13 +67,9 @@ def column_names(url: str) -> list[str]:
 
 @contextmanager
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
-    with storage_errors(url), open_whole(url, cache_type="none") as handle:
-        try:
-            yield pq.ParquetFile(handle, buffer_size=_BUFFER)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise CorpusError(
-                f"a Parquet file at {url}", str(error), "write it again, or leave it out of --input"
-            ) from error
+    mend = "write it again, or leave it out of --input"
+    with open_whole(url, cache_type="none") as handle, damage(CorpusError, f"a Parquet file at {url}", mend):
+        yield pq.ParquetFile(handle, buffer_size=_BUFFER)
 
 
 def _groups(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:

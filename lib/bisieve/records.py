@@ -107,7 +107,10 @@ class StepRecord(msgspec.Struct, gc=False):
 
 
 def question_of(question_orig: str | None, question: str | None) -> str:
-    """The question's text: ``question_orig`` or else ``question``, stripped."""
+    """The question's text: ``question_orig`` or else ``question``, stripped.
+
+    As in the paper's script one of blanks alone hides the other: such a record has no question.
+    """
     return (question_orig or question or "").strip()
 
 

@@ -3,6 +3,7 @@
 from bisieve.manifest import CutScore, Manifest, SourceTotals
 from bisieve.ranked import REPORTED
 from bisieve.table import aligned
+from bisieve.wording import counted
 
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "tie block", "rejected")
 
@@ -19,8 +20,8 @@ def score_report(manifest: Manifest, index: str, written: bool | None = None) ->
         lines.append(f"rejected {count} {reason} (first: {manifest.examples[reason]})")
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
-        f"index {index}: {state}{manifest.rollouts} rollouts of {manifest.num_shards} shards, "
-        f"fingerprint {manifest.fingerprint[:16]}"
+        f"index {index}: {state}{counted(manifest.rollouts, 'rollout')} "
+        f"of {counted(manifest.num_shards, 'shard')}, fingerprint {manifest.fingerprint[:16]}"
     )
     return "\n".join(lines)
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bisieve import parts, schema
 from bisieve.errors import UsageError
 from bisieve.events import Tell, silent
-from bisieve.index import Index, indexed_shards
+from bisieve.index import Index, indexed_shards, missing_files
+from bisieve.index_files import open_part, read_part
 from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import part_path
 from bisieve.pointer import read_pointer
@@ -30,9 +30,8 @@ from bisieve.ranking import (
 )
 from bisieve.score import score_rollouts
 from bisieve.sort.keys import sorted_indices
-from bisieve.storage import canonical, join, read_bytes, write_bytes
+from bisieve.storage import canonical, join, write_bytes
 from bisieve.totals import Totals, add_up, count
-from bisieve.whole import open_input
 
 Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 
@@ -64,7 +63,7 @@ def publish_ranked(
     version = fingerprint(parameters, indexed_shards(index))
     if pointer.data is not None:
         current = Manifest.from_json(pointer.data, pointer.url)
-        if current.fingerprint == version:
+        if current.fingerprint == version and not missing_files(Index(url, current)):
             tell("unchanged", index=url, fingerprint=version)
             return current, False
     manifest = _ranked(index, parameters, url, version, rank)
@@ -97,7 +96,7 @@ def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: 
 
 def _copy(file: DataFile, index: Index, url: str, folder: str) -> DataFile:
     path = join(folder, file.path.removeprefix(f"{version_folder(index.fingerprint)}/"))
-    write_bytes(join(url, path), read_bytes(join(index.url, file.path)))
+    write_bytes(join(url, path), read_part(index.url, file))
     return replace(file, path=path)
 
 
@@ -132,8 +131,8 @@ def _all_scored(index: Index, parameters: Parameters) -> tuple[pa.Table, Totals]
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
     """The rollouts of one file of ``index``, of `schema.USABLE`, scored anew by ``parameters``."""
-    with open_input(join(index.url, file.path)) as handle:
-        rows = pq.read_table(handle).drop_columns(["rank"]).combine_chunks()
+    with open_part(index.url, file) as part:
+        rows = part.read().drop_columns(["rank"]).combine_chunks()
     scores = rows["scores"].chunk(0)
     offsets = scores.offsets.to_numpy().astype(np.int64)
     steps = scores.flatten().to_numpy()

@@ -1,13 +1,17 @@
 """The shards of a corpus: which files they are, and how they are split among tasks."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from bisieve.errors import CorpusError
 from bisieve.lines import CODECS, codec_of
-from bisieve.storage import FileInfo, basename, list_files
+from bisieve.storage import FileInfo, basename, join, list_files
+from bisieve.wording import counted
 
+DISK = "file://"
 PARQUET = ".parquet"
 SUFFIXES = (*(f"{kind}{codec}" for kind in (".jsonl", ".ndjson") for codec in ("", *CODECS)), PARQUET)
 NOT_READ = (".json", ".json.gz")  # what may be a shard to its owner
@@ -29,26 +33,41 @@ class Split:
 def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
     """The JSONL and Parquet files at the input URLs (files, folders or globs), each once, ordered by URL.
 
-    One listing an input.  Files of other kinds inside a folder are no shards; `CorpusError` where an input
-    holds no shard at all, so that a wrong folder is never taken for an empty corpus.
+    One listing an input.  Of several links to a file on a disk the first counts.  Files of other kinds
+    inside a folder are no shards; `CorpusError` where an input holds no shard at all, so that a wrong folder
+    is never taken for an empty corpus.
     """
     shards: dict[str, FileInfo] = {}
     for url in inputs:
         files = list_files(url)
         found = {file.url: file for file in files if file.url.endswith(SUFFIXES)}
         if not found:
-            others = f"{len(files)} other files, such as {files[0].url}" if files else "no file"
+            others = f"{counted(len(files), 'other file')}, such as {files[0].url}" if files else "no file"
             raise CorpusError(
                 f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, "check --input"
             )
         if unread := [file.url for file in files if file.url.endswith(NOT_READ)]:
             raise CorpusError(
                 f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}",
-                f"{len(unread)} others, such as {unread[0]}",
+                f"{counted(len(unread), 'other')}, such as {unread[0]}",
                 "write them as one of these, or name the shards to read by a glob",
             )
         shards |= found
-    return [shards[url] for url in sorted(shards)]
+    return list(_each_once([shards[url] for url in sorted(shards)]))
+
+
+def _each_once(shards: Sequence[FileInfo]) -> Iterator[FileInfo]:
+    home_of = cache(os.path.realpath)  # asked once a folder: there may be very many shards in it
+    seen = set()
+    for shard in shards:
+        place = shard.url
+        if place.startswith(DISK):
+            path = place.removeprefix(DISK)
+            linked = os.path.islink(path)
+            place = os.path.realpath(path) if linked else join(home_of(os.path.dirname(path)), basename(path))
+        if place not in seen:
+            yield shard
+        seen.add(place)
 
 
 def plan_tasks(shards: Sequence[FileInfo], cores: int) -> list[list[Split]]:

@@ -11,7 +11,6 @@ from bisieve.lines import codec_of, open_text
 from bisieve.parquet import read_rows
 from bisieve.reading import KnownShards
 from bisieve.shards import is_parquet
-from bisieve.storage import storage_errors
 from bisieve.whole import read_ranges
 
 # What a request costs, in bytes that could be read instead: a gap below it is read, one above it is jumped,
@@ -27,7 +26,8 @@ Found = dict[Span, Any]
 def read_spans(spans: Sequence[Span], shards: KnownShards) -> Found:
     """The line or the row, with the names that fields have here, of every span; ``spans`` are ordered.
 
-    A row that its shard does not have any more is left out.  `StorageError` when a shard cannot be read.
+    A row that its shard does not have any more is left out.  `StorageError` when a shard cannot be read,
+    `CorpusError` when one is damaged.
     """
     found: Found = {}
     for shard, group in groupby(spans, key=itemgetter(0)):
@@ -65,7 +65,7 @@ def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
 def _read_streamed(shard: str, wanted: Sequence[Span]) -> Found:
     lines: Found = {}
     position = 0
-    with storage_errors(shard), open_text(shard) as file:
+    with open_text(shard) as file:
         for span in wanted:
             _, offset, length = span
             while position < offset and (skipped := file.read(min(offset - position, _MAX_READ))):

@@ -6,7 +6,6 @@ used and never crosses a process border: s3fs does not survive a fork.
 """
 
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,16 +17,14 @@ from typing import IO, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from bisieve.errors import BisieveError, StorageError
-from bisieve.patience import READS, patiently, replaced_while_read, s3_options
+from bisieve.errors import StorageError
+from bisieve.local_output import open_local_output
+from bisieve.patience import READS, patiently, s3_options
+from bisieve.store_errors import storage_errors as storage_errors  # who opens a file needs both
 
 S3 = ("s3://", "s3a://")
-
-# Which extra of this package brings the driver of a URL scheme.
-DRIVERS = {
-    "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure",
-    "hf": "hf",
-}  # fmt: skip
+SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # that the README names
+_GLOB_SIGNS = "*?["
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,60 +40,38 @@ class FileInfo:
 _ETAGS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified")
 
 
-@contextmanager
-def storage_errors(url: str) -> Iterator[None]:
-    """Turns whatever a store raises about ``url`` into one `StorageError`."""
-    try:
-        yield
-    except BisieveError:
-        raise
-    except FileNotFoundError as error:
-        name = str(error.filename or "")  # a link that leads nowhere is told by its own name
-        missing = url if url.endswith(name) else name
-        raise StorageError(f"a file or folder at {missing}", "nothing", "check the URL") from error
-    except PermissionError as error:
-        raise StorageError(
-            f"leave to use {url}", _reason(error), "check the credentials in the environment"
-        ) from error
-    except ImportError as error:
-        extra = DRIVERS.get(url.split("://")[0])
-        mend = f"pip install 'bisieve[{extra}]'" if extra else "install the fsspec package for this store"
-        raise StorageError(f"a driver for {url}", _reason(error), mend) from error
-    except OSError as error:
-        if not replaced_while_read(error):
-            raise _no_answer(url, error) from error
-        raise StorageError(
-            f"{url} to stay as it is while it is read", "another file there", "run again when it is complete"
-        ) from error
-    except Exception as error:  # stores raise what they like: botocore, aiohttp, OSError, ValueError
-        raise _no_answer(url, error) from error
-
-
-def _no_answer(url: str, error: Exception) -> StorageError:
-    return StorageError(
-        f"an answer from the store of {url}",
-        f"{type(error).__name__}: {_reason(error)}",
-        "check the URL, the network, the endpoint and the credentials",
-    )
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
-
-
 def open_filesystem(url: str) -> tuple[Any, str]:
     """The fsspec file system of ``url`` and the path of ``url`` inside it."""
+    _check_scheme(url)
     with storage_errors(url):
         options = s3_options() if url.startswith(S3) else {}
         fs, path = fsspec.core.url_to_fs(os.path.expanduser(url), **options)
         if options:
             fs.retries = READS
-        return fs, path
+        return fs, _collapsed(path) if isinstance(fs, LocalFileSystem) else path
+
+
+def _check_scheme(url: str) -> None:
+    scheme, separator, _ = url.partition("://")
+    if separator and "::" not in url and scheme not in fsspec.available_protocols():
+        raise StorageError(
+            f"a URL of a known scheme ({', '.join(SCHEMES)})", f"{scheme}:// in {url}", "mend the URL"
+        )
+
+
+def _collapsed(path: str) -> str:
+    """The one spelling of a path on a disk, without ``//``, ``.`` and ``..``; links stay as they are."""
+    short = "/" + os.path.normpath(path).lstrip("/")
+    # Behind a link, ``..`` leads elsewhere than the spelling says.
+    return short if ".." not in path.split("/") or _is_same(short, path) else os.path.realpath(path)
+
+
+def _is_same(one: str, two: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(two)
 
 
 def canonical(url: str) -> str:
-    """``url`` with its protocol, and absolute where the store is a disk."""
+    """``url`` with its protocol; on a disk absolute, and however it is spelled, the same."""
     fs, path = open_filesystem(url)
     return str(fs.unstrip_protocol(path))
 
@@ -121,26 +96,32 @@ def exists(url: str) -> bool:
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
-        try:
-            patiently(lambda: fs.info(path))
-        except FileNotFoundError:
-            return False
-        return True
+        return patiently(lambda: _is_there(fs, path))
+
+
+def _is_there(fs: Any, path: str) -> bool:
+    try:
+        fs.info(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def list_files(url: str) -> list[FileInfo]:
     """All files at ``url``, a file, a folder (taken with its subfolders) or a glob, ordered by URL.
 
+    What is there under that very name is no glob, whatever signs are in it.
     Hidden files, and those below folders whose names begin with ``_`` or ``.``, are left out as Spark does.
     """
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
-        if any(sign in path for sign in "*?["):
+        signs = [path.index(sign) for sign in _GLOB_SIGNS if sign in path]
+        if signs and not patiently(lambda: _is_there(fs, path)):
             found = patiently(lambda: _glob(fs, path))
             if not found:
                 raise FileNotFoundError(url)
-            root = path[: min(path.index(sign) for sign in "*?[" if sign in path)]
+            root = path[: min(signs)]
         else:
             entry = patiently(lambda: fs.info(path))
             found = [entry] if entry["type"] == "file" else patiently(lambda: _find(fs, path))
@@ -218,6 +199,12 @@ def _linked(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
                 yield entry.path
 
 
+def real_path(url: str) -> str:
+    """What tells a file on a disk from all others, whatever links lead to it; elsewhere its URL."""
+    fs, path = open_filesystem(url)
+    return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else canonical(url)
+
+
 def _hidden(path: str, below: str) -> bool:
     return any(part.startswith((".", "_")) for part in path.removeprefix(below).split("/"))
 
@@ -247,7 +234,7 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     """A file that appears at ``url`` when the block ends well, and not at all when it fails."""
     fs, path = open_filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        with _open_local_output(url, path) as file:
+        with open_local_output(url, path) as file:
             yield file
         return
     with storage_errors(url):
@@ -262,22 +249,3 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     with storage_errors(url):
         file.close()
         file.commit()
-
-
-@contextmanager
-def _open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
-    # An object store shows an object when its upload ends; on a disk only a rename does the same.
-    unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
-    with storage_errors(url):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = open(unfinished, "wb")  # noqa: SIM115 - closed before the rename, below
-    try:
-        yield file
-        with storage_errors(url):
-            file.close()
-            os.replace(unfinished, path)
-    except BaseException:
-        file.close()
-        with suppress(FileNotFoundError):
-            os.unlink(unfinished)
-        raise

@@ -1,8 +1,7 @@
 """Reads that are whole: a store that breaks off is asked again, and never taken for the end of a file."""
 
 import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -26,12 +25,16 @@ class WholeFile:
         return bool(self._file.closed)
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes, or all that there are; `StorageError` where the file ends too early."""
+        """The next ``size`` bytes, or all that there are.
+
+        `StorageError` where the store fails, or the file ends too early.
+        """
         left = max(self._size - self._place, 0)
         wanted = left if size < 0 else min(size, left)
         pieces = []
         while wanted:
-            piece = patiently(partial(self._read_at_place, wanted))
+            with storage_errors(self._url):
+                piece = patiently(partial(self._read_at_place, wanted))
             if not piece:
                 raise StorageError(
                     f"{self._size} bytes at {self._url}",
@@ -68,16 +71,20 @@ class WholeFile:
 
 
 def open_whole(url: str, **how: Any) -> WholeFile:
-    """Opens ``url`` for reading; ``how`` is for fsspec.  What a store raises is the caller's to catch."""
+    """Opens ``url`` for reading; ``how`` is for fsspec.  `StorageError` for whatever the store raises."""
     fs, path = open_filesystem(url)
-    return WholeFile(patiently(lambda: fs.open(path, "rb", **how)), url)
+    with storage_errors(url):
+        return WholeFile(patiently(lambda: fs.open(path, "rb", **how)), url)
 
 
-@contextmanager
-def open_input(url: str) -> Iterator[WholeFile]:
-    """A file to be read from any place on; `StorageError` for whatever the store raises."""
-    with storage_errors(url), open_whole(url) as file:
-        yield file
+def open_present(url: str) -> WholeFile | None:
+    """As `open_whole`; None where there is no such file."""
+    try:
+        return open_whole(url)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
 
 
 def read_ranges(url: str, starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:

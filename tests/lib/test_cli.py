@@ -53,7 +53,9 @@ def test_a_mistake_is_one_line_and_a_code(
     assert found in line
 
 
-@pytest.mark.parametrize("argv", [[], ["sore"], ["score", "--inptu", "x"], ["score", "--alpha", "x"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["sore"], ["score", "--inptu", "x"], ["score", "--alpha", "x"], [*SCORE, "--strat", "all"]]
+)
 def test_a_typo_is_answered_with_the_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)

@@ -67,11 +67,20 @@ def test_a_fraction_outside_zero_to_one_is_refused(indexed: Path, fraction: floa
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"format": "bisieve-index", "format_version": 99}', b'{"x": 1}']
+    "content", [b"[]", b'{"format": "bisieve-index", "format_version": 99}', b'{"x": 1}']
 )
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(IndexUnusableError, match="bisieve-index version 2"):
+        open_index(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": "bisieve-in'])
+def test_a_manifest_that_is_cut_off_is_told_from_one_of_another_version(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(IndexUnusableError, match=r"cut off or no JSON; .*versions/FINGERPRINT/manifest.json"):
         open_index(str(tmp_path))
 
 

@@ -65,7 +65,11 @@ def test_each_shard_has_a_layout_and_one_that_shows_none_is_taken_for_rollouts(
 
 @pytest.mark.parametrize(
     ("records", "found"),
-    [([], "no JSON object"), ([b"broken"], "no JSON object"), ([{"text": "x", "label": 1}], "label, text")],
+    [
+        ([], "found an empty file at file://"),
+        ([b"broken"], "no JSON object"),
+        ([{"text": "x", "label": 1}], "label, text"),
+    ],
 )
 def test_no_known_field_is_an_error_that_names_the_found_ones(
     write_jsonl: Callable[..., Path], records: list[object], found: str

@@ -43,6 +43,8 @@ def step(**fields: Any) -> dict[str, Any]:
         ({"question": "  \n"}, "no_question"),
         ({"question": 7}, "no_question"),
         ({"question": "", "question_orig": "What?"}, None),
+        ({"question_orig": " "}, "no_question"),
+        ({"question_orig": " ", **step(step=None)}, "no_question"),
         ({"steps_with_score": []}, "no_steps"),
         ({"steps_with_score": None}, "no_steps"),
         ({"steps_with_score": "one"}, "no_steps"),

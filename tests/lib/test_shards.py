@@ -18,6 +18,18 @@ def test_shards_are_found_once_and_in_path_order(write_jsonl: Callable[..., Path
     assert [Path(shard.url).name for shard in shards] == ["a.ndjson", "z.jsonl", "b.jsonl"]
 
 
+def test_a_shard_counts_once_however_its_folder_is_spelled_or_linked(
+    write_jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_jsonl("C/a/one.jsonl", [b"{}"])
+    (tmp_path / "C/link").symlink_to(tmp_path / "C/a")
+    (tmp_path / "C/two.jsonl").symlink_to(tmp_path / "C/a/one.jsonl")
+    for spelled in ("C//a", "C/a/.", "C/../C/a", "C/link", "C/link/../a"):
+        assert len(list_shards([f"{tmp_path}/C/a", f"{tmp_path}/{spelled}"])) == 1
+    (shard,) = list_shards([f"{tmp_path}//C/."])
+    assert shard.url == f"file://{tmp_path}/C/a/one.jsonl"
+
+
 def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no file"):
         list_shards([str(tmp_path)])
@@ -33,7 +45,7 @@ def test_a_shard_of_a_kind_that_is_not_read_is_never_passed_over(
 ) -> None:
     write_jsonl("a.jsonl", [b"{}"])
     (tmp_path / "b.json").write_bytes(b"")
-    with pytest.raises(CorpusError, match=r"1 others, such as .*b\.json"):
+    with pytest.raises(CorpusError, match=r"1 other, such as .*b\.json"):
         list_shards([str(tmp_path)])
 
 

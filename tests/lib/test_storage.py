@@ -1,3 +1,4 @@
+import os
 import pickle
 from importlib.metadata import metadata
 from pathlib import Path
@@ -5,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import StorageError
-from bisieve.storage import DRIVERS, canonical, file_names, list_files, open_output, read_bytes, write_bytes
+from bisieve.storage import (
+    canonical,
+    exists,
+    file_names,
+    list_files,
+    open_output,
+    read_bytes,
+    storage_errors,
+    write_bytes,
+)
+from bisieve.store_errors import DRIVERS
 
 
 def interrupted_write(url: str) -> None:
@@ -96,8 +107,56 @@ def test_wrong_credentials_are_one_line(s3: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unknown_protocol_is_one_line() -> None:
-    with pytest.raises(StorageError, match="nosuch://bucket"):
-        list_files("nosuch://bucket/x")
+    with pytest.raises(StorageError, match=r"known scheme \(file, s3, .* found s4:// in s4://bucket"):
+        list_files("s4://bucket/x")
+
+
+def test_missing_credentials_are_asked_for() -> None:
+    from botocore.exceptions import NoCredentialsError
+
+    with pytest.raises(StorageError, match="set AWS_ACCESS_KEY_ID"), storage_errors("s3://bucket/x"):
+        raise NoCredentialsError()
+
+
+def test_a_file_for_a_folder_and_a_folder_for_a_file_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for use in (read_bytes, exists, lambda url: write_bytes(url, b"")):
+        with pytest.raises(StorageError, match=rf"a folder at {tmp_path}/file; found a file"):
+            use(f"{tmp_path}/file/below")
+    for use in (read_bytes, lambda url: write_bytes(url, b"")):
+        with pytest.raises(StorageError, match="a folder; name a file"):
+            use(str(tmp_path))
+
+
+def test_a_path_has_one_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a/b")
+    monkeypatch.chdir(tmp_path)
+    for spelled in ("a//x", "a/./x", "./a/../a/x", f"file://{tmp_path}/a//x", "link/../x"):
+        assert canonical(spelled) == f"file://{tmp_path}/a/x"
+    assert canonical("link/x") == f"file://{tmp_path}/link/x"
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="found a device or a pipe"):
+        write_bytes(str(tmp_path / "pipe"), b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    for text in (b"one", b"two"):
+        write_bytes(str(tmp_path / "link"), text)
+        assert (tmp_path / "there").read_bytes() == text
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_name_with_glob_signs_is_a_name_where_there_is_such_a_file(folder: str) -> None:
+    for name in ("a[1].jsonl", "a1.jsonl"):
+        write_bytes(f"{folder}/{name}", b"x")
+    assert [file.url for file in list_files(f"{folder}/a[1].jsonl")] == [f"{folder}/a[1].jsonl"]
+    assert [file.url for file in list_files(f"{folder}/a[12].jsonl")] == [f"{folder}/a1.jsonl"]
 
 
 @pytest.mark.parametrize(

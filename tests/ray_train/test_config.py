@@ -56,6 +56,15 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--workers", "0"],
         ["--global-batch", "-1"],
         ["--warmup", "2"],
+        ["--beta1", "1"],
+        ["--beta2", "-0.1"],
+        ["--clip", "0"],
+        ["--epsilon", "0"],
+        ["--epsilon", "nan"],
+        ["--weight-decay", "-1"],
+        ["--label-threshold", "1"],
+        ["--seed", "-1"],
+        ["--seed", "9223372036854775808"],
     ],
 )
 def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:

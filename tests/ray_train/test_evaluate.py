@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Corpus
 
-from bisieve.errors import ImageError
+from bisieve.errors import ImageError, StorageError
 from ray_train.backbone import load_backbone
 from ray_train.benchmark import read_benchmark
 from ray_train.card import read_card
@@ -93,6 +93,16 @@ def test_an_image_that_cannot_be_read_ends_the_evaluation_with_its_name(
     assert not (tmp_path / "metrics").exists()
 
 
+def test_an_output_that_cannot_be_is_found_out_before_the_benchmark_is_read(
+    internvl: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = EvaluateConfig(
+        model=str(internvl), benchmark="/nowhere", image_root=corpus.images, output=corpus.benchmark
+    )
+    with pytest.raises(StorageError, match="expected a folder at"):
+        evaluate(config)
+
+
 def test_a_missing_benchmark_image_is_named_before_anything_starts(
     internvl: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -102,6 +112,6 @@ def test_a_missing_benchmark_image_is_named_before_anything_starts(
         image_root=str(tmp_path),
         output=str(tmp_path / "report"),
     )
-    with pytest.raises(ImageError, match=r"10 missing, such as 0\.png"):
+    with pytest.raises(ImageError, match=r"10 missing, such as 0\.png; mend --image-root or --benchmark"):
         evaluate(config)
     assert not (tmp_path / "report").exists()

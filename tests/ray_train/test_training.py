@@ -146,6 +146,14 @@ def test_a_run_that_never_came_to_a_checkpoint_gives_way(settings: Settings) -> 
     assert third != second, "a restarted run must not find the checkpoints of the old one"
 
 
+@pytest.mark.parametrize("content", [b'{"run": "a', b"[]", b'{"run": "a"}'])
+def test_a_half_written_name_of_a_run_is_named(content: bytes, settings: Settings) -> None:
+    config = settings()
+    storage.write_bytes(f"{config.output}/run.json", content)
+    with pytest.raises(TrainingError, match=r"run\.json; found a file that is cut off"):
+        claim_output(config, {"seed": 0})
+
+
 def test_a_folder_with_a_foreign_model_is_not_overwritten(settings: Settings, internvl: Path) -> None:
     with pytest.raises(TrainingError, match="found a model"):
         claim_output(settings(output=str(internvl)), {"seed": 0})

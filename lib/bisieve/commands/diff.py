@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.diff.compare import Side, compare
     from bisieve.diff.output import written
     from bisieve.diff.report import diff_report, summarised
+    from bisieve.target import check_target
     from bisieve.versions import open_version
 
     a = Side(open_version(args.a, args.version_a), args.fraction)
@@ -32,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
         open_version(args.b or args.a, args.version_b),
         args.fraction if args.fraction_b is None else args.fraction_b,
     )
+    if args.output:
+        for side in (a, b):
+            check_target(side.index, args.output)
     diffs = compare(a, b)
     summary = summarised(written(diffs, args.output) if args.output else diffs)
     print(diff_report(summary, a, b))

@@ -23,8 +23,10 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.cut import read_cut
     from bisieve.export import export_mprm_jsonl, export_records
     from bisieve.index import check_shards_unchanged, open_index
+    from bisieve.target import check_target
 
     index = open_index(args.index)
+    check_target(index, args.output, is_folder=args.format == "records")
     cut = read_cut(index, args.fraction)
     check_shards_unchanged(index)
     if args.format == "records":

@@ -15,6 +15,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line a version, the newest first; ``*`` marks the current one."""
     from bisieve.index import open_index
     from bisieve.versions import versions
+    from bisieve.wording import counted
 
     for version in versions(open_index(args.index)):
         manifest = version.manifest
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         asked = manifest.parameters
         print(
             f"{'*' if version.current else ' '} {manifest.fingerprint[:16]}  {when}  "
-            f"{manifest.rollouts} rollouts of {manifest.num_shards} shards, "
+            f"{counted(manifest.rollouts, 'rollout')} of {counted(manifest.num_shards, 'shard')}, "
             f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
         )
     return 0

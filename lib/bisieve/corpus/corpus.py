@@ -60,9 +60,16 @@ def write_corpus(output: str, config: CorpusConfig) -> Written:
 def _finished(output: str, settings: dict[str, Any]) -> list[Tally] | None:
     mark = join(output, "corpus.json")
     if exists(mark):
-        summary = msgspec.json.decode(read_bytes(mark))
-        if summary["settings"] == settings:
-            return [Tally(**tally) for tally in summary["sources"]]
+        try:
+            summary = msgspec.json.decode(read_bytes(mark))
+            if summary["settings"] == settings:
+                return [Tally(**tally) for tally in summary["sources"]]
+        except (msgspec.MsgspecError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"what bisieve corpus has made at {mark}",
+                "a file that is cut off or none of ours",
+                "choose another --output, or delete this one",
+            ) from error
         raise UsageError(
             f"an output without a corpus, or the same settings as in {mark}",
             "a corpus made from other settings",

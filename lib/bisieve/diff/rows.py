@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bisieve.index import Index
+from bisieve.index_files import open_part
 from bisieve.order import mixed
 from bisieve.ranking import ranking_key
-from bisieve.storage import join, open_filesystem, storage_errors
 
 _READ = (
     "source",
@@ -43,7 +42,7 @@ ROWS = pa.schema(
 def by_source(index: Index) -> Iterator[tuple[str, pa.Table]]:
     """Each source that has rollouts and its rows, of `ROWS`, by rank; sources by their names.
 
-    `StorageError` where the index cannot be read.
+    `StorageError` where the index cannot be read, `IndexUnusableError` where it is damaged.
     """
     for source, parts in groupby(_parts(index), key=itemgetter(0)):
         yield source, pa.concat_tables([rows for _, rows in parts]).combine_chunks()
@@ -52,9 +51,7 @@ def by_source(index: Index) -> Iterator[tuple[str, pa.Table]]:
 def _parts(index: Index) -> Iterator[tuple[str, pa.Table]]:
     strategy = index.manifest.parameters.strategy
     for file in index.manifest.files:
-        fs, path = open_filesystem(join(index.url, file.path))
-        with storage_errors(index.url), fs.open(path, "rb") as handle:
-            stored = pq.ParquetFile(handle)
+        with open_part(index.url, file) as stored:
             for group in range(stored.num_row_groups):
                 rows = stored.read_row_group(group, columns=_READ).combine_chunks()
                 for source in pc.unique(rows["source"]).to_pylist():

@@ -11,7 +11,7 @@ from pyspark import RDD, SparkContext
 from bisieve import __version__, schema
 from bisieve.errors import CorpusError
 from bisieve.events import Tell, silent
-from bisieve.index import Index
+from bisieve.index import Index, missing_files
 from bisieve.layouts import find_layouts, settled
 from bisieve.manifest import (
     MANIFEST,
@@ -24,9 +24,11 @@ from bisieve.manifest import (
 )
 from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
+from bisieve.probe import require_writable
 from bisieve.ranked import all_cut_scores
 from bisieve.ranking import largest_tie_blocks
 from bisieve.reading import Layout, Reading
+from bisieve.records import NO_SOURCE
 from bisieve.scan.chunks import Chunk
 from bisieve.shards import list_shards, plan_tasks
 from bisieve.spark.kept import kept_chunks, known_layouts, unchanged_shards
@@ -84,6 +86,11 @@ def score_corpus(
     )
     pointer = read_pointer(join(index, MANIFEST))
     current = None if pointer.data is None else Manifest.from_json(pointer.data, pointer.url)
+    if current is None:
+        require_writable(index)
+    elif lost := missing_files(Index(index, current)):
+        tell("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned anew", missing=lost)
+        current = None
     if current is not None and current.fingerprint == fingerprint(parameters, shards):
         tell("unchanged", index=index, fingerprint=current.fingerprint)
         return current, False
@@ -175,11 +182,12 @@ def _require_rollouts(totals: Totals) -> None:
     counts = totals.rejected_by_reason
     examples = totals.examples
     found = ", ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in counts.items())
-    raise _no_rollouts(found or "no record at all")
+    mend = "check --source-field" if set(counts) == {NO_SOURCE} else "check --input and --layout"
+    raise _no_rollouts(found or "no record at all", mend)
 
 
-def _no_rollouts(found: str) -> CorpusError:
-    return CorpusError("at least one usable rollout", found, "check --input and --layout")
+def _no_rollouts(found: str, mend: str = "check --input and --layout") -> CorpusError:
+    return CorpusError("at least one usable rollout", found, mend)
 
 
 def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo]) -> None:

@@ -5,17 +5,16 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark import RDD, SparkContext
 
 from bisieve import schema
 from bisieve.index import Index, indexed_layouts, indexed_shards
+from bisieve.index_files import open_part
 from bisieve.manifest import DataFile, Parameters
 from bisieve.reading import Layout
 from bisieve.rerank import read_scored
 from bisieve.scan.chunks import Chunk, make_chunk
-from bisieve.storage import FileInfo, join
-from bisieve.whole import open_input
+from bisieve.storage import FileInfo
 
 
 def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
@@ -60,5 +59,5 @@ def kept_chunks(
 
 
 def _read_rejects(index: Index, file: DataFile) -> pa.Table:
-    with open_input(join(index.url, file.path)) as handle:
-        return pq.read_table(handle)
+    with open_part(index.url, file) as part:
+        return part.read()

@@ -52,3 +52,13 @@ def test_a_bad_option_is_one_line_and_writes_nothing(
         "bisieve: error: expected --rollouts of at least 1; found 0; give a larger number\n"
     )
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", [b'{"settings": {"ro', b"[]", b"{}"])
+def test_a_half_written_mark_is_one_line(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "corpus.json").write_bytes(content)
+    assert corpus("--output", tmp_path, "--rollouts", 30) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "corpus.json; found a file that is cut off" in line

@@ -54,6 +54,7 @@ def step(**fields: Any) -> dict[str, Any]:
         ({"question": "  \n\x1c\x85\u2028"}, "no_question"),
         ({"question": 7}, "no_question"),
         ({"question_orig": 7}, "no_question"),
+        ({"question_orig": " "}, "no_question"),
         ({"question": "", "question_orig": "What?"}, None),
         ({"question": "数"}, None),
         ({"question": "What is <prm>?"}, "marker_in_text"),

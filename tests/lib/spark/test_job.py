@@ -356,3 +356,21 @@ def test_a_store_that_refuses_a_worker_is_one_line(
     ) as caught:
         score(shard, tmp_path / "index")
     assert "\n" not in str(caught.value)
+
+
+def test_an_index_that_lost_a_file_is_scored_anew(
+    score: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    before = contents(indexed)
+    for lost in ("shards.parquet", "rollouts/part-000000.parquet"):
+        next((indexed / "versions").glob(f"*/{lost}")).unlink()
+        assert score(tmp_path / "indexed.jsonl", indexed)[1]
+        assert contents(indexed) == before
+    assert not score(tmp_path / "indexed.jsonl", indexed)[1]
+
+
+def test_a_source_field_that_no_record_has_is_what_to_check(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(CorpusError, match=r"2 no_source .*; check --source-field"):
+        score(write_jsonl("a.jsonl", [rollout()] * 2), tmp_path / "index", source_field="nosuch")

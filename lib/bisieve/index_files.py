@@ -1,0 +1,43 @@
+"""The files of an index, read; one that is missing or damaged is told apart from a store that is silent."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow.parquet as pq
+
+from bisieve.damage import damage
+from bisieve.errors import IndexUnusableError
+from bisieve.manifest import DataFile
+from bisieve.storage import join
+from bisieve.whole import WholeFile, open_present
+
+MEND = "restore it, or delete it and run bisieve score again"
+
+
+@contextmanager
+def open_part(index_url: str, file: DataFile) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of an index; `IndexUnusableError` where it is missing or damaged."""
+    with _opened(index_url, file) as handle, damage(IndexUnusableError, _expected(index_url, file), MEND):
+        yield pq.ParquetFile(handle)
+
+
+def read_part(index_url: str, file: DataFile) -> bytes:
+    """The bytes of a file of an index; `IndexUnusableError` where it is missing or of another size."""
+    with _opened(index_url, file) as handle:
+        data = handle.read()
+    if len(data) != file.bytes:
+        raise IndexUnusableError(_expected(index_url, file), f"{len(data)} bytes", MEND)
+    return data
+
+
+def _expected(index_url: str, file: DataFile) -> str:
+    return f"the file of {file.bytes} bytes that the index wrote at {join(index_url, file.path)}"
+
+
+@contextmanager
+def _opened(index_url: str, file: DataFile) -> Iterator[WholeFile]:
+    handle = open_present(join(index_url, file.path))
+    if handle is None:
+        raise IndexUnusableError(_expected(index_url, file), "nothing", MEND)
+    with handle:
+        yield handle
