@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import known_implementations, registry
 
 from bisieve.errors import StorageError
 from bisieve.local_output import open_local_output
@@ -53,7 +54,8 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 def _check_scheme(url: str) -> None:
     scheme, separator, _ = url.partition("://")
-    if separator and "::" not in url and scheme not in fsspec.available_protocols():
+    known = scheme in known_implementations or scheme in registry
+    if separator and "::" not in url and not known:
         raise StorageError(
             f"a URL of a known scheme ({', '.join(SCHEMES)})", f"{scheme}:// in {url}", "mend the URL"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from bench import phases
 from bench.agreement import disagreement
 from bench.corpora.make import make_corpus
 from bench.plan import Requirement, read_plan
@@ -131,3 +132,11 @@ def test_a_corpus_is_the_same_every_time(name: str, tmp_path: Path) -> None:
         assert one.read_bytes() == two.read_bytes()
         for line in one.read_bytes().split(b"\n")[:-1]:
             json.loads(line)
+
+
+def test_the_phases_of_a_run_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_corpus("rollouts", TINY, tmp_path)
+    phases.main(["--input", str(tmp_path / f"rollouts-{TINY:g}x")])
+    told = [line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert len(told) == 6
+    assert all(float(microseconds) > 0 for _, microseconds in told)

@@ -69,7 +69,7 @@ def test_sparks_event_log_tells_the_stages_apart_and_what_their_tasks_did(
         if job["Event"] == "SparkListenerJobStart"
         for number in job["Stage IDs"]
     }
-    assert set(stage_of.values()) == {"bisieve scan", "bisieve write", "bisieve rejects"}
+    assert set(stage_of.values()) == {"bisieve scan", "bisieve write"}
     tasks = [event for event in events if event["Event"] == "SparkListenerTaskEnd"]
     scans = [task["Task Metrics"] for task in tasks if stage_of[task["Stage ID"]] == "bisieve scan"]
     assert len(scans) == 3

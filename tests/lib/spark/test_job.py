@@ -15,7 +15,10 @@ from bisieve.errors import CorpusError, IndexUnusableError, StorageError
 from bisieve.export import export_mprm_jsonl
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import check_shards_unchanged, open_index
+from bisieve.ranking import REJECTS_ORDER
+from bisieve.sort.runs import sorted_run
 from bisieve.spark import job
+from bisieve.spark.write import write_few_rejects
 from bisieve.storage import list_files, read_bytes, write_bytes
 
 SIZES = {"big": 300, "a-small": 7, "a_small": 1, "ä": 40}
@@ -216,6 +219,22 @@ def test_rejects_are_counted_by_reason_and_written_with_their_place(
     assert [(row["rollouts"], row["rejected"]) for row in shards] == [(1, 4)]
 
 
+def test_many_rejects_are_written_as_few_are(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shard = write_jsonl("a.jsonl", [rollout(), *[b"broken"] * 9000])
+    with monkeypatch.context() as patch:
+        patch.setattr("bisieve.spark.write.write_few_rejects", None)  # they are too many for the driver
+        manifest, _ = score(shard, tmp_path / "index")
+    assert [file.rows for file in manifest.rejects] == [9000]
+    offsets = pq.read_table(tmp_path / "index" / manifest.rejects[0].path)["offset"].to_pylist()
+    assert offsets == sorted(set(offsets))
+    rows = pq.read_table(tmp_path / "index" / manifest.rejects[0].path)
+    few = write_few_rejects([sorted_run((0,), rows, REJECTS_ORDER)[0]], str(tmp_path), "few")
+    assert few[0].sha256 == manifest.rejects[0].sha256
+
+
 def test_the_manifest_counts_what_each_source_holds(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -249,7 +268,7 @@ def test_no_usable_rollout_is_an_error_and_publishes_nothing(
 def test_an_empty_shard_is_an_error_whatever_layout_is_named(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], tmp_path: Path, layout: str
 ) -> None:
-    with pytest.raises(CorpusError, match=r"no record at all|no JSON object"):
+    with pytest.raises(CorpusError, match=r"no record at all|no JSON object|an empty file"):
         score(write_jsonl("a.jsonl", []), tmp_path / "index", layout=layout)
 
 
@@ -351,9 +370,7 @@ def test_a_store_that_refuses_a_worker_is_one_line(
     shard = write_jsonl("a.jsonl", [rollout()])
     (tmp_path / "index").mkdir()
     (tmp_path / "index/versions").write_text("in the way of the folder of versions")
-    with pytest.raises(
-        StorageError, match=r"expected an answer from the store of .*/index/versions/"
-    ) as caught:
+    with pytest.raises(StorageError, match=r"expected a folder at .*/index/versions; found a file") as caught:
         score(shard, tmp_path / "index")
     assert "\n" not in str(caught.value)
 
