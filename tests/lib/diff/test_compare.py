@@ -92,7 +92,7 @@ def found(diffs: list[SourceDiff], a: Side, b: Side) -> dict[tuple[str, str, int
     return named
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(
     st.lists(ROLLOUTS, min_size=1, max_size=30),
     st.lists(ROLLOUTS, max_size=5),
