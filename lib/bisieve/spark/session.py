@@ -48,7 +48,8 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     if master is not None and not master.startswith(_MASTERS):
         raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
     options = SparkConf().setAppName("bisieve score")
-    options.setAll(list(_EVERYWHERE.items()))
+    for name, value in _EVERYWHERE.items():
+        options.setIfMissing(name, value)  # what spark-submit was told rules
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
         check_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
