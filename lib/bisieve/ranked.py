@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from bisieve import schema
+from bisieve.coded import codes_and_texts
 from bisieve.fraction import cut_limits
 from bisieve.manifest import CutScore, DataFile
 from bisieve.parts import write_part
@@ -36,13 +37,12 @@ def write_ranked_file(
 
 
 def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> list[CutScore]:
-    source = rows["source"].combine_chunks().dictionary_encode()
-    names, place = source.dictionary.to_pylist(), source.indices.to_numpy()
+    place, names = codes_and_texts(rows["source"])
     rank, bis = rows["rank"].to_numpy(), rows["bis"].to_numpy()
     found = []
     for fraction in REPORTED:
         limits = cut_limits(rollouts, scope, fraction)
-        limit = np.array([limits[name] for name in names], np.int64)[place]
+        limit = np.array([limits.get(name, 0) for name in names], np.int64)[place]
         for row in np.flatnonzero(rank == limit).tolist():
             of = names[place[row]] if scope == "source" else None
             found.append(CutScore(fraction, of, int(limit[row]), float(bis[row])))

@@ -1,6 +1,7 @@
 """How scored rollouts are ordered: by a strategy, in their source or over all, with a rule for ties."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -87,23 +88,30 @@ def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
     All rollouts of its questions must be in ``table``; where they are not, `occurrence` goes on from here.
     """
     table = table.take(sorted_indices(table, question_order(parameters)))
+    tie = pa.array(places_in(table, question_group(parameters)))
+    return table.set_column(table.column_names.index("tie"), "tie", tie)
+
+
+def places_in(table: pa.Table, columns: list[str]) -> npt.NDArray[np.int64]:
+    """The place of each row among those with the same ``columns``, which stand together; from 1 on."""
     place = np.arange(table.num_rows)
-    begins = np.maximum.accumulate(np.where(_begins(table, question_group(parameters)), place, 0))
-    return table.set_column(table.column_names.index("tie"), "tie", pa.array(place - begins + 1))
+    return place - np.maximum.accumulate(np.where(_begins(table, columns), place, 0)) + 1
 
 
 def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:
     """Blocks of equal source and key: the first, the last and the largest of each source, in order."""
     starts = np.flatnonzero(_begins(table, ["source", "key"]))
     lengths = np.diff([*starts, table.num_rows])
-    sources = table["source"].take(starts).to_numpy()
-    largest: dict[str, int] = {}
-    for block, source in enumerate(sources):
-        if lengths[block] > lengths[largest.setdefault(source, block)]:
-            largest[source] = block
-    telling = sorted({0, len(starts) - 1, *largest.values()})
-    keys = table["key"].take(starts[telling]).to_pylist()
-    return [(sources[block], key, int(lengths[block])) for block, key in zip(telling, keys, strict=True)]
+    of_sources = np.searchsorted(starts, np.flatnonzero(_begins(table, ["source"])))
+    largest = [
+        first + int(lengths[first:end].argmax()) for first, end in pairwise([*of_sources, len(starts)])
+    ]
+    telling = sorted({0, len(starts) - 1, *largest})
+    blocks = table.select(["source", "key"]).take(starts[telling]).to_pylist()
+    return [
+        (block["source"], block["key"], length)
+        for block, length in zip(blocks, lengths[telling].tolist(), strict=True)
+    ]
 
 
 def largest_tie_blocks(files: Iterable[Sequence[TieBlock]]) -> dict[str, int]:
@@ -124,5 +132,7 @@ def _begins(table: pa.Table, columns: list[str]) -> npt.NDArray[np.bool_]:
     begins[:1] = True
     for name in columns:
         column = table[name].combine_chunks()
+        if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode().indices
         begins[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
     return begins

@@ -24,6 +24,7 @@ from bisieve.ranking import (
     INDEX_ORDER,
     SHUFFLED,
     largest_tie_blocks,
+    places_in,
     ranking_order,
     with_keys,
     with_occurrence,
@@ -108,20 +109,21 @@ def rank_in_memory(
     if parameters.ties == "spread":
         rows = with_occurrence(rows, parameters)
     rows = rows.take(sorted_indices(rows, ranking_order(parameters)))
-    place = np.arange(rows.num_rows)
     if parameters.scope == "global":
-        rows = rows.append_column("rank", pa.array(place + 1))
+        rows = rows.append_column("rank", pa.array(1 + np.arange(rows.num_rows)))
         rows = rows.take(sorted_indices(rows, INDEX_ORDER))
     else:
-        source = rows["source"].combine_chunks().dictionary_encode().indices.to_numpy()
-        rows = rows.append_column("rank", pa.array(place - np.searchsorted(source, source) + 1))
-    return [
-        write_ranked_file(
-            url, part_path(folder, number), rows.slice(start, parts.ROWS_PER_FILE), parts.ROWS_PER_GROUP,
-            totals.rollouts, parameters.scope,
+        rows = rows.append_column("rank", pa.array(places_in(rows, ["source"])))
+
+    def write(number: int) -> RankedFile:
+        start = number * parts.ROWS_PER_FILE
+        # Taken, not sliced: the lists of a slice are cast with all of the table's.
+        mine = rows.take(np.arange(start, min(start + parts.ROWS_PER_FILE, rows.num_rows)))
+        return write_ranked_file(
+            url, part_path(folder, number), mine, parts.ROWS_PER_GROUP, totals.rollouts, parameters.scope
         )
-        for number, start in enumerate(range(0, rows.num_rows, parts.ROWS_PER_FILE))
-    ], totals  # fmt: skip
+
+    return [write(number) for number in range(-(-rows.num_rows // parts.ROWS_PER_FILE))], totals
 
 
 def _all_scored(index: Index, parameters: Parameters) -> tuple[pa.Table, Totals]:
@@ -142,7 +144,7 @@ def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Tabl
     first = pc.list_element(rows["spans"], 0).combine_chunks()
     for name in ("shard", "offset"):
         rows = rows.append_column(name, pc.struct_field(first, name))
-    return rows.select(schema.USABLE.names)
+    return rows.select(schema.USABLE.names).cast(schema.USABLE)
 
 
 def count_usable(rows: pa.Table) -> Totals:

@@ -1,25 +1,33 @@
-"""The Arrow schemas of what flows from a scan to an index."""
+"""The Arrow schemas of what flows from a scan to an index.
+
+Until they are written, the names of shards and sources are coded: there are few, and each stands in very many
+rows.
+"""
 
 import pyarrow as pa
 
-_PLACE = [("shard", pa.string()), ("offset", pa.int64()), ("length", pa.int64())]
-SPAN = pa.struct(_PLACE)
+CODED = pa.dictionary(pa.int32(), pa.string())
+
+
+def _place(name: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    return [("shard", name), ("offset", pa.int64()), ("length", pa.int64())]
+
+
+SPAN = pa.struct(_place(CODED))
 
 # One step of the steps layout as its record gave it; text stays in the shard.
 STEPS = pa.schema(
     [
         ("rollout_id", pa.string()),  # null: a record that belongs to no rollout
         ("step_index", pa.int32()),
-        ("source", pa.string()),
+        ("source", CODED),
         ("image_id", pa.int64()),  # hash of the image(s); null where the record has none
         ("prompt_id", pa.int64()),  # hash of the question; null where the record has none
         ("question_id", pa.string()),  # hash of both; null where one is missing
         ("score", pa.float64()),
         ("mc_correct", pa.int32()),
         ("mc_total", pa.int32()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
+        *_place(CODED),
         ("reason", pa.string()),  # why the record spoils its rollout; null where it does not
     ]
 )
@@ -35,19 +43,27 @@ _ROLLOUT = [
     ("scores", pa.list_(pa.float64())),  # per step, as are the counts
     ("mc_correct", pa.list_(pa.int32())),
     ("mc_total", pa.list_(pa.int32())),
-    ("spans", pa.list_(SPAN)),
 ]
+_SPANS = ("spans", pa.list_(SPAN))
 
 # One rollout, scored (reason is null) or rejected (reason is set, the scores are null).  Its place is that of
 # its first span: with it ties are broken.
-SCORED = pa.schema([("source", pa.string()), *_ROLLOUT, *_PLACE, ("reason", pa.string())])
+SCORED = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED), ("reason", pa.string())])
 
 # A usable rollout before it is ranked.
-USABLE = pa.schema([("source", pa.string()), *_ROLLOUT, *_PLACE[:2]])
+USABLE = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED)[:2]])
 
-INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT])
+_PLAIN_SPANS = ("spans", pa.list_(pa.struct(_place(pa.string()))))
+INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT, _PLAIN_SPANS])
 
-REJECTS = pa.schema([("source", pa.string()), *_PLACE, ("rollout_id", pa.string()), ("reason", pa.string())])
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),
+        *_place(pa.string()),
+        ("rollout_id", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
 
 SHARDS = pa.schema(
     [

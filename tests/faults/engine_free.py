@@ -26,6 +26,7 @@ from bisieve.scan.rollouts import scan_rollouts
 from bisieve.scan.steps import parted_by_rollout, scan_steps
 from bisieve.shards import Split
 from bisieve.sort.cuts import Cuts, choose_bounds
+from bisieve.sort.keys import sorted_indices
 
 ROWS_PER_FILE = 100
 CORPUS = "memory://corpus"  # file URLs would differ between machines
@@ -64,7 +65,7 @@ def index_files(parameters: Parameters, shards: list[Path]) -> list[bytes]:
         first, rows = cuts.merged(number, [run for file, run in pieces if file == number])
         rows = rows.append_column("rank", pa.array(first + 1 + np.arange(rows.num_rows)))
         path = part_path("rollouts", number)
-        write_part("memory://index", path, rows.sort_by(list(INDEX_ORDER)), schema.INDEX, 30)
+        write_part("memory://index", path, rows.take(sorted_indices(rows, INDEX_ORDER)), schema.INDEX, 30)
         files.append(fsspec.filesystem("memory").cat_file(f"/index/{path}"))
     counted = [sorted(chunk.summary.totals.sources.items()) for chunk in chunks]
     return [*files, json.dumps(counted).encode()]

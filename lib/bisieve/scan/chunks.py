@@ -51,14 +51,16 @@ def chunked(number: int, batches: Iterable[pa.RecordBatch], parameters: Paramete
 
 def _scanned(number: tuple[int, int], batches: list[pa.RecordBatch], parameters: Parameters) -> Chunk:
     rows = pa.Table.from_batches(batches).combine_chunks()
-    is_usable = pc.is_null(rows["reason"])
-    usable = rows.filter(is_usable).select(schema.USABLE.names)
-    return make_chunk(number, usable, rows.filter(pc.invert(is_usable)), parameters)
+    usable, rejects = rows, rows.slice(rows.num_rows)
+    if rows["reason"].null_count < rows.num_rows:
+        is_usable = pc.is_null(rows["reason"])
+        usable, rejects = rows.filter(is_usable), rows.filter(pc.invert(is_usable))
+    return make_chunk(number, usable.select(schema.USABLE.names), rejects, parameters)
 
 
 def make_chunk(number: tuple[int, ...], usable: pa.Table, rejects: pa.Table, parameters: Parameters) -> Chunk:
-    """A chunk of rows of `schema.USABLE` and of `schema.REJECTS`."""
-    rejects = rejects.select(schema.REJECTS.names)
+    """A chunk of rows of `schema.USABLE` and of `schema.REJECTS`, whose texts may be coded."""
+    rejects = rejects.select(schema.REJECTS.names).cast(schema.REJECTS)
     usable_run, usable_sample = sorted_run(number, with_keys(usable, parameters), ranking_order(parameters))
     rejects_run, rejects_sample = sorted_run(number, rejects, REJECTS_ORDER)
     few = rejects_run if len(rejects_run.rows) <= FEW_BYTES else None

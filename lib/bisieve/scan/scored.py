@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve import schema
+from bisieve.coded import repeated
 from bisieve.scan.options import ScanOptions
 from bisieve.score import score_rollouts
 
@@ -70,13 +71,6 @@ def scored_batch(usable: UsableColumns, shard: str, options: ScanOptions) -> pa.
     return with_score(columns, usable.scores, usable.step_ends, options)
 
 
-def repeated(text: str, times: int) -> pa.Array:
-    """``text`` again and again; pyarrow's own ``repeat`` takes microseconds for each."""
-    data = text.encode()
-    ends = np.arange(times + 1, dtype=np.int32) * len(data)
-    return pa.StringArray.from_buffers(times, pa.py_buffer(ends), pa.py_buffer(data * times))
-
-
 def assembled_batch(
     steps: pa.Table, starts: npt.NDArray[np.int64], reasons: list[str | None], options: ScanOptions
 ) -> pa.RecordBatch:
@@ -115,7 +109,7 @@ def _assembled_rejects(
     names = ("source", "rollout_id", *SPAN_NAMES)
     columns = {name: taken[name].combine_chunks() for name in names}
     default = [options.reading.source_of(shard) for shard in taken["shard"].to_pylist()]
-    source = pc.coalesce(columns["source"], pa.array(default, pa.string()))
+    source = pc.coalesce(columns["source"].cast(pa.string()), pa.array(default, pa.string()))
     return _batch({**columns, "source": source, "reason": reasons}, len(reasons))
 
 
@@ -164,4 +158,6 @@ def _batch(columns: dict[str, Any], num_rows: int) -> pa.RecordBatch:
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+    if not isinstance(values, pa.Array):
+        return pa.array(values, kind)
+    return values if values.type == kind else values.cast(kind)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from bisieve import records, schema
+from bisieve.coded import repeated
 from bisieve.decoding import lines_decoder, record_decoder
 from bisieve.diagnosis import Refusal, diagnose
 from bisieve.lines import Block, read_blocks
@@ -19,7 +20,7 @@ from bisieve.reading import Reading
 from bisieve.scan.blocks import Places, all_say_something, hold_marker, line_places, records_of
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import question_id
-from bisieve.scan.scored import repeated, small_counts
+from bisieve.scan.scored import small_counts
 from bisieve.shards import Split
 from bisieve.sort.runs import to_bytes
 
@@ -65,7 +66,7 @@ def _sound_batch(
     num_steps = len(found)
     sources: Any = repeated(reading.source_of(shard), num_steps)
     if reading.source_field is not None:
-        sources = pa.array([(step.source or "").strip() or None for step in found], pa.string())
+        sources = pa.array([(step.source or "").strip() or None for step in found], schema.CODED)
     correct, total = _counts(found)
     columns = {
         "rollout_id": ids if {str}.issuperset(map(type, ids)) else list(map(str, ids)),

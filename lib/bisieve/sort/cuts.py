@@ -89,7 +89,7 @@ class Cuts:
     def merged(self, file: int, pieces: Iterable[Run]) -> tuple[int, pa.Table]:
         """The number of the first row of ``file``, and its rows in order."""
         in_order = sorted(pieces, key=lambda piece: piece.number)
-        table = pa.concat_tables([piece.table for piece in in_order])
+        table = pa.concat_tables([piece.table for piece in in_order]).combine_chunks()
         first_row = file * self.rows_per_file
         skipped = first_row - int(self._needed()[2][file])
         mine = sorted_indices(table, self.bounds.order)[skipped : skipped + self.rows_per_file]

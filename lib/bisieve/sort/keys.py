@@ -35,7 +35,7 @@ def places_before(keys: pa.Table, rows: pa.Table, order: Order) -> npt.NDArray[n
 
 
 def _key(column: pa.Array, way: str) -> npt.NDArray[np.generic]:
-    if pa.types.is_string(column.type):
+    if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
         coded = column.dictionary_encode()
         places = np.empty(len(coded.dictionary), np.int64)
         places[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(places))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from bisieve.coded import trimmed
 from bisieve.sort.keys import Order, sorted_indices
 
 SAMPLE_EVERY = 512  # rows
@@ -44,6 +45,7 @@ def sorted_run(number: tuple[int, ...], table: pa.Table, order: Order) -> tuple[
 
 def to_bytes(table: pa.Table) -> bytes:
     """``table`` as an Arrow stream, compressed: an engine copies these bytes several times."""
+    table = trimmed(table)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
         writer.write_table(table)

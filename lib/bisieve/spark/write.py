@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyspark import RDD, StorageLevel
 
 from bisieve import parts, schema
+from bisieve.coded import codes_and_texts
 from bisieve.manifest import DataFile, Parameters
 from bisieve.parts import part_path, write_part
 from bisieve.ranked import RankedFile, write_ranked_file
@@ -44,7 +45,8 @@ def write_ranked(
 
     def write(number: int, first_row: int, rows: pa.Table) -> RankedFile:
         if scope == "source":
-            before = np.array([starts[source] for source in rows["source"].to_pylist()], np.int64)
+            codes, sources = codes_and_texts(rows["source"])
+            before = np.array([starts.get(source, 0) for source in sources], np.int64)[codes]
             rank = first_row + 1 + np.arange(rows.num_rows) - before
             rows = rows.append_column("rank", pa.array(rank))
         return write_ranked_file(index, part_path(folder, number), rows, rows_per_group, rollouts, scope)

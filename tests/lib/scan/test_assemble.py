@@ -11,8 +11,9 @@ from bisieve.scan.options import ScanOptions
 from bisieve.scan.steps import scan_steps
 from bisieve.score import balanced_information_score
 from bisieve.shards import Split
+from bisieve.sort.keys import Order, sorted_indices
 
-ORDER = [(name, "ascending") for name in ("rollout_id", "step_index", "shard", "offset")]
+ORDER: Order = tuple((name, "ascending") for name in ("rollout_id", "step_index", "shard", "offset"))
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def scan(write_jsonl: Callable[..., Path]) -> Callable[..., list[dict[str, Any]]
             batches += scan_steps(Split(str(path), 0, path.stat().st_size), options)
         steps = pa.Table.from_batches(batches)
         homeless = steps.filter(steps["rollout_id"].is_null()).to_pylist()
-        steps = steps.filter(steps["rollout_id"].is_valid()).sort_by(ORDER).combine_chunks()
+        named = steps.filter(steps["rollout_id"].is_valid())
+        steps = named.take(sorted_indices(named, ORDER)).combine_chunks()
         rollouts = [
             row for batch in assemble(steps.to_batches(batch_size), options) for row in batch.to_pylist()
         ]
