@@ -13,6 +13,7 @@ from bisieve.errors import ImageError, StorageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MOST_PIXELS = 2**26  # 200 MB as RGB
 _LOOKUPS = 32  # names asked for at the same time: a store answers slowly, but many at once
 _STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheaper than a question for each
 
@@ -68,12 +69,22 @@ def refuse_missing(root: str, missing: Collection[str], mend: str) -> None:
 
 
 def decode_image(data: bytes, name: str) -> "Image":
-    """RGB pixels of an encoded image; `ImageError` that tells ``name`` where the bytes are no image."""
-    from PIL import Image, UnidentifiedImageError
+    """RGB pixels of an encoded image, upright as its EXIF says; of an animation the first frame.
+
+    `ImageError` that tells ``name`` where the bytes are no image, or one of more than `MOST_PIXELS`: a few
+    kilobytes can say that they are gigabytes of pixels.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
+            if image.width * image.height > MOST_PIXELS:
+                raise ImageError(
+                    f"an image of at most {MOST_PIXELS} pixels in {name}",
+                    f"{image.width} × {image.height}",
+                    "make it smaller or leave its rollouts out",
+                )
+            return _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         unknown = isinstance(error, UnidentifiedImageError)  # its text shows our buffer's address
         found = "no image of a known format" if unknown else " ".join(str(error).split())
@@ -82,6 +93,13 @@ def decode_image(data: bytes, name: str) -> "Image":
             found or type(error).__name__,
             "write the file again or leave its rollouts out",
         ) from error
+
+
+def _eight_bit(image: "Image") -> "Image":
+    """Of 16 bits a pixel the upper eight: ``convert`` alone would take all above 255 for white."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return image.convert("I").point(lambda value: value / 256).convert("L")
 
 
 def load_image(root: str, name: str) -> "Image":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,8 @@ from PIL import Image
 
 from bisieve.errors import ImageError
 from bisieve.images import image_url, load_image, missing_images, refuse_missing
+
+ORIENTATION = 0x0112  # EXIF
 
 OUTSIDE = [
     "/etc/passwd", "../secret.png", "a/../../secret.png", "..\\secret.png", "%2e%2e/secret.png",
@@ -69,6 +72,39 @@ def test_every_image_is_read_as_rgb(mode: str, tmp_path: Path) -> None:
     Image.new(mode, (4, 3)).save(tmp_path / name)
     image = load_image(str(tmp_path), name)
     assert (image.mode, image.size) == ("RGB", (4, 3))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bits_a_pixel_keep_their_greys(mode: str, tmp_path: Path) -> None:
+    order = ">u2" if mode == "I;16B" else "<u2"
+    grey = np.array([[0, 25_600], [51_200, 65_535]], order)
+    Image.frombytes(mode, (2, 2), grey.tobytes()).save(tmp_path / "image.tiff")
+    read = np.asarray(load_image(str(tmp_path), "image.tiff"))
+    assert read[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+def test_an_image_is_read_as_its_camera_was_held(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 2))
+    image.putpixel((0, 0), (255, 255, 255))
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # to be turned clockwise
+    image.save(tmp_path / "image.png", exif=exif)
+    read = load_image(str(tmp_path), "image.png")
+    assert read.size == (2, 4)
+    assert read.getpixel((1, 0)) == (255, 255, 255)
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "image.gif", save_all=True, append_images=frames[1:])
+    assert load_image(str(tmp_path), "image.gif").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_an_image_of_too_many_pixels_is_named_before_it_is_unpacked(tmp_path: Path) -> None:
+    Image.new("1", (2**16, 2**11)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 50_000
+    with pytest.raises(ImageError, match=r"pixels in bomb\.png.*65536 × 2048"):
+        load_image(str(tmp_path), "bomb.png")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40], ids=["empty", "one byte", "truncated"])
