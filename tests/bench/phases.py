@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--input", required=True, help="shards of the rollouts layout, plain JSONL")
     tasks = plan_tasks(list_shards([parser.parse_args(arguments).input]), 2)
     taken: dict[str, float] = {}
+    pa.set_cpu_count(1)  # as in Spark's workers
+    pa.array(np.zeros(1))  # imports pandas, once
 
     def timed(phase: str, work: Callable[[], Result]) -> Result:
         began = time.process_time()
