@@ -47,7 +47,15 @@ USABLE = pa.schema([("source", pa.string()), *_ROLLOUT, *_PLACE[:2]])
 
 INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT])
 
-REJECTS = pa.schema([("source", pa.string()), *_PLACE, ("rollout_id", pa.string()), ("reason", pa.string())])
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),
+        *_PLACE,
+        ("rollout_id", pa.string()),
+        ("reason", pa.string()),
+        ("spans", pa.list_(SPAN)),  # all records of a rollout made of steps; null: its place is all
+    ]
+)
 
 SHARDS = pa.schema(
     [
