@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisieve import schema
@@ -115,6 +115,7 @@ def names_in(records: Iterator[Any]) -> set[str]:
 
 @pytest.mark.parametrize("source_field", [None, "source"])
 @given(corpora())
+@settings(max_examples=50)
 def test_what_no_shard_touches_and_what_is_assembled_anew_are_what_a_scan_of_all_finds(
     source_field: str | None, both: tuple[Shards, Shards]
 ) -> None:
