@@ -18,7 +18,7 @@ from bisieve.reading import Reading
 from bisieve.storage import FileInfo, join, read_bytes, write_bytes
 
 FORMAT = "bisieve-index"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 
 

@@ -62,6 +62,8 @@ REJECTS = pa.schema(
         *_place(pa.string()),
         ("rollout_id", pa.string()),
         ("reason", pa.string()),
+        # All records of a rollout made of steps; null: its place is all.
+        _PLAIN_SPANS,
     ]
 )
 

@@ -1,10 +1,11 @@
 """What lies at spans: lines of text shards as bytes, rows of Parquet shards as dicts."""
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 from fsspec.utils import merge_offset_ranges
 
 from bisieve.lines import codec_of, open_text
@@ -18,37 +19,50 @@ from bisieve.whole import read_ranges
 # request, many at once; at 64 to 100 MB/s 64 to 300 KiB come in that.  The lower end: bandwidth is shared.
 REQUEST_BYTES = 64 * 2**10
 _MAX_READ = 16 * 2**20
+_TOGETHER = 64 * 2**20  # bytes of lines, and of gaps between them, that are held at once
 
 Span = tuple[str, int, int]  # shard, offset, length; of a row: shard, number, 1
-Found = dict[Span, Any]
+Found = Iterator[tuple[Span, Any]]
 
 
-def read_spans(spans: Sequence[Span], shards: KnownShards) -> Found:
+def read_spans(spans: Sequence[Span], shards: KnownShards) -> dict[Span, Any]:
     """The line or the row, with the names that fields have here, of every span; ``spans`` are ordered.
 
     A row that its shard does not have any more is left out.  `StorageError` when a shard cannot be read,
     `CorpusError` when one is damaged.
     """
-    found: Found = {}
+    return dict(each_span(spans, shards))
+
+
+def each_span(spans: Sequence[Span], shards: KnownShards) -> Found:
+    """As `read_spans`, one after the other: memory holds some of what lies there."""
     for shard, group in groupby(spans, key=itemgetter(0)):
         wanted = list(group)
         if is_parquet(shard):
-            found |= _read_rows(shard, wanted, shards)
+            yield from _read_rows(shard, wanted, shards)
         elif codec_of(shard) is not None:
-            found |= _read_streamed(shard, wanted)
+            yield from _read_streamed(shard, wanted)
         else:
-            found |= _read_ranges(shard, wanted)
-    return found
+            for some in _in_rounds(wanted):
+                yield from _read_ranges(shard, some)
 
 
 def _read_rows(shard: str, wanted: Sequence[Span], shards: KnownShards) -> Found:
     numbers = [number for _, number, _ in wanted]
     rows = read_rows(shard, numbers, shards.layouts[shard], shards.reading)
-    return {(shard, number, 1): row for number, row in rows}
+    return (((shard, number, 1), row) for number, row in rows)
+
+
+def _in_rounds(wanted: Sequence[Span]) -> Iterator[Sequence[Span]]:
+    """``wanted``, of one shard, in parts of about `_TOGETHER`."""
+    offset, length = np.array([span[1:] for span in wanted], np.int64).T
+    gap = np.diff(offset, prepend=offset[:1]) - np.append([0], length[:-1])
+    read = np.cumsum(length + np.clip(gap, 0, REQUEST_BYTES))
+    begins = np.flatnonzero(np.diff(read // _TOGETHER, prepend=-1)).tolist()
+    return (wanted[start:end] for start, end in pairwise([*begins, len(wanted)]))
 
 
 def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
-    lines: Found = {}
     starts = [offset for _, offset, _ in wanted]
     ends = [offset + length for _, offset, length in wanted]
     _, begins, behind = merge_offset_ranges([shard] * len(wanted), starts, ends, REQUEST_BYTES, _MAX_READ)
@@ -58,18 +72,16 @@ def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
         while end > behind[block]:
             block += 1
         base = begins[block]
-        lines[span] = blocks[block][start - base : end - base]
-    return lines
+        yield span, blocks[block][start - base : end - base]
 
 
 def _read_streamed(shard: str, wanted: Sequence[Span]) -> Found:
-    lines: Found = {}
     position = 0
     with open_text(shard) as file:
         for span in wanted:
             _, offset, length = span
             while position < offset and (skipped := file.read(min(offset - position, _MAX_READ))):
                 position += len(skipped)
-            lines[span] = file.read(length)
-            position += len(lines[span])
-    return lines
+            line = file.read(length)
+            position += len(line)
+            yield span, line

@@ -19,7 +19,7 @@ from bisieve.scan.columns import doubtful, usable_columns
 from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import Rejects, verdict
 from bisieve.scan.scored import rejected_batch, scored_batch
-from bisieve.scan.steps import refused_row, step_row
+from bisieve.scan.steps import record_row
 from bisieve.shards import Split
 
 _NO_TEXT = Refusal(records.BAD_JSON)
@@ -59,10 +59,7 @@ def scan_step_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatc
     for first_row, rows in read_split(split, "steps", reading):
         found = []
         for place, row in enumerate(_records(rows)):
-            try:
-                step = step_row(convert(row), reading, default)
-            except msgspec.ValidationError:
-                step = refused_row(diagnose_record(row, "steps", reading) if row else _NO_TEXT, default)
+            step = record_row(row, convert, reading, default)
             found.append({**step, "shard": split.shard, "offset": first_row + place, "length": 1})
         if found:
             yield pa.RecordBatch.from_pylist(found, schema=schema.STEPS)

@@ -77,40 +77,48 @@ def assembled_batch(
     """The rollouts of `schema.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
     usable = np.array([reason is None for reason in reasons])
     rejects = _assembled_rejects(
-        steps, starts[:-1][~usable], [reason for reason in reasons if reason], options
+        *_owned(steps, starts, ~usable), [reason for reason in reasons if reason], options
     )
     if not usable.any():
         return rejects
-    owned = pa.array(np.repeat(usable, np.diff(starts)))
-    heads = steps.take(pa.array(starts[:-1][usable]))
-    steps = steps.filter(owned).combine_chunks()
-    ends = np.concatenate([[0], np.cumsum(np.diff(starts)[usable])])
-    flat = {
-        name: steps[name].chunk(0)
-        for name in ("score", "mc_correct", "mc_total", "shard", "offset", "length")
-    }
-    spans = pa.StructArray.from_arrays([flat[name] for name in SPAN_NAMES], fields=list(schema.SPAN))
+    steps, ends = _owned(steps, starts, usable)
+    heads = steps.take(pa.array(ends[:-1]))
+    flat = {name: steps[name].chunk(0) for name in ("score", "mc_correct", "mc_total")}
     columns = {
         **{
             name: heads[name].combine_chunks()
             for name in ("source", "rollout_id", "question_id", *SPAN_NAMES)
         },
         **counts_columns(flat["mc_correct"], flat["mc_total"], ends),
-        "spans": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), spans),
+        "spans": _spans(steps, ends),
     }
     scored = with_score(columns, flat["score"], ends, options)
     return pa.concat_batches([scored, rejects])
 
 
+def _owned(steps: pa.Table, starts: Ends, mask: npt.NDArray[np.bool_]) -> tuple[pa.Table, Ends]:
+    """The rows of the rollouts in ``mask``, and where each begins, with the end behind as in ``starts``."""
+    lengths = np.diff(starts)
+    rows = steps.filter(pa.array(np.repeat(mask, lengths))).combine_chunks()
+    return rows, np.concatenate([[0], np.cumsum(lengths[mask])])
+
+
+def _spans(steps: pa.Table, ends: Ends) -> pa.ListArray:
+    flat = [steps[name].combine_chunks() for name in SPAN_NAMES]
+    spans = pa.StructArray.from_arrays(flat, fields=list(schema.SPAN))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), spans)
+
+
 def _assembled_rejects(
-    steps: pa.Table, heads: npt.NDArray[np.int64], reasons: list[str], options: ScanOptions
+    steps: pa.Table, ends: Ends, reasons: list[str], options: ScanOptions
 ) -> pa.RecordBatch:
-    taken = steps.take(pa.array(heads))
+    taken = steps.take(pa.array(ends[:-1]))
     names = ("source", "rollout_id", *SPAN_NAMES)
     columns = {name: taken[name].combine_chunks() for name in names}
     default = [options.reading.source_of(shard) for shard in taken["shard"].to_pylist()]
     source = pc.coalesce(columns["source"].cast(pa.string()), pa.array(default, pa.string()))
-    return _batch({**columns, "source": source, "reason": reasons}, len(reasons))
+    columns |= {"source": source, "reason": reasons, "spans": _spans(steps, ends)}
+    return _batch(columns, len(reasons))
 
 
 def rejected_batch(rejects: Any, shard: str) -> pa.RecordBatch:

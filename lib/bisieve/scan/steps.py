@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -13,7 +14,7 @@ import xxhash
 from bisieve import records, schema
 from bisieve.coded import repeated
 from bisieve.decoding import lines_decoder, record_decoder
-from bisieve.diagnosis import Refusal, diagnose
+from bisieve.diagnosis import Refusal, diagnose, diagnose_record
 from bisieve.lines import Block, read_blocks
 from bisieve.prompt import MARKER
 from bisieve.reading import Reading
@@ -126,12 +127,26 @@ def _one_by_one(
     for start, end in zip(places.start.tolist(), places.end.tolist(), strict=True):
         line = block.data[start:end]
         if line.strip():
-            try:
-                row = step_row(decode(line), reading, default)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                row = refused_row(diagnose(line, "steps", reading), default)
+            row = line_row(line, decode, reading, default)
             rows.append({**row, "shard": shard, "offset": block.offset + start, "length": len(line)})
     return rows
+
+
+def line_row(line: bytes, decode: Any, reading: Reading, default: str) -> dict[str, Any]:
+    """What `schema.STEPS` keeps of a line, but for its place; ``default`` is the shard's source."""
+    try:
+        return _step_row(decode(line), reading, default)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _refused_row(diagnose(line, "steps", reading), default)
+
+
+def record_row(record: dict[str, Any], convert: Any, reading: Reading, default: str) -> dict[str, Any]:
+    """As `line_row`, of a row of a Parquet shard; an empty one is text that is no UTF-8."""
+    try:
+        return _step_row(convert(record), reading, default)
+    except msgspec.ValidationError:
+        refusal = diagnose_record(record, "steps", reading) if record else Refusal(records.BAD_JSON)
+        return _refused_row(refusal, default)
 
 
 def parted_by_rollout(
@@ -159,6 +174,11 @@ def _parted(batches: list[pa.RecordBatch], parts: int, seed: int) -> Iterator[tu
     part = rows["offset"].to_numpy() % parts
     named = ~np.asarray(names.indices.is_null())
     part[named] = np.array(hashes, np.int64)[names.indices.drop_null().to_numpy()]
+    yield from by_part(rows, part, parts)
+
+
+def by_part(rows: pa.Table, part: npt.NDArray[np.int64], parts: int) -> Iterator[tuple[int, bytes]]:
+    """The ``rows`` of each part, ``part`` [rows] from 0 to ``parts``, as bytes; none of one that has none."""
     order = np.argsort(part, kind="stable")
     starts = np.searchsorted(part[order], np.arange(parts + 1))
     rows = rows.take(order)
@@ -166,8 +186,7 @@ def _parted(batches: list[pa.RecordBatch], parts: int, seed: int) -> Iterator[tu
         yield number, to_bytes(rows.slice(starts[number], starts[number + 1] - starts[number]))
 
 
-def step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
-    """What `schema.STEPS` keeps of a typed step, but for its place; ``default`` is the shard's source."""
+def _step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
     if record.rollout_id == "":
         return {"source": default, "reason": records.NO_ROLLOUT_ID}
     source = default if reading.source_field is None else (record.source or "").strip()
@@ -193,8 +212,7 @@ def step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
     }
 
 
-def refused_row(refusal: Refusal, default: str) -> dict[str, Any]:
-    """As `step_row`, of a record that no typed struct takes."""
+def _refused_row(refusal: Refusal, default: str) -> dict[str, Any]:
     row = {"source": refusal.source or default, "reason": refusal.reason}
     if refusal.reason in (records.BAD_JSON, records.NO_ROLLOUT_ID):
         return row

@@ -31,7 +31,7 @@ from bisieve.reading import Layout, Reading
 from bisieve.records import NO_SOURCE
 from bisieve.scan.chunks import Chunk
 from bisieve.shards import list_shards, plan_tasks
-from bisieve.spark.kept import kept_chunks, known_layouts, unchanged_shards
+from bisieve.spark.kept import Older, known_layouts, older_rows
 from bisieve.spark.layouts import SHARDS_A_TASK, layouts_on_spark
 from bisieve.spark.progress import Scanned, scan_line, watched
 from bisieve.spark.scan import Tasks, scan_corpus
@@ -40,6 +40,7 @@ from bisieve.spark.summaries import summarised
 from bisieve.spark.write import write_ranked, write_rejects
 from bisieve.storage import FileInfo, canonical, join
 from bisieve.totals import Totals, add_up
+from bisieve.wording import counted
 
 SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__}
 
@@ -106,9 +107,8 @@ def score_corpus(
             found = layouts_on_spark(context, new, request.reading)
             layouts = settled(shards, known | found, request.reading)
             scan = _to_scan(layouts, known, tell)
-        chunks = _scanned(context, scan, parameters, scanned)
-        if older is not None and len(scan) < len(shards):
-            chunks.append(kept_chunks(context, older, layouts.keys() - scan.keys(), parameters))
+        kept = None if older is None else older_rows(older, layouts, layouts.keys() - scan.keys())
+        chunks = _scanned(context, scan, kept, parameters, scanned)
         if not chunks:
             raise _no_rollouts("no record at all")
         manifest = _build(context.union(chunks), index, inputs, layouts, parameters, scanned, tell)
@@ -117,9 +117,8 @@ def score_corpus(
 
 
 def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:
-    """Those of the shards whose rollouts an older index does not have."""
-    kept = set(unchanged_shards(layouts, known))
-    scan = {shard: layout for shard, layout in layouts.items() if shard not in kept}
+    """Those of the shards that an older index does not have as they are, read as they would be read now."""
+    scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
     tell(
         "listed", f"{len(scan)} of {len(layouts)} shards to scan",
         shards=len(layouts), to_scan=len(scan), bytes_to_scan=sum(shard.size for shard in scan),
@@ -128,15 +127,14 @@ def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:
 
 
 def _scanned(
-    context: SparkContext, layouts: Layouts, parameters: Parameters, scanned: Scanned
+    context: SparkContext, layouts: Layouts, older: Older | None, parameters: Parameters, scanned: Scanned
 ) -> "list[RDD[Chunk]]":
-    """What a scan of shards finds; nothing where there is nothing in them."""
+    """What a scan of shards finds, and what an older index knows; nothing where there is nothing in them."""
     tasks: dict[Layout, Tasks] = {}
     for layout in sorted(set(layouts.values())):
         mine = [shard for shard, its in layouts.items() if its == layout]
         tasks[layout] = plan_tasks(mine, context.defaultParallelism)
-    found = scan_corpus(context, tasks, parameters, scanned.count_splits)
-    return [chunks.map(scanned.count_records) for chunks in found]
+    return scan_corpus(context, tasks, parameters, scanned, older)
 
 
 def _build(
@@ -150,7 +148,10 @@ def _build(
     chunks, summaries = summarised(chunks)
     totals = add_up(summary.totals for summary in summaries)
     numbers = scanned.numbers()
-    tell("scanned", f"scanned {scan_line(numbers)}" if numbers["bytes"] else "", **numbers)
+    kept = scanned.kept.value
+    said = [f"scanned {scan_line(numbers)}"] * bool(numbers["bytes"])
+    said += [f"took {counted(kept, 'rollout')} from the index"] * bool(kept)
+    tell("scanned", "; ".join(said), **numbers, kept=kept)
     tell("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
     _require_rollouts(totals)
     files = write_ranked(

@@ -1,20 +1,27 @@
 """What an older version of an index knows of shards that have not changed since: they need no scan."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import RDD, SparkContext
+from pyspark import RDD, Broadcast, SparkContext
 
 from bisieve import schema
-from bisieve.index import Index, indexed_layouts, indexed_shards
+from bisieve.index import Index, indexed_layouts
 from bisieve.index_files import open_part
 from bisieve.manifest import DataFile, Parameters
 from bisieve.reading import Layout
 from bisieve.rerank import read_scored
+from bisieve.scan.again import parted_by_place, read_again, rounds
 from bisieve.scan.chunks import Chunk, make_chunk
+from bisieve.scan.steps import parted_by_rollout
+from bisieve.scan.touched import KeptShards, NamedRollouts
+from bisieve.shards import is_seekable
+from bisieve.spark.progress import Scanned
 from bisieve.storage import FileInfo
+
+Named = Broadcast[NamedRollouts]
 
 
 def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
@@ -27,37 +34,73 @@ def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout
     return {shard: layout for shard, layout in known.items() if asked.layout in ("auto", layout)}
 
 
-def unchanged_shards(now: Mapping[FileInfo, Layout], known: Mapping[FileInfo, Layout]) -> list[FileInfo]:
-    """Those of the shards ``now`` whose rollouts an index of ``known`` has as a scan would find them.
+@dataclass(frozen=True)
+class Older:
+    """An index, and what has become of its shards."""
 
-    The steps of a rollout may lie in several shards: if one of the layout steps is new, changed or gone, none
-    of them is taken over.
-    """
-    steps_now, steps_then = ({shard for shard, its in of.items() if its == "steps"} for of in (now, known))
-    kept = [shard for shard, layout in now.items() if known.get(shard) == layout]
-    return kept if steps_now == steps_then else [shard for shard in kept if now[shard] == "rollouts"]
+    index: Index
+    shards: KeptShards
+
+    @property
+    def files(self) -> list[tuple[bool, DataFile]]:
+        """Its files of usable rollouts (true) and of rejects."""
+        manifest = self.index.manifest
+        return [*((True, file) for file in manifest.files), *((False, file) for file in manifest.rejects)]
 
 
-def kept_chunks(
-    context: SparkContext, index: Index, kept: Collection[FileInfo], parameters: Parameters
-) -> "RDD[Chunk]":
-    """The rollouts and rejects of the shards ``kept``, from the index alone."""
-    urls = {shard.url for shard in kept}
-    dropped = pa.array([shard.url for shard in indexed_shards(index) if shard.url not in urls], pa.string())
-    manifest = index.manifest
-    files = [(True, file) for file in manifest.files] + [(False, file) for file in manifest.rejects]
+def older_rows(index: Index, now: Mapping[FileInfo, Layout], kept: Collection[FileInfo]) -> Older | None:
+    """``index``, if some of the shards ``now`` are ``kept``, as it has them."""
+    return Older(index, KeptShards.of(indexed_layouts(index), now, kept)) if kept else None
+
+
+def kept_chunks(context: SparkContext, older: Older, named: Named, parameters: Parameters) -> "RDD[Chunk]":
+    """The rollouts and rejects that no shard touches that is new, changed or gone, from the index alone."""
+    index, shards = older.index, older.shards
 
     def read(numbered: tuple[int, tuple[bool, DataFile]]) -> Chunk:
         number, (usable, file) = numbered
-        rows = read_scored(index, file, parameters) if usable else _read_rejects(index, file)
-        rows = rows.filter(pc.invert(pc.is_in(rows["shard"], dropped)))
+        rows = read_scored(index, file, parameters) if usable else _read(index, file)
+        rows = rows.filter(pa.array(~shards.touched(rows, named.value)))
         empty = (schema.REJECTS if usable else schema.USABLE).empty_table()
         # Behind the numbers of scanned chunks, so that all are told apart.
         return make_chunk((-1, number), *((rows, empty) if usable else (empty, rows)), parameters)
 
-    return context.parallelize(list(enumerate(files)), len(files)).map(read)
+    return context.parallelize(list(enumerate(older.files)), len(older.files)).map(read)
 
 
-def _read_rejects(index: Index, file: DataFile) -> pa.Table:
+def steps_again(
+    context: SparkContext, older: Older, named: Named, parameters: Parameters, parts: int, scanned: Scanned
+) -> "RDD[tuple[int, bytes]]":
+    """The steps of the other rollouts in shards that are as they were, parted by rollout.
+
+    Their places are brought together by shard first: what lies close together is read at once.
+    """
+    index, shards, reading = older.index, older.shards, parameters.reading
+    readers = num_readers(context, older)
+
+    def find(kind: tuple[bool, DataFile]) -> Iterator[tuple[int, bytes]]:
+        usable, file = kind
+        rows = _read(index, file, ["rollout_id", "spans", *([] if usable else ["shard"])])
+        if usable:
+            rows = rows.append_column("shard", pc.struct_field(pc.list_element(rows["spans"], 0), "shard"))
+        return parted_by_place(shards.spans_left(rows, named.value), readers)
+
+    def read(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        for spans in rounds(rows for _, rows in pieces):
+            whole = {shard for shard, _, _ in spans if not is_seekable(shard)}
+            scanned.count_bytes(sum(shards.steps[shard] for shard in whole))
+            scanned.count_bytes(sum(length for shard, _, length in spans if shard not in whole))
+            yield from parted_by_rollout(read_again(spans, reading), parts)
+
+    files = context.parallelize(older.files, len(older.files))
+    return files.flatMap(find).partitionBy(readers, int).mapPartitions(read)
+
+
+def num_readers(context: SparkContext, older: Older) -> int:
+    """How many tasks read steps again."""
+    return min(len(older.shards.steps), 8 * context.defaultParallelism)
+
+
+def _read(index: Index, file: DataFile, columns: list[str] | None = None) -> pa.Table:
     with open_part(index.url, file) as part:
-        return part.read()
+        return part.read(columns)

@@ -22,15 +22,25 @@ class Scanned:
 
     bytes: Accumulator[int]
     records: Accumulator[int]
+    kept: Accumulator[int]
     began: float  # by time.monotonic()
 
     def count_splits(self, splits: Sequence[Split]) -> None:
         """In a task: counts the bytes of what it reads."""
         self.bytes.add(sum(split.stored for split in splits))
 
+    def count_bytes(self, number: int) -> None:
+        """In a task: counts bytes that it reads beside its splits."""
+        self.bytes.add(number)
+
     def count_records(self, chunk: Chunk) -> Chunk:
         """In a task: counts the rollouts of ``chunk``, the rejected ones too, and hands it on."""
-        self.records.add(sum(chunk.summary.totals.rollouts.values()) + chunk.summary.totals.num_rejected)
+        self.records.add(_rollouts(chunk))
+        return chunk
+
+    def count_kept(self, chunk: Chunk) -> Chunk:
+        """As `count_records`, of a chunk that an older index gave."""
+        self.kept.add(_rollouts(chunk))
         return chunk
 
     def numbers(self) -> dict[str, float]:
@@ -45,10 +55,15 @@ class Scanned:
         }
 
 
+def _rollouts(chunk: Chunk) -> int:
+    return sum(chunk.summary.totals.rollouts.values()) + chunk.summary.totals.num_rejected
+
+
 @contextmanager
 def watched(context: SparkContext, tell: Tell, every: float = _EVERY) -> Iterator[Scanned]:
     """Tells every so many seconds which stage is at work and how far it is, as long as the block runs."""
-    scanned = Scanned(context.accumulator(0), context.accumulator(0), time.monotonic())
+    read, records, kept = (context.accumulator(0) for _ in range(3))
+    scanned = Scanned(read, records, kept, time.monotonic())
     ended = threading.Event()
 
     def follow() -> None:

@@ -1,5 +1,7 @@
 """A rerun over a corpus of both layouts takes from the index what a scan would find again."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,6 @@ from bisieve.cut import read_cut
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
 from bisieve.spark import job
-from bisieve.spark.kept import unchanged_shards
-from bisieve.storage import FileInfo
 
 
 def contents(index: Path) -> dict[str, bytes]:
@@ -37,12 +37,12 @@ def corpus(rollout: Callable[..., Any], tmp_path: Path) -> Path:
         ("a.jsonl", {"a"}),
         ("b.parquet", {"b"}),
         ("new.jsonl", {"new"}),
-        ("s.jsonl", {"s", "t", "u"}),
-        ("new-steps.jsonl", {"new-steps", "s", "t", "u"}),
+        ("s.jsonl", {"s"}),
+        ("new-steps.jsonl", {"new-steps"}),
         ("gone a.jsonl", set()),
-        ("gone t.parquet", {"s", "u"}),
-        ("a.jsonl as steps", {"a", "s", "t", "u"}),
-        ("u.jsonl as rollouts", {"s", "t", "u"}),
+        ("gone t.parquet", set()),
+        ("a.jsonl as steps", {"a"}),
+        ("u.jsonl as rollouts", {"u"}),
     ],
 )
 def test_a_rerun_equals_a_fresh_run_and_scans_only_what_it_must(
@@ -95,11 +95,60 @@ def test_records_read_in_another_way_are_scanned_anew_and_other_images_are_not(
     assert [Path(split.shard).stem for task in found[2]["rollouts"] for split in task] == ["s", "t", "u"]
 
 
-def test_steps_are_kept_together_or_not_at_all() -> None:
-    a, s, t = (FileInfo(name, 1, "etag") for name in "ast")
-    known: Any = {a: "rollouts", s: "steps", t: "steps"}
-    assert unchanged_shards(known, known) == [a, s, t]
-    assert unchanged_shards({a: "rollouts", s: "steps"}, known) == [a]
-    assert unchanged_shards({**known, FileInfo("n", 1, "etag"): "steps"}, known) == [a]
-    assert unchanged_shards({**known, FileInfo("n", 1, "etag"): "rollouts"}, known) == [a, s, t]
-    assert unchanged_shards({a: "steps"}, {a: "rollouts"}) == []
+def step(rollout_id: Any, index: int, **fields: Any) -> dict[str, Any]:
+    head = {"image": "a.png", "question": "What?", "kind": "x"} if index == 0 else {}
+    return {"rollout_id": rollout_id, "step_index": index, "step": "text", "score": 0.5, **head, **fields}
+
+
+@pytest.mark.parametrize("source_field", [None, "kind"])
+def test_of_steps_that_are_as_they_were_only_those_of_touched_rollouts_are_read_again(
+    score: Callable[..., Any],
+    write_jsonl: Callable[..., Path],
+    tmp_path: Path,
+    source_field: str | None,
+) -> None:
+    corpus = tmp_path / "corpus"
+    told: dict[str, dict[str, Any]] = {}
+
+    def rerun(index: str = "index") -> tuple[int, int, int, int]:
+        """Shards to scan, bytes that were read, rollouts that were assembled and that were not."""
+        score(
+            corpus, tmp_path / index, layout="steps", source_field=source_field,
+            tell=lambda event, text="", **fields: told.update({event: fields}),
+        )  # fmt: skip
+        scanned = told["scanned"]
+        return told["listed"]["to_scan"], scanned["bytes"], scanned["rollouts"], scanned["kept"]
+
+    def equals_a_fresh_run() -> bool:
+        shutil.rmtree(tmp_path / "fresh", ignore_errors=True)
+        rerun("fresh")
+        return contents(tmp_path / "fresh").items() <= contents(tmp_path / "index").items()
+
+    def lines(*steps: dict[str, Any]) -> int:
+        return sum(len(json.dumps(step)) for step in steps)
+
+    one = [step(f"r{number}", index) for number in range(50) for index in (1, 0)]
+    write_jsonl("corpus/one.jsonl", [*one, step("gap", 0), step(1, 0)])
+    write_jsonl("corpus/two.jsonl", [step("gap", 2), step("r7", 2), step("", 0), b"{", step("other", 0)])
+    rerun()
+    assert told["rejected"]["reasons"] == {"bad_json": 1, "missing_step": 1, "no_rollout_id": 1}
+
+    # A gap is filled, a rollout goes on, another one is new, and 1 is told apart from "1" nowhere.
+    new = write_jsonl("corpus/new.jsonl", [step("gap", 1), step("new", 0), step("1", 1, score=1)])
+    again = lines(step("gap", 0), step("gap", 2), step(1, 0))
+    assert rerun() == (1, new.stat().st_size + again, 3, 50 + 3)
+    assert told["rejected"]["reasons"] == {"bad_json": 1, "no_rollout_id": 1}
+    assert equals_a_fresh_run()
+
+    # Another gap, a rollout that ends earlier, and those that lie elsewhere as a whole.
+    (corpus / "two.jsonl").unlink()
+    again = lines(step("gap", 0), step("gap", 1), step("r7", 0), step("r7", 1))
+    assert rerun() == (0, again, 2, 49 + 2)
+    assert equals_a_fresh_run()
+
+    # A rollout is spoilt that lies in a shard that changes and in one that does not.
+    new = write_jsonl("corpus/new.jsonl", [step("r3", 1), step("gap", 1, image="b.png")])
+    again = lines(step("gap", 0), step("r3", 0), step("r3", 1), step(1, 0))
+    assert rerun() == (1, new.stat().st_size + again, 3, 49)
+    assert told["rejected"]["reasons"] == {"conflicting_rollout": 1, "duplicate_step": 1}
+    assert equals_a_fresh_run()
