@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bisieve import schema
 from bisieve.fraction import cut_limits
@@ -21,7 +22,7 @@ class RankedFile:
 
     file: DataFile
     tie_blocks: list[TieBlock]  # see `ranking.telling_tie_blocks`
-    cut_scores: list[CutScore]  # of the cuts that end in it
+    cut_scores: pa.Table  # of schema.CUT_SCORES: where cuts end in it
 
 
 def write_ranked_file(
@@ -35,21 +36,35 @@ def write_ranked_file(
     return RankedFile(file, telling_tie_blocks(rows), _cut_scores(rows, rollouts, scope))
 
 
-def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> list[CutScore]:
+def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.Table:
     source = rows["source"].combine_chunks().dictionary_encode()
     names, place = source.dictionary.to_pylist(), source.indices.to_numpy()
-    rank, bis = rows["rank"].to_numpy(), rows["bis"].to_numpy()
+    if scope == "source":  # there may be very many others
+        rollouts = {name: rollouts[name] for name in names}
     found = []
     for fraction in REPORTED:
         limits = cut_limits(rollouts, scope, fraction)
         limit = np.array([limits[name] for name in names], np.int64)[place]
-        for row in np.flatnonzero(rank == limit).tolist():
-            of = names[place[row]] if scope == "source" else None
-            found.append(CutScore(fraction, of, int(limit[row]), float(bis[row])))
-    return found
+        ends = np.flatnonzero(rows["rank"].to_numpy() == limit)
+        of = source.take(pa.array(ends)).dictionary_decode()
+        columns = {
+            "source": of if scope == "source" else pa.nulls(len(ends), pa.string()),
+            "fraction": np.full(len(ends), fraction),
+            "rollouts": limit[ends],
+            "bis": rows["bis"].to_numpy()[ends],
+        }
+        found.append(pa.table(columns, schema=schema.CUT_SCORES))
+    return pa.concat_tables(found)
 
 
-def all_cut_scores(files: Iterable[RankedFile]) -> list[CutScore]:
+def all_cut_scores(files: Iterable[RankedFile]) -> pa.Table:
     """Those of all files, by source, then by fraction."""
-    found = [score for file in files for score in file.cut_scores]
-    return sorted(found, key=lambda score: (score.source or "", score.fraction))
+    found = [schema.CUT_SCORES.empty_table(), *(file.cut_scores for file in files)]
+    return pa.concat_tables(found).sort_by([("source", "ascending"), ("fraction", "ascending")])
+
+
+def cut_scores_over_all(files: Iterable[RankedFile]) -> list[CutScore]:
+    """Those of the cuts over all sources, by fraction; none with ``scope`` source."""
+    scores = all_cut_scores(files)
+    over_all = scores.filter(pc.is_null(scores["source"])).drop_columns("source")
+    return [CutScore(**score) for score in over_all.to_pylist()]

@@ -44,8 +44,7 @@ def kept_chunks(
     """The rollouts and rejects of the shards ``kept``, from the index alone."""
     urls = {shard.url for shard in kept}
     dropped = pa.array([shard.url for shard in indexed_shards(index) if shard.url not in urls], pa.string())
-    manifest = index.manifest
-    files = [(True, file) for file in manifest.files] + [(False, file) for file in manifest.rejects]
+    files = [(True, file) for file in index.files] + [(False, file) for file in index.rejects]
 
     def read(numbered: tuple[int, tuple[bool, DataFile]]) -> Chunk:
         number, (usable, file) = numbered
