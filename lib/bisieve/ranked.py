@@ -57,14 +57,17 @@ def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.T
     return pa.concat_tables(found)
 
 
-def all_cut_scores(files: Iterable[RankedFile]) -> pa.Table:
-    """Those of all files, by source, then by fraction."""
-    found = [schema.CUT_SCORES.empty_table(), *(file.cut_scores for file in files)]
-    return pa.concat_tables(found).sort_by([("source", "ascending"), ("fraction", "ascending")])
+def cut_scores_by_source(files: Iterable[RankedFile]) -> pa.Table:
+    """Those of cuts of one source, by source, then by fraction; none with ``scope`` global."""
+    return _together(files).drop_null().sort_by([("source", "ascending"), ("fraction", "ascending")])
 
 
 def cut_scores_over_all(files: Iterable[RankedFile]) -> list[CutScore]:
-    """Those of the cuts over all sources, by fraction; none with ``scope`` source."""
-    scores = all_cut_scores(files)
-    over_all = scores.filter(pc.is_null(scores["source"])).drop_columns("source")
+    """Those of cuts over all sources, by fraction; none with ``scope`` source."""
+    scores = _together(files)
+    over_all = scores.filter(pc.is_null(scores["source"])).drop_columns("source").sort_by("fraction")
     return [CutScore(**score) for score in over_all.to_pylist()]
+
+
+def _together(files: Iterable[RankedFile]) -> pa.Table:
+    return pa.concat_tables([schema.CUT_SCORES.empty_table(), *(file.cut_scores for file in files)])

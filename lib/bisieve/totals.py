@@ -84,6 +84,6 @@ def add_up(parts: Iterable[Totals]) -> Totals:
 
 def _add(whole: dict[str, list[int]], part: dict[str, list[int]]) -> None:
     for name, numbers in part.items():
-        whole[name] = [
-            one + two for one, two in zip(whole.get(name, [0] * len(numbers)), numbers, strict=True)
-        ]
+        before = whole.get(name)
+        # Most names are in one part alone: what is theirs is taken over, not copied.
+        whole[name] = numbers if before is None else [a + b for a, b in zip(before, numbers, strict=True)]

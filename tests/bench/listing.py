@@ -77,13 +77,15 @@ def plan_and_publish(parameters: Parameters) -> dict[str, float]:
     parts = [_totals([split.shard for split in task], parameters) for task in tasks]
     totals = add_up(parts)
     lap("totals_s")
+    files = list(_ranked_files(sorted(totals.sources)))
+    lap("ranked_files_s")
+    set(list_shards([_URL]))  # the look whether a shard has changed meanwhile
+    lap("list_again_s")
     with tempfile.TemporaryDirectory() as index:
-        manifest = _write_lists(index, parameters, version, shards, totals)
+        manifest = _write_lists(index, parameters, version, shards, totals, files)
         lap("lists_s")
         said["shards_parquet_mb"] = manifest.shards.bytes / 1e6
         said["sources_parquet_mb"] = manifest.sources.bytes / 1e6
-    set(list_shards([_URL]))  # the look whether a shard has changed meanwhile
-    lap("list_again_s")
     said["manifest_kb"] = len(manifest.to_json()) / 1e3
     said["tasks"] = len(tasks)
     return said
@@ -99,13 +101,17 @@ def _totals(shards: list[str], parameters: Parameters) -> Totals:
 
 
 def _write_lists(
-    index: str, parameters: Parameters, version: str, shards: list[FileInfo], totals: Totals
+    index: str,
+    parameters: Parameters,
+    version: str,
+    shards: list[FileInfo],
+    totals: Totals,
+    files: list[RankedFile],
 ) -> Manifest:
     columns = {name: [getattr(shard, name) for shard in shards] for name in ("url", "size", "etag")}
     yields = [totals.shards[shard.url] for shard in shards]
     columns["layout"] = ["rollouts"] * len(shards)
     columns["rollouts"], columns["rejected"] = ([pair[place] for pair in yields] for place in (0, 1))
-    files = list(_ranked_files(sorted(totals.sources)))
     return Manifest(
         fingerprint=version,
         parameters=parameters,
