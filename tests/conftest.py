@@ -39,7 +39,7 @@ def spark(s3: str) -> Iterator[Any]:
 
 @pytest.fixture
 def score(spark: Any) -> Callable[..., Any]:
-    """Scores shards into an index with the shared Spark; returns the manifest and whether it was written.
+    """Scores shards into an index with the shared Spark; returns the index and whether it was written.
 
     Options are those of `ScoreRequest` and of `Reading`.
     """

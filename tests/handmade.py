@@ -1,5 +1,6 @@
-"""Indexes made of a list of rollouts, with no shards and no Spark."""
+"""Indexes made of a list of rollouts, with no Spark."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,10 +8,15 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from bisieve import schema
+from bisieve.file_list import write_file_list
 from bisieve.index import Index, open_index
-from bisieve.manifest import DataFile, Manifest, Parameters, SourceTotals
+from bisieve.manifest import MANIFEST, Manifest, Parameters, fingerprint, publish
 from bisieve.parts import write_part
+from bisieve.pointer import read_pointer
 from bisieve.rerank import publish_ranked, rank_in_memory
+from bisieve.source_list import write_source_list
+from bisieve.storage import FileInfo
+from bisieve.totals import Totals
 
 DEFAULTS = Parameters(0.05, "source", "file", 0)
 
@@ -22,14 +28,36 @@ class Made(NamedTuple):
 
 
 def make_index(folder: Path, rollouts: Sequence[Made], parameters: Parameters = DEFAULTS) -> Index:
-    """An index whose rollouts lie in this order, one behind the other, in one shard a source."""
-    unranked = folder / "unranked"
+    """An index whose rollouts lie in this order, one behind the other, in one shard a source; no shard is."""
     rows = [_row(place, made) for place, made in enumerate(rollouts)]
-    file = write_part(str(unranked), "rows.parquet", pa.Table.from_pylist(rows, schema.INDEX), schema.INDEX)
-    shards = write_part(str(unranked), "shards.parquet", schema.SHARDS.empty_table(), schema.SHARDS)
-    manifest = _manifest(file, shards, sorted({made.source for made in rollouts}))
-    publish_ranked(Index(str(unranked), manifest), parameters, str(folder / "index"), rank_in_memory)
+    unranked = publish_rows(str(folder / "unranked"), rows, [], [])
+    publish_ranked(unranked, parameters, str(folder / "index"), rank_in_memory)
     return open_index(str(folder / "index"))
+
+
+def publish_rows(
+    url: str, rows: Sequence[dict[str, Any]], inputs: list[str], shards: Sequence[FileInfo]
+) -> Index:
+    """Publishes ``rows``, of `schema.INDEX` and already in order, as an index of ``shards`` of rollouts."""
+    known = [{"url": file.url, "size": file.size, "etag": file.etag, "layout": "rollouts"} for file in shards]
+    file = write_part(url, "rows.parquet", pa.Table.from_pylist(rows, schema.INDEX), schema.INDEX)
+    totals = Totals({name: [count, 0, 0, 0, 0] for name, count in Counter(r["source"] for r in rows).items()})
+    manifest = Manifest(
+        fingerprint=fingerprint(DEFAULTS, shards),
+        parameters=DEFAULTS,
+        inputs=inputs,
+        rollouts=len(rows),
+        rejected={},
+        examples={},
+        shard_bytes=sum(file.size for file in shards),
+        file_bytes=file.bytes,
+        shards=write_part(url, "shards.parquet", pa.Table.from_pylist(known, schema.SHARDS), schema.SHARDS),
+        sources=write_source_list(url, "lists", totals, []),
+        files=write_file_list(url, "lists", [file], []),
+        software={},
+    )
+    publish(read_pointer(f"{url}/{MANIFEST}"), url, manifest)
+    return open_index(url)
 
 
 def _row(place: int, made: Made) -> dict[str, Any]:
@@ -46,8 +74,3 @@ def _row(place: int, made: Made) -> dict[str, Any]:
         "scores": list(made.scores),
         "spans": [{"shard": f"file:///{made.source}.jsonl", "offset": 100 * place, "length": 99}],
     }
-
-
-def _manifest(file: DataFile, shards: DataFile, sources: list[str]) -> Manifest:
-    totals = [SourceTotals(source, 0, 0, 0, 0, 0, 0, {}) for source in sources]
-    return Manifest("0" * 64, DEFAULTS, [], shards, 0, 0, totals, [file], [], {}, {})

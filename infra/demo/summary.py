@@ -16,9 +16,9 @@ def main(folder: Path) -> int:
         json.loads((folder / "metrics" / name / "metrics.json").read_text())
         for name in ("untrained", "trained")
     )
-    rollouts = sum(source["rollouts"] for source in manifest["sources"])
     print(
-        f"trained on {card['rollouts']} of {rollouts} rollouts, the best {card['fraction_asked']:.0%} by BIS"
+        f"trained on {card['rollouts']} of {manifest['rollouts']} rollouts, "
+        f"the best {card['fraction_asked']:.0%} by BIS"
     )
     print(f"{'':24}  untrained  trained")
     for name, label in (

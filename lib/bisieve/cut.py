@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bisieve import schema
@@ -40,8 +39,8 @@ def read_cut(index: Index, fraction: float) -> Cut:
     `IndexUnusableError` when a file of the index is missing or damaged.
     """
     manifest = index.manifest
-    limits = cut_limits(manifest.rollouts_by_source, manifest.parameters.scope, fraction)
-    tables = [table for file in manifest.files for table in _best(index.url, file, limits)]
+    limits = cut_limits(index.rollouts_by_source, manifest.parameters.scope, fraction)
+    tables = [table for file in index.files for table in _best(index.url, file, limits)]
     rows = pa.concat_tables([schema.INDEX.empty_table(), *tables])
     name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
     layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
@@ -55,9 +54,9 @@ def _best(index_url: str, part: DataFile, limits: dict[str, int]) -> Iterator[pa
             if not _may_hold(file.metadata.row_group(group), limits):
                 continue
             rows = file.read_row_group(group)
-            place = pc.index_in(rows["source"], pa.array(list(limits))).to_numpy()
-            limit = np.array(list(limits.values()), dtype=np.int64)[place]
-            yield rows.filter(pa.array(rows["rank"].to_numpy() <= limit))
+            source = rows["source"].combine_chunks().dictionary_encode()
+            limit = np.array([limits[name] for name in source.dictionary.to_pylist()], np.int64)
+            yield rows.filter(pa.array(rows["rank"].to_numpy() <= limit[source.indices.to_numpy()]))
 
 
 def _may_hold(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:

@@ -1,8 +1,10 @@
 """The files of an index, read; one that is missing or damaged is told apart from a store that is silent."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bisieve.damage import damage
@@ -21,12 +23,20 @@ def open_part(index_url: str, file: DataFile) -> Iterator[pq.ParquetFile]:
         yield pq.ParquetFile(handle)
 
 
+def read_table(index_url: str, file: DataFile) -> pa.Table:
+    """A whole Parquet file of an index; `IndexUnusableError` where it is not as it was written."""
+    return pq.ParquetFile(pa.BufferReader(read_part(index_url, file))).read()
+
+
 def read_part(index_url: str, file: DataFile) -> bytes:
-    """The bytes of a file of an index; `IndexUnusableError` where it is missing or of another size."""
+    """The bytes of a file of an index; `IndexUnusableError` where they are not those that were written."""
     with _opened(index_url, file) as handle:
         data = handle.read()
     if len(data) != file.bytes:
         raise IndexUnusableError(_expected(index_url, file), f"{len(data)} bytes", MEND)
+    if (found := hashlib.sha256(data).hexdigest()) != file.sha256:
+        expected = f"{_expected(index_url, file)}, of sha256 {file.sha256[:16]}"
+        raise IndexUnusableError(expected, f"as many of sha256 {found[:16]}", MEND)
     return data
 
 

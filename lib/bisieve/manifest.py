@@ -46,70 +46,36 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class SourceTotals:
-    """What one source holds."""
-
-    source: str
-    rollouts: int  # usable ones
-    steps: int
-    mixed: int  # rollouts with positive and negative steps
-    all_positive: int
-    all_negative: int
-    tie_block: int  # the most rollouts that share one score
-    rejected: dict[str, int]  # by reason
-
-
-@dataclass(frozen=True)
 class CutScore:
-    """Where a cut ends."""
+    """Where a cut over all sources ends."""
 
     fraction: float
-    source: str | None  # None: over all, with scope=global
-    rollouts: int  # that it takes, of the source or of all
+    rollouts: int  # that it takes
     bis: float  # of the last one that it takes
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One published version of an index."""
+    """One published version of an index; what grows with it lies in the three lists."""
 
     fingerprint: str  # hex, of format, parameters and shards
     parameters: Parameters
     inputs: list[str]  # the URLs that were listed
-    shards: DataFile  # url, size, etag and yield of every shard
-    num_shards: int
-    shard_bytes: int
-    sources: list[SourceTotals]  # in the order of their names
-    files: list[DataFile]  # the ranked rows, in order
-    rejects: list[DataFile]  # the rejected records, ordered by shard and offset
+    rollouts: int  # usable ones
+    rejected: dict[str, int]  # records, by reason
     examples: dict[str, str]  # for each reason, the first rejected record: shard@offset
+    shard_bytes: int  # of all shards
+    file_bytes: int  # of all ranked rows and rejects
+    shards: DataFile  # a row of schema.SHARDS each
+    sources: DataFile  # a row of schema.SOURCES each, in the order of their names
+    files: DataFile  # a row of schema.FILES each: ranked rows in order, rejects by shard and offset
     software: dict[str, str]  # versions of what wrote it
-    cut_scores: list[CutScore] = field(default_factory=list)  # by source and fraction
+    cut_scores: list[CutScore] = field(default_factory=list)  # by fraction; none with scope=source
 
     @property
-    def paths(self) -> list[str]:
-        """All files of the version, relative to the index."""
-        parts = [self.shards, *self.files, *self.rejects]
-        return [version_manifest(self.fingerprint), *(part.path for part in parts)]
-
-    @property
-    def rollouts(self) -> int:
-        """The usable rollouts of all sources."""
-        return sum(source.rollouts for source in self.sources)
-
-    @property
-    def rollouts_by_source(self) -> dict[str, int]:
-        """The usable rollouts of each source, in the order of their names."""
-        return {source.source: source.rollouts for source in self.sources}
-
-    @property
-    def rejected(self) -> dict[str, int]:
-        """The rejected records of all sources, by reason."""
-        counts: dict[str, int] = {}
-        for source in self.sources:
-            for reason, count in source.rejected.items():
-                counts[reason] = counts.get(reason, 0) + count
-        return dict(sorted(counts.items()))
+    def lists(self) -> tuple[DataFile, ...]:
+        """The files that tell what the version holds."""
+        return self.shards, self.sources, self.files
 
     def to_json(self) -> bytes:
         """The file's bytes."""
@@ -145,11 +111,8 @@ def _typed(fields: dict[str, Any]) -> dict[str, Any]:
     parameters = fields["parameters"]
     return {
         "parameters": Parameters(**{**parameters, "reading": Reading(**parameters["reading"])}),
-        "shards": DataFile(**fields["shards"]),
-        "sources": [SourceTotals(**source) for source in fields["sources"]],
-        "files": [DataFile(**file) for file in fields["files"]],
-        "rejects": [DataFile(**file) for file in fields["rejects"]],
-        "cut_scores": [CutScore(**score) for score in fields.get("cut_scores", [])],
+        **{name: DataFile(**fields[name]) for name in ("shards", "sources", "files")},
+        "cut_scores": [CutScore(**score) for score in fields["cut_scores"]],
     }
 
 
@@ -184,8 +147,12 @@ def publish(current: Pointer, index_url: str, manifest: Manifest, tell: Tell = s
     ``current`` is the index's manifest as it was when the run began; `StorageError` when another run has
     published since.
     """
-    written = [manifest.shards, *manifest.files, *manifest.rejects]
-    tell("written", files=len(written), bytes=sum(file.bytes for file in written))
+    lists = manifest.lists
+    tell(
+        "written",
+        files=len(lists) + manifest.files.rows,
+        bytes=sum(file.bytes for file in lists) + manifest.file_bytes,
+    )
     write_bytes(join(index_url, version_manifest(manifest.fingerprint)), manifest.to_json())
     replace_pointer(current, manifest.to_json())
     tell("published", index=index_url, fingerprint=manifest.fingerprint, rollouts=manifest.rollouts)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bisieve import schema
 from bisieve.coded import codes_and_texts
@@ -22,7 +23,7 @@ class RankedFile:
 
     file: DataFile
     tie_blocks: list[TieBlock]  # see `ranking.telling_tie_blocks`
-    cut_scores: list[CutScore]  # of the cuts that end in it
+    cut_scores: pa.Table  # of schema.CUT_SCORES: where cuts end in it
 
 
 def write_ranked_file(
@@ -36,20 +37,37 @@ def write_ranked_file(
     return RankedFile(file, telling_tie_blocks(rows), _cut_scores(rows, rollouts, scope))
 
 
-def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> list[CutScore]:
-    place, names = codes_and_texts(rows["source"])
-    rank, bis = rows["rank"].to_numpy(), rows["bis"].to_numpy()
+def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.Table:
+    codes, names = codes_and_texts(rows["source"])
+    if scope == "source":  # there may be very many others
+        rollouts = {name: rollouts[name] for name in names if name in rollouts}
     found = []
     for fraction in REPORTED:
         limits = cut_limits(rollouts, scope, fraction)
-        limit = np.array([limits.get(name, 0) for name in names], np.int64)[place]
-        for row in np.flatnonzero(rank == limit).tolist():
-            of = names[place[row]] if scope == "source" else None
-            found.append(CutScore(fraction, of, int(limit[row]), float(bis[row])))
-    return found
+        limit = np.array([limits.get(name, 0) for name in names], np.int64)[codes]
+        ends = np.flatnonzero(rows["rank"].to_numpy() == limit)
+        of = rows["source"].take(pa.array(ends)).cast(pa.string())
+        columns = {
+            "source": of if scope == "source" else pa.nulls(len(ends), pa.string()),
+            "fraction": np.full(len(ends), fraction),
+            "rollouts": limit[ends],
+            "bis": rows["bis"].to_numpy()[ends],
+        }
+        found.append(pa.table(columns, schema=schema.CUT_SCORES))
+    return pa.concat_tables(found)
 
 
-def all_cut_scores(files: Iterable[RankedFile]) -> list[CutScore]:
-    """Those of all files, by source, then by fraction."""
-    found = [score for file in files for score in file.cut_scores]
-    return sorted(found, key=lambda score: (score.source or "", score.fraction))
+def cut_scores_by_source(files: Iterable[RankedFile]) -> pa.Table:
+    """Those of cuts of one source, by source, then by fraction; none with ``scope`` global."""
+    return _together(files).drop_null().sort_by([("source", "ascending"), ("fraction", "ascending")])
+
+
+def cut_scores_over_all(files: Iterable[RankedFile]) -> list[CutScore]:
+    """Those of cuts over all sources, by fraction; none with ``scope`` source."""
+    scores = _together(files)
+    over_all = scores.filter(pc.is_null(scores["source"])).drop_columns("source").sort_by("fraction")
+    return [CutScore(**score) for score in over_all.to_pylist()]
+
+
+def _together(files: Iterable[RankedFile]) -> pa.Table:
+    return pa.concat_tables([schema.CUT_SCORES.empty_table(), *(file.cut_scores for file in files)])

@@ -14,16 +14,16 @@ import pyarrow.compute as pc
 from bisieve import parts, schema
 from bisieve.errors import UsageError
 from bisieve.events import Tell, silent
+from bisieve.file_list import write_file_list
 from bisieve.index import Index, indexed_shards, missing_files
 from bisieve.index_files import open_part, read_part
 from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import part_path
 from bisieve.pointer import read_pointer
-from bisieve.ranked import RankedFile, all_cut_scores, write_ranked_file
+from bisieve.ranked import RankedFile, cut_scores_over_all, write_ranked_file
 from bisieve.ranking import (
     INDEX_ORDER,
     SHUFFLED,
-    largest_tie_blocks,
     places_in,
     ranking_order,
     with_keys,
@@ -31,6 +31,7 @@ from bisieve.ranking import (
 )
 from bisieve.score import score_rollouts
 from bisieve.sort.keys import sorted_indices
+from bisieve.source_list import rejected_by_source, write_source_list
 from bisieve.storage import canonical, join, write_bytes
 from bisieve.totals import Totals, add_up, count
 
@@ -54,8 +55,8 @@ def asked_anew(was: Parameters, given: dict[str, Any]) -> Parameters:
 
 def publish_ranked(
     index: Index, parameters: Parameters, output: str, rank: Rank, tell: Tell = silent
-) -> tuple[Manifest, bool]:
-    """Ranks ``index`` into the index at ``output``; returns the manifest and whether there was work to do.
+) -> tuple[Index, bool]:
+    """Ranks ``index`` into the index at ``output``; returns that one and whether there was work to do.
 
     ``rank(index, parameters, output, folder)`` orders and writes the rollouts: `rank_in_memory`, or Spark's.
     """
@@ -63,35 +64,32 @@ def publish_ranked(
     pointer = read_pointer(join(url, MANIFEST))
     version = fingerprint(parameters, indexed_shards(index))
     if pointer.data is not None:
-        current = Manifest.from_json(pointer.data, pointer.url)
-        if current.fingerprint == version and not missing_files(Index(url, current)):
+        current = Index(url, Manifest.from_json(pointer.data, pointer.url))
+        if current.fingerprint == version and not missing_files(current):
             tell("unchanged", index=url, fingerprint=version)
             return current, False
     manifest = _ranked(index, parameters, url, version, rank)
     tell("ranked", rollouts=manifest.rollouts, strategy=parameters.strategy)
     publish(pointer, url, manifest, tell)
-    return manifest, True
+    return Index(url, manifest), True
 
 
 def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: Rank) -> Manifest:
     old = index.manifest
     folder = version_folder(version)
     files, totals = rank(index, parameters, url, f"{folder}/rollouts")
-    totals.rejected = {
-        (source.source, reason): number
-        for source in old.sources
-        for reason, number in source.rejected.items()
-    }
-    copied = {file.path: _copy(file, index, url, folder) for file in (old.shards, *old.rejects)}
+    totals.rejected = rejected_by_source(index.sources)
+    shards, *rejects = [_copy(file, index, url, folder) for file in (old.shards, *index.rejects)]
+    rollouts = [file.file for file in files]
     return replace(
         old,
         fingerprint=version,
         parameters=parameters,
-        shards=copied[old.shards.path],
-        sources=totals.by_source(largest_tie_blocks([file.tie_blocks for file in files])),
-        files=[file.file for file in files],
-        rejects=[copied[file.path] for file in old.rejects],
-        cut_scores=all_cut_scores(files),
+        file_bytes=sum(file.bytes for file in (*rollouts, *rejects)),
+        shards=shards,
+        sources=write_source_list(url, folder, totals, files),
+        files=write_file_list(url, folder, rollouts, rejects),
+        cut_scores=cut_scores_over_all(files),
     )
 
 
@@ -127,7 +125,7 @@ def rank_in_memory(
 
 
 def _all_scored(index: Index, parameters: Parameters) -> tuple[pa.Table, Totals]:
-    tables = [with_keys(read_scored(index, file, parameters), parameters) for file in index.manifest.files]
+    tables = [with_keys(read_scored(index, file, parameters), parameters) for file in index.files]
     return pa.concat_tables(tables).combine_chunks(), add_up(map(count_usable, tables))
 
 

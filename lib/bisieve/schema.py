@@ -67,6 +67,41 @@ REJECTS = pa.schema(
     ]
 )
 
+_REJECT_COUNT = [("reason", pa.string()), ("records", pa.int64())]
+REJECT_COUNTS = pa.schema([("source", pa.string()), *_REJECT_COUNT])
+
+# Where a cut ends; with scope=global it is one over all, and the source is null.
+_CUT_SCORE = [
+    ("fraction", pa.float64()),
+    ("rollouts", pa.int64()),  # that it takes, of the source or of all
+    ("bis", pa.float64()),  # of the last one that it takes
+]
+CUT_SCORES = pa.schema([("source", pa.string()), *_CUT_SCORE])
+
+SOURCES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("rollouts", pa.int64()),  # usable ones
+        ("steps", pa.int64()),
+        ("mixed", pa.int64()),  # rollouts with positive and negative steps
+        ("all_positive", pa.int64()),
+        ("all_negative", pa.int64()),
+        ("tie_block", pa.int64()),  # the most rollouts that share one score
+        ("rejected", pa.list_(pa.struct(_REJECT_COUNT))),
+        ("cut_scores", pa.list_(pa.struct(_CUT_SCORE))),  # none with scope=global
+    ]
+)
+
+FILES = pa.schema(
+    [
+        ("kind", pa.string()),  # rollouts or rejects
+        ("path", pa.string()),  # relative to the index
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+    ]
+)
+
 SHARDS = pa.schema(
     [
         ("url", pa.string()),

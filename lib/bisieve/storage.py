@@ -128,9 +128,12 @@ def list_files(url: str) -> list[FileInfo]:
             entry = patiently(lambda: fs.info(path))
             found = [entry] if entry["type"] == "file" else patiently(lambda: _find(fs, path))
             root = path
-        files = [entry for entry in found if entry["type"] == "file"]
-    infos = (_info(fs, entry) for entry in files if not _hidden(entry["name"], below=root))
-    return sorted(infos, key=attrgetter("url"))
+    files = []
+    while found:  # a listing can be very long: what is read of it goes at once
+        entry = found.pop()
+        if entry["type"] == "file" and not _hidden(entry["name"], below=root):
+            files.append(_info(fs, entry))
+    return sorted(files, key=attrgetter("url"))
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve.manifest import SourceTotals
-
-_COUNTED = ("rollouts", "steps", "mixed", "all_positive", "all_negative")
+COUNTED = ("rollouts", "steps", "mixed", "all_positive", "all_negative")
 
 
 @dataclass
 class Totals:
     """The numbers of some scanned rows."""
 
-    sources: dict[str, list[int]] = field(default_factory=dict)  # rollouts, steps, mixed, all +, all −
+    sources: dict[str, list[int]] = field(default_factory=dict)  # the numbers of COUNTED
     rejected: dict[tuple[str, str], int] = field(default_factory=dict)  # by source and reason
     first: dict[str, tuple[str, int]] = field(default_factory=dict)  # by reason: (shard, offset)
     shards: dict[str, list[int]] = field(default_factory=dict)  # usable rollouts and rejects
@@ -25,6 +23,11 @@ class Totals:
     def rollouts(self) -> dict[str, int]:
         """The usable rollouts of each source that has some, in the order of their names."""
         return {source: self.sources[source][0] for source in sorted(self.sources)}
+
+    @property
+    def num_rollouts(self) -> int:
+        """All usable rollouts."""
+        return sum(counts[0] for counts in self.sources.values())
 
     @property
     def num_rejected(self) -> int:
@@ -43,23 +46,6 @@ class Totals:
     def examples(self) -> dict[str, str]:
         """For each reason the first rejected record, shard@offset."""
         return {reason: f"{shard}@{offset}" for reason, (shard, offset) in sorted(self.first.items())}
-
-    def by_source(self, tie_blocks: dict[str, int]) -> list[SourceTotals]:
-        """In the order of their names; sources with nothing but rejects included."""
-        names = sorted({*self.sources, *(source for source, _ in self.rejected)})
-        return [
-            SourceTotals(
-                source=name,
-                **dict(zip(_COUNTED, self.sources.get(name, [0] * len(_COUNTED)), strict=True)),
-                tie_block=tie_blocks.get(name, 0),
-                rejected={
-                    reason: count
-                    for (source, reason), count in sorted(self.rejected.items())
-                    if source == name
-                },
-            )
-            for name in names
-        ]
 
 
 def count(usable: pa.Table, rejects: pa.Table) -> Totals:
@@ -98,6 +84,6 @@ def add_up(parts: Iterable[Totals]) -> Totals:
 
 def _add(whole: dict[str, list[int]], part: dict[str, list[int]]) -> None:
     for name, numbers in part.items():
-        whole[name] = [
-            one + two for one, two in zip(whole.get(name, [0] * len(numbers)), numbers, strict=True)
-        ]
+        before = whole.get(name)
+        # Most names are in one part alone: what is theirs is taken over, not copied.
+        whole[name] = numbers if before is None else [a + b for a, b in zip(before, numbers, strict=True)]

@@ -63,7 +63,7 @@ def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
     Among them are the remains of runs that ended before they published.  Give runs and readers that may
     still be at work on an older version the time to end.
     """
-    needed = {join(index.url, path) for path in index.manifest.paths}
+    needed = {join(index.url, path) for path in index.paths}
     return [
         file
         for file in stored_files(join(index.url, VERSIONS))

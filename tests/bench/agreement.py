@@ -23,7 +23,8 @@ def read_result(folder: Path) -> pa.Table:
     """Source, rank, BIS and scores that a contender wrote, by source and rank."""
     manifest = folder / "manifest.json"
     if manifest.exists():
-        files = [folder / file["path"] for file in json.loads(manifest.read_text())["files"]]
+        listed = pq.read_table(folder / json.loads(manifest.read_text())["files"]["path"]).to_pylist()
+        files = [folder / file["path"] for file in listed if file["kind"] == "rollouts"]
     else:
         files = sorted(folder.glob("*.parquet"))
     if not files:

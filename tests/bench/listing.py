@@ -7,7 +7,7 @@ import argparse
 import json
 import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import fsspec
@@ -15,13 +15,18 @@ import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
 from bisieve import schema
-from bisieve.manifest import DataFile, Manifest, Parameters, SourceTotals, fingerprint
-from bisieve.parts import write_part
+from bisieve.file_list import write_file_list
+from bisieve.manifest import DataFile, Manifest, Parameters, fingerprint
+from bisieve.parts import ROWS_PER_FILE, part_path, write_part
+from bisieve.ranked import REPORTED, RankedFile
 from bisieve.shards import list_shards, plan_tasks
+from bisieve.source_list import write_source_list
+from bisieve.storage import FileInfo
 from bisieve.totals import Totals, add_up
 
 SHARDS = 1_000_000
 SHARD_BYTES = 3_000_000
+SHARD_ROLLOUTS = 1000
 CORES = 256
 _URL = "listing://bucket/corpus"
 
@@ -69,39 +74,76 @@ def plan_and_publish(parameters: Parameters) -> dict[str, float]:
     lap("split_s")
     version = fingerprint(parameters, shards)
     lap("fingerprint_s")
-    parts = [Totals(shards={split.shard: [1000, 0] for split in task}) for task in tasks]
+    parts = [_totals([split.shard for split in task], parameters) for task in tasks]
     totals = add_up(parts)
     lap("totals_s")
-    with tempfile.TemporaryDirectory() as index:
-        columns = {name: [getattr(shard, name) for shard in shards] for name in ("url", "size", "etag")}
-        yields = [totals.shards[shard.url] for shard in shards]
-        columns["layout"] = ["rollouts"] * len(shards)
-        columns["rollouts"], columns["rejected"] = ([pair[place] for pair in yields] for place in (0, 1))
-        file = write_part(index, "shards.parquet", pa.table(columns), schema.SHARDS)
-        lap("shards_parquet_s")
-        said["shards_parquet_mb"] = Path(index, file.path).stat().st_size / 1e6
+    files = list(_ranked_files(sorted(totals.sources)))
+    lap("ranked_files_s")
     set(list_shards([_URL]))  # the look whether a shard has changed meanwhile
     lap("list_again_s")
-    said["manifest_kb"] = len(_manifest(parameters, version, file, len(shards)).to_json()) / 1e3
+    with tempfile.TemporaryDirectory() as index:
+        manifest = _write_lists(index, parameters, version, shards, totals, files)
+        lap("lists_s")
+        said["shards_parquet_mb"] = manifest.shards.bytes / 1e6
+        said["sources_parquet_mb"] = manifest.sources.bytes / 1e6
+    said["manifest_kb"] = len(manifest.to_json()) / 1e3
     said["tasks"] = len(tasks)
     return said
 
 
-def _manifest(parameters: Parameters, version: str, shards: DataFile, num_shards: int) -> Manifest:
-    sources = [SourceTotals(f"source-{n:02d}", 10**7, 5 * 10**7, 0, 10**7, 0, 10**6, {}) for n in range(38)]
+def _totals(shards: list[str], parameters: Parameters) -> Totals:
+    """What a task would tell of its shards, each of which is a source of its own."""
+    counts = [SHARD_ROLLOUTS, 5 * SHARD_ROLLOUTS, 0, SHARD_ROLLOUTS, 0]
+    return Totals(
+        sources={parameters.reading.source_of(shard): list(counts) for shard in shards},
+        shards={shard: [SHARD_ROLLOUTS, 0] for shard in shards},
+    )
+
+
+def _write_lists(
+    index: str,
+    parameters: Parameters,
+    version: str,
+    shards: list[FileInfo],
+    totals: Totals,
+    files: list[RankedFile],
+) -> Manifest:
+    columns = {name: [getattr(shard, name) for shard in shards] for name in ("url", "size", "etag")}
+    yields = [totals.shards[shard.url] for shard in shards]
+    columns["layout"] = ["rollouts"] * len(shards)
+    columns["rollouts"], columns["rejected"] = ([pair[place] for pair in yields] for place in (0, 1))
     return Manifest(
         fingerprint=version,
         parameters=parameters,
         inputs=[_URL],
-        shards=shards,
-        num_shards=num_shards,
-        shard_bytes=num_shards * SHARD_BYTES,
-        sources=sources,
-        files=[],
-        rejects=[],
+        rollouts=totals.num_rollouts,
+        rejected=totals.rejected_by_reason,
         examples={},
+        shard_bytes=sum(shard.size for shard in shards),
+        file_bytes=sum(file.file.bytes for file in files),
+        shards=write_part(index, "shards.parquet", pa.table(columns), schema.SHARDS),
+        sources=write_source_list(index, "lists", totals, files),
+        files=write_file_list(index, "lists", [file.file for file in files], []),
         software={},
     )
+
+
+def _ranked_files(sources: list[str]) -> Iterator[RankedFile]:
+    """What tasks would tell of the files that they wrote; the rollouts of a source are all alike."""
+    sources_a_file = ROWS_PER_FILE // SHARD_ROLLOUTS
+    for number, start in enumerate(range(0, len(sources), sources_a_file)):
+        mine = sources[start : start + sources_a_file]
+        cuts = {
+            "source": [source for source in mine for _ in REPORTED],
+            "fraction": [*REPORTED] * len(mine),
+            "rollouts": [int(SHARD_ROLLOUTS * fraction) for fraction in REPORTED] * len(mine),
+            "bis": [0.05] * len(mine) * len(REPORTED),
+        }
+        yield RankedFile(
+            DataFile(part_path("rollouts", number), SHARD_ROLLOUTS * len(mine), 10**7, f"{number:064x}"),
+            [(source, 0.05, SHARD_ROLLOUTS) for source in mine],
+            pa.table(cuts, schema=schema.CUT_SCORES),
+        )
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ at_least = 0.01
 [[requirement]]
 says = "the listing's parts were told"
 value = "listing/1x/listing/manifest_kb"
-at_most = 100
+at_most = 5
 """
 
 IMPOSSIBLE = """

@@ -36,5 +36,5 @@ def test_of_two_processes_that_publish_at_once_on_s3_one_wins_and_the_other_says
     assert len(said[lost].splitlines()) == 1
     current = open_index(index)
     assert current.manifest.parameters.alpha == float(won)
-    assert all(exists(f"{index}/{path}") for path in current.manifest.paths)
+    assert all(exists(f"{index}/{path}") for path in current.paths)
     assert read_cut(current, 1.0).rows.num_rows == 2

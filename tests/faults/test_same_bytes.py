@@ -45,7 +45,7 @@ def test_an_index_does_not_tell_where_it_was_made(
         constants = {**SMALL_FILES, "shards.SMALLEST_TASK": task_bytes}
         assert driver(corpora[layout], tmp_path / name, options=options, constants=constants) is None
         assert contents(tmp_path / name) == contents(tmp_path / "two cores")
-    assert len(open_index(str(tmp_path / "two cores")).manifest.files) == 4
+    assert len(open_index(str(tmp_path / "two cores")).files) == 4
 
 
 @pytest.mark.parametrize(

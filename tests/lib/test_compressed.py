@@ -43,7 +43,7 @@ def test_a_compressed_corpus_is_ranked_as_the_plain_one(
     score(tmp_path / "plain", tmp_path / "one")
     score(compressed, tmp_path / "two")
     one, two = (
-        pq.read_table(tmp_path / name / open_index(str(tmp_path / name)).manifest.files[0].path)
+        pq.read_table(tmp_path / name / open_index(str(tmp_path / name)).files[0].path)
         for name in ("one", "two")
     )
     assert one.drop_columns(["spans"]).equals(two.drop_columns(["spans"]))
@@ -63,8 +63,8 @@ def test_an_exported_cut_is_a_corpus_of_the_same_records(
         kept = (tmp_path / "cut" / name).read_bytes().split(b"\n")
         assert set(kept) <= set(lines)
         assert [line for line in lines if line in kept] == kept, "in file order"
-    manifest, _ = score(tmp_path / "cut", tmp_path / "again")
-    assert {source.source: source.rollouts for source in manifest.sources} == {"a": 21, "b": 2}
+    again, _ = score(tmp_path / "cut", tmp_path / "again")
+    assert again.rollouts_by_source == {"a": 21, "b": 2}
 
 
 def test_a_compressed_shard_that_ends_too_early_is_an_error(

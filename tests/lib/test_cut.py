@@ -71,7 +71,7 @@ def test_a_fraction_outside_zero_to_one_is_refused(indexed: Path, fraction: floa
 )
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(IndexUnusableError, match="bisieve-index version 2"):
+    with pytest.raises(IndexUnusableError, match="bisieve-index version 3"):
         open_index(str(tmp_path))
 
 

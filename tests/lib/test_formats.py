@@ -40,9 +40,9 @@ def plain(tmp_path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def table(index: Path) -> pa.Table:
-    return pa.concat_tables(
-        pq.read_table(index / file.path) for file in open_index(str(index)).manifest.files
-    ).select(COLUMNS)
+    return pa.concat_tables(pq.read_table(index / file.path) for file in open_index(str(index)).files).select(
+        COLUMNS
+    )
 
 
 def export(index: Path, output: Path, *more: str) -> bytes:
@@ -91,8 +91,8 @@ def test_forms_and_layouts_are_mixed_in_one_run(
     export(tmp_path / "two", tmp_path / "cut", "--format", "records")
     found = sorted(str(path.relative_to(tmp_path / "cut")) for path in (tmp_path / "cut").rglob("*.jsonl"))
     assert found == ["rollouts/a.jsonl", "steps/a.jsonl", "steps/b_lists.jsonl"]
-    manifest, _ = score(tmp_path / "cut", tmp_path / "again", ties="hash")
-    assert {source.source: source.rollouts for source in manifest.sources} == {"a": 21, "b_lists": 2}
+    again, _ = score(tmp_path / "cut", tmp_path / "again", ties="hash")
+    assert again.rollouts_by_source == {"a": 21, "b_lists": 2}
     ids = [set(table(tmp_path / name)["rollout_id"].to_pylist()) for name in ("two", "again")]
     assert ids[1] < ids[0]
 

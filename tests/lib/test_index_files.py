@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 from handmade import Made, make_index
 
+from bisieve.cli import main
 from bisieve.cut import read_cut
 from bisieve.diff.rows import by_source
 from bisieve.errors import IndexUnusableError
 from bisieve.index import Index, indexed_shards, missing_files
+from bisieve.report import score_report
 from bisieve.rerank import publish_ranked, rank_in_memory
 
-READERS: list[Callable[[Index], object]] = [
-    lambda index: read_cut(index, 1.0),
-    indexed_shards,
-    lambda index: list(by_source(index)),
+LISTS = ("shards", "sources", "files")
+READERS: list[tuple[str, Callable[[Index], object]]] = [
+    ("shards", indexed_shards),
+    ("sources", lambda index: score_report(index, index.url)),
+    ("files", lambda index: index.files),
+    ("rollouts", lambda index: read_cut(index, 1.0)),
+    ("rollouts", lambda index: list(by_source(index))),
 ]
 
 
@@ -25,9 +30,9 @@ def index(tmp_path: Path) -> Index:
     return make_index(tmp_path, [Made("a", f"r{number}", (1.0, number / 500)) for number in range(500)])
 
 
-def parts(index: Index) -> list[Path]:
-    folder = Path(index.url.removeprefix("file://"))
-    return [folder / file.path for file in (index.manifest.shards, *index.manifest.files)]
+def part(index: Index, name: str) -> Path:
+    files = dict(zip(LISTS, index.manifest.lists, strict=True)) | {"rollouts": index.files[0]}
+    return Path(index.url.removeprefix("file://")) / files[name].path
 
 
 def cut_off(path: Path) -> None:
@@ -40,36 +45,78 @@ def overwrite(path: Path) -> None:
     path.write_bytes(data)
 
 
+def change_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize("harm", [Path.unlink, cut_off, lambda path: path.write_bytes(b""), overwrite])
-@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(("name", "read"), READERS)
 def test_a_damaged_file_is_named_with_what_to_do(
-    index: Index, harm: Callable[[Path], object], read: Callable[[Index], object]
+    index: Index, name: str, read: Callable[[Index], object], harm: Callable[[Path], object]
 ) -> None:
-    for path in parts(index):
-        harm(path)
-    with pytest.raises(IndexUnusableError, match=r"\.parquet; found .*; restore it, or delete it"):
-        read(index)
+    path = part(index, name)
+    harm(path)
+    with pytest.raises(IndexUnusableError, match=rf"{path.name}.*; found .*; restore it, or delete it"):
+        read(Index(index.url, index.manifest))
+
+
+@pytest.mark.parametrize(("name", "read"), READERS[:3])
+def test_a_list_in_which_one_bit_has_changed_is_refused(
+    index: Index, name: str, read: Callable[[Index], object]
+) -> None:
+    change_a_byte(part(index, name))
+    with pytest.raises(IndexUnusableError, match=r"of sha256 .*; found as many of sha256 .*; restore it"):
+        read(Index(index.url, index.manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("sources", ["report", "--index"]),
+        ("sources", ["diff"]),
+        ("files", ["diff"]),
+        ("files", ["clean", "--index"]),
+    ],
+)
+def test_a_command_that_needs_a_damaged_list_says_so_in_one_line(
+    index: Index, name: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    overwrite(part(index, name))
+    assert main([*command, index.url]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"/{name}.parquet" in line
+    assert line.endswith("restore it, or delete it and run bisieve score again")
 
 
 def test_files_that_are_gone_or_too_short_are_found(index: Index) -> None:
-    assert missing_files(index) == []
-    shards, rows = parts(index)
-    cut_off(rows)
-    assert missing_files(index) == [index.manifest.files[0].path]
-    shards.unlink()
-    assert len(missing_files(index)) == 2
+    rows = index.files[0]
+
+    def lost() -> list[str]:
+        return missing_files(Index(index.url, index.manifest))
+
+    assert lost() == []
+    cut_off(part(index, "rollouts"))
+    assert lost() == [rows.path]
+    part(index, "shards").unlink()
+    cut_off(part(index, "sources"))
+    assert lost() == [index.manifest.shards.path, index.manifest.sources.path, rows.path]
+    part(index, "files").unlink()
+    assert lost() == [file.path for file in index.manifest.lists]  # the list of the others is among them
 
 
-def test_ranking_anew_writes_a_damaged_version_again(index: Index, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["files", "rollouts"])
+def test_ranking_anew_writes_a_damaged_version_again(index: Index, tmp_path: Path, name: str) -> None:
     def rank() -> tuple[Index, bool]:
         parameters = replace(index.manifest.parameters, alpha=0.2)
-        manifest, written = publish_ranked(index, parameters, str(tmp_path / "ranked"), rank_in_memory)
-        return Index(f"file://{tmp_path}/ranked", manifest), written
+        return publish_ranked(index, parameters, str(tmp_path / "ranked"), rank_in_memory)
 
     ranked, written = rank()
     assert written
     assert not rank()[1]
-    whole = parts(ranked)[1].read_bytes()
-    cut_off(parts(ranked)[1])
+    path = part(ranked, name)
+    whole = path.read_bytes()
+    cut_off(path)
     assert rank() == (ranked, True)
-    assert parts(ranked)[1].read_bytes() == whole
+    assert path.read_bytes() == whole

@@ -1,16 +1,19 @@
 """The table that scoring, ranking and ``bisieve report`` print."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import reference
+from handmade import Made, make_index
 
 from bisieve import parts
 from bisieve.cli import main
 from bisieve.cut import read_cut
 from bisieve.index import open_index
+from bisieve.report import SHOWN, score_report
 
 FRACTIONS = (0.05, 0.10, 0.25, 0.50)
 
@@ -31,8 +34,12 @@ def test_the_cut_scores_are_those_of_the_cuts(
         ask = ["rank", "--index", str(tmp_path / "index"), "--output", str(tmp_path / "index")]
         assert main([*ask, "--scope", scope, "--alpha", "0.2"]) == 0
     index = open_index(str(tmp_path / "index"))
+    over_all = [asdict(score) for score in index.manifest.cut_scores]
+    by_source = [(row["source"], row["cut_scores"]) for row in index.sources.to_pylist()]
     told = {
-        (score.source, score.fraction): (score.rollouts, score.bis) for score in index.manifest.cut_scores
+        (source, score["fraction"]): (score["rollouts"], score["bis"])
+        for source, scores in [(None, over_all), *by_source]
+        for score in scores
     }
     expected = {}
     for fraction in FRACTIONS:
@@ -74,3 +81,19 @@ def test_report_shows_what_scoring_showed(
     assert ranked[1].split()[-4:] == ["-"] * 4
     assert main(["report", "--index", index, "--version", first]) == 0
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_of_very_many_sources_a_run_shows_the_largest_and_report_shows_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {f"s{number:02}": 1 + number % 5 for number in range(SHOWN + 5)}
+    made = [Made(name, f"{name}-{n}", (1.0,)) for name, size in sizes.items() for n in range(size)]
+    index = make_index(tmp_path, made)
+    lines = score_report(index, "URL", written=True).splitlines()
+    largest = sorted(sizes, key=lambda name: (-sizes[name], name))
+    assert [line.split()[0] for line in lines[1:-2]] == largest[:SHOWN]
+    assert lines[-2] == "and 5 smaller sources: bisieve report --index URL shows all"
+    assert main(["report", "--index", index.url]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown[1:-1]] == sorted(sizes)
+    assert lines[-1].startswith("index URL: written; ")

@@ -107,8 +107,8 @@ def test_strategies_order_as_they_say(
 
     def order(**options: Any) -> list[list[float]]:
         name = "-".join(map(str, options.values()))
-        manifest, _ = score(shard, tmp_path / name, **options)
-        return pq.read_table(tmp_path / name / manifest.files[0].path)["scores"].to_pylist()
+        index, _ = score(shard, tmp_path / name, **options)
+        return pq.read_table(tmp_path / name / index.files[0].path)["scores"].to_pylist()
 
     assert order(strategy="all") == [[1.0, 1.0], [0.5, 0.0], [0.0, 0.0], [1.0, 0.0]]
     assert order(strategy="low_mc")[:2] == [[0.0, 0.0], [0.5, 0.0]]

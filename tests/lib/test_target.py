@@ -3,14 +3,10 @@
 import os
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from handmade import publish_rows
 
-from bisieve import schema
 from bisieve.cli import main
-from bisieve.manifest import MANIFEST, Manifest, Parameters, SourceTotals, publish
-from bisieve.parts import write_part
-from bisieve.pointer import read_pointer
 from bisieve.shards import list_shards
 
 SHARD = b'{"image": "a.png", "question": "?", "steps_with_score": [{"step": "one", "score": 1.0}]}\n'
@@ -24,18 +20,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "corpus/a.jsonl").write_bytes(SHARD)
     (tmp_path / "link").symlink_to(tmp_path / "corpus/a.jsonl")
     (shard,) = list_shards(["corpus"])
-    url = str(tmp_path / "index")
     row = {
         "source": "a", "rank": 1, "rollout_id": "r", "question_id": "q", "bis": 0.05, "num_steps": 1,
         "scores": [1.0], "spans": [{"shard": shard.url, "offset": 0, "length": shard.size - 1}],
     }  # fmt: skip
-    known = {"url": shard.url, "size": shard.size, "etag": shard.etag, "layout": "rollouts"}
-    shards = write_part(url, "shards.parquet", pa.Table.from_pylist([known], schema.SHARDS), schema.SHARDS)
-    rows = write_part(url, "rows.parquet", pa.Table.from_pylist([row], schema.INDEX), schema.INDEX)
-    totals = [SourceTotals("a", 1, 1, 0, 1, 0, 1, {})]
-    parameters = Parameters(0.05, "source", "file", 0)
-    manifest = Manifest("f" * 64, parameters, ["corpus"], shards, 1, shard.size, totals, [rows], [], {}, {})
-    publish(read_pointer(f"{url}/{MANIFEST}"), url, manifest)
+    publish_rows(str(tmp_path / "index"), [row], ["corpus"], [shard])
     return tmp_path / "index"
 
 

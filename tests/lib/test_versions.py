@@ -95,10 +95,10 @@ def test_old_versions_are_listed_and_cleaned_and_their_readers_are_not_disturbed
         os.utime(file.url.removeprefix("file://"), (long_ago, long_ago))
     (tmp_path / "index/versions/young").write_bytes(b"of a run that is still at work")
     assert main(["clean", "--index", url, "--dry-run"]) == 0
-    assert "would remove 3 files" in capsys.readouterr().out
+    assert "would remove 5 files" in capsys.readouterr().out
     assert read_cut(first, 1.0).rows.num_rows == 2
     assert main(["clean", "--index", url, "--older-than", "7d"]) == 0
-    assert "removed 3 files" in capsys.readouterr().out
+    assert "removed 5 files" in capsys.readouterr().out
     assert read_cut(open_index(url), 1.0).rows.num_rows == 2
     assert (tmp_path / "index/versions/young").exists()
     assert main(["clean", "--index", url, "--older-than", "soon"]) == 2

@@ -2,21 +2,17 @@
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from handmade import publish_rows
 from PIL import Image
 
-from bisieve import schema, storage
-from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, SourceTotals, fingerprint, publish
-from bisieve.pointer import read_pointer
+from bisieve import storage
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
 
@@ -88,26 +84,7 @@ def write_index(shards: str, index: str) -> None:
                 "source": source, "rank": rank, "rollout_id": f"{source}-{start}", "question_id": str(start),
                 "bis": -bis, "num_steps": len(scores), "scores": scores, "spans": [span],
             })  # fmt: skip
-    shard_rows = [
-        {"url": file.url, "size": file.size, "etag": file.etag, "layout": "rollouts"} for file in files
-    ]
-    parameters = Parameters(0.05, "source", "file", 0)
-    sources = Counter(row["source"] for row in rows)
-    publish(read_pointer(f"{index}/{MANIFEST}"), index, Manifest(
-        fingerprint(parameters, files), parameters, [shards],
-        _write_parquet(index, "shards.parquet", pa.Table.from_pylist(shard_rows, schema.SHARDS)),
-        len(files), sum(file.size for file in files),
-        [SourceTotals(name, count, 0, 0, 0, 0, 0, {}) for name, count in sources.items()],
-        [_write_parquet(index, "rows.parquet", pa.Table.from_pylist(rows, schema.INDEX))], [], {}, {},
-    ))  # fmt: skip
-
-
-def _write_parquet(index: str, name: str, table: pa.Table) -> DataFile:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    data = sink.getvalue().to_pybytes()
-    storage.write_bytes(storage.join(index, name), data)
-    return DataFile(name, table.num_rows, len(data), "")
+    publish_rows(index, rows, [shards], files)
 
 
 def make_record(source: str, number: int) -> dict[str, Any]:

@@ -30,12 +30,12 @@ def run(args: argparse.Namespace) -> int:
     parameters = asked_anew(index.manifest.parameters, ranking)
     with told_on_stderr(log_format(args.log_format)) as tell:
         if index.manifest.rollouts <= IN_MEMORY:
-            manifest, written = publish_ranked(index, parameters, args.output, rank_in_memory, tell)
+            ranked, written = publish_ranked(index, parameters, args.output, rank_in_memory, tell)
         else:
             from bisieve.spark.rerank import publish_ranked_on_spark
             from bisieve.spark.session import spark_context, unwrapped_errors
 
             with unwrapped_errors(), spark_context(args.master, conf) as context:
-                manifest, written = publish_ranked_on_spark(context, index, parameters, args.output, tell)
-    print(score_report(manifest, args.output, written))
+                ranked, written = publish_ranked_on_spark(context, index, parameters, args.output, tell)
+    print(score_report(ranked, args.output, written))
     return 0

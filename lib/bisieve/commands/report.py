@@ -19,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.report import score_report
     from bisieve.versions import open_version
 
-    print(score_report(open_version(args.index, args.version).manifest, args.index))
+    print(score_report(open_version(args.index, args.version), args.index))
     return 0

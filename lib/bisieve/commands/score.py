@@ -28,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
 
     request = ScoreRequest(inputs=tuple(args.input), index=args.index, reading=reading, **ranking)
     with told_on_stderr(log_format(args.log_format)) as tell:
-        manifest, written = score_corpus(lambda: spark_context(args.master, conf), request, tell)
-    print(score_report(manifest, args.index, written))
+        index, written = score_corpus(lambda: spark_context(args.master, conf), request, tell)
+    print(score_report(index, args.index, written))
     return 0

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         asked = manifest.parameters
         print(
             f"{'*' if version.current else ' '} {manifest.fingerprint[:16]}  {when}  "
-            f"{counted(manifest.rollouts, 'rollout')} of {counted(manifest.num_shards, 'shard')}, "
+            f"{counted(manifest.rollouts, 'rollout')} of {counted(manifest.shards.rows, 'shard')}, "
             f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
         )
     return 0

@@ -41,8 +41,8 @@ class Side:
 
     def limits(self, fraction: float) -> dict[str, int]:
         """The last rank that a cut of ``fraction`` takes, by source."""
-        manifest = self.index.manifest
-        return cut_limits(manifest.rollouts_by_source, manifest.parameters.scope, fraction)
+        scope = self.index.manifest.parameters.scope
+        return cut_limits(self.index.rollouts_by_source, scope, fraction)
 
 
 @dataclass(frozen=True)

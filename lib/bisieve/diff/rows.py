@@ -50,7 +50,7 @@ def by_source(index: Index) -> Iterator[tuple[str, pa.Table]]:
 
 def _parts(index: Index) -> Iterator[tuple[str, pa.Table]]:
     strategy = index.manifest.parameters.strategy
-    for file in index.manifest.files:
+    for file in index.files:
         with open_part(index.url, file) as stored:
             for group in range(stored.num_row_groups):
                 rows = stored.read_row_group(group, columns=_READ).combine_chunks()

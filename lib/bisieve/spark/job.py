@@ -11,6 +11,7 @@ from pyspark import RDD, SparkContext
 from bisieve import __version__, schema
 from bisieve.errors import CorpusError
 from bisieve.events import Tell, silent
+from bisieve.file_list import write_file_list
 from bisieve.index import Index, missing_files
 from bisieve.layouts import find_layouts, settled
 from bisieve.manifest import (
@@ -25,12 +26,12 @@ from bisieve.manifest import (
 from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
 from bisieve.probe import require_writable
-from bisieve.ranked import all_cut_scores
-from bisieve.ranking import largest_tie_blocks
+from bisieve.ranked import cut_scores_over_all
 from bisieve.reading import Layout, Reading
 from bisieve.records import NO_SOURCE
 from bisieve.scan.chunks import Chunk
 from bisieve.shards import list_shards, plan_tasks
+from bisieve.source_list import write_source_list
 from bisieve.spark.kept import Older, known_layouts, older_rows
 from bisieve.spark.layouts import SHARDS_A_TASK, layouts_on_spark
 from bisieve.spark.progress import Scanned, scan_line, watched
@@ -66,8 +67,8 @@ def score_corpus(
     spark_context: Callable[[], AbstractContextManager[SparkContext]],
     request: ScoreRequest,
     tell: Tell = silent,
-) -> tuple[Manifest, bool]:
-    """Scores, ranks and publishes; returns the manifest and whether anything had to be done.
+) -> tuple[Index, bool]:
+    """Scores, ranks and publishes; returns the index and whether anything had to be done.
 
     A Spark context is made only when there is something to do, and of shards that the index knows as they
     are nothing is read.  `CorpusError` where there is nothing to rank, or where a shard changed while it was
@@ -86,16 +87,16 @@ def score_corpus(
         strategy=request.strategy,
     )
     pointer = read_pointer(join(index, MANIFEST))
-    current = None if pointer.data is None else Manifest.from_json(pointer.data, pointer.url)
-    if current is None:
+    data = pointer.data
+    older = None if data is None else Index(index, Manifest.from_json(data, pointer.url))
+    if older is None:
         require_writable(index)
-    elif lost := missing_files(Index(index, current)):
+    elif lost := missing_files(older):
         tell("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned anew", missing=lost)
-        current = None
-    if current is not None and current.fingerprint == fingerprint(parameters, shards):
-        tell("unchanged", index=index, fingerprint=current.fingerprint)
-        return current, False
-    older = None if current is None else Index(index, current)
+        older = None
+    if older is not None and older.fingerprint == fingerprint(parameters, shards):
+        tell("unchanged", index=index, fingerprint=older.fingerprint)
+        return older, False
     known = {} if older is None else known_layouts(older, parameters)
     new = [shard for shard in shards if shard not in known]
     few = request.reading.layout != "auto" or len(new) <= SHARDS_A_TASK
@@ -113,7 +114,7 @@ def score_corpus(
             raise _no_rollouts("no record at all")
         manifest = _build(context.union(chunks), index, inputs, layouts, parameters, scanned, tell)
     publish(pointer, index, manifest, tell)
-    return manifest, True
+    return Index(index, manifest), True
 
 
 def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:
@@ -159,21 +160,23 @@ def _build(
         parameters, totals.rollouts, index, f"{folder}/rollouts",
     )  # fmt: skip
     rejects = write_rejects(chunks.map(lambda chunk: chunk.rejects), summaries, index, f"{folder}/rejects")
-    tell("ranked", rollouts=sum(totals.rollouts.values()), strategy=parameters.strategy)
+    rollouts = [file.file for file in files]
+    tell("ranked", rollouts=totals.num_rollouts, strategy=parameters.strategy)
     check_unchanged(inputs, shards)
     return Manifest(
         fingerprint=version,
         parameters=parameters,
         inputs=inputs,
-        shards=_write_shards(index, folder, layouts, totals),
-        num_shards=len(shards),
-        shard_bytes=sum(shard.size for shard in shards),
-        sources=totals.by_source(largest_tie_blocks([file.tie_blocks for file in files])),
-        files=[file.file for file in files],
-        rejects=rejects,
+        rollouts=totals.num_rollouts,
+        rejected=totals.rejected_by_reason,
         examples=totals.examples,
+        shard_bytes=sum(shard.size for shard in shards),
+        file_bytes=sum(file.bytes for file in (*rollouts, *rejects)),
+        shards=_write_shards(index, folder, layouts, totals),
+        sources=write_source_list(index, folder, totals, files),
+        files=write_file_list(index, folder, rollouts, rejects),
         software=SOFTWARE,
-        cut_scores=all_cut_scores(files),
+        cut_scores=cut_scores_over_all(files),
     )
 
 

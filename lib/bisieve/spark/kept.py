@@ -44,8 +44,7 @@ class Older:
     @property
     def files(self) -> list[tuple[bool, DataFile]]:
         """Its files of usable rollouts (true) and of rejects."""
-        manifest = self.index.manifest
-        return [*((True, file) for file in manifest.files), *((False, file) for file in manifest.rejects)]
+        return [*((True, file) for file in self.index.files), *((False, file) for file in self.index.rejects)]
 
 
 def older_rows(index: Index, now: Mapping[FileInfo, Layout], kept: Collection[FileInfo]) -> Older | None:

@@ -6,7 +6,7 @@ from pyspark import SparkContext, StorageLevel
 
 from bisieve.events import Tell, silent
 from bisieve.index import Index
-from bisieve.manifest import DataFile, Manifest, Parameters
+from bisieve.manifest import DataFile, Parameters
 from bisieve.ranked import RankedFile
 from bisieve.ranking import ranking_order, with_keys
 from bisieve.rerank import count_usable, publish_ranked, read_scored
@@ -19,7 +19,7 @@ from bisieve.totals import Totals, add_up
 
 def publish_ranked_on_spark(
     context: SparkContext, index: Index, parameters: Parameters, output: str, tell: Tell = silent
-) -> tuple[Manifest, bool]:
+) -> tuple[Index, bool]:
     """As `rerank.publish_ranked`."""
     with watched(context, tell):
         return publish_ranked(index, parameters, output, partial(rank_on_spark, context), tell)
@@ -29,7 +29,7 @@ def rank_on_spark(
     context: SparkContext, index: Index, parameters: Parameters, url: str, folder: str
 ) -> tuple[list[RankedFile], Totals]:
     """As `rerank.rank_in_memory`, one file of the old index at a time."""
-    files = list(enumerate(index.manifest.files))
+    files = list(enumerate(index.files))
     read = partial(read_scored, index)
 
     def run(numbered: tuple[int, DataFile]) -> tuple[Run, Sample, Totals]:

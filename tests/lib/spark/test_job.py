@@ -17,6 +17,7 @@ from bisieve.fetch import fetch_rollouts
 from bisieve.index import check_shards_unchanged, open_index
 from bisieve.ranking import REJECTS_ORDER
 from bisieve.sort.runs import sorted_run
+from bisieve.source_list import rejected_by_source
 from bisieve.spark import job
 from bisieve.spark.write import write_few_rejects
 from bisieve.storage import list_files, read_bytes, write_bytes
@@ -25,8 +26,8 @@ SIZES = {"big": 300, "a-small": 7, "a_small": 1, "ä": 40}
 
 
 def rows_of(index: Any) -> list[dict[str, Any]]:
-    manifest = open_index(str(index)).manifest
-    return [row for file in manifest.files for row in pq.read_table(f"{index}/{file.path}").to_pylist()]
+    files = open_index(str(index)).files
+    return [row for file in files for row in pq.read_table(f"{index}/{file.path}").to_pylist()]
 
 
 def contents(index: Path) -> dict[str, bytes]:
@@ -118,7 +119,7 @@ def test_the_same_corpus_gives_the_same_bytes_whatever_the_splits_and_partitions
     monkeypatch.setattr(shards, "OPENING", 0)
     score(tmp_path / "corpus", tmp_path / "two", **options)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    files = open_index(str(tmp_path / "one")).manifest.files
+    files = open_index(str(tmp_path / "one")).files
     assert [(Path(file.path).name, file.rows) for file in files] == [
         (f"part-{number:06}.parquet", min(100, sum(SIZES.values()) - 100 * number)) for number in range(4)
     ]
@@ -199,9 +200,9 @@ def test_rejects_are_counted_by_reason_and_written_with_their_place(
 ) -> None:
     lines = [b"broken", b"", rollout(), rollout(image=None), rollout(["x"]), rollout(["y"])]
     shard = write_jsonl("a.jsonl", lines)
-    manifest, _ = score(shard, tmp_path / "index")
-    assert manifest.rejected == {"bad_json": 1, "bad_score": 2, "no_image": 1}
-    (file,) = manifest.rejects
+    made, _ = score(shard, tmp_path / "index")
+    assert made.manifest.rejected == {"bad_json": 1, "bad_score": 2, "no_image": 1}
+    (file,) = made.rejects
     rejects = pq.read_table(tmp_path / "index" / file.path).to_pylist()
     assert "rejects/" in file.path
     assert [(row["source"], row["reason"]) for row in rejects] == [
@@ -215,7 +216,7 @@ def test_rejects_are_counted_by_reason_and_written_with_their_place(
         assert Path(row["shard"].removeprefix("file://")) == shard
         assert data[row["offset"] : row["offset"] + row["length"] + 1].endswith(b"\n")
     assert data[rejects[0]["offset"] :].startswith(b"broken")
-    shards = pq.read_table(tmp_path / "index" / manifest.shards.path).to_pylist()
+    shards = pq.read_table(tmp_path / "index" / made.manifest.shards.path).to_pylist()
     assert [(row["rollouts"], row["rejected"]) for row in shards] == [(1, 4)]
 
 
@@ -226,33 +227,33 @@ def test_many_rejects_are_written_as_few_are(
     shard = write_jsonl("a.jsonl", [rollout(), *[b"broken"] * 9000])
     with monkeypatch.context() as patch:
         patch.setattr("bisieve.spark.write.write_few_rejects", None)  # they are too many for the driver
-        manifest, _ = score(shard, tmp_path / "index")
-    assert [file.rows for file in manifest.rejects] == [9000]
-    offsets = pq.read_table(tmp_path / "index" / manifest.rejects[0].path)["offset"].to_pylist()
+        made, _ = score(shard, tmp_path / "index")
+    assert [file.rows for file in made.rejects] == [9000]
+    offsets = pq.read_table(tmp_path / "index" / made.rejects[0].path)["offset"].to_pylist()
     assert offsets == sorted(set(offsets))
-    rows = pq.read_table(tmp_path / "index" / manifest.rejects[0].path)
+    rows = pq.read_table(tmp_path / "index" / made.rejects[0].path)
     few = write_few_rejects([sorted_run((0,), rows, REJECTS_ORDER)[0]], str(tmp_path), "few")
-    assert few[0].sha256 == manifest.rejects[0].sha256
+    assert few[0].sha256 == made.rejects[0].sha256
 
 
-def test_the_manifest_counts_what_each_source_holds(
+def test_the_index_counts_what_each_source_holds(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
     scores = [[1.0, 1.0], [1.0], [1.0], [0.0], [1.0, 0.0], [0.5]]
-    manifest, _ = score(write_jsonl("a.jsonl", [rollout(s) for s in scores]), tmp_path / "index")
-    (totals,) = manifest.sources
-    assert (totals.rollouts, totals.steps) == (6, 8)
-    assert (totals.mixed, totals.all_positive, totals.all_negative) == (1, 4, 1)
-    assert totals.tie_block == 4  # three times all ones, once all zeros: each scores alpha
+    made, _ = score(write_jsonl("a.jsonl", [rollout(s) for s in scores]), tmp_path / "index")
+    (totals,) = made.sources.to_pylist()
+    assert (totals["rollouts"], totals["steps"]) == (6, 8)
+    assert (totals["mixed"], totals["all_positive"], totals["all_negative"]) == (1, 4, 1)
+    assert totals["tie_block"] == 4  # three times all ones, once all zeros: each scores alpha
 
 
 def test_sources_can_come_from_a_field(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
     records = [rollout(set="x"), rollout(set="y"), rollout(set="x"), rollout()]
-    manifest, _ = score(write_jsonl("a.jsonl", records), tmp_path / "index", source_field="set")
-    assert [(source.source, source.rollouts) for source in manifest.sources] == [("a", 0), ("x", 2), ("y", 1)]
-    assert manifest.rejected == {"no_source": 1}
+    made, _ = score(write_jsonl("a.jsonl", records), tmp_path / "index", source_field="set")
+    assert made.rollouts_by_source == {"a": 0, "x": 2, "y": 1}
+    assert made.manifest.rejected == {"no_source": 1}
 
 
 def test_no_usable_rollout_is_an_error_and_publishes_nothing(
@@ -284,13 +285,13 @@ def test_one_bad_line_spoils_neither_the_run_nor_another_source(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
     records = [rollout(set="x"), rollout([1.5], set="x"), rollout(["0.5"], set="x")]
-    manifest, _ = score(write_jsonl("a.jsonl", records), tmp_path / "one", source_field="set")
-    assert [(source.source, source.rejected) for source in manifest.sources] == [("x", {"bad_score": 2})]
+    made, _ = score(write_jsonl("a.jsonl", records), tmp_path / "one", source_field="set")
+    assert rejected_by_source(made.sources) == {("x", "bad_score"): 2}
     step = {"rollout_id": "r", "step_index": 0, "step": "x", "score": 1, "image": "a.png", "question": "?"}
     steps = [step, {**step, "rollout_id": "\ud800", "score": "1"}]
     lines = [json.dumps(record).encode() for record in steps]
-    manifest, _ = score(write_jsonl("b.jsonl", lines), tmp_path / "two")
-    assert (manifest.rollouts, manifest.rejected) == (1, {"bad_json": 1})
+    made, _ = score(write_jsonl("b.jsonl", lines), tmp_path / "two")
+    assert (made.manifest.rollouts, made.manifest.rejected) == (1, {"bad_json": 1})
 
 
 def test_a_shard_that_changes_while_it_is_read_fails_and_leaves_the_old_index(
@@ -317,8 +318,8 @@ def test_a_shard_that_comes_while_others_are_read_is_the_next_runs(
         patch.setattr(
             job, "write_ranked", lambda *args: (write(*args), write_jsonl("corpus/b.jsonl", [rollout()]))[0]
         )
-        assert score(tmp_path / "corpus", tmp_path / "index")[0].rollouts == 1
-    assert score(tmp_path / "corpus", tmp_path / "index")[0].rollouts == 2
+        assert score(tmp_path / "corpus", tmp_path / "index")[0].manifest.rollouts == 1
+    assert score(tmp_path / "corpus", tmp_path / "index")[0].manifest.rollouts == 2
 
 
 def test_a_record_that_was_rewritten_in_place_is_not_taken_for_the_one_that_was_ranked(
@@ -360,7 +361,7 @@ def test_a_corpus_on_s3_is_scored_and_fetched_there(
     export_mprm_jsonl(cut, f"{s3}/job/out.jsonl")
     assert read_bytes(f"{s3}/job/out.jsonl") == reference.select(tmp_path / "corpus", 0.25, 0.05)
     names = [file.url.removeprefix(f"{s3}/job/index/") for file in list_files(f"{s3}/job/index")]
-    index_paths = open_index(f"{s3}/job/index").manifest.paths
+    index_paths = open_index(f"{s3}/job/index").paths
     assert sorted(names) == sorted(["manifest.json", *index_paths])
 
 
@@ -379,7 +380,7 @@ def test_an_index_that_lost_a_file_is_scored_anew(
     score: Callable[..., Any], indexed: Path, tmp_path: Path
 ) -> None:
     before = contents(indexed)
-    for lost in ("shards.parquet", "rollouts/part-000000.parquet"):
+    for lost in ("files.parquet", "rollouts/part-000000.parquet"):
         next((indexed / "versions").glob(f"*/{lost}")).unlink()
         assert score(tmp_path / "indexed.jsonl", indexed)[1]
         assert contents(indexed) == before

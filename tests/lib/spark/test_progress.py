@@ -48,7 +48,7 @@ def test_a_run_tells_what_it_found_and_did(
         step = {"steps_with_score": None, "step_index": 0, "step": "x", "score": 1}
         records = [{**record, **step} for record in records]
     shard = write_jsonl("a.jsonl", [*records, b"broken"])
-    manifest, _ = score(shard, tmp_path / "index", tell=heard, layout=layout)
+    index, _ = score(shard, tmp_path / "index", tell=heard, layout=layout)
     size = shard.stat().st_size
     assert [event for event, _ in heard.events if event != "progress"] == [
         "listed", "scanned", "rejected", "ranked", "written", "published",
@@ -58,8 +58,8 @@ def test_a_run_tells_what_it_found_and_did(
     assert heard["scanned"]["bytes_per_s"] > 0
     assert heard["rejected"]["reasons"] == {"bad_json": 1}
     assert heard["ranked"]["rollouts"] == 40
-    assert heard["written"]["files"] == 3
-    assert heard["published"]["fingerprint"] == manifest.fingerprint
+    assert heard["written"]["files"] == 5
+    assert heard["published"]["fingerprint"] == index.fingerprint
 
     score(shard, tmp_path / "index", tell=(again := Heard()), layout=layout)
     assert [event for event, _ in again.events] == ["unchanged"]
