@@ -159,8 +159,8 @@ def settings(corpus: Corpus, internvl: Path, tmp_path: Path) -> Callable[..., An
     def make(**options: Any) -> TrainConfig:
         small: dict[str, Any] = {
             "index": corpus.index, "image_root": corpus.images, "backbone": str(internvl),
-            "output": str(tmp_path / "output"), "fraction": 1.0, "zero_stage": 1, "global_batch": 16,
-            "micro_batch": 3, "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
+            "output": str(tmp_path / "output"), "fraction": 1.0, "zero_stage": 1, "global_batch": 6,
+            "micro_batch": 2, "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
         }  # fmt: skip
         return TrainConfig(**{**small, **options})
 
