@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROLLOUTS, Corpus, write_index
-from safetensors.torch import load, load_file
+from conftest import ROLLOUTS, Corpus, check_learned_the_same, learned_weights, write_index
+from safetensors.torch import load_file
 
 from bisieve import storage
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
@@ -37,24 +37,6 @@ def last_checkpoint(output: Path) -> Path:
     run = next((output / "runs").iterdir())
     snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
     return run / str(snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
-
-
-@pytest.fixture(scope="module")
-def trained(
-    ray_cluster: None, corpus: Corpus, internvl: Path, tmp_path_factory: pytest.TempPathFactory
-) -> TrainConfig:
-    """One finished run: two workers, ZeRO 1; of the last batch the second worker has nothing."""
-    config = TrainConfig(
-        index=corpus.index, image_root=corpus.images, backbone=str(internvl), fraction=1.0, zero_stage=1,
-        output=str(tmp_path_factory.mktemp("trained") / "output"), global_batch=6, micro_batch=2,
-        max_tiles=1, learning_rate=1e-3, max_failures=0, checkpoint_every=2,
-    )  # fmt: skip
-    train(config)
-    return config
-
-
-def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
-    return load(storage.read_bytes(storage.join(config.output, "model.safetensors")))
 
 
 def test_every_rollout_of_the_cut_is_trained_on_once(trained: TrainConfig) -> None:
@@ -83,32 +65,12 @@ def test_the_model_is_a_hugging_face_folder_with_its_lineage(trained: TrainConfi
 
 
 def test_the_vision_encoder_keeps_its_weights_and_the_rest_learns(trained: TrainConfig) -> None:
-    before, after = load_file(Path(trained.backbone) / "model.safetensors"), weights(trained)
+    before, after = load_file(Path(trained.backbone) / "model.safetensors"), learned_weights(trained.output)
     for name, tensor in before.items():
         if "vision_tower" in name:
             torch.testing.assert_close(after[name], tensor, rtol=0, atol=0)
         elif "mlp" in name or "projector.linear" in name:
             assert not torch.equal(after[name], tensor), name
-
-
-def test_the_number_of_workers_does_not_change_what_is_learned(
-    trained: TrainConfig, settings: Settings
-) -> None:
-    config = settings(micro_batch=4, workers=1)
-    train(config)
-    check_learned_the_same(config, trained)
-
-
-def check_learned_the_same(config: TrainConfig, reference: TrainConfig) -> None:
-    card, expected = read_card(config.output), read_card(reference.output)
-    assert card is not None
-    assert expected is not None
-    assert card["metrics"]["mean_loss"] == pytest.approx(expected["metrics"]["mean_loss"], rel=1e-4)
-    assert card["metrics"]["loss"] == pytest.approx(expected["metrics"]["loss"], rel=1e-3)
-    learned = weights(config)
-    for name, tensor in weights(reference).items():
-        # Adam's first steps turn rounding noise of tiny gradients into steps of the learning rate.
-        assert (learned[name] - tensor).abs().mean() < 1e-4, name
 
 
 def test_the_same_command_again_has_nothing_to_do(
@@ -186,7 +148,7 @@ def test_a_killed_worker_costs_no_rollout_and_repeats_none_and_no_zero_stage_lea
     killer.join()
     resumed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resumed")]
     assert len(resumed) == 1
-    check_learned_the_same(config, trained)
+    check_learned_the_same(config.output, trained.output)
 
     checkpoint = last_checkpoint(Path(config.output))
     lines = read_sample_logs(checkpoint)
