@@ -44,7 +44,7 @@ def start_driver(proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory) -
                 "AWS_ENDPOINT_URL": proxy.url,
                 "AWS_MAX_ATTEMPTS": "2",
                 "FSSPEC_S3": json.dumps({"config_kwargs": {"read_timeout": 1}}),
-                "PYTHONPATH": str(HERE),
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
                 "PYSPARK_PYTHON": sys.executable,
             }
             seen = ("AWS_", "FSSPEC_", "PYTHONPATH")
