@@ -154,7 +154,7 @@ def faulty_s3(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[F
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rollout() -> Callable[..., dict[str, Any]]:
     """Makes a usable record of the rollouts layout; keywords replace fields, None drops one."""
 

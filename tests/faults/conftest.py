@@ -14,7 +14,7 @@ import pyspark
 import pytest
 import reference
 from faulty_proxy import FaultyProxy
-from sparks import Driver, StartDriver
+from sparks import Driver, StartDriver, contents
 
 HERE = Path(__file__).parent
 _LEAN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -44,7 +44,7 @@ def start_driver(proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory) -
                 "AWS_ENDPOINT_URL": proxy.url,
                 "AWS_MAX_ATTEMPTS": "2",
                 "FSSPEC_S3": json.dumps({"config_kwargs": {"read_timeout": 1}}),
-                "PYTHONPATH": str(HERE),
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
                 "PYSPARK_PYTHON": sys.executable,
             }
             seen = ("AWS_", "FSSPEC_", "PYTHONPATH")
@@ -156,3 +156,13 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     reference.write_random_corpus(folder / "rollouts", seed=9, sizes={"big": 300, "a-small": 7, "ä": 40})
     reference.write_as_steps(folder / "rollouts", folder / "steps", seed=9)
     return {name: folder / name for name in ("rollouts", "steps")}
+
+
+@pytest.fixture(scope="session")
+def unharmed(
+    on_one_core: Driver, corpora: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The files of the rollouts' index when nothing befalls the run that makes it."""
+    index = tmp_path_factory.mktemp("unharmed") / "index"
+    assert on_one_core(corpora["rollouts"], index) is None
+    return contents(index)

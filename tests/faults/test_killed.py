@@ -11,14 +11,13 @@ from bisieve.versions import clean
 
 @pytest.mark.parametrize("mishap", ["an_executor_dies_while_it_scans", "an_executor_dies_while_it_writes"])
 def test_an_executor_that_is_killed_leaves_no_trace_in_the_index(
-    on_cluster: Driver, on_one_core: Driver, corpora: dict[str, Path], tmp_path: Path, mishap: str
+    on_cluster: Driver, unharmed: dict[str, bytes], corpora: dict[str, Path], tmp_path: Path, mishap: str
 ) -> None:
-    assert on_one_core(corpora["rollouts"], tmp_path / "unharmed") is None
     marker = tmp_path / "killed"
     harmed = tmp_path / "harmed"
     assert on_cluster(corpora["rollouts"], harmed, mishap, marker=str(marker), constants=MANY_TASKS) is None
     assert marker.exists()
-    found, unharmed = contents(harmed), contents(tmp_path / "unharmed")
+    found = contents(harmed)
     assert unharmed.items() <= found.items()
     left = found.keys() - unharmed.keys()
     assert len(left) == (1 if mishap.endswith("writes") else 0)

@@ -11,46 +11,69 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("engine_free.py")
 PACKAGES = ["numpy", "pyarrow", "fsspec", "msgspec", "xxhash"]  # what setup.py says the library needs
+SUPPORTED = ["3.11", "3.12", "3.13"]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 EXPECTED = "8066d7e78f7a586aecb16539c020f907adb21ef4ca1a7b7aafef6f88436f7024"  # changes only with the format
 
 
-@pytest.fixture(params=["3.11", "3.12", "3.13"])
-def python(request: pytest.FixtureRequest) -> Path:
-    """A Python of this version with what the library needs; it stays in ``.venv`` for the next time."""
-    version: str = request.param
-    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return Path(sys.executable)
-    ready = ROOT / ".venv" / "pythons" / version
-    if not (ready / "ready").exists():
-        if (found := interpreter(version)) is None:
-            pytest.skip(f"there is no Python {version} on this machine")
-        subprocess.run([found, "-m", "venv", "--clear", ready], check=True)
-        pip = [ready / "bin/pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
-        if subprocess.run([*pip, *PACKAGES], check=False).returncode:
-            pytest.skip(f"what the library needs cannot be installed for Python {version}")
-        (ready / "ready").touch()
-    return ready / "bin" / "python"
-
-
 def interpreter(version: str) -> str | None:
-    """A Python of this version, on PATH or among pyenv's."""
+    """A Python of this version that can make environments: the running one, on PATH or among pyenv's."""
+    if version == RUNNING:
+        return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python{version}"))]
     for candidate in filter(None, candidates):
-        if (
-            subprocess.run(
-                [candidate, "-c", "import venv, ensurepip"], capture_output=True, check=False
-            ).returncode
-            == 0
-        ):
+        asked = [candidate, "-c", "import venv, ensurepip"]
+        if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
             return str(candidate)
     return None
 
 
-def test_the_bytes_of_an_index_are_those_of_every_python(python: Path) -> None:
+def to_show() -> list[str]:
+    """The versions that ``BISIEVE_PYTHONS`` names, else those found here; the running one is among them."""
+    named = os.environ.get("BISIEVE_PYTHONS", "").split()
+    return sorted({RUNNING, *(named or filter(interpreter, SUPPORTED))})
+
+
+def equipped(version: str) -> Path:
+    """A Python of this version with what the library needs; it stays in ``.venv`` for the next time."""
+    if (found := interpreter(version)) is None:
+        pytest.fail(
+            f"expected Python {version} with venv and ensurepip, on PATH or among pyenv's, since"
+            f" BISIEVE_PYTHONS names it; found none; `pyenv install {version}` installs it"
+        )
+    if version == RUNNING:
+        return Path(found)
+    ready = ROOT / ".venv" / "pythons" / version
+    if not (ready / "ready").exists():
+        subprocess.run([found, "-m", "venv", "--clear", ready], check=True)
+        pip = [ready / "bin/pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
+        done = subprocess.run([*pip, *PACKAGES], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.fail(f"expected {found} to take what the library needs; pip said:\n{done.stderr}")
+        (ready / "ready").touch()
+    return ready / "bin" / "python"
+
+
+@pytest.mark.parametrize("version", to_show())
+def test_the_bytes_of_an_index_are_those_of_every_python(version: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "lib"), str(ROOT / "tests")])}
     done = subprocess.run(
-        [python, SCRIPT], env=environment, cwd=ROOT / "tests", capture_output=True, text=True, check=False
+        [equipped(version), SCRIPT],
+        env=environment,
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == EXPECTED
+
+
+def test_a_python_that_must_be_shown_and_is_missing_fails_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BISIEVE_PYTHONS", "3.99")
+    assert to_show() == [RUNNING, "3.99"]
+    with pytest.raises(pytest.fail.Exception, match=r"3\.99 with venv and ensurepip.*pyenv install 3\.99"):
+        equipped("3.99")

@@ -11,9 +11,9 @@ from sparks import Driver
 
 from bisieve.spark.stages import job_group
 
-ROLLOUTS, ROWS_PER_FILE = 24_000, 2_000
+ROLLOUTS, ROWS_PER_FILE = 12_000, 1_000
 FILES = ROLLOUTS // ROWS_PER_FILE
-CONSTANTS = {"parts.ROWS_PER_FILE": ROWS_PER_FILE, "shards.SMALLEST_TASK": 400_000}
+CONSTANTS = {"parts.ROWS_PER_FILE": ROWS_PER_FILE, "shards.SMALLEST_TASK": 200_000}
 
 
 @pytest.fixture(scope="module")

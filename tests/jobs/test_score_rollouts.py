@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -32,16 +32,33 @@ def spark_submit(*arguments: Any, conf: Sequence[str] = ()) -> subprocess.Comple
     )
 
 
-@pytest.fixture
-def shard(write_jsonl: Callable[..., Path], rollout: Callable[..., Any]) -> Path:
-    return write_jsonl("corpus/a.jsonl", [rollout(), rollout([1.0]), rollout(image=None)])
+class Submitted(NamedTuple):
+    """A run that went well."""
+
+    said: str
+    index: Path
+    events: list[dict[str, Any]]  # Spark's event log
 
 
-def test_spark_submit_writes_the_index_and_reports(shard: Path, tmp_path: Path) -> None:
-    done = spark_submit("--input", shard, "--index", tmp_path / "index")
+@pytest.fixture(scope="module")
+def submitted(rollout: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    """A run over a shard of 20 MB, which are three tasks, with a record at its end that is of no use."""
+    folder = tmp_path_factory.mktemp("submitted")
+    shard, log, index = (folder / name for name in ("a.jsonl", "log", "index"))
+    records = [rollout([1.0, 0.0], question="?" * 20_000) for _ in range(1000)]
+    shard.write_text("".join(json.dumps(record) + "\n" for record in [*records, rollout(image=None)]))
+    log.mkdir()
+    conf = ["spark.eventLog.enabled=true", f"spark.eventLog.dir=file://{log}"]
+    plain = ["spark.eventLog.rolling.enabled=false", "spark.eventLog.compress=false"]
+    done = spark_submit("--input", shard, "--index", index, conf=[*conf, *plain])
     assert done.returncode == 0, done.stderr[-3000:]
-    assert open_index(str(tmp_path / "index")).manifest.rollouts == 2
-    assert "rejected 1 no_image (first: file://" in done.stdout
+    (events,) = log.iterdir()
+    return Submitted(done.stdout, index, [json.loads(line) for line in events.read_text().splitlines()])
+
+
+def test_spark_submit_writes_the_index_and_reports(submitted: Submitted) -> None:
+    assert open_index(str(submitted.index)).manifest.rollouts == 1000
+    assert "rejected 1 no_image (first: file://" in submitted.said
 
 
 def test_spark_submit_ends_with_one_line_and_a_code_when_there_is_nothing_to_score(tmp_path: Path) -> None:
@@ -51,26 +68,15 @@ def test_spark_submit_ends_with_one_line_and_a_code_when_there_is_nothing_to_sco
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_sparks_event_log_tells_the_stages_apart_and_what_their_tasks_did(
-    write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
-) -> None:
-    records = [rollout([1.0, 0.0], question="?" * 20_000) for _ in range(1000)]  # 20 MB: three tasks
-    write_jsonl("corpus/a.jsonl", [*records, rollout(image=None)])
-    (tmp_path / "log").mkdir()
-    conf = ["spark.eventLog.enabled=true", f"spark.eventLog.dir=file://{tmp_path / 'log'}"]
-    plain = ["spark.eventLog.rolling.enabled=false", "spark.eventLog.compress=false"]
-    done = spark_submit("--input", tmp_path / "corpus", "--index", tmp_path / "index", conf=[*conf, *plain])
-    assert done.returncode == 0, done.stderr[-3000:]
-    (log,) = (tmp_path / "log").iterdir()
-    events = [json.loads(line) for line in log.read_text().splitlines()]
+def test_sparks_event_log_tells_the_stages_apart_and_what_their_tasks_did(submitted: Submitted) -> None:
     stage_of = {
         number: job["Properties"]["spark.job.description"].split(":")[0]
-        for job in events
+        for job in submitted.events
         if job["Event"] == "SparkListenerJobStart"
         for number in job["Stage IDs"]
     }
     assert set(stage_of.values()) == {"bisieve scan", "bisieve write"}
-    tasks = [event for event in events if event["Event"] == "SparkListenerTaskEnd"]
+    tasks = [event for event in submitted.events if event["Event"] == "SparkListenerTaskEnd"]
     scans = [task["Task Metrics"] for task in tasks if stage_of[task["Stage ID"]] == "bisieve scan"]
     assert len(scans) == 3
     assert all(metrics["Executor Run Time"] > 0 for metrics in scans)

@@ -40,21 +40,14 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-@pytest.fixture(params=["in memory", "on Spark"])
-def rank(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    if request.param == "in memory":
-        return rank_in_memory
-    return partial(rank_on_spark, request.getfixturevalue("spark"))
-
-
 def contents(index: Path) -> dict[str, bytes]:
     return {str(path.relative_to(index)): path.read_bytes() for path in index.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_an_index_ranked_anew_is_the_one_that_scoring_gives(
+    spark: Any,
     score: Callable[..., Any],
-    rank: Callable[..., Any],
     corpus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -65,9 +58,10 @@ def test_an_index_ranked_anew_is_the_one_that_scoring_gives(
     score(corpus, tmp_path / "scored", **options)
     old = open_index(str(tmp_path / "old"))
     parameters = replace(old.manifest.parameters, **options)
-    assert publish_ranked(old, parameters, str(tmp_path / "ranked"), rank)[1]
-    assert contents(tmp_path / "ranked") == contents(tmp_path / "scored")
-    assert not publish_ranked(old, parameters, str(tmp_path / "ranked"), rank)[1]
+    for place, rank in {"in memory": rank_in_memory, "on Spark": partial(rank_on_spark, spark)}.items():
+        assert publish_ranked(old, parameters, str(tmp_path / place), rank)[1]
+        assert contents(tmp_path / place) == contents(tmp_path / "scored")
+        assert not publish_ranked(old, parameters, str(tmp_path / place), rank)[1]
 
 
 def test_the_command_needs_no_shards_and_keeps_what_is_not_asked_for(

@@ -11,10 +11,12 @@ import pytest
 import torch
 from handmade import publish_rows
 from PIL import Image
+from safetensors.torch import load
 
 from bisieve import storage
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
+from ray_train.card import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
@@ -128,17 +130,53 @@ def ray_cluster(s3: str) -> Iterator[None]:
         yield
 
 
+def small_run(corpus: Corpus, backbone: Path, output: str) -> dict[str, Any]:
+    """The options of a training run of eight steps."""
+    return {
+        "index": corpus.index, "image_root": corpus.images, "backbone": str(backbone), "output": output,
+        "fraction": 1.0, "zero_stage": 1, "global_batch": 6, "micro_batch": 2, "max_tiles": 1,
+        "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
+    }  # fmt: skip
+
+
 @pytest.fixture
 def settings(corpus: Corpus, internvl: Path, tmp_path: Path) -> Callable[..., Any]:
     """Makes the config of a small training run; arguments override."""
     from ray_train.config import TrainConfig
 
     def make(**options: Any) -> TrainConfig:
-        small: dict[str, Any] = {
-            "index": corpus.index, "image_root": corpus.images, "backbone": str(internvl),
-            "output": str(tmp_path / "output"), "fraction": 1.0, "zero_stage": 1, "global_batch": 16,
-            "micro_batch": 3, "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
-        }  # fmt: skip
-        return TrainConfig(**{**small, **options})
+        return TrainConfig(**{**small_run(corpus, internvl, str(tmp_path / "output")), **options})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(
+    ray_cluster: None, corpus: Corpus, internvl: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The config of a finished run: two workers, ZeRO 1; of the last batch the second worker has nothing."""
+    from ray_train.config import TrainConfig
+    from ray_train.launch import train
+
+    output = str(tmp_path_factory.mktemp("trained") / "output")
+    config = TrainConfig(**small_run(corpus, internvl, output))
+    train(config)
+    return config
+
+
+def learned_weights(output: str) -> dict[str, torch.Tensor]:
+    """The weights of the model at ``output``."""
+    return load(storage.read_bytes(storage.join(output, "model.safetensors")))
+
+
+def check_learned_the_same(output: str, reference: str) -> None:
+    """Two runs over the same batches end with the same losses and weights, but for rounding."""
+    card, expected = read_card(output), read_card(reference)
+    assert card is not None
+    assert expected is not None
+    assert card["metrics"]["mean_loss"] == pytest.approx(expected["metrics"]["mean_loss"], rel=1e-4)
+    assert card["metrics"]["loss"] == pytest.approx(expected["metrics"]["loss"], rel=1e-3)
+    learned = learned_weights(output)
+    for name, tensor in learned_weights(reference).items():
+        # Adam's first steps turn rounding noise of tiny gradients into steps of the learning rate.
+        assert (learned[name] - tensor).abs().mean() < 1e-4, name

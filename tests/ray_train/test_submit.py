@@ -15,7 +15,9 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from conftest import Corpus
+from conftest import Corpus, check_learned_the_same, small_run
+
+from ray_train.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -41,7 +43,7 @@ def submit(free_ports: Callable[..., dict[str, int]]) -> Iterator[Submit]:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4", f"--temp-dir={folder}"]
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={folder}"]
     command += ["--node-ip-address=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
     with open(folder / "log", "w") as log:
         head = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -76,15 +78,15 @@ def _wait_until_up(address: str, token: str, log: Path) -> None:
     raise RuntimeError(f"Ray did not come up:\n{log.read_text()[-2000:]}")
 
 
-def test_a_submitted_job_trains_on_the_running_cluster(
-    submit: Submit, corpus: Corpus, internvl: Path, tmp_path: Path
+def test_a_submitted_job_of_one_worker_learns_on_the_running_cluster_what_two_learn_here(
+    submit: Submit, corpus: Corpus, internvl: Path, trained: TrainConfig, tmp_path: Path
 ) -> None:
-    options = f"--fraction 1 --workers 2 --zero-stage 1 --global-batch 16 --output {tmp_path / 'model'}"
-    options += f" --index {corpus.index} --image-root {corpus.images} --backbone {internvl}"
-    done = submit("ray_train/train_mprm.py", *shlex.split(options))
+    options = {**small_run(corpus, internvl, str(tmp_path / "model")), "workers": 1, "micro_batch": 4}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    done = submit("ray_train/train_mprm.py", *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert (tmp_path / "model" / "model.safetensors").stat().st_size > 0
     assert "rollouts/s" in done.stdout
+    check_learned_the_same(str(tmp_path / "model"), trained.output)
 
 
 def test_a_submitted_job_that_cannot_run_says_why_in_one_line_and_fails(
