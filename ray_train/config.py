@@ -37,6 +37,9 @@ class TrainConfig:
     zero_stage: int = option("DeepSpeed ZeRO stage", 3, choices=(1, 2, 3))
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
     gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", False)
+    train_vision: bool = option("train the vision encoder", False)
+    train_projector: bool = option("train what lies between vision encoder and language model", True)
+    train_language: bool = option("train the language model", True)
 
     epochs: int = option("passes over the cut", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
@@ -60,8 +63,14 @@ class TrainConfig:
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
 
+    @property
+    def trained_parts(self) -> list[str]:
+        """The parts of the backbone that are trained."""
+        return [part for part in ("vision", "projector", "language") if getattr(self, f"train_{part}")]
+
     def check(self) -> None:
         """`UsageError` for a value no run can have."""
+        require(bool(self.trained_parts), "train_language", self.train_language, "a part that is trained")
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")

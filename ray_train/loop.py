@@ -20,7 +20,7 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
 from bisieve.storage import join
 from ray_train.agreement import check_finite, summed, together
-from ray_train.backbone import Backbone, freeze_vision, load_backbone
+from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
 from ray_train.config import TrainConfig
 from ray_train.encoding import Encoder, make_encoder
@@ -81,7 +81,7 @@ class _Worker:
         if cut.fingerprint != self.job.plan.cut_fingerprint:
             raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
         backbone = load_backbone(config.backbone, training_dtype(config.precision))
-        freeze_vision(backbone.model, backbone.family)
+        train_only(backbone.model, backbone.family, config.trained_parts)
         slot = backbone.family.image_slot(backbone.processor.tokenizer)
         return backbone, cut, PromptFormat(slot, backbone.family.image_options(config.max_tiles))
 

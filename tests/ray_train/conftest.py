@@ -22,7 +22,7 @@ from bisieve.shards import file_stem, list_shards
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
-from backbones import build_internvl, build_qwen
+from backbones import build_internvl, build_qwen, build_qwen3
 
 torch.set_num_threads(1)
 
@@ -51,6 +51,19 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("qwen")
     build_qwen(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen3")
+    build_qwen3(folder)
+    return folder
+
+
+@pytest.fixture(params=["internvl", "qwen", "qwen3"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    """A backbone of each family."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")
