@@ -70,7 +70,7 @@ class TrainConfig:
 
     def check(self) -> None:
         """`UsageError` for a value no run can have."""
-        require(bool(self.trained_parts), "train_language", self.train_language, "a part that is trained")
+        require(bool(self.trained_parts), "train_language", False, "true, or another part to train,")
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")

@@ -74,7 +74,7 @@ def test_the_gradients_of_micro_batches_add_up_to_those_of_the_whole_batch(folde
 
 
 @pytest.mark.parametrize(
-    "parts", [("projector", "language"), ("vision",), ("vision", "projector", "language")]
+    "parts", [("projector", "language"), ("vision",), ("vision", "projector", "language")], ids="+".join
 )
 def test_exactly_the_parts_that_are_asked_for_are_trained(folder: Path, parts: tuple[str, ...]) -> None:
     backbone, encoder, model = prepared(folder, parts)
