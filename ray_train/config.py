@@ -43,7 +43,9 @@ class TrainConfig:
 
     epochs: int = option("passes over the cut", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
-    micro_batch: int = option("rollouts a worker puts through the model at once", 2)
+    pack_tokens: int = option("tokens a worker packs into one sequence, a prompt once; 0: no packs", 8192)
+    micro_batch: int = option("rollouts a worker puts through the model at once, with --pack-tokens 0", 2)
+    prompts_together: bool = option("the rollouts of a prompt come in the same batch", True)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option("tiles an image may be cut into", 6)
     label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
@@ -76,6 +78,7 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
+        require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         for name in ("clip", "epsilon"):

@@ -38,6 +38,7 @@ class Batch:
     rows: list[int]  # rows of the cut that are in the batch
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples of which not even one step fits, or whose text holds a token of the format
+    last: bool = False  # of its step, on its rank
 
     def to(self, device: torch.device) -> "Batch":
         inputs = {

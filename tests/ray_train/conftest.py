@@ -91,15 +91,17 @@ def write_index(shards: str, index: str) -> None:
     for file in files:
         offset, scored = 0, []
         for line in storage.read_bytes(file.url).splitlines(keepends=True):
-            scores = [step["score"] for step in json.loads(line)["steps_with_score"]]
+            record = json.loads(line)
+            scores = [step["score"] for step in record["steps_with_score"]]
             span = {"shard": file.url, "offset": offset, "length": len(line)}
-            scored.append((-balanced_information_score(scores), offset, scores, span))
+            scored.append((-balanced_information_score(scores), offset, scores, span, record["question"]))
             offset += len(line)
-        for rank, (bis, start, scores, span) in enumerate(sorted(scored), start=1):
+        for rank, (bis, start, scores, span, question) in enumerate(sorted(scored), start=1):
             source = file_stem(file.url)
             rows.append({
-                "source": source, "rank": rank, "rollout_id": f"{source}-{start}", "question_id": str(start),
-                "bis": -bis, "num_steps": len(scores), "scores": scores, "spans": [span],
+                "source": source, "rank": rank, "rollout_id": f"{source}-{start}",
+                "question_id": question, "bis": -bis,
+                "num_steps": len(scores), "scores": scores, "spans": [span],
             })  # fmt: skip
     shard_rows = [
         {"url": file.url, "size": file.size, "etag": file.etag, "layout": "rollouts"} for file in files
@@ -134,7 +136,7 @@ def make_record(source: str, number: int) -> dict[str, Any]:
         }
         for place, score in enumerate(scores)
     ]
-    question = f"What is sum {number} of {source}?"
+    question = f"What is sum {number % 10} of {source}?"  # so every tenth rollout has the same prompt
     return {
         "image": f"{number % 10}.png",
         "question": question,
@@ -173,7 +175,8 @@ def settings(corpus: Corpus, internvl: Path, tmp_path: Path) -> Callable[..., An
         small: dict[str, Any] = {
             "index": corpus.index, "image_root": corpus.images, "backbone": str(internvl),
             "output": str(tmp_path / "output"), "fraction": 1.0, "zero_stage": 1, "global_batch": 16,
-            "micro_batch": 3, "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
+            "micro_batch": 3, "pack_tokens": 200, "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0,
+            "checkpoint_every": 2,
         }  # fmt: skip
         return TrainConfig(**{**small, **options})
 

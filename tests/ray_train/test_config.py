@@ -64,6 +64,7 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--weight-decay", "-1"],
         ["--label-threshold", "1"],
         ["--no-train-language", "--no-train-projector"],
+        ["--pack-tokens", "-1"],
         ["--seed", "-1"],
         ["--seed", "9223372036854775808"],
     ],

@@ -46,7 +46,7 @@ def trained(
     """One finished run: two workers, ZeRO 1."""
     config = TrainConfig(
         index=corpus.index, image_root=corpus.images, backbone=str(internvl), fraction=1.0, zero_stage=1,
-        output=str(tmp_path_factory.mktemp("trained") / "output"), global_batch=16, micro_batch=3,
+        output=str(tmp_path_factory.mktemp("trained") / "output"), global_batch=16, pack_tokens=200,
         max_tiles=1, learning_rate=1e-3, max_failures=0, checkpoint_every=2,
     )  # fmt: skip
     train(config)
@@ -91,8 +91,12 @@ def test_the_vision_encoder_keeps_its_weights_and_the_rest_learns(trained: Train
             assert not torch.equal(after[name], tensor), name
 
 
-@pytest.mark.parametrize("options", [{"workers": 1}, {"zero_stage": 3}], ids=["one worker", "ZeRO 3"])
-def test_workers_and_zero_stage_do_not_change_what_is_learned(
+@pytest.mark.parametrize(
+    "options",
+    [{"workers": 1}, {"zero_stage": 3}, {"pack_tokens": 0}],
+    ids=["one worker", "ZeRO 3", "without packs"],
+)
+def test_workers_zero_stage_and_packs_do_not_change_what_is_learned(
     options: dict[str, int], trained: TrainConfig, settings: Settings
 ) -> None:
     config = settings(micro_batch=4, **options)
