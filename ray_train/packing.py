@@ -31,12 +31,45 @@ class PromptBlock:
     samples: list[Sample]
 
 
+Positions = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]  # of a rollout on its own
+
+
+def block_of(
+    rollouts: Sequence[torch.Tensor],
+    prompt: int,
+    positions: Positions,
+    images: dict[str, torch.Tensor],
+    samples: list[Sample],
+) -> PromptBlock:
+    """The block of ``rollouts``, int64 ``[length]`` each, whose first ``prompt`` tokens are the same."""
+    places = [positions(tokens, images) for tokens in rollouts]
+    if len(rollouts) == 1:
+        return PromptBlock(rollouts[0], places[0], Extent(len(rollouts[0]), ()), images, samples)
+    return PromptBlock(
+        torch.cat([rollouts[0][:prompt], *(tokens[prompt:] for tokens in rollouts)]),
+        torch.cat([places[0][..., :prompt], *(each[..., prompt:] for each in places)], dim=-1),
+        Extent(prompt, tuple(len(tokens) - prompt for tokens in rollouts)),
+        images,
+        samples,
+    )
+
+
+def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
+    """The inputs of a model that reads packs."""
+    images = {name: torch.cat([block.images[name] for block in pack]) for name in pack[0].images}
+    return images | {
+        "input_ids": torch.cat([block.tokens for block in pack])[None],
+        "position_ids": torch.cat([block.positions for block in pack], dim=-1).unsqueeze(-2),
+        "extents": [block.extent for block in pack],
+    }
+
+
 @dataclass(frozen=True)
 class Packer:
     """Makes packs of up to ``budget`` tokens."""
 
     encoder: Encoder
-    positions: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]  # of a rollout on its own
+    positions: Positions
     image_inputs: tuple[str, ...]
     slot_id: int  # the token that stands for an image before the processor repeats it
     budget: int
@@ -71,10 +104,12 @@ class Packer:
         fitting = [self.encoder.shortened(sample, torch.cat([head, tail])) for sample, tail in pairs]
         kept = [sample for sample in fitting if sample.steps]
         tails = self._tails(kept) if kept else []
-        shared = _shared_length(tails, self.encoder.marker_id)
+        prompt = len(head) + _shared_length(tails, self.encoder.marker_id)
         return [
-            self._block(head, tails[part], shared, images, kept[part])
-            for part in self._parts(len(head) + shared, [len(tail) - shared for tail in tails])
+            block_of(
+                [torch.cat([head, tail]) for tail in tails[part]], prompt, self.positions, images, kept[part]
+            )
+            for part in self._parts(prompt, [len(head) + len(tail) - prompt for tail in tails])
         ]
 
     def _parts(self, prompt: int, own: Sequence[int]) -> Iterator[slice]:
@@ -102,37 +137,8 @@ class Packer:
         texts = [self.encoder.text(sample) for sample in samples]
         return [_after_last(self.slot_id, ids) for ids in self.encoder.processor.tokenizer(texts).input_ids]
 
-    def _block(
-        self,
-        head: torch.Tensor,
-        tails: Sequence[torch.Tensor],
-        shared: int,
-        images: dict[str, torch.Tensor],
-        samples: list[Sample],
-    ) -> PromptBlock:
-        rollouts = [torch.cat([head, tail]) for tail in tails]
-        positions = [self.positions(tokens, images) for tokens in rollouts]
-        if len(rollouts) == 1:
-            extent = Extent(len(rollouts[0]), ())
-            return PromptBlock(rollouts[0], positions[0], extent, images, samples)
-        prompt = len(head) + shared
-        extent = Extent(prompt, tuple(len(tokens) - prompt for tokens in rollouts))
-        return PromptBlock(
-            torch.cat([rollouts[0][:prompt], *(tokens[prompt:] for tokens in rollouts)]),
-            torch.cat([positions[0][..., :prompt], *(each[..., prompt:] for each in positions)], dim=-1),
-            extent,
-            images,
-            samples,
-        )
-
     def _batch(self, pack: Sequence[PromptBlock], shortened: int, skipped: int) -> Batch:
-        inputs: dict[str, Any] = {
-            "input_ids": torch.cat([block.tokens for block in pack])[None],
-            "position_ids": torch.cat([block.positions for block in pack], dim=-1).unsqueeze(-2),
-            "extents": [block.extent for block in pack],
-        }
-        for name in self.image_inputs:
-            inputs[name] = torch.cat([block.images[name] for block in pack])
+        inputs = joined(pack)
         samples = [sample for block in pack for sample in block.samples]
         labels = torch.tensor([label for sample in samples for label in sample.labels], dtype=torch.float32)
         weights = torch.tensor([float(s.row != NO_ROW) for s in samples for _ in s.labels])
