@@ -105,11 +105,10 @@ class Packer:
         kept = [sample for sample in fitting if sample.steps]
         tails = self._tails(kept) if kept else []
         prompt = len(head) + _shared_length(tails, self.encoder.marker_id)
+        rollouts = [torch.cat([head, tail]) for tail in tails]
         return [
-            block_of(
-                [torch.cat([head, tail]) for tail in tails[part]], prompt, self.positions, images, kept[part]
-            )
-            for part in self._parts(prompt, [len(head) + len(tail) - prompt for tail in tails])
+            block_of(rollouts[part], prompt, self.positions, images, kept[part])
+            for part in self._parts(prompt, [len(tokens) - prompt for tokens in rollouts])
         ]
 
     def _parts(self, prompt: int, own: Sequence[int]) -> Iterator[slice]:

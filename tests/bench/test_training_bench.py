@@ -15,7 +15,7 @@ def test_all_contenders_have_the_same_loss_and_gradient() -> None:
         model = build_model(SIZES["nano"], device)
         loss = torch.stack(list(contender(model, prompts, device))).sum() / 36
         loss.backward()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         weights = model.model.language_model.layers[0].mlp.up_proj.weight
         gradients.append(weights.grad)
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)

@@ -1,4 +1,4 @@
-"""InternVL models of several sizes, randomly initialised; shapes as in the checkpoints they are named after."""
+"""InternVL models of several sizes, randomly initialised, shaped as the checkpoints they are named after."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ SIZES = {
 
 
 def build_model(size: Size, device: torch.device) -> InternVLForConditionalGeneration:
-    """On ``device``, float32 on a CPU and bfloat16 on a GPU; the vision encoder is frozen, as in the paper."""
+    """On ``device``, float32 on a CPU, bfloat16 on a GPU; the vision encoder is frozen, as in the paper."""
     torch.manual_seed(0)
     hidden, layers, heads, pairs, intermediate = size.language
     text = Qwen2Config(

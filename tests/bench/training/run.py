@@ -1,6 +1,6 @@
-"""Runs the benchmark of a training step, writes ``results/training.txt``, exits with 1 when a bound is missed.
+"""Runs the benchmark of a training step, writes ``results/training.txt``; exit code 1 for a missed bound.
 
-``make bench-train`` takes the tiny model on a CPU and the 1b and 2b on a GPU; ``BENCH="--sizes tiny"`` a part.
+``make bench-train`` takes the tiny model on a CPU, the 1b and 2b on a GPU; ``BENCH="--sizes 1b"`` a part.
 """
 
 import argparse
@@ -32,9 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     lines, holds = [_machine()], True
     for size in args.sizes:
         found = {name: _measure(name, size, args.prompts, args.repeats) for name in CONTENDERS}
-        tokens = sum(
-            len(ids) for prompt in make_prompts(args.prompts, SIZES[size]) for ids in prompt.rollouts
-        )
+        batch = make_prompts(args.prompts, SIZES[size])
+        tokens = sum(len(ids) for prompt in batch for ids in prompt.rollouts)
         lines += ["", *_table(size, args.prompts * PER_PROMPT, tokens, found)]
         for said, ok in _verdicts(found, TOLERANCE["cuda" if on_gpu else "cpu"]):
             lines.append(f"{'holds ' if ok else 'MISSED'}  {said}")
@@ -57,7 +56,7 @@ def _machine() -> str:
 
 
 def _table(size: str, rollouts: int, tokens: int, found: dict[str, dict[str, float]]) -> list[str]:
-    """Tokens are those of one rollout a row, for all contenders: what is learned from, not what is computed."""
+    """Tokens are those of one rollout a row, for all contenders: learned from, not computed."""
     lines = [f"{size:<8}{'s/step':>9}{'rollouts/s':>12}{'tokens/s':>10}{'peak MB':>10}{'loss':>12}"]
     for name, step in found.items():
         seconds = step["seconds"]
