@@ -6,7 +6,7 @@ BIN    := $(abspath $(VENV))/bin
 READY  := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-train clean
 
 demo: $(READY)
 	infra/demo/run.sh
@@ -22,6 +22,10 @@ check: $(READY)
 # All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
 bench: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
+
+# A training step three ways, minutes; on a GPU box with torch and transformers: PYTHONPATH=tests:lib:. python -m bench.training.run
+bench-train: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m bench.training.run $(BENCH)
 
 # Torch first: DeepSpeed's build asks it for its version.
 $(READY): setup.py constraints.txt

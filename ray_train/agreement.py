@@ -42,6 +42,13 @@ def summed(counts: dict[str, float], error: BisieveError | None, device: torch.d
     return dict(zip(counts, values, strict=True))
 
 
+def any_rank(holds: bool, device: torch.device) -> bool:
+    """Whether ``holds`` on any rank; the same answer on all."""
+    flag = torch.tensor(int(holds)).to(device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
 def check_finite(loss: float, step: int, rows: list[int]) -> None:
     """`TrainingError` that names ``rows`` unless the loss is a number: before it spoils the weights."""
     if not math.isfinite(loss):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,8 @@ from bisieve import storage
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.prompt import MARKER
 from bisieve.wording import counted
-from ray_train.families import Family, family_of
+from ray_train.families import family_of
+from ray_train.families.family import Family
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,10 @@ def add_marker(model: Any, tokenizer: Any) -> None:
             layer.weight[row] = layer.weight[:used].float().mean(0)
 
 
-def freeze_vision(model: Any, family: Family) -> None:
-    """The vision encoder keeps its weights; projector and language are trained (paper App. C)."""
+def train_only(model: Any, family: Family, parts: Collection[str]) -> None:
+    """All other parts keep their weights; the paper trains projector and language (App. C)."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(family.vision))
+        parameter.requires_grad_(family.part_of(name) in parts)
 
 
 def local_copy(source: str) -> str:

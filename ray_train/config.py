@@ -37,10 +37,15 @@ class TrainConfig:
     zero_stage: int = option("DeepSpeed ZeRO stage", 3, choices=(1, 2, 3))
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
     gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", False)
+    train_vision: bool = option("train the vision encoder", False)
+    train_projector: bool = option("train what lies between vision encoder and language model", True)
+    train_language: bool = option("train the language model", True)
 
     epochs: int = option("passes over the cut", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
-    micro_batch: int = option("rollouts a worker puts through the model at once", 2)
+    pack_tokens: int = option("tokens a worker packs into one sequence, a prompt once; 0: no packs", 8192)
+    micro_batch: int = option("rollouts a worker puts through the model at once, with --pack-tokens 0", 2)
+    prompts_together: bool = option("the rollouts of a prompt come in the same batch", True)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option("tiles an image may be cut into", 6)
     label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
@@ -60,13 +65,20 @@ class TrainConfig:
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
 
+    @property
+    def trained_parts(self) -> list[str]:
+        """The parts of the backbone that are trained."""
+        return [part for part in ("vision", "projector", "language") if getattr(self, f"train_{part}")]
+
     def check(self) -> None:
         """`UsageError` for a value no run can have."""
+        require(bool(self.trained_parts), "train_language", False, "true, or another part to train,")
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
+        require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         for name in ("clip", "epsilon"):

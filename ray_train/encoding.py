@@ -38,9 +38,13 @@ class Batch:
     rows: list[int]  # rows of the cut that are in the batch
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples of which not even one step fits, or whose text holds a token of the format
+    last: bool = False  # of its step, on its rank
 
     def to(self, device: torch.device) -> "Batch":
-        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        inputs = {
+            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in self.inputs.items()
+        }
         return replace(self, inputs=inputs, labels=self.labels.to(device), weights=self.weights.to(device))
 
 
@@ -59,11 +63,11 @@ class Encoder:
 
         A batch without any sample left holds a filler of weight 0.
         """
-        kept = [sample for sample in samples if not self._is_ambiguous(sample)] or [filler()]
+        kept = [sample for sample in samples if not self.is_ambiguous(sample)] or [filler()]
         inputs = self._tensors(kept)
         lengths = inputs["attention_mask"].sum(dim=1)
         if int(lengths.max()) > self.max_length:
-            fitting = (self._shortened(s, ids) for s, ids in zip(kept, self._texts(inputs), strict=True))
+            fitting = (self.shortened(s, ids) for s, ids in zip(kept, self._texts(inputs), strict=True))
             kept = [sample for sample in fitting if sample.steps] or [filler()]
             inputs = self._tensors(kept)
         return self._batch(samples, kept, inputs)
@@ -79,12 +83,16 @@ class Encoder:
         return Batch(inputs, labels, weights, kept_steps, rows, shortened, kept_steps.count(0))
 
     def _tensors(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        texts = [self.format.render(s.question, s.steps, len(s.images)) for s in samples]
+        texts = [self.text(sample) for sample in samples]
         images = [list(sample.images) for sample in samples]
         options = self.format.image_options
         return dict(self.processor(images=images, text=texts, padding=True, return_tensors="pt", **options))
 
-    def _is_ambiguous(self, sample: Sample) -> bool:
+    def text(self, sample: Sample) -> str:
+        """All that the model reads, an image being a slot."""
+        return self.format.render(sample.question, sample.steps, len(sample.images))
+
+    def is_ambiguous(self, sample: Sample) -> bool:
         """Whether a token of the format stands in the text, where it would be taken for the format's own."""
         text = "\n".join([sample.question, *sample.steps])
         return any(token in text for token in self.reserved)
@@ -93,7 +101,7 @@ class Encoder:
         masks = inputs["attention_mask"].bool()
         return [ids[mask] for ids, mask in zip(inputs["input_ids"], masks, strict=True)]
 
-    def _shortened(self, sample: Sample, ids: torch.Tensor) -> Sample:
+    def shortened(self, sample: Sample, ids: torch.Tensor) -> Sample:
         """``sample`` with as many of its first steps as fit, maybe none; ``ids`` are all its tokens."""
         markers = (ids == self.marker_id).nonzero().flatten()
         tail = len(ids) - 1 - int(markers[-1])

@@ -1,24 +1,28 @@
 """A rank's micro-batches, read and encoded ahead of the model in a thread of their own.
 
-cut rows ──fetch_rollouts──▶ rollouts ──images, labels──▶ samples ──encode──▶ batches
-[share]                      [share]                      [micro]             tensors
+cut rows ──fetch_rollouts──▶ rollouts ──images, labels──▶ samples ──packs or rows──▶ batches
+[share]                      [share]                      by prompt                  tensors
 """
 
 import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Any
 
 import pyarrow as pa
+import torch
 
 from bisieve.cut import Cut
 from bisieve.errors import BisieveError
 from bisieve.fetch import fetch_rollouts
 from bisieve.images import load_image
-from bisieve.order import num_micro_batches, rank_share
 from bisieve.records import Rollout
+from ray_train.agreement import any_rank
 from ray_train.encoding import Batch, Encoder, Sample
+from ray_train.packing import Packer
 from ray_train.plan import Plan
 
 _READERS = 8  # images read at the same time; stores answer slowly, but many at once
@@ -26,36 +30,62 @@ _READERS = 8  # images read at the same time; stores answer slowly, but many at 
 
 @dataclass(frozen=True)
 class RankFeed:
-    """Makes the micro-batches of one rank."""
+    """Makes the micro-batches of one rank: packs, or with no packer rows."""
 
     cut: Cut
     plan: Plan
     encoder: Encoder
+    packer: Packer | None
     image_root: str
     label_threshold: float
-    micro_batch: int  # rollouts a batch
+    micro_batch: int  # rollouts a batch, without a packer
     rank: int
     world_size: int
 
-    def passes(self, step: int) -> int:
-        """Micro-batches of ``step``: the same number on every rank."""
-        return num_micro_batches(len(self.plan.batch(step)), self.world_size, self.micro_batch)
-
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """All micro-batches from ``first_step`` to the end of the run."""
+        """All micro-batches from ``first_step`` to the end of the run, at least one a step."""
         with ThreadPoolExecutor(_READERS) as readers:
             for step in range(first_step, self.plan.total_steps):
-                share = rank_share(self.plan.batch(step), self.rank, self.world_size)
+                share = self.plan.share(step, self.rank, self.world_size)
                 rollouts = fetch_rollouts(self.cut.rows.take(pa.array(share)), self.cut.shards)
-                for start in range(0, self.passes(step) * self.micro_batch, self.micro_batch):
-                    part = slice(start, start + self.micro_batch)
-                    samples = readers.map(self._sample, share[part].tolist(), rollouts[part])
-                    yield self.encoder.encode(list(samples))
+                prompts: dict[Any, list[tuple[int, Rollout]]] = {}
+                for row, rollout in zip(share.tolist(), rollouts, strict=True):
+                    prompts.setdefault((rollout.images, rollout.question), []).append((row, rollout))
+                yield from _last_marked(self._encoded(readers.map(self._samples, prompts.values())))
 
-    def _sample(self, row: int, rollout: Rollout) -> Sample:
-        images = [load_image(self.image_root, name) for name in rollout.images]
-        labels = [float(score > self.label_threshold) for score in rollout.scores]
-        return Sample(row, images, rollout.question, rollout.steps, labels)
+    def filler(self) -> Batch:
+        """What a rank puts through the model when it has nothing left and others have."""
+        return next(_last_marked(self._encoded(iter([]))))
+
+    def _encoded(self, prompts: Iterator[list[Sample]]) -> Iterator[Batch]:
+        if self.packer is not None:
+            yield from self.packer.packs(prompts)
+            return
+        samples = chain.from_iterable(prompts)
+        yield self.encoder.encode(list(islice(samples, self.micro_batch)))
+        while part := list(islice(samples, self.micro_batch)):
+            yield self.encoder.encode(part)
+
+    def _samples(self, rollouts: list[tuple[int, Rollout]]) -> list[Sample]:
+        """Rollouts of one prompt, whose images are read once."""
+        first = rollouts[0][1]
+        images = [load_image(self.image_root, name) for name in first.images]
+        return [
+            Sample(row, images, rollout.question, rollout.steps, self._labels(rollout))
+            for row, rollout in rollouts
+        ]
+
+    def _labels(self, rollout: Rollout) -> list[float]:
+        return [float(score > self.label_threshold) for score in rollout.scores]
+
+
+def _last_marked(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """``batches``, one at least, with the last one marked as such."""
+    batch = next(batches)
+    for following in batches:
+        yield batch
+        batch = following
+    yield replace(batch, last=True)
 
 
 class Prefetcher:
@@ -65,13 +95,23 @@ class Prefetcher:
     ranks for errors before each update, and then they stop together.
     """
 
-    def __init__(self, batches: Iterator[Batch], encoder: Encoder, depth: int = 4) -> None:
+    def __init__(self, batches: Iterator[Batch], filler: Batch, depth: int = 4) -> None:
         self.error: BisieveError | None = None
-        self._filler = encoder.encode([])
+        self._filler = filler
         self._ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(batches,), name="prefetch", daemon=True)
         self._thread.start()
+
+    def step(self, device: torch.device) -> Iterator[tuple[Batch, bool]]:
+        """The batches of one step, and whether a batch is the last one: equally many on all ranks."""
+        batch = self.take()
+        while True:
+            is_last = not any_rank(not batch.last, device)
+            yield batch, is_last
+            if is_last:
+                return
+            batch = self._filler if batch.last else self.take()
 
     def _work(self, batches: Iterator[Batch]) -> None:
         try:

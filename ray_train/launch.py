@@ -17,7 +17,7 @@ from bisieve.wording import counted
 from ray_train.claim import RUNS, claim_output, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, located
-from ray_train.plan import Plan
+from ray_train.plan import Plan, prompts_of
 from ray_train.preflight import chosen_cut, rows_without_images
 
 
@@ -29,7 +29,10 @@ def train(config: TrainConfig) -> None:
     config = located(config)
     cut = chosen_cut(config)
     left_out = rows_without_images(cut, config)
-    plan = Plan(cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch)
+    plan = Plan(
+        cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
+        prompts_of(cut), config.prompts_together,
+    )  # fmt: skip
     print(_summary(config, cut, plan), flush=True)
     identity = run_identity(config, plan, open_index(config.index).fingerprint)
     name, finished = claim_output(config, identity)

@@ -20,12 +20,14 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
 from bisieve.storage import join
 from ray_train.agreement import check_finite, summed, together
-from ray_train.backbone import Backbone, freeze_vision, load_backbone
+from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
 from ray_train.config import TrainConfig
-from ray_train.encoding import Encoder, make_encoder
+from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
+from ray_train.packed_attention import read_packs
+from ray_train.packing import make_packer
 from ray_train.plan import Plan
 from ray_train.progress import Curves
 from ray_train.prompt_format import PromptFormat
@@ -71,7 +73,6 @@ class _Worker:
         backbone, cut, self.format = together(self._prepare)
         self.backbone: Backbone = backbone
         self.cut: Cut = cut
-        self.encoder: Encoder = make_encoder(backbone, self.format, job.config.max_length)
         self.engine = make_engine(reward_model(backbone, self.format), job.config)
         self.cursor = self._start_or_resume()
 
@@ -81,7 +82,9 @@ class _Worker:
         if cut.fingerprint != self.job.plan.cut_fingerprint:
             raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
         backbone = load_backbone(config.backbone, training_dtype(config.precision))
-        freeze_vision(backbone.model, backbone.family)
+        train_only(backbone.model, backbone.family, config.trained_parts)
+        if config.pack_tokens:
+            read_packs(backbone.model)
         slot = backbone.family.image_slot(backbone.processor.tokenizer)
         return backbone, cut, PromptFormat(slot, backbone.family.image_options(config.max_tiles))
 
@@ -101,16 +104,13 @@ class _Worker:
 
     def run(self) -> Outcome:
         config, plan, cursor = self.job.config, self.job.plan, self.cursor
-        feed = RankFeed(
-            self.cut, plan, self.encoder, config.image_root, config.label_threshold, config.micro_batch,
-            self.rank, self.world_size,
-        )  # fmt: skip
+        feed = self._feed()
         folder = join(config.output, "tensorboard", str(self.job.card["run"]))
         curves = together(lambda: Curves(folder, cursor.step, self._say) if self.rank == 0 else None)
-        prefetcher = Prefetcher(feed.batches(cursor.step), self.encoder)
+        prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
         try:
             while cursor.step < plan.total_steps:
-                cursor.metrics = self._step(feed, prefetcher)
+                cursor.metrics = self._step(prefetcher)
                 if curves:
                     curves.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
@@ -126,7 +126,16 @@ class _Worker:
                 curves.close()
         return self._publish()
 
-    def _step(self, feed: RankFeed, prefetcher: Prefetcher) -> dict[str, float]:
+    def _feed(self) -> RankFeed:
+        config = self.job.config
+        encoder = make_encoder(self.backbone, self.format, config.max_length)
+        packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
+        return RankFeed(
+            self.cut, self.job.plan, encoder, packer, config.image_root, config.label_threshold,
+            config.micro_batch, self.rank, self.world_size,
+        )  # fmt: skip
+
+    def _step(self, prefetcher: Prefetcher) -> dict[str, float]:
         """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
         started = time.perf_counter()
         step, plan = self.cursor.step, self.job.plan
@@ -135,10 +144,9 @@ class _Worker:
         steps_in_batch = int(self.cut.rows["num_steps"].take(pa.array(batch_rows)).to_numpy().sum())
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
-        passes = feed.passes(step)
-        for number in range(passes):
-            batch = prefetcher.take().to(self.device)
-            self.engine.set_gradient_accumulation_boundary(number == passes - 1)
+        for ready, is_last in prefetcher.step(self.device):
+            batch = ready.to(self.device)
+            self.engine.set_gradient_accumulation_boundary(is_last)
             loss = reward_loss(self.engine(batch.inputs), batch.labels, batch.weights)
             # DeepSpeed takes the mean over the ranks; the loss is a sum over the steps.
             self.engine.backward(loss * (self.world_size / steps_in_batch), scale_wrt_gas=False)

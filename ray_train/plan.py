@@ -1,11 +1,20 @@
 """Which rows of the cut every step of a run trains on, on any number of ranks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 
-from bisieve.order import Rows, epoch_order, global_batch, num_batches, order_fingerprint
+from bisieve.cut import Cut
+from bisieve.order import (
+    Rows,
+    epoch_order,
+    gathered,
+    global_batch,
+    num_batches,
+    order_fingerprint,
+    rank_share,
+)
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,8 @@ class Plan:
     seed: int
     epochs: int
     global_batch: int  # rollouts a step
+    prompts: Rows = field(compare=False)  # int64 [num_rows], the number of each row's prompt
+    prompts_together: bool  # whether the rollouts of a prompt follow one another
 
     @property
     def rows_per_epoch(self) -> int:
@@ -41,8 +52,20 @@ class Plan:
         epoch, index = divmod(step, self.steps_per_epoch)
         return global_batch(_order(self, epoch), index, self.global_batch)
 
+    def share(self, step: int, rank: int, world_size: int) -> Rows:
+        """The rows of the global batch of ``step`` that ``rank`` trains on, int64, all of a prompt's."""
+        batch = self.batch(step)
+        return rank_share(batch, self.prompts[batch], rank, world_size)
+
+
+def prompts_of(cut: Cut) -> Rows:
+    """The number of each row's prompt, int64 ``[rows]``."""
+    codes = cut.rows["question_id"].combine_chunks().dictionary_encode().indices
+    return np.asarray(codes, dtype=np.int64)
+
 
 @lru_cache(maxsize=2)
 def _order(plan: Plan, epoch: int) -> Rows:
     order = epoch_order(plan.num_rows, fingerprint=plan.cut_fingerprint, seed=plan.seed, epoch=epoch)
-    return order[~np.isin(order, np.array(plan.left_out, dtype=np.int64))]
+    order = order[~np.isin(order, np.array(plan.left_out, dtype=np.int64))]
+    return gathered(order, plan.prompts) if plan.prompts_together else order

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ray_train.backbone import Backbone
 from ray_train.encoding import check_alignment
+from ray_train.packed_attention import blocks_of
 from ray_train.prompt_format import PromptFormat
 
 
@@ -24,9 +25,15 @@ class RewardModel(nn.Module):
         self.marker_id = marker_id
         self.answer_ids = [positive_id, negative_id]
 
-    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Float32 ``[markers, 2]``: the logits of Yes and No, markers row by row and left to right."""
-        hidden = self.backbone.model(**inputs, use_cache=False).last_hidden_state
+    def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Float32 ``[markers, 2]``: the logits of Yes and No, markers row by row and left to right.
+
+        ``inputs`` are a batch's; those of a pack want a backbone that reads packs.
+        """
+        reads = dict(inputs)
+        if (extents := reads.pop("extents", None)) is not None:
+            reads["blocks"] = blocks_of(extents, inputs["input_ids"].device)
+        hidden = self.backbone.model(**reads, use_cache=False).last_hidden_state
         at_markers = hidden[inputs["input_ids"] == self.marker_id]  # [markers, hidden]
         head = self.backbone.get_output_embeddings().weight[self.answer_ids]  # [2, hidden]
         return functional.linear(at_markers.float(), head.float())

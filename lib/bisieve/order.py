@@ -47,19 +47,27 @@ def global_batch(order: Rows, index: int, batch_size: int) -> Rows:
     return order[index * batch_size : (index + 1) * batch_size]
 
 
-def rank_share(batch: Rows, rank: int, world_size: int) -> Rows:
-    """The rows of a global batch that ``rank`` trains on; the shares of all ranks make up the batch."""
-    return batch[rank::world_size]
+def gathered(order: Rows, prompts: Rows) -> Rows:
+    """``order`` with all rows of a prompt where its first one stood; int64 ``[len(order)]``.
 
-
-def num_micro_batches(batch_size: int, world_size: int, micro_batch: int) -> int:
-    """Forward passes that *every* rank makes for a global batch of ``batch_size`` rows.
-
-    Ranks whose share is smaller fill up with passes of weight 0: a rank that makes fewer passes than the
-    others would leave them waiting for ever.
+    ``prompts`` numbers the prompt of every row there is: rollouts that share one can then be read as one.
     """
-    largest_share = -(-batch_size // world_size)
-    return -(-largest_share // micro_batch)
+    _, first, inverse = np.unique(prompts[order], return_index=True, return_inverse=True)
+    return order[np.argsort(first[inverse], kind="stable")]
+
+
+def rank_share(batch: Rows, prompts: Rows, rank: int, world_size: int) -> Rows:
+    """The rows of a global batch that ``rank`` trains on; the shares of all ranks make up the batch.
+
+    ``prompts`` numbers the prompt of each row of the batch: each goes, whole, to the rank that has least.
+    """
+    loads = [0] * world_size
+    owners: dict[int, int] = {}
+    sizes = dict(zip(*(each.tolist() for each in np.unique(prompts, return_counts=True)), strict=True))
+    for prompt in dict.fromkeys(prompts.tolist()):
+        owners[prompt] = loads.index(min(loads))
+        loads[owners[prompt]] += sizes[prompt]
+    return batch[[owners[prompt] == rank for prompt in prompts.tolist()]]
 
 
 def order_fingerprint(order: Rows) -> str:

@@ -1,5 +1,8 @@
 """The order of an epoch, and the ranks' shares of it."""
 
+from collections import Counter
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +10,9 @@ from hypothesis import strategies as st
 
 from bisieve.order import (
     epoch_order,
+    gathered,
     global_batch,
     num_batches,
-    num_micro_batches,
     order_fingerprint,
     rank_share,
 )
@@ -52,13 +55,25 @@ def test_the_global_batches_follow_one_another_through_the_order(num_rows: int, 
     assert 1 <= len(batches[-1]) <= batch_size
 
 
-@given(num_rows=st.integers(1, 300), world_size=st.integers(1, 64), micro_batch=st.integers(1, 8))
-def test_the_shares_of_any_number_of_ranks_make_up_the_same_batch(
-    num_rows: int, world_size: int, micro_batch: int
+@given(prompts=st.lists(st.integers(0, 50), min_size=1, max_size=200), world_size=st.integers(1, 64))
+def test_the_shares_of_any_number_of_ranks_make_up_the_batch_and_keep_prompts_whole(
+    prompts: list[int], world_size: int
 ) -> None:
-    batch = epoch_order(num_rows, **KEYS)
-    shares = [rank_share(batch, rank, world_size) for rank in range(world_size)]
+    batch, numbers = epoch_order(len(prompts), **KEYS), np.array(prompts)
+    shares = [rank_share(batch, numbers[batch], rank, world_size) for rank in range(world_size)]
     assert sorted(np.concatenate(shares).tolist()) == sorted(batch.tolist())
-    passes = num_micro_batches(num_rows, world_size, micro_batch)
-    assert max(map(len, shares)) <= passes * micro_batch
-    assert max(map(len, shares)) > (passes - 1) * micro_batch
+    assert sum(len(set(numbers[share])) for share in shares) == len(set(prompts))
+    largest_prompt = max(Counter(prompts).values())
+    assert max(map(len, shares)) - min(map(len, shares)) <= largest_prompt
+
+
+@given(prompts=st.lists(st.integers(0, 50), min_size=1, max_size=200))
+def test_rows_of_a_prompt_can_be_brought_together(prompts: list[int]) -> None:
+    order, numbers = epoch_order(len(prompts), **KEYS), np.array(prompts)
+    together = gathered(order, numbers)
+    assert sorted(together.tolist()) == sorted(order.tolist())
+    seen = numbers[together].tolist()
+    assert sum(a != b for a, b in pairwise(seen)) == len(set(prompts)) - 1
+    assert list(dict.fromkeys(seen)) == list(dict.fromkeys(numbers[order].tolist()))
+    distinct = np.arange(len(prompts))
+    assert gathered(order, distinct).tolist() == order.tolist()

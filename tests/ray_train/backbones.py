@@ -1,6 +1,7 @@
-"""Tiny backbones of both families, built from their config classes: no code path differs from a real one."""
+"""Tiny backbones of all families, built from their config classes: no code path differs from a real one."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -12,6 +13,8 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -67,25 +70,39 @@ def build_internvl(folder: Path, tied: bool = True) -> None:
     InternVLForConditionalGeneration(config).save_pretrained(folder)
 
 
-def build_qwen(folder: Path) -> None:
-    """A Qwen2.5-VL of 0.2M parameters."""
+def qwen_parts(folder: Path, **sizes: int) -> dict[str, Any]:
+    """Saves tokenizer and image processor; the arguments of a config that do not depend on the generation."""
     special = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     tokenizer = tokenizer_with(special)
     tokenizer.save_pretrained(folder)
-    Qwen2VLImageProcessorPil().save_pretrained(folder)
+    Qwen2VLImageProcessorPil(**sizes).save_pretrained(folder)
     ids = dict(zip(special, tokenizer.convert_tokens_to_ids(special), strict=True))
-    config = Qwen2_5_VLConfig(
-        text_config={
+    return {
+        "text_config": {
             "vocab_size": len(tokenizer), "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
             "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 4, 4]},
         },
-        vision_config={
+        "vision_config": {
             "depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 48,
-            "fullatt_block_indexes": [0],
         },
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-    )  # fmt: skip
+        "vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"],
+        "image_token_id": ids["<|image_pad|>"], "video_token_id": ids["<|video_pad|>"],
+    }  # fmt: skip
+
+
+def build_qwen(folder: Path) -> None:
+    """A Qwen2.5-VL of 0.2M parameters."""
+    parts = qwen_parts(folder)
+    parts["vision_config"]["fullatt_block_indexes"] = [0]
     torch.manual_seed(0)
-    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**parts)).save_pretrained(folder)
+
+
+def build_qwen3(folder: Path) -> None:
+    """A Qwen3-VL of 0.2M parameters whose vision reaches the language model at two layers."""
+    parts = qwen_parts(folder, patch_size=16)
+    parts["text_config"] |= {"head_dim": 24}
+    parts["vision_config"] |= {"depth": 2, "deepstack_visual_indexes": [0], "num_position_embeddings": 64}
+    torch.manual_seed(0)
+    Qwen3VLForConditionalGeneration(Qwen3VLConfig(**parts)).save_pretrained(folder)

@@ -20,7 +20,7 @@ from ray_train.card import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
-from backbones import build_internvl, build_qwen
+from backbones import build_internvl, build_qwen, build_qwen3
 
 torch.set_num_threads(1)
 
@@ -52,6 +52,19 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen3")
+    build_qwen3(folder)
+    return folder
+
+
+@pytest.fixture(params=["internvl", "qwen", "qwen3"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    """A backbone of each family."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """43 rollouts of two sources with their index, and a benchmark of 24 solutions."""
     folder = tmp_path_factory.mktemp("corpus")
@@ -76,15 +89,17 @@ def write_index(shards: str, index: str) -> None:
     for file in files:
         offset, scored = 0, []
         for line in storage.read_bytes(file.url).splitlines(keepends=True):
-            scores = [step["score"] for step in json.loads(line)["steps_with_score"]]
+            record = json.loads(line)
+            scores = [step["score"] for step in record["steps_with_score"]]
             span = {"shard": file.url, "offset": offset, "length": len(line)}
-            scored.append((-balanced_information_score(scores), offset, scores, span))
+            scored.append((-balanced_information_score(scores), offset, scores, span, record["question"]))
             offset += len(line)
-        for rank, (bis, start, scores, span) in enumerate(sorted(scored), start=1):
+        for rank, (bis, start, scores, span, question) in enumerate(sorted(scored), start=1):
             source = file_stem(file.url)
             rows.append({
-                "source": source, "rank": rank, "rollout_id": f"{source}-{start}", "question_id": str(start),
-                "bis": -bis, "num_steps": len(scores), "scores": scores, "spans": [span],
+                "source": source, "rank": rank, "rollout_id": f"{source}-{start}",
+                "question_id": question, "bis": -bis,
+                "num_steps": len(scores), "scores": scores, "spans": [span],
             })  # fmt: skip
     publish_rows(index, rows, [shards], files)
 
@@ -100,7 +115,7 @@ def make_record(source: str, number: int) -> dict[str, Any]:
         }
         for place, score in enumerate(scores)
     ]
-    question = f"What is sum {number} of {source}?"
+    question = f"What is sum {number % 10} of {source}?"  # so every tenth rollout has the same prompt
     return {
         "image": f"{number % 10}.png",
         "question": question,
@@ -134,8 +149,8 @@ def small_run(corpus: Corpus, backbone: Path, output: str) -> dict[str, Any]:
     """The options of a training run of eight steps."""
     return {
         "index": corpus.index, "image_root": corpus.images, "backbone": str(backbone), "output": output,
-        "fraction": 1.0, "zero_stage": 1, "global_batch": 6, "micro_batch": 2, "max_tiles": 1,
-        "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
+        "fraction": 1.0, "zero_stage": 1, "global_batch": 6, "micro_batch": 2, "pack_tokens": 200,
+        "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
     }  # fmt: skip
 
 

@@ -13,9 +13,8 @@ from ray_train.prompt_format import PromptFormat, without_image_tags
 STEPS = [f"This is step {number} of the solution." for number in range(6)]
 
 
-@pytest.fixture(params=["internvl", "qwen"])
-def encoder(request: pytest.FixtureRequest) -> Encoder:
-    folder: Path = request.getfixturevalue(request.param)
+@pytest.fixture
+def encoder(folder: Path) -> Encoder:
     backbone = load_backbone(str(folder), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     return make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), 4096)

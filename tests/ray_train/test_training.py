@@ -129,16 +129,21 @@ def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_failures", "zero_stage"), [(2, 2), (0, 3)], ids=["Ray starts it again", "the user starts it again"]
+    ("max_failures", "zero_stage", "pack_tokens"),
+    [(2, 2, 200), (0, 3, 0)],
+    ids=["Ray starts it again", "the user starts it again"],
 )
-def test_a_killed_worker_costs_no_rollout_and_repeats_none_and_no_zero_stage_learns_otherwise(
+def test_a_killed_worker_costs_no_rollout_and_no_zero_stage_or_pack_learns_otherwise(
     max_failures: int,
     zero_stage: int,
+    pack_tokens: int,
     settings: Settings,
     trained: TrainConfig,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = settings(micro_batch=1, max_failures=max_failures, zero_stage=zero_stage)
+    config = settings(
+        micro_batch=1, max_failures=max_failures, zero_stage=zero_stage, pack_tokens=pack_tokens
+    )
     killer = threading.Thread(target=kill_a_worker_after_the_first_checkpoint, args=(Path(config.output),))
     killer.start()
     if max_failures == 0:
