@@ -72,6 +72,17 @@ def test_loss_and_gradient_are_those_of_one_rollout_a_row(folder: Path, parts: t
         assert max(float((found[name] - expected[name]).abs().max()) for name in found) < 1e-5
 
 
+def test_activations_may_be_computed_twice(internvl: Path) -> None:
+    backbone, encoder = backbone_of(internvl)
+    model = reward_model(backbone, encoder.format)
+    read_packs(backbone.model)
+    packs = list(make_packer(backbone, encoder, 4096).packs(PROMPTS))
+    once = gradients(model, packs)[1]
+    backbone.model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    twice = gradients(model, packs)[1]
+    assert max(float((once[name] - twice[name]).abs().max()) for name in once) < 1e-6
+
+
 def test_a_prompt_and_its_images_stand_once(folder: Path) -> None:
     packer = packer_of(folder, 4096)
     (pack,) = packer.packs([PROMPTS[0]])
