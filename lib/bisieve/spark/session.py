@@ -18,6 +18,8 @@ from bisieve.spark.java import check_java
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _MASTERS = ("local", "spark://", "yarn", "k8s://")
+# On few cores the default collector takes a tenth of a run; on many a serial one would hold them up.
+_COLLECTOR = "-XX:+UseSerialGC " if (os.cpu_count() or 1) <= 4 else ""
 _LOCAL_CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -26,7 +28,8 @@ _LOCAL_CONF = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.python.daemon.module": "bisieve.spark.daemon",
     # A local job lasts seconds to minutes: the JVM's second compiler would take more time than it saves.
-    "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile=file:{_LOG4J}",
+    "spark.driver.extraJavaOptions": f"{_COLLECTOR}-XX:TieredStopAtLevel=1"
+    f" -Dlog4j2.configurationFile=file:{_LOG4J}",
 }
 
 # glibc gives big blocks back at once, and faulting them in again slows a scan by a tenth.
@@ -34,6 +37,7 @@ _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _EVERYWHERE = {
     # TCP makes the JVM and a Python worker wait 40 ms for each other in every task.
     "spark.python.unix.domain.socket.enabled": "true",
+    "spark.shuffle.compress": "false",  # what we shuffle is packed already
     **{f"spark.executorEnv.{name}": value for name, value in _KEEP_MEMORY.items()},
 }
 
