@@ -12,7 +12,7 @@ from bisieve.table import aligned
 from bisieve.totals import COUNTED
 from bisieve.wording import counted
 
-SHOWN = 20  # sources that a run shows
+SHOWN = 100  # sources that a run shows
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "tie block", "rejected")
 
 
