@@ -101,9 +101,9 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
 
 
 def test_an_image_of_too_many_pixels_is_named_before_it_is_unpacked(tmp_path: Path) -> None:
-    Image.new("1", (2**16, 2**11)).save(tmp_path / "bomb.png")
+    Image.new("1", (2**16, 1200)).save(tmp_path / "bomb.png")
     assert (tmp_path / "bomb.png").stat().st_size < 50_000
-    with pytest.raises(ImageError, match=r"pixels in bomb\.png.*65536 × 2048"):
+    with pytest.raises(ImageError, match=r"pixels in bomb\.png.*65536 × 1200"):
         load_image(str(tmp_path), "bomb.png")
 
 
