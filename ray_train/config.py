@@ -72,7 +72,10 @@ class TrainConfig:
 
     def check(self) -> None:
         """`UsageError` for a value no run can have."""
-        require(bool(self.trained_parts), "train_language", False, "true, or another part to train,")
+        if not self.trained_parts:
+            raise UsageError(
+                "a part of the model to train", "none", "give --train-language or another --train-"
+            )
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
