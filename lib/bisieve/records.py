@@ -116,10 +116,9 @@ def question_of(question_orig: str | None, question: str | None) -> str:
 
 def images_of(image: str | list[str] | None) -> list[str]:
     """The image names of a record, none where any is blank."""
-    if not image:
-        return []
-    images = [image] if isinstance(image, str) else image
-    return images if all(name.strip() for name in images) else []
+    if isinstance(image, str):
+        return [image] if image.strip() else []
+    return image if image and all(name.strip() for name in image) else []
 
 
 def step_reason(text: str, score: float | None) -> str | None:

@@ -22,8 +22,9 @@ from bisieve.scan.assemble import assemble_unsorted
 from bisieve.scan.chunks import Chunk, chunked
 from bisieve.scan.gather import gathered
 from bisieve.scan.options import ScanOptions
+from bisieve.scan.parting import parted_by_rollout
 from bisieve.scan.rollouts import scan_rollouts
-from bisieve.scan.steps import parted_by_rollout, scan_steps
+from bisieve.scan.steps import scan_steps
 from bisieve.shards import Split
 from bisieve.sort.cuts import Cuts, choose_bounds
 from bisieve.sort.keys import sorted_indices

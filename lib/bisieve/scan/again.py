@@ -11,7 +11,8 @@ import xxhash
 from bisieve import schema
 from bisieve.decoding import record_converter, record_decoder
 from bisieve.reading import KnownShards, Reading
-from bisieve.scan.steps import by_part, line_row, record_row
+from bisieve.scan.parting import by_part
+from bisieve.scan.steps import line_row, record_row
 from bisieve.shards import LARGEST_TASK, is_parquet, is_seekable
 from bisieve.sort.runs import from_bytes
 from bisieve.spans import Span, each_span

@@ -82,7 +82,6 @@ def _checked(
     first = np.repeat(starts[:-1], np.diff(starts))  # for each row, its rollout's first row
     place = np.arange(rows.num_rows) - first
     index = rows["step_index"].fill_null(-1).to_numpy()
-    own = rows["reason"].to_pylist()
     again = np.zeros(rows.num_rows, dtype=bool)
     again[1:] = (index[1:] == index[:-1]) & (first[1:] == first[:-1])
     named = ["image_id", "prompt_id", *(["source"] if options.reading.source_field is not None else [])]
@@ -96,7 +95,7 @@ def _checked(
     _mark(reasons, _nulls(rows["image_id"])[head], records.NO_IMAGE)
     _mark(reasons, _nulls(rows["prompt_id"])[head], records.NO_QUESTION)
     for row in np.flatnonzero(~_nulls(rows["reason"]))[::-1]:  # backwards: the first one stays
-        reasons[int(np.searchsorted(starts, row, side="right")) - 1] = own[row]
+        reasons[int(np.searchsorted(starts, row, side="right")) - 1] = rows["reason"][row].as_py()
     return rows, starts, reasons
 
 

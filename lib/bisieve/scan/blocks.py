@@ -13,6 +13,7 @@ from bisieve.prompt import MARKER
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
+_LONG = 1024  # bytes of a line from which on finding ends one by one is faster than comparing all bytes
 _FIRST = itemgetter(0)
 _MARKER_BEGINS = MARKER[0]
 _WHITE_SPACE = frozenset(filter(str.isspace, map(chr, range(0x3001))))  # there is none beyond
@@ -27,13 +28,21 @@ class Places(NamedTuple):
 
 def line_places(data: bytes) -> Places:
     """Where the lines of a block begin and end."""
+    newlines = _far_apart(data) if data.find(b"\n") > _LONG else _close_together(data)
+    return Places(np.concatenate([[0], newlines + 1]), np.append(newlines, len(data)))
+
+
+def _far_apart(data: bytes) -> Ints:
     found: list[int] = []
     place = data.find(b"\n")
-    while place >= 0:  # lines are long: this is three times as fast as a comparison of all bytes
+    while place >= 0:
         found.append(place)
         place = data.find(b"\n", place + 1)
-    newlines = np.array(found, np.int64)
-    return Places(np.concatenate([[0], newlines + 1]), np.append(newlines, len(data)))
+    return np.array(found, np.int64)
+
+
+def _close_together(data: bytes) -> Ints:
+    return np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
 
 
 def records_of(block: Block, places: Places, decode_lines: Callable[[bytes], list[Any]]) -> list[Any] | None:

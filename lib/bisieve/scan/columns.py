@@ -9,7 +9,7 @@ import xxhash
 from bisieve.prompt import MARKER
 from bisieve.reading import SOURCE
 from bisieve.rows import STEPS, flat
-from bisieve.scan.rollouts import question_id
+from bisieve.scan.prompts import question_id
 from bisieve.scan.scored import Ends, UsableColumns, fitting_counts
 
 Mask = npt.NDArray[np.bool_]

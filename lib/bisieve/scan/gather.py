@@ -13,7 +13,7 @@ from itertools import chain
 import pyarrow as pa
 
 from bisieve import schema
-from bisieve.scan.steps import parted_by_rollout
+from bisieve.scan.parting import parted_by_rollout
 from bisieve.sort.runs import from_bytes
 
 # A table of n bytes is assembled in about 5 n (its pieces, filtered, sorted, combined, and the rollouts made

@@ -30,6 +30,7 @@ from bisieve.scan.blocks import (
     records_of,
 )
 from bisieve.scan.options import ScanOptions
+from bisieve.scan.prompts import question_id
 from bisieve.scan.scored import UsableColumns, rejected_batch, scored_batch, small_counts
 from bisieve.shards import Split
 
@@ -232,9 +233,3 @@ def _question_ids(found: list[Any]) -> list[str]:
             before, named = prompt, question_id(record.image, prompt[1].strip())
         ids.append(named)
     return ids
-
-
-def question_id(image: str | list[str], question: str) -> str:
-    """Names a prompt: rollouts with the same images and question share it."""
-    images = image if isinstance(image, str) else "\0".join(image)
-    return xxhash.xxh3_128_hexdigest(f"{images}\0{question}".encode())

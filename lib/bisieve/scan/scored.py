@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve import schema
-from bisieve.coded import repeated
+from bisieve.coded import codes_and_texts, repeated
 from bisieve.scan.options import ScanOptions
 from bisieve.score import score_rollouts
 
@@ -76,11 +76,11 @@ def assembled_batch(
 ) -> pa.RecordBatch:
     """The rollouts of `schema.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
     usable = np.array([reason is None for reason in reasons])
-    rejects = _assembled_rejects(
-        *_owned(steps, starts, ~usable), [reason for reason in reasons if reason], options
-    )
-    if not usable.any():
-        return rejects
+    if not usable.all():
+        refused = [reason for reason in reasons if reason]
+        rejects = _assembled_rejects(*_owned(steps, starts, ~usable), refused, options)
+        if not usable.any():
+            return rejects
     steps, ends = _owned(steps, starts, usable)
     heads = steps.take(pa.array(ends[:-1]))
     flat = {name: steps[name].chunk(0) for name in ("score", "mc_correct", "mc_total")}
@@ -93,7 +93,7 @@ def assembled_batch(
         "spans": _spans(steps, ends),
     }
     scored = with_score(columns, flat["score"], ends, options)
-    return pa.concat_batches([scored, rejects])
+    return scored if usable.all() else pa.concat_batches([scored, rejects])
 
 
 def _owned(steps: pa.Table, starts: Ends, mask: npt.NDArray[np.bool_]) -> tuple[pa.Table, Ends]:
@@ -115,8 +115,9 @@ def _assembled_rejects(
     taken = steps.take(pa.array(ends[:-1]))
     names = ("source", "rollout_id", *SPAN_NAMES)
     columns = {name: taken[name].combine_chunks() for name in names}
-    default = [options.reading.source_of(shard) for shard in taken["shard"].to_pylist()]
-    source = pc.coalesce(columns["source"].cast(pa.string()), pa.array(default, pa.string()))
+    codes, shards = codes_and_texts(taken["shard"])
+    default = pa.array(map(options.reading.source_of, shards), pa.string()).take(pa.array(codes))
+    source = pc.coalesce(columns["source"].cast(pa.string()), default)
     columns |= {"source": source, "reason": reasons, "spans": _spans(steps, ends)}
     return _batch(columns, len(reasons))
 

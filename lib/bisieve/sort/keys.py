@@ -1,5 +1,6 @@
 """The order of rows by several columns."""
 
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -12,9 +13,21 @@ Order = tuple[tuple[str, Literal["ascending", "descending"]], ...]  # columns, t
 
 def sorted_indices(table: pa.Table, order: Order) -> npt.NDArray[np.int64]:
     """The stable order of the rows of ``table``: strings by code point, numbers by value; no nulls."""
-    keys = [_key(table[name].combine_chunks(), way) for name, way in reversed(order)]
+    columns = [_key(table[name].combine_chunks(), way) for name, way in reversed(order)]
+    keys = list(chain.from_iterable(map(_digits, columns)))
     varying = [key for key in keys if len(key) and (key != key[0]).any()]
     return np.lexsort(varying) if varying else np.arange(table.num_rows)
+
+
+def _digits(key: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
+    """``key`` as keys of 16 bits, the last one first: numpy sorts these by radix, ten times as fast."""
+    if not len(key) or not np.issubdtype(key.dtype, np.integer):
+        return [key]
+    least = key.min()
+    if (width := int(key.max()) - int(least)) >= 2**32:
+        return [key]
+    above = (key - least).astype(np.uint32)
+    return [above.astype(np.uint16), *([(above >> 16).astype(np.uint16)] if width >= 2**16 else [])]
 
 
 def places_before(keys: pa.Table, rows: pa.Table, order: Order) -> npt.NDArray[np.int64]:

@@ -15,7 +15,7 @@ from bisieve.reading import Layout
 from bisieve.rerank import read_scored
 from bisieve.scan.again import parted_by_place, read_again, rounds
 from bisieve.scan.chunks import Chunk, make_chunk
-from bisieve.scan.steps import parted_by_rollout
+from bisieve.scan.parting import parted_by_rollout
 from bisieve.scan.touched import KeptShards, NamedRollouts
 from bisieve.shards import is_seekable
 from bisieve.spark.progress import Scanned

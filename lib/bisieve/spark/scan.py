@@ -15,7 +15,7 @@ from bisieve.scan.chunks import Chunk, chunked
 from bisieve.scan.formats import scan_rollout_split, scan_step_split
 from bisieve.scan.gather import gathered, partitions
 from bisieve.scan.options import ScanOptions
-from bisieve.scan.steps import parted_by_rollout
+from bisieve.scan.parting import parted_by_rollout
 from bisieve.scan.touched import Hashes, NamedRollouts, hashed
 from bisieve.shards import Split, is_seekable
 from bisieve.sort.runs import from_bytes

@@ -13,7 +13,7 @@ from bisieve import schema
 from bisieve.coded import repeated
 from bisieve.scan import gather
 from bisieve.scan.gather import gathered, partitions
-from bisieve.scan.steps import parted_by_rollout
+from bisieve.scan.parting import parted_by_rollout
 from bisieve.sort.runs import from_bytes, to_bytes
 
 MEGABYTES = 600  # of a Spark worker, all in all
