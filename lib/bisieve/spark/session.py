@@ -18,8 +18,11 @@ from bisieve.spark.java import check_java
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _MASTERS = ("local", "spark://", "yarn", "k8s://")
-# On few cores the default collector takes a tenth of a run; on many a serial one would hold them up.
-_COLLECTOR = "-XX:+UseSerialGC " if (os.cpu_count() or 1) <= 4 else ""
+# Java only carries the bytes that Python makes and reads.  Its second compiler takes more time than it saves
+# there, and its default collector sets every big array aside.
+_ONE_COMPILER = "-XX:TieredStopAtLevel=1"
+_COLLECTOR = "-XX:+UseSerialGC" if (os.cpu_count() or 1) <= 4 else "-XX:+UseParallelGC"
+_DRIVER_JAVA = f"{_ONE_COMPILER} {_COLLECTOR} -Dlog4j2.configurationFile=file:{_LOG4J}"
 _LOCAL_CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -27,9 +30,6 @@ _LOCAL_CONF = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.python.daemon.module": "bisieve.spark.daemon",
-    # A local job lasts seconds to minutes: the JVM's second compiler would take more time than it saves.
-    "spark.driver.extraJavaOptions": f"{_COLLECTOR}-XX:TieredStopAtLevel=1"
-    f" -Dlog4j2.configurationFile=file:{_LOG4J}",
 }
 
 # glibc gives big blocks back at once, and faulting them in again slows a scan by a tenth.
@@ -38,6 +38,7 @@ _EVERYWHERE = {
     # TCP makes the JVM and a Python worker wait 40 ms for each other in every task.
     "spark.python.unix.domain.socket.enabled": "true",
     "spark.shuffle.compress": "false",  # what we shuffle is packed already
+    "spark.executor.extraJavaOptions": f"{_ONE_COMPILER} -XX:+UseParallelGC",
     **{f"spark.executorEnv.{name}": value for name, value in _KEEP_MEMORY.items()},
 }
 
@@ -58,6 +59,7 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
         check_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         options.setMaster(master or "local[*]")
+        options.set("spark.driver.extraJavaOptions", _DRIVER_JAVA)
         if master is None or master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
             options.setAll(list(_LOCAL_CONF.items()))
