@@ -53,7 +53,7 @@ def _best(index_url: str, part: DataFile, limits: dict[str, int]) -> Iterator[pa
         for group in range(file.num_row_groups):
             if not _may_hold(file.metadata.row_group(group), limits):
                 continue
-            rows = file.read_row_group(group)
+            rows = file.read_row_group(group, use_threads=False)
             source = rows["source"].combine_chunks().dictionary_encode()
             limit = np.array([limits[name] for name in source.dictionary.to_pylist()], np.int64)
             yield rows.filter(pa.array(rows["rank"].to_numpy() <= limit[source.indices.to_numpy()]))

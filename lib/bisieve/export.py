@@ -58,7 +58,7 @@ def in_file_order(rows: pa.Table) -> pa.Table:
     placed = rows.append_column("_shard", first.field("shard")).append_column(
         "_offset", first.field("offset")
     )
-    sources = placed.group_by("source").aggregate([("_shard", "min")])
+    sources = placed.group_by("source", use_threads=False).aggregate([("_shard", "min")])
     begins = sources["_shard_min"].take(pc.index_in(placed["source"], sources["source"].combine_chunks()))
     keys = ("_begins", "source", "_shard", "_offset")
     ordered = placed.append_column("_begins", begins).sort_by([(key, "ascending") for key in keys])

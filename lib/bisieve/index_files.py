@@ -18,14 +18,18 @@ MEND = "restore it, or delete it and run bisieve score again"
 
 @contextmanager
 def open_part(index_url: str, file: DataFile) -> Iterator[pq.ParquetFile]:
-    """A Parquet file of an index; `IndexUnusableError` where it is missing or damaged."""
+    """A Parquet file of an index; `IndexUnusableError` where it is missing or damaged.
+
+    Read it, as everything, with ``use_threads=False``: a thread of Arrow that holds a Python buffer when
+    the process ends makes it abort.
+    """
     with _opened(index_url, file) as handle, damage(IndexUnusableError, _expected(index_url, file), MEND):
         yield pq.ParquetFile(handle)
 
 
 def read_table(index_url: str, file: DataFile) -> pa.Table:
     """A whole Parquet file of an index; `IndexUnusableError` where it is not as it was written."""
-    return pq.ParquetFile(pa.BufferReader(read_part(index_url, file))).read()
+    return pq.ParquetFile(pa.BufferReader(read_part(index_url, file))).read(use_threads=False)
 
 
 def read_part(index_url: str, file: DataFile) -> bytes:

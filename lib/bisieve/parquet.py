@@ -93,7 +93,7 @@ def _read_group(
     row_bytes = about.total_byte_size // max(about.num_rows, 1) + 1
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
     columns = needed_columns(file.schema_arrow.names, layout, reading)
-    for rows in file.iter_batches(size, row_groups=[group], columns=columns):
+    for rows in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
         yield first_row, record_rows(rows, layout, reading)
         first_row += rows.num_rows
 

@@ -132,7 +132,7 @@ def _all_scored(index: Index, parameters: Parameters) -> tuple[pa.Table, Totals]
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
     """The rollouts of one file of ``index``, of `schema.USABLE`, scored anew by ``parameters``."""
     with open_part(index.url, file) as part:
-        rows = part.read().drop_columns(["rank"]).combine_chunks()
+        rows = part.read(use_threads=False).drop_columns(["rank"]).combine_chunks()
     scores = rows["scores"].chunk(0)
     offsets = scores.offsets.to_numpy().astype(np.int64)
     steps = scores.flatten().to_numpy()

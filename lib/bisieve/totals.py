@@ -56,15 +56,17 @@ def count(usable: pa.Table, rejects: pa.Table) -> Totals:
     table = pa.table({"source": usable["source"], "rollouts": np.ones(len(steps), np.int64), "steps": steps}
                      | {name: kind.astype(np.int64) for name, kind in kinds.items()})  # fmt: skip
     sums = [(name, "sum") for name in table.column_names[1:]]
-    for row in table.group_by("source").aggregate(sums).to_pylist():
+    for row in table.group_by("source", use_threads=False).aggregate(sums).to_pylist():
         totals.sources[row["source"]] = [row[f"{name}_sum"] for name, _ in sums]
-    for row in rejects.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
+    for row in (
+        rejects.group_by(["source", "reason"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
+    ):
         totals.rejected[row["source"], row["reason"]] = row["count_all"]
     for reason in pc.unique(rejects["reason"]).to_pylist():
         of_it = rejects.filter(pc.equal(rejects["reason"], reason)).select(["shard", "offset"])
         totals.first[reason] = min((row["shard"], row["offset"]) for row in of_it.to_pylist())
     for place, rows in enumerate((usable, rejects)):
-        for row in rows.group_by("shard").aggregate([([], "count_all")]).to_pylist():
+        for row in rows.group_by("shard", use_threads=False).aggregate([([], "count_all")]).to_pylist():
             totals.shards.setdefault(row["shard"], [0, 0])[place] = row["count_all"]
     return totals
 

@@ -28,9 +28,8 @@ class Summary:
         """Takes in one source."""
         self.sources[diff.source] = (diff.in_a, diff.in_b, diff.kept)
         changes = diff.changes
-        for counted in changes.select(["change", "reason"]).group_by(["change", "reason"]).aggregate(
-            [([], "count_all")]
-        ).to_pylist():  # fmt: skip
+        groups = changes.select(["change", "reason"]).group_by(["change", "reason"], use_threads=False)
+        for counted in groups.aggregate([([], "count_all")]).to_pylist():
             key = counted["change"], counted["reason"]
             self.reasons[key] += counted["count_all"]
             if key not in self.examples:

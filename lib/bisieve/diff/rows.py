@@ -53,7 +53,7 @@ def _parts(index: Index) -> Iterator[tuple[str, pa.Table]]:
     for file in index.files:
         with open_part(index.url, file) as stored:
             for group in range(stored.num_row_groups):
-                rows = stored.read_row_group(group, columns=_READ).combine_chunks()
+                rows = stored.read_row_group(group, columns=_READ, use_threads=False).combine_chunks()
                 for source in pc.unique(rows["source"]).to_pylist():
                     yield source, _compact(rows.filter(pc.equal(rows["source"], source)), strategy)
 

@@ -102,4 +102,4 @@ def num_readers(context: SparkContext, older: Older) -> int:
 
 def _read(index: Index, file: DataFile, columns: list[str] | None = None) -> pa.Table:
     with open_part(index.url, file) as part:
-        return part.read(columns)
+        return part.read(columns, use_threads=False)
