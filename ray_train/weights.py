@@ -47,6 +47,7 @@ def rollout_weights(rows: pa.Table, choice: str) -> Floats:
         values = _looked_up(rows["rollout_id"], *place)
     if not values.any():
         raise TrainingError(f"a weight above 0 by {choice}", "none in the cut", _MEND)
+    values = values / values.max()  # which have a finite sum
     return np.asarray(values * (len(values) / values.sum()))
 
 

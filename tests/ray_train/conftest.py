@@ -87,7 +87,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 @pytest.fixture(scope="session")
 def counted_corpus(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """The same corpus with MC counts in its index, of which every fourth rollout has none, and some steps 0."""
+    """The same corpus with MC counts in its index: a fourth of the rollouts have none, some steps 0."""
     rows = read_cut(open_index(corpus.index), 1.0).rows.to_pylist()
     for place, row in enumerate(rows):
         totals = [16 * ((place + step) % 5 > 0) for step in range(row["num_steps"])]

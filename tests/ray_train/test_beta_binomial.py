@@ -5,23 +5,24 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import Corpus
+from conftest import Corpus, check_learned_the_same, small_run
 from safetensors.torch import load_file
 from transformers import InternVLForConditionalGeneration
 
 from bisieve.cut import read_cut
 from bisieve.errors import TrainingError
 from bisieve.index import open_index
+from ray_train.benchmark import read_benchmark
 from ray_train.card import read_card
 from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.evaluate import evaluate
 from ray_train.launch import train
+from ray_train.scorer import Scorer
 
 
 def write_weights(corpus: Corpus, file: Path, weight: Callable[[int], float]) -> str:
@@ -36,8 +37,6 @@ def counted(
     ray_cluster: None, counted_corpus: Corpus, internvl: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> TrainConfig:
     """The config of a finished run: two workers, ZeRO 3, a column of a file as weights."""
-    from conftest import small_run
-
     folder = tmp_path_factory.mktemp("counted-run")
     weights = write_weights(counted_corpus, folder / "weights.parquet", lambda place: place % 3)
     options = small_run(counted_corpus, internvl, str(folder / "output")) | {
@@ -72,32 +71,36 @@ def test_weights_that_moved_are_the_same_run_and_other_weights_another(
             train(replace(counted, **options))
 
 
+def test_one_worker_with_rows_learns_what_two_with_packs_learn(counted: TrainConfig, tmp_path: Path) -> None:
+    output = str(tmp_path / "output")
+    train(replace(counted, workers=1, zero_stage=1, pack_tokens=0, output=output))
+    check_learned_the_same(output, counted.output)
+    ours, theirs = (load_file(Path(folder) / "kappa.safetensors") for folder in (output, counted.output))
+    for name, tensor in theirs.items():
+        assert (ours[name] - tensor).abs().mean() < 1e-3, name
+
+
 def test_an_evaluation_takes_the_risk_that_it_is_told_off_the_rewards(
     counted: TrainConfig, counted_corpus: Corpus, internvl: Path, tmp_path: Path
 ) -> None:
-    rewards: dict[float, list[Any]] = {}
-    for risk in (0.0, 0.5):
-        config = EvaluateConfig(
-            model=counted.output, benchmark=counted_corpus.benchmark, image_root=counted_corpus.images,
-            output=str(tmp_path / f"{risk}"), risk=risk,
-        )  # fmt: skip
-        assert evaluate(config)["risk"] == risk
-        lines = (tmp_path / f"{risk}" / "scores.jsonl").read_text().splitlines()
-        rewards[risk] = [reward for line in lines for reward in json.loads(line)["rewards"]]
-    assert all(low < mean for mean, low in zip(rewards[0.0], rewards[0.5], strict=True))
-    assert all(0 < mean < 1 for mean in rewards[0.0])
+    config = EvaluateConfig(
+        model=counted.output, benchmark=counted_corpus.benchmark, image_root=counted_corpus.images,
+        output=str(tmp_path / "report"), risk=0.5,
+    )  # fmt: skip
+    assert evaluate(config)["risk"] == 0.5
+    lines = [json.loads(line) for line in (tmp_path / "report" / "scores.jsonl").read_text().splitlines()]
+    solutions = read_benchmark(counted_corpus.benchmark)
+    means = Scorer(counted.output, max_length=0, max_tiles=1).score(solutions, counted_corpus.images)
+    for line, of_solution in zip(lines, means, strict=True):
+        for cautious, mean in zip(line["rewards"], of_solution, strict=True):
+            assert cautious < mean - 0.01
+            assert 0 < mean < 1
     with pytest.raises(TrainingError, match=r"--risk; found no κ head at .*; leave out --risk"):
         evaluate(replace(config, model=str(internvl)))
 
 
-def test_a_head_that_is_gone_is_an_error_of_the_evaluation(
-    counted: TrainConfig, counted_corpus: Corpus, tmp_path: Path
-) -> None:
+def test_a_head_that_is_gone_is_an_error_of_the_evaluation(counted: TrainConfig, tmp_path: Path) -> None:
     model = shutil.copytree(counted.output, tmp_path / "model", ignore=shutil.ignore_patterns("runs"))
     (model / "kappa.safetensors").unlink()
-    config = EvaluateConfig(
-        model=str(model), benchmark=counted_corpus.benchmark, image_root=counted_corpus.images,
-        output=str(tmp_path / "report"),
-    )  # fmt: skip
     with pytest.raises(TrainingError, match=r"the κ head of the model in .*kappa\.safetensors"):
-        evaluate(config)
+        Scorer(str(model), max_length=0, max_tiles=1)

@@ -30,6 +30,7 @@ def test_a_score_of_the_index_is_scaled_to_a_mean_of_one() -> None:
 def test_a_column_of_a_file_is_looked_up_by_rollout_id(tmp_path: Path) -> None:
     weights = weights_of(tmp_path, ["c", "x", "b", "a", "b"], w=[0, 99, 3, 6, 3], other=[None] * 5)
     assert weights == pytest.approx([2, 1, 1, 0])
+    assert weights_of(tmp_path, ["a", "b", "c"], w=[1.5e308] * 3).tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize(
