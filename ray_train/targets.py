@@ -38,7 +38,7 @@ class Targets:
 
     def of(self, row: int) -> Target:
         """The target of one row."""
-        scores = self._list("scores", row) or []
+        scores = self._list("scores", row)
         weight = float(self.weights[row])
         if self.objective == "hard":
             return Target([float(score > self.label_threshold) for score in scores], weight, None)
