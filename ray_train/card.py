@@ -33,5 +33,16 @@ def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
     return card
 
 
+def require_kappa(card: dict[str, Any] | None, model: str) -> str:
+    """The name of the file that holds the κ head of ``model``; `TrainingError` where it has none."""
+    if card is None or "kappa" not in card:
+        raise TrainingError(
+            "a model trained with --objective beta-binomial for --risk",
+            f"no κ head at {model}",
+            "leave out --risk",
+        )
+    return str(card["kappa"])
+
+
 def _no_card(url: str, found: str, flag: str) -> TrainingError:
     return TrainingError(f"a card as bisieve train writes it at {url}", found, f"check {flag}")

@@ -5,6 +5,7 @@ A value comes from its flag, else from the TOML file given with ``--config``, el
 
 import argparse
 import dataclasses
+import math
 import re
 import tomllib
 from dataclasses import MISSING, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
+from ray_train.weights import UNIFORM, column_of
 
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
 
@@ -48,7 +50,11 @@ class TrainConfig:
     prompts_together: bool = option("the rollouts of a prompt come in the same batch", True)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option("tiles an image may be cut into", 6)
-    label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
+    objective: str = option("what a step is trained towards", "hard", ("hard", "soft", "beta-binomial"))
+    label_threshold: float = option("hard: a step is positive when its MC score is above this", 0.0)
+    evidence_weight: float = option("beta-binomial: λ, what the evidence term weighs", 0.05)
+    kappa_rate: float = option("beta-binomial: the κ head's learning rate, in times of the others'", 10.0)
+    rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM)
     seed: int = option("seed of the order of the rollouts", 0)
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
@@ -88,7 +94,10 @@ class TrainConfig:
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("beta1", "beta2", "label_threshold"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
+        for name in ("weight_decay", "evidence_weight"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of 0 or more")
+        require(self.kappa_rate > 0, "kappa_rate", self.kappa_rate, "a number above 0")
+        column_of(self.rollout_weights)
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
@@ -106,12 +115,14 @@ class EvaluateConfig:
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     max_tiles: int = option("tiles an image may be cut into, for a model that was not trained by bisieve", 6)
+    risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
 
     def check(self) -> None:
         """`UsageError` for a value no evaluation can have."""
         for name in ("workers", "batch", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
+        require(0 <= self.risk < math.inf, "risk", self.risk, "a number of 0 or more")
 
 
 def located(config: Config) -> Config:

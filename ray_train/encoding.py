@@ -25,6 +25,8 @@ class Sample:
     question: str
     steps: Sequence[str]
     labels: Sequence[float]  # one a step, in [0, 1]
+    weight: float = 1.0  # of each of its steps in the loss
+    totals: Sequence[int] | None = None  # N of each step; where it is 0 the step weighs nothing
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Batch:
 
     inputs: dict[str, Any]  # keyword arguments of the model
     labels: torch.Tensor  # float32 [markers]
-    weights: torch.Tensor  # float32 [markers], 0 for fillers
+    weights: torch.Tensor  # float32 [markers], 0 for fillers and for steps of which nothing is known
+    totals: torch.Tensor  # int64 [markers], N of each step, 0 where it is not asked for
     kept_steps: list[int]  # steps that are left of each sample; 0 for one that was skipped
     rows: list[int]  # rows of the cut that are in the batch
     shortened: int  # samples that lost trailing steps
@@ -45,7 +48,8 @@ class Batch:
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in self.inputs.items()
         }
-        return replace(self, inputs=inputs, labels=self.labels.to(device), weights=self.weights.to(device))
+        targets = {name: getattr(self, name).to(device) for name in ("labels", "weights", "totals")}
+        return replace(self, inputs=inputs, **targets)
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,12 @@ class Encoder:
         return self._batch(samples, kept, inputs)
 
     def _batch(self, samples: Sequence[Sample], kept: Sequence[Sample], inputs: dict[str, Any]) -> Batch:
-        labels = torch.tensor([label for sample in kept for label in sample.labels], dtype=torch.float32)
-        weights = torch.tensor([float(s.row != NO_ROW) for s in kept for _ in s.labels], dtype=torch.float32)
-        check_alignment(int((inputs["input_ids"] == self.marker_id).sum()), len(labels))
+        targets = aligned_targets(kept, int((inputs["input_ids"] == self.marker_id).sum()))
         steps = {sample.row: len(sample.steps) for sample in kept}
         kept_steps = [steps.get(sample.row, 0) for sample in samples]
         shortened = sum(0 < k < len(s.steps) for k, s in zip(kept_steps, samples, strict=True))
         rows = [sample.row for sample in kept if sample.row != NO_ROW]
-        return Batch(inputs, labels, weights, kept_steps, rows, shortened, kept_steps.count(0))
+        return Batch(inputs, *targets, kept_steps, rows, shortened, kept_steps.count(0))
 
     def _tensors(self, samples: Sequence[Sample]) -> dict[str, Any]:
         texts = [self.text(sample) for sample in samples]
@@ -106,14 +108,36 @@ class Encoder:
         markers = (ids == self.marker_id).nonzero().flatten()
         tail = len(ids) - 1 - int(markers[-1])
         fits = int((markers + 1 + tail <= self.max_length).sum())
-        return replace(sample, steps=sample.steps[:fits], labels=sample.labels[:fits])
+        totals = None if sample.totals is None else sample.totals[:fits]
+        return replace(sample, steps=sample.steps[:fits], labels=sample.labels[:fits], totals=totals)
 
 
 def filler() -> Sample:
     """A sample that weighs nothing and can always be encoded: it keeps ranks in step with one another."""
     from PIL import Image
 
-    return Sample(NO_ROW, [Image.new("RGB", (32, 32))], "", ["."], [0.0])
+    return Sample(NO_ROW, [Image.new("RGB", (32, 32))], "", ["."], [0.0], weight=0.0)
+
+
+def aligned_targets(
+    samples: Sequence[Sample], markers: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Labels, weights and totals of all steps of ``samples``, of which a batch has ``markers``.
+
+    float32, float32 and int64 ``[markers]``.  `TrainingError` unless all steps have theirs.
+    """
+    labels: list[float] = []
+    weights: list[float] = []
+    totals: list[int] = []
+    for sample in samples:
+        known = [1] * len(sample.labels) if sample.totals is None else sample.totals
+        check_alignment(len(sample.steps), len(sample.labels))
+        check_alignment(len(sample.steps), len(known))
+        labels += sample.labels
+        weights += [sample.weight * (n > 0) for n in known]
+        totals += sample.totals or [0] * len(known)
+    check_alignment(markers, len(labels))
+    return torch.tensor(labels, dtype=torch.float32), torch.tensor(weights), torch.tensor(totals)
 
 
 def check_alignment(markers: int, labels: int) -> None:

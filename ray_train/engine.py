@@ -44,12 +44,17 @@ def make_engine(model: RewardModel, config: TrainConfig) -> Any:
 
 
 def adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that are trained; biases and norms do not decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """AdamW over the parameters that are trained; biases and norms do not decay, the κ head learns faster.
+
+    A group's ``rate_factor`` is what the learning rate of a step is to be multiplied with.
+    """
+    trained = [(name.startswith("kappa."), p) for name, p in model.named_parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for of_kappa, factor in ((False, 1.0), (True, config.kappa_rate)):
+        for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
+            found = [p for is_kappa, p in trained if is_kappa is of_kappa and (p.ndim >= 2) is matrices]
+            groups.append({"params": found, "weight_decay": decay, "rate_factor": factor})
+    groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.epsilon
     )

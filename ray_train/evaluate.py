@@ -16,7 +16,7 @@ from bisieve.images import missing_images, refuse_missing
 from bisieve.probe import require_writable
 from bisieve.wording import counted
 from ray_train.benchmark import Solution, read_benchmark
-from ray_train.card import read_card
+from ray_train.card import read_card, require_kappa
 from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
 from ray_train.config import EvaluateConfig, located
 from ray_train.metrics import ScoredSteps, report, table
@@ -38,6 +38,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "mend --image-root or --benchmark",
     )
     card = read_card(config.model)
+    if config.risk:
+        require_kappa(card, config.model)
     print(_about(config, card, solutions), flush=True)
     rewards = score_solutions(config, solutions)
     unscored = sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True))
@@ -47,6 +49,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "run": card and card["run"],
         "index": card and card["identity"]["index"],
         "benchmark": config.benchmark,
+        "risk": config.risk,
         "solutions": len(solutions),
         "unscored_steps": unscored,
         **report(judged_steps(solutions, rewards), config.seed),
@@ -88,6 +91,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "model": config.model,
                 "max_length": config.max_length,
                 "max_tiles": config.max_tiles,
+                "risk": config.risk,
             },
         )
         try:

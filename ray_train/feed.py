@@ -1,6 +1,6 @@
 """A rank's micro-batches, read and encoded ahead of the model in a thread of their own.
 
-cut rows ──fetch_rollouts──▶ rollouts ──images, labels──▶ samples ──packs or rows──▶ batches
+cut rows ──fetch_rollouts──▶ rollouts ──images, targets─▶ samples ──packs or rows──▶ batches
 [share]                      [share]                      by prompt                  tensors
 """
 
@@ -24,6 +24,7 @@ from ray_train.agreement import any_rank
 from ray_train.encoding import Batch, Encoder, Sample
 from ray_train.packing import Packer
 from ray_train.plan import Plan
+from ray_train.targets import Targets
 
 _READERS = 8  # images read at the same time; stores answer slowly, but many at once
 
@@ -37,7 +38,7 @@ class RankFeed:
     encoder: Encoder
     packer: Packer | None
     image_root: str
-    label_threshold: float
+    targets: Targets
     micro_batch: int  # rollouts a batch, without a packer
     rank: int
     world_size: int
@@ -71,12 +72,9 @@ class RankFeed:
         first = rollouts[0][1]
         images = [load_image(self.image_root, name) for name in first.images]
         return [
-            Sample(row, images, rollout.question, rollout.steps, self._labels(rollout))
+            Sample(row, images, rollout.question, rollout.steps, *self.targets.of(row))
             for row, rollout in rollouts
         ]
-
-    def _labels(self, rollout: Rollout) -> list[float]:
-        return [float(score > self.label_threshold) for score in rollout.scores]
 
 
 def _last_marked(batches: Iterator[Batch]) -> Iterator[Batch]:

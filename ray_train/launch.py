@@ -19,6 +19,8 @@ from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, located
 from ray_train.plan import Plan, prompts_of
 from ray_train.preflight import chosen_cut, rows_without_images
+from ray_train.targets import Floats, about, check_some_weight, targets_of
+from ray_train.weights import weights_name
 
 
 def train(config: TrainConfig) -> None:
@@ -28,13 +30,16 @@ def train(config: TrainConfig) -> None:
     """
     config = located(config)
     cut = chosen_cut(config)
+    targets = targets_of(cut, config)
     left_out = rows_without_images(cut, config)
+    check_some_weight(targets, left_out)
     plan = Plan(
         cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
         prompts_of(cut), config.prompts_together,
     )  # fmt: skip
-    print(_summary(config, cut, plan), flush=True)
-    identity = run_identity(config, plan, open_index(config.index).fingerprint)
+    print(f"{_summary(config, cut, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
+    weights = weights_name(targets.weights, config.rollout_weights)
+    identity = run_identity(config, plan, open_index(config.index).fingerprint, weights)
     name, finished = claim_output(config, identity)
     if finished:
         print(f"nothing to do: this very run is finished, its model is at {config.output}")
@@ -44,7 +49,7 @@ def train(config: TrainConfig) -> None:
         "fraction_delivered": plan.rows_per_epoch / cut.available, "rollouts": plan.rows_per_epoch,
         "left_out_missing_images": len(left_out), "config": asdict(config),
     }  # fmt: skip
-    outcome = _fit(config, plan, identity, card, name)
+    outcome = _fit(config, plan, identity, card, name, targets.weights)
     if outcome.error is not None:
         raise outcome.error
     print(_ending(config, outcome.metrics), flush=True)
@@ -71,7 +76,14 @@ def _ending(config: TrainConfig, metrics: dict[str, float]) -> str:
     )
 
 
-def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[str, Any], name: str) -> Any:
+def _fit(
+    config: TrainConfig,
+    plan: Plan,
+    identity: dict[str, Any],
+    card: dict[str, Any],
+    name: str,
+    weights: Floats,
+) -> Any:
     with cluster(config.workers) as ray:
         from ray.train.torch import TorchConfig
         from ray.train.v2.api.config import (
@@ -89,7 +101,7 @@ def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[s
 
         gpu = uses_gpus(ray, config.workers)
         with shown_board() as board:
-            job = Job(config, plan, identity, card, board)
+            job = Job(config, plan, identity, card, weights, board)
             trainer = TorchTrainer(
                 train_worker,
                 train_loop_config={"job": job},

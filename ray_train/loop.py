@@ -26,15 +26,18 @@ from ray_train.config import TrainConfig
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
+from ray_train.kappa import KAPPA
+from ray_train.objective import loss_of
 from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
 from ray_train.plan import Plan
 from ray_train.progress import Curves
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
-from ray_train.reward import reward_loss, reward_model
+from ray_train.reward import reward_model
+from ray_train.targets import Floats, Targets
 
-TOTALS = ("loss", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
+TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Job:
     plan: Plan
     identity: dict[str, Any]  # what makes two runs the same run
     card: dict[str, Any]  # lineage, for the model's card
+    weights: Floats  # float64 [rows of the cut], of each rollout
     board: Any  # actor handle for progress lines
 
 
@@ -73,7 +77,10 @@ class _Worker:
         backbone, cut, self.format = together(self._prepare)
         self.backbone: Backbone = backbone
         self.cut: Cut = cut
-        self.engine = make_engine(reward_model(backbone, self.format), job.config)
+        self.has_kappa = job.config.objective == "beta-binomial"
+        self.targets = Targets(cut.rows, job.weights, job.config.objective, job.config.label_threshold)
+        self.loss = loss_of(job.config)
+        self.engine = make_engine(reward_model(backbone, self.format, self.has_kappa), job.config)
         self.cursor = self._start_or_resume()
 
     def _prepare(self) -> tuple[Backbone, Cut, PromptFormat]:
@@ -131,7 +138,7 @@ class _Worker:
         encoder = make_encoder(self.backbone, self.format, config.max_length)
         packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
         return RankFeed(
-            self.cut, self.job.plan, encoder, packer, config.image_root, config.label_threshold,
+            self.cut, self.job.plan, encoder, packer, config.image_root, self.targets,
             config.micro_batch, self.rank, self.world_size,
         )  # fmt: skip
 
@@ -141,17 +148,19 @@ class _Worker:
         step, plan = self.cursor.step, self.job.plan
         batch_rows = plan.batch(step)
         # From the index, so the same on any number of ranks; steps that the length limit cuts off count, too.
-        steps_in_batch = int(self.cut.rows["num_steps"].take(pa.array(batch_rows)).to_numpy().sum())
+        # Where a batch has nothing to learn from, its loss is 0, whatever it is divided by.
+        weight_of_batch = float(self.targets.mass[batch_rows].sum()) or 1.0
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
         for ready, is_last in prefetcher.step(self.device):
             batch = ready.to(self.device)
             self.engine.set_gradient_accumulation_boundary(is_last)
-            loss = reward_loss(self.engine(batch.inputs), batch.labels, batch.weights)
+            loss = self.loss(self.engine(batch.inputs), batch)
             # DeepSpeed takes the mean over the ranks; the loss is a sum over the steps.
-            self.engine.backward(loss * (self.world_size / steps_in_batch), scale_wrt_gas=False)
+            self.engine.backward(loss * (self.world_size / weight_of_batch), scale_wrt_gas=False)
             totals["loss"] += float(loss.detach())
-            totals["steps"] += float(batch.weights.sum())
+            totals["weight"] += float(batch.weights.sum())
+            totals["steps"] += int((batch.weights > 0).sum())
             totals["rollouts"] += len(batch.rows)
             totals["shortened"] += batch.shortened
             totals["skipped"] += batch.skipped
@@ -160,7 +169,7 @@ class _Worker:
         check_finite(totals["loss"], step, batch_rows.tolist())
         rate = learning_rate(step, plan.total_steps, self.job.config)
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         self.engine.step()
         self.log.add(
             step,
@@ -171,7 +180,7 @@ class _Worker:
         for name, value in totals.items():
             self.cursor.totals[name] = self.cursor.totals.get(name, 0.0) + value
         return {
-            "loss": totals["loss"] / max(1.0, totals["steps"]),
+            "loss": totals["loss"] / (totals["weight"] or 1.0),
             "learning_rate": rate,
             "gradient_norm": float(self.engine.get_global_grad_norm() or 0.0),
             "rollouts_per_second": totals["rollouts"] / (time.perf_counter() - started),
@@ -183,11 +192,13 @@ class _Worker:
             ray.train.report(self.cursor.metrics, checkpoint=checkpoint)
 
     def _publish(self) -> Outcome:
-        weights = gathered_weights(self.engine.module, self.rank)
+        model = self.engine.module
+        weights = gathered_weights(model.backbone, self.rank)
+        kappa = gathered_weights(model.kappa, self.rank) if self.has_kappa else {}
         totals = self.cursor.totals
         final = {
             "loss": self.cursor.metrics["loss"],
-            "mean_loss": totals["loss"] / max(1.0, totals["steps"]),
+            "mean_loss": totals["loss"] / (totals["weight"] or 1.0),
             **{name: totals[name] for name in TOTALS if name != "loss"},
         }
         if self.rank == 0:
@@ -196,7 +207,9 @@ class _Worker:
                 token: self.backbone.token_id(token)
                 for token in (self.format.marker, self.format.positive, self.format.negative)
             }
-            publish_model(self.backbone, weights, card, self.job.config.output)
+            if kappa:
+                card["kappa"] = KAPPA
+            publish_model(self.backbone, weights, card, self.job.config.output, kappa)
         return Outcome(metrics=final)
 
     def _say(self, line: str) -> None:

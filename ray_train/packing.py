@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ray_train.backbone import Backbone
-from ray_train.encoding import NO_ROW, Batch, Encoder, Sample, check_alignment, filler
+from ray_train.encoding import NO_ROW, Batch, Encoder, Sample, aligned_targets, filler
 from ray_train.packed_attention import Extent
 
 
@@ -139,11 +139,9 @@ class Packer:
     def _batch(self, pack: Sequence[PromptBlock], shortened: int, skipped: int) -> Batch:
         inputs = joined(pack)
         samples = [sample for block in pack for sample in block.samples]
-        labels = torch.tensor([label for sample in samples for label in sample.labels], dtype=torch.float32)
-        weights = torch.tensor([float(s.row != NO_ROW) for s in samples for _ in s.labels])
-        check_alignment(int((inputs["input_ids"] == self.encoder.marker_id).sum()), len(labels))
+        targets = aligned_targets(samples, int((inputs["input_ids"] == self.encoder.marker_id).sum()))
         rows = [sample.row for sample in samples if sample.row != NO_ROW]
-        return Batch(inputs, labels, weights, [len(s.steps) for s in samples], rows, shortened, skipped)
+        return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, shortened, skipped)
 
 
 def _after_last(token: int, ids: Sequence[int]) -> torch.Tensor:

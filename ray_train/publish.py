@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from bisieve import storage
 from ray_train.backbone import Backbone
 from ray_train.card import CARD, MODEL
-from ray_train.reward import RewardModel
+from ray_train.kappa import KAPPA
+
+Weights = dict[str, torch.Tensor]
 
 
-def gathered_weights(model: RewardModel, rank: int) -> dict[str, torch.Tensor]:
-    """The backbone's weights on the CPU, on rank 0; empty elsewhere.  All ranks must come here together.
+def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
+    """The weights of ``module`` on the CPU, on rank 0; empty elsewhere.  All ranks must come here together.
 
     Under ZeRO-3 each parameter is put together from the ranks' parts, one at a time.
     """
@@ -25,33 +28,35 @@ def gathered_weights(model: RewardModel, rank: int) -> dict[str, torch.Tensor]:
 
     zero = import_deepspeed().zero
     weights = {}
-    for name, tensor in model.backbone.named_parameters():
+    for name, tensor in module.named_parameters():
         with zero.GatheredParameters([tensor]):
             if rank == 0:
                 weights[name] = tensor.detach().cpu().clone()
     if rank == 0:
-        weights |= {name: tensor.cpu() for name, tensor in model.backbone.named_buffers()}
+        weights |= {name: tensor.cpu() for name, tensor in module.named_buffers()}
     return weights
 
 
 def save_model(
-    backbone: Backbone, weights: dict[str, torch.Tensor], card: dict[str, Any], folder: Path
+    backbone: Backbone, weights: Weights, card: dict[str, Any], folder: Path, kappa: Weights | None = None
 ) -> None:
-    """Writes model, tokenizer, image processor and ``card`` into ``folder``."""
+    """Writes model, tokenizer, image processor and ``card`` into ``folder``, and ``kappa``, a head's."""
     persistent = backbone.model.state_dict().keys()
     backbone.model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
     backbone.processor.tokenizer.save_pretrained(folder)
     backbone.processor.image_processor.save_pretrained(folder)
+    if kappa:
+        save_file(kappa, folder / KAPPA)
     (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def publish_model(
-    backbone: Backbone, weights: dict[str, torch.Tensor], card: dict[str, Any], output: str
+    backbone: Backbone, weights: Weights, card: dict[str, Any], output: str, kappa: Weights | None = None
 ) -> None:
     """Saves the model and uploads it to ``output``; a model that lay there is withdrawn first."""
     with tempfile.TemporaryDirectory(prefix="bisieve-model-") as name:
         folder = Path(name)
-        save_model(backbone, weights, card, folder)
+        save_model(backbone, weights, card, folder, kappa)
         withdraw_model(output)
         files = sorted(folder.iterdir(), key=lambda file: (file.name == MODEL, file.name))
         for file in files:

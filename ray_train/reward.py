@@ -12,22 +12,32 @@ from torch.nn import functional
 
 from ray_train.backbone import Backbone
 from ray_train.encoding import check_alignment
+from ray_train.kappa import KappaHead, deviation
 from ray_train.packed_attention import blocks_of
 from ray_train.prompt_format import PromptFormat
 
 
 class RewardModel(nn.Module):
-    """A backbone that answers with the Yes and No logits at each marker."""
+    """A backbone that answers with the Yes and No logits at each marker, and maybe with κ."""
 
-    def __init__(self, backbone: Any, marker_id: int, positive_id: int, negative_id: int) -> None:
+    def __init__(
+        self,
+        backbone: Any,
+        marker_id: int,
+        positive_id: int,
+        negative_id: int,
+        kappa: KappaHead | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.kappa = kappa
         self.marker_id = marker_id
         self.answer_ids = [positive_id, negative_id]
 
     def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Float32 ``[markers, 2]``: the logits of Yes and No, markers row by row and left to right.
 
+        With a head for it there is a third column, κ.
         ``inputs`` are a batch's; those of a pack want a backbone that reads packs.
         """
         reads = dict(inputs)
@@ -36,13 +46,15 @@ class RewardModel(nn.Module):
         hidden = self.backbone.model(**reads, use_cache=False).last_hidden_state
         at_markers = hidden[inputs["input_ids"] == self.marker_id]  # [markers, hidden]
         head = self.backbone.get_output_embeddings().weight[self.answer_ids]  # [2, hidden]
-        return functional.linear(at_markers.float(), head.float())
+        logits = functional.linear(at_markers.float(), head.float())
+        return logits if self.kappa is None else torch.column_stack([logits, self.kappa(at_markers)])
 
 
-def reward_model(backbone: Backbone, format: PromptFormat) -> RewardModel:
-    """The reward model on ``backbone``."""
-    ids = (backbone.token_id(token) for token in (format.marker, format.positive, format.negative))
-    return RewardModel(backbone.model, *ids)
+def reward_model(backbone: Backbone, format: PromptFormat, with_kappa: bool = False) -> RewardModel:
+    """The reward model on ``backbone``; ``with_kappa`` it gets a κ head, untrained."""
+    marker, yes, no = map(backbone.token_id, (format.marker, format.positive, format.negative))
+    head = KappaHead(backbone.model.get_output_embeddings().weight.shape[1]) if with_kappa else None
+    return RewardModel(backbone.model, marker, yes, no, head)
 
 
 def reward_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -56,6 +68,10 @@ def reward_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
     return (functional.cross_entropy(logits, targets, reduction="none") * weights).sum()
 
 
-def step_rewards(logits: torch.Tensor) -> torch.Tensor:
-    """P(Yes) of each step, float32 ``[markers]``."""
-    return logits.softmax(dim=1)[:, 0]
+def step_rewards(answers: torch.Tensor, risk: float = 0.0) -> torch.Tensor:
+    """P(Yes) of each step, less ``risk`` standard deviations where κ is known; float32 ``[markers]``.
+
+    ``answers`` are a reward model's.  With ``risk`` it is the score by which the paper ranks, μ − λσ (§3.1).
+    """
+    mean = answers[:, :2].softmax(dim=1)[:, 0]
+    return mean - risk * deviation(mean, answers[:, 2]) if risk else mean

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.images import load_image
 from ray_train.backbone import load_backbone, local_copy
 from ray_train.benchmark import Solution
-from ray_train.card import CARD, read_card
+from ray_train.card import CARD, read_card, require_kappa
 from ray_train.encoding import Sample, make_encoder
 from ray_train.engine import training_dtype
+from ray_train.kappa import load_kappa
 from ray_train.prompt_format import PromptFormat
 from ray_train.reward import reward_model, step_rewards
 
@@ -25,10 +27,11 @@ DEFAULT_LENGTH = 8192  # tokens; the paper's
 class Scorer:
     """P(Yes) of every step, with the prompt format that the model was trained in.
 
-    `TrainingError` where the model, or its card, cannot be read.
+    With ``risk``, less so many standard deviations, which a κ head tells.  `TrainingError` where the model,
+    its head or its card cannot be read.
     """
 
-    def __init__(self, model: str, max_length: int, max_tiles: int) -> None:
+    def __init__(self, model: str, max_length: int, max_tiles: int, risk: float = 0.0) -> None:
         path = local_copy(model)
         card = read_card(path)
         backbone = load_backbone(path, training_dtype("auto"))
@@ -44,14 +47,19 @@ class Scorer:
             )
         self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = reward_model(backbone, format).to(self._device).eval()
+        self._risk = risk
+        has_kappa = risk > 0 or (card is not None and "kappa" in card)
+        rewards = reward_model(backbone, format, has_kappa)
+        if rewards.kappa is not None:
+            load_kappa(rewards.kappa, Path(path, require_kappa(card, model)))
+        self._model = rewards.to(self._device).eval()
 
     @torch.inference_mode()
     def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
         """Each solution's rewards, one a step; fewer where its trailing steps do not fit."""
         samples = [_sample(number, solution, image_root) for number, solution in enumerate(solutions)]
         batch = self._encoder.encode(samples).to(self._device)
-        rewards = step_rewards(self._model(batch.inputs)).cpu().tolist()
+        rewards = step_rewards(self._model(batch.inputs), self._risk).cpu().tolist()
         ends = np.cumsum(batch.kept_steps)
         return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load
 
 from bisieve import storage
+from bisieve.cut import read_cut
+from bisieve.index import open_index
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
 from ray_train.card import read_card
@@ -81,6 +83,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     benchmark = folder / "benchmark.jsonl"
     benchmark.write_text("".join(json.dumps(make_solution(number)) + "\n" for number in range(24)))
     return Corpus(str(index), str(images), str(benchmark), shards)
+
+
+@pytest.fixture(scope="session")
+def counted_corpus(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The same corpus with MC counts in its index: a fourth of the rollouts have none, some steps 0."""
+    rows = read_cut(open_index(corpus.index), 1.0).rows.to_pylist()
+    for place, row in enumerate(rows):
+        totals = [16 * ((place + step) % 5 > 0) for step in range(row["num_steps"])]
+        counts = [int(score * n) for score, n in zip(row["scores"], totals, strict=True)]
+        row |= {"mc_correct": counts, "mc_total": totals} if place % 4 else {}
+    index = str(tmp_path_factory.mktemp("counted") / "index")
+    publish_rows(index, rows, [str(corpus.shards)], list_shards([str(corpus.shards)]))
+    return replace(corpus, index=index)
 
 
 def write_index(shards: str, index: str) -> None:

@@ -22,6 +22,8 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert (config.learning_rate, config.weight_decay, config.warmup, config.epochs) == (1e-5, 0.05, 0.05, 1)
     assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)
     assert (config.global_batch, config.max_length, config.max_tiles, config.zero_stage) == (512, 8192, 6, 3)
+    assert (config.objective, config.label_threshold, config.rollout_weights) == ("hard", 0.0, "uniform")
+    assert (config.evidence_weight, config.kappa_rate) == (0.05, 10.0)
 
 
 def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: Path) -> None:
@@ -63,6 +65,9 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--epsilon", "nan"],
         ["--weight-decay", "-1"],
         ["--label-threshold", "1"],
+        ["--evidence-weight", "-0.1"],
+        ["--kappa-rate", "0"],
+        ["--rollout-weights", "weights.parquet"],
         ["--no-train-language", "--no-train-projector"],
         ["--pack-tokens", "-1"],
         ["--seed", "-1"],
