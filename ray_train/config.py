@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
+from ray_train.tracking import chosen_trackers
 
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
 
@@ -59,6 +60,8 @@ class TrainConfig:
     epsilon: float = option("AdamW's epsilon", 1e-8)
     clip: float = option("largest norm of the gradient", 1.0)
 
+    track: str = option("curves: tensorboard, mlflow, wandb, several by comma, or none", "tensorboard")
+    peak_flops: float = option("FLOP/s of a device that MFU is measured by; 0: its bf16 peak, if known", 0.0)
     checkpoint_every: int = option("steps from one checkpoint to the next", 50)
     max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
     log_every: int = option("steps from one progress line to the next", 1)
@@ -90,6 +93,8 @@ class TrainConfig:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
+        chosen_trackers(self.track)
+        require(self.peak_flops >= 0, "peak_flops", self.peak_flops, "a number of 0 or more")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
 
