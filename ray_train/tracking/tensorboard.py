@@ -30,7 +30,7 @@ class TensorBoard:
         with storage.storage_errors(url):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._writer = SummaryWriter(
-            str(self._folder), purge_step=run.first_step, filename_suffix=f".from-{run.first_step}"
+            str(self._folder), purge_step=run.first_step + 1, filename_suffix=f".from-{run.first_step}"
         )
         for title, values in {"config": run.params, "lineage": run.lineage}.items():
             lines = (f"    {name} = {value}" for name, value in values.items())  # four spaces: verbatim

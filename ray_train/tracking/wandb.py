@@ -5,6 +5,7 @@ The id of a run is its name, so a resumed one goes on with its curves.  ``WANDB_
 """
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -29,7 +30,7 @@ def start(run: Run) -> "WeightsAndBiases":
         dir=os.environ.get("WANDB_DIR", _folder(run.output)), settings=settings, reinit="create_new",
     )  # fmt: skip
     ours.config.update({**run.params, "lineage": run.lineage}, allow_val_change=True)
-    return WeightsAndBiases(ours)
+    return WeightsAndBiases(ours, wandb.teardown)
 
 
 def _folder(output: str) -> str | None:
@@ -40,8 +41,9 @@ def _folder(output: str) -> str | None:
 class WeightsAndBiases:
     """A `Tracker` that hands metrics to W&B's own process, which sends them."""
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, end_process: Callable[[], None]) -> None:
         self._run = run
+        self._end_process = end_process
 
     def add(self, step: int, values: dict[str, float], seconds: float) -> None:
         """A step that the run has already is dropped by W&B."""
@@ -52,3 +54,4 @@ class WeightsAndBiases:
 
     def close(self, finished: bool) -> None:
         self._run.finish(exit_code=0 if finished else 1)
+        self._end_process()  # and waits for it: an offline run may still be on its way to the disk

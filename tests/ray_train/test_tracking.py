@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,12 +101,21 @@ def test_mlflow_sends_what_an_outage_held_back() -> None:
     assert said == ["mlflow failed, training goes on: no route"]
 
 
-def test_wandb_continues_the_run_of_the_same_name_and_writes_no_secret(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def wandb_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What W&B reads from the environment, once a process unless it is told otherwise."""
+    import wandb
+
     for name, value in {"WANDB_MODE": "offline", "WANDB_API_KEY": SECRET, "WANDB_PROJECT": "ours"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WANDB_DIR", raising=False)
+    yield
+    wandb.teardown()
+
+
+def test_wandb_gets_config_and_metrics_and_writes_no_secret(
+    run: Run, tmp_path: Path, wandb_account: None
+) -> None:
     tracked("wandb", run, range(1, 4), finished=True)
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     assert folder.name.endswith("-abc-1")
@@ -153,6 +162,11 @@ def test_a_tracker_that_does_not_answer_is_named(
         Trackers().start("mlflow", run)
     assert time.monotonic() - started < 30
     assert SECRET not in str(caught.value)
+
+
+def test_an_account_that_is_none_is_named(
+    run: Run, wandb_account: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "no key")
     with pytest.raises(TrainingError, match=r"--track wandb; found .*environment"):
