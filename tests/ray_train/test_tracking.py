@@ -109,6 +109,7 @@ def wandb_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in {"WANDB_MODE": "offline", "WANDB_API_KEY": SECRET, "WANDB_PROJECT": "ours"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.setattr(trackers, "_PATIENCE", 200)
     yield
     wandb.teardown()
 
