@@ -42,6 +42,13 @@ def summed(counts: dict[str, float], error: BisieveError | None, device: torch.d
     return dict(zip(counts, values, strict=True))
 
 
+def largest(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """The largest of each of ``values`` over all ranks."""
+    tops = torch.tensor([*values.values()], dtype=torch.float64).to(device)
+    dist.all_reduce(tops, dist.ReduceOp.MAX)
+    return dict(zip(values, tops.tolist(), strict=True))
+
+
 def any_rank(holds: bool, device: torch.device) -> bool:
     """Whether ``holds`` on any rank; the same answer on all."""
     flag = torch.tensor(int(holds)).to(device)

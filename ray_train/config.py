@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
+from ray_train.tracking import chosen_trackers
 from ray_train.weights import UNIFORM, column_of
 
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
@@ -65,6 +66,8 @@ class TrainConfig:
     epsilon: float = option("AdamW's epsilon", 1e-8)
     clip: float = option("largest norm of the gradient", 1.0)
 
+    track: str = option("curves: tensorboard, mlflow, wandb, several by comma, or none", "tensorboard")
+    peak_flops: float = option("FLOP/s of a device that MFU is measured by; 0: its bf16 peak, if known", 0.0)
     checkpoint_every: int = option("steps from one checkpoint to the next", 50)
     max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
     log_every: int = option("steps from one progress line to the next", 1)
@@ -99,6 +102,8 @@ class TrainConfig:
         require(self.kappa_rate > 0, "kappa_rate", self.kappa_rate, "a number above 0")
         column_of(self.rollout_weights)
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
+        chosen_trackers(self.track)
+        require(self.peak_flops >= 0, "peak_flops", self.peak_flops, "a number of 0 or more")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
 

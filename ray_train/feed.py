@@ -6,6 +6,7 @@ cut rows ──fetch_rollouts──▶ rollouts ──images, targets─▶ samp
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -95,6 +96,7 @@ class Prefetcher:
 
     def __init__(self, batches: Iterator[Batch], filler: Batch, depth: int = 4) -> None:
         self.error: BisieveError | None = None
+        self.waited = 0.0  # seconds that the model had nothing to do
         self._filler = filler
         self._ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
         self._stopped = threading.Event()
@@ -133,7 +135,9 @@ class Prefetcher:
         """The next batch, or a filler once something went wrong."""
         if self.error is not None:
             return self._filler
+        started = time.perf_counter()
         item = self._ready.get()
+        self.waited += time.perf_counter() - started
         if isinstance(item, BisieveError):
             self.error = item
             return self._filler

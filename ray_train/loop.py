@@ -6,7 +6,6 @@ Errors that are the user's to mend end all ranks together and come back as the r
 an exception for a crash and start the workers again, only to meet the same error.
 """
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import torch.distributed as dist
 from bisieve.cut import Cut, read_cut
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
-from bisieve.storage import join
 from ray_train.agreement import check_finite, summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
@@ -27,15 +25,18 @@ from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
 from ray_train.kappa import KAPPA
+from ray_train.model_load import model_cost
 from ray_train.objective import loss_of
 from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
 from ray_train.plan import Plan
-from ray_train.progress import Curves
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
 from ray_train.reward import reward_model
+from ray_train.run_config import write_run_config
 from ray_train.targets import Floats, Targets
+from ray_train.throughput import Meter
+from ray_train.tracking.trackers import Trackers, started_trackers
 
 TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
 
@@ -77,6 +78,7 @@ class _Worker:
         backbone, cut, self.format = together(self._prepare)
         self.backbone: Backbone = backbone
         self.cut: Cut = cut
+        self.cost = model_cost(backbone)
         self.has_kappa = job.config.objective == "beta-binomial"
         self.targets = Targets(cut.rows, job.weights, job.config.objective, job.config.label_threshold)
         self.loss = loss_of(job.config)
@@ -112,25 +114,22 @@ class _Worker:
     def run(self) -> Outcome:
         config, plan, cursor = self.job.config, self.job.plan, self.cursor
         feed = self._feed()
-        folder = join(config.output, "tensorboard", str(self.job.card["run"]))
-        curves = together(lambda: Curves(folder, cursor.step, self._say) if self.rank == 0 else None)
+        trackers: Trackers = together(lambda: started_trackers(self.job, self.rank, cursor.step, self._say))
         prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
+        self.meter = Meter(self.cost, config.peak_flops, self.device, prefetcher)
         try:
             while cursor.step < plan.total_steps:
                 cursor.metrics = self._step(prefetcher)
-                if curves:
-                    curves.add(cursor.step, cursor.metrics)
+                trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
                     self._say(_line(cursor.step, plan.total_steps, cursor.metrics))
                 if cursor.step % config.checkpoint_every == 0 or cursor.step == plan.total_steps:
                     self._checkpoint()
-                    if curves:
-                        curves.commit()
+                    trackers.commit()
         finally:
             self.log.close()
             prefetcher.close()
-            if curves:
-                curves.close()
+            trackers.close(finished=cursor.step == plan.total_steps)
         return self._publish()
 
     def _feed(self) -> RankFeed:
@@ -144,7 +143,7 @@ class _Worker:
 
     def _step(self, prefetcher: Prefetcher) -> dict[str, float]:
         """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
-        started = time.perf_counter()
+        self.meter.start()
         step, plan = self.cursor.step, self.job.plan
         batch_rows = plan.batch(step)
         # From the index, so the same on any number of ranks; steps that the length limit cuts off count, too.
@@ -153,6 +152,7 @@ class _Worker:
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
         for ready, is_last in prefetcher.step(self.device):
+            self.meter.add(ready)
             batch = ready.to(self.device)
             self.engine.set_gradient_accumulation_boundary(is_last)
             loss = self.loss(self.engine(batch.inputs), batch)
@@ -183,11 +183,13 @@ class _Worker:
             "loss": totals["loss"] / (totals["weight"] or 1.0),
             "learning_rate": rate,
             "gradient_norm": float(self.engine.get_global_grad_norm() or 0.0),
-            "rollouts_per_second": totals["rollouts"] / (time.perf_counter() - started),
+            **self.meter.read(),
         }
 
     def _checkpoint(self) -> None:
         with saved_checkpoint(self.engine, self.cursor, self.log, self.rank) as folder:
+            if self.rank == 0:
+                write_run_config(folder, self.job.config, f"run {self.job.card['run']}")
             checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report(self.cursor.metrics, checkpoint=checkpoint)
 

@@ -1,18 +1,11 @@
-"""What a run shows while it goes on: lines on the driver's terminal, curves for TensorBoard."""
+"""What a run shows while it goes on: lines on the driver's terminal."""
 
-import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
-
-from bisieve import storage
-from bisieve.errors import StorageError
-from ray_train.publish import upload
 
 
 class Board:
@@ -50,41 +43,3 @@ def shown_board(every: float = 0.5) -> Iterator[Any]:
         ended.set()
         thread.join(timeout=10)
         ray.kill(board)
-
-
-class Curves:
-    """TensorBoard events, written where they belong on a disk, or uploaded with each checkpoint."""
-
-    def __init__(self, url: str, first_step: int, say: Callable[[str], None]) -> None:
-        from tensorboardX import SummaryWriter
-
-        fs, path = storage.open_filesystem(url)
-        self._url = None if "file" in fs.protocol else url
-        self._folder = Path(tempfile.mkdtemp(prefix="bisieve-curves-") if self._url else path)
-        with storage.storage_errors(url):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        self._say = say
-        self._writer = SummaryWriter(str(self._folder), purge_step=first_step, write_to_disk=True)
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def commit(self) -> None:
-        """Makes all that was added readable at the URL.
-
-        A store that refuses is told of and no more: only one rank writes curves, and the others would wait
-        for it in their next collective.
-        """
-        self._writer.flush()
-        try:
-            for file in self._folder.iterdir() if self._url else ():
-                upload(file, storage.join(str(self._url), file.name))
-        except StorageError as error:
-            self._say(f"curves were not uploaded: {error}")
-
-    def close(self) -> None:
-        self._writer.close()
-        self.commit()
-        if self._url:
-            shutil.rmtree(self._folder, ignore_errors=True)
