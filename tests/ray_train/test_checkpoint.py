@@ -1,4 +1,4 @@
-"""Checkpoints without Ray: what they hold, when they are whole, which are kept, and how they get to a store."""
+"""Checkpoints without Ray: what they hold, when they are whole, which are kept, how they get to a store."""
 
 import dataclasses
 import json
@@ -31,9 +31,11 @@ Settings = Callable[..., TrainConfig]
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A process group of this process alone."""
     store = tmp_path_factory.mktemp("group") / "store"
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCAL_RANK", "0")  # DeepSpeed asks for it
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()
 
 
 class Trainer:
@@ -81,9 +83,8 @@ def test_three_ranks_of_one_zero_stage_go_on_as_one_of_another(
     before.step(0)
     before.step(1)
     for rank in range(3):
-        monkeypatch.setattr(
-            "ray_train.checkpoint.fragments", lambda engine, r=rank: share(fragments(engine), r)
-        )
+        pieces = share(fragments(before.engine), rank)
+        monkeypatch.setattr("ray_train.checkpoint.fragments", lambda engine, pieces=pieces: pieces)
         part = write_part(before.engine, Cursor({"seed": 0}, step=2), log, rank, 3)
         shutil.copytree(part, tmp_path / "checkpoint", dirs_exist_ok=True)
         shutil.rmtree(part)

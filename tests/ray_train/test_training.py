@@ -1,6 +1,5 @@
 """Whole training runs on a real Ray with gloo workers: what is learned, kept, refused and resumed."""
 
-import json
 import os
 import shutil
 from collections import Counter
