@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,14 +13,14 @@ import torch.distributed as dist
 from faulty_proxy import FaultyProxy
 from PIL import Image
 
-from bisieve.errors import StorageError
+from bisieve.errors import StorageError, TrainingError
 from ray_train.backbone import load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, is_whole, read_cursor, restore, write_part
 from ray_train.config import TrainConfig
 from ray_train.encoding import Sample, make_encoder
 from ray_train.engine import make_engine
 from ray_train.fragments import KINDS, Fragment, fragments, steps_done
-from ray_train.keeper import kept, remove_others, upload_part
+from ray_train.keeper import Keeper, kept, remove_others, upload_part
 from ray_train.prompt_format import PromptFormat
 from ray_train.reward import reward_loss, reward_model
 from ray_train.run_storage import run_storage
@@ -140,6 +141,25 @@ def test_a_torn_checkpoint_is_not_whole(torn: str, checkpoint: Path) -> None:
     assert not is_whole(str(checkpoint / "nowhere"))
 
 
+def test_a_run_goes_on_from_the_last_checkpoint_that_is_whole(
+    alone: None, checkpoint: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = checkpoint.parent / "output" / "runs" / "run"
+    for name in ("checkpoint_1", "checkpoint_2", "checkpoint_uncommitted"):
+        shutil.copytree(checkpoint, run / name)
+    keeper = Keeper(settings(), "run", print)
+    committed: list[tuple[str, dict[str, float]]] = []
+    monkeypatch.setattr("ray_train.keeper._committed", lambda: committed)
+    assert keeper.newest() is None
+    committed += [("checkpoint_1", {}), ("checkpoint_2", {})]
+    assert keeper.newest() == str(run / "checkpoint_2")
+    (run / "checkpoint_2" / "rank-0.safetensors").write_bytes(b"torn")
+    assert keeper.newest() == str(run / "checkpoint_1")
+    (run / "checkpoint_1" / "part-00000-of-00002.json").unlink()
+    with pytest.raises(TrainingError, match=r"none but torn ones; .*--restart"):
+        keeper.newest()
+
+
 def test_the_last_ones_and_the_best_one_are_kept() -> None:
     plain: list[tuple[str, dict[str, float]]] = [("a", {}), ("b", {"loss": 0.1}), ("c", {}), ("d", {})]
     assert kept(plain, 2) == {"c", "d"}
@@ -165,11 +185,17 @@ def test_of_a_committed_checkpoint_that_is_not_kept_the_cursor_stays_and_of_a_to
 
 
 def test_a_part_gets_to_a_store_that_fails_again_and_again_its_list_last(
-    s3: str, faulty_s3: FaultyProxy, checkpoint: Path
+    s3: str, faulty_s3: FaultyProxy, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{s3}/faulty/checkpoint"
-    # More often than all layers below have patience for.
-    faulty_s3.harm(0.9, ["503", "reset"], only=lambda method, path: method in ("PUT", "POST"))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of the layers below: no patience of their own
+    met: Counter[str] = Counter()
+
+    def early(method: str, path: str) -> bool:
+        met[path] += method == "PUT" and ("cursor" in path or "part-00001" in path)
+        return 1 <= met[path] <= 3
+
+    faulty_s3.harm(1.0, ["503", "reset"], only=early)
     upload_part(checkpoint, url, budget=60)
     faulty = faulty_s3.faults()
     assert faulty["503"]
@@ -182,8 +208,9 @@ def test_a_part_gets_to_a_store_that_fails_again_and_again_its_list_last(
 
 
 def test_a_store_that_refuses_past_the_budget_is_an_error(
-    s3: str, faulty_s3: FaultyProxy, checkpoint: Path
+    s3: str, faulty_s3: FaultyProxy, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     faulty_s3.harm(1.0, ["reset"], only=lambda method, path: method in ("PUT", "POST"))
     with pytest.raises(StorageError, match="an answer from the store"):
         upload_part(checkpoint, f"{s3}/refused/checkpoint", budget=0)
