@@ -15,28 +15,33 @@ from ray_train.card import MODEL, read_card
 from ray_train.checkpoint import check_identity
 from ray_train.config import TrainConfig
 from ray_train.plan import Plan
+from ray_train.prompt_format import format_fingerprint
 from ray_train.weights import UNIFORM
 
 RUN = "run.json"
 RUNS = "runs"  # Ray Train's storage, below the output
 
-# What may differ when a run is resumed: where things lie, and how often something is shown or saved.
+# What may differ when a run is resumed: where things lie, how often something is shown or saved, and on what
+# machines it runs.
 _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
-    "index", "image_root", "rollout_weights", "track", "peak_flops",
+    "index", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints", "storage_budget",
+    "workers", "zero_stage", "gradient_checkpointing",
 }  # fmt: skip
 
 
 def run_identity(
     config: TrainConfig, plan: Plan, index_fingerprint: str, weights: str = UNIFORM
 ) -> dict[str, Any]:
-    """All that decides what is learned, and the shape of the checkpoints; two runs with the same are one.
+    """All that decides what is learned; two runs with the same are one.
 
     ``weights`` names the rollout weights.
     """
     options = {name: value for name, value in asdict(config).items() if name not in _NOT_IDENTITY}
-    fingerprints = {"index": index_fingerprint, "cut": plan.cut_fingerprint, "order": plan.fingerprint}
-    return {**options, **fingerprints, "weights": weights}
+    return {
+        **options, "index": index_fingerprint, "cut": plan.cut_fingerprint, "order": plan.fingerprint,
+        "prompt_format": format_fingerprint(), "weights": weights,
+    }  # fmt: skip
 
 
 def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:

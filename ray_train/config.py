@@ -69,6 +69,8 @@ class TrainConfig:
     track: str = option("curves: tensorboard, mlflow, wandb, several by comma, or none", "tensorboard")
     peak_flops: float = option("FLOP/s of a device that MFU is measured by; 0: its bf16 peak, if known", 0.0)
     checkpoint_every: int = option("steps from one checkpoint to the next", 50)
+    keep_checkpoints: int = option("checkpoints kept: the last ones, and the best one of a validated run", 2)
+    storage_budget: int = option("seconds for which a checkpoint that a store refuses is tried again", 600)
     max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
     log_every: int = option("steps from one progress line to the next", 1)
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
@@ -88,7 +90,7 @@ class TrainConfig:
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        for name in ("checkpoint_every", "log_every"):
+        for name in ("checkpoint_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
@@ -104,6 +106,7 @@ class TrainConfig:
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         chosen_trackers(self.track)
         require(self.peak_flops >= 0, "peak_flops", self.peak_flops, "a number of 0 or more")
+        require(self.storage_budget >= 0, "storage_budget", self.storage_budget, "0 or more")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
 

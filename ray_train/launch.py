@@ -98,6 +98,7 @@ def _fit(
 
         from ray_train.loop import Job, train_worker
         from ray_train.progress import shown_board
+        from ray_train.run_storage import run_storage
 
         gpu = uses_gpus(ray, config.workers)
         with shown_board() as board:
@@ -110,9 +111,9 @@ def _fit(
                 run_config=RunConfig(
                     name=name,
                     failure_config=FailureConfig(max_failures=config.max_failures),
-                    checkpoint_config=CheckpointConfig(num_to_keep=2),
+                    checkpoint_config=CheckpointConfig(),  # see `keeper` for which are kept
                     logging_config=LoggingConfig(log_level="ERROR"),
-                    **_run_storage(storage.join(config.output, RUNS)),
+                    **run_storage(storage.join(config.output, RUNS)),
                 ),
             )
             try:
@@ -122,18 +123,3 @@ def _fit(
                 mend = "run the same command again: training goes on from its last checkpoint"
                 raise unwrapped(error, expected, mend) from error
             return result.return_value
-
-
-def _run_storage(url: str) -> dict[str, Any]:
-    import pyarrow.fs
-    from fsspec.implementations.local import LocalFileSystem
-
-    fs, path = storage.open_filesystem(url)
-    if isinstance(fs, LocalFileSystem):
-        return {"storage_path": path}
-    # A listing kept from before a write would hide what another worker wrote since.
-    fresh = type(fs)(**fs.storage_options, use_listings_cache=False)
-    return {
-        "storage_path": path,
-        "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fresh)),
-    }

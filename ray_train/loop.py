@@ -7,7 +7,6 @@ an exception for a crash and start the workers again, only to meet the same erro
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,12 +18,13 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
 from ray_train.agreement import check_finite, summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
-from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
+from ray_train.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore
 from ray_train.config import TrainConfig
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
 from ray_train.kappa import KAPPA
+from ray_train.keeper import Keeper
 from ray_train.model_load import model_cost
 from ray_train.objective import loss_of
 from ray_train.packed_attention import read_packs
@@ -33,7 +33,6 @@ from ray_train.plan import Plan
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
 from ray_train.reward import reward_model
-from ray_train.run_config import write_run_config
 from ray_train.targets import Floats, Targets
 from ray_train.throughput import Meter
 from ray_train.tracking.trackers import Trackers, started_trackers
@@ -98,16 +97,16 @@ class _Worker:
         return backbone, cut, PromptFormat(slot, backbone.family.image_options(config.max_tiles))
 
     def _start_or_resume(self) -> Cursor:
-        checkpoint = ray.train.get_checkpoint()
+        self.keeper = Keeper(self.job.config, str(self.job.card["run"]), self._say)
+        checkpoint = self.keeper.newest()
         if checkpoint is None:
             self.log = SampleLog(self.rank, 0)
             return Cursor(self.job.identity)
-        with checkpoint.as_directory() as name:
-            folder = Path(name)
-            cursor = restore(self.engine, folder, self.job.identity)
-            self.log = SampleLog(self.rank, cursor.step)
-            if self.rank == 0:
-                self.log.carry_over(folder)
+        cursor = together(lambda: read_cursor(checkpoint))
+        check_identity(cursor.identity, self.job.identity, "the checkpoint")
+        restore(self.engine, checkpoint)
+        self.log = SampleLog(self.rank, cursor.step)
+        together(lambda: self.log.carry_over(checkpoint) if self.rank == 0 else None)
         self._say(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
         return cursor
 
@@ -124,12 +123,13 @@ class _Worker:
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
                     self._say(_line(cursor.step, plan.total_steps, cursor.metrics))
                 if cursor.step % config.checkpoint_every == 0 or cursor.step == plan.total_steps:
-                    self._checkpoint()
+                    self.keeper.keep(self.engine, self.cursor, self.log)
                     trackers.commit()
         finally:
             self.log.close()
             prefetcher.close()
             trackers.close(finished=cursor.step == plan.total_steps)
+        self.keeper.settle()
         return self._publish()
 
     def _feed(self) -> RankFeed:
@@ -175,6 +175,7 @@ class _Worker:
             step,
             trained_rows,
             self.cut.rows["rollout_id"].take(pa.array(trained_rows, pa.int64())).to_pylist(),
+            totals["loss"] / (totals["weight"] or 1.0),
         )
         self.cursor.step += 1
         for name, value in totals.items():
@@ -185,13 +186,6 @@ class _Worker:
             "gradient_norm": float(self.engine.get_global_grad_norm() or 0.0),
             **self.meter.read(),
         }
-
-    def _checkpoint(self) -> None:
-        with saved_checkpoint(self.engine, self.cursor, self.log, self.rank) as folder:
-            if self.rank == 0:
-                write_run_config(folder, self.job.config, f"run {self.job.card['run']}")
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(self.cursor.metrics, checkpoint=checkpoint)
 
     def _publish(self) -> Outcome:
         model = self.engine.module

@@ -3,6 +3,8 @@
 As in the paper, the user turn is empty and everything stands in the assistant's turn (App. C).
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,6 +33,13 @@ class PromptFormat:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def format_fingerprint() -> str:
+    """Names all of the format that is ours; slot and image options follow from backbone and config."""
+    format = PromptFormat("<slot>", {})
+    seen = [format.render("question", ["step", "step"], num_images=2), format.to_json()]
+    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def without_image_tags(question: str) -> str:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from ray_train.config import TrainConfig
@@ -15,14 +14,10 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]+@|(?<=http://)[^/@\s]+@|(?
 _SIGNATURE = re.compile(r"((?<!file)://[^\s?]*\?)[^\s'\"]+")
 
 
-def write_run_config(folder: Path, config: TrainConfig, comment: str) -> None:
-    """Writes ``config.toml`` into ``folder``, with ``comment`` in its first line."""
-    (folder / RUN_CONFIG).write_text(f"# {comment}\n{to_toml(config)}", encoding="utf-8")
-
-
-def to_toml(config: TrainConfig) -> str:
-    """All options of ``config``, a line each."""
-    return "".join(f"{name} = {_toml(value)}\n" for name, value in parameters(config).items())
+def to_toml(config: TrainConfig, comment: str) -> str:
+    """All options of ``config``, a line each, below ``comment``."""
+    lines = [f"{name} = {_toml(value)}\n" for name, value in parameters(config).items()]
+    return "".join([f"# {comment}\n", *lines])
 
 
 def parameters(config: TrainConfig) -> dict[str, Any]:

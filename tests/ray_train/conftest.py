@@ -19,6 +19,7 @@ from bisieve.index import open_index
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
 from ray_train.card import read_card
+from ray_train.checkpoint import loss_curve
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
@@ -156,7 +157,7 @@ def ray_cluster(s3: str) -> Iterator[None]:
     """One local Ray for all tests; it comes after the S3 server, whose environment its workers need."""
     from ray_train.cluster import cluster
 
-    with cluster(2):
+    with cluster(4):
         yield
 
 
@@ -199,8 +200,19 @@ def learned_weights(output: str) -> dict[str, torch.Tensor]:
     return load(storage.read_bytes(storage.join(output, "model.safetensors")))
 
 
+def last_checkpoint(output: str) -> str:
+    """The URL of the last *committed* checkpoint of the run at ``output``: Ray Train would resume from it."""
+    run = storage.join(
+        output, "runs", json.loads(storage.read_bytes(storage.join(output, "run.json")))["run"]
+    )
+    snapshot = json.loads(storage.read_bytes(storage.join(run, "checkpoint_manager_snapshot.json")))
+    return storage.join(run, snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
+
+
 def check_learned_the_same(output: str, reference: str) -> None:
-    """Two runs over the same batches end with the same losses and weights, but for rounding."""
+    """Two runs over the same batches have the same losses at every step, and weights, but for rounding."""
+    curve, expected_curve = (loss_curve(last_checkpoint(run)) for run in (output, reference))
+    assert curve == pytest.approx(expected_curve, rel=1e-3)
     card, expected = read_card(output), read_card(reference)
     assert card is not None
     assert expected is not None

@@ -1,12 +1,7 @@
 """Whole training runs on a real Ray with gloo workers: what is learned, kept, refused and resumed."""
 
-import json
 import os
 import shutil
-import signal
-import subprocess
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROLLOUTS, Corpus, check_learned_the_same, learned_weights, write_index
+from conftest import ROLLOUTS, Corpus, last_checkpoint, learned_weights, write_index
 from safetensors.torch import load_file
 
 from bisieve import storage
@@ -32,15 +27,8 @@ TOTAL = sum(ROLLOUTS.values())
 STEPS = -(-TOTAL // 6)
 
 
-def last_checkpoint(output: Path) -> Path:
-    """The last *committed* checkpoint: the one that Ray Train would resume from."""
-    run = next((output / "runs").iterdir())
-    snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
-    return run / str(snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
-
-
 def test_every_rollout_of_the_cut_is_trained_on_once(trained: TrainConfig) -> None:
-    lines = read_sample_logs(last_checkpoint(Path(trained.output)))
+    lines = read_sample_logs(last_checkpoint(trained.output))
     assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
     assert len({rollout for line in lines for rollout in line["rollout_ids"]}) == TOTAL
     assert {line["step"] for line in lines} == set(range(STEPS))
@@ -82,15 +70,21 @@ def test_the_same_command_again_has_nothing_to_do(
     assert (Path(trained.output) / "model.safetensors").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(
-    "options", [{"seed": 1}, {"fraction": 0.5}, {"workers": 3}], ids=lambda options: next(iter(options))
-)
+@pytest.mark.parametrize("options", [{"seed": 1}, {"fraction": 0.5}], ids=lambda options: next(iter(options)))
 def test_another_run_does_not_touch_the_output(
     options: dict[str, Any], trained: TrainConfig, settings: Settings
 ) -> None:
     config = settings(output=trained.output, **options)
     with pytest.raises(TrainingError, match=rf"{next(iter(options))}.*--restart"):
         train(config)
+
+
+def test_another_prompt_format_is_another_run(
+    trained: TrainConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_train.prompt_format.process_text", lambda question, steps: "otherwise")
+    with pytest.raises(TrainingError, match=r"prompt_format.*--restart"):
+        train(settings(output=trained.output))
 
 
 def test_a_run_that_never_came_to_a_checkpoint_gives_way(settings: Settings) -> None:
@@ -121,64 +115,11 @@ def test_a_folder_with_a_foreign_model_is_not_overwritten(settings: Settings, in
 
 
 def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
-    cursor = read_cursor(last_checkpoint(Path(trained.output)))
+    cursor = read_cursor(last_checkpoint(trained.output))
     check_identity(cursor.identity, cursor.identity, "the checkpoint")
-    for name in ("index", "cut", "order", "seed"):
+    for name in ("index", "cut", "order", "seed", "prompt_format"):
         with pytest.raises(TrainingError, match=rf"the checkpoint \({name} .*--restart"):
             check_identity(cursor.identity, {**cursor.identity, name: "another"}, "the checkpoint")
-
-
-@pytest.mark.parametrize(
-    ("max_failures", "zero_stage", "pack_tokens"),
-    [(2, 2, 200), (0, 3, 0)],
-    ids=["Ray starts it again", "the user starts it again"],
-)
-def test_a_killed_worker_costs_no_rollout_and_no_zero_stage_or_pack_learns_otherwise(
-    max_failures: int,
-    zero_stage: int,
-    pack_tokens: int,
-    settings: Settings,
-    trained: TrainConfig,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    config = settings(
-        micro_batch=1, max_failures=max_failures, zero_stage=zero_stage, pack_tokens=pack_tokens
-    )
-    killer = threading.Thread(target=kill_a_worker_after_the_first_checkpoint, args=(Path(config.output),))
-    killer.start()
-    if max_failures == 0:
-        with pytest.raises(TrainingError, match="run the same command again"):
-            train(config)
-    train(config)
-    killer.join()
-    resumed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resumed")]
-    assert len(resumed) == 1
-    check_learned_the_same(config.output, trained.output)
-
-    checkpoint = last_checkpoint(Path(config.output))
-    lines = read_sample_logs(checkpoint)
-    started = {file.name.split("-")[1] for file in (checkpoint / "samples").iterdir()}
-    assert len(started) == 2, "the log shows no second start"
-    assert read_cursor(checkpoint).step == STEPS
-    assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
-    card = read_card(config.output)
-    assert card is not None
-    assert card["metrics"]["rollouts"] == TOTAL
-
-
-def kill_a_worker_after_the_first_checkpoint(output: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not list(output.glob("runs/*/checkpoint_manager_snapshot.json")):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.05)
-    listing = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout
-    ours = [line.split() for line in listing.splitlines() if "ray::RayTrainWorker" in line]
-    raylets = {line.split()[0] for line in listing.splitlines() if line.split()[1] == str(os.getpid())}
-    victims = [int(pid) for pid, parent, *_ in ours if parent in raylets]
-    os.kill(victims[-1], signal.SIGKILL)
 
 
 def test_a_run_may_lie_in_an_object_store(
