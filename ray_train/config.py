@@ -65,6 +65,14 @@ class TrainConfig:
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
 
+    validation_fraction: float = option("share of the prompts held out of training, in [0, 1)", 0.0)
+    validate_every: int = option("steps from one validation on the held-out prompts to the next", 50)
+    explode_above: float = option("stop at a gradient this many times its usual norm; 0: never", 100.0)
+    deterministic: bool = option("the same bits in every run on the same machines; slower", False)
+    dry_run: bool = option("tell what the run would be and cost, and write nothing", False)
+    flops: float = option("FLOP/s of one device, for --dry-run's hours (an H100's in bf16)", 989e12)
+    mfu: float = option("share of --flops that training reaches, for --dry-run's hours", 0.4)
+
     @property
     def trained_parts(self) -> list[str]:
         """The parts of the backbone that are trained."""
@@ -90,6 +98,14 @@ class TrainConfig:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
+        require(0 <= self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "in [0, 1)")
+        require(self.validate_every >= 1, "validate_every", self.validate_every, "an integer of 1 or more")
+        require(
+            self.explode_above == 0 or self.explode_above > 1, "explode_above", self.explode_above,
+            "0, or a number above 1",
+        )  # fmt: skip
+        require(0 < self.flops < float("inf"), "flops", self.flops, "a number above 0")
+        require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
 

@@ -19,13 +19,15 @@ from bisieve.cut import Cut, read_cut
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
 from bisieve.storage import join
-from ray_train.agreement import check_finite, summed, together
+from ray_train.agreement import summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
+from ray_train.claim import RUNS
 from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
 from ray_train.config import TrainConfig
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
+from ray_train.guards import Guard, Watched, remembered
 from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
 from ray_train.plan import Plan
@@ -33,6 +35,8 @@ from ray_train.progress import Curves
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
 from ray_train.reward import reward_loss, reward_model
+from ray_train.seeds import fix_seeds, make_deterministic
+from ray_train.validation import VALIDATION, validate, validation_feed
 
 TOTALS = ("loss", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
 
@@ -70,9 +74,16 @@ class _Worker:
         self.job = job
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = ray.train.torch.get_device()
+        if job.config.deterministic:
+            make_deterministic()
+        fix_seeds(job.config.seed)  # new weights are the same on all ranks
         backbone, cut, self.format = together(self._prepare)
         self.backbone: Backbone = backbone
         self.cut: Cut = cut
+        self.guard = Guard(
+            cut.rows["rollout_id"], join(job.config.output, RUNS, str(job.card["run"])),
+            job.config.explode_above, job.config.clip, self.rank,
+        )  # fmt: skip
         self.engine = make_engine(reward_model(backbone, self.format), job.config)
         self.cursor = self._start_or_resume()
 
@@ -107,10 +118,15 @@ class _Worker:
         feed = self._feed()
         folder = join(config.output, "tensorboard", str(self.job.card["run"]))
         curves = together(lambda: Curves(folder, cursor.step, self._say) if self.rank == 0 else None)
+        held_out = validation_feed(feed) if plan.held_out else None
         prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
         try:
             while cursor.step < plan.total_steps:
                 cursor.metrics = self._step(prefetcher)
+                if held_out and (cursor.step % config.validate_every == 0 or cursor.step == plan.total_steps):
+                    found = validate(self.engine, held_out, config.label_threshold, self.device)
+                    cursor.metrics |= found.metrics()
+                    self._say(f"validation after step {cursor.step}: {found}")
                 if curves:
                     curves.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
@@ -144,12 +160,15 @@ class _Worker:
         steps_in_batch = int(self.cut.rows["num_steps"].take(pa.array(batch_rows)).to_numpy().sum())
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
+        watched = Watched(step, batch_rows.tolist(), [])
+        fix_seeds(self.job.config.seed, self.rank, step)
         for ready, is_last in prefetcher.step(self.device):
             batch = ready.to(self.device)
             self.engine.set_gradient_accumulation_boundary(is_last)
             loss = reward_loss(self.engine(batch.inputs), batch.labels, batch.weights)
             # DeepSpeed takes the mean over the ranks; the loss is a sum over the steps.
             self.engine.backward(loss * (self.world_size / steps_in_batch), scale_wrt_gas=False)
+            watched.add(float(loss.detach()), batch.rows)
             totals["loss"] += float(loss.detach())
             totals["steps"] += float(batch.weights.sum())
             totals["rollouts"] += len(batch.rows)
@@ -157,11 +176,15 @@ class _Worker:
             totals["skipped"] += batch.skipped
             trained_rows += batch.rows
         totals = summed(totals, prefetcher.error, self.device)
-        check_finite(totals["loss"], step, batch_rows.tolist())
+        mean_loss = totals["loss"] / max(1.0, totals["steps"])
+        self.guard.check_loss(mean_loss, watched)
         rate = learning_rate(step, plan.total_steps, self.job.config)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         self.engine.step()
+        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        self.guard.check_gradient(mean_loss, norm, self.cursor.norms, watched)
+        self.cursor.norms = remembered(norm, self.cursor.norms)
         self.log.add(
             step,
             trained_rows,
@@ -171,9 +194,9 @@ class _Worker:
         for name, value in totals.items():
             self.cursor.totals[name] = self.cursor.totals.get(name, 0.0) + value
         return {
-            "loss": totals["loss"] / max(1.0, totals["steps"]),
+            "loss": mean_loss,
             "learning_rate": rate,
-            "gradient_norm": float(self.engine.get_global_grad_norm() or 0.0),
+            "gradient_norm": norm,
             "rollouts_per_second": totals["rollouts"] / (time.perf_counter() - started),
         }
 
@@ -189,6 +212,7 @@ class _Worker:
             "loss": self.cursor.metrics["loss"],
             "mean_loss": totals["loss"] / max(1.0, totals["steps"]),
             **{name: totals[name] for name in TOTALS if name != "loss"},
+            **{name: value for name, value in self.cursor.metrics.items() if name in VALIDATION},
         }
         if self.rank == 0:
             card = self.job.card | {"prompt_format": self.format.to_json(), "metrics": final}
