@@ -10,7 +10,7 @@ With b bytes a number (2 in bf16, 4 in fp32), P parameters of which T are traine
                   b·tokens·(layers·h + 8h + 7q + 3k + 4i)
 
 for hidden size h, query size q, key size k and MLP size i.  The last line is what autograd keeps of a decoder
-layer with a gated MLP; vision counts only where it is trained, by 12h + 3i and roughly.  The allocator's
+layer with a gated MLP; vision counts only where it is trained, by 12h + 3i (within a third).  The allocator's
 waste and the temporaries of a kernel are not in it.
 """
 
