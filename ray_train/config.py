@@ -98,7 +98,9 @@ class TrainConfig:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
-        require(0 <= self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "in [0, 1)")
+        require(
+            0 <= self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "in [0, 1)"
+        )
         require(self.validate_every >= 1, "validate_every", self.validate_every, "an integer of 1 or more")
         require(
             self.explode_above == 0 or self.explode_above > 1, "explode_above", self.explode_above,

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -70,9 +69,7 @@ def _counts(cut: Cut, rows: Rows, threshold: float) -> tuple[int, int, int]:
     return len(rows), len(scores), int((scores > threshold).sum())
 
 
-def _tokens(
-    config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None, factor: float
-) -> list[str]:
+def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None, factor: float) -> list[str]:
     size = counted(rows.rollouts + rows.skipped, "rollout")
     lines = [f"tokens, estimated from {size} of the first batches, over {counted(plan.epochs, 'epoch')}:"]
     if packs is not None:
@@ -127,9 +124,7 @@ def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float)
 
     patches = used.image_tokens * backbone.family.patches_per_token(backbone.model.config)
     tokens = {"vision": patches, "projector": used.image_tokens, "language": used.tokens}
-    work = factor * flops(
-        multiplied(backbone), tokens, config.trained_parts, config.gradient_checkpointing
-    )
+    work = factor * flops(multiplied(backbone), tokens, config.trained_parts, config.gradient_checkpointing)
     time = hours(work, config.workers, config.flops, config.mfu)
     return [
         f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {counted(config.workers, 'device')} of "

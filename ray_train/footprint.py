@@ -50,9 +50,7 @@ def activations(layers: Layers, tokens: float, number_bytes: int, checkpointing:
     return number_bytes * tokens * kept
 
 
-def states(
-    total: int, trained: int, number_bytes: int, zero_stage: int, workers: int
-) -> dict[str, float]:
+def states(total: int, trained: int, number_bytes: int, zero_stage: int, workers: int) -> dict[str, float]:
     """Bytes of one device by what they are for, activations aside."""
     buffers = min(trained, _BUCKET) + (min(total, _GATHERED) if zero_stage == 3 else 0)
     return {

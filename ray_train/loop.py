@@ -21,8 +21,8 @@ from bisieve.index import open_index
 from bisieve.storage import join
 from ray_train.agreement import summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
-from ray_train.claim import RUNS
 from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
+from ray_train.claim import RUNS
 from ray_train.config import TrainConfig
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype

@@ -56,7 +56,9 @@ def validate(engine: Any, feed: RankFeed, label_threshold: float, device: torch.
     A step is right where its label is above ``label_threshold``, be labels hard or soft, and is found to be
     where its reward is 0.5 or more.
     """
-    sums = dict.fromkeys(("loss", "weight", "steps", "rollouts", "hit", "miss", "false_alarm", "rejected"), 0.0)
+    sums = dict.fromkeys(
+        ("loss", "weight", "steps", "rollouts", "hit", "miss", "false_alarm", "rejected"), 0.0
+    )
     prefetcher = Prefetcher(feed.batches(0), feed.filler())
     engine.eval()
     try:

@@ -34,7 +34,7 @@ def test_the_flops_are_those_that_torch_counts(trained: list[str], checkpointing
                 recomputed = checkpointing and (values.requires_grad or name in trained)
                 values = checkpoint(layer, values, use_reentrant=False) if recomputed else layer(values)
         values.sum().backward()
-    multiplied = {name: depth * width * width for name in PARTS}
+    multiplied = dict.fromkeys(PARTS, depth * width * width)
     counted = flops(multiplied, dict.fromkeys(PARTS, tokens), trained, checkpointing)
     # Torch has less to do by the first trained layer's gradient of its input.
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.03)

@@ -27,7 +27,10 @@ def kept_bytes(model: Any, packs: bool) -> int:
     options: dict[str, Any] = {}
     if packs:
         extents = [Extent(TOKENS // 4, (TOKENS // 8, TOKENS // 8))] * 2
-        options = {"blocks": blocks_of(extents, torch.device("cpu")), "position_ids": torch.arange(TOKENS)[None]}
+        options = {
+            "blocks": blocks_of(extents, torch.device("cpu")),
+            "position_ids": torch.arange(TOKENS)[None],
+        }
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         _hidden = model.model(torch.zeros(1, TOKENS, dtype=torch.long), use_cache=False, **options)
     return sum(size for place, size in storages.items() if place not in ours)
@@ -35,7 +38,9 @@ def kept_bytes(model: Any, packs: bool) -> int:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
-@pytest.mark.parametrize(("kind", "config"), [(Qwen2ForCausalLM, Qwen2Config), (Qwen3ForCausalLM, Qwen3Config)])
+@pytest.mark.parametrize(
+    ("kind", "config"), [(Qwen2ForCausalLM, Qwen2Config), (Qwen3ForCausalLM, Qwen3Config)]
+)
 def test_the_estimate_is_near_what_autograd_keeps_of_a_layer(
     kind: Any, config: Any, packs: bool, dtype: torch.dtype
 ) -> None:
@@ -56,7 +61,11 @@ def test_the_estimate_is_near_what_autograd_keeps_of_a_layer(
 
 def test_checkpointing_keeps_the_input_of_each_layer_alone() -> None:
     sizes = Qwen2Config(
-        vocab_size=50, hidden_size=128, intermediate_size=384, num_hidden_layers=6, num_attention_heads=4,
+        vocab_size=50,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=4,
         num_key_value_heads=4,
     )
     model = Qwen2ForCausalLM(sizes).train()

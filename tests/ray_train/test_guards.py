@@ -62,7 +62,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("norm", "expected"), [(INF, "a finite gradient"), (NAN, "a finite"), (1e6, "100 times")])
+@pytest.mark.parametrize(
+    ("norm", "expected"), [(INF, "a finite gradient"), (NAN, "a finite"), (1e6, "100 times")]
+)
 def test_a_gradient_that_is_no_number_or_explodes_stops_the_run(
     norm: float, expected: str, alone: None, tmp_path: Path
 ) -> None:

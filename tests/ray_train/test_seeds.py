@@ -47,9 +47,7 @@ def three_steps(folder: Path, seed: int) -> list[torch.Tensor]:
     return [parameter.detach() for parameter in model.parameters()]
 
 
-def test_two_runs_in_deterministic_mode_end_with_the_same_bits(
-    deterministic: None, internvl: Path
-) -> None:
+def test_two_runs_in_deterministic_mode_end_with_the_same_bits(deterministic: None, internvl: Path) -> None:
     first, second, other = (three_steps(internvl, seed) for seed in (0, 0, 1))
     assert all(map(torch.equal, first, second))
     assert not all(map(torch.equal, first, other)), "nothing was drawn, so nothing was shown"

@@ -30,7 +30,9 @@ from ray_train.validation import counted_macro_f1, validation_plan
 
 Settings = Callable[..., TrainConfig]
 
-LINE = re.compile(r"validation after step (\d+): loss ([\d.]+)  macro-F1 ([\d.]+)  \((\d+) steps of (\d+) roll")
+LINE = re.compile(
+    r"validation after step (\d+): loss ([\d.]+)  macro-F1 ([\d.]+)  \((\d+) steps of (\d+) roll"
+)
 
 
 def test_a_run_validates_on_prompts_that_it_never_trains_on(
