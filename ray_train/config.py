@@ -49,7 +49,7 @@ class TrainConfig:
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option("tiles an image may be cut into", 6)
     label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
-    seed: int = option("seed of the order of the rollouts", 0)
+    seed: int = option("seed of the order of the rollouts, of what is held out and of dropout", 0)
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
@@ -87,7 +87,7 @@ class TrainConfig:
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        for name in ("checkpoint_every", "log_every"):
+        for name in ("checkpoint_every", "validate_every", "log_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
@@ -98,14 +98,9 @@ class TrainConfig:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
-        require(
-            0 <= self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "in [0, 1)"
-        )
-        require(self.validate_every >= 1, "validate_every", self.validate_every, "an integer of 1 or more")
-        require(
-            self.explode_above == 0 or self.explode_above > 1, "explode_above", self.explode_above,
-            "0, or a number above 1",
-        )  # fmt: skip
+        held_out, explode = self.validation_fraction, self.explode_above
+        require(0 <= held_out < 1, "validation_fraction", held_out, "a number in [0, 1)")
+        require(explode == 0 or explode > 1, "explode_above", explode, "0, or a number above 1")
         require(0 < self.flops < float("inf"), "flops", self.flops, "a number above 0")
         require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")

@@ -12,8 +12,10 @@ from bisieve.wording import counted
 from ray_train.backbone import Backbone
 from ray_train.compute import flops, hours
 from ray_train.config import TrainConfig
+from ray_train.engine import training_dtype
 from ray_train.footprint import activations, states, text_layers, vision_layers
 from ray_train.plan import Plan
+from ray_train.skeleton import load_skeleton, multiplied, parameters, trained_parameters
 from ray_train.token_sample import Tokens, sampled_tokens
 
 
@@ -23,9 +25,6 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan) -> str:
     Needs neither Ray nor the weights of the backbone; `TrainingError` where its config or processor is not
     there.
     """
-    # Late, as a run that is not dry has no use for it here.
-    from ray_train.skeleton import load_skeleton
-
     backbone = load_skeleton(config.backbone, config.trained_parts)
     rows = sampled_tokens(replace(config, pack_tokens=0), cut, plan, backbone)
     packs = sampled_tokens(config, cut, plan, backbone) if config.pack_tokens else None
@@ -89,8 +88,6 @@ def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None,
 
 
 def _model(config: TrainConfig, backbone: Backbone) -> list[str]:
-    from ray_train.skeleton import parameters
-
     parts = [
         f"{part} {_short(number)} {'trained' if part in config.trained_parts else 'frozen'}"
         for part, number in parameters(backbone).items()
@@ -99,9 +96,6 @@ def _model(config: TrainConfig, backbone: Backbone) -> list[str]:
 
 
 def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
-    from ray_train.engine import training_dtype
-    from ray_train.skeleton import parameters, trained_parameters
-
     dtype, model = training_dtype(config.precision), backbone.model.config
     size, saving = dtype.itemsize, config.gradient_checkpointing
     total = sum(parameters(backbone).values())
@@ -120,8 +114,6 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
 
 
 def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float) -> list[str]:
-    from ray_train.skeleton import multiplied
-
     patches = used.image_tokens * backbone.family.patches_per_token(backbone.model.config)
     tokens = {"vision": patches, "projector": used.image_tokens, "language": used.tokens}
     work = factor * flops(multiplied(backbone), tokens, config.trained_parts, config.gradient_checkpointing)

@@ -17,7 +17,6 @@ from bisieve.wording import counted
 from ray_train.claim import RUNS, claim_output, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, located
-from ray_train.dry_run import dry_run
 from ray_train.held_out import held_out_rows
 from ray_train.plan import Plan, prompts_of
 from ray_train.preflight import chosen_cut, rows_without_images
@@ -38,6 +37,8 @@ def train(config: TrainConfig) -> None:
     )  # fmt: skip
     print(_summary(config, cut, plan), flush=True)
     if config.dry_run:
+        from ray_train.dry_run import dry_run
+
         print(dry_run(config, cut, plan))
         return
     identity = run_identity(config, plan, open_index(config.index).fingerprint)
