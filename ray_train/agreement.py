@@ -1,13 +1,12 @@
 """Errors that all ranks share: one that stopped alone would leave the others waiting in a collective."""
 
-import math
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-from bisieve.errors import BisieveError, TrainingError
+from bisieve.errors import BisieveError
 
 Result = TypeVar("Result")
 
@@ -25,11 +24,16 @@ def together(prepare: Callable[[], Result]) -> Result:
 
 def raise_first(error: BisieveError | None) -> None:
     """Raises, on every rank, the error of the first rank that has one."""
-    errors: list[BisieveError | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(errors, error)
-    for found in errors:
+    for found in from_all_ranks(error):
         if found is not None:
             raise found
+
+
+def from_all_ranks(value: Result) -> list[Result]:
+    """The ``value`` of every rank, on every rank."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def summed(counts: dict[str, float], error: BisieveError | None, device: torch.device) -> dict[str, float]:
@@ -54,13 +58,3 @@ def any_rank(holds: bool, device: torch.device) -> bool:
     flag = torch.tensor(int(holds)).to(device)
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag)
-
-
-def check_finite(loss: float, step: int, rows: list[int]) -> None:
-    """`TrainingError` that names ``rows`` unless the loss is a number: before it spoils the weights."""
-    if not math.isfinite(loss):
-        raise TrainingError(
-            "a finite loss",
-            f"{loss} at step {step} on rows {rows[:8]} of the cut",
-            "lower --learning-rate, or look at these rollouts",
-        )

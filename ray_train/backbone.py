@@ -50,10 +50,7 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
     transformers.utils.logging.disable_progress_bar()
     path = local_copy(source)
     try:
-        config = transformers.AutoConfig.from_pretrained(path)
-        family = family_of(config.model_type)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-        images = transformers.AutoImageProcessor.from_pretrained(path, backend="pil")
+        config, family, processor = load_processor(path)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype, output_loading_info=True
         )
@@ -69,12 +66,22 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
             f"{counted(len(report['missing_keys']), 'weight')} missing, such as {min(report['missing_keys'])}"
         )
         raise TrainingError(f"all weights of {config.model_type} at {source}", found, "copy the folder again")
+    add_marker(model, processor.tokenizer)
+    return Backbone(model, processor, family)
+
+
+def load_processor(path: str) -> tuple[Any, Family, Any]:
+    """Config, family and processor in a folder or of a hub id: all but the weights."""
+    transformers: Any = import_module("transformers")
+    config = transformers.AutoConfig.from_pretrained(path)
+    family = family_of(config.model_type)
     processor_class = _image_only(getattr(transformers, family.processor))
     processor = processor_class(
-        image_processor=images, tokenizer=tokenizer, **family.processor_options(config)
+        image_processor=transformers.AutoImageProcessor.from_pretrained(path, backend="pil"),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(path),
+        **family.processor_options(config),
     )
-    add_marker(model, tokenizer)
-    return Backbone(model, processor, family)
+    return config, family, processor
 
 
 def _place(path: str) -> str:

@@ -42,6 +42,7 @@ class Cursor:
     step: int = 0  # optimizer steps done
     totals: dict[str, float] = field(default_factory=dict)  # counts over the run so far
     metrics: dict[str, float] = field(default_factory=dict)  # of the last step; maybe a "validation_loss"
+    norms: list[float] = field(default_factory=list)  # of the gradients of the last steps
 
 
 def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:

@@ -26,7 +26,8 @@ RUNS = "runs"  # Ray Train's storage, below the output
 _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
     "index", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints", "storage_budget",
-    "workers", "zero_stage", "gradient_checkpointing",
+    "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "flops",
+    "mfu",
 }  # fmt: skip
 
 

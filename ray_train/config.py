@@ -56,7 +56,7 @@ class TrainConfig:
     evidence_weight: float = option("beta-binomial: λ, what the evidence term weighs", 0.05)
     kappa_rate: float = option("beta-binomial: the κ head's learning rate, in times of the others'", 10.0)
     rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM)
-    seed: int = option("seed of the order of the rollouts", 0)
+    seed: int = option("seed of the order of the rollouts, of what is held out and of dropout", 0)
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
@@ -76,6 +76,14 @@ class TrainConfig:
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
 
+    validation_fraction: float = option("share of the prompts held out of training, in [0, 1)", 0.0)
+    validate_every: int = option("steps from one validation on the held-out prompts to the next", 50)
+    explode_above: float = option("stop at a gradient this many times its usual norm; 0: never", 100.0)
+    deterministic: bool = option("the same bits in every run on the same machines; slower", False)
+    dry_run: bool = option("tell what the run would be and cost, and write nothing", False)
+    flops: float = option("FLOP/s of one device, for --dry-run's hours (an H100's in bf16)", 989e12)
+    mfu: float = option("share of --flops that training reaches, for --dry-run's hours", 0.4)
+
     @property
     def trained_parts(self) -> list[str]:
         """The parts of the backbone that are trained."""
@@ -90,7 +98,7 @@ class TrainConfig:
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        for name in ("checkpoint_every", "log_every", "keep_checkpoints"):
+        for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
@@ -107,6 +115,11 @@ class TrainConfig:
         chosen_trackers(self.track)
         require(self.peak_flops >= 0, "peak_flops", self.peak_flops, "a number of 0 or more")
         require(self.storage_budget >= 0, "storage_budget", self.storage_budget, "0 or more")
+        held_out, explode = self.validation_fraction, self.explode_above
+        require(0 <= held_out < 1, "validation_fraction", held_out, "a number in [0, 1)")
+        require(explode == 0 or explode > 1, "explode_above", explode, "0, or a number above 1")
+        require(0 < self.flops < float("inf"), "flops", self.flops, "a number above 0")
+        require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
 

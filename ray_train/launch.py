@@ -17,6 +17,7 @@ from bisieve.wording import counted
 from ray_train.claim import RUNS, claim_output, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, located
+from ray_train.held_out import held_out_rows
 from ray_train.plan import Plan, prompts_of
 from ray_train.preflight import chosen_cut, rows_without_images
 from ray_train.targets import Floats, about, check_some_weight, targets_of
@@ -33,11 +34,17 @@ def train(config: TrainConfig) -> None:
     targets = targets_of(cut, config)
     left_out = rows_without_images(cut, config)
     check_some_weight(targets, left_out)
+    held_out = held_out_rows(cut, config.validation_fraction, config.seed, left_out)
     plan = Plan(
         cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
-        prompts_of(cut), config.prompts_together,
+        prompts_of(cut), config.prompts_together, held_out,
     )  # fmt: skip
     print(f"{_summary(config, cut, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
+    if config.dry_run:
+        from ray_train.dry_run import dry_run
+
+        print(dry_run(config, cut, plan, targets))
+        return
     weights = weights_name(targets.weights, config.rollout_weights)
     identity = run_identity(config, plan, open_index(config.index).fingerprint, weights)
     name, finished = claim_output(config, identity)
@@ -47,7 +54,7 @@ def train(config: TrainConfig) -> None:
     card = {
         "format": 1, "run": name, "index": config.index, "identity": identity, "fraction_asked": cut.fraction,
         "fraction_delivered": plan.rows_per_epoch / cut.available, "rollouts": plan.rows_per_epoch,
-        "left_out_missing_images": len(left_out), "config": asdict(config),
+        "left_out_missing_images": len(left_out), "held_out": len(held_out), "config": asdict(config),
     }  # fmt: skip
     outcome = _fit(config, plan, identity, card, name, targets.weights)
     if outcome.error is not None:
@@ -57,6 +64,8 @@ def train(config: TrainConfig) -> None:
 
 def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
     left_out = f", {len(plan.left_out)} left out for missing images" if plan.left_out else ""
+    if plan.held_out:
+        left_out += f", {len(plan.held_out)} held out for validation"
     return (
         f"cut: {plan.rows_per_epoch} of {cut.available} rollouts, fraction asked {cut.fraction:g}, "
         f"delivered {plan.rows_per_epoch / cut.available:.4f}{left_out}\n"

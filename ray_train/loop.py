@@ -16,13 +16,16 @@ import torch.distributed as dist
 from bisieve.cut import Cut, read_cut
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
-from ray_train.agreement import check_finite, summed, together
+from bisieve.storage import join
+from ray_train.agreement import summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore
+from ray_train.claim import RUNS
 from ray_train.config import TrainConfig
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
+from ray_train.guards import Guard, Watched, remembered
 from ray_train.kappa import KAPPA
 from ray_train.keeper import Keeper
 from ray_train.model_load import model_cost
@@ -33,9 +36,11 @@ from ray_train.plan import Plan
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
 from ray_train.reward import reward_model
+from ray_train.seeds import fix_seeds, make_deterministic
 from ray_train.targets import Floats, Targets
 from ray_train.throughput import Meter
 from ray_train.tracking.trackers import Trackers, started_trackers
+from ray_train.validation import VALIDATION, validate, validation_feed
 
 TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
 
@@ -74,6 +79,9 @@ class _Worker:
         self.job = job
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = ray.train.torch.get_device()
+        if job.config.deterministic:
+            make_deterministic()
+        fix_seeds(job.config.seed)  # new weights are the same on all ranks
         backbone, cut, self.format = together(self._prepare)
         self.backbone: Backbone = backbone
         self.cut: Cut = cut
@@ -81,6 +89,10 @@ class _Worker:
         self.has_kappa = job.config.objective == "beta-binomial"
         self.targets = Targets(cut.rows, job.weights, job.config.objective, job.config.label_threshold)
         self.loss = loss_of(job.config)
+        self.guard = Guard(
+            cut.rows["rollout_id"], join(job.config.output, RUNS, str(job.card["run"])),
+            job.config.explode_above, job.config.clip, self.rank,
+        )  # fmt: skip
         self.engine = make_engine(reward_model(backbone, self.format, self.has_kappa), job.config)
         self.cursor = self._start_or_resume()
 
@@ -114,11 +126,16 @@ class _Worker:
         config, plan, cursor = self.job.config, self.job.plan, self.cursor
         feed = self._feed()
         trackers: Trackers = together(lambda: started_trackers(self.job, self.rank, cursor.step, self._say))
+        held_out = validation_feed(feed) if plan.held_out else None
         prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
         self.meter = Meter(self.cost, config.peak_flops, self.device, prefetcher)
         try:
             while cursor.step < plan.total_steps:
                 cursor.metrics = self._step(prefetcher)
+                if held_out and (cursor.step % config.validate_every == 0 or cursor.step == plan.total_steps):
+                    found = validate(self.engine, held_out, self.loss, config.label_threshold, self.device)
+                    cursor.metrics |= found.metrics()
+                    self._say(f"validation after step {cursor.step}: {found}")
                 trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
                     self._say(_line(cursor.step, plan.total_steps, cursor.metrics))
@@ -151,6 +168,8 @@ class _Worker:
         weight_of_batch = float(self.targets.mass[batch_rows].sum()) or 1.0
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
+        watched = Watched(step, batch_rows.tolist(), [])
+        fix_seeds(self.job.config.seed, self.rank, step)
         for ready, is_last in prefetcher.step(self.device):
             self.meter.add(ready)
             batch = ready.to(self.device)
@@ -158,6 +177,7 @@ class _Worker:
             loss = self.loss(self.engine(batch.inputs), batch)
             # DeepSpeed takes the mean over the ranks; the loss is a sum over the steps.
             self.engine.backward(loss * (self.world_size / weight_of_batch), scale_wrt_gas=False)
+            watched.add(float(loss.detach()), batch.rows)
             totals["loss"] += float(loss.detach())
             totals["weight"] += float(batch.weights.sum())
             totals["steps"] += int((batch.weights > 0).sum())
@@ -166,24 +186,28 @@ class _Worker:
             totals["skipped"] += batch.skipped
             trained_rows += batch.rows
         totals = summed(totals, prefetcher.error, self.device)
-        check_finite(totals["loss"], step, batch_rows.tolist())
+        mean_loss = totals["loss"] / (totals["weight"] or 1.0)
+        self.guard.check_loss(mean_loss, watched)
         rate = learning_rate(step, plan.total_steps, self.job.config)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self.engine.step()
+        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        self.guard.check_gradient(mean_loss, norm, self.cursor.norms, watched)
+        self.cursor.norms = remembered(norm, self.cursor.norms)
         self.log.add(
             step,
             trained_rows,
             self.cut.rows["rollout_id"].take(pa.array(trained_rows, pa.int64())).to_pylist(),
-            totals["loss"] / (totals["weight"] or 1.0),
+            mean_loss,
         )
         self.cursor.step += 1
         for name, value in totals.items():
             self.cursor.totals[name] = self.cursor.totals.get(name, 0.0) + value
         return {
-            "loss": totals["loss"] / (totals["weight"] or 1.0),
+            "loss": mean_loss,
             "learning_rate": rate,
-            "gradient_norm": float(self.engine.get_global_grad_norm() or 0.0),
+            "gradient_norm": norm,
             **self.meter.read(),
         }
 
@@ -196,6 +220,7 @@ class _Worker:
             "loss": self.cursor.metrics["loss"],
             "mean_loss": totals["loss"] / (totals["weight"] or 1.0),
             **{name: totals[name] for name in TOTALS if name != "loss"},
+            **{name: value for name, value in self.cursor.metrics.items() if name in VALIDATION},
         }
         if self.rank == 0:
             card = self.job.card | {"prompt_format": self.format.to_json(), "metrics": final}

@@ -29,10 +29,11 @@ class Plan:
     global_batch: int  # rollouts a step
     prompts: Rows = field(compare=False)  # int64 [num_rows], the number of each row's prompt
     prompts_together: bool  # whether the rollouts of a prompt follow one another
+    held_out: tuple[int, ...] = ()  # rows that are validated on, and never trained on
 
     @property
     def rows_per_epoch(self) -> int:
-        return self.num_rows - len(self.left_out)
+        return self.num_rows - len(self.left_out) - len(self.held_out)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,5 +68,5 @@ def prompts_of(cut: Cut) -> Rows:
 @lru_cache(maxsize=2)
 def _order(plan: Plan, epoch: int) -> Rows:
     order = epoch_order(plan.num_rows, fingerprint=plan.cut_fingerprint, seed=plan.seed, epoch=epoch)
-    order = order[~np.isin(order, np.array(plan.left_out, dtype=np.int64))]
+    order = order[~np.isin(order, np.array(plan.left_out + plan.held_out, dtype=np.int64))]
     return gathered(order, plan.prompts) if plan.prompts_together else order

@@ -21,6 +21,7 @@ class Family:
     image_inputs: tuple[str, ...]  # what the processor makes of images, each stacked along its first axis
     # Model, tokens [length], image inputs -> positions [length], or [axes, length], of a rollout on its own.
     positions: Callable[[Any, torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
+    patches_per_token: Callable[[Any], int]  # model config -> vision encoder's positions for one image token
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
     image_options: Callable[[int], dict[str, Any]]  # tiles an image may have -> arguments of each call
 

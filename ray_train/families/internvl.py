@@ -26,6 +26,7 @@ FAMILY = Family(
     projector=("model.multi_modal_projector.",),
     image_inputs=("pixel_values",),
     positions=_positions,
+    patches_per_token=lambda config: round(config.downsample_ratio**-2),
     processor_options=lambda config: {"image_seq_length": config.image_seq_length},
     image_options=lambda tiles: {"crop_to_patches": True, "min_patches": 1, "max_patches": tiles},
 )

@@ -24,6 +24,7 @@ FAMILY = Family(
     projector=("model.visual.merger.",),
     image_inputs=("pixel_values", "image_grid_thw"),
     positions=rope_index,
+    patches_per_token=lambda config: config.vision_config.spatial_merge_size**2,
     processor_options=lambda config: {},
     # Qwen resizes instead of tiling: the paper's bounds on the pixels.
     image_options=lambda tiles: {"min_pixels": 784, "max_pixels": 200_704},

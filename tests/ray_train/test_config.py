@@ -71,6 +71,12 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--no-train-language", "--no-train-projector"],
         ["--pack-tokens", "-1"],
         ["--seed", "-1"],
+        ["--validation-fraction", "1"],
+        ["--validate-every", "0"],
+        ["--explode-above", "1"],
+        ["--explode-above", "nan"],
+        ["--flops", "inf"],
+        ["--mfu", "0"],
         ["--seed", "9223372036854775808"],
     ],
 )

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from bisieve import storage
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
-from ray_train.agreement import check_finite
 from ray_train.card import read_card
 from ray_train.checkpoint import check_identity, read_cursor, read_sample_logs
 from ray_train.claim import claim_output
@@ -188,10 +187,3 @@ def test_an_index_whose_shards_have_changed_is_refused(
         shard.write_text(text)
         os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert not (tmp_path / "output").exists()
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
-def test_a_loss_that_is_no_number_is_an_error_that_names_the_rows(loss: float) -> None:
-    with pytest.raises(TrainingError, match=r"a finite loss; found .* at step 7 on rows \[3, 1\]"):
-        check_finite(loss, 7, [3, 1])
-    check_finite(0.5, 7, [3, 1])

@@ -1,0 +1,33 @@
+"""Parameters without weights."""
+
+from pathlib import Path
+
+import torch
+
+from bisieve import storage
+from ray_train.backbone import load_backbone
+from ray_train.skeleton import load_skeleton, multiplied, parameters, trained_parameters
+
+
+def test_a_skeleton_has_the_parameters_of_the_loaded_backbone_and_no_memory(folder: Path) -> None:
+    skeleton, loaded = load_skeleton(str(folder), ["language"]), load_backbone(str(folder), torch.float32)
+    counts = parameters(skeleton)
+    assert counts == parameters(loaded)
+    assert min(counts.values()) > 0
+    assert all(parameter.is_meta for parameter in skeleton.model.parameters())
+    assert trained_parameters(skeleton) == counts["language"]
+
+
+def test_the_tables_of_words_multiply_nothing(folder: Path) -> None:
+    skeleton = load_skeleton(str(folder), ["language"])
+    layers = skeleton.model.model.language_model
+    inside = sum(p.numel() for name, p in layers.named_parameters() if not name.startswith("embed_tokens"))
+    assert multiplied(skeleton) == parameters(skeleton) | {"language": inside}
+
+
+def test_of_a_backbone_in_a_store_only_the_small_files_are_read(s3: str, internvl: Path) -> None:
+    url = f"{s3}/skeleton"
+    for file in internvl.iterdir():
+        is_weight = file.suffix == ".safetensors"
+        storage.write_bytes(f"{url}/{file.name}", b"no weights" if is_weight else file.read_bytes())
+    assert parameters(load_skeleton(url, [])) == parameters(load_skeleton(str(internvl), []))
