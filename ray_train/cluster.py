@@ -88,7 +88,8 @@ def unwrapped(error: BaseException, expected: str, mend: str) -> BisieveError:
         while cause is not None:
             if isinstance(cause, BisieveError):
                 return cause
-            cause = getattr(cause, "cause", None) or cause.__cause__
+            inner = getattr(cause, "cause", None) or getattr(cause, "controller_failure", None)
+            cause = inner or cause.__cause__
     first = next(iter(failures.values()), error)
     return TrainingError(expected, _last_line(first), mend)
 

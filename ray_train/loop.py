@@ -19,19 +19,21 @@ from bisieve.cut import Cut, read_cut
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
 from bisieve.storage import join
-from ray_train.agreement import check_finite, summed, together
+from ray_train.agreement import check_agreed, check_finite, summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
 from ray_train.config import TrainConfig
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
+from ray_train.notice import Notices, preempted
 from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
 from ray_train.plan import Plan
 from ray_train.progress import Curves
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
+from ray_train.pulse import Pulse
 from ray_train.reward import reward_loss, reward_model
 
 TOTALS = ("loss", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
@@ -59,15 +61,18 @@ class Outcome:
 def train_worker(settings: dict[Any, Any]) -> Outcome:
     """One rank of a training run; ``settings["job"]`` is a `Job`."""
     job: Job = settings["job"]
+    pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
     try:
-        return _Worker(job).run()
+        return _Worker(job, pulse).run()
     except BisieveError as error:  # all ranks have it, see `agreement`
         return Outcome(error)
+    finally:
+        pulse.end()
 
 
 class _Worker:
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, pulse: Pulse) -> None:
+        self.job, self.pulse, self.notices = job, pulse, Notices()
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = ray.train.torch.get_device()
         backbone, cut, self.format = together(self._prepare)
@@ -75,6 +80,7 @@ class _Worker:
         self.cut: Cut = cut
         self.engine = make_engine(reward_model(backbone, self.format), job.config)
         self.cursor = self._start_or_resume()
+        check_agreed(job.plan.facts() | {"step to start from": self.cursor.step})
 
     def _prepare(self) -> tuple[Backbone, Cut, PromptFormat]:
         config = self.job.config
@@ -115,10 +121,13 @@ class _Worker:
                     curves.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
                     self._say(_line(cursor.step, plan.total_steps, cursor.metrics))
-                if cursor.step % config.checkpoint_every == 0 or cursor.step == plan.total_steps:
+                at_the_end = cursor.step == plan.total_steps
+                if cursor.step % config.checkpoint_every == 0 or at_the_end or self.notices.save:
                     self._checkpoint()
                     if curves:
                         curves.commit()
+                if self.notices.stop and not at_the_end:
+                    raise preempted(cursor.step, plan.total_steps)
         finally:
             self.log.close()
             prefetcher.close()
@@ -139,6 +148,7 @@ class _Worker:
         """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
         started = time.perf_counter()
         step, plan = self.cursor.step, self.job.plan
+        self.pulse.step = step
         batch_rows = plan.batch(step)
         # From the index, so the same on any number of ranks; steps that the length limit cuts off count, too.
         steps_in_batch = int(self.cut.rows["num_steps"].take(pa.array(batch_rows)).to_numpy().sum())
@@ -156,7 +166,8 @@ class _Worker:
             totals["shortened"] += batch.shortened
             totals["skipped"] += batch.skipped
             trained_rows += batch.rows
-        totals = summed(totals, prefetcher.error, self.device)
+        totals = summed(totals | self.notices.counts(), prefetcher.error, self.device)
+        self.notices.take(totals)
         check_finite(totals["loss"], step, batch_rows.tolist())
         rate = learning_rate(step, plan.total_steps, self.job.config)
         for group in self.engine.optimizer.param_groups:

@@ -12,13 +12,15 @@ import ray
 
 from bisieve import storage
 from bisieve.errors import StorageError
+from ray_train.attendance import Attendance
 from ray_train.publish import upload
 
 
-class Board:
+class Board(Attendance):
     """An actor that carries lines from the workers to the driver, without Ray's prefixes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lines: list[str] = []
 
     def put(self, line: str) -> None:

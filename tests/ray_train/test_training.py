@@ -1,10 +1,8 @@
 """Whole training runs on a real Ray with gloo workers: what is learned, kept, refused and resumed."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -14,7 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROLLOUTS, Corpus, check_learned_the_same, learned_weights, write_index
+from conftest import (
+    ROLLOUTS,
+    Corpus,
+    check_learned_the_same,
+    last_checkpoint,
+    learned_weights,
+    worker_pids,
+    write_index,
+)
 from safetensors.torch import load_file
 
 from bisieve import storage
@@ -25,18 +31,12 @@ from ray_train.checkpoint import check_identity, read_cursor, read_sample_logs
 from ray_train.claim import claim_output
 from ray_train.config import TrainConfig
 from ray_train.launch import train
+from ray_train.workers import Workers
 
 Settings = Callable[..., TrainConfig]
 
 TOTAL = sum(ROLLOUTS.values())
 STEPS = -(-TOTAL // 6)
-
-
-def last_checkpoint(output: Path) -> Path:
-    """The last *committed* checkpoint: the one that Ray Train would resume from."""
-    run = next((output / "runs").iterdir())
-    snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
-    return run / str(snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
 
 
 def test_every_rollout_of_the_cut_is_trained_on_once(trained: TrainConfig) -> None:
@@ -83,7 +83,9 @@ def test_the_same_command_again_has_nothing_to_do(
 
 
 @pytest.mark.parametrize(
-    "options", [{"seed": 1}, {"fraction": 0.5}, {"workers": 3}], ids=lambda options: next(iter(options))
+    "options",
+    [{"seed": 1}, {"fraction": 0.5}, {"workers": Workers(3, 3)}],
+    ids=lambda options: next(iter(options)),
 )
 def test_another_run_does_not_touch_the_output(
     options: dict[str, Any], trained: TrainConfig, settings: Settings
@@ -172,13 +174,7 @@ def kill_a_worker_after_the_first_checkpoint(output: Path) -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.05)
-    listing = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout
-    ours = [line.split() for line in listing.splitlines() if "ray::RayTrainWorker" in line]
-    raylets = {line.split()[0] for line in listing.splitlines() if line.split()[1] == str(os.getpid())}
-    victims = [int(pid) for pid, parent, *_ in ours if parent in raylets]
-    os.kill(victims[-1], signal.SIGKILL)
+    os.kill(worker_pids()[-1], signal.SIGKILL)
 
 
 def test_a_run_may_lie_in_an_object_store(
