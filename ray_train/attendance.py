@@ -48,7 +48,11 @@ class Attendance:
     def stop(self) -> bool:
         """Tells all ranks to stop with their next beat; whether there is one that will hear it."""
         self._stop = True
-        return any(self._clock() - when < PRESENT for when, _ in self._heard.values())
+        return self.present() > 0
+
+    def present(self) -> int:
+        """How many ranks there are."""
+        return sum(self._clock() - when < PRESENT for when, _ in self._heard.values())
 
     def stuck(self, after: float) -> str | None:
         """The ranks that hold up the others, when nobody came to another meeting for ``after`` seconds.

@@ -77,26 +77,32 @@ def _on_sigterm(number: int, frame: object) -> None:
 def passed_on(board: Any) -> Iterator[None]:
     """Passes SIGTERM at the driver on to the workers.
 
-    Where there is none yet that could hear it, and at the second SIGTERM, the block ends with a
-    `PreemptedError`.
+    Where there is none that could hear it, and at a second SIGTERM, the block ends with a `PreemptedError`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    asked = ended = False
 
     def on_sigterm(number: int, frame: object) -> None:
-        nonlocal asked
+        nonlocal asked, ended
         if asked or not ray.get(board.stop.remote()):
-            raise PreemptedError(
-                "the training to reach its end", "SIGTERM", "run the same command again: it goes on"
-            )
+            ended = True
+            raise KeyboardInterrupt  # the one exception that surely comes out of a waiting `ray.get`
         asked = True
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
-    finally:  # Ctrl-C, too, is as it was: Ray Train takes it over
+    except BaseException as error:
+        if ended:
+            raise PreemptedError(
+                "the training to reach its end", "SIGTERM", "run the same command again: it goes on"
+            ) from None
+        if isinstance(error, SystemExit):  # what Ray Train makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
