@@ -37,7 +37,7 @@ def make_engine(model: RewardModel, config: TrainConfig) -> Any:
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=adamw(model, config),
-        config=_deepspeed_config(config),
+        config=deepspeed_config(config),
         dist_init_required=False,
     )
     return engine
@@ -55,7 +55,8 @@ def adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
-def _deepspeed_config(config: TrainConfig) -> dict[str, Any]:
+def deepspeed_config(config: TrainConfig) -> dict[str, Any]:
+    """What DeepSpeed is told."""
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch,
         "gradient_accumulation_steps": 1,  # unused: the loop says itself where a global batch ends
