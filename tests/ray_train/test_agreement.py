@@ -14,7 +14,9 @@ FACTS = {"number of steps": 8, "order of the rollouts": "ab", "global batch": 6}
 def gathered(monkeypatch: pytest.MonkeyPatch, *of_ranks: dict[str, Any]) -> None:
     """Puts the facts of other ranks in place of those that the process group would bring."""
     monkeypatch.setattr(dist, "get_world_size", lambda: len(of_ranks))
-    monkeypatch.setattr(dist, "all_gather_object", lambda found, ours: found.__setitem__(slice(None), of_ranks))
+    monkeypatch.setattr(
+        dist, "all_gather_object", lambda found, ours: found.__setitem__(slice(None), of_ranks)
+    )
 
 
 def test_ranks_with_the_same_plan_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,9 +65,7 @@ def one_step(rank: int, folder: str, case: dict[str, Any]) -> dict[str, Any]:
 
 def config_of(case: dict[str, Any]) -> TrainConfig:
     options = {name: value for name, value in case.items() if name in ("zero_stage", "offload")}
-    return TrainConfig(
-        index="", image_root="", backbone="", output="", precision="fp32", clip=1e6, **options
-    )
+    return TrainConfig(index="", image_root="", backbone="", output="", precision="fp32", clip=1e6, **options)
 
 
 def run(rank: int, folder: str, meeting: str) -> None:
