@@ -14,7 +14,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker that was given no GPU must see none
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller to look: 2 s else
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs does not come to the end either: 30 s else
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers: 30 s else
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
