@@ -1,6 +1,7 @@
 """Two gloo ranks that take a step on batches of different kinds; each case in the same two processes."""
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -71,6 +72,7 @@ def config_of(case: dict[str, Any]) -> TrainConfig:
 def run(rank: int, folder: str, meeting: str) -> None:
     """One of the two processes; leaves what each case gave beside the file at which they meet."""
     torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # DeepSpeed looks here
     dist.init_process_group(
         "gloo", f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(minutes=2)
     )
