@@ -8,6 +8,7 @@ import dataclasses
 import math
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,13 +17,22 @@ from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
 from ray_train.tracking import chosen_trackers
 from ray_train.weights import UNIFORM, column_of
+from ray_train.workers import Workers, workers
 
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
 
 
-def option(help: str, default: Any = MISSING, choices: tuple[Any, ...] | None = None) -> Any:
-    """A config field that is also a flag and a TOML key; without ``default`` it must be given."""
-    metadata = {"help": help, "choices": choices}
+def option(
+    help: str,
+    default: Any = MISSING,
+    choices: tuple[Any, ...] | None = None,
+    parse: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A config field that is also a flag and a TOML key; without ``default`` it must be given.
+
+    ``parse`` makes the value of what was given, where its type alone does not; it raises `ValueError`.
+    """
+    metadata = {"help": help, "choices": choices, "parse": parse}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -36,8 +46,15 @@ class TrainConfig:
     output: str = option("URL of the folder that gets the trained model and its run")
     fraction: float = option("share of each source's rollouts to train on, best first, in (0, 1]", 0.25)
 
-    workers: int = option("Ray Train workers, one GPU each where there are GPUs", 2)
+    workers: Workers = option(  # noqa: RUF009 (Workers are frozen)
+        "Ray Train workers, one GPU each where there are GPUs; 2-8: as many of these as the cluster has",
+        Workers(2, 2), parse=workers,
+    )  # fmt: skip
     zero_stage: int = option("DeepSpeed ZeRO stage", 3, choices=(1, 2, 3))
+    offload: str = option(
+        "what lies in the CPU's memory: AdamW's state and step (ZeRO 2, 3), or with them the parameters (3)",
+        "none", choices=("none", "optimizer", "parameters"),
+    )  # fmt: skip
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
     gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", False)
     train_vision: bool = option("train the vision encoder", False)
@@ -72,6 +89,9 @@ class TrainConfig:
     keep_checkpoints: int = option("checkpoints kept: the last ones, and the best one of a validated run", 2)
     storage_budget: int = option("seconds for which a checkpoint that a store refuses is tried again", 600)
     max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
+    stuck_after: float = option(
+        "seconds without progress after which the rank at fault is named; 0: never", 1800.0
+    )
     log_every: int = option("steps from one progress line to the next", 1)
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
@@ -96,7 +116,12 @@ class TrainConfig:
                 "a part of the model to train", "none", "give --train-language or another --train-"
             )
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
-        for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
+        require(self.workers.least >= 1, "workers", str(self.workers), "1 or more, or a range such as 2-8,")
+        require(self.stuck_after >= 0, "stuck_after", self.stuck_after, "a number of 0 or more")
+        least_stage = {"none": 1, "optimizer": 2, "parameters": 3}[self.offload]
+        require(self.zero_stage >= least_stage, "zero_stage", self.zero_stage,
+                f"{least_stage} or more, with --offload {self.offload},")  # fmt: skip
+        for name in ("epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
@@ -186,7 +211,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
         else:
             choices = item.metadata["choices"]
             metavar = None if choices else str(getattr(item.type, "__name__", item.type)).upper()
-            parser.add_argument(flag, type=item.type, choices=choices, metavar=metavar, help=text)
+            kind_of = item.metadata["parse"] or item.type
+            parser.add_argument(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
 
 
 def _default_text(item: "dataclasses.Field[Any]") -> str:
@@ -238,6 +264,11 @@ def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:
 def _typed(item: "dataclasses.Field[Any]", value: Any, url: str) -> Any:
     if item.type is float and type(value) is int:
         return float(value)
+    if parse := item.metadata["parse"]:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise UsageError(f"{item.name} in {url}", str(error), "mend the file") from error
     choices = item.metadata["choices"]
     if type(value) is not item.type or (choices and value not in choices):
         expected = f"one of {choices}" if choices else f"a value of type {getattr(item.type, '__name__', '')}"

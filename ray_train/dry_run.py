@@ -100,7 +100,7 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
     dtype, model = training_dtype(config.precision), backbone.model.config
     size, saving = dtype.itemsize, config.gradient_checkpointing
     total = sum(parameters(backbone).values())
-    parts = states(total, trained_parameters(backbone), size, config.zero_stage, config.workers)
+    parts = states(total, trained_parameters(backbone), size, config.zero_stage, config.workers.least)
     parts["activations"] = activations(text_layers(model.text_config), used.longest, size, saving)
     if config.train_vision:
         patches = used.most_image_tokens * backbone.family.patches_per_token(model)
@@ -109,7 +109,7 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
     name = str(dtype).removeprefix("torch.")
     return [
         f"memory of a device, estimated, {name} ({how}), ZeRO {config.zero_stage} on "
-        f"{counted(config.workers, 'worker')}, {used.longest} tokens at once: {_bytes(sum(parts.values()))}",
+        f"{config.workers.words}, {used.longest} tokens at once: {_bytes(sum(parts.values()))}",
         "  " + ", ".join(f"{part} {_bytes(value)}" for part, value in parts.items()),
     ]
 
@@ -118,9 +118,9 @@ def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float)
     patches = used.image_tokens * backbone.family.patches_per_token(backbone.model.config)
     tokens = {"vision": patches, "projector": used.image_tokens, "language": used.tokens}
     work = factor * flops(multiplied(backbone), tokens, config.trained_parts, config.gradient_checkpointing)
-    time = hours(work, config.workers, config.flops, config.mfu)
+    time = hours(work, config.workers.least, config.flops, config.mfu)
     return [
-        f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {counted(config.workers, 'device')} of "
+        f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {config.workers.least} of "
         f"{config.flops:.3g} FLOP/s (--flops), of which {config.mfu:.0%} is reached (--mfu)"
     ]
 

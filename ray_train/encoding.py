@@ -65,14 +65,14 @@ class Encoder:
     def encode(self, samples: Sequence[Sample]) -> Batch:
         """The batch of ``samples``; one that does not fit is shortened by whole steps, or else skipped.
 
-        A batch without any sample left holds a filler of weight 0.
+        A batch in which no sample, or none with an image, is left holds a filler of weight 0.
         """
-        kept = [sample for sample in samples if not self.is_ambiguous(sample)] or [filler()]
+        kept = with_an_image([sample for sample in samples if not self.is_ambiguous(sample)])
         inputs = self._tensors(kept)
         lengths = inputs["attention_mask"].sum(dim=1)
         if int(lengths.max()) > self.max_length:
             fitting = (self.shortened(s, ids) for s, ids in zip(kept, self._texts(inputs), strict=True))
-            kept = [sample for sample in fitting if sample.steps] or [filler()]
+            kept = with_an_image([sample for sample in fitting if sample.steps])
             inputs = self._tensors(kept)
         return self._batch(samples, kept, inputs)
 
@@ -138,6 +138,15 @@ def aligned_targets(
         totals += sample.totals or [0] * len(known)
     check_alignment(markers, len(labels))
     return torch.tensor(labels, dtype=torch.float32), torch.tensor(weights), torch.tensor(totals)
+
+
+def with_an_image(samples: list[Sample]) -> list[Sample]:
+    """``samples``, and a filler where none of them has an image.
+
+    Under ZeRO-3 the vision encoder's weights are gathered from all ranks when it runs, so that one whose
+    batch is text alone would leave the others waiting.
+    """
+    return samples if any(sample.images for sample in samples) else [*samples, filler()]
 
 
 def check_alignment(markers: int, labels: int) -> None:

@@ -38,7 +38,7 @@ def make_engine(model: RewardModel, config: TrainConfig) -> Any:
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=adamw(model, config),
-        config=_deepspeed_config(config),
+        config=deepspeed_config(config),
         dist_init_required=False,
     )
     return engine
@@ -61,16 +61,24 @@ def adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
-def _deepspeed_config(config: TrainConfig) -> dict[str, Any]:
+def deepspeed_config(config: TrainConfig) -> dict[str, Any]:
+    """What DeepSpeed is told."""
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch,
         "gradient_accumulation_steps": 1,  # unused: the loop says itself where a global batch ends
         "gradient_clipping": config.clip,
         "bf16": {"enabled": training_dtype(config.precision) is torch.bfloat16},
-        "zero_optimization": {"stage": config.zero_stage},
+        "zero_optimization": {"stage": config.zero_stage, **_offloads(config)},
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": sys.maxsize,
     }
+
+
+def _offloads(config: TrainConfig) -> dict[str, Any]:
+    """What DeepSpeed keeps in the CPU's memory; pinned, where there is a GPU to copy to."""
+    place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    kept = {"none": [], "optimizer": ["optimizer"], "parameters": ["optimizer", "param"]}[config.offload]
+    return {f"offload_{part}": place for part in kept}
 
 
 def import_deepspeed() -> Any:

@@ -70,7 +70,7 @@ def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
         f"cut: {plan.rows_per_epoch} of {cut.available} rollouts, fraction asked {cut.fraction:g}, "
         f"delivered {plan.rows_per_epoch / cut.available:.4f}{left_out}\n"
         f"run: {counted(plan.total_steps, 'step')} of {counted(config.global_batch, 'rollout')} "
-        f"on {counted(config.workers, 'worker')}, "
+        f"on {config.workers.words}, "
         f"ZeRO {config.zero_stage}"
     )
 
@@ -93,7 +93,7 @@ def _fit(
     name: str,
     weights: Floats,
 ) -> Any:
-    with cluster(config.workers) as ray:
+    with cluster(config.workers.least) as ray:
         from ray.train.torch import TorchConfig
         from ray.train.v2.api.config import (
             CheckpointConfig,
@@ -106,22 +106,27 @@ def _fit(
         from ray.train.v2.torch.torch_trainer import TorchTrainer
 
         from ray_train.loop import Job, train_worker
+        from ray_train.notice import HeedSigterm, passed_on
         from ray_train.progress import shown_board
+        from ray_train.pulse import StuckWatch
         from ray_train.run_storage import run_storage
 
-        gpu = uses_gpus(ray, config.workers)
-        with shown_board() as board:
+        gpu = uses_gpus(ray, config.workers.least)
+        with shown_board() as board, passed_on(board):
+            after = config.stuck_after
+            callbacks: list[Any] = [HeedSigterm(), *([StuckWatch(board, after)] if after else [])]
             job = Job(config, plan, identity, card, weights, board)
             trainer = TorchTrainer(
                 train_worker,
                 train_loop_config={"job": job},
-                torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-                scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=gpu),
+                torch_config=TorchConfig("nccl" if gpu else "gloo", timeout_s=int(max(1800, 2 * after))),
+                scaling_config=ScalingConfig(num_workers=config.workers.for_ray, use_gpu=gpu),
                 run_config=RunConfig(
                     name=name,
                     failure_config=FailureConfig(max_failures=config.max_failures),
                     checkpoint_config=CheckpointConfig(),  # see `keeper` for which are kept
                     logging_config=LoggingConfig(log_level="ERROR"),
+                    callbacks=callbacks,
                     **run_storage(storage.join(config.output, RUNS)),
                 ),
             )

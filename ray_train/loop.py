@@ -17,7 +17,7 @@ from bisieve.cut import Cut, read_cut
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index import open_index
 from bisieve.storage import join
-from ray_train.agreement import summed, together
+from ray_train.agreement import check_agreed, summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore
 from ray_train.claim import RUNS
@@ -29,12 +29,14 @@ from ray_train.guards import Guard, Watched, remembered
 from ray_train.kappa import KAPPA
 from ray_train.keeper import Keeper
 from ray_train.model_load import model_cost
+from ray_train.notice import Notices, preempted
 from ray_train.objective import loss_of
 from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
 from ray_train.plan import Plan
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
+from ray_train.pulse import Pulse
 from ray_train.reward import reward_model
 from ray_train.seeds import fix_seeds, make_deterministic
 from ray_train.targets import Floats, Targets
@@ -68,15 +70,18 @@ class Outcome:
 def train_worker(settings: dict[Any, Any]) -> Outcome:
     """One rank of a training run; ``settings["job"]`` is a `Job`."""
     job: Job = settings["job"]
+    pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
     try:
-        return _Worker(job).run()
+        return _Worker(job, pulse).run()
     except BisieveError as error:  # all ranks have it, see `agreement`
         return Outcome(error)
+    finally:
+        pulse.end()
 
 
 class _Worker:
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, pulse: Pulse) -> None:
+        self.job, self.pulse, self.notices = job, pulse, Notices()
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = ray.train.torch.get_device()
         if job.config.deterministic:
@@ -95,6 +100,7 @@ class _Worker:
         )  # fmt: skip
         self.engine = make_engine(reward_model(backbone, self.format, self.has_kappa), job.config)
         self.cursor = self._start_or_resume()
+        check_agreed(job.plan.facts() | {"step to start from": self.cursor.step})
 
     def _prepare(self) -> tuple[Backbone, Cut, PromptFormat]:
         config = self.job.config
@@ -139,9 +145,13 @@ class _Worker:
                 trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or cursor.step == plan.total_steps:
                     self._say(_line(cursor.step, plan.total_steps, cursor.metrics))
-                if cursor.step % config.checkpoint_every == 0 or cursor.step == plan.total_steps:
+                at_the_end = cursor.step == plan.total_steps
+                if cursor.step % config.checkpoint_every == 0 or at_the_end or self.notices.save:
                     self.keeper.keep(self.engine, self.cursor, self.log)
                     trackers.commit()
+                if self.notices.stop and not at_the_end:
+                    self.keeper.settle()
+                    raise preempted(cursor.step, plan.total_steps)
         finally:
             self.log.close()
             prefetcher.close()
@@ -162,6 +172,7 @@ class _Worker:
         """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
         self.meter.start()
         step, plan = self.cursor.step, self.job.plan
+        self.pulse.step = step
         batch_rows = plan.batch(step)
         # From the index, so the same on any number of ranks; steps that the length limit cuts off count, too.
         # Where a batch has nothing to learn from, its loss is 0, whatever it is divided by.
@@ -185,7 +196,8 @@ class _Worker:
             totals["shortened"] += batch.shortened
             totals["skipped"] += batch.skipped
             trained_rows += batch.rows
-        totals = summed(totals, prefetcher.error, self.device)
+        totals = summed(totals | self.notices.counts(), prefetcher.error, self.device)
+        self.notices.take(totals)
         mean_loss = totals["loss"] / (totals["weight"] or 1.0)
         self.guard.check_loss(mean_loss, watched)
         rate = learning_rate(step, plan.total_steps, self.job.config)

@@ -56,7 +56,8 @@ def block_of(
 
 def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
     """The inputs of a model that reads packs."""
-    images = {name: torch.cat([block.images[name] for block in pack]) for name in pack[0].images}
+    with_images = [block.images for block in pack if block.images]
+    images = {name: torch.cat([each[name] for each in with_images]) for name in with_images[0]}
     return images | {
         "input_ids": torch.cat([block.tokens for block in pack])[None],
         "position_ids": torch.cat([block.positions for block in pack], dim=-1).unsqueeze(-2),
@@ -86,13 +87,17 @@ class Packer:
             blocks = self._blocks(samples)
             for block in blocks:
                 if pack and sum(b.extent.length for b in pack) + block.extent.length > self.budget:
-                    yield self._batch(pack, shortened, skipped)
+                    yield self._batch(self._with_an_image(pack), shortened, skipped)
                     pack, shortened, skipped = [], 0, 0
                 pack.append(block)
             kept = {sample.row: len(sample.steps) for block in blocks for sample in block.samples}
             shortened += sum(kept.get(s.row, 0) not in (0, len(s.steps)) for s in samples)
             skipped += len(samples) - len(kept)
-        yield self._batch(pack or self._blocks([filler()]), shortened, skipped)
+        yield self._batch(self._with_an_image(pack), shortened, skipped)
+
+    def _with_an_image(self, pack: list[PromptBlock]) -> list[PromptBlock]:
+        """As `encoding.with_an_image`."""
+        return pack if any(block.images for block in pack) else [*pack, *self._blocks([filler()])]
 
     def _blocks(self, samples: Sequence[Sample]) -> list[PromptBlock]:
         """One block, or several where the rollouts of the prompt exceed the budget, or none if none fits."""
@@ -124,6 +129,8 @@ class Packer:
 
     def _images(self, sample: Sample) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The tokens of ``sample`` up to the end of its images, and what the vision encoder gets."""
+        if not sample.images:
+            return torch.tensor([], dtype=torch.int64), {}
         (tail,) = self._tails([sample])
         options = self.encoder.format.image_options
         text, images = [self.encoder.text(sample)], [list(sample.images)]
@@ -145,7 +152,7 @@ class Packer:
 
 
 def _after_last(token: int, ids: Sequence[int]) -> torch.Tensor:
-    return torch.tensor(ids[len(ids) - ids[::-1].index(token) :])
+    return torch.tensor(ids[len(ids) - ids[::-1].index(token) :] if token in ids else ids)
 
 
 def _shared_length(tails: Sequence[torch.Tensor], marker_id: int) -> int:

@@ -1,7 +1,8 @@
 """Which rows of the cut every step of a run trains on, on any number of ranks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,14 @@ class Plan:
     def fingerprint(self) -> str:
         """Names the order of the first epoch, and so, with the seed, of all."""
         return order_fingerprint(_order(self, 0))
+
+    def facts(self) -> dict[str, Any]:
+        """What all ranks must have found alike, found anew where it is called: a pickled plan keeps none."""
+        return {
+            "number of steps": self.total_steps,
+            "order of the rollouts": replace(self).fingerprint,
+            "global batch": self.global_batch,
+        }
 
     def batch(self, step: int) -> Rows:
         """The rows of the global batch of ``step``, int64 ``[global_batch]``, fewer at an epoch's end."""

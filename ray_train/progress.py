@@ -7,11 +7,14 @@ from typing import Any
 
 import ray
 
+from ray_train.attendance import Attendance
 
-class Board:
+
+class Board(Attendance):
     """An actor that carries lines from the workers to the driver, without Ray's prefixes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lines: list[str] = []
 
     def put(self, line: str) -> None:

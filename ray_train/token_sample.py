@@ -52,7 +52,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     packer = make_packer(counting, encoder, config.pack_tokens) if config.pack_tokens else None
     if packer is not None:
         packer = replace(packer, image_inputs=(), positions=lambda tokens, images: torch.arange(len(tokens)))
-    ranks = max(config.workers, math.ceil(config.global_batch / SAMPLE))
+    ranks = max(config.workers.least, math.ceil(config.global_batch / SAMPLE))
     feed = RankFeed(
         cut, replace(plan, epochs=1), encoder, packer, config.image_root, targets,
         config.micro_batch, 0, ranks,

@@ -10,7 +10,7 @@ from ray_train.families.family import Family
 def rope_index(model: Any, tokens: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
     """int64 ``[3, length]``: the model's own rule, text going on from the image's largest position."""
     is_image = (tokens == model.config.image_token_id).int()
-    positions, _ = model.model.get_rope_index(tokens[None], is_image[None], images["image_grid_thw"])
+    positions, _ = model.model.get_rope_index(tokens[None], is_image[None], images.get("image_grid_thw"))
     return torch.as_tensor(positions[:, 0])
 
 

@@ -1,6 +1,8 @@
 """Shared fixtures: tiny backbones, a small indexed corpus, one Ray for all tests."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -222,3 +224,13 @@ def check_learned_the_same(output: str, reference: str) -> None:
     for name, tensor in learned_weights(reference).items():
         # Adam's first steps turn rounding noise of tiny gradients into steps of the learning rate.
         assert (learned[name] - tensor).abs().mean() < 1e-4, name
+
+
+def worker_pids() -> list[int]:
+    """The training processes of the Ray that this process has started."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    ours = [line.split() for line in listing.splitlines() if "ray::RayTrainWorker" in line]
+    raylets = {line.split()[0] for line in listing.splitlines() if line.split()[1] == str(os.getpid())}
+    return [int(pid) for pid, parent, *_ in ours if parent in raylets]

@@ -23,6 +23,7 @@ from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.evaluate import evaluate
 from ray_train.launch import train
 from ray_train.scorer import Scorer
+from ray_train.workers import Workers
 
 
 def write_weights(corpus: Corpus, file: Path, weight: Callable[[int], float]) -> str:
@@ -73,7 +74,7 @@ def test_weights_that_moved_are_the_same_run_and_other_weights_another(
 
 def test_one_worker_with_rows_learns_what_two_with_packs_learn(counted: TrainConfig, tmp_path: Path) -> None:
     output = str(tmp_path / "output")
-    train(replace(counted, workers=1, zero_stage=1, pack_tokens=0, output=output))
+    train(replace(counted, workers=Workers(1, 1), zero_stage=1, pack_tokens=0, output=output))
     check_learned_the_same(output, counted.output)
     ours, theirs = (load_file(Path(folder) / "kappa.safetensors") for folder in (output, counted.output))
     for name, tensor in theirs.items():

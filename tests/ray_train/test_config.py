@@ -7,6 +7,7 @@ import pytest
 
 from bisieve.errors import BisieveError, UsageError
 from ray_train.config import EvaluateConfig, TrainConfig, add_options, located, read_config
+from ray_train.workers import Workers
 
 NEEDED = ["--index", "i", "--image-root", "r", "--backbone", "b", "--output", "o"]
 
@@ -34,6 +35,15 @@ def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: 
     assert resolve("--config", str(file), "--no-skip-missing-images").skip_missing_images is False
 
 
+def test_workers_are_a_number_or_a_range_on_the_command_line_and_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text("workers = 3\n")
+    assert resolve("--config", str(file)).workers == Workers(3, 3)
+    file.write_text("workers = '2-8'\n")
+    assert resolve("--config", str(file)).workers == Workers(2, 8)
+    assert resolve("--config", str(file), "--workers", "1-4").workers == Workers(1, 4)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -41,6 +51,7 @@ def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: 
         ("seed = 'one'", "value of type int for seed"),
         ("zero_stage = 4", r"one of \(1, 2, 3\) for zero_stage"),
         ("seed =", "TOML file"),
+        ("workers = '8-2'", "workers in .*a range that falls"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -56,6 +67,10 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--fraction", "0"],
         ["--fraction", "1.5"],
         ["--workers", "0"],
+        ["--workers", "0-2"],
+        ["--stuck-after", "-1"],
+        ["--zero-stage", "1", "--offload", "optimizer"],
+        ["--zero-stage", "2", "--offload", "parameters"],
         ["--global-batch", "-1"],
         ["--warmup", "2"],
         ["--beta1", "1"],

@@ -22,6 +22,7 @@ from bisieve.errors import TrainingError
 from ray_train.checkpoint import read_cursor, read_sample_logs
 from ray_train.config import TrainConfig
 from ray_train.launch import train
+from ray_train.workers import Workers
 
 Settings = Callable[..., TrainConfig]
 
@@ -46,7 +47,7 @@ def check_exact(output: str, reference: str, starts: int) -> None:
 
 
 def test_four_workers_learn_what_two_learn(settings: Settings, trained: TrainConfig) -> None:
-    config = settings(workers=4, zero_stage=3)
+    config = settings(workers=Workers(4, 4), zero_stage=3)
     train(config)
     check_exact(config.output, trained.output, starts=1)
 
@@ -75,13 +76,13 @@ def _is_worker(process: psutil.Process) -> bool:
 def test_a_run_whose_driver_and_then_a_whole_node_are_killed_ends_on_one_worker_as_if_nothing_had_been(
     settings: Settings, trained: TrainConfig, stall: "Stall", node: Callable[[], Any]
 ) -> None:
-    config = settings(image_root=stall.images, zero_stage=3, workers=2)
+    config = settings(image_root=stall.images, zero_stage=3, workers=Workers(2, 2))
 
     driver = start_driver(config)
     with stall.run(config.output, driver.kill):
         assert driver.wait(PATIENCE) == -signal.SIGKILL
 
-    config = settings(image_root=stall.images, zero_stage=2, workers=2)
+    config = settings(image_root=stall.images, zero_stage=2, workers=Workers(2, 2))
     with (
         node() as kill_node,
         stall.run(config.output, kill_node),
@@ -89,7 +90,7 @@ def test_a_run_whose_driver_and_then_a_whole_node_are_killed_ends_on_one_worker_
     ):
         train(config)
 
-    train(settings(image_root=stall.images, zero_stage=1, workers=1))
+    train(settings(image_root=stall.images, zero_stage=1, workers=Workers(1, 1)))
     check_exact(config.output, trained.output, starts=3)
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROLLOUTS
-from test_training import last_checkpoint
+from conftest import ROLLOUTS, last_checkpoint
 
 from bisieve.cut import read_cut
 from bisieve.errors import TrainingError
@@ -51,7 +50,7 @@ def test_a_run_validates_on_prompts_that_it_never_trains_on(
     assert [int(line[1]) for line in found] == [4, plan.total_steps]
     assert {int(line[5]) for line in found} == {len(held)}
 
-    logs = read_sample_logs(last_checkpoint(Path(config.output)))
+    logs = read_sample_logs(last_checkpoint(config.output))
     trained = [row for log in logs for row in log["rows"]]
     assert sorted(trained) == sorted(set(range(sum(ROLLOUTS.values()))) - set(held))
     card = read_card(config.output)
