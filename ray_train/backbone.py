@@ -18,6 +18,7 @@ from bisieve.prompt import MARKER
 from bisieve.wording import counted
 from ray_train.families import family_of
 from ray_train.families.family import Family
+from ray_train.image_backend import load_image_processor
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Backbone:
         return int(ids[0])
 
 
-def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
+def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -> Backbone:
     """Loads ``source`` and adds the marker; `TrainingError` where it is no backbone that we know.
 
-    Pixels are always made by PIL: the same on every machine, with torchvision or without.
+    Its images are made by ``image_backend``, and never by another library for want of that.
     """
     # transformers' own annotations are partial and, for the Auto classes, wrong.
     transformers: Any = import_module("transformers")
@@ -53,7 +54,7 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
         config = transformers.AutoConfig.from_pretrained(path)
         family = family_of(config.model_type)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-        images = transformers.AutoImageProcessor.from_pretrained(path, backend="pil")
+        images = load_image_processor(path, source, image_backend)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype, output_loading_info=True
         )

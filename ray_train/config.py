@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
 
+IMAGE_BACKENDS = ("pil", "torchvision")
+
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
 
 
@@ -40,6 +42,9 @@ class TrainConfig:
     train_vision: bool = option("train the vision encoder", False)
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
+    lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
+    lora_alpha: float = option("adapters count lora_alpha / lora_rank times", 32.0)
+    lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0)
 
     epochs: int = option("passes over the cut", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
@@ -48,6 +53,7 @@ class TrainConfig:
     prompts_together: bool = option("the rollouts of a prompt come in the same batch", True)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option("tiles an image may be cut into", 6)
+    image_backend: str = option("library that makes the pixels", "pil", choices=IMAGE_BACKENDS)
     label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
     seed: int = option("seed of the order of the rollouts", 0)
 
@@ -88,6 +94,15 @@ class TrainConfig:
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("beta1", "beta2", "label_threshold"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
+        require(self.lora_rank >= 0, "lora_rank", self.lora_rank, "0 or more")
+        require(
+            self.train_language or not self.lora_rank,
+            "lora_rank",
+            self.lora_rank,
+            "0 with --no-train-language",
+        )
+        require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "a number above 0")
+        require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "a number in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
@@ -106,6 +121,9 @@ class EvaluateConfig:
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     max_tiles: int = option("tiles an image may be cut into, for a model that was not trained by bisieve", 6)
+    image_backend: str = option(
+        "library that makes the pixels, for a model that was not trained by bisieve", "pil", IMAGE_BACKENDS
+    )
 
     def check(self) -> None:
         """`UsageError` for a value no evaluation can have."""

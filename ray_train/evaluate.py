@@ -88,6 +88,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "model": config.model,
                 "max_length": config.max_length,
                 "max_tiles": config.max_tiles,
+                "image_backend": config.image_backend,
             },
         )
         try:

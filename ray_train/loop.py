@@ -26,6 +26,7 @@ from ray_train.config import TrainConfig
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
+from ray_train.lora import add_adapters
 from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
 from ray_train.plan import Plan
@@ -81,12 +82,15 @@ class _Worker:
         cut = read_cut(open_index(config.index), config.fraction)
         if cut.fingerprint != self.job.plan.cut_fingerprint:
             raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
-        backbone = load_backbone(config.backbone, training_dtype(config.precision))
+        backbone = load_backbone(config.backbone, training_dtype(config.precision), config.image_backend)
         train_only(backbone.model, backbone.family, config.trained_parts)
+        if config.lora_rank:
+            add_adapters(backbone, config)
         if config.pack_tokens:
             read_packs(backbone.model)
         slot = backbone.family.image_slot(backbone.processor.tokenizer)
-        return backbone, cut, PromptFormat(slot, backbone.family.image_options(config.max_tiles))
+        options = backbone.family.image_options(config.max_tiles)
+        return backbone, cut, PromptFormat(slot, options, config.image_backend)
 
     def _start_or_resume(self) -> Cursor:
         checkpoint = ray.train.get_checkpoint()

@@ -13,13 +13,15 @@ import torch
 from bisieve import storage
 from ray_train.backbone import Backbone
 from ray_train.card import CARD, MODEL
+from ray_train.lora import has_adapters, merged, plain_model
 from ray_train.reward import RewardModel
 
 
 def gathered_weights(model: RewardModel, rank: int) -> dict[str, torch.Tensor]:
     """The backbone's weights on the CPU, on rank 0; empty elsewhere.  All ranks must come here together.
 
-    Under ZeRO-3 each parameter is put together from the ranks' parts, one at a time.
+    Adapters are merged into the weights beside which they learned.  Under ZeRO-3 each parameter is put
+    together from the ranks' parts, one at a time.
     """
     from ray_train.engine import import_deepspeed
 
@@ -31,6 +33,8 @@ def gathered_weights(model: RewardModel, rank: int) -> dict[str, torch.Tensor]:
                 weights[name] = tensor.detach().cpu().clone()
     if rank == 0:
         weights |= {name: tensor.cpu() for name, tensor in model.backbone.named_buffers()}
+        if has_adapters(model.backbone):
+            weights = merged(model.backbone, weights)
     return weights
 
 
@@ -38,8 +42,9 @@ def save_model(
     backbone: Backbone, weights: dict[str, torch.Tensor], card: dict[str, Any], folder: Path
 ) -> None:
     """Writes model, tokenizer, image processor and ``card`` into ``folder``."""
-    persistent = backbone.model.state_dict().keys()
-    backbone.model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
+    model = plain_model(backbone.model) if has_adapters(backbone.model) else backbone.model
+    persistent = model.state_dict().keys()
+    model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
     backbone.processor.tokenizer.save_pretrained(folder)
     backbone.processor.image_processor.save_pretrained(folder)
     (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

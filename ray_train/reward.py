@@ -25,6 +25,12 @@ class RewardModel(nn.Module):
         self.marker_id = marker_id
         self.answer_ids = [positive_id, negative_id]
 
+    @property
+    def head_weight(self) -> nn.Parameter:
+        """The language head's ``[vocabulary, hidden]``; where peft trains a row of it, without that row."""
+        head = self.backbone.get_output_embeddings()
+        return getattr(head, "original_module", head).weight  # type: ignore[no-any-return]
+
     def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Float32 ``[markers, 2]``: the logits of Yes and No, markers row by row and left to right.
 
@@ -35,7 +41,7 @@ class RewardModel(nn.Module):
             reads["blocks"] = blocks_of(extents, inputs["input_ids"].device)
         hidden = self.backbone.model(**reads, use_cache=False).last_hidden_state
         at_markers = hidden[inputs["input_ids"] == self.marker_id]  # [markers, hidden]
-        head = self.backbone.get_output_embeddings().weight[self.answer_ids]  # [2, hidden]
+        head = self.head_weight[self.answer_ids]  # [2, hidden]
         return functional.linear(at_markers.float(), head.float())
 
 
