@@ -5,7 +5,7 @@
 What is published is a plain model: each B A added to its W, the marker's row in its place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from ray_train.config import TrainConfig
 _NAME = "default"  # of the one adapter among peft's
 _WRAPPED = "base_layer."  # how peft names what it wraps
 _ROW_WRAPPED = f"token_adapter.{_WRAPPED}"
+_ADAPTERS = (".lora_A.", ".lora_B.", ".trainable_tokens_")  # what a plain model has not
 
 
 def add_adapters(backbone: Backbone, config: TrainConfig) -> None:
@@ -47,13 +48,10 @@ def add_adapters(backbone: Backbone, config: TrainConfig) -> None:
 
 
 def _linear_layers(backbone: Backbone) -> Iterator[str]:
-    head = backbone.model.get_output_embeddings()
-    for name, module in backbone.model.named_modules():
-        if (
-            isinstance(module, nn.Linear)
-            and module is not head
-            and backbone.family.part_of(name) == "language"
-        ):
+    model, family = backbone.model, backbone.family
+    for name, module in model.named_modules():
+        is_linear = isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
+        if is_linear and family.part_of(name) == "language":
             yield name
 
 
@@ -62,20 +60,19 @@ def has_adapters(model: Any) -> bool:
     return hasattr(model, "peft_config")
 
 
-def merged(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a plain model from all ``weights`` of ``model``, with its adapters; on the CPU.
+def merged(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a plain model from all ``weights`` of ``model``, adapters included; on the CPU.
 
-    Sums are formed in float32 and rounded once, to the type of the matrix.
+    Sums are formed in float32 and rounded once, to the type of the matrix.  ``weights`` are used up: of a
+    large model there is no room for both.
     """
     settings = model.peft_config[_NAME]
     scale, (marker,) = settings.lora_alpha / settings.r, settings.trainable_token_indices
     plain = {}
-    for name, tensor in weights.items():
+    for name in [name for name in weights if not any(part in name for part in _ADAPTERS)]:
+        tensor = weights.pop(name)
         path, _, kind = name.rpartition(_WRAPPED)
-        if any(part in name for part in (".lora_A.", ".lora_B.", ".trainable_tokens_")):
-            continue
         if (row := weights.get(f"{path}trainable_tokens_delta.{_NAME}")) is not None:
-            tensor = tensor.clone()
             tensor[marker] = row[0]
         elif kind == "weight" and (wide := weights.get(f"{path}lora_B.{_NAME}.weight")) is not None:
             narrow = weights[f"{path}lora_A.{_NAME}.weight"]

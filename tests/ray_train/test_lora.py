@@ -1,23 +1,23 @@
-"""Adapters: what learns, what is published, and the same under every ZeRO stage."""
+"""Adapters: what learns, what is published, and a whole run with them."""
 
-from collections.abc import Callable
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from backbones import build_internvl
+from backbones import build_internvl, build_qwen
 from conftest import Corpus, learned_weights, small_run
 from safetensors.torch import load_file
 from test_packing import PROMPTS, backbone_of, gradients
+from test_training import kill_a_worker_after_the_first_checkpoint
 
 from bisieve.prompt import MARKER
 from ray_train.backbone import Backbone
 from ray_train.card import read_card
 from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.encoding import Encoder
-from ray_train.engine import make_engine
 from ray_train.evaluate import evaluate
 from ray_train.launch import train
 from ray_train.lora import add_adapters
@@ -36,7 +36,7 @@ def adapted(folder: Path, config: TrainConfig = CONFIG) -> tuple[Backbone, Encod
     return backbone, encoder, reward_model(backbone, encoder.format)
 
 
-def trained_in_place(model: RewardModel, encoder: Encoder, config: TrainConfig = CONFIG) -> None:
+def trained_in_place(model: RewardModel, encoder: Encoder) -> None:
     """Two steps of SGD, so that no adapter is at its start any more."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
     for _ in range(2):
@@ -97,7 +97,7 @@ def check_published(folder: Path, output: Path) -> None:
     assert load_file(output / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
     again, _ = backbone_of(output)
     found = reward_model(again, encoder.format)(batch.inputs)
-    assert float((found - model(batch.inputs)).abs().max()) < 1e-5
+    assert float((found - model(batch.inputs)).abs().max().detach()) < 1e-5
     start, _ = backbone_of(folder)
     marker = again.token_id(MARKER)
     rows, before = (each.model.get_input_embeddings().weight for each in (again, start))
@@ -135,3 +135,38 @@ def test_activations_of_adapters_may_be_computed_twice(internvl: Path) -> None:
     model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
     twice = gradients(model, batches)[1]
     assert max(float((once[name] - twice[name]).abs().max()) for name in once) < 1e-6
+
+
+def test_a_run_of_qwen_under_zero_3_is_killed_resumed_published_and_evaluated(
+    ray_cluster: None, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Embeddings, head, MLP and their adapters are larger than what ZeRO-3 keeps whole on every rank.
+    build_qwen(tmp_path / "backbone", vocab_size=4096, intermediate_size=2560)
+    output = tmp_path / "output"
+    options = {"zero_stage": 3, "lora_rank": 48, "lora_dropout": 0.1, "max_failures": 2}
+    config = TrainConfig(**{**small_run(corpus, tmp_path / "backbone", str(output)), **options})
+    killer = threading.Thread(target=kill_a_worker_after_the_first_checkpoint, args=(output,))
+    killer.start()
+    train(config)
+    killer.join()
+    assert capsys.readouterr().out.count("resumed at step") == 1
+    before, after = load_file(tmp_path / "backbone" / "model.safetensors"), learned_weights(str(output))
+    assert before.keys() == after.keys()
+    changed = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
+    for name in before:
+        learns = "merger" in name or "_proj.weight" in name or "embed_tokens" in name
+        assert (name in changed) == (learns and "visual.blocks" not in name), name
+    embeddings = "model.language_model.embed_tokens.weight"
+    rows = (after[embeddings] != before[embeddings]).any(dim=1).nonzero().flatten().tolist()
+    card = read_card(str(output))
+    assert card is not None
+    assert rows == [card["token_ids"][MARKER]]
+    assert card["config"]["lora_rank"] == 48
+    report = evaluate(
+        EvaluateConfig(
+            model=str(output), benchmark=corpus.benchmark, image_root=corpus.images,
+            output=str(tmp_path / "metrics"),
+        )
+    )  # fmt: skip
+    assert report["trained"] is True
+    assert report["unscored_steps"] == 0
