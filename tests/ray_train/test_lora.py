@@ -1,6 +1,5 @@
 """Adapters: what learns, what is published, and a whole run with them."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from backbones import build_internvl, build_qwen
 from conftest import Corpus, learned_weights, small_run
 from safetensors.torch import load_file
 from test_packing import PROMPTS, backbone_of, gradients
-from test_training import kill_a_worker_after_the_first_checkpoint
 
 from bisieve.prompt import MARKER
 from ray_train.backbone import Backbone
@@ -137,19 +135,15 @@ def test_activations_of_adapters_may_be_computed_twice(internvl: Path) -> None:
     assert max(float((once[name] - twice[name]).abs().max()) for name in once) < 1e-6
 
 
-def test_a_run_of_qwen_under_zero_3_is_killed_resumed_published_and_evaluated(
-    ray_cluster: None, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_of_qwen_under_zero_3_is_published_and_evaluated(
+    ray_cluster: None, corpus: Corpus, tmp_path: Path
 ) -> None:
     # Embeddings, head, MLP and their adapters are larger than what ZeRO-3 keeps whole on every rank.
     build_qwen(tmp_path / "backbone", vocab_size=4096, intermediate_size=2560)
     output = tmp_path / "output"
-    options = {"zero_stage": 3, "lora_rank": 48, "lora_dropout": 0.1, "max_failures": 2}
+    options = {"zero_stage": 3, "lora_rank": 48, "lora_dropout": 0.1}
     config = TrainConfig(**{**small_run(corpus, tmp_path / "backbone", str(output)), **options})
-    killer = threading.Thread(target=kill_a_worker_after_the_first_checkpoint, args=(output,))
-    killer.start()
     train(config)
-    killer.join()
-    assert capsys.readouterr().out.count("resumed at step") == 1
     before, after = load_file(tmp_path / "backbone" / "model.safetensors"), learned_weights(str(output))
     assert before.keys() == after.keys()
     changed = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
