@@ -19,6 +19,7 @@ TRAIN = [
     "transformers>=5.17,<6",
     "deepspeed>=0.19",
     "accelerate>=1.15",
+    "peft>=0.21",
     "pillow>=12",
     "scikit-learn>=1.5",
     "tensorboardX>=2.6",

@@ -18,6 +18,7 @@ from bisieve.prompt import MARKER
 from bisieve.wording import counted
 from ray_train.families import family_of
 from ray_train.families.family import Family
+from ray_train.image_backend import load_image_processor
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,17 @@ class Backbone:
         return int(ids[0])
 
 
-def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
+def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -> Backbone:
     """Loads ``source`` and adds the marker; `TrainingError` where it is no backbone that we know.
 
-    Pixels are always made by PIL: the same on every machine, with torchvision or without.
+    Its images are made by ``image_backend``, and never by another library for want of that.
     """
     # transformers' own annotations are partial and, for the Auto classes, wrong.
     transformers: Any = import_module("transformers")
     transformers.utils.logging.disable_progress_bar()
     path = local_copy(source)
     try:
-        config, family, processor = load_processor(path)
+        config, family, processor = load_processor(path, source, image_backend)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype, output_loading_info=True
         )
@@ -70,14 +71,17 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
     return Backbone(model, processor, family)
 
 
-def load_processor(path: str) -> tuple[Any, Family, Any]:
-    """Config, family and processor in a folder or of a hub id: all but the weights."""
+def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Family, Any]:
+    """Config, family and processor in a folder or of a hub id: all but the weights.
+
+    ``source`` is where the user has ``path`` from.
+    """
     transformers: Any = import_module("transformers")
     config = transformers.AutoConfig.from_pretrained(path)
     family = family_of(config.model_type)
     processor_class = _image_only(getattr(transformers, family.processor))
     processor = processor_class(
-        image_processor=transformers.AutoImageProcessor.from_pretrained(path, backend="pil"),
+        image_processor=load_image_processor(path, source, image_backend),
         tokenizer=transformers.AutoTokenizer.from_pretrained(path),
         **family.processor_options(config),
     )

@@ -19,6 +19,8 @@ from ray_train.tracking import chosen_trackers
 from ray_train.weights import UNIFORM, column_of
 from ray_train.workers import Workers, workers
 
+IMAGE_BACKENDS = ("pil", "torchvision")
+
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
 
 
@@ -60,6 +62,9 @@ class TrainConfig:
     train_vision: bool = option("train the vision encoder", False)
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
+    lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
+    lora_alpha: float = option("adapters count lora_alpha / lora_rank times", 32.0)
+    lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0)
 
     epochs: int = option("passes over the cut", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
@@ -68,6 +73,7 @@ class TrainConfig:
     prompts_together: bool = option("the rollouts of a prompt come in the same batch", True)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option("tiles an image may be cut into", 6)
+    image_backend: str = option("library that makes the pixels", "pil", choices=IMAGE_BACKENDS)
     objective: str = option("what a step is trained towards", "hard", ("hard", "soft", "beta-binomial"))
     label_threshold: float = option("hard: a step is positive when its MC score is above this", 0.0)
     evidence_weight: float = option("beta-binomial: λ, what the evidence term weighs", 0.05)
@@ -132,9 +138,13 @@ class TrainConfig:
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("beta1", "beta2", "label_threshold"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
-        for name in ("weight_decay", "evidence_weight"):
+        for name in ("weight_decay", "evidence_weight", "lora_rank"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a number of 0 or more")
-        require(self.kappa_rate > 0, "kappa_rate", self.kappa_rate, "a number above 0")
+        for name in ("kappa_rate", "lora_alpha"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
+        needless = self.lora_rank and not self.train_language
+        require(not needless, "lora_rank", self.lora_rank, "0 with --no-train-language")
+        require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "a number in [0, 1)")
         column_of(self.rollout_weights)
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         chosen_trackers(self.track)
@@ -162,6 +172,9 @@ class EvaluateConfig:
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     max_tiles: int = option("tiles an image may be cut into, for a model that was not trained by bisieve", 6)
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
+    image_backend: str = option(
+        "library that makes the pixels, for a model that was not trained by bisieve", "pil", IMAGE_BACKENDS
+    )
 
     def check(self) -> None:
         """`UsageError` for a value no evaluation can have."""

@@ -14,6 +14,7 @@ from ray_train.compute import flops, hours
 from ray_train.config import TrainConfig
 from ray_train.engine import training_dtype
 from ray_train.footprint import activations, states, text_layers, vision_layers
+from ray_train.lora import add_adapters
 from ray_train.plan import Plan
 from ray_train.skeleton import load_skeleton, multiplied, parameters, trained_parameters
 from ray_train.targets import Targets
@@ -26,7 +27,9 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
     Needs neither Ray nor the weights of the backbone; `TrainingError` where its config or processor is not
     there.
     """
-    backbone = load_skeleton(config.backbone, config.trained_parts)
+    backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
+    if config.lora_rank:
+        add_adapters(backbone, config)
     rows = sampled_tokens(replace(config, pack_tokens=0), cut, plan, targets, backbone)
     packs = sampled_tokens(config, cut, plan, targets, backbone) if config.pack_tokens else None
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)

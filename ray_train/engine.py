@@ -34,7 +34,7 @@ def make_engine(model: RewardModel, config: TrainConfig) -> Any:
         model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
     if config.zero_stage == 3:
         # The head's weight is read outside of its own forward: ZeRO must gather it for us.
-        deepspeed.zero.register_external_parameter(model, model.backbone.get_output_embeddings().weight)
+        deepspeed.zero.register_external_parameter(model, model.head_weight)
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=adamw(model, config),

@@ -92,6 +92,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "max_length": config.max_length,
                 "max_tiles": config.max_tiles,
                 "risk": config.risk,
+                "image_backend": config.image_backend,
             },
         )
         try:

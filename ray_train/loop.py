@@ -28,6 +28,7 @@ from ray_train.feed import Prefetcher, RankFeed
 from ray_train.guards import Guard, Watched, remembered
 from ray_train.kappa import KAPPA
 from ray_train.keeper import Keeper
+from ray_train.lora import add_adapters
 from ray_train.model_load import model_cost
 from ray_train.notice import Notices, preempted
 from ray_train.objective import loss_of
@@ -107,12 +108,15 @@ class _Worker:
         cut = read_cut(open_index(config.index), config.fraction)
         if cut.fingerprint != self.job.plan.cut_fingerprint:
             raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
-        backbone = load_backbone(config.backbone, training_dtype(config.precision))
+        backbone = load_backbone(config.backbone, training_dtype(config.precision), config.image_backend)
         train_only(backbone.model, backbone.family, config.trained_parts)
+        if config.lora_rank:
+            add_adapters(backbone, config)
         if config.pack_tokens:
             read_packs(backbone.model)
         slot = backbone.family.image_slot(backbone.processor.tokenizer)
-        return backbone, cut, PromptFormat(slot, backbone.family.image_options(config.max_tiles))
+        options = backbone.family.image_options(config.max_tiles)
+        return backbone, cut, PromptFormat(slot, options, config.image_backend)
 
     def _start_or_resume(self) -> Cursor:
         self.keeper = Keeper(self.job.config, str(self.job.card["run"]), self._say)

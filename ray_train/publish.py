@@ -15,6 +15,7 @@ from bisieve import storage
 from ray_train.backbone import Backbone
 from ray_train.card import CARD, MODEL
 from ray_train.kappa import KAPPA
+from ray_train.lora import has_adapters, merged, plain_model
 
 Weights = dict[str, torch.Tensor]
 
@@ -22,7 +23,8 @@ Weights = dict[str, torch.Tensor]
 def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
     """The weights of ``module`` on the CPU, on rank 0; empty elsewhere.  All ranks must come here together.
 
-    Under ZeRO-3 each parameter is put together from the ranks' parts, one at a time.
+    Adapters are merged into the weights beside which they learned.  Under ZeRO-3 each parameter is put
+    together from the ranks' parts, one at a time.
     """
     from ray_train.engine import import_deepspeed
 
@@ -34,6 +36,8 @@ def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
                 weights[name] = tensor.detach().cpu().clone()
     if rank == 0:
         weights |= {name: tensor.cpu() for name, tensor in module.named_buffers()}
+        if has_adapters(module):
+            weights = merged(module, weights)
     return weights
 
 
@@ -41,8 +45,9 @@ def save_model(
     backbone: Backbone, weights: Weights, card: dict[str, Any], folder: Path, kappa: Weights | None = None
 ) -> None:
     """Writes model, tokenizer, image processor and ``card`` into ``folder``, and ``kappa``, a head's."""
-    persistent = backbone.model.state_dict().keys()
-    backbone.model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
+    model = plain_model(backbone.model) if has_adapters(backbone.model) else backbone.model
+    persistent = model.state_dict().keys()
+    model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
     backbone.processor.tokenizer.save_pretrained(folder)
     backbone.processor.image_processor.save_pretrained(folder)
     if kappa:

@@ -34,6 +34,12 @@ class RewardModel(nn.Module):
         self.marker_id = marker_id
         self.answer_ids = [positive_id, negative_id]
 
+    @property
+    def head_weight(self) -> nn.Parameter:
+        """The language head's ``[vocabulary, hidden]``; where peft trains a row of it, without that row."""
+        head = self.backbone.get_output_embeddings()
+        return getattr(head, "original_module", head).weight  # type: ignore[no-any-return]
+
     def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Float32 ``[markers, 2]``: the logits of Yes and No, markers row by row and left to right.
 
@@ -45,7 +51,7 @@ class RewardModel(nn.Module):
             reads["blocks"] = blocks_of(extents, inputs["input_ids"].device)
         hidden = self.backbone.model(**reads, use_cache=False).last_hidden_state
         at_markers = hidden[inputs["input_ids"] == self.marker_id]  # [markers, hidden]
-        head = self.backbone.get_output_embeddings().weight[self.answer_ids]  # [2, hidden]
+        head = self.head_weight[self.answer_ids]  # [2, hidden]
         logits = functional.linear(at_markers.float(), head.float())
         return logits if self.kappa is None else torch.column_stack([logits, self.kappa(at_markers)])
 
@@ -53,7 +59,7 @@ class RewardModel(nn.Module):
 def reward_model(backbone: Backbone, format: PromptFormat, with_kappa: bool = False) -> RewardModel:
     """The reward model on ``backbone``; ``with_kappa`` it gets a κ head, untrained."""
     marker, yes, no = map(backbone.token_id, (format.marker, format.positive, format.negative))
-    head = KappaHead(backbone.model.get_output_embeddings().weight.shape[1]) if with_kappa else None
+    head = KappaHead(backbone.model.config.get_text_config().hidden_size) if with_kappa else None
     return RewardModel(backbone.model, marker, yes, no, head)
 
 

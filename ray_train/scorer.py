@@ -31,20 +31,19 @@ class Scorer:
     its head or its card cannot be read.
     """
 
-    def __init__(self, model: str, max_length: int, max_tiles: int, risk: float = 0.0) -> None:
+    def __init__(
+        self, model: str, max_length: int, max_tiles: int, image_backend: str = "pil", risk: float = 0.0
+    ) -> None:
         path = local_copy(model)
         card = read_card(path)
-        backbone = load_backbone(path, training_dtype("auto"))
         if card is not None:
             format = _format_of(card, path)
             max_length = max_length or card["config"]["max_length"]
+            backbone = load_backbone(path, training_dtype("auto"), format.image_backend)
         else:
+            backbone = load_backbone(path, training_dtype("auto"), image_backend)
             slot = backbone.family.image_slot(backbone.processor.tokenizer)
-            format = PromptFormat(slot, backbone.family.image_options(max_tiles))
-        if format.image_backend != "pil":
-            raise TrainingError(
-                "a model trained on PIL's pixels", format.image_backend, "evaluate it where it was made"
-            )
+            format = PromptFormat(slot, backbone.family.image_options(max_tiles), image_backend)
         self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._risk = risk

@@ -17,7 +17,7 @@ _PARTS = ("vision", "projector", "language")
 _SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
 
 
-def load_skeleton(source: str, trained: list[str]) -> Backbone:
+def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -> Backbone:
     """The backbone at ``source`` on the meta device, the ``trained`` parts marked as such.
 
     Needs its config, tokenizer and image processor alone; `TrainingError` where they are not there.
@@ -25,7 +25,7 @@ def load_skeleton(source: str, trained: list[str]) -> Backbone:
     transformers: Any = import_module("transformers")
     with _without_weights(source) as path:
         try:
-            config, family, processor = load_processor(path)
+            config, family, processor = load_processor(path, source, image_backend)
             with torch.device("meta"):
                 model = transformers.AutoModelForImageTextToText.from_config(config)
         except BisieveError:
