@@ -69,10 +69,7 @@ def load_backbone(source: str, dtype: torch.dtype) -> Backbone:
             f"{counted(len(report['missing_keys']), 'weight')} missing, such as {min(report['missing_keys'])}"
         )
         raise TrainingError(f"all weights of {config.model_type} at {source}", found, "copy the folder again")
-    processor_class = _image_only(getattr(transformers, family.processor))
-    processor = processor_class(
-        image_processor=images, tokenizer=tokenizer, **family.processor_options(config)
-    )
+    processor = make_processor(family.processor, images, tokenizer, family.processor_options(config))
     add_marker(model, tokenizer)
     return Backbone(model, processor, family)
 
@@ -92,10 +89,15 @@ def _place(path: str) -> str:
     return ""
 
 
-def _image_only(processor_class: type) -> type:
-    # The processors of transformers want a video processor too, and that wants torchvision.
-    get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
-    return type(processor_class.__name__, (processor_class,), {"get_attributes": get_attributes})
+def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, Any]) -> Any:
+    """The processor of transformers called ``name``, for text and images alone; it can be pickled."""
+    kind = getattr(import_module("transformers"), name)
+    members = {
+        # The processors of transformers want a video processor too, and that wants torchvision.
+        "get_attributes": classmethod(lambda cls: ["image_processor", "tokenizer"]),
+        "__reduce__": lambda self: (make_processor, (name, self.image_processor, self.tokenizer, options)),
+    }
+    return type(kind.__name__, (kind,), members)(image_processor=images, tokenizer=tokenizer, **options)
 
 
 def add_marker(model: Any, tokenizer: Any) -> None:

@@ -22,7 +22,7 @@ RUNS = "runs"  # Ray Train's storage, below the output
 # What may differ when a run is resumed: where things lie, and how often something is shown or saved.
 _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
-    "index", "image_root",
+    "index", "image_root", "data_workers", "image_cache_gb",
 }  # fmt: skip
 
 

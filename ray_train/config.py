@@ -51,6 +51,9 @@ class TrainConfig:
     label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
     seed: int = option("seed of the order of the rollouts", 0)
 
+    data_workers: int = option("processes a worker has for images and text; 0: none, -1: by its CPUs", -1)
+    image_cache_gb: float = option("GB of a machine's disk for images of a store; 0: no cache", 10.0)
+
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
     weight_decay: float = option("AdamW's weight decay, on matrices alone", 0.05)
@@ -82,6 +85,9 @@ class TrainConfig:
         for name in ("checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
+        require(self.data_workers >= -1, "data_workers", self.data_workers, "0 or more, or -1")
+        found = self.image_cache_gb
+        require(0 <= found < 1e9, "image_cache_gb", found, "a number of 0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         for name in ("clip", "epsilon"):

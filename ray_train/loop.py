@@ -6,6 +6,7 @@ Errors that are the user's to mend end all ranks together and come back as the r
 an exception for a crash and start the workers again, only to meet the same error.
 """
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from ray_train.agreement import check_finite, summed, together
 from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, restore, saved_checkpoint
 from ray_train.config import TrainConfig
+from ray_train.data_workers import chosen_workers
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
@@ -33,6 +35,7 @@ from ray_train.progress import Curves
 from ray_train.prompt_format import PromptFormat
 from ray_train.publish import gathered_weights, publish_model
 from ray_train.reward import reward_loss, reward_model
+from ray_train.stored_image import image_reader
 
 TOTALS = ("loss", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
 
@@ -130,9 +133,12 @@ class _Worker:
         config = self.job.config
         encoder = make_encoder(self.backbone, self.format, config.max_length)
         packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
+        local_ranks = ray.train.get_context().get_local_world_size()
+        workers = chosen_workers(config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
+        images = together(lambda: image_reader(config.image_root, config.image_cache_gb))
         return RankFeed(
-            self.cut, self.job.plan, encoder, packer, config.image_root, config.label_threshold,
-            config.micro_batch, self.rank, self.world_size,
+            self.cut, self.job.plan, encoder, packer, images, config.label_threshold,
+            config.micro_batch, self.rank, self.world_size, workers,
         )  # fmt: skip
 
     def _step(self, prefetcher: Prefetcher) -> dict[str, float]:

@@ -1,0 +1,155 @@
+"""What a rank is fed: the same batches whoever prepares them, and errors where they belong."""
+
+import io
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from conftest import Corpus
+from PIL import Image
+
+from bisieve.cut import read_cut
+from bisieve.errors import BisieveError, ImageError, TrainingError
+from bisieve.index import open_index
+from ray_train.backbone import load_backbone
+from ray_train.encoding import Batch, make_encoder
+from ray_train.feed import Prefetcher, RankFeed
+from ray_train.packing import make_packer
+from ray_train.plan import Plan, prompts_of
+from ray_train.prompt_format import PromptFormat
+from ray_train.stored_image import ImageReader
+
+Feeds = Callable[..., RankFeed]
+BATCH = 6
+BROKEN = "4.png"
+
+
+@pytest.fixture
+def feed(corpus: Corpus, folder: Path) -> RankFeed:
+    """The feed of the only rank: packs of the whole corpus."""
+    return feed_of(corpus, folder)
+
+
+@pytest.fixture
+def internvl_feed(corpus: Corpus, internvl: Path) -> RankFeed:
+    return feed_of(corpus, internvl)
+
+
+def feed_of(corpus: Corpus, folder: Path) -> RankFeed:
+    cut = read_cut(open_index(corpus.index), 1.0)
+    backbone = load_backbone(str(folder), torch.float32)
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(2)), 4096)
+    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, BATCH, prompts_of(cut), True)
+    packer = make_packer(backbone, encoder, 200)
+    return RankFeed(cut, plan, encoder, packer, ImageReader(corpus.images), 0.0, 2, 0, 1)
+
+
+def check_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.rows, one.last, one.kept_steps) == (other.rows, other.last, other.kept_steps)
+        assert one.labels.tolist() == other.labels.tolist()
+        assert one.inputs.keys() == other.inputs.keys()
+        for name, value in other.inputs.items():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(one.inputs[name], value, rtol=0, atol=0)
+            else:
+                assert one.inputs[name] == value
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
+def test_data_workers_change_no_batch(packs: bool, feed: RankFeed) -> None:
+    feed = replace(feed, packer=feed.packer if packs else None)
+    expected = list(feed.batches(3))
+    assert sum(batch.last for batch in expected) == feed.plan.total_steps - 3
+    assert sorted(row for batch in expected for row in batch.rows) == sorted(
+        row for step in range(3, feed.plan.total_steps) for row in feed.plan.batch(step)
+    )
+    check_same(list(replace(feed, data_workers=2).batches(3)), expected)
+    assert not data_processes()
+
+
+def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed: RankFeed) -> None:
+    for packer in (internvl_feed.packer, None):
+        late = replace(internvl_feed, rank=6, world_size=7, packer=packer)
+        *_, batch = late.batches(late.plan.total_steps - 1)
+        assert (batch.rows, batch.last) == ([], True)
+        assert not batch.weights.any()
+        check_same([late.filler()], [batch])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_decoded_ends_the_run_at_its_place(
+    workers: int, internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(whole, "png")
+    (images / BROKEN).write_bytes(whole.getvalue()[:200])
+    expected = before_image(internvl_feed, BROKEN)
+    found: list[Batch] = []
+    broken = replace(internvl_feed, images=ImageReader(str(images)), data_workers=workers)
+    with pytest.raises(ImageError, match=r"decoded in 4\.png"):
+        found.extend(broken.batches(0))
+    found = []
+    with pytest.raises(ImageError):
+        for batch in broken.batches(0):
+            found.append(batch)
+    assert [batch.rows for batch in found] == expected
+    assert not data_processes()
+
+
+def before_image(feed: RankFeed, name: str) -> list[list[int]]:
+    """The rows of the batches that are full before the first rollout of an image."""
+    bad = {row for row, r in enumerate(all_images(feed)) if name in r}
+    rows = []
+    for batch in feed.batches(0):
+        if bad.intersection(batch.rows):
+            break
+        rows.append(batch.rows)
+    return rows
+
+
+def all_images(feed: RankFeed) -> Iterator[tuple[str, ...]]:
+    from bisieve.fetch import fetch_rollouts
+
+    return (rollout.images for rollout in fetch_rollouts(feed.cut.rows, feed.cut.shards))
+
+
+def test_a_killed_data_worker_is_an_error_and_leaves_nothing_behind(internvl_feed: RankFeed) -> None:
+    feed = replace(internvl_feed, data_workers=1)
+    prefetcher = Prefetcher(feed.batches(0), feed.filler(), depth=1)
+    assert prefetcher.take().rows
+    assert prefetcher.waited > 0
+    (worker,) = data_processes()
+    os.kill(worker.pid, signal.SIGKILL)
+    while prefetcher.error is None:  # what was made before comes first
+        prefetcher.take()
+    assert isinstance(prefetcher.error, TrainingError)
+    assert "1 data worker at work; found one that was killed" in str(prefetcher.error)
+    assert prefetcher.take().rows == []
+    prefetcher.close()
+    assert not data_processes()
+
+
+def test_a_run_that_ends_early_leaves_no_data_worker_behind(internvl_feed: RankFeed) -> None:
+    feed = replace(internvl_feed, data_workers=2)
+    prefetcher = Prefetcher(feed.batches(0), feed.filler(), depth=1)
+    prefetcher.take()
+    assert data_processes()
+    prefetcher.close()
+    assert not data_processes()
+
+
+def data_processes() -> list[psutil.Process]:
+    """The data workers of this process: children of its fork server."""
+    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+    return [worker for server in servers for worker in server.children()]
