@@ -36,6 +36,7 @@ class ImageCache:
 
     folder: Path
     limit: int  # bytes, over all processes
+    shelves: int = _SHELVES
 
     def read(self, url: str) -> bytes:
         """The bytes at ``url`` as they are in the store now; `StorageError` where they cannot be read.
@@ -44,7 +45,7 @@ class ImageCache:
         """
         info = storage.file_info(url)
         name = hashlib.sha256(f"{info.url} {info.etag} {info.size}".encode()).hexdigest()
-        path = self.folder / f"{int(name[:2], 16) % _SHELVES:02x}" / name
+        path = self.folder / f"{int(name[:2], 16) % self.shelves:02x}" / name
         if (kept := _kept(path)) is not None:
             return kept
         data = storage.read_bytes(url)
@@ -54,7 +55,7 @@ class ImageCache:
         return data
 
     def _keep(self, path: Path, data: bytes) -> None:
-        bound = self.limit // _SHELVES
+        bound = self.limit // self.shelves
         content = xxhash.xxh3_128_digest(data) + data
         if len(content) > bound:
             return

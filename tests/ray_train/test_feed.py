@@ -1,21 +1,23 @@
 """What a rank is fed: the same batches whoever prepares them, and errors where they belong."""
 
 import io
+import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from conftest import Corpus
+from conftest import Corpus, make_record, write_index
 from PIL import Image
 
 from bisieve.cut import read_cut
-from bisieve.errors import BisieveError, ImageError, TrainingError
+from bisieve.errors import ImageError, TrainingError
+from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
 from ray_train.backbone import load_backbone
 from ray_train.encoding import Batch, make_encoder
@@ -25,7 +27,6 @@ from ray_train.plan import Plan, prompts_of
 from ray_train.prompt_format import PromptFormat
 from ray_train.stored_image import ImageReader
 
-Feeds = Callable[..., RankFeed]
 BATCH = 6
 BROKEN = "4.png"
 
@@ -85,43 +86,68 @@ def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed:
         check_same([late.filler()], [batch])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_cannot_be_decoded_ends_the_run_at_its_place(
-    workers: int, internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path
+@pytest.mark.parametrize(
+    ("workers", "kind", "found"),
+    [
+        (0, "truncated", "decoded in 4.png"),
+        (2, "truncated", "decoded in 4.png"),
+        (0, "bomb", "pixels in 4.png"),
+    ],
+)
+def test_a_bad_image_ends_the_run_at_its_place(
+    workers: int, kind: str, found: str, internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
     shutil.copytree(corpus.images, images)
-    whole = io.BytesIO()
-    Image.effect_noise((64, 64), 50).save(whole, "png")
-    (images / BROKEN).write_bytes(whole.getvalue()[:200])
-    expected = before_image(internvl_feed, BROKEN)
-    found: list[Batch] = []
+    (images / BROKEN).write_bytes(bad_image(kind))
     broken = replace(internvl_feed, images=ImageReader(str(images)), data_workers=workers)
-    with pytest.raises(ImageError, match=r"decoded in 4\.png"):
-        found.extend(broken.batches(0))
-    found = []
-    with pytest.raises(ImageError):
-        for batch in broken.batches(0):
-            found.append(batch)
-    assert [batch.rows for batch in found] == expected
+    batches: list[Batch] = []
+    with pytest.raises(ImageError, match=found):
+        batches.extend(broken.batches(0))
+    assert [batch.rows for batch in batches] == rows_before(internvl_feed, BROKEN)
     assert not data_processes()
 
 
-def before_image(feed: RankFeed, name: str) -> list[list[int]]:
+def bad_image(kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "bomb":
+        Image.new("1", (2**16, 1200)).save(file, "png")
+        return file.getvalue()
+    Image.effect_noise((64, 64), 50).save(file, "png")
+    return file.getvalue()[:200]
+
+
+def rows_before(feed: RankFeed, name: str) -> list[list[int]]:
     """The rows of the batches that are full before the first rollout of an image."""
-    bad = {row for row, r in enumerate(all_images(feed)) if name in r}
-    rows = []
-    for batch in feed.batches(0):
-        if bad.intersection(batch.rows):
-            break
-        rows.append(batch.rows)
-    return rows
+    rollouts = fetch_rollouts(feed.cut.rows, feed.cut.shards)
+    rows = [batch.rows for batch in feed.batches(0)]
+    return list(takewhile(lambda batch: all(name not in rollouts[row].images for row in batch), rows))
 
 
-def all_images(feed: RankFeed) -> Iterator[tuple[str, ...]]:
-    from bisieve.fetch import fetch_rollouts
-
-    return (rollout.images for rollout in fetch_rollouts(feed.cut.rows, feed.cut.shards))
+@pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
+def test_rollouts_of_several_images_of_all_kinds_are_fed(packs: bool, internvl: Path, tmp_path: Path) -> None:
+    images, shards = tmp_path / "images", tmp_path / "shards"
+    images.mkdir()
+    shards.mkdir()
+    held = Image.Exif()
+    held[0x0112] = 6  # turned
+    tall = Image.new("RGB", (28, 60), "white")
+    tall.rotate(90, expand=True).save(images / "exif.jpg", exif=held)
+    tall.save(images / "several.gif", save_all=True, append_images=[Image.new("RGB", (28, 60))])
+    tall.convert("CMYK").save(images / "cmyk.jpg")
+    tall.convert("RGBA").save(images / "alpha.png")
+    names = ["exif.jpg", "several.gif", "cmyk.jpg", "alpha.png"]
+    records = [make_record("several", 1) | {"image": names}, make_record("several", 2) | {"image": names[:1]}]
+    (shards / "several.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_index(str(shards), str(tmp_path / "index"))
+    feed = feed_of(Corpus(str(tmp_path / "index"), str(images), "", shards), internvl)
+    packer = replace(feed.packer, budget=1) if feed.packer and packs else None
+    batches = list(replace(feed, packer=packer, micro_batch=1).batches(0))
+    pixels = {len(batch.inputs["pixel_values"]): batch.inputs["pixel_values"] for batch in batches}
+    (fewer, one), (more, four) = sorted(pixels.items())
+    assert more == 4 * fewer, "tiles; all images have the same shape once they are upright"
+    for image in four.split(fewer):
+        assert (image - one).abs().max() < 0.05, "white, but for JPEG"
 
 
 def test_a_killed_data_worker_is_an_error_and_leaves_nothing_behind(internvl_feed: RankFeed) -> None:
