@@ -57,7 +57,7 @@ class RankFeed:
         """All micro-batches from ``first_step`` to the end of the run, at least one a step.
 
         `TrainingError` when a data worker is killed, and what fetching rollouts, reading and decoding images
-        raise: behind all batches that come before, on any number of data workers.
+        raise: behind all steps that come before, with any number of data workers.
         """
         steps = range(first_step, self.plan.total_steps)
         with (
