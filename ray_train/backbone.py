@@ -79,13 +79,10 @@ def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Fam
     transformers: Any = import_module("transformers")
     config = transformers.AutoConfig.from_pretrained(path)
     family = family_of(config.model_type)
-    processor_class = _image_only(getattr(transformers, family.processor))
-    processor = processor_class(
-        image_processor=load_image_processor(path, source, image_backend),
-        tokenizer=transformers.AutoTokenizer.from_pretrained(path),
-        **family.processor_options(config),
-    )
-    return config, family, processor
+    images = load_image_processor(path, source, image_backend)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    options = family.processor_options(config)
+    return config, family, make_processor(family.processor, images, tokenizer, options)
 
 
 def _place(path: str) -> str:
@@ -103,10 +100,15 @@ def _place(path: str) -> str:
     return ""
 
 
-def _image_only(processor_class: type) -> type:
-    # The processors of transformers want a video processor too, and that wants torchvision.
-    get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
-    return type(processor_class.__name__, (processor_class,), {"get_attributes": get_attributes})
+def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, Any]) -> Any:
+    """The processor of transformers called ``name``, for text and images alone; it can be pickled."""
+    kind = getattr(import_module("transformers"), name)
+    members = {
+        # The processors of transformers want a video processor too, and that wants torchvision.
+        "get_attributes": classmethod(lambda cls: ["image_processor", "tokenizer"]),
+        "__reduce__": lambda self: (make_processor, (name, self.image_processor, self.tokenizer, options)),
+    }
+    return type(kind.__name__, (kind,), members)(image_processor=images, tokenizer=tokenizer, **options)
 
 
 def add_marker(model: Any, tokenizer: Any) -> None:

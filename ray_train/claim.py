@@ -27,7 +27,7 @@ _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
     "index", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints", "storage_budget",
     "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "flops",
-    "mfu", "stuck_after", "offload",
+    "mfu", "stuck_after", "offload", "data_workers", "image_cache_gb",
 }  # fmt: skip
 
 

@@ -63,7 +63,7 @@ class TrainConfig:
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
     lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
-    lora_alpha: float = option("adapters count lora_alpha / lora_rank times", 32.0)
+    lora_alpha: int = option("adapters count lora_alpha / lora_rank times", 32)
     lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0)
 
     epochs: int = option("passes over the cut", 1)
@@ -80,6 +80,9 @@ class TrainConfig:
     kappa_rate: float = option("beta-binomial: the κ head's learning rate, in times of the others'", 10.0)
     rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM)
     seed: int = option("seed of the order of the rollouts, of what is held out and of dropout", 0)
+
+    data_workers: int = option("processes a worker has for images and text; 0: none, -1: by its CPUs", -1)
+    image_cache_gb: float = option("GB of a machine's disk for images of a store; 0: no cache", 10.0)
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
@@ -132,6 +135,9 @@ class TrainConfig:
         for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
+        require(self.data_workers >= -1, "data_workers", self.data_workers, "0 or more, or -1")
+        found = self.image_cache_gb
+        require(0 <= found < 1e9, "image_cache_gb", found, "a number of 0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         for name in ("clip", "epsilon"):

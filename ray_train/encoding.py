@@ -13,6 +13,8 @@ from ray_train.prompt_format import PromptFormat
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ray_train.stored_image import StoredImage
+
 NO_ROW = -1  # the row of a sample that only fills up a batch
 
 
@@ -21,7 +23,7 @@ class Sample:
     """What the model is to read, and what it should answer."""
 
     row: int  # in the cut, or NO_ROW
-    images: "Sequence[Image]"
+    images: "Sequence[Image | StoredImage]"  # pixels where they are encoded
     question: str
     steps: Sequence[str]
     labels: Sequence[float]  # one a step, in [0, 1]

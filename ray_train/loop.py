@@ -6,6 +6,7 @@ Errors that are the user's to mend end all ranks together and come back as the r
 an exception for a crash and start the workers again, only to meet the same error.
 """
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore
 from ray_train.claim import RUNS
 from ray_train.config import TrainConfig
+from ray_train.data_workers import chosen_workers
 from ray_train.encoding import make_encoder
 from ray_train.engine import learning_rate, make_engine, training_dtype
 from ray_train.feed import Prefetcher, RankFeed
@@ -40,6 +42,7 @@ from ray_train.publish import gathered_weights, publish_model
 from ray_train.pulse import Pulse
 from ray_train.reward import reward_model
 from ray_train.seeds import fix_seeds, make_deterministic
+from ray_train.stored_image import image_reader
 from ray_train.targets import Floats, Targets
 from ray_train.throughput import Meter
 from ray_train.tracking.trackers import Trackers, started_trackers
@@ -167,9 +170,12 @@ class _Worker:
         config = self.job.config
         encoder = make_encoder(self.backbone, self.format, config.max_length)
         packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
+        local_ranks = ray.train.get_context().get_local_world_size()
+        workers = chosen_workers(config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
+        images = together(lambda: image_reader(config.image_root, config.image_cache_gb))
         return RankFeed(
-            self.cut, self.job.plan, encoder, packer, config.image_root, self.targets,
-            config.micro_batch, self.rank, self.world_size,
+            self.cut, self.job.plan, encoder, packer, images, self.targets,
+            config.micro_batch, self.rank, self.world_size, workers,
         )  # fmt: skip
 
     def _step(self, prefetcher: Prefetcher) -> dict[str, float]:

@@ -10,7 +10,6 @@ gradient are those of one rollout a row.  An image is encoded once a block, and 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ import torch
 from ray_train.backbone import Backbone
 from ray_train.encoding import NO_ROW, Batch, Encoder, Sample, aligned_targets, filler
 from ray_train.packed_attention import Extent
+from ray_train.prompt_tokens import PromptReader, PromptTokens
 
 
 @dataclass(frozen=True)
@@ -69,51 +69,43 @@ def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
 class Packer:
     """Makes packs of up to ``budget`` tokens."""
 
-    encoder: Encoder
+    reader: PromptReader
     positions: Positions
-    image_inputs: tuple[str, ...]
-    slot_id: int  # the token that stands for an image before the processor repeats it
     budget: int
 
     def packs(self, prompts: Iterable[Sequence[Sample]]) -> Iterator[Batch]:
-        """Packs of ``prompts``, each the samples of one image and question, in their order; one at least.
+        """Packs of ``prompts``, each the samples of one image and question."""
+        return self.packed(map(self.reader.read, prompts))
 
-        A sample that does not fit ``max_length`` is shortened or skipped as in `Encoder.encode`; one that is
-        longer than the budget has a pack to itself.
+    def packed(self, prompts: Iterable[PromptTokens]) -> Iterator[Batch]:
+        """Packs of ``prompts`` in their order; one at least.
+
+        A rollout that is longer than the budget has a pack to itself.
         """
         pack: list[PromptBlock] = []
         shortened = skipped = 0
-        for samples in prompts:
-            blocks = self._blocks(samples)
-            for block in blocks:
+        for prompt in prompts:
+            for block in self._blocks(prompt):
                 if pack and sum(b.extent.length for b in pack) + block.extent.length > self.budget:
                     yield self._batch(self._with_an_image(pack), shortened, skipped)
                     pack, shortened, skipped = [], 0, 0
                 pack.append(block)
-            kept = {sample.row: len(sample.steps) for block in blocks for sample in block.samples}
-            shortened += sum(kept.get(s.row, 0) not in (0, len(s.steps)) for s in samples)
-            skipped += len(samples) - len(kept)
+            shortened += prompt.shortened
+            skipped += prompt.skipped
         yield self._batch(self._with_an_image(pack), shortened, skipped)
 
     def _with_an_image(self, pack: list[PromptBlock]) -> list[PromptBlock]:
         """As `encoding.with_an_image`."""
-        return pack if any(block.images for block in pack) else [*pack, *self._blocks([filler()])]
+        if any(block.images for block in pack):
+            return pack
+        return [*pack, *self._blocks(self.reader.read([filler()]))]
 
-    def _blocks(self, samples: Sequence[Sample]) -> list[PromptBlock]:
+    def _blocks(self, prompt: PromptTokens) -> list[PromptBlock]:
         """One block, or several where the rollouts of the prompt exceed the budget, or none if none fits."""
-        clear = [sample for sample in samples if not self.encoder.is_ambiguous(sample)]
-        if not clear:
-            return []
-        head, images = self._images(clear[0])
-        pairs = zip(clear, self._tails(clear), strict=True)
-        fitting = [self.encoder.shortened(sample, torch.cat([head, tail])) for sample, tail in pairs]
-        kept = [sample for sample in fitting if sample.steps]
-        tails = self._tails(kept) if kept else []
-        prompt = len(head) + _shared_length(tails, self.encoder.marker_id)
-        rollouts = [torch.cat([head, tail]) for tail in tails]
+        rollouts, shared = prompt.rollouts, prompt.shared
         return [
-            block_of(rollouts[part], prompt, self.positions, images, kept[part])
-            for part in self._parts(prompt, [len(tokens) - prompt for tokens in rollouts])
+            block_of(rollouts[part], shared, self.positions, prompt.images, prompt.samples[part])
+            for part in self._parts(shared, [len(tokens) - shared for tokens in rollouts])
         ]
 
     def _parts(self, prompt: int, own: Sequence[int]) -> Iterator[slice]:
@@ -127,47 +119,17 @@ class Packer:
         if own:
             yield slice(start, len(own))
 
-    def _images(self, sample: Sample) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The tokens of ``sample`` up to the end of its images, and what the vision encoder gets."""
-        if not sample.images:
-            return torch.tensor([], dtype=torch.int64), {}
-        (tail,) = self._tails([sample])
-        options = self.encoder.format.image_options
-        text, images = [self.encoder.text(sample)], [list(sample.images)]
-        inputs = self.encoder.processor(images=images, text=text, return_tensors="pt", **options)
-        tokens = inputs["input_ids"][0]
-        return tokens[: len(tokens) - len(tail)], {name: inputs[name] for name in self.image_inputs}
-
-    def _tails(self, samples: Sequence[Sample]) -> list[torch.Tensor]:
-        """The tokens of each sample behind its last image: a slot is not yet repeated for its image."""
-        texts = [self.encoder.text(sample) for sample in samples]
-        return [_after_last(self.slot_id, ids) for ids in self.encoder.processor.tokenizer(texts).input_ids]
-
     def _batch(self, pack: Sequence[PromptBlock], shortened: int, skipped: int) -> Batch:
         inputs = joined(pack)
         samples = [sample for block in pack for sample in block.samples]
-        targets = aligned_targets(samples, int((inputs["input_ids"] == self.encoder.marker_id).sum()))
+        targets = aligned_targets(samples, int((inputs["input_ids"] == self.reader.encoder.marker_id).sum()))
         rows = [sample.row for sample in samples if sample.row != NO_ROW]
         return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, shortened, skipped)
-
-
-def _after_last(token: int, ids: Sequence[int]) -> torch.Tensor:
-    return torch.tensor(ids[len(ids) - ids[::-1].index(token) :] if token in ids else ids)
-
-
-def _shared_length(tails: Sequence[torch.Tensor], marker_id: int) -> int:
-    """How many first tokens all have in common, up to the first marker: each rollout needs its own."""
-    columns = zip(*(tail.tolist() for tail in tails), strict=False)
-    return sum(1 for _ in takewhile(lambda each: len(set(each)) == 1 and each[0] != marker_id, columns))
 
 
 def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:
     """The packer of ``backbone``; its model must have been told to `read_packs`."""
     family, model = backbone.family, backbone.model
-    return Packer(
-        encoder,
-        lambda tokens, images: family.positions(model, tokens, images),
-        family.image_inputs,
-        backbone.token_id(family.image_token(backbone.processor.tokenizer)),
-        budget,
-    )
+    slot_id = backbone.token_id(family.image_token(backbone.processor.tokenizer))
+    reader = PromptReader(encoder, family.image_inputs, slot_id)
+    return Packer(reader, lambda tokens, images: family.positions(model, tokens, images), budget)

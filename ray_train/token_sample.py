@@ -18,6 +18,7 @@ from ray_train.feed import RankFeed
 from ray_train.packing import make_packer
 from ray_train.plan import Plan
 from ray_train.prompt_format import PromptFormat
+from ray_train.stored_image import image_reader
 from ray_train.targets import Targets
 
 SAMPLE = 256  # rollouts, a batch of one rank's at least
@@ -51,10 +52,14 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     encoder = make_encoder(counting, format, config.max_length)
     packer = make_packer(counting, encoder, config.pack_tokens) if config.pack_tokens else None
     if packer is not None:
-        packer = replace(packer, image_inputs=(), positions=lambda tokens, images: torch.arange(len(tokens)))
+        packer = replace(
+            packer,
+            reader=replace(packer.reader, image_inputs=()),
+            positions=lambda tokens, images: torch.arange(len(tokens)),
+        )
     ranks = max(config.workers.least, math.ceil(config.global_batch / SAMPLE))
     feed = RankFeed(
-        cut, replace(plan, epochs=1), encoder, packer, config.image_root, targets,
+        cut, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
         config.micro_batch, 0, ranks,
     )  # fmt: skip
     sums = Tokens(0, 0, 0, 0, 0, 0, 0, 0)
@@ -74,7 +79,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
         )
         if batch.last and sums.rollouts >= SAMPLE:
             break
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     return sums
 
 

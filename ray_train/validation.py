@@ -46,7 +46,7 @@ def validation_feed(feed: RankFeed) -> RankFeed:
     """The feed of this rank's share of the held-out rows of ``feed``'s plan, whatever the number of ranks."""
     # A tokenizer can serve one thread only, and that of the training feed goes on reading ahead.
     encoder = replace(feed.encoder, processor=copy.deepcopy(feed.encoder.processor))
-    packer = feed.packer and replace(feed.packer, encoder=encoder)
+    packer = feed.packer and replace(feed.packer, reader=replace(feed.packer.reader, encoder=encoder))
     return replace(feed, plan=validation_plan(feed.plan), encoder=encoder, packer=packer)
 
 

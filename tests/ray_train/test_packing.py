@@ -86,20 +86,20 @@ def test_activations_may_be_computed_twice(internvl: Path) -> None:
 def test_a_prompt_and_its_images_stand_once(folder: Path) -> None:
     packer = packer_of(folder, 4096)
     (pack,) = packer.packs([PROMPTS[0]])
-    alone = [packer.encoder.encode([sample]).inputs for sample in PROMPTS[0]]
+    alone = [packer.reader.encoder.encode([sample]).inputs for sample in PROMPTS[0]]
     shared = pack.inputs["extents"][0].shared
     for inputs in alone:
         assert inputs["input_ids"][0, :shared].tolist() == pack.inputs["input_ids"][0, :shared].tolist()
     own = sum(inputs["input_ids"].shape[1] - shared for inputs in alone)
     assert pack.inputs["input_ids"].shape == (1, shared + own)
-    for name in packer.image_inputs:
+    for name in packer.reader.image_inputs:
         torch.testing.assert_close(pack.inputs[name], alone[0][name], rtol=0, atol=0)
 
 
 def test_a_step_that_all_rollouts_begin_with_keeps_a_marker_and_a_label_for_each(internvl: Path) -> None:
     packer = packer_of(internvl, 4096)
     (pack,) = packer.packs([PROMPTS[0]])
-    markers = pack.inputs["input_ids"] == packer.encoder.marker_id
+    markers = pack.inputs["input_ids"] == packer.reader.encoder.marker_id
     assert int(markers.sum()) == len(pack.labels) == sum(len(s.steps) for s in PROMPTS[0])
     assert pack.labels.tolist() == [label for sample in PROMPTS[0] for label in sample.labels]
 

@@ -132,7 +132,7 @@ def test_a_run_may_lie_in_an_object_store(
     write_index(f"{root}/shards", f"{root}/index")
     config = settings(
         index=f"{root}/index", output=f"{root}/output", image_root=f"{root}/images",
-        backbone=f"{root}/backbone", zero_stage=3,
+        backbone=f"{root}/backbone", zero_stage=3, data_workers=1,
     )  # fmt: skip
     train(config)
     card = read_card(config.output)
