@@ -92,6 +92,7 @@ def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[s
         gpu = uses_gpus(ray, config.workers.least)
         with shown_board() as board, passed_on(board):
             after = config.stuck_after
+            callbacks: list[Any] = [HeedSigterm(), *([StuckWatch(board, after)] if after else [])]
             job = Job(config, plan, identity, card, board)
             trainer = TorchTrainer(
                 train_worker,
@@ -103,7 +104,7 @@ def _fit(config: TrainConfig, plan: Plan, identity: dict[str, Any], card: dict[s
                     failure_config=FailureConfig(max_failures=config.max_failures),
                     checkpoint_config=CheckpointConfig(num_to_keep=2),
                     logging_config=LoggingConfig(log_level="ERROR"),
-                    callbacks=[HeedSigterm(), *([StuckWatch(board, after)] if after else [])],
+                    callbacks=callbacks,
                     **_run_storage(storage.join(config.output, RUNS)),
                 ),
             )

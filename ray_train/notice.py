@@ -60,7 +60,7 @@ def _node_is_draining() -> bool:
     return get_train_context().preemption_context.preemption_info is not None
 
 
-class HeedSigterm(WorkerCallback):  # type: ignore[misc]
+class HeedSigterm(WorkerCallback):
     """SIGTERM at a worker is a notice; a second one ends the process."""
 
     def after_init_train_context(self) -> None:

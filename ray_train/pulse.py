@@ -57,7 +57,7 @@ def _place(thread: int) -> str:
     return "a place unknown"
 
 
-class StuckWatch(WorkerGroupCallback):  # type: ignore[misc]
+class StuckWatch(WorkerGroupCallback):
     """Ends the run with a `TrainingError` that names the rank for which the others wait too long.
 
     It lives where Ray Train looks after the workers, and ends them all, the stuck one, too.
