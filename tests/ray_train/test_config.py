@@ -54,6 +54,8 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--fraction", "0"],
         ["--fraction", "1.5"],
         ["--workers", "0"],
+        ["--keep-checkpoints", "0"],
+        ["--storage-budget", "-1"],
         ["--global-batch", "-1"],
         ["--warmup", "2"],
         ["--beta1", "1"],
