@@ -71,6 +71,8 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--stuck-after", "-1"],
         ["--zero-stage", "1", "--offload", "optimizer"],
         ["--zero-stage", "2", "--offload", "parameters"],
+        ["--keep-checkpoints", "0"],
+        ["--storage-budget", "-1"],
         ["--global-batch", "-1"],
         ["--warmup", "2"],
         ["--beta1", "1"],
