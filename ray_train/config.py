@@ -43,7 +43,7 @@ class TrainConfig:
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
     lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
-    lora_alpha: float = option("adapters count lora_alpha / lora_rank times", 32.0)
+    lora_alpha: int = option("adapters count lora_alpha / lora_rank times", 32)
     lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0)
 
     epochs: int = option("passes over the cut", 1)
@@ -101,7 +101,7 @@ class TrainConfig:
             self.lora_rank,
             "0 with --no-train-language",
         )
-        require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "a number above 0")
+        require(self.lora_alpha >= 1, "lora_alpha", self.lora_alpha, "an integer of 1 or more")
         require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "a number in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
