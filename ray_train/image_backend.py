@@ -1,6 +1,6 @@
 """Which library makes the pixels: PIL, the same on every machine, or torchvision.
 
-Theirs differ by up to 0.03, so a model is evaluated with the library that it was trained with.
+Theirs differ, so a model is evaluated with the library that it was trained with.
 """
 
 from importlib import import_module

@@ -25,7 +25,7 @@ from ray_train.publish import gathered_weights, save_model
 from ray_train.reward import RewardModel, reward_loss, reward_model
 
 NOWHERE: dict[str, Any] = {"index": "", "image_root": "", "backbone": "", "output": ""}
-CONFIG = TrainConfig(**NOWHERE, lora_rank=4, lora_alpha=8.0, learning_rate=1e-2)
+CONFIG = TrainConfig(**NOWHERE, lora_rank=4, lora_alpha=8, learning_rate=1e-2)
 
 
 def adapted(folder: Path, config: TrainConfig = CONFIG) -> tuple[Backbone, Encoder, RewardModel]:
