@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -25,6 +26,7 @@ from ray_train.packing import make_packer
 from ray_train.plan import Plan, prompts_of
 from ray_train.prompt_format import PromptFormat
 from ray_train.stored_image import ImageReader
+from ray_train.targets import Targets
 
 BATCH = 6
 BROKEN = "4.png"
@@ -48,7 +50,8 @@ def feed_of(corpus: Corpus, folder: Path) -> RankFeed:
     encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(2)), 4096)
     plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, BATCH, prompts_of(cut), True)
     packer = make_packer(backbone, encoder, 200)
-    return RankFeed(cut, plan, encoder, packer, ImageReader(corpus.images), 0.0, 2, 0, 1)
+    targets = Targets(cut.rows, np.ones(cut.rows.num_rows), "hard", 0.0)
+    return RankFeed(cut, plan, encoder, packer, ImageReader(corpus.images), targets, 2, 0, 1)
 
 
 def check_same(found: list[Batch], expected: list[Batch]) -> None:

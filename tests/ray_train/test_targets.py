@@ -20,6 +20,7 @@ from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
 from ray_train.plan import Plan, prompts_of
 from ray_train.prompt_format import PromptFormat
+from ray_train.stored_image import ImageReader
 from ray_train.targets import Targets, check_some_weight, targets_of
 
 ROWS = pa.table(
@@ -83,7 +84,9 @@ def test_the_weights_of_all_ranks_add_up_to_what_the_loss_is_divided_by(
     for world_size in (1, 2, 4):
         found = [0.0] * plan.total_steps
         for rank in range(world_size):
-            feed = RankFeed(cut, plan, encoder, packer, counted_corpus.images, targets, 2, rank, world_size)
+            feed = RankFeed(
+                cut, plan, encoder, packer, ImageReader(counted_corpus.images), targets, 2, rank, world_size
+            )
             step = 0
             for batch in feed.batches(0):
                 found[step] += float(batch.weights.sum())

@@ -17,6 +17,8 @@ from ray_train.packing import make_packer
 from ray_train.plan import Plan, prompts_of
 from ray_train.prompt_format import PromptFormat
 from ray_train.skeleton import load_skeleton
+from ray_train.stored_image import ImageReader
+from ray_train.targets import targets_of
 from ray_train.token_sample import sampled_tokens
 
 Settings = Callable[..., TrainConfig]
@@ -29,14 +31,17 @@ def test_counted_tokens_are_those_that_training_makes(
     config = settings(backbone=str(folder), max_tiles=4, max_length=90, pack_tokens=pack_tokens)
     cut = read_cut(open_index(config.index), 1.0)
     plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True)
+    targets = targets_of(cut, config)
     monkeypatch.setattr(token_sample, "SAMPLE", 6)
-    found = sampled_tokens(config, cut, plan, load_skeleton(str(folder), []))
+    found = sampled_tokens(config, cut, plan, targets, load_skeleton(str(folder), []))
 
     backbone = load_backbone(str(folder), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(4)), 90)
     packer = make_packer(backbone, encoder, pack_tokens) if pack_tokens else None
-    feed = RankFeed(cut, plan, encoder, packer, config.image_root, 0.0, config.micro_batch, 0, 2)
+    feed = RankFeed(
+        cut, plan, encoder, packer, ImageReader(config.image_root), targets, config.micro_batch, 0, 2
+    )
     batches = []
     for batch in feed.batches(0):
         batches.append(batch)

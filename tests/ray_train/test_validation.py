@@ -25,6 +25,8 @@ from ray_train.metrics import macro_f1
 from ray_train.plan import Plan, prompts_of
 from ray_train.prompt_format import PromptFormat
 from ray_train.reward import reward_loss, reward_model, step_rewards
+from ray_train.stored_image import ImageReader
+from ray_train.targets import targets_of
 from ray_train.validation import counted_macro_f1, validation_plan
 
 Settings = Callable[..., TrainConfig]
@@ -71,7 +73,10 @@ def published_on(config: TrainConfig, plan: Plan) -> tuple[float, float, int]:
     )
     encoder = make_encoder(backbone, format, config.max_length)
     cut = read_cut(open_index(config.index), 1.0)
-    feed = RankFeed(cut, validation_plan(plan), encoder, None, config.image_root, 0.0, 1, 0, 1)
+    targets = targets_of(cut, config)
+    feed = RankFeed(
+        cut, validation_plan(plan), encoder, None, ImageReader(config.image_root), targets, 1, 0, 1
+    )
     model = reward_model(backbone, format).eval()
     loss, rewards, labels = 0.0, [], []
     with torch.no_grad():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bench.training.models import SIZES, build_model
@@ -23,6 +24,7 @@ from ray_train.packing import Packer
 from ray_train.plan import Plan, prompts_of
 from ray_train.reward import RewardModel, reward_loss
 from ray_train.stored_image import ImageReader
+from ray_train.targets import Targets
 
 RESULTS = Path(__file__).parents[1] / "results" / "path.txt"
 
@@ -46,8 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         plan = Plan(
             cut.fingerprint, cut.rows.num_rows, (), 0, 1, args.prompts * PER_PROMPT, prompts_of(cut), True
         )
+        targets = Targets(cut.rows, np.ones(cut.rows.num_rows), "hard", 0.0)
         feeds = [
-            RankFeed(cut, plan, packer.reader.encoder, packer, ImageReader(name), 0.0, 1, 0, 1, workers)
+            RankFeed(cut, plan, packer.reader.encoder, packer, ImageReader(name), targets, 1, 0, 1, workers)
             for workers in args.workers
         ]
         alone = [_path_alone(feed) for feed in feeds]
