@@ -118,6 +118,7 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
     @contextmanager
     def second_node() -> Iterator[Callable[[], None]]:
         import ray
+        from ray.util.placement_group import placement_group, remove_placement_group
 
         ports = free_ports(
             "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
@@ -127,8 +128,9 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
         command += ["--num-cpus=1", "--min-worker-port=0", "--max-worker-port=0"]
         command += [f"--{name}={port}" for name, port in ports.items()]
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        taken = placement_group([{"CPU": ray.cluster_resources()["CPU"] - 1}])
+        assert taken.wait(PATIENCE)
         second = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        nobody = ray.remote(num_cpus=ray.cluster_resources()["CPU"] - 1)(_Nobody).remote()
 
         def kill() -> None:
             if second.poll() is None:
@@ -137,21 +139,13 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
                 second.wait()
 
         try:
-            ray.get(nobody.is_there.remote())
             _wait_for(lambda: len([one for one in ray.nodes() if one["Alive"]]) == 2)
             yield kill
         finally:
             kill()
-            ray.kill(nobody)
+            remove_placement_group(taken)
 
     return second_node
-
-
-class _Nobody:
-    """Holds CPUs."""
-
-    def is_there(self) -> bool:
-        return True
 
 
 class Stall:
