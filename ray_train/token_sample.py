@@ -24,6 +24,7 @@ from ray_train.targets import Targets
 SAMPLE = 256  # rollouts, a batch of one rank's at least
 
 _PADDING = -1
+_NO_PIXELS = "pixels"  # tells that there are images, and nothing of them
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     if packer is not None:
         packer = replace(
             packer,
-            reader=replace(packer.reader, image_inputs=()),
+            reader=replace(packer.reader, image_inputs=(_NO_PIXELS,)),
             positions=lambda tokens, images: torch.arange(len(tokens)),
         )
     ranks = max(config.workers.least, math.ceil(config.global_batch / SAMPLE))
@@ -96,7 +97,7 @@ class CountingProcessor:
         return self.processor.tokenizer
 
     def __call__(self, images: list[list[Any]], text: list[str], **options: Any) -> dict[str, torch.Tensor]:
-        """``input_ids`` and ``attention_mask``, int64 ``[rows, length]``, padded to the right."""
+        """``input_ids`` and ``attention_mask``, int64 ``[rows, length]``, padded to the right; no pixels."""
         for name in ("padding", "return_tensors"):
             options.pop(name, None)
         rows = []
@@ -107,4 +108,5 @@ class CountingProcessor:
             repeated = ([token] * next(numbers) if token == self.slot else [token] for token in ids)
             rows.append(torch.tensor([token for some in repeated for token in some]))
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=_PADDING)
-        return {"input_ids": ids, "attention_mask": (ids != _PADDING).long()}
+        pixels = torch.zeros(sum(map(len, images)), 0)
+        return {"input_ids": ids, "attention_mask": (ids != _PADDING).long(), _NO_PIXELS: pixels}
