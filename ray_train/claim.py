@@ -6,14 +6,13 @@ learned, and is written down before anything starts.
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import Any
 
 from bisieve import storage
 from bisieve.errors import TrainingError
 from ray_train.card import MODEL, read_card
 from ray_train.checkpoint import check_identity
-from ray_train.config import TrainConfig
+from ray_train.config import TrainConfig, plain_options
 from ray_train.plan import Plan
 from ray_train.prompt_format import format_fingerprint
 from ray_train.weights import UNIFORM
@@ -26,8 +25,8 @@ RUNS = "runs"  # Ray Train's storage, below the output
 _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
     "index", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints", "storage_budget",
-    "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "flops",
-    "mfu", "stuck_after", "offload", "data_workers", "image_cache_gb",
+    "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "mfu",
+    "stuck_after", "offload", "data_workers", "image_cache_gb",
 }  # fmt: skip
 
 
@@ -38,7 +37,7 @@ def run_identity(
 
     ``weights`` names the rollout weights.
     """
-    options = {name: value for name, value in asdict(config).items() if name not in _NOT_IDENTITY}
+    options = {name: value for name, value in plain_options(config).items() if name not in _NOT_IDENTITY}
     return {
         **options, "index": index_fingerprint, "cut": plan.cut_fingerprint, "order": plan.fingerprint,
         "prompt_format": format_fingerprint(), "weights": weights,

@@ -93,7 +93,7 @@ class TrainConfig:
     clip: float = option("largest norm of the gradient", 1.0)
 
     track: str = option("curves: tensorboard, mlflow, wandb, several by comma, or none", "tensorboard")
-    peak_flops: float = option("FLOP/s of a device that MFU is measured by; 0: its bf16 peak, if known", 0.0)
+    peak_flops: float = option("FLOP/s of a device, for MFU and hours; 0: its bf16 peak, if known", 0.0)
     checkpoint_every: int = option("steps from one checkpoint to the next", 50)
     keep_checkpoints: int = option("checkpoints kept: the last ones, and the best one of a validated run", 2)
     storage_budget: int = option("seconds for which a checkpoint that a store refuses is tried again", 600)
@@ -110,8 +110,7 @@ class TrainConfig:
     explode_above: float = option("stop at a gradient this many times its usual norm; 0: never", 100.0)
     deterministic: bool = option("the same bits in every run on the same machines; slower", False)
     dry_run: bool = option("tell what the run would be and cost, and write nothing", False)
-    flops: float = option("FLOP/s of one device, for --dry-run's hours (an H100's in bf16)", 989e12)
-    mfu: float = option("share of --flops that training reaches, for --dry-run's hours", 0.4)
+    mfu: float = option("share of --peak-flops that training reaches, for --dry-run's hours", 0.4)
 
     @property
     def trained_parts(self) -> list[str]:
@@ -154,12 +153,11 @@ class TrainConfig:
         column_of(self.rollout_weights)
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         chosen_trackers(self.track)
-        require(self.peak_flops >= 0, "peak_flops", self.peak_flops, "a number of 0 or more")
+        require(0 <= self.peak_flops < math.inf, "peak_flops", self.peak_flops, "a number of 0 or more")
         require(self.storage_budget >= 0, "storage_budget", self.storage_budget, "0 or more")
         held_out, explode = self.validation_fraction, self.explode_above
         require(0 <= held_out < 1, "validation_fraction", held_out, "a number in [0, 1)")
         require(explode == 0 or explode > 1, "explode_above", explode, "0, or a number above 1")
-        require(0 < self.flops < float("inf"), "flops", self.flops, "a number above 0")
         require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
@@ -210,6 +208,12 @@ def _model_source(source: str, flag: str) -> str:
     if not storage.exists(storage.join(url, "config.json")):
         raise TrainingError(f"a model (config.json) at {source}", "none", f"check {flag}")
     return url
+
+
+def plain_options(config: TrainConfig) -> dict[str, Any]:
+    """The options of ``config`` by name, as JSON and TOML can hold them."""
+    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    return {**values, "workers": config.workers.given}
 
 
 def require(holds: bool, name: str, found: Any, expected: str) -> None:

@@ -1,7 +1,6 @@
 """What a run would be and cost, told before anything is written or any worker started."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -10,15 +9,19 @@ from bisieve.cut import Cut
 from bisieve.order import Rows
 from bisieve.wording import counted
 from ray_train.backbone import Backbone
-from ray_train.compute import flops, hours
 from ray_train.config import TrainConfig
 from ray_train.engine import training_dtype
+from ray_train.flops import Load, hours, training_flops
 from ray_train.footprint import activations, states, text_layers, vision_layers
 from ray_train.lora import add_adapters
+from ray_train.model_load import model_cost
 from ray_train.plan import Plan
-from ray_train.skeleton import load_skeleton, multiplied, parameters, trained_parameters
+from ray_train.run_config import to_toml
+from ray_train.skeleton import load_skeleton, parameters, trained_parameters
 from ray_train.targets import Targets
 from ray_train.token_sample import Tokens, sampled_tokens
+
+_ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
 
 
 def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
@@ -43,9 +46,7 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
 
 
 def _config(config: TrainConfig) -> list[str]:
-    """As TOML that ``--config`` reads."""
-    values = asdict(config)
-    return ["config:", *(f"  {name} = {json.dumps(value)}" for name, value in values.items())]
+    return [f"  {line}" for line in to_toml(config, "the resolved config, as --config reads it").splitlines()]
 
 
 def _sources(cut: Cut, plan: Plan, threshold: float) -> list[str]:
@@ -119,12 +120,14 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
 
 def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float) -> list[str]:
     patches = used.image_tokens * backbone.family.patches_per_token(backbone.model.config)
-    tokens = {"vision": patches, "projector": used.image_tokens, "language": used.tokens}
-    work = factor * flops(multiplied(backbone), tokens, config.trained_parts, config.gradient_checkpointing)
-    time = hours(work, config.workers.least, config.flops, config.mfu)
+    cost, loads = model_cost(backbone), (patches, used.image_tokens, used.tokens)
+    parts = zip((cost.vision, cost.projector, cost.language), map(Load, loads), strict=True)
+    work = factor * training_flops(list(parts), config.gradient_checkpointing)
+    peak, devices = config.peak_flops or _ANY_PEAK, counted(config.workers.least, "device")
+    time = hours(work, config.workers.least, peak, config.mfu)
     return [
-        f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {config.workers.least} of "
-        f"{config.flops:.3g} FLOP/s (--flops), of which {config.mfu:.0%} is reached (--mfu)"
+        f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {devices} of "
+        f"{peak:.3g} FLOP/s (--peak-flops), of which {config.mfu:.0%} is reached (--mfu)"
     ]
 
 

@@ -35,10 +35,11 @@ def forward_flops(part: Part, load: Load) -> int:
     return 2 * part.weights * load.tokens + 4 * part.width * load.pairs
 
 
-def training_flops(parts: list[tuple[Part, Load]]) -> int:
+def training_flops(parts: list[tuple[Part, Load]], checkpointing: bool = False) -> int:
     """Operations of a forward and a backward pass through ``parts``, in the order of the forward pass.
 
-    A frozen part has a backward pass when something before it is trained.
+    A frozen part has a backward pass when something before it is trained; what has one has its forward pass
+    twice with ``checkpointing``: then it is what is done, not what is needed.
     """
     total, reached = 0, False  # reached: by the gradient, since something here or before is trained
     for part, load in parts:
@@ -46,6 +47,7 @@ def training_flops(parts: list[tuple[Part, Load]]) -> int:
         total += forward_flops(part, load)
         if reached:
             total += 2 * part.weights * load.tokens + 8 * part.width * load.pairs
+            total += forward_flops(part, load) * checkpointing
         total += 2 * part.trained * load.tokens
     return total
 
@@ -63,6 +65,11 @@ _PEAKS = {
     "L40S": 362e12, "L40": 181e12, "L4": 121e12,
     "MI325X": 1307e12, "MI300X": 1307e12, "MI250X": 383e12,
 }  # fmt: skip
+
+
+def hours(work: float, devices: int, flops_per_second: float, mfu: float) -> float:
+    """Hours for ``work`` operations on ``devices`` that reach ``mfu`` of ``flops_per_second`` each."""
+    return work / (devices * flops_per_second * mfu) / 3600
 
 
 def peak_flops(device_name: str) -> float:

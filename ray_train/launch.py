@@ -7,7 +7,6 @@ OUTPUT/
   tensorboard/…
 """
 
-from dataclasses import asdict
 from typing import Any
 
 from bisieve import storage
@@ -16,7 +15,7 @@ from bisieve.index import open_index
 from bisieve.wording import counted
 from ray_train.claim import RUNS, claim_output, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
-from ray_train.config import TrainConfig, located
+from ray_train.config import TrainConfig, located, plain_options
 from ray_train.held_out import held_out_rows
 from ray_train.plan import Plan, prompts_of
 from ray_train.preflight import chosen_cut, rows_without_images
@@ -54,7 +53,7 @@ def train(config: TrainConfig) -> None:
     card = {
         "format": 1, "run": name, "index": config.index, "identity": identity, "fraction_asked": cut.fraction,
         "fraction_delivered": plan.rows_per_epoch / cut.available, "rollouts": plan.rows_per_epoch,
-        "left_out_missing_images": len(left_out), "held_out": len(held_out), "config": asdict(config),
+        "left_out_missing_images": len(left_out), "held_out": len(held_out), "config": plain_options(config),
     }  # fmt: skip
     outcome = _fit(config, plan, identity, card, name, targets.weights)
     if outcome.error is not None:

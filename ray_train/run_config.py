@@ -1,11 +1,10 @@
 """The resolved config of a run as TOML that ``--config`` reads back, without what must not be shown."""
 
-import dataclasses
 import json
 import re
 from typing import Any
 
-from ray_train.config import TrainConfig
+from ray_train.config import TrainConfig, plain_options
 
 RUN_CONFIG = "config.toml"
 _ACTIONS = {"restart"}  # what was done once, and is no property of the run
@@ -22,7 +21,7 @@ def to_toml(config: TrainConfig, comment: str) -> str:
 
 def parameters(config: TrainConfig) -> dict[str, Any]:
     """The options of ``config`` by name, fit to be shown; those that have no value are left out."""
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in _ACTIONS}
+    values = {name: value for name, value in plain_options(config).items() if name not in _ACTIONS}
     return {
         name: without_secrets(value) if isinstance(value, str) else value
         for name, value in values.items()

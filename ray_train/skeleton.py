@@ -53,16 +53,6 @@ def trained_parameters(backbone: Backbone) -> int:
     return sum(p.numel() for p in backbone.model.parameters() if p.requires_grad)
 
 
-def multiplied(backbone: Backbone) -> dict[str, int]:
-    """`parameters` that every token is multiplied by: without embeddings, of which a row is looked up.
-
-    Nor is the head one of them: of it two rows are read, and at the markers alone.
-    """
-    counts, model = parameters(backbone), backbone.model
-    tables = {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
-    return counts | {"language": counts["language"] - sum(table.numel() for table in tables)}
-
-
 @contextmanager
 def _without_weights(source: str) -> Iterator[str]:
     """A folder with the small files of ``source``, gone afterwards where it is a copy; a hub id as it is."""

@@ -26,6 +26,11 @@ class Workers:
         return f"{self} workers" if self.elastic else counted(self.least, "worker")
 
     @property
+    def given(self) -> int | str:
+        """As a flag or a TOML file gives it."""
+        return str(self) if self.elastic else self.least
+
+    @property
     def for_ray(self) -> int | tuple[int, int]:
         """The ``num_workers`` of Ray Train's ``ScalingConfig``."""
         return (self.least, self.most) if self.elastic else self.least

@@ -96,7 +96,7 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--validate-every", "0"],
         ["--explode-above", "1"],
         ["--explode-above", "nan"],
-        ["--flops", "inf"],
+        ["--peak-flops", "inf"],
         ["--mfu", "0"],
         ["--seed", "9223372036854775808"],
     ],

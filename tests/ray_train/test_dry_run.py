@@ -28,7 +28,12 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     monkeypatch.setattr(launch, "_fit", None)  # the only way to Ray
     before = sorted(tmp_path.rglob("*"))
     config = settings(
-        backbone=str(tmp_path / "bare"), dry_run=True, validation_fraction=0.3, epochs=2, flops=1e6, mfu=0.5
+        backbone=str(tmp_path / "bare"),
+        dry_run=True,
+        validation_fraction=0.3,
+        epochs=2,
+        peak_flops=1e6,
+        mfu=0.5,
     )
     train(config)
     assert sorted(tmp_path.rglob("*")) == before, "something was written"

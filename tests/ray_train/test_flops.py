@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from ray_train.encoding import Batch, filler
-from ray_train.flops import Load, Part, causal_pairs, forward_flops, peak_flops, training_flops
+from ray_train.flops import Load, Part, causal_pairs, forward_flops, hours, peak_flops, training_flops
 from ray_train.model_load import ModelCost, model_cost, token_counts
 from ray_train.packed_attention import read_packs
 from ray_train.packing import make_packer
@@ -131,3 +131,14 @@ def test_a_frozen_part_has_a_backward_pass_only_behind_a_trained_one() -> None:
 )  # fmt: skip
 def test_the_peak_of_a_device_is_found_by_its_name(name: str, teraflops: float) -> None:
     assert peak_flops(name) == teraflops * 1e12
+
+
+@pytest.mark.parametrize(("trained", "expected"), [(0, 2), (10, 8)], ids=["frozen", "trained"])
+def test_checkpointing_does_the_forward_pass_twice_where_there_is_a_backward_pass(
+    trained: int, expected: int
+) -> None:
+    assert training_flops([(Part(10, trained), Load(3))], checkpointing=True) == expected * 10 * 3
+
+
+def test_hours_are_work_over_what_the_devices_reach() -> None:
+    assert hours(7.2e18, 8, 1e15, 0.25) == pytest.approx(1.0)

@@ -6,7 +6,7 @@ import torch
 
 from bisieve import storage
 from ray_train.backbone import load_backbone
-from ray_train.skeleton import load_skeleton, multiplied, parameters, trained_parameters
+from ray_train.skeleton import load_skeleton, parameters, trained_parameters
 
 
 def test_a_skeleton_has_the_parameters_of_the_loaded_backbone_and_no_memory(folder: Path) -> None:
@@ -16,13 +16,6 @@ def test_a_skeleton_has_the_parameters_of_the_loaded_backbone_and_no_memory(fold
     assert min(counts.values()) > 0
     assert all(parameter.is_meta for parameter in skeleton.model.parameters())
     assert trained_parameters(skeleton) == counts["language"]
-
-
-def test_the_tables_of_words_multiply_nothing(folder: Path) -> None:
-    skeleton = load_skeleton(str(folder), ["language"])
-    layers = skeleton.model.model.language_model
-    inside = sum(p.numel() for name, p in layers.named_parameters() if not name.startswith("embed_tokens"))
-    assert multiplied(skeleton) == parameters(skeleton) | {"language": inside}
 
 
 def test_of_a_backbone_in_a_store_only_the_small_files_are_read(s3: str, internvl: Path) -> None:
