@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
+from ray_train.data.weights import UNIFORM, column_of
 from ray_train.tracking import chosen_trackers
-from ray_train.weights import UNIFORM, column_of
 from ray_train.workers import Workers, workers
 
 IMAGE_BACKENDS = ("pil", "torchvision")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from bisieve import storage
-from ray_train.publish import upload
+from ray_train.model.publish import upload
 from ray_train.tracking.tracker import Run
 
 

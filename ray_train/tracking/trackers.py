@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from bisieve.errors import BisieveError, TrainingError
-from ray_train.run_config import parameters, without_secrets
+from ray_train.run.run_config import parameters, without_secrets
 from ray_train.tracking import chosen_trackers
 from ray_train.tracking.tracker import Run, Tracker
 

@@ -20,8 +20,8 @@ from bisieve.cut import read_cut
 from bisieve.index import open_index
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
-from ray_train.card import read_card
-from ray_train.checkpoint import loss_curve
+from ray_train.checkpoints.checkpoint import loss_curve
+from ray_train.model.card import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
@@ -189,7 +189,7 @@ def trained(
 ) -> Any:
     """The config of a finished run: two workers, ZeRO 1; of the last batch the second worker has nothing."""
     from ray_train.config import TrainConfig
-    from ray_train.launch import train
+    from ray_train.run.launch import train
 
     output = str(tmp_path_factory.mktemp("trained") / "output")
     config = TrainConfig(**small_run(corpus, internvl, output))

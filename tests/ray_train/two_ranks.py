@@ -11,14 +11,14 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from ray_train.backbone import Backbone, load_backbone, train_only
 from ray_train.config import TrainConfig
-from ray_train.encoding import Batch, Encoder, Sample, make_encoder
-from ray_train.engine import make_engine
-from ray_train.packed_attention import read_packs
-from ray_train.packing import make_packer
-from ray_train.prompt_format import PromptFormat
-from ray_train.reward import reward_loss, reward_model
+from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
+from ray_train.data.packing import make_packer
+from ray_train.model.backbone import Backbone, load_backbone, train_only
+from ray_train.model.packed_attention import read_packs
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import reward_loss, reward_model
+from ray_train.run.engine import make_engine
 
 PICTURE = [
     Sample(k, [Image.linear_gradient("L").convert("RGB")], "What?", ["We look.", "So."], [1.0, 0.0])

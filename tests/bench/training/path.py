@@ -18,13 +18,13 @@ import torch
 from bench.training.models import SIZES, build_model
 from bench.training.path_corpus import SHAPE, make_corpus, make_packer
 from bench.training.rollouts import PER_PROMPT, STEPS
-from ray_train.feed import Prefetcher, RankFeed
-from ray_train.packed_attention import read_packs
-from ray_train.packing import Packer
-from ray_train.plan import Plan, prompts_of
-from ray_train.reward import RewardModel, reward_loss
-from ray_train.stored_image import ImageReader
-from ray_train.targets import Targets
+from ray_train.data.feed import Prefetcher, RankFeed
+from ray_train.data.packing import Packer
+from ray_train.data.plan import Plan, prompts_of
+from ray_train.data.stored_image import ImageReader
+from ray_train.data.targets import Targets
+from ray_train.model.packed_attention import read_packs
+from ray_train.model.reward import RewardModel, reward_loss
 
 RESULTS = Path(__file__).parents[1] / "results" / "path.txt"
 

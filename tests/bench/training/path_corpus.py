@@ -15,11 +15,11 @@ from bench.training.rollouts import PER_PROMPT, STEPS
 from bisieve.cut import Cut, read_cut
 from bisieve.index import open_index
 from bisieve.shards import list_shards
-from ray_train.backbone import make_processor
-from ray_train.encoding import Encoder
-from ray_train.packing import Packer
-from ray_train.prompt_format import PromptFormat
-from ray_train.prompt_tokens import PromptReader
+from ray_train.data.encoding import Encoder
+from ray_train.data.packing import Packer
+from ray_train.data.prompt_tokens import PromptReader
+from ray_train.model.backbone import make_processor
+from ray_train.model.prompt_format import PromptFormat
 
 SHAPE = (900, 1200)  # pixels, height first: six tiles of 448 and a thumbnail
 
