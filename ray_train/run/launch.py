@@ -105,7 +105,8 @@ def _fit(
         from ray.train.v2.torch.torch_trainer import TorchTrainer
 
         from ray_train.checkpoints.run_storage import run_storage
-        from ray_train.run.loop import Job, train_worker
+        from ray_train.run.job import Job
+        from ray_train.run.loop import train_worker
         from ray_train.run.notice import HeedSigterm, passed_on
         from ray_train.run.progress import shown_board
         from ray_train.run.pulse import StuckWatch
