@@ -70,7 +70,7 @@ def make_rank(job: Job) -> Rank:
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # new weights are the same on all ranks
-    cut, backbone = together(lambda: (_cut(job), _backbone(config)))
+    cut, backbone = together(lambda: (_cut(job), trainable_backbone(config)))
     options = backbone.family.image_options(config.max_tiles)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     format = PromptFormat(slot, options, config.image_backend)
@@ -90,7 +90,8 @@ def _cut(job: Job) -> Cut:
     return cut
 
 
-def _backbone(config: TrainConfig) -> Backbone:
+def trainable_backbone(config: TrainConfig) -> Backbone:
+    """The backbone of ``config``, what is to be trained of it marked as such, with adapters if it has any."""
     backbone = load_backbone(config.backbone, training_dtype(config.precision), config.image_backend)
     train_only(backbone.model, backbone.family, config.trained_parts)
     if config.lora_rank:

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,10 +21,10 @@ from ray_train.checkpoints.keeper import Keeper, kept, remove_others, upload_par
 from ray_train.checkpoints.run_storage import run_storage
 from ray_train.config import TrainConfig
 from ray_train.data.encoding import Sample, make_encoder
-from ray_train.model.backbone import load_backbone, train_only
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
 from ray_train.run.engine import make_engine
+from ray_train.run.rank import trainable_backbone
 
 Settings = Callable[..., TrainConfig]
 
@@ -43,8 +44,7 @@ class Trainer:
     """An engine with something to learn, the same at every step of the same number."""
 
     def __init__(self, config: TrainConfig) -> None:
-        backbone = load_backbone(config.backbone, torch.float32)
-        train_only(backbone.model, backbone.family, config.trained_parts)
+        backbone = trainable_backbone(config)
         slot = backbone.family.image_slot(backbone.processor.tokenizer)
         format = PromptFormat(slot, backbone.family.image_options(1))
         self.encoder = make_encoder(backbone, format, 512)
@@ -71,16 +71,20 @@ def log() -> Iterator[SampleLog]:
     log.close()
 
 
-@pytest.fixture(params=[(2, 3), (3, 1)], ids=["ZeRO 2 to 3", "ZeRO 3 to 1"])
-def stages(request: pytest.FixtureRequest) -> tuple[int, int]:
-    return request.param  # type: ignore[no-any-return]
-
-
+@pytest.mark.parametrize(
+    ("options", "others"),
+    [
+        ({"zero_stage": 2}, {"zero_stage": 3}),
+        ({"zero_stage": 3, "offload": "parameters"}, {"zero_stage": 1}),
+        ({"zero_stage": 2, "offload": "optimizer", "lora_rank": 2}, {"zero_stage": 3, "lora_rank": 2}),
+    ],
+    ids=["ZeRO 2 to 3", "ZeRO 3 on the CPU to 1", "adapters, ZeRO 2 on the CPU to 3"],
+)
 def test_three_ranks_of_one_zero_stage_go_on_as_one_of_another(
-    stages: tuple[int, int], alone: None, settings: Settings, log: SampleLog, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], others: dict[str, Any], alone: None, settings: Settings, log: SampleLog,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    before = Trainer(settings(zero_stage=stages[0]))
+    before = Trainer(settings(**options))
     before.step(0)
     before.step(1)
     for rank in range(3):
@@ -93,7 +97,7 @@ def test_three_ranks_of_one_zero_stage_go_on_as_one_of_another(
         shutil.rmtree(part)
     monkeypatch.undo()
     assert is_whole(str(tmp_path / "checkpoint"))
-    after = Trainer(settings(zero_stage=stages[1]))
+    after = Trainer(settings(**others))
     restore(after.engine, str(tmp_path / "checkpoint"))
     assert steps_done(after.engine) == 2
     torch.testing.assert_close(after.state(), before.state(), rtol=0, atol=0)
