@@ -23,9 +23,11 @@ check: $(READY)
 bench: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
 
-# A training step three ways, minutes; on a GPU box with torch and transformers: PYTHONPATH=tests:lib:. python -m bench.training.run
+# A training step three ways, and the path of the data to it, minutes; on a GPU box with torch and transformers:
+# PYTHONPATH=tests:tests/ray_train:lib:. python -m bench.training.run, and the same for bench.training.path
 bench-train: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.training.run $(BENCH)
+	PYTHONPATH=tests:tests/ray_train $(BIN)/python -m bench.training.path
 
 # Torch first: DeepSpeed's build asks it for its version.
 $(READY): setup.py constraints.txt

@@ -5,6 +5,7 @@ never sees Spark.  The versions that were tested together stand in ``constraints
 """
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -18,6 +19,7 @@ TRAIN = [
     "transformers>=5.17,<6",
     "deepspeed>=0.19",
     "accelerate>=1.15",
+    "peft>=0.21",
     "pillow>=12",
     "scikit-learn>=1.5",
     "tensorboardX>=2.6",
@@ -30,6 +32,7 @@ STORES = {  # those that no test runs against; `storage.DRIVERS` names them by s
     "azure": ["adlfs>=2026.8"],
     "hf": ["huggingface_hub>=1"],
 }
+TRACKERS = {"mlflow": ["mlflow-skinny>=3.17"], "wandb": ["wandb>=0.31"]}  # beside TensorBoard; `--track`
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.4",
@@ -60,8 +63,9 @@ setup(
         "corpus": CORPUS,
         "s3": S3,
         **STORES,
-        "all": [*SCORE, *TRAIN, *CORPUS, *S3, *(driver for drivers in STORES.values() for driver in drivers)],
-        "dev": [*SCORE, *TRAIN, *CORPUS, *S3, *DEV],
+        **TRACKERS,
+        "all": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*STORES.values(), *TRACKERS.values())],
+        "dev": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*TRACKERS.values()), *DEV],
     },
     entry_points={
         "console_scripts": ["bisieve = bisieve.cli:main"],

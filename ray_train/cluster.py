@@ -14,6 +14,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker that was given no GPU must see none
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller to look: 2 s else
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers: 30 s else
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
@@ -88,7 +89,8 @@ def unwrapped(error: BaseException, expected: str, mend: str) -> BisieveError:
         while cause is not None:
             if isinstance(cause, BisieveError):
                 return cause
-            cause = getattr(cause, "cause", None) or cause.__cause__
+            inner = getattr(cause, "cause", None) or getattr(cause, "controller_failure", None)
+            cause = inner or cause.__cause__
     first = next(iter(failures.values()), error)
     return TrainingError(expected, _last_line(first), mend)
 

@@ -5,21 +5,36 @@ A value comes from its flag, else from the TOML file given with ``--config``, el
 
 import argparse
 import dataclasses
+import math
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
+from ray_train.data.weights import UNIFORM, column_of
+from ray_train.tracking import chosen_trackers
+from ray_train.workers import Workers, workers
+
+IMAGE_BACKENDS = ("pil", "torchvision")
 
 Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
 
 
-def option(help: str, default: Any = MISSING, choices: tuple[Any, ...] | None = None) -> Any:
-    """A config field that is also a flag and a TOML key; without ``default`` it must be given."""
-    metadata = {"help": help, "choices": choices}
+def option(
+    help: str,
+    default: Any = MISSING,
+    choices: tuple[Any, ...] | None = None,
+    parse: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A config field that is also a flag and a TOML key; without ``default`` it must be given.
+
+    ``parse`` makes the value of what was given, where its type alone does not; it raises `ValueError`.
+    """
+    metadata = {"help": help, "choices": choices, "parse": parse}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -33,13 +48,23 @@ class TrainConfig:
     output: str = option("URL of the folder that gets the trained model and its run")
     fraction: float = option("share of each source's rollouts to train on, best first, in (0, 1]", 0.25)
 
-    workers: int = option("Ray Train workers, one GPU each where there are GPUs", 2)
+    workers: Workers = option(  # noqa: RUF009 (Workers are frozen)
+        "Ray Train workers, one GPU each where there are GPUs; 2-8: as many of these as the cluster has",
+        Workers(2, 2), parse=workers,
+    )  # fmt: skip
     zero_stage: int = option("DeepSpeed ZeRO stage", 3, choices=(1, 2, 3))
+    offload: str = option(
+        "what lies in the CPU's memory: AdamW's state and step (ZeRO 2, 3), or with them the parameters (3)",
+        "none", choices=("none", "optimizer", "parameters"),
+    )  # fmt: skip
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
     gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", False)
     train_vision: bool = option("train the vision encoder", False)
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
+    lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
+    lora_alpha: int = option("adapters count lora_alpha / lora_rank times", 32)
+    lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0)
 
     epochs: int = option("passes over the cut", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
@@ -48,8 +73,16 @@ class TrainConfig:
     prompts_together: bool = option("the rollouts of a prompt come in the same batch", True)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option("tiles an image may be cut into", 6)
-    label_threshold: float = option("a step is positive when its MC score is above this", 0.0)
-    seed: int = option("seed of the order of the rollouts", 0)
+    image_backend: str = option("library that makes the pixels", "pil", choices=IMAGE_BACKENDS)
+    objective: str = option("what a step is trained towards", "hard", ("hard", "soft", "beta-binomial"))
+    label_threshold: float = option("hard: a step is positive when its MC score is above this", 0.0)
+    evidence_weight: float = option("beta-binomial: λ, what the evidence term weighs", 0.05)
+    kappa_rate: float = option("beta-binomial: the κ head's learning rate, in times of the others'", 10.0)
+    rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM)
+    seed: int = option("seed of the order of the rollouts, of what is held out and of dropout", 0)
+
+    data_workers: int = option("processes a worker has for images and text; 0: none, -1: by its CPUs", -1)
+    image_cache_gb: float = option("GB of a machine's disk for images of a store; 0: no cache", 10.0)
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
@@ -59,11 +92,25 @@ class TrainConfig:
     epsilon: float = option("AdamW's epsilon", 1e-8)
     clip: float = option("largest norm of the gradient", 1.0)
 
+    track: str = option("curves: tensorboard, mlflow, wandb, several by comma, or none", "tensorboard")
+    peak_flops: float = option("FLOP/s of a device, for MFU and hours; 0: its bf16 peak, if known", 0.0)
     checkpoint_every: int = option("steps from one checkpoint to the next", 50)
+    keep_checkpoints: int = option("checkpoints kept: the last ones, and the best one of a validated run", 2)
+    storage_budget: int = option("seconds for which a checkpoint that a store refuses is tried again", 600)
     max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
+    stuck_after: float = option(
+        "seconds without progress after which the rank at fault is named; 0: never", 1800.0
+    )
     log_every: int = option("steps from one progress line to the next", 1)
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
+
+    validation_fraction: float = option("share of the prompts held out of training, in [0, 1)", 0.0)
+    validate_every: int = option("steps from one validation on the held-out prompts to the next", 50)
+    explode_above: float = option("stop at a gradient this many times its usual norm; 0: never", 100.0)
+    deterministic: bool = option("the same bits in every run on the same machines; slower", False)
+    dry_run: bool = option("tell what the run would be and cost, and write nothing", False)
+    mfu: float = option("share of --peak-flops that training reaches, for --dry-run's hours", 0.4)
 
     @property
     def trained_parts(self) -> list[str]:
@@ -77,19 +124,41 @@ class TrainConfig:
                 "a part of the model to train", "none", "give --train-language or another --train-"
             )
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
-        for name in ("workers", "epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
+        require(self.workers.least >= 1, "workers", str(self.workers), "1 or more, or a range such as 2-8,")
+        require(self.stuck_after >= 0, "stuck_after", self.stuck_after, "a number of 0 or more")
+        least_stage = {"none": 1, "optimizer": 2, "parameters": 3}[self.offload]
+        require(self.zero_stage >= least_stage, "zero_stage", self.zero_stage,
+                f"{least_stage} or more, with --offload {self.offload},")  # fmt: skip
+        for name in ("epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        for name in ("checkpoint_every", "log_every"):
+        for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
+        require(self.data_workers >= -1, "data_workers", self.data_workers, "0 or more, or -1")
+        found = self.image_cache_gb
+        require(0 <= found < 1e9, "image_cache_gb", found, "a number of 0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         for name in ("clip", "epsilon"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("beta1", "beta2", "label_threshold"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of 0 or more")
+        for name in ("weight_decay", "evidence_weight", "lora_rank"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of 0 or more")
+        for name in ("kappa_rate", "lora_alpha"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
+        needless = self.lora_rank and not self.train_language
+        require(not needless, "lora_rank", self.lora_rank, "0 with --no-train-language")
+        require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "a number in [0, 1)")
+        column_of(self.rollout_weights)
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
+        chosen_trackers(self.track)
+        require(0 <= self.peak_flops < math.inf, "peak_flops", self.peak_flops, "a number of 0 or more")
+        require(self.storage_budget >= 0, "storage_budget", self.storage_budget, "0 or more")
+        held_out, explode = self.validation_fraction, self.explode_above
+        require(0 <= held_out < 1, "validation_fraction", held_out, "a number in [0, 1)")
+        require(explode == 0 or explode > 1, "explode_above", explode, "0, or a number above 1")
+        require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
 
 
@@ -106,12 +175,17 @@ class EvaluateConfig:
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     max_tiles: int = option("tiles an image may be cut into, for a model that was not trained by bisieve", 6)
+    risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
+    image_backend: str = option(
+        "library that makes the pixels, for a model that was not trained by bisieve", "pil", IMAGE_BACKENDS
+    )
 
     def check(self) -> None:
         """`UsageError` for a value no evaluation can have."""
         for name in ("workers", "batch", "max_tiles"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
+        require(0 <= self.risk < math.inf, "risk", self.risk, "a number of 0 or more")
 
 
 def located(config: Config) -> Config:
@@ -136,6 +210,12 @@ def _model_source(source: str, flag: str) -> str:
     return url
 
 
+def plain_options(config: TrainConfig) -> dict[str, Any]:
+    """The options of ``config`` by name, as JSON and TOML can hold them."""
+    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    return {**values, "workers": config.workers.given}
+
+
 def require(holds: bool, name: str, found: Any, expected: str) -> None:
     """`UsageError` unless ``holds``."""
     if not holds:
@@ -154,7 +234,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
         else:
             choices = item.metadata["choices"]
             metavar = None if choices else str(getattr(item.type, "__name__", item.type)).upper()
-            parser.add_argument(flag, type=item.type, choices=choices, metavar=metavar, help=text)
+            kind_of = item.metadata["parse"] or item.type
+            parser.add_argument(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
 
 
 def _default_text(item: "dataclasses.Field[Any]") -> str:
@@ -206,6 +287,11 @@ def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:
 def _typed(item: "dataclasses.Field[Any]", value: Any, url: str) -> Any:
     if item.type is float and type(value) is int:
         return float(value)
+    if parse := item.metadata["parse"]:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise UsageError(f"{item.name} in {url}", str(error), "mend the file") from error
     choices = item.metadata["choices"]
     if type(value) is not item.type or (choices and value not in choices):
         expected = f"one of {choices}" if choices else f"a value of type {getattr(item.type, '__name__', '')}"

@@ -43,7 +43,10 @@ def test_a_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     ("blocked", "modules"),
     [
         (("torch", "ray", "transformers", "deepspeed"), ("bisieve.spark.job", "bisieve.corpus.corpus")),
-        (("pyspark",), ("ray_train.launch", "ray_train.loop", "ray_train.evaluate", "bisieve.export")),
+        (
+            ("pyspark",),
+            ("ray_train.run.launch", "ray_train.run.loop", "ray_train.evaluation.evaluate", "bisieve.export"),
+        ),
         (("pyspark", "torch", "ray", "sklearn", "PIL", "s3fs"), ("bisieve.cli", "bisieve.commands.export")),
     ],
     ids=["a Spark driver", "a GPU node", "neither"],

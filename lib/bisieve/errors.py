@@ -43,3 +43,9 @@ class ImageError(BisieveError):
 
 class TrainingError(BisieveError):
     """A training or evaluation run that cannot start, go on or be resumed."""
+
+
+class PreemptedError(BisieveError):
+    """A run that was told to stop before its end; the same command goes on with it."""
+
+    exit_code = 143  # 128 + SIGTERM, as of any program that SIGTERM ended: schedulers tell it from a failure

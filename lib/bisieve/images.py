@@ -1,7 +1,7 @@
 """Images by name below an image root: where they lie, which are missing, what they show."""
 
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -104,11 +104,14 @@ def _eight_bit(image: "Image") -> "Image":
 
 def load_image(root: str, name: str) -> "Image":
     """Image ``name`` below ``root`` in RGB; `ImageError` where it is missing or unreadable."""
-    url = image_url(root, name)
+    return decode_image(image_bytes(root, name), name)
+
+
+def image_bytes(root: str, name: str, read: Callable[[str], bytes] = storage.read_bytes) -> bytes:
+    """Image ``name`` below ``root`` as it is stored; `ImageError` where it cannot be read."""
     try:
-        data = storage.read_bytes(url)
+        return read(image_url(root, name))
     except StorageError as error:
         raise ImageError(
             f"image {name} below {root}", error.args[1], "mend --image-root or the image"
         ) from error
-    return decode_image(data, name)

@@ -136,6 +136,19 @@ def list_files(url: str) -> list[FileInfo]:
     return sorted(files, key=attrgetter("url"))
 
 
+def file_info(url: str) -> FileInfo:
+    """The one file at ``url``, as its store knows it now."""
+    fs, path = open_filesystem(url)
+    with storage_errors(url):
+        fs.invalidate_cache()
+        return _info(fs, patiently(lambda: fs.info(path)))
+
+
+def is_local(url: str) -> bool:
+    """Whether ``url`` lies on a disk of this machine, or on one that is mounted there."""
+    return isinstance(open_filesystem(url)[0], LocalFileSystem)
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """One file, and when it was written."""

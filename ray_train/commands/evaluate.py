@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates; returns the exit code."""
     config = read_config(EvaluateConfig, args)
-    from ray_train.evaluate import evaluate
+    from ray_train.evaluation.evaluate import evaluate
 
     evaluate(config)
     return 0

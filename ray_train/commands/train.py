@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
     config = read_config(TrainConfig, args)
-    from ray_train.launch import train
+    from ray_train.run.launch import train
 
     train(config)
     return 0

@@ -14,7 +14,7 @@ from bisieve.cli import main
 from bisieve.errors import CorpusError, IndexUnusableError
 from bisieve.index import open_index
 from ray_train.config import TrainConfig
-from ray_train.preflight import chosen_cut
+from ray_train.run.preflight import chosen_cut
 
 SIZES = {"a": 70, "b": 9}
 

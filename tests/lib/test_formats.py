@@ -20,7 +20,7 @@ from bisieve.plain import plain_lines
 from bisieve.spark import job
 from bisieve.storage import write_bytes
 from ray_train.config import TrainConfig
-from ray_train.preflight import chosen_cut
+from ray_train.run.preflight import chosen_cut
 
 SIZES = {"a": 70, "b_lists": 9}
 COLUMNS = [

@@ -91,9 +91,10 @@ def qwen_parts(folder: Path, **sizes: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def build_qwen(folder: Path) -> None:
-    """A Qwen2.5-VL of 0.2M parameters."""
+def build_qwen(folder: Path, **text: int) -> None:
+    """A Qwen2.5-VL of 0.2M parameters; ``text`` are sizes of its language part."""
     parts = qwen_parts(folder)
+    parts["text_config"] |= text
     parts["vision_config"]["fullatt_block_indexes"] = [0]
     torch.manual_seed(0)
     Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**parts)).save_pretrained(folder)

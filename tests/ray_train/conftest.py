@@ -1,9 +1,11 @@
 """Shared fixtures: tiny backbones, a small indexed corpus, one Ray for all tests."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from PIL import Image
 from safetensors.torch import load
 
 from bisieve import storage
+from bisieve.cut import read_cut
+from bisieve.index import open_index
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
-from ray_train.card import read_card
+from ray_train.checkpoints.checkpoint import loss_curve
+from ray_train.model.card import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
@@ -83,6 +88,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus(str(index), str(images), str(benchmark), shards)
 
 
+@pytest.fixture(scope="session")
+def counted_corpus(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The same corpus with MC counts in its index: a fourth of the rollouts have none, some steps 0."""
+    rows = read_cut(open_index(corpus.index), 1.0).rows.to_pylist()
+    for place, row in enumerate(rows):
+        totals = [16 * ((place + step) % 5 > 0) for step in range(row["num_steps"])]
+        counts = [int(score * n) for score, n in zip(row["scores"], totals, strict=True)]
+        row |= {"mc_correct": counts, "mc_total": totals} if place % 4 else {}
+    index = str(tmp_path_factory.mktemp("counted") / "index")
+    publish_rows(index, rows, [str(corpus.shards)], list_shards([str(corpus.shards)]))
+    return replace(corpus, index=index)
+
+
 def write_index(shards: str, index: str) -> None:
     """The index of a folder of rollouts, ranked in plain Python: the trainer needs no Spark."""
     files, rows = list_shards([shards]), []
@@ -141,7 +159,7 @@ def ray_cluster(s3: str) -> Iterator[None]:
     """One local Ray for all tests; it comes after the S3 server, whose environment its workers need."""
     from ray_train.cluster import cluster
 
-    with cluster(2):
+    with cluster(4):
         yield
 
 
@@ -171,7 +189,7 @@ def trained(
 ) -> Any:
     """The config of a finished run: two workers, ZeRO 1; of the last batch the second worker has nothing."""
     from ray_train.config import TrainConfig
-    from ray_train.launch import train
+    from ray_train.run.launch import train
 
     output = str(tmp_path_factory.mktemp("trained") / "output")
     config = TrainConfig(**small_run(corpus, internvl, output))
@@ -184,8 +202,19 @@ def learned_weights(output: str) -> dict[str, torch.Tensor]:
     return load(storage.read_bytes(storage.join(output, "model.safetensors")))
 
 
+def last_checkpoint(output: str) -> str:
+    """The URL of the last *committed* checkpoint of the run at ``output``: Ray Train would resume from it."""
+    run = storage.join(
+        output, "runs", json.loads(storage.read_bytes(storage.join(output, "run.json")))["run"]
+    )
+    snapshot = json.loads(storage.read_bytes(storage.join(run, "checkpoint_manager_snapshot.json")))
+    return storage.join(run, snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
+
+
 def check_learned_the_same(output: str, reference: str) -> None:
-    """Two runs over the same batches end with the same losses and weights, but for rounding."""
+    """Two runs over the same batches have the same losses at every step, and weights, but for rounding."""
+    curve, expected_curve = (loss_curve(last_checkpoint(run)) for run in (output, reference))
+    assert curve == pytest.approx(expected_curve, rel=1e-3)
     card, expected = read_card(output), read_card(reference)
     assert card is not None
     assert expected is not None
@@ -195,3 +224,13 @@ def check_learned_the_same(output: str, reference: str) -> None:
     for name, tensor in learned_weights(reference).items():
         # Adam's first steps turn rounding noise of tiny gradients into steps of the learning rate.
         assert (learned[name] - tensor).abs().mean() < 1e-4, name
+
+
+def worker_pids() -> list[int]:
+    """The training processes of the Ray that this process has started."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    ours = [line.split() for line in listing.splitlines() if "ray::RayTrainWorker" in line]
+    raylets = {line.split()[0] for line in listing.splitlines() if line.split()[1] == str(os.getpid())}
+    return [int(pid) for pid, parent, *_ in ours if parent in raylets]

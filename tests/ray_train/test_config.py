@@ -7,6 +7,7 @@ import pytest
 
 from bisieve.errors import BisieveError, UsageError
 from ray_train.config import EvaluateConfig, TrainConfig, add_options, located, read_config
+from ray_train.workers import Workers
 
 NEEDED = ["--index", "i", "--image-root", "r", "--backbone", "b", "--output", "o"]
 
@@ -22,6 +23,8 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert (config.learning_rate, config.weight_decay, config.warmup, config.epochs) == (1e-5, 0.05, 0.05, 1)
     assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)
     assert (config.global_batch, config.max_length, config.max_tiles, config.zero_stage) == (512, 8192, 6, 3)
+    assert (config.objective, config.label_threshold, config.rollout_weights) == ("hard", 0.0, "uniform")
+    assert (config.evidence_weight, config.kappa_rate) == (0.05, 10.0)
 
 
 def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: Path) -> None:
@@ -32,6 +35,15 @@ def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: 
     assert resolve("--config", str(file), "--no-skip-missing-images").skip_missing_images is False
 
 
+def test_workers_are_a_number_or_a_range_on_the_command_line_and_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text("workers = 3\n")
+    assert resolve("--config", str(file)).workers == Workers(3, 3)
+    file.write_text("workers = '2-8'\n")
+    assert resolve("--config", str(file)).workers == Workers(2, 8)
+    assert resolve("--config", str(file), "--workers", "1-4").workers == Workers(1, 4)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -39,6 +51,7 @@ def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: 
         ("seed = 'one'", "value of type int for seed"),
         ("zero_stage = 4", r"one of \(1, 2, 3\) for zero_stage"),
         ("seed =", "TOML file"),
+        ("workers = '8-2'", "workers in .*a range that falls"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -54,6 +67,12 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--fraction", "0"],
         ["--fraction", "1.5"],
         ["--workers", "0"],
+        ["--workers", "0-2"],
+        ["--stuck-after", "-1"],
+        ["--zero-stage", "1", "--offload", "optimizer"],
+        ["--zero-stage", "2", "--offload", "parameters"],
+        ["--keep-checkpoints", "0"],
+        ["--storage-budget", "-1"],
         ["--global-batch", "-1"],
         ["--warmup", "2"],
         ["--beta1", "1"],
@@ -63,9 +82,22 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--epsilon", "nan"],
         ["--weight-decay", "-1"],
         ["--label-threshold", "1"],
+        ["--evidence-weight", "-0.1"],
+        ["--kappa-rate", "0"],
+        ["--rollout-weights", "weights.parquet"],
         ["--no-train-language", "--no-train-projector"],
         ["--pack-tokens", "-1"],
+        ["--lora-rank", "-1"],
+        ["--lora-rank", "8", "--no-train-language"],
+        ["--lora-alpha", "0"],
+        ["--lora-dropout", "1"],
         ["--seed", "-1"],
+        ["--validation-fraction", "1"],
+        ["--validate-every", "0"],
+        ["--explode-above", "1"],
+        ["--explode-above", "nan"],
+        ["--peak-flops", "inf"],
+        ["--mfu", "0"],
         ["--seed", "9223372036854775808"],
     ],
 )

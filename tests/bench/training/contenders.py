@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from bench.training.models import MARKER, NO, YES
 from bench.training.rollouts import Prompt
-from ray_train.packed_attention import read_packs
-from ray_train.packing import PromptBlock, block_of, joined
-from ray_train.reward import RewardModel, reward_loss
+from ray_train.data.packing import PromptBlock, block_of, joined
+from ray_train.model.packed_attention import read_packs
+from ray_train.model.reward import RewardModel, reward_loss
 
 ROWS = 2  # the paper's micro-batch
 Rollout = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # tokens, labels, pixels

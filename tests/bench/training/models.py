@@ -37,7 +37,9 @@ SIZES = {
 }
 
 
-def build_model(size: Size, device: torch.device) -> InternVLForConditionalGeneration:
+def build_model(
+    size: Size, device: torch.device, image_token: int = IMAGE
+) -> InternVLForConditionalGeneration:
     """On ``device``, float32 on a CPU, bfloat16 on a GPU; the vision encoder is frozen, as in the paper."""
     torch.manual_seed(0)
     hidden, layers, heads, pairs, intermediate = size.language
@@ -52,7 +54,7 @@ def build_model(size: Size, device: torch.device) -> InternVLForConditionalGener
         num_attention_heads=heads, intermediate_size=intermediate,
     )  # fmt: skip
     config = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=IMAGE, image_seq_length=size.tile_tokens,
+        vision_config=vision, text_config=text, image_token_id=image_token, image_seq_length=size.tile_tokens,
         tie_word_embeddings=True,
     )  # fmt: skip
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32

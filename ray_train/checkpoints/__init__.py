@@ -1,0 +1,1 @@
+"""Where a run stands, written so that any number of workers can go on from it."""

@@ -1,0 +1,197 @@
+"""Checkpoints: the state of the training, a cursor into the order, and the log of what was trained on.
+
+checkpoint_…/
+  cursor.json                         where the run stands, and which run it is
+  config.toml                         its options
+  rank-R.KIND.safetensors             rank R's pieces of the parameters, and of AdamW's moments
+  samples/from-S-rank-R.jsonl         rows that rank R trained on since it was started at step S
+  part-R-of-N.json                    what rank R wrote, with sizes; written last
+
+A checkpoint is whole when all N parts are there and all that they name is.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bisieve import storage
+from bisieve.errors import StorageError, TrainingError
+from bisieve.patience import patiently
+from ray_train.checkpoints.fragments import KINDS, Fragment, adopt, fragments, steps_done
+from ray_train.run.agreement import together
+
+CURSOR = "cursor.json"
+PART = "part-"
+SAMPLES = "samples"
+
+
+@dataclass
+class Cursor:
+    """Where a run stands; the same on all ranks."""
+
+    identity: dict[str, Any]  # what makes two runs the same run
+    step: int = 0  # optimizer steps done
+    totals: dict[str, float] = field(default_factory=dict)  # counts over the run so far
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last step; maybe a "validation_loss"
+    norms: list[float] = field(default_factory=list)  # of the gradients of the last steps
+
+
+def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:
+    """`TrainingError` unless the run at ``where`` is ours; names what differs and the override."""
+    differing = [name for name in sorted({*saved, *ours}) if saved.get(name) != ours.get(name)]
+    if differing:
+        theirs = ", ".join(f"{name} {saved.get(name)!r}" for name in differing)
+        asked = ", ".join(f"{name} {ours.get(name)!r}" for name in differing)
+        raise TrainingError(
+            f"the run at {where} ({theirs})",
+            f"another run ({asked})",
+            "use the options of that run to resume it, another --output, or --restart to replace it",
+        )
+
+
+class SampleLog:
+    """The rows one rank trained on and the loss, a JSON line a step; committed with a checkpoint."""
+
+    def __init__(self, rank: int, first_step: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="bisieve-samples-"))
+        self._name = f"from-{first_step:08d}-rank-{rank:05d}.jsonl"
+
+    def add(self, step: int, rows: list[int], rollout_ids: list[str], loss: float) -> None:
+        line = {"step": step, "loss": loss, "rows": rows, "rollout_ids": rollout_ids}
+        with (self.folder / self._name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def carry_over(self, checkpoint: str) -> None:
+        """Takes in the lines that a checkpoint holds."""
+        for file in storage.list_files(storage.join(checkpoint, SAMPLES)):
+            (self.folder / storage.basename(file.url)).write_bytes(storage.read_bytes(file.url))
+
+    def close(self) -> None:
+        """Forgets the lines that no checkpoint has."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_sample_logs(checkpoint: str) -> list[dict[str, Any]]:
+    """All lines of the sample logs of a checkpoint."""
+    files = storage.list_files(storage.join(checkpoint, SAMPLES))
+    return [json.loads(line) for file in files for line in storage.read_bytes(file.url).splitlines()]
+
+
+def loss_curve(checkpoint: str) -> list[float]:
+    """The loss of every step up to a checkpoint, the first step first."""
+    losses = {line["step"]: line["loss"] for line in read_sample_logs(checkpoint)}
+    return [losses[step] for step in sorted(losses)]
+
+
+def write_part(
+    engine: Any, cursor: Cursor, log: SampleLog, rank: int, ranks: int, notes: Mapping[str, str]
+) -> Path:
+    """A new folder on this machine with this rank's part of a checkpoint; `StorageError` without room.
+
+    ``notes`` are texts that belong to it, by file name.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bisieve-checkpoint-"))
+    try:
+        for note, text in notes.items():
+            (folder / note).write_text(text, encoding="utf-8")
+        _write_files(engine, cursor, log, rank, folder, f"{PART}{rank:05d}-of-{ranks:05d}.json")
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StorageError(f"room for a checkpoint in {folder.parent}", str(error), "set TMPDIR") from error
+    return folder
+
+
+def _write_files(engine: Any, cursor: Cursor, log: SampleLog, rank: int, folder: Path, name: str) -> None:
+    pieces = fragments(engine)
+    for kind in KINDS:  # one after the other: a third of the memory
+        tensors = {piece.name: piece.tensor(kind).detach().to("cpu", copy=True) for piece in pieces}
+        save_file(tensors, folder / _state_file(rank, kind))
+    shutil.copytree(log.folder, folder / SAMPLES)
+    if rank == 0:
+        (folder / CURSOR).write_text(json.dumps(asdict(cursor)), encoding="utf-8")
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    part = {
+        "files": {file.relative_to(folder).as_posix(): file.stat().st_size for file in files},
+        "fragments": {piece.name: [piece.start, piece.end] for piece in pieces},
+        "steps": steps_done(engine),
+    }
+    (folder / name).write_text(json.dumps(part), encoding="utf-8")
+
+
+def is_whole(checkpoint: str) -> bool:
+    """Whether all ranks' parts of the checkpoint at this URL are there, and all files have their sizes."""
+    sizes = {storage.basename(file.url): file.size for file in storage.stored_files(checkpoint)}
+    names = [name for name in sizes if name.startswith(PART)]
+    if not names or {name.rsplit("-", 1)[-1] for name in names} != {f"{len(names):05d}.json"}:
+        return False
+    try:
+        parts = [json.loads(storage.read_bytes(storage.join(checkpoint, name))) for name in names]
+    except ValueError:  # cut off
+        return False
+    named = {name: size for part in parts for name, size in part["files"].items()}
+    return all(sizes.get(storage.basename(name)) == size for name, size in named.items())
+
+
+def read_cursor(checkpoint: str) -> Cursor:
+    """The cursor of the checkpoint at this URL."""
+    return Cursor(**json.loads(storage.read_bytes(storage.join(checkpoint, CURSOR))))
+
+
+def restore(engine: Any, checkpoint: str) -> None:
+    """Loads the state of a checkpoint, of any number of ranks and ZeRO stage, into ``engine``.
+
+    A rank reads the files that hold something of its pieces; all ranks must come here together.
+    """
+    pieces = fragments(engine)
+    steps = together(lambda: _read_pieces(pieces, checkpoint))
+    adopt(engine, steps)
+
+
+def _read_pieces(ours: Sequence[Fragment], checkpoint: str) -> int:
+    names = [storage.basename(file.url) for file in storage.list_files(checkpoint)]
+    names = sorted(name for name in names if name.startswith(PART))
+    parts = [json.loads(storage.read_bytes(storage.join(checkpoint, name))) for name in names]
+    missing = sum(piece.size for piece in ours)
+    for rank, part in enumerate(parts):
+        shared = [piece for piece in ours if _overlap(piece, part["fragments"])]
+        missing -= sum(len(_overlap(piece, part["fragments"])) for piece in shared)
+        if shared:
+            for kind in KINDS:
+                _fill(shared, part["fragments"], kind, storage.join(checkpoint, _state_file(rank, kind)))
+    if missing:
+        found = f"{missing} elements fewer"
+        raise TrainingError(f"all trained parameters in {checkpoint}", found, "begin anew with --restart")
+    return int(parts[0]["steps"])
+
+
+def _overlap(piece: Fragment, saved: Mapping[str, Sequence[int]]) -> range:
+    """The elements of its parameter that ``piece`` shares with the saved one of the same name."""
+    start, end = saved.get(piece.name, (0, 0))
+    return range(max(start, piece.start), min(end, piece.end))
+
+
+@torch.no_grad()
+def _fill(ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: str, url: str) -> None:
+    fs, path = storage.open_filesystem(url)
+    with tempfile.TemporaryDirectory(prefix="bisieve-restore-") as folder, storage.storage_errors(url):
+        if not isinstance(fs, LocalFileSystem):
+            remote, path = path, str(Path(folder, "state"))
+            patiently(lambda: fs.get_file(remote, path))
+        with safe_open(path, "pt") as file:
+            for piece in ours:
+                shared, start = _overlap(piece, saved), saved[piece.name][0]
+                read = file.get_slice(piece.name)[shared.start - start : shared.stop - start]
+                piece.tensor(kind)[shared.start - piece.start : shared.stop - piece.start] = read
+
+
+def _state_file(rank: int, kind: str) -> str:
+    return f"rank-{rank:05d}.{kind}.safetensors"

@@ -1,0 +1,92 @@
+"""Whose output it is: one folder holds one run, and the run's name says which.
+
+Ray Train silently goes on with whatever has the same name.  So the name comes from all that decides what is
+learned, and is written down before anything starts.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from bisieve import storage
+from bisieve.errors import TrainingError
+from ray_train.checkpoints.checkpoint import check_identity
+from ray_train.config import TrainConfig, plain_options
+from ray_train.data.plan import Plan
+from ray_train.data.weights import UNIFORM
+from ray_train.model.card import MODEL, read_card
+from ray_train.model.prompt_format import format_fingerprint
+
+RUN = "run.json"
+RUNS = "runs"  # Ray Train's storage, below the output
+
+# What may differ when a run is resumed: where things lie, how often something is shown or saved, and on what
+# machines it runs.
+_NOT_IDENTITY = {
+    "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
+    "index", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints", "storage_budget",
+    "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "mfu",
+    "stuck_after", "offload", "data_workers", "image_cache_gb",
+}  # fmt: skip
+
+
+def run_identity(
+    config: TrainConfig, plan: Plan, index_fingerprint: str, weights: str = UNIFORM
+) -> dict[str, Any]:
+    """All that decides what is learned; two runs with the same are one.
+
+    ``weights`` names the rollout weights.
+    """
+    options = {name: value for name, value in plain_options(config).items() if name not in _NOT_IDENTITY}
+    return {
+        **options, "index": index_fingerprint, "cut": plan.cut_fingerprint, "order": plan.fingerprint,
+        "prompt_format": format_fingerprint(), "weights": weights,
+    }  # fmt: skip
+
+
+def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
+    """The name of the run at the output, and whether it is finished; a new run is written down there.
+
+    `TrainingError` when the output holds another run, or a model, unless ``restart`` is set, and when what is
+    written down there cannot be read.
+    """
+    url = storage.join(config.output, RUN)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    attempt = 1
+    if storage.exists(url):
+        found = _read_run(url)
+        attempt = found["attempt"] + 1
+        ours = found["identity"] == identity
+        if not config.restart and (ours or _has_progress(config.output, found["run"])):
+            check_identity(found["identity"], identity, config.output)
+            return found["run"], _is_finished(config.output, found["run"])
+    elif not config.restart and storage.exists(storage.join(config.output, MODEL)):
+        raise TrainingError(
+            f"a new folder at {config.output}", "a model", "give another --output, or --restart"
+        )
+    name = f"{digest}-{attempt}"
+    record = {"run": name, "attempt": attempt, "identity": identity}
+    storage.write_bytes(url, json.dumps(record, indent=2).encode())
+    return name, False
+
+
+def _read_run(url: str) -> dict[str, Any]:
+    try:
+        run = json.loads(storage.read_bytes(url))
+        return {name: run[name] for name in ("run", "attempt", "identity")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"the name of a run at {url}",
+            "a file that is cut off or no JSON of ours",
+            "give another --output, or delete this one",
+        ) from error
+
+
+def _has_progress(output: str, run: str) -> bool:
+    """Whether there is something to lose: a committed checkpoint."""
+    return storage.exists(storage.join(output, RUNS, run, "checkpoint_manager_snapshot.json"))
+
+
+def _is_finished(output: str, run: str) -> bool:
+    card = read_card(output, "--output")
+    return card is not None and card["run"] == run

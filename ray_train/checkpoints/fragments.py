@@ -1,0 +1,106 @@
+"""What a rank holds of the trained parameters and of their optimizer, as pieces that fit any number of ranks.
+
+ZeRO gives every rank a piece of each parameter (stage 3) or of all of them end to end (stages 1 and 2).  Told
+by parameter and place, the pieces of one split can be put together into those of another.
+
+    rank 0 of 2   ├── language.weight[0:50) ──┤          rank 0 of 3  ├─ [0:34) ─┤
+    rank 1 of 2   ├── language.weight[50:100) ─┤   ──▶   rank 1 of 3  ├─ [34:68) ─┤  …
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+MASTER = "master"  # the parameter itself, in float32
+KINDS = (MASTER, "exp_avg", "exp_avg_sq")  # and AdamW's two moments
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A rank's piece of one parameter."""
+
+    name: str  # of the parameter, in the model
+    start: int  # where the piece begins in the flattened parameter
+    size: int  # elements
+    tensor: Callable[[str], torch.Tensor]  # by kind: a float32 view ``[size]`` that may be written to
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+def fragments(engine: Any) -> list[Fragment]:
+    """This rank's pieces, in the order of the model's parameters; AdamW's moments are made if need be."""
+    _make_moments(engine.optimizer)
+    return list(_stage_3(engine) if engine.zero_optimization_partition_weights() else _stage_1_and_2(engine))
+
+
+def _stage_3(engine: Any) -> Iterator[Fragment]:
+    for name, parameter in engine.module.named_parameters():
+        if parameter.requires_grad:
+            start = parameter.partition_numel() * engine.optimizer._get_param_partition_rank(parameter)
+            size = min(parameter.partition_numel(), parameter.ds_numel - start)
+            if size > 0:
+                yield Fragment(name, start, size, _of_stage_3(engine.optimizer, parameter, size))
+
+
+def _of_stage_3(optimizer: Any, parameter: torch.Tensor, size: int) -> Callable[[str], torch.Tensor]:
+    def tensor(kind: str) -> torch.Tensor:
+        key = None if kind == MASTER else kind
+        piece: torch.Tensor = optimizer._get_fp32_opt_state_partition(parameter, True, key)[0]
+        return piece[:size]  # the rest is padding
+
+    return tensor
+
+
+def _stage_1_and_2(engine: Any) -> Iterator[Fragment]:
+    for name, parameter in engine.module.named_parameters():
+        piece = getattr(parameter, "_hp_mapping", None)
+        if piece is not None:
+            address = piece.lp_fragment_address
+            yield Fragment(name, address.start, address.numel, _of_stage_1_and_2(engine.optimizer, piece))
+
+
+def _of_stage_1_and_2(optimizer: Any, piece: Any) -> Callable[[str], torch.Tensor]:
+    flat = optimizer.single_partition_of_fp32_groups[piece.param_group_index]
+    address = piece.hp_fragment_address
+
+    def tensor(kind: str) -> torch.Tensor:
+        # Not by DeepSpeed's link from piece to moments: of two groups it makes the first one's alone.
+        whole = flat if kind == MASTER else optimizer.optimizer.state[flat][kind]
+        view: torch.Tensor = whole.narrow(0, address.start, address.numel)
+        return view
+
+    return tensor
+
+
+def steps_done(engine: Any) -> int:
+    """The updates that AdamW has made, of which its bias correction depends."""
+    return int(next(iter(engine.optimizer.optimizer.state.values()))["step"])
+
+
+def adopt(engine: Any, steps: int) -> None:
+    """Makes what was written into the pieces the model's own weights; all ranks must come here together."""
+    optimizer = engine.optimizer
+    for state in optimizer.optimizer.state.values():
+        state["step"].fill_(steps)
+    if not engine.zero_optimization_partition_weights():
+        optimizer.update_lp_params()
+        return
+    optimizer.checkpoint_event_prologue()
+    for group in range(len(optimizer.fp32_partitioned_groups_flat)):
+        optimizer._reassign_or_swap_out_partitioned_parameters(group)
+    optimizer.checkpoint_event_epilogue()
+
+
+def _make_moments(optimizer: Any) -> None:
+    """As AdamW does in its first step."""
+    stage_3 = hasattr(optimizer, "fp32_partitioned_groups_flat")
+    flat = optimizer.fp32_partitioned_groups_flat if stage_3 else optimizer.single_partition_of_fp32_groups
+    for parameters in flat:
+        state = optimizer.optimizer.state[parameters]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state |= {kind: torch.zeros_like(parameters) for kind in KINDS[1:]}

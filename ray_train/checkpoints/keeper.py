@@ -1,0 +1,139 @@
+"""When checkpoints are written, which are kept, and which one a run goes on from.
+
+    state ──copied to this machine──▶ training goes on
+                     └──a thread──▶ store ──all ranks' parts there──▶ Ray's list: committed
+
+Ray Train's list of committed checkpoints only grows.  Of one that is not kept, the cursor stays: Ray wants
+all that it lists to be there, and a checkpoint without its parts is never chosen.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import ray.train
+import torch.distributed as dist
+from ray.train.v2.api.report_config import CheckpointConsistencyMode, CheckpointUploadMode
+
+from bisieve import storage
+from bisieve.errors import StorageError, TrainingError
+from bisieve.patience import FIRST_PAUSE, passes
+from ray_train.checkpoints.checkpoint import CURSOR, PART, Cursor, SampleLog, is_whole, write_part
+from ray_train.checkpoints.claim import RUNS
+from ray_train.config import TrainConfig
+from ray_train.model.publish import upload
+from ray_train.run.agreement import together
+from ray_train.run.run_config import RUN_CONFIG, to_toml
+
+FOLDER = "checkpoint_"  # as Ray names them
+LONGEST_PAUSE = 30.0  # seconds between two tries
+
+Committed: TypeAlias = tuple[str, dict[str, float]]  # a checkpoint's folder, and the metrics it came with
+
+
+class Keeper:
+    """The checkpoints of a run, seen from one of its ranks."""
+
+    def __init__(self, config: TrainConfig, run: str, say: Callable[[str], None]) -> None:
+        self.url = storage.join(config.output, RUNS, run)
+        self.budget, self.keep_last = config.storage_budget, config.keep_checkpoints
+        self.say = say
+        self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
+        self.notes = {RUN_CONFIG: to_toml(config, f"run {run}")} if self.rank == 0 else {}
+
+    def newest(self) -> str | None:
+        """The URL of the last committed checkpoint that is whole, the same on all ranks; None without any.
+
+        `TrainingError` when there are some and none is whole.
+        """
+        found = [together(self._newest_name if self.rank == 0 else lambda: None)]
+        dist.broadcast_object_list(found)
+        return None if found[0] is None else storage.join(self.url, found[0])
+
+    def _newest_name(self) -> str | None:
+        committed = _committed()
+        for name, _ in reversed(committed):
+            if is_whole(storage.join(self.url, name)):
+                return name
+        if not committed:
+            return None
+        raise TrainingError(
+            f"a whole checkpoint in {self.url}", "none but torn ones", "begin anew with --restart"
+        )
+
+    def keep(self, engine: Any, cursor: Cursor, log: SampleLog) -> None:
+        """Begins a checkpoint; waits for the one before, so that no two are under way.
+
+        Returns as soon as this rank's part is a copy on this machine.
+        """
+        self.settle()
+        folder = together(lambda: write_part(engine, cursor, log, self.rank, self.ranks, self.notes))
+        ray.train.report(
+            cursor.metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=self._upload,
+        )
+
+    def settle(self) -> None:
+        """Waits until all that was begun is committed, and removes what is not to be kept."""
+        committed = _committed()
+        if self.rank == 0:
+            try:
+                remove_others(self.url, committed, kept(committed, self.keep_last))
+            except StorageError as error:  # the next one will try again
+                self.say(f"old checkpoints were not removed: {error}")
+
+    def _upload(self, part: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+        upload_part(Path(part.path), storage.join(self.url, name), self.budget)
+        place = ray.train.get_context().get_storage()
+        return ray.train.Checkpoint(place.build_checkpoint_path_from_name(name), place.storage_filesystem)
+
+
+def _committed() -> list[Committed]:
+    """All committed checkpoints, the first one first; waits for those under way."""
+    found = ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+    return [(storage.basename(one.checkpoint.path), one.metrics) for one in found]
+
+
+def kept(committed: Sequence[Committed], last: int) -> set[str]:
+    """The last ones, and the one of the lowest validation loss, if there is such a thing."""
+    names = {name for name, _ in committed[-last:]}
+    losses = {name: metrics["validation_loss"] for name, metrics in committed if "validation_loss" in metrics}
+    return names | ({min(losses, key=losses.__getitem__)} if losses else set())
+
+
+def remove_others(run: str, committed: Sequence[Committed], kept: set[str]) -> None:
+    """Removes the checkpoints below ``run`` that are not kept; of committed ones the cursor stays."""
+    fs, path = storage.open_filesystem(run)
+    listed = {name for name, _ in committed}
+    with storage.storage_errors(run):
+        fs.invalidate_cache()
+        folders = [entry["name"] for entry in fs.ls(path, detail=True) if entry["type"] == "directory"]
+        for name in {storage.basename(folder) for folder in folders} - kept:
+            if name.startswith(FOLDER):
+                entries = fs.ls(f"{path}/{name}", detail=False)
+                stays = {CURSOR} if name in listed else set()
+                going = [entry for entry in entries if storage.basename(entry) not in stays]
+                # Its parts first: what is half removed must not be taken for whole.
+                for entry in sorted(going, key=lambda entry: not storage.basename(entry).startswith(PART)):
+                    fs.rm(entry, recursive=True)
+
+
+def upload_part(part: Path, checkpoint: str, budget: float) -> None:
+    """Uploads a rank's part, its list of files last; `StorageError` when a store refuses past the budget."""
+    begun = time.monotonic()
+    files = [file for file in part.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda file: file.name.startswith(PART)):
+        url, pause = storage.join(checkpoint, file.relative_to(part).as_posix()), FIRST_PAUSE
+        while True:
+            try:
+                upload(file, url)
+                break
+            except StorageError as error:
+                may_pass = isinstance(error.__cause__, Exception) and passes(error.__cause__)
+                if not may_pass or time.monotonic() + pause - begun > budget:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)

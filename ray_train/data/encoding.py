@@ -1,0 +1,168 @@
+"""Rollouts with their images in, a batch of tensors out; a step is never cut in half."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bisieve.errors import TrainingError
+from ray_train.model.backbone import Backbone
+from ray_train.model.prompt_format import PromptFormat
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ray_train.data.stored_image import StoredImage
+
+NO_ROW = -1  # the row of a sample that only fills up a batch
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model is to read, and what it should answer."""
+
+    row: int  # in the cut, or NO_ROW
+    images: "Sequence[Image | StoredImage]"  # pixels where they are encoded
+    question: str
+    steps: Sequence[str]
+    labels: Sequence[float]  # one a step, in [0, 1]
+    weight: float = 1.0  # of each of its steps in the loss
+    totals: Sequence[int] | None = None  # N of each step; where it is 0 the step weighs nothing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as tensors; the markers, row by row and left to right, belong to ``labels``."""
+
+    inputs: dict[str, Any]  # keyword arguments of the model
+    labels: torch.Tensor  # float32 [markers]
+    weights: torch.Tensor  # float32 [markers], 0 for fillers and for steps of which nothing is known
+    totals: torch.Tensor  # int64 [markers], N of each step, 0 where it is not asked for
+    kept_steps: list[int]  # steps that are left of each sample; 0 for one that was skipped
+    rows: list[int]  # rows of the cut that are in the batch
+    shortened: int  # samples that lost trailing steps
+    skipped: int  # samples of which not even one step fits, or whose text holds a token of the format
+    last: bool = False  # of its step, on its rank
+
+    def to(self, device: torch.device) -> "Batch":
+        inputs = {
+            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in self.inputs.items()
+        }
+        targets = {name: getattr(self, name).to(device) for name in ("labels", "weights", "totals")}
+        return replace(self, inputs=inputs, **targets)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes samples for one backbone in one prompt format."""
+
+    processor: Any  # text and PIL images -> tensors
+    format: PromptFormat
+    reserved: tuple[str, ...]  # tokens that only the format may put into the text
+    marker_id: int
+    max_length: int  # tokens
+
+    def encode(self, samples: Sequence[Sample]) -> Batch:
+        """The batch of ``samples``; one that does not fit is shortened by whole steps, or else skipped.
+
+        A batch in which no sample, or none with an image, is left holds a filler of weight 0.
+        """
+        kept = with_an_image([sample for sample in samples if not self.is_ambiguous(sample)])
+        inputs = self._tensors(kept)
+        lengths = inputs["attention_mask"].sum(dim=1)
+        if int(lengths.max()) > self.max_length:
+            fitting = (self.shortened(s, ids) for s, ids in zip(kept, self._texts(inputs), strict=True))
+            kept = with_an_image([sample for sample in fitting if sample.steps])
+            inputs = self._tensors(kept)
+        return self._batch(samples, kept, inputs)
+
+    def _batch(self, samples: Sequence[Sample], kept: Sequence[Sample], inputs: dict[str, Any]) -> Batch:
+        targets = aligned_targets(kept, int((inputs["input_ids"] == self.marker_id).sum()))
+        steps = {sample.row: len(sample.steps) for sample in kept}
+        kept_steps = [steps.get(sample.row, 0) for sample in samples]
+        shortened = sum(0 < k < len(s.steps) for k, s in zip(kept_steps, samples, strict=True))
+        rows = [sample.row for sample in kept if sample.row != NO_ROW]
+        return Batch(inputs, *targets, kept_steps, rows, shortened, kept_steps.count(0))
+
+    def _tensors(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        texts = [self.text(sample) for sample in samples]
+        images = [list(sample.images) for sample in samples]
+        options = self.format.image_options
+        return dict(self.processor(images=images, text=texts, padding=True, return_tensors="pt", **options))
+
+    def text(self, sample: Sample) -> str:
+        """All that the model reads, an image being a slot."""
+        return self.format.render(sample.question, sample.steps, len(sample.images))
+
+    def is_ambiguous(self, sample: Sample) -> bool:
+        """Whether a token of the format stands in the text, where it would be taken for the format's own."""
+        text = "\n".join([sample.question, *sample.steps])
+        return any(token in text for token in self.reserved)
+
+    def _texts(self, inputs: dict[str, Any]) -> list[torch.Tensor]:
+        masks = inputs["attention_mask"].bool()
+        return [ids[mask] for ids, mask in zip(inputs["input_ids"], masks, strict=True)]
+
+    def shortened(self, sample: Sample, ids: torch.Tensor) -> Sample:
+        """``sample`` with as many of its first steps as fit, maybe none; ``ids`` are all its tokens."""
+        markers = (ids == self.marker_id).nonzero().flatten()
+        tail = len(ids) - 1 - int(markers[-1])
+        fits = int((markers + 1 + tail <= self.max_length).sum())
+        totals = None if sample.totals is None else sample.totals[:fits]
+        return replace(sample, steps=sample.steps[:fits], labels=sample.labels[:fits], totals=totals)
+
+
+def filler() -> Sample:
+    """A sample that weighs nothing and can always be encoded: it keeps ranks in step with one another."""
+    from PIL import Image
+
+    return Sample(NO_ROW, [Image.new("RGB", (32, 32))], "", ["."], [0.0], weight=0.0)
+
+
+def aligned_targets(
+    samples: Sequence[Sample], markers: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Labels, weights and totals of all steps of ``samples``, of which a batch has ``markers``.
+
+    float32, float32 and int64 ``[markers]``.  `TrainingError` unless all steps have theirs.
+    """
+    labels: list[float] = []
+    weights: list[float] = []
+    totals: list[int] = []
+    for sample in samples:
+        known = [1] * len(sample.labels) if sample.totals is None else sample.totals
+        check_alignment(len(sample.steps), len(sample.labels))
+        check_alignment(len(sample.steps), len(known))
+        labels += sample.labels
+        weights += [sample.weight * (n > 0) for n in known]
+        totals += sample.totals or [0] * len(known)
+    check_alignment(markers, len(labels))
+    return torch.tensor(labels, dtype=torch.float32), torch.tensor(weights), torch.tensor(totals)
+
+
+def with_an_image(samples: list[Sample]) -> list[Sample]:
+    """``samples``, and a filler where none of them has an image.
+
+    Under ZeRO-3 the vision encoder's weights are gathered from all ranks when it runs, so that one whose
+    batch is text alone would leave the others waiting.
+    """
+    return samples if any(sample.images for sample in samples) else [*samples, filler()]
+
+
+def check_alignment(markers: int, labels: int) -> None:
+    """`TrainingError` unless every label has its marker: a shift by one would wreck training unseen."""
+    if markers != labels:
+        raise TrainingError(
+            "as many markers as labels in a batch",
+            f"{markers} markers and {labels} labels",
+            "report this as a bug",
+        )
+
+
+def make_encoder(backbone: Backbone, format: PromptFormat, max_length: int) -> Encoder:
+    """The encoder of ``backbone``."""
+    tokenizer = backbone.processor.tokenizer
+    reserved = (format.marker, format.tail, "<|im_start|>", *backbone.family.reserved(tokenizer))
+    return Encoder(backbone.processor, format, reserved, backbone.token_id(format.marker), max_length)

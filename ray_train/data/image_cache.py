@@ -1,0 +1,102 @@
+"""Images of a store on this machine's disk: bounded, shared by all processes, the least recently used go.
+
+    FOLDER/00/… 3f/        shelves, each with its share of the bound and a lock of its own
+           00/.lock
+           00/HASH         one image behind its checksum; named after its URL, its version and its size
+
+A name stands for one content, so a file is never written twice and never goes stale.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from bisieve import storage
+
+_SHELVES = 64  # so that making room looks at a 64th of the files, and few wait for the same lock
+_LOCK, _UNFINISHED = ".lock", ".tmp"
+_DIGEST = 16  # bytes, in front of the image's
+_UNKNOWN = "None"  # the version of a file in a store that keeps none
+
+
+def default_folder() -> Path:
+    """Where the cache of this user lies on this machine."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "images")
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Keeps up to ``limit`` bytes of what was read below ``folder``."""
+
+    folder: Path
+    limit: int  # bytes, over all processes
+    shelves: int = _SHELVES
+
+    def read(self, url: str) -> bytes:
+        """The bytes at ``url`` as they are in the store now; `StorageError` where they cannot be read.
+
+        A kept image costs a question for its version, which may change, and no transfer.
+        """
+        info = storage.file_info(url)
+        name = hashlib.sha256(f"{info.url} {info.etag} {info.size}".encode()).hexdigest()
+        path = self.folder / f"{int(name[:2], 16) % self.shelves:02x}" / name
+        if (kept := _kept(path)) is not None:
+            return kept
+        data = storage.read_bytes(url)
+        if info.etag != _UNKNOWN and len(data) == info.size:
+            with suppress(OSError):  # a full or read-only disk costs time and no more
+                self._keep(path, data)
+        return data
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        bound = self.limit // self.shelves
+        content = xxhash.xxh3_128_digest(data) + data
+        if len(content) > bound:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            _make_room(path.parent, bound - len(content))
+            unfinished = path.with_suffix(_UNFINISHED)
+            unfinished.write_bytes(content)
+            unfinished.rename(path)
+
+
+def _kept(path: Path) -> bytes | None:
+    """What is kept at ``path``; None where nothing is, or what a crash of the machine has left of it."""
+    try:
+        content = path.read_bytes()
+        os.utime(path)  # it is the last to go now
+    except OSError:
+        return None
+    digest, data = content[:_DIGEST], content[_DIGEST:]
+    return data if xxhash.xxh3_128_digest(data) == digest else None
+
+
+@contextmanager
+def _locked(shelf: Path) -> Iterator[None]:
+    with (shelf / _LOCK).open("w") as file:  # closing it, also by dying, gives the lock back
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make_room(shelf: Path, bound: int) -> None:
+    """Removes the least recently used files of a locked shelf until ``bound`` bytes are left at most."""
+    found = []
+    with os.scandir(shelf) as entries:
+        for entry in entries:
+            if entry.name.endswith(_UNFINISHED):  # we hold the lock: whoever wrote it has died
+                os.unlink(entry)
+            elif entry.name != _LOCK:
+                found.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+    excess = sum(size for _, size, _ in found) - bound
+    for _, size, path in sorted(found):
+        if excess <= 0:
+            return
+        os.unlink(path)
+        excess -= size

@@ -1,0 +1,135 @@
+"""Rollouts of the same prompt in one sequence in which the prompt stands once.
+
+    [image and question] [steps of rollout 1] [of rollout 2] … | [another prompt] [its rollouts] …
+    block ──────────────────────────────────────────────────   block ─────────────────────────
+    pack ────────────────────────────────────────────────────────────────────────────────────
+
+Exact: a token has the position it would have on its own and sees what it would see on its own, so loss and
+gradient are those of one rollout a row.  An image is encoded once a block, and there is no padding.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ray_train.data.encoding import NO_ROW, Batch, Encoder, Sample, aligned_targets, filler
+from ray_train.data.prompt_tokens import PromptReader, PromptTokens
+from ray_train.model.backbone import Backbone
+from ray_train.model.packed_attention import Extent
+
+
+@dataclass(frozen=True)
+class PromptBlock:
+    """The rollouts of one prompt, or some of them."""
+
+    tokens: torch.Tensor  # int64 [length]
+    positions: torch.Tensor  # int64 [length] or [axes, length]
+    extent: Extent
+    images: dict[str, torch.Tensor]  # the processor's, each stacked along its first axis
+    samples: list[Sample]
+
+
+Positions = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]  # of a rollout on its own
+
+
+def block_of(
+    rollouts: Sequence[torch.Tensor],
+    prompt: int,
+    positions: Positions,
+    images: dict[str, torch.Tensor],
+    samples: list[Sample],
+) -> PromptBlock:
+    """The block of ``rollouts``, int64 ``[length]`` each, whose first ``prompt`` tokens are the same."""
+    places = [positions(tokens, images) for tokens in rollouts]
+    if len(rollouts) == 1:
+        return PromptBlock(rollouts[0], places[0], Extent(len(rollouts[0]), ()), images, samples)
+    return PromptBlock(
+        torch.cat([rollouts[0][:prompt], *(tokens[prompt:] for tokens in rollouts)]),
+        torch.cat([places[0][..., :prompt], *(each[..., prompt:] for each in places)], dim=-1),
+        Extent(prompt, tuple(len(tokens) - prompt for tokens in rollouts)),
+        images,
+        samples,
+    )
+
+
+def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
+    """The inputs of a model that reads packs."""
+    with_images = [block.images for block in pack if block.images]
+    images = {name: torch.cat([each[name] for each in with_images]) for name in with_images[0]}
+    return images | {
+        "input_ids": torch.cat([block.tokens for block in pack])[None],
+        "position_ids": torch.cat([block.positions for block in pack], dim=-1).unsqueeze(-2),
+        "extents": [block.extent for block in pack],
+    }
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Makes packs of up to ``budget`` tokens."""
+
+    reader: PromptReader
+    positions: Positions
+    budget: int
+
+    def packs(self, prompts: Iterable[Sequence[Sample]]) -> Iterator[Batch]:
+        """Packs of ``prompts``, each the samples of one image and question."""
+        return self.packed(map(self.reader.read, prompts))
+
+    def packed(self, prompts: Iterable[PromptTokens]) -> Iterator[Batch]:
+        """Packs of ``prompts`` in their order; one at least.
+
+        A rollout that is longer than the budget has a pack to itself.
+        """
+        pack: list[PromptBlock] = []
+        shortened = skipped = 0
+        for prompt in prompts:
+            for block in self._blocks(prompt):
+                if pack and sum(b.extent.length for b in pack) + block.extent.length > self.budget:
+                    yield self._batch(self._with_an_image(pack), shortened, skipped)
+                    pack, shortened, skipped = [], 0, 0
+                pack.append(block)
+            shortened += prompt.shortened
+            skipped += prompt.skipped
+        yield self._batch(self._with_an_image(pack), shortened, skipped)
+
+    def _with_an_image(self, pack: list[PromptBlock]) -> list[PromptBlock]:
+        """As `encoding.with_an_image`."""
+        if any(block.images for block in pack):
+            return pack
+        return [*pack, *self._blocks(self.reader.read([filler()]))]
+
+    def _blocks(self, prompt: PromptTokens) -> list[PromptBlock]:
+        """One block, or several where the rollouts of the prompt exceed the budget, or none if none fits."""
+        rollouts, shared = prompt.rollouts, prompt.shared
+        return [
+            block_of(rollouts[part], shared, self.positions, prompt.images, prompt.samples[part])
+            for part in self._parts(shared, [len(tokens) - shared for tokens in rollouts])
+        ]
+
+    def _parts(self, prompt: int, own: Sequence[int]) -> Iterator[slice]:
+        """Slices of the rollouts that stay in the budget with a prompt of their own."""
+        start, length = 0, prompt
+        for number, tokens in enumerate(own):
+            if number > start and length + tokens > self.budget:
+                yield slice(start, number)
+                start, length = number, prompt
+            length += tokens
+        if own:
+            yield slice(start, len(own))
+
+    def _batch(self, pack: Sequence[PromptBlock], shortened: int, skipped: int) -> Batch:
+        inputs = joined(pack)
+        samples = [sample for block in pack for sample in block.samples]
+        targets = aligned_targets(samples, int((inputs["input_ids"] == self.reader.encoder.marker_id).sum()))
+        rows = [sample.row for sample in samples if sample.row != NO_ROW]
+        return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, shortened, skipped)
+
+
+def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:
+    """The packer of ``backbone``; its model must have been told to `read_packs`."""
+    family, model = backbone.family, backbone.model
+    slot_id = backbone.token_id(family.image_token(backbone.processor.tokenizer))
+    reader = PromptReader(encoder, family.image_inputs, slot_id)
+    return Packer(reader, lambda tokens, images: family.positions(model, tokens, images), budget)

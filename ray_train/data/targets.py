@@ -1,0 +1,96 @@
+"""What the steps of each row of a cut are trained on, and how much they weigh: from the index alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bisieve.cut import Cut
+from bisieve.errors import TrainingError
+from bisieve.wording import counted
+from ray_train.config import TrainConfig
+from ray_train.data.weights import rollout_weights
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+class Target(NamedTuple):
+    """What the steps of one rollout are trained on."""
+
+    labels: list[float]  # one a step, in [0, 1]
+    weight: float  # of the rollout
+    totals: list[int] | None  # N of each step, 0 where unknown; None where only labels count
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of all rows of a cut."""
+
+    rows: pa.Table  # of `schema.INDEX`
+    weights: Floats  # float64 [rows], of each rollout
+    objective: str
+    label_threshold: float
+
+    def of(self, row: int) -> Target:
+        """The target of one row."""
+        scores = self._list("scores", row)
+        weight = float(self.weights[row])
+        if self.objective == "hard":
+            return Target([float(score > self.label_threshold) for score in scores], weight, None)
+        if self.objective == "soft":
+            return Target(scores, weight, None)
+        unknown = [0] * len(scores)
+        right, totals = (self._list(name, row) or unknown for name in ("mc_correct", "mc_total"))
+        return Target([k / max(n, 1) for k, n in zip(right, totals, strict=True)], weight, totals)
+
+    def _list(self, name: str, row: int) -> Any:
+        return self.rows[name][row].as_py()
+
+    @cached_property
+    def steps(self) -> npt.NDArray[np.int64]:
+        """How many steps of each row can be learned from, int64 ``[rows]``: all, or those that have an N."""
+        if self.objective != "beta-binomial":
+            return self.rows["num_steps"].to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+        totals = self.rows["mc_total"].combine_chunks()
+        known = pc.list_parent_indices(totals).to_numpy()[pc.list_flatten(totals).to_numpy() > 0]
+        return np.bincount(known, minlength=self.rows.num_rows)
+
+    @cached_property
+    def mass(self) -> Floats:
+        """What all steps of each row weigh, float64 ``[rows]``: the loss of a batch is divided by its sum."""
+        return self.weights * self.steps
+
+
+def targets_of(cut: Cut, config: TrainConfig) -> Targets:
+    """The targets of a run.
+
+    `TrainingError` where there is nothing to learn from, or where the rollout weights cannot be had, then
+    also a `StorageError`.
+    """
+    weights = rollout_weights(cut.rows, config.rollout_weights)
+    targets = Targets(cut.rows, weights, config.objective, config.label_threshold)
+    check_some_weight(targets)
+    return targets
+
+
+def check_some_weight(targets: Targets, left_out: Sequence[int] = ()) -> None:
+    """`TrainingError` unless there is a step to learn from in a row that is not ``left_out``."""
+    if np.delete(targets.mass, np.array(left_out, np.int64)).any():
+        return
+    if targets.objective == "beta-binomial":
+        expected = "rollouts with MC counts (mc_correct, mc_total) and a weight, for beta-binomial"
+        mend = "score a corpus with num_mc_correct and num_mc_total, or train with --objective soft"
+        raise TrainingError(expected, "none in the cut", mend)
+    raise TrainingError("rollouts with a weight above 0", "none in the cut", "give other --rollout-weights")
+
+
+def about(targets: Targets, weighting: str) -> str:
+    """One line on what is learned from."""
+    masked = int((targets.steps < targets.rows["num_steps"].to_numpy()).sum())
+    left = f"; {counted(masked, 'rollout')} with steps of no MC counts, which weigh nothing" if masked else ""
+    return f"objective: {targets.objective}, rollout weights {weighting}{left}"

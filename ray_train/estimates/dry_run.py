@@ -1,0 +1,142 @@
+"""What a run would be and cost, told before anything is written or any worker started."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.compute as pc
+
+from bisieve.cut import Cut
+from bisieve.order import Rows
+from bisieve.wording import counted
+from ray_train.config import TrainConfig
+from ray_train.data.plan import Plan
+from ray_train.data.targets import Targets
+from ray_train.estimates.flops import Load, hours, training_flops
+from ray_train.estimates.footprint import activations, states, text_layers, vision_layers
+from ray_train.estimates.model_load import model_cost
+from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
+from ray_train.estimates.token_sample import Tokens, sampled_tokens
+from ray_train.model.backbone import Backbone
+from ray_train.model.lora import add_adapters
+from ray_train.run.engine import training_dtype
+from ray_train.run.run_config import to_toml
+
+_ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
+
+
+def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
+    """Config, counts per source, tokens, memory and hours, for a terminal; writes nothing.
+
+    Needs neither Ray nor the weights of the backbone; `TrainingError` where its config or processor is not
+    there.
+    """
+    backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
+    if config.lora_rank:
+        add_adapters(backbone, config)
+    rows = sampled_tokens(replace(config, pack_tokens=0), cut, plan, targets, backbone)
+    packs = sampled_tokens(config, cut, plan, targets, backbone) if config.pack_tokens else None
+    factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
+    used = packs or rows
+    return "\n".join([
+        *_config(config), *_sources(cut, plan, config.label_threshold),
+        *_tokens(config, plan, rows, packs, factor), *_model(config, backbone),
+        *_memory(config, backbone, used), *_hours(config, backbone, used, factor),
+        "dry run: nothing was written",
+    ])  # fmt: skip
+
+
+def _config(config: TrainConfig) -> list[str]:
+    return [f"  {line}" for line in to_toml(config, "the resolved config, as --config reads it").splitlines()]
+
+
+def _sources(cut: Cut, plan: Plan, threshold: float) -> list[str]:
+    """A table of what is trained on, by source, and what is held out."""
+    absent = np.zeros(plan.num_rows, np.bool_)
+    absent[list(plan.left_out)] = True
+    held = np.zeros(plan.num_rows, np.bool_)
+    held[list(plan.held_out)] = True
+    sources = np.array(cut.rows["source"].to_pylist(), np.str_)
+    groups = [(name, (sources == name) & ~held & ~absent) for name in np.unique(sources).tolist()]
+    groups.append(("all", ~held & ~absent))
+    if plan.held_out:
+        groups.append(("held out", held))
+    width = max(len("source"), *(len(name) for name, _ in groups))
+    lines = [f"{'source':<{width}}  {'rollouts':>9}  {'steps':>9}  positive"]
+    for name, chosen in groups:
+        rollouts, steps, positive = _counts(cut, np.flatnonzero(chosen), threshold)
+        lines.append(f"{name:<{width}}  {rollouts:>9,}  {steps:>9,}  {positive / max(1, steps):>8.1%}")
+    return lines
+
+
+def _counts(cut: Cut, rows: Rows, threshold: float) -> tuple[int, int, int]:
+    scores = pc.list_flatten(cut.rows["scores"].take(rows)).to_numpy()
+    return len(rows), len(scores), int((scores > threshold).sum())
+
+
+def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None, factor: float) -> list[str]:
+    size = counted(rows.rollouts + rows.skipped, "rollout")
+    lines = [f"tokens, estimated from {size} of the first batches, over {counted(plan.epochs, 'epoch')}:"]
+    if packs is not None:
+        lines.append(
+            f"  in packs of {config.pack_tokens}: {_short(packs.tokens * factor)}, of images "
+            f"{_short(packs.image_tokens * factor)}; {packs.rollouts / max(1, packs.sequences):.1f} rollouts "
+            f"a pack, {packs.tokens / max(1, packs.rollouts):.0f} tokens a rollout"
+        )
+    unused = " (--pack-tokens 0)" if packs else ""
+    lines.append(
+        f"  in rows of --micro-batch {config.micro_batch}{unused}: {_short(rows.tokens * factor)}, of images "
+        f"{_short(rows.image_tokens * factor)}; {rows.tokens / max(1, rows.rollouts):.0f} tokens a rollout"
+    )
+    if rows.shortened or rows.skipped:
+        lines.append(f"  of the sample {rows.shortened} would be shortened to fit, {rows.skipped} skipped")
+    return lines
+
+
+def _model(config: TrainConfig, backbone: Backbone) -> list[str]:
+    parts = [
+        f"{part} {_short(number)} {'trained' if part in config.trained_parts else 'frozen'}"
+        for part, number in parameters(backbone).items()
+    ]
+    return [f"parameters: {', '.join(parts)}"]
+
+
+def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
+    dtype, model = training_dtype(config.precision), backbone.model.config
+    size, saving = dtype.itemsize, config.gradient_checkpointing
+    total = sum(parameters(backbone).values())
+    parts = states(total, trained_parameters(backbone), size, config.zero_stage, config.workers.least)
+    parts["activations"] = activations(text_layers(model.text_config), used.longest, size, saving)
+    if config.train_vision:
+        patches = used.most_image_tokens * backbone.family.patches_per_token(model)
+        parts["activations"] += activations(vision_layers(model.vision_config), patches, size, saving)
+    how = "as this machine has it" if config.precision == "auto" else "as asked for"
+    name = str(dtype).removeprefix("torch.")
+    return [
+        f"memory of a device, estimated, {name} ({how}), ZeRO {config.zero_stage} on "
+        f"{config.workers.words}, {used.longest} tokens at once: {_bytes(sum(parts.values()))}",
+        "  " + ", ".join(f"{part} {_bytes(value)}" for part, value in parts.items()),
+    ]
+
+
+def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float) -> list[str]:
+    patches = used.image_tokens * backbone.family.patches_per_token(backbone.model.config)
+    cost, loads = model_cost(backbone), (patches, used.image_tokens, used.tokens)
+    parts = zip((cost.vision, cost.projector, cost.language), map(Load, loads), strict=True)
+    work = factor * training_flops(list(parts), config.gradient_checkpointing)
+    peak, devices = config.peak_flops or _ANY_PEAK, counted(config.workers.least, "device")
+    time = hours(work, config.workers.least, peak, config.mfu)
+    return [
+        f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {devices} of "
+        f"{peak:.3g} FLOP/s (--peak-flops), of which {config.mfu:.0%} is reached (--mfu)"
+    ]
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.0f}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

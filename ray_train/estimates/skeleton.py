@@ -1,0 +1,67 @@
+"""A backbone without its weights: its processor, and a model that has shapes and no memory."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bisieve import storage
+from bisieve.errors import BisieveError, TrainingError
+from ray_train.model.backbone import Backbone, add_marker, load_processor, train_only
+
+_PARTS = ("vision", "projector", "language")
+_SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
+
+
+def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -> Backbone:
+    """The backbone at ``source`` on the meta device, the ``trained`` parts marked as such.
+
+    Needs its config, tokenizer and image processor alone; `TrainingError` where they are not there.
+    """
+    transformers: Any = import_module("transformers")
+    with _without_weights(source) as path:
+        try:
+            config, family, processor = load_processor(path, source, image_backend)
+            with torch.device("meta"):
+                model = transformers.AutoModelForImageTextToText.from_config(config)
+        except BisieveError:
+            raise
+        except Exception as error:  # transformers and tokenizers raise what they like
+            found = " ".join(str(error).split())[:300]
+            raise TrainingError(
+                f"config, tokenizer and image processor at {source}", found, "check --backbone"
+            ) from error
+    add_marker(model, processor.tokenizer)
+    train_only(model, family, trained)
+    return Backbone(model, processor, family)
+
+
+def parameters(backbone: Backbone) -> dict[str, int]:
+    """How many parameters each part has, a tied one counted once."""
+    counts = dict.fromkeys(_PARTS, 0)
+    for name, parameter in backbone.model.named_parameters():
+        counts[backbone.family.part_of(name)] += parameter.numel()
+    return counts
+
+
+def trained_parameters(backbone: Backbone) -> int:
+    """How many parameters get gradients."""
+    return sum(p.numel() for p in backbone.model.parameters() if p.requires_grad)
+
+
+@contextmanager
+def _without_weights(source: str) -> Iterator[str]:
+    """A folder with the small files of ``source``, gone afterwards where it is a copy; a hub id as it is."""
+    if "://" not in source or source.startswith("file://"):
+        yield source if "://" not in source else storage.open_filesystem(source)[1]
+        return
+    with tempfile.TemporaryDirectory(prefix="bisieve-skeleton-") as name:
+        for file in storage.list_files(source):
+            base = storage.basename(file.url)
+            if file.url == storage.join(source, base) and base.endswith(_SMALL):
+                Path(name, base).write_bytes(storage.read_bytes(file.url))
+        yield name

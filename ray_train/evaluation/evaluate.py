@@ -1,0 +1,134 @@
+"""Scores a benchmark with Ray Data and reports how well the rewards fit the judgements.
+
+benchmark ──read──▶ solutions ──Ray Data, one model a worker──▶ rewards ──▶ metrics.json, scores.jsonl
+"""
+
+import json
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bisieve import storage
+from bisieve.images import missing_images, refuse_missing
+from bisieve.probe import require_writable
+from bisieve.wording import counted
+from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
+from ray_train.config import EvaluateConfig, located
+from ray_train.evaluation.benchmark import Solution, read_benchmark
+from ray_train.evaluation.metrics import ScoredSteps, report, table
+from ray_train.model.card import read_card, require_kappa
+
+Rewards = list[list[float]]
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluates as ``config`` says, writes the two files, prints the table; returns the report.
+
+    Raises a `BisieveError` for all that is the user's to mend, most of it before anything is scored.
+    """
+    config = located(config)
+    require_writable(config.output)
+    solutions = read_benchmark(config.benchmark)
+    refuse_missing(
+        config.image_root,
+        missing_images(config.image_root, {name for solution in solutions for name in solution.images}),
+        "mend --image-root or --benchmark",
+    )
+    card = read_card(config.model)
+    if config.risk:
+        require_kappa(card, config.model)
+    print(_about(config, card, solutions), flush=True)
+    rewards = score_solutions(config, solutions)
+    unscored = sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True))
+    numbers = {
+        "model": config.model,
+        "trained": card is not None,
+        "run": card and card["run"],
+        "index": card and card["identity"]["index"],
+        "benchmark": config.benchmark,
+        "risk": config.risk,
+        "solutions": len(solutions),
+        "unscored_steps": unscored,
+        **report(judged_steps(solutions, rewards), config.seed),
+    }
+    _write(config.output, numbers, solutions, rewards)
+    print(table(numbers))
+    if unscored:
+        print(f"not scored: {counted(unscored, 'step')} of solutions that are longer than the length limit")
+    print(f"report: {storage.join(config.output, 'metrics.json')}")
+    return numbers
+
+
+def _about(config: EvaluateConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]) -> str:
+    steps = sum(len(solution.steps) for solution in solutions)
+    kind = f"run {card['run']}" if card else "an untrained backbone: no bisieve.json beside it"
+    size = f"{counted(len(solutions), 'solution')}, {counted(steps, 'step')}"
+    return f"model: {config.model} ({kind})\nbenchmark: {size}"
+
+
+def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Rewards:
+    """The rewards of every solution, in order, from ``config.workers`` models side by side."""
+    with cluster(config.workers) as ray:
+        from ray_train.evaluation.scorer import ScoreBatches
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        # Blocks made here, not by Ray tasks: where the models take all CPUs, tasks would wait for ever.
+        rows = [{"solution": msgspec.json.encode(solution)} for solution in solutions]
+        data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // config.batch))
+        scored = data.map_batches(
+            ScoreBatches,
+            batch_size=config.batch,
+            compute=ray.data.ActorPoolStrategy(size=config.workers),
+            num_cpus=1,
+            num_gpus=int(uses_gpus(ray, config.workers)),
+            fn_constructor_kwargs={
+                "image_root": config.image_root,
+                "model": config.model,
+                "max_length": config.max_length,
+                "max_tiles": config.max_tiles,
+                "risk": config.risk,
+                "image_backend": config.image_backend,
+            },
+        )
+        try:
+            with silenced_core():
+                rows = scored.take_all()
+        except Exception as error:  # what Ray raises for a lost worker or node
+            raise unwrapped(error, "the evaluation to reach its end", "run it again") from error
+    for row in rows:
+        if (failure := pickle.loads(row["error"])) is not None:
+            raise failure
+    rewards = {row["line"]: list(row["rewards"]) for row in rows}
+    return [rewards[solution.line] for solution in solutions]
+
+
+def judged_steps(solutions: Sequence[Solution], rewards: Rewards) -> ScoredSteps:
+    """The steps that were scored and judged right or wrong; neutral ones (0) are left out."""
+    judged = [
+        (reward, judgement > 0, solution.source, solution.question_key)
+        for solution, scored in zip(solutions, rewards, strict=True)
+        for reward, judgement in zip(scored, solution.judgements, strict=False)
+        if judgement != 0
+    ]
+    values, correct, sources, questions = zip(*judged, strict=True) if judged else ((), (), (), ())
+    return ScoredSteps(
+        np.array(values, np.float64),
+        np.array(correct, np.bool_),
+        np.array(sources, np.str_),
+        np.array(questions, np.str_),
+    )
+
+
+def _write(output: str, numbers: dict[str, Any], solutions: Sequence[Solution], rewards: Rewards) -> None:
+    lines = [
+        json.dumps({"line": s.line, "data_source": s.source, "policy_model": s.policy, "rewards": r,
+                    "process_correctness": s.judgements})
+        for s, r in zip(solutions, rewards, strict=True)
+    ]  # fmt: skip
+    storage.write_bytes(storage.join(output, "scores.jsonl"), ("\n".join(lines) + "\n").encode())
+    storage.write_bytes(storage.join(output, "metrics.json"), (json.dumps(numbers, indent=2) + "\n").encode())

@@ -1,0 +1,105 @@
+"""Rewards of solutions, as a trained model or an untrained backbone gives them."""
+
+import pickle
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from bisieve.errors import BisieveError, TrainingError
+from bisieve.images import load_image
+from ray_train.data.encoding import Sample, make_encoder
+from ray_train.evaluation.benchmark import Solution
+from ray_train.model.backbone import load_backbone, local_copy
+from ray_train.model.card import CARD, read_card, require_kappa
+from ray_train.model.kappa import load_kappa
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import reward_model, step_rewards
+from ray_train.run.engine import training_dtype
+
+DEFAULT_LENGTH = 8192  # tokens; the paper's
+
+
+class Scorer:
+    """P(Yes) of every step, with the prompt format that the model was trained in.
+
+    With ``risk``, less so many standard deviations, which a κ head tells.  `TrainingError` where the model,
+    its head or its card cannot be read.
+    """
+
+    def __init__(
+        self, model: str, max_length: int, max_tiles: int, image_backend: str = "pil", risk: float = 0.0
+    ) -> None:
+        path = local_copy(model)
+        card = read_card(path)
+        if card is not None:
+            format = _format_of(card, path)
+            max_length = max_length or card["config"]["max_length"]
+            backbone = load_backbone(path, training_dtype("auto"), format.image_backend)
+        else:
+            backbone = load_backbone(path, training_dtype("auto"), image_backend)
+            slot = backbone.family.image_slot(backbone.processor.tokenizer)
+            format = PromptFormat(slot, backbone.family.image_options(max_tiles), image_backend)
+        self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._risk = risk
+        has_kappa = risk > 0 or (card is not None and "kappa" in card)
+        rewards = reward_model(backbone, format, has_kappa)
+        if rewards.kappa is not None:
+            load_kappa(rewards.kappa, Path(path, require_kappa(card, model)))
+        self._model = rewards.to(self._device).eval()
+
+    @torch.inference_mode()
+    def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
+        """Each solution's rewards, one a step; fewer where its trailing steps do not fit."""
+        samples = [_sample(number, solution, image_root) for number, solution in enumerate(solutions)]
+        batch = self._encoder.encode(samples).to(self._device)
+        rewards = step_rewards(self._model(batch.inputs), self._risk).cpu().tolist()
+        ends = np.cumsum(batch.kept_steps)
+        return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]
+
+
+def _format_of(card: dict[str, Any], folder: str) -> PromptFormat:
+    try:
+        return PromptFormat(**card["prompt_format"])
+    except TypeError as error:
+        raise TrainingError(
+            f"a prompt_format of this version of bisieve in {CARD} of {folder}", str(error), "check --model"
+        ) from error
+
+
+def _sample(number: int, solution: Solution, image_root: str) -> Sample:
+    images = [load_image(image_root, name) for name in solution.images]
+    return Sample(number, images, solution.question, solution.steps, [0.0] * len(solution.steps))
+
+
+class ScoreBatches:
+    """The `Scorer` as Ray Data calls it: batches of solutions (as JSON) in, their rewards out.
+
+    An error that is the user's to mend comes out as data, pickled: of one that is raised, Ray Data keeps
+    the text alone.  After the first one nothing more is scored.
+    """
+
+    def __init__(self, image_root: str, **scorer: Any) -> None:
+        self._image_root = image_root
+        self._options = scorer
+        self._error: BisieveError | None = None
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(**self._options)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        solutions = [msgspec.json.decode(line, type=Solution) for line in batch["solution"]]
+        rewards: list[list[float]] = [[] for _ in solutions]
+        if self._error is None:
+            try:
+                rewards = self._scorer.score(solutions, self._image_root)
+            except BisieveError as error:
+                self._error = error
+        errors = [pickle.dumps(self._error)] * len(solutions)
+        return {"line": [solution.line for solution in solutions], "rewards": rewards, "error": errors}

@@ -1,0 +1,1 @@
+"""The model: backbone, families, what is read at a marker, how it is trained towards and published."""

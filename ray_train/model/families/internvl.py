@@ -1,0 +1,32 @@
+"""InternVL 2.5 (converted), 3 and 3.5 as ``-hf`` checkpoints: an image is cut into tiles."""
+
+from typing import Any
+
+import torch
+
+from ray_train.model.families.family import Family
+
+
+def _positions(model: Any, tokens: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.arange(len(tokens))
+
+
+FAMILY = Family(
+    model_type="internvl",
+    processor="InternVLProcessor",
+    image_slot=lambda tokenizer: str(tokenizer.context_image_token),
+    image_token=lambda tokenizer: str(tokenizer.context_image_token),
+    reserved=lambda tokenizer: (
+        tokenizer.context_image_token,
+        tokenizer.start_image_token,
+        tokenizer.end_image_token,
+        tokenizer.video_token,
+    ),
+    vision="model.vision_tower.",
+    projector=("model.multi_modal_projector.",),
+    image_inputs=("pixel_values",),
+    positions=_positions,
+    patches_per_token=lambda config: round(config.downsample_ratio**-2),
+    processor_options=lambda config: {"image_seq_length": config.image_seq_length},
+    image_options=lambda tiles: {"crop_to_patches": True, "min_patches": 1, "max_patches": tiles},
+)

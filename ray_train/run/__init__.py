@@ -1,0 +1,1 @@
+"""A training run: driver, workers, and what keeps them in step."""

@@ -1,0 +1,97 @@
+"""The DeepSpeed engine around a reward model, and the learning rate of each step."""
+
+import math
+import os
+import sys
+from typing import Any
+
+import torch
+
+from ray_train.config import TrainConfig
+from ray_train.model.reward import RewardModel
+
+
+def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
+    """Linear warm-up over the first ``warmup`` of the steps, then a cosine to 0 (paper App. C)."""
+    warm = math.ceil(total_steps * config.warmup)
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
+
+
+def training_dtype(precision: str) -> torch.dtype:
+    """bfloat16 where the hardware has it, or where it is asked for; else float32."""
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def make_engine(model: RewardModel, config: TrainConfig) -> Any:
+    """A DeepSpeed engine that owns ``model`` and its AdamW; the process group must be up."""
+    deepspeed = import_deepspeed()
+    model.train()  # as loaded it would not heed gradient checkpointing
+    if config.gradient_checkpointing:
+        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.zero_stage == 3:
+        # The head's weight is read outside of its own forward: ZeRO must gather it for us.
+        deepspeed.zero.register_external_parameter(model, model.head_weight)
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=adamw(model, config),
+        config=deepspeed_config(config),
+        dist_init_required=False,
+    )
+    return engine
+
+
+def adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters that are trained; biases and norms do not decay, the κ head learns faster.
+
+    A group's ``rate_factor`` is what the learning rate of a step is to be multiplied with.
+    """
+    trained = [(name.startswith("kappa."), p) for name, p in model.named_parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for of_kappa, factor in ((False, 1.0), (True, config.kappa_rate)):
+        for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
+            found = [p for is_kappa, p in trained if is_kappa is of_kappa and (p.ndim >= 2) is matrices]
+            groups.append({"params": found, "weight_decay": decay, "rate_factor": factor})
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.epsilon
+    )
+
+
+def deepspeed_config(config: TrainConfig) -> dict[str, Any]:
+    """What DeepSpeed is told."""
+    return {
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "gradient_accumulation_steps": 1,  # unused: the loop says itself where a global batch ends
+        "gradient_clipping": config.clip,
+        "bf16": {"enabled": training_dtype(config.precision) is torch.bfloat16},
+        "zero_optimization": {"stage": config.zero_stage, **_offloads(config)},
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": sys.maxsize,
+    }
+
+
+def _offloads(config: TrainConfig) -> dict[str, Any]:
+    """What DeepSpeed keeps in the CPU's memory; pinned, where there is a GPU to copy to."""
+    place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    kept = {"none": [], "optimizer": ["optimizer"], "parameters": ["optimizer", "param"]}[config.offload]
+    return {f"offload_{part}": place for part in kept}
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed; on a machine without GPU it neither looks for one nor compiles an extension.
+
+    The extension speeds up all-reduce inside one machine and costs a C++ compiler and most of a minute.
+    """
+    if torch.cuda.is_available():
+        import deepspeed
+
+        return deepspeed
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__ = {}
+    return deepspeed

@@ -1,0 +1,139 @@
+"""From a config to a trained model: checks first, then Ray Train, which owns workers, failures and storage.
+
+OUTPUT/
+  config.json, model.safetensors, tokenizer…, bisieve.json    the model, once it is finished
+  run.json                 which run lies here
+  runs/NAME/…              its checkpoints, as Ray Train keeps them
+  tensorboard/…
+"""
+
+from typing import Any
+
+from bisieve import storage
+from bisieve.cut import Cut
+from bisieve.index import open_index
+from bisieve.wording import counted
+from ray_train.checkpoints.claim import RUNS, claim_output, run_identity
+from ray_train.cluster import cluster, unwrapped, uses_gpus
+from ray_train.config import TrainConfig, located, plain_options
+from ray_train.data.held_out import held_out_rows
+from ray_train.data.plan import Plan, prompts_of
+from ray_train.data.targets import Floats, about, check_some_weight, targets_of
+from ray_train.data.weights import weights_name
+from ray_train.run.preflight import chosen_cut, rows_without_images
+
+
+def train(config: TrainConfig) -> None:
+    """Trains as ``config`` says, or goes on with the run at its output; prints what happens.
+
+    Raises a `BisieveError` for all that is the user's to mend; then nothing new is visible as a model.
+    """
+    config = located(config)
+    cut = chosen_cut(config)
+    targets = targets_of(cut, config)
+    left_out = rows_without_images(cut, config)
+    check_some_weight(targets, left_out)
+    held_out = held_out_rows(cut, config.validation_fraction, config.seed, left_out)
+    plan = Plan(
+        cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
+        prompts_of(cut), config.prompts_together, held_out,
+    )  # fmt: skip
+    print(f"{_summary(config, cut, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
+    if config.dry_run:
+        from ray_train.estimates.dry_run import dry_run
+
+        print(dry_run(config, cut, plan, targets))
+        return
+    weights = weights_name(targets.weights, config.rollout_weights)
+    identity = run_identity(config, plan, open_index(config.index).fingerprint, weights)
+    name, finished = claim_output(config, identity)
+    if finished:
+        print(f"nothing to do: this very run is finished, its model is at {config.output}")
+        return
+    card = {
+        "format": 1, "run": name, "index": config.index, "identity": identity, "fraction_asked": cut.fraction,
+        "fraction_delivered": plan.rows_per_epoch / cut.available, "rollouts": plan.rows_per_epoch,
+        "left_out_missing_images": len(left_out), "held_out": len(held_out), "config": plain_options(config),
+    }  # fmt: skip
+    outcome = _fit(config, plan, identity, card, name, targets.weights)
+    if outcome.error is not None:
+        raise outcome.error
+    print(_ending(config, outcome.metrics), flush=True)
+
+
+def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
+    left_out = f", {len(plan.left_out)} left out for missing images" if plan.left_out else ""
+    if plan.held_out:
+        left_out += f", {len(plan.held_out)} held out for validation"
+    return (
+        f"cut: {plan.rows_per_epoch} of {cut.available} rollouts, fraction asked {cut.fraction:g}, "
+        f"delivered {plan.rows_per_epoch / cut.available:.4f}{left_out}\n"
+        f"run: {counted(plan.total_steps, 'step')} of {counted(config.global_batch, 'rollout')} "
+        f"on {config.workers.words}, "
+        f"ZeRO {config.zero_stage}"
+    )
+
+
+def _ending(config: TrainConfig, metrics: dict[str, float]) -> str:
+    rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
+    return (
+        f"trained on {counted(rollouts, 'rollout')}, {counted(steps, 'step')}, "
+        f"mean loss {metrics['mean_loss']:.4f}; {counted(shortened, 'rollout')} shortened to fit, "
+        f"{metrics['skipped']:.0f} skipped (too long, or a token of the prompt in the text)\n"
+        f"model: {config.output}"
+    )
+
+
+def _fit(
+    config: TrainConfig,
+    plan: Plan,
+    identity: dict[str, Any],
+    card: dict[str, Any],
+    name: str,
+    weights: Floats,
+) -> Any:
+    with cluster(config.workers.least) as ray:
+        from ray.train.torch import TorchConfig
+        from ray.train.v2.api.config import (
+            CheckpointConfig,
+            FailureConfig,
+            LoggingConfig,
+            RunConfig,
+            ScalingConfig,
+        )
+        from ray.train.v2.api.exceptions import TrainingFailedError
+        from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+        from ray_train.checkpoints.run_storage import run_storage
+        from ray_train.run.job import Job
+        from ray_train.run.loop import train_worker
+        from ray_train.run.notice import HeedSigterm, passed_on
+        from ray_train.run.progress import shown_board
+        from ray_train.run.pulse import StuckWatch
+
+        gpu = uses_gpus(ray, config.workers.least)
+        with shown_board() as board, passed_on(board):
+            after = config.stuck_after
+            callbacks: list[Any] = [HeedSigterm(), *([StuckWatch(board, after)] if after else [])]
+            job = Job(config, plan, identity, card, weights, board)
+            trainer = TorchTrainer(
+                train_worker,
+                train_loop_config={"job": job},
+                torch_config=TorchConfig("nccl" if gpu else "gloo", timeout_s=int(max(1800, 2 * after))),
+                scaling_config=ScalingConfig(num_workers=config.workers.for_ray, use_gpu=gpu),
+                run_config=RunConfig(
+                    name=name,
+                    failure_config=FailureConfig(max_failures=config.max_failures),
+                    checkpoint_config=CheckpointConfig(),  # see `keeper` for which are kept
+                    logging_config=LoggingConfig(log_level="ERROR"),
+                    callbacks=callbacks,
+                    **run_storage(storage.join(config.output, RUNS)),
+                ),
+            )
+            try:
+                result: Any = trainer.fit()
+            except TrainingFailedError as error:
+                expected = "the workers to reach the end of the training"
+                mend = "run the same command again: training goes on from its last checkpoint"
+                raise unwrapped(error, expected, mend) from error
+            return result.return_value

@@ -1,0 +1,191 @@
+"""The training loop that runs in every Ray Train worker.
+
+    feed ──micro-batches──▶ forward, backward ──▶ (all ranks agree) ──▶ update ──▶ checkpoint … ──▶ publish
+
+Errors that are the user's to mend end all ranks together and come back as the result: Ray would take
+an exception for a crash and start the workers again, only to meet the same error.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+import torch.distributed as dist
+
+from bisieve.errors import BisieveError
+from bisieve.storage import join
+from ray_train.checkpoints.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore
+from ray_train.checkpoints.claim import RUNS
+from ray_train.checkpoints.keeper import Keeper
+from ray_train.data.feed import Prefetcher
+from ray_train.model.kappa import KAPPA
+from ray_train.model.objective import loss_of
+from ray_train.model.publish import gathered_weights, publish_model
+from ray_train.run.agreement import check_agreed, summed, together
+from ray_train.run.engine import learning_rate
+from ray_train.run.guards import Guard, Watched, remembered
+from ray_train.run.job import Job, Outcome
+from ray_train.run.notice import Notices, preempted
+from ray_train.run.pulse import Pulse
+from ray_train.run.rank import Rank, make_rank
+from ray_train.run.seeds import fix_seeds
+from ray_train.run.validation import VALIDATION, validate, validation_feed
+from ray_train.tracking.throughput import Meter
+from ray_train.tracking.trackers import Trackers, started_trackers
+
+TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
+
+
+def train_worker(settings: dict[Any, Any]) -> Outcome:
+    """One rank of a training run; ``settings["job"]`` is a `Job`."""
+    job: Job = settings["job"]
+    pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
+    try:
+        return _Training(make_rank(job), pulse).run()
+    except BisieveError as error:  # all ranks have it, see `agreement`
+        return Outcome(error)
+    finally:
+        pulse.end()
+
+
+class _Training:
+    """A run, or the rest of one, as one rank goes through it."""
+
+    def __init__(self, rank: Rank, pulse: Pulse) -> None:
+        self.rank, self.job, self.pulse, self.notices = rank, rank.job, pulse, Notices()
+        config, run = rank.job.config, str(rank.job.card["run"])
+        self.loss = loss_of(config)
+        self.guard = Guard(
+            rank.cut.rows["rollout_id"], join(config.output, RUNS, run), config.explode_above, config.clip,
+            rank.number,
+        )  # fmt: skip
+        self.keeper = Keeper(config, run, rank.say)
+        self.cursor, self.log = self._start_or_resume()
+        check_agreed(self.job.plan.facts() | {"step to start from": self.cursor.step})
+
+    def _start_or_resume(self) -> tuple[Cursor, SampleLog]:
+        rank, checkpoint = self.rank, self.keeper.newest()
+        if checkpoint is None:
+            return Cursor(self.job.identity), SampleLog(rank.number, 0)
+        cursor = together(lambda: read_cursor(checkpoint))
+        check_identity(cursor.identity, self.job.identity, "the checkpoint")
+        restore(rank.engine, checkpoint)
+        log = SampleLog(rank.number, cursor.step)
+        together(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
+        rank.say(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
+        return cursor, log
+
+    def run(self) -> Outcome:
+        rank, config, plan, cursor = self.rank, self.job.config, self.job.plan, self.cursor
+        feed = rank.feed()
+        trackers: Trackers = together(lambda: started_trackers(self.job, rank.number, cursor.step, rank.say))
+        held_out = validation_feed(feed) if plan.held_out else None
+        prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
+        self.meter = Meter(rank.cost, config.peak_flops, rank.device, prefetcher)
+        try:
+            while cursor.step < plan.total_steps:
+                cursor.metrics = self._step(prefetcher)
+                at_the_end = cursor.step == plan.total_steps
+                if held_out and (cursor.step % config.validate_every == 0 or at_the_end):
+                    found = validate(rank.engine, held_out, self.loss, config.label_threshold, rank.device)
+                    cursor.metrics |= found.metrics()
+                    rank.say(f"validation after step {cursor.step}: {found}")
+                trackers.add(cursor.step, cursor.metrics)
+                if cursor.step % config.log_every == 0 or at_the_end:
+                    rank.say(_line(cursor.step, plan.total_steps, cursor.metrics))
+                if cursor.step % config.checkpoint_every == 0 or at_the_end or self.notices.save:
+                    self.keeper.keep(rank.engine, cursor, self.log)
+                    trackers.commit()
+                if self.notices.stop and not at_the_end:
+                    self.keeper.settle()
+                    raise preempted(cursor.step, plan.total_steps)
+        finally:
+            self.log.close()
+            prefetcher.close()
+            trackers.close(finished=cursor.step == plan.total_steps)
+        self.keeper.settle()
+        return self._publish()
+
+    def _step(self, prefetcher: Prefetcher) -> dict[str, float]:
+        """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
+        self.meter.start()
+        rank, engine, step, plan = self.rank, self.rank.engine, self.cursor.step, self.job.plan
+        self.pulse.step = step
+        batch_rows = plan.batch(step)
+        # From the index, so the same on any number of ranks; steps that the length limit cuts off count, too.
+        # Where a batch has nothing to learn from, its loss is 0, whatever it is divided by.
+        weight_of_batch = float(rank.targets.mass[batch_rows].sum()) or 1.0
+        totals = dict.fromkeys(TOTALS, 0.0)
+        trained_rows: list[int] = []
+        watched = Watched(step, batch_rows.tolist(), [])
+        fix_seeds(self.job.config.seed, rank.number, step)
+        for ready, is_last in prefetcher.step(rank.device):
+            self.meter.add(ready)
+            batch = ready.to(rank.device)
+            engine.set_gradient_accumulation_boundary(is_last)
+            loss = self.loss(engine(batch.inputs), batch)
+            # DeepSpeed takes the mean over the ranks; the loss is a sum over the steps.
+            engine.backward(loss * (rank.world_size / weight_of_batch), scale_wrt_gas=False)
+            watched.add(float(loss.detach()), batch.rows)
+            totals["loss"] += float(loss.detach())
+            totals["weight"] += float(batch.weights.sum())
+            totals["steps"] += int((batch.weights > 0).sum())
+            totals["rollouts"] += len(batch.rows)
+            totals["shortened"] += batch.shortened
+            totals["skipped"] += batch.skipped
+            trained_rows += batch.rows
+        totals = summed(totals | self.notices.counts(), prefetcher.error, rank.device)
+        self.notices.take(totals)
+        mean_loss = totals["loss"] / (totals["weight"] or 1.0)
+        self.guard.check_loss(mean_loss, watched)
+        rate = learning_rate(step, plan.total_steps, self.job.config)
+        for group in engine.optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        engine.step()
+        norm = float(engine.get_global_grad_norm() or 0.0)
+        self.guard.check_gradient(mean_loss, norm, self.cursor.norms, watched)
+        self._count(step, totals, trained_rows, mean_loss, norm)
+        return {
+            "loss": mean_loss,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            **self.meter.read(),
+        }
+
+    def _count(
+        self, step: int, totals: dict[str, float], rows: list[int], mean_loss: float, norm: float
+    ) -> None:
+        ids = self.rank.cut.rows["rollout_id"].take(pa.array(rows, pa.int64())).to_pylist()
+        self.log.add(step, rows, ids, mean_loss)
+        self.cursor.step += 1
+        self.cursor.norms = remembered(norm, self.cursor.norms)
+        for name, value in totals.items():
+            self.cursor.totals[name] = self.cursor.totals.get(name, 0.0) + value
+
+    def _publish(self) -> Outcome:
+        rank, model, totals = self.rank, self.rank.engine.module, self.cursor.totals
+        weights = gathered_weights(model.backbone, rank.number)
+        kappa = {} if model.kappa is None else gathered_weights(model.kappa, rank.number)
+        final = {
+            "loss": self.cursor.metrics["loss"],
+            "mean_loss": totals["loss"] / (totals["weight"] or 1.0),
+            **{name: totals[name] for name in TOTALS if name != "loss"},
+            **{name: value for name, value in self.cursor.metrics.items() if name in VALIDATION},
+        }
+        if rank.number == 0:
+            card = self.job.card | {"prompt_format": rank.format.to_json(), "metrics": final}
+            card["token_ids"] = {
+                token: rank.backbone.token_id(token)
+                for token in (rank.format.marker, rank.format.positive, rank.format.negative)
+            }
+            if kappa:
+                card["kappa"] = KAPPA
+            publish_model(rank.backbone, weights, card, self.job.config.output, kappa)
+        return Outcome(metrics=final)
+
+
+def _line(step: int, total: int, metrics: dict[str, float]) -> str:
+    return (
+        f"step {step:>{len(str(total))}}/{total}  loss {metrics['loss']:.4f}"
+        f"  lr {metrics['learning_rate']:.2e}  grad {metrics['gradient_norm']:.3f}"
+        f"  {metrics['rollouts_per_second']:.0f} rollouts/s"
+    )

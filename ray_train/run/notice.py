@@ -1,0 +1,108 @@
+"""Notices that the machine is about to be taken away, and what they come to.
+
+SIGTERM at the driver ──board──▶ every rank ┐
+SIGTERM at a worker   ─────────▶ that rank  ┴ sums of a step ─▶ all ranks: checkpoint, stop, exit code 143
+Ray drains a node     ─────────▶ every rank ─ sums of a step ─▶ all ranks: checkpoint, go on until it is gone;
+                                              Ray Train then goes on from there with new workers
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.train.v2._internal.execution.callback import WorkerCallback
+from ray.train.v2._internal.execution.context import get_train_context
+
+from bisieve.errors import PreemptedError
+
+_given = threading.Event()  # in a worker: it is to stop
+
+
+def give() -> None:
+    """This worker is to stop at the end of its step, and with it all others."""
+    _given.set()
+
+
+class Notices:
+    """What a rank has heard, and what all ranks have made of it; the same on all once they have summed."""
+
+    def __init__(self) -> None:
+        self.stop = False  # save, then end the run
+        self.save = False  # save now
+        self._draining = False
+
+    def counts(self) -> dict[str, float]:
+        """What this rank brings to the sums of a step."""
+        return {"stop": float(_given.is_set()), "draining": float(_node_is_draining())}
+
+    def take(self, sums: dict[str, float]) -> None:
+        """Takes its counts out of the ``sums`` over all ranks."""
+        self.stop = sums.pop("stop") > 0
+        draining = sums.pop("draining") > 0
+        self.save = self.stop or (draining and not self._draining)
+        self._draining = draining
+
+
+def preempted(step: int, total: int) -> PreemptedError:
+    """What a run ends with that was told to stop and has saved ``step`` steps."""
+    return PreemptedError(
+        "the training to reach its end",
+        f"SIGTERM; stopped after step {step} of {total} with a checkpoint",
+        "run the same command again: it goes on from there",
+    )
+
+
+def _node_is_draining() -> bool:
+    # What `ray.train.get_preemption_info` gives, without the meeting of all ranks it would make of it.
+    return get_train_context().preemption_context.preemption_info is not None
+
+
+class HeedSigterm(WorkerCallback):
+    """SIGTERM at a worker is a notice; a second one ends the process."""
+
+    def after_init_train_context(self) -> None:
+        # Ray calls this in the main thread, where handlers can be set; training has a thread of its own.
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    give()
+
+
+@contextmanager
+def passed_on(board: Any) -> Iterator[None]:
+    """Passes SIGTERM at the driver on to the workers.
+
+    Where there is none that could hear it, and at a second SIGTERM, the block ends with a `PreemptedError`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = ended = False
+
+    def on_sigterm(number: int, frame: object) -> None:
+        nonlocal asked, ended
+        if asked or not ray.get(board.stop.remote()):
+            ended = True
+            raise KeyboardInterrupt  # the one exception that surely comes out of a waiting `ray.get`
+        asked = True
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    except BaseException as error:
+        if ended:
+            raise PreemptedError(
+                "the training to reach its end", "SIGTERM", "run the same command again: it goes on"
+            ) from None
+        if isinstance(error, SystemExit):  # what Ray Train makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

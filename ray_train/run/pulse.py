@@ -1,0 +1,77 @@
+"""The beats of a rank, and what comes of it when they show that one is stuck."""
+
+import socket
+import sys
+import threading
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+
+from bisieve.errors import TrainingError
+from ray_train.run import agreement, notice
+from ray_train.run.attendance import Beat
+
+_EVERY = 1.0  # seconds from one beat to the next, at most
+
+
+class Pulse:
+    """Beats at the board from now until `end`, on behalf of the thread that makes it."""
+
+    def __init__(self, board: Any, rank: int, stuck_after: float) -> None:
+        self.step: int | None = None  # that the rank is at
+        self._board = board
+        self._rank = rank
+        self._every = min(_EVERY, stuck_after / 10 or _EVERY)
+        self._trainer = threading.get_ident()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        if board is not None:
+            self._thread.start()
+
+    def _beat(self) -> None:
+        node = socket.gethostname()
+        try:
+            while not self._ended.wait(self._every):
+                place = _place(self._trainer)
+                beat = Beat(self._rank, node, agreement.meetings(), self.step, place)
+                if ray.get(self._board.beat.remote(beat)):
+                    notice.give()
+            self._board.leave.remote(self._rank)
+        except RayError:  # the driver is gone, and soon this worker, too
+            return
+
+    def end(self) -> None:
+        self._ended.set()
+
+
+def _place(thread: int) -> str:
+    """Where ``thread`` stands: the innermost of our functions."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith(("ray_train.", "bisieve.")):
+            return f"{module}.{frame.f_code.co_name}, line {frame.f_lineno}"
+        frame = frame.f_back
+    return "a place unknown"
+
+
+class StuckWatch(WorkerGroupCallback):
+    """Ends the run with a `TrainingError` that names the rank for which the others wait too long.
+
+    It lives where Ray Train looks after the workers, and ends them all, the stuck one, too.
+    """
+
+    def __init__(self, board: Any, after: float) -> None:
+        self._board = board
+        self._after = after
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        if stuck := ray.get(self._board.stuck.remote(self._after)):
+            raise TrainingError(
+                f"every rank to go on within {self._after:g} s",
+                stuck,
+                "look at that machine and its log, or give more time with --stuck-after; "
+                "the same command goes on from the last checkpoint",
+            )

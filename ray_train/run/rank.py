@@ -1,0 +1,101 @@
+"""What one worker trains with: its place among the ranks, the model in its engine, the feed of its share."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray.train.torch
+import torch
+import torch.distributed as dist
+
+from bisieve.cut import Cut, read_cut
+from bisieve.errors import TrainingError
+from bisieve.index import open_index
+from ray_train.config import TrainConfig
+from ray_train.data.data_workers import chosen_workers
+from ray_train.data.encoding import make_encoder
+from ray_train.data.feed import RankFeed
+from ray_train.data.packing import make_packer
+from ray_train.data.stored_image import image_reader
+from ray_train.data.targets import Targets
+from ray_train.estimates.model_load import ModelCost, model_cost
+from ray_train.model.backbone import Backbone, load_backbone, train_only
+from ray_train.model.lora import add_adapters
+from ray_train.model.packed_attention import read_packs
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import reward_model
+from ray_train.run.agreement import together
+from ray_train.run.engine import make_engine, training_dtype
+from ray_train.run.job import Job
+from ray_train.run.seeds import fix_seeds, make_deterministic
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One of ``world_size`` workers."""
+
+    job: Job
+    number: int
+    world_size: int
+    device: torch.device
+    backbone: Backbone  # its model is the engine's
+    format: PromptFormat
+    cut: Cut
+    targets: Targets
+    cost: ModelCost
+    engine: Any  # DeepSpeed's, around a `RewardModel`
+
+    def feed(self) -> RankFeed:
+        """The rank's share of every batch; all ranks come here together."""
+        config = self.job.config
+        encoder = make_encoder(self.backbone, self.format, config.max_length)
+        packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
+        local_ranks = ray.train.get_context().get_local_world_size()
+        workers = chosen_workers(config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
+        images = together(lambda: image_reader(config.image_root, config.image_cache_gb))
+        return RankFeed(
+            self.cut, self.job.plan, encoder, packer, images, self.targets,
+            config.micro_batch, self.number, self.world_size, workers,
+        )  # fmt: skip
+
+    def say(self, line: str) -> None:
+        """Shows ``line`` on the driver's terminal, once for all ranks."""
+        if self.number == 0 and self.job.board is not None:
+            self.job.board.put.remote(line)
+
+
+def make_rank(job: Job) -> Rank:
+    """Loads the model and what it trains on; all ranks come here together, and fail together."""
+    config = job.config
+    if config.deterministic:
+        make_deterministic()
+    fix_seeds(config.seed)  # new weights are the same on all ranks
+    cut, backbone = together(lambda: (_cut(job), trainable_backbone(config)))
+    options = backbone.family.image_options(config.max_tiles)
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    format = PromptFormat(slot, options, config.image_backend)
+    cost = model_cost(backbone)  # before ZeRO takes the weights apart
+    model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
+    return Rank(
+        job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format, cut,
+        Targets(cut.rows, job.weights, config.objective, config.label_threshold), cost,
+        make_engine(model, config),
+    )  # fmt: skip
+
+
+def _cut(job: Job) -> Cut:
+    cut = read_cut(open_index(job.config.index), job.config.fraction)
+    if cut.fingerprint != job.plan.cut_fingerprint:
+        raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
+    return cut
+
+
+def trainable_backbone(config: TrainConfig) -> Backbone:
+    """The backbone of ``config``, what is to be trained of it marked as such, with adapters if it has any."""
+    backbone = load_backbone(config.backbone, training_dtype(config.precision), config.image_backend)
+    train_only(backbone.model, backbone.family, config.trained_parts)
+    if config.lora_rank:
+        add_adapters(backbone, config)
+    if config.pack_tokens:
+        read_packs(backbone.model)
+    return backbone

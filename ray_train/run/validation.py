@@ -1,0 +1,95 @@
+"""Loss and F1 on the held-out prompts, which no training step sees (`held_out`)."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bisieve.wording import counted
+from ray_train.data.feed import Prefetcher, RankFeed
+from ray_train.data.plan import Plan
+from ray_train.model.objective import Loss
+from ray_train.model.reward import step_rewards
+from ray_train.run.agreement import summed
+
+VALIDATION = ("validation_loss", "validation_f1")  # among the metrics of a step
+_THRESHOLD = 0.5  # of P(Yes); nothing is tuned here
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What all ranks together found on the held-out rollouts."""
+
+    loss: float  # mean over the steps, as in training
+    f1: float  # macro-F1 of the hard labels
+    steps: int
+    rollouts: int
+
+    def metrics(self) -> dict[str, float]:
+        """As TensorBoard and checkpoints get them."""
+        return dict(zip(VALIDATION, (self.loss, self.f1), strict=True))
+
+    def __str__(self) -> str:
+        size = f"{counted(self.steps, 'step')} of {counted(self.rollouts, 'rollout')}"
+        return f"loss {self.loss:.4f}  macro-F1 {self.f1:.4f}  ({size})"
+
+
+def validation_plan(plan: Plan) -> Plan:
+    """The plan of one epoch over the held-out rows of ``plan``, a global batch at a time."""
+    others = np.setdiff1d(np.arange(plan.num_rows), plan.held_out)
+    return replace(plan, left_out=tuple(others.tolist()), held_out=(), epochs=1, prompts_together=True)
+
+
+def validation_feed(feed: RankFeed) -> RankFeed:
+    """The feed of this rank's share of the held-out rows of ``feed``'s plan, whatever the number of ranks."""
+    # A tokenizer can serve one thread only, and that of the training feed goes on reading ahead.
+    encoder = replace(feed.encoder, processor=copy.deepcopy(feed.encoder.processor))
+    packer = feed.packer and replace(feed.packer, reader=replace(feed.packer.reader, encoder=encoder))
+    return replace(feed, plan=validation_plan(feed.plan), encoder=encoder, packer=packer)
+
+
+@torch.no_grad()
+def validate(
+    engine: Any, feed: RankFeed, loss: Loss, label_threshold: float, device: torch.device
+) -> Validated:
+    """Loss and F1 over all that the ranks' feeds hold; all ranks must come here together.
+
+    ``loss`` is that of the run's objective.  A step is right where its label is above ``label_threshold``, be
+    labels hard or soft, and is found to be where its reward is 0.5 or more.
+    """
+    sums = dict.fromkeys(
+        ("loss", "weight", "steps", "rollouts", "hit", "miss", "false_alarm", "rejected"), 0.0
+    )
+    prefetcher = Prefetcher(feed.batches(0), feed.filler())
+    engine.eval()
+    try:
+        for _ in range(feed.plan.total_steps):
+            for ready, _ in prefetcher.step(device):
+                batch = ready.to(device)
+                answers = engine(batch.inputs)
+                sums["loss"] += float(loss(answers, batch))
+                sums["weight"] += float(batch.weights.sum())
+                sums["rollouts"] += len(batch.rows)
+                counts = batch.weights > 0
+                right, found = batch.labels > label_threshold, step_rewards(answers) >= _THRESHOLD
+                sums["steps"] += int(counts.sum())
+                sums["hit"] += int((counts & right & found).sum())
+                sums["miss"] += int((counts & right & ~found).sum())
+                sums["false_alarm"] += int((counts & ~right & found).sum())
+                sums["rejected"] += int((counts & ~right & ~found).sum())
+        sums = summed(sums, prefetcher.error, device)
+    finally:
+        engine.train()
+        prefetcher.close()
+    f1 = counted_macro_f1(sums["hit"], sums["miss"], sums["false_alarm"], sums["rejected"])
+    return Validated(sums["loss"] / (sums["weight"] or 1.0), f1, int(sums["steps"]), int(sums["rollouts"]))
+
+
+def counted_macro_f1(hit: float, miss: float, false_alarm: float, rejected: float) -> float:
+    """`metrics.macro_f1` from counts, which ranks can add up: right steps found right, found wrong, …"""
+    wrong_found = miss + false_alarm
+    of_right = 2 * hit / max(1.0, 2 * hit + wrong_found)
+    of_wrong = 2 * rejected / max(1.0, 2 * rejected + wrong_found)
+    return (of_right + of_wrong) / 2

@@ -1,0 +1,186 @@
+"""What a rank is fed: the same batches whoever prepares them, and errors where they belong."""
+
+import io
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import Corpus, make_record, write_index
+from PIL import Image
+
+from bisieve.cut import read_cut
+from bisieve.errors import ImageError, TrainingError
+from bisieve.fetch import fetch_rollouts
+from bisieve.index import open_index
+from ray_train.data.encoding import Batch, make_encoder
+from ray_train.data.feed import Prefetcher, RankFeed
+from ray_train.data.packing import make_packer
+from ray_train.data.plan import Plan, prompts_of
+from ray_train.data.stored_image import ImageReader
+from ray_train.data.targets import Targets
+from ray_train.model.backbone import load_backbone
+from ray_train.model.prompt_format import PromptFormat
+
+BATCH = 6
+
+
+@pytest.fixture
+def feed(corpus: Corpus, folder: Path) -> RankFeed:
+    """The feed of the only rank: packs of the whole corpus."""
+    return feed_of(corpus, folder)
+
+
+@pytest.fixture
+def internvl_feed(corpus: Corpus, internvl: Path) -> RankFeed:
+    return feed_of(corpus, internvl)
+
+
+def feed_of(corpus: Corpus, folder: Path) -> RankFeed:
+    cut = read_cut(open_index(corpus.index), 1.0)
+    backbone = load_backbone(str(folder), torch.float32)
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(2)), 4096)
+    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, BATCH, prompts_of(cut), True)
+    packer = make_packer(backbone, encoder, 200)
+    targets = Targets(cut.rows, np.ones(cut.rows.num_rows), "hard", 0.0)
+    return RankFeed(cut, plan, encoder, packer, ImageReader(corpus.images), targets, 2, 0, 1)
+
+
+def check_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.rows, one.last, one.kept_steps) == (other.rows, other.last, other.kept_steps)
+        assert one.labels.tolist() == other.labels.tolist()
+        assert one.inputs.keys() == other.inputs.keys()
+        for name, value in other.inputs.items():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(one.inputs[name], value, rtol=0, atol=0)
+            else:
+                assert one.inputs[name] == value
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
+def test_data_workers_change_no_batch(packs: bool, feed: RankFeed) -> None:
+    feed = replace(feed, packer=feed.packer if packs else None)
+    expected = list(feed.batches(3))
+    assert sum(batch.last for batch in expected) == feed.plan.total_steps - 3
+    assert sorted(row for batch in expected for row in batch.rows) == sorted(
+        row for step in range(3, feed.plan.total_steps) for row in feed.plan.batch(step)
+    )
+    check_same(list(replace(feed, data_workers=2).batches(3)), expected)
+    assert not data_processes()
+
+
+def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed: RankFeed) -> None:
+    for packer in (internvl_feed.packer, None):
+        late = replace(internvl_feed, rank=6, world_size=7, packer=packer)
+        *_, batch = late.batches(late.plan.total_steps - 1)
+        assert (batch.rows, batch.last) == ([], True)
+        assert not batch.weights.any()
+        check_same([late.filler()], [batch])
+
+
+@pytest.mark.parametrize(
+    ("workers", "kind", "found"),
+    [
+        (0, "truncated", "decoded in {}"),
+        (2, "truncated", "decoded in {}"),
+        (0, "bomb", "pixels in {}"),
+    ],
+)
+def test_a_bad_image_ends_the_run_in_its_step(
+    workers: int, kind: str, found: str, internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    step, name = latest_image(internvl_feed)
+    (images / name).write_bytes(bad_image(kind))
+    broken = replace(internvl_feed, images=ImageReader(str(images)), data_workers=workers)
+    batches: list[Batch] = []
+    with pytest.raises(ImageError, match=found.format(name)):
+        batches.extend(broken.batches(0))
+    assert sum(batch.last for batch in batches) == step > 0
+    assert not data_processes()
+
+
+def bad_image(kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "bomb":
+        Image.new("1", (2**16, 1200)).save(file, "png")
+        return file.getvalue()
+    Image.effect_noise((64, 64), 50).save(file, "png")
+    return file.getvalue()[:200]
+
+
+def latest_image(feed: RankFeed) -> tuple[int, str]:
+    """The image that training comes to last, and its step."""
+    rollouts = fetch_rollouts(feed.cut.rows, feed.cut.shards)
+    first: dict[str, int] = {}
+    for step in range(feed.plan.total_steps):
+        for row in feed.plan.batch(step):
+            first.setdefault(rollouts[row].images[0], step)
+    return max((step, name) for name, step in first.items())
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
+def test_rollouts_of_several_images_of_all_kinds_are_fed(packs: bool, internvl: Path, tmp_path: Path) -> None:
+    images, shards = tmp_path / "images", tmp_path / "shards"
+    images.mkdir()
+    shards.mkdir()
+    held = Image.Exif()
+    held[0x0112] = 6  # turned
+    tall = Image.new("RGB", (28, 60), "white")
+    tall.rotate(90, expand=True).save(images / "exif.jpg", exif=held)
+    tall.save(images / "several.gif", save_all=True, append_images=[Image.new("RGB", (28, 60))])
+    tall.convert("CMYK").save(images / "cmyk.jpg")
+    tall.convert("RGBA").save(images / "alpha.png")
+    names = ["exif.jpg", "several.gif", "cmyk.jpg", "alpha.png"]
+    records = [make_record("several", 1) | {"image": names}, make_record("several", 2) | {"image": names[:1]}]
+    (shards / "several.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_index(str(shards), str(tmp_path / "index"))
+    feed = feed_of(Corpus(str(tmp_path / "index"), str(images), "", shards), internvl)
+    packer = replace(feed.packer, budget=1) if feed.packer and packs else None
+    batches = list(replace(feed, packer=packer, micro_batch=1).batches(0))
+    pixels = {len(batch.inputs["pixel_values"]): batch.inputs["pixel_values"] for batch in batches}
+    (fewer, one), (more, four) = sorted(pixels.items())
+    assert more == 4 * fewer, "tiles; all images have the same shape once they are upright"
+    for image in four.split(fewer):
+        assert (image - one).abs().max() < 0.05, "white, but for JPEG"
+
+
+def test_a_killed_data_worker_is_an_error_and_leaves_nothing_behind(internvl_feed: RankFeed) -> None:
+    feed = replace(internvl_feed, data_workers=1)
+    prefetcher = Prefetcher(feed.batches(0), feed.filler(), depth=1)
+    assert prefetcher.take().rows
+    assert prefetcher.waited > 0
+    (worker,) = data_processes()
+    os.kill(worker.pid, signal.SIGKILL)
+    while prefetcher.error is None:  # what was made before comes first
+        prefetcher.take()
+    assert isinstance(prefetcher.error, TrainingError)
+    assert "1 data worker at work; found one that was killed" in str(prefetcher.error)
+    assert prefetcher.take().rows == []
+    prefetcher.close()
+    assert not data_processes()
+
+
+def test_a_run_that_ends_early_leaves_no_data_worker_behind(internvl_feed: RankFeed) -> None:
+    feed = replace(internvl_feed, data_workers=2)
+    prefetcher = Prefetcher(feed.batches(0), feed.filler(), depth=1)
+    prefetcher.take()
+    assert data_processes()
+    prefetcher.close()
+    assert not data_processes()
+
+
+def data_processes() -> list[psutil.Process]:
+    """The data workers of this process: children of its fork server."""
+    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+    return [worker for server in servers for worker in server.children()]

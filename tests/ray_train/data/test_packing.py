@@ -1,0 +1,138 @@
+"""Rollouts that share a prompt in one sequence: exactly what they are on their own."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
+from ray_train.data.packing import Packer, make_packer
+from ray_train.model.backbone import Backbone, load_backbone, train_only
+from ray_train.model.packed_attention import read_packs
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import RewardModel, reward_loss, reward_model
+
+PARTS = {"frozen vision": ("projector", "language"), "trained vision": ("vision", "projector", "language")}
+
+
+def rollouts(prompt: int, number: int, images: int = 1) -> list[Sample]:
+    """Rollouts of one prompt that begin alike, of different lengths; the last two are the same."""
+    pictures = [Image.linear_gradient("L").convert("RGB").resize((28 + 30 * prompt, 40))] * images
+    samples = []
+    for k in range(number):
+        steps = ["We look.", *(f"Step {step} is {min(k, number - 2)}." for step in range(min(k, number - 2)))]
+        labels = [float((k + step) % 2) for step in range(len(steps))]
+        samples.append(Sample(10 * prompt + k, pictures, f"What is sum {prompt}?", steps, labels))
+    return samples
+
+
+PROMPTS = [rollouts(0, 4), rollouts(1, 1), rollouts(2, 3, images=2)]
+
+
+def backbone_of(folder: Path, parts: tuple[str, ...] = PARTS["frozen vision"]) -> tuple[Backbone, Encoder]:
+    backbone = load_backbone(str(folder), torch.float32)
+    train_only(backbone.model, backbone.family, parts)
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    return backbone, make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(2)), 4096)
+
+
+def packer_of(folder: Path, budget: int, max_length: int = 4096) -> Packer:
+    backbone, encoder = backbone_of(folder)
+    return make_packer(backbone, replace(encoder, max_length=max_length), budget)
+
+
+def gradients(model: RewardModel, batches: list[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
+    """Of all batches, divided by their number of steps, as the training loop does it."""
+    steps = sum(float(batch.weights.sum()) for batch in batches)
+    total = 0.0
+    for batch in batches:
+        loss = reward_loss(model(batch.inputs), batch.labels, batch.weights) / steps
+        loss.backward()
+        total += float(loss.detach())
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return total, found
+
+
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+def test_loss_and_gradient_are_those_of_one_rollout_a_row(folder: Path, parts: tuple[str, ...]) -> None:
+    backbone, encoder = backbone_of(folder, parts)
+    model = reward_model(backbone, encoder.format)
+    alone = [encoder.encode([sample]) for prompt in PROMPTS for sample in prompt]
+    expected_loss, expected = gradients(model, alone)
+    read_packs(backbone.model)
+    for budget in (1, 400, 4096):
+        packs = list(make_packer(backbone, encoder, budget).packs(PROMPTS))
+        assert sorted(row for pack in packs for row in pack.rows) == sorted(r for b in alone for r in b.rows)
+        loss, found = gradients(model, packs)
+        assert loss == pytest.approx(expected_loss, abs=1e-5)
+        assert found.keys() == expected.keys()
+        assert max(float((found[name] - expected[name]).abs().max()) for name in found) < 1e-5
+
+
+def test_activations_may_be_computed_twice(internvl: Path) -> None:
+    backbone, encoder = backbone_of(internvl)
+    model = reward_model(backbone, encoder.format)
+    read_packs(backbone.model)
+    packs = list(make_packer(backbone, encoder, 4096).packs(PROMPTS))
+    once = gradients(model, packs)[1]
+    backbone.model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    twice = gradients(model, packs)[1]
+    assert max(float((once[name] - twice[name]).abs().max()) for name in once) < 1e-6
+
+
+def test_a_prompt_and_its_images_stand_once(folder: Path) -> None:
+    packer = packer_of(folder, 4096)
+    (pack,) = packer.packs([PROMPTS[0]])
+    alone = [packer.reader.encoder.encode([sample]).inputs for sample in PROMPTS[0]]
+    shared = pack.inputs["extents"][0].shared
+    for inputs in alone:
+        assert inputs["input_ids"][0, :shared].tolist() == pack.inputs["input_ids"][0, :shared].tolist()
+    own = sum(inputs["input_ids"].shape[1] - shared for inputs in alone)
+    assert pack.inputs["input_ids"].shape == (1, shared + own)
+    for name in packer.reader.image_inputs:
+        torch.testing.assert_close(pack.inputs[name], alone[0][name], rtol=0, atol=0)
+
+
+def test_a_step_that_all_rollouts_begin_with_keeps_a_marker_and_a_label_for_each(internvl: Path) -> None:
+    packer = packer_of(internvl, 4096)
+    (pack,) = packer.packs([PROMPTS[0]])
+    markers = pack.inputs["input_ids"] == packer.reader.encoder.marker_id
+    assert int(markers.sum()) == len(pack.labels) == sum(len(s.steps) for s in PROMPTS[0])
+    assert pack.labels.tolist() == [label for sample in PROMPTS[0] for label in sample.labels]
+
+
+def test_packs_stay_in_the_budget_but_for_a_rollout_that_is_longer(internvl: Path) -> None:
+    lengths = [p.inputs["input_ids"].shape[1] for p in packer_of(internvl, 1).packs(PROMPTS)]
+    assert len(lengths) == sum(map(len, PROMPTS)), "each has a pack to itself"
+    budget = max(lengths) + 1
+    packs = list(packer_of(internvl, budget).packs(PROMPTS))
+    assert all(pack.inputs["input_ids"].shape[1] <= budget for pack in packs)
+    assert 1 < len(packs) < len(lengths)
+    assert [row for pack in packs for row in pack.rows] == [s.row for prompt in PROMPTS for s in prompt]
+
+
+def test_rollouts_are_shortened_and_skipped_as_in_rows(folder: Path) -> None:
+    backbone, encoder = backbone_of(folder)
+    long = [
+        Sample(row, PROMPTS[0][0].images, question, ["A step."] * steps, [1.0] * steps)
+        for row, (steps, question) in enumerate([(1, "Why?"), (9, "Why?"), (2, "Why? " * 99), (1, "<prm>")])
+    ]
+    limit = encoder.encode(long[:2]).inputs["input_ids"].shape[1] - 1
+    limited = replace(encoder, max_length=limit)
+    rows = limited.encode(long)
+    (pack,) = make_packer(backbone, limited, 4096).packs([long[:2], long[2:]])
+    assert (pack.shortened, pack.skipped) == (rows.shortened, rows.skipped) == (1, 2)
+    assert (pack.rows, pack.labels.tolist()) == (rows.rows, rows.labels.tolist())
+
+
+def test_without_rollouts_there_is_a_pack_that_weighs_nothing(folder: Path) -> None:
+    backbone, encoder = backbone_of(folder)
+    (pack,) = make_packer(backbone, encoder, 4096).packs([])
+    read_packs(backbone.model)
+    loss, found = gradients(reward_model(backbone, encoder.format), [replace(pack, weights=pack.weights + 1)])
+    assert (pack.rows, pack.weights.tolist()) == ([], [0.0])
+    assert loss > 0
+    assert found

@@ -1,0 +1,67 @@
+"""What a dry run says, needs and leaves behind."""
+
+import re
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROLLOUTS
+
+from bisieve.errors import TrainingError
+from ray_train.config import TrainConfig
+from ray_train.run import launch
+from ray_train.run.launch import train
+
+Settings = Callable[..., TrainConfig]
+
+
+def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothing(
+    settings: Settings,
+    internvl: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(internvl, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
+    monkeypatch.setattr(launch, "_fit", None)  # the only way to Ray
+    before = sorted(tmp_path.rglob("*"))
+    config = settings(
+        backbone=str(tmp_path / "bare"),
+        dry_run=True,
+        validation_fraction=0.3,
+        epochs=2,
+        peak_flops=1e6,
+        mfu=0.5,
+    )
+    train(config)
+    assert sorted(tmp_path.rglob("*")) == before, "something was written"
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "dry run: nothing was written"
+    resolved = tomllib.loads("\n".join(line for line in lines if line.startswith("  ") and " = " in line))
+    assert resolved["output"] == f"file://{config.output}"
+    assert TrainConfig(**resolved).max_length == 8192
+    table = {line.split("  ")[0]: [int(n) for n in re.findall(r" (\d+)(?= |$)", line)] for line in lines}
+    counts = {name: table[name] for name in ("adding", "reading", "all", "held out")}
+    assert counts["all"] == [a + b for a, b in zip(counts["adding"], counts["reading"], strict=True)]
+    assert counts["all"][0] + counts["held out"][0] == sum(ROLLOUTS.values())
+    assert lines[0].endswith(f"{counts['held out'][0]} held out for validation")
+    assert lines[1].startswith(f"run: {2 * -(-counts['all'][0] // 6)} steps of 6 rollouts")
+    text = "\n".join(lines)
+    assert "in packs of 200" in text
+    assert "in rows of --micro-batch 2" in text
+    assert re.search(r"vision 13.8 k frozen, projector 8.8 k trained, language 57.1 k trained", text)
+    assert re.search(r"activations [\d.]+ MiB", text)
+    time = re.search(r"([\d.e-]+) hours for ([\d.e+]+) FLOPs on 2 devices of 1e\+06 FLOP/s .*50%", text)
+    assert time is not None
+    assert float(time[1]) == pytest.approx(float(time[2]) / (2 * 1e6 * 0.5) / 3600, rel=0.01)
+
+
+def test_a_folder_without_an_image_processor_is_refused(
+    settings: Settings, internvl: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(internvl, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*"))
+    with pytest.raises(TrainingError, match="expected config, tokenizer and image processor at"):
+        train(settings(backbone=str(tmp_path / "bare"), dry_run=True))

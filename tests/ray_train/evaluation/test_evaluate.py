@@ -1,0 +1,117 @@
+"""Evaluation on a real Ray: a model gives the same rewards after it was saved, and says what it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Corpus
+
+from bisieve.errors import ImageError, StorageError
+from ray_train.config import EvaluateConfig
+from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.evaluation.evaluate import evaluate
+from ray_train.evaluation.scorer import Scorer
+from ray_train.model.backbone import load_backbone
+from ray_train.model.card import read_card
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.publish import publish_model
+from ray_train.model.reward import reward_model
+
+
+def test_saved_and_loaded_weights_give_equal_rewards(internvl: Path, corpus: Corpus, tmp_path: Path) -> None:
+    solutions = read_benchmark(corpus.benchmark)
+    untrained = Scorer(str(internvl), max_length=0, max_tiles=1)
+    before = untrained.score(solutions, corpus.images)
+    backbone = load_backbone(str(internvl), torch.float32)
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    format = PromptFormat(slot, backbone.family.image_options(1))
+    model = reward_model(backbone, format)
+    card = {
+        "prompt_format": format.to_json(),
+        "config": {"max_length": 2048},
+        "run": "r",
+        "identity": {"index": "i"},
+    }
+    publish_model(backbone, dict(model.backbone.state_dict()), card, str(tmp_path / "model"))
+    assert read_card(str(tmp_path / "model")) == card
+    after = Scorer(str(tmp_path / "model"), max_length=0, max_tiles=6).score(solutions, corpus.images)
+    for old, new in zip(before, after, strict=True):
+        assert old == pytest.approx(new, abs=1e-6)
+
+
+def test_a_reward_does_not_depend_on_what_else_is_in_the_batch(internvl: Path, corpus: Corpus) -> None:
+    solutions = read_benchmark(corpus.benchmark)
+    scorer = Scorer(str(internvl), max_length=0, max_tiles=1)
+    together = scorer.score(solutions, corpus.images)
+    for solution, rewards in zip(solutions[:4], together, strict=False):
+        assert scorer.score([solution], corpus.images)[0] == pytest.approx(rewards, abs=1e-5)
+
+
+def test_steps_that_do_not_fit_get_no_reward(internvl: Path, corpus: Corpus) -> None:
+    solutions = read_benchmark(corpus.benchmark)
+    whole = Scorer(str(internvl), max_length=0, max_tiles=1).score(solutions[:2], corpus.images)
+    cut = Scorer(str(internvl), max_length=48, max_tiles=1).score(solutions[:2], corpus.images)
+    for all_steps, some in zip(whole, cut, strict=True):
+        assert len(some) < len(all_steps)
+        assert some == pytest.approx(all_steps[: len(some)], abs=1e-5)
+
+
+def test_workers_score_what_one_process_scores_and_the_report_is_written(
+    internvl: Path, corpus: Corpus, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EvaluateConfig(
+        model=str(internvl), benchmark=corpus.benchmark, image_root=corpus.images,
+        output=str(tmp_path / "report"), batch=5, max_tiles=1,
+    )  # fmt: skip
+    numbers = evaluate(config)
+    solutions = read_benchmark(corpus.benchmark)
+    expected = Scorer(str(internvl), max_length=0, max_tiles=1).score(solutions, corpus.images)
+    lines = [json.loads(line) for line in (tmp_path / "report" / "scores.jsonl").read_text().splitlines()]
+    for line, rewards in zip(lines, expected, strict=True):
+        assert line["rewards"] == pytest.approx(rewards, abs=1e-5)
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == numbers
+    assert numbers["trained"] is False
+    assert numbers["steps"] + numbers["calibration_steps"] == 2 * 24
+    shown = capsys.readouterr().out
+    assert "untrained backbone" in shown
+    assert "even" in shown
+
+
+def test_an_image_that_cannot_be_read_ends_the_evaluation_with_its_name(
+    ray_cluster: None, internvl: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus.images, tmp_path / "images")
+    (tmp_path / "images/3.png").write_bytes(b"no image")
+    config = EvaluateConfig(
+        model=str(internvl), benchmark=corpus.benchmark, image_root=str(tmp_path / "images"),
+        output=str(tmp_path / "metrics"), batch=8,
+    )  # fmt: skip
+    with pytest.raises(ImageError, match=r"can be decoded in 3\.png"):
+        evaluate(config)
+    assert not (tmp_path / "metrics").exists()
+
+
+def test_an_output_that_cannot_be_is_found_out_before_the_benchmark_is_read(
+    internvl: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = EvaluateConfig(
+        model=str(internvl), benchmark="/nowhere", image_root=corpus.images, output=corpus.benchmark
+    )
+    with pytest.raises(StorageError, match="expected a folder at"):
+        evaluate(config)
+
+
+def test_a_missing_benchmark_image_is_named_before_anything_starts(
+    internvl: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = EvaluateConfig(
+        model=str(internvl),
+        benchmark=corpus.benchmark,
+        image_root=str(tmp_path),
+        output=str(tmp_path / "report"),
+    )
+    with pytest.raises(ImageError, match=r"10 missing, such as 0\.png; mend --image-root or --benchmark"):
+        evaluate(config)
+    assert not (tmp_path / "report").exists()

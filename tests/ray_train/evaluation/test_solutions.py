@@ -1,0 +1,63 @@
+"""Benchmark files: what is read, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_solution
+
+from bisieve.errors import TrainingError
+from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.evaluation.evaluate import judged_steps
+
+
+def write(path: Path, *records: Any) -> str:
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    record = make_solution(0)
+    response = {key: fields.pop(key) for key in ("steps", "process_correctness") if key in fields}
+    return {**record, **fields, "response": {**record["response"], **response}}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("{", "truncated|malformed"),
+        ("[]", "Expected `object`"),
+        (changed(image=[]), "no image"),
+        (changed(question=" "), "no question"),
+        (changed(steps=[], process_correctness=[]), "no steps"),
+        (changed(steps=["a", " ", "c"]), "an empty step"),
+        (changed(process_correctness=[1]), "3 steps but 1 judgements"),
+        (changed(process_correctness=[1, 2, 0]), "a judgement that is not"),
+        (changed(process_correctness=[1, "1", 0]), "Expected `int`"),
+        (changed(steps=["a<prm>", "b", "c"]), "marker <prm>"),
+        ({"image": ["a"]}, "missing required field"),
+    ],
+)
+def test_a_malformed_record_is_named_by_its_line(record: Any, message: str, tmp_path: Path) -> None:
+    url = write(tmp_path / "benchmark.jsonl", make_solution(0), "", record)
+    with pytest.raises(TrainingError, match=message) as error:
+        read_benchmark(url)
+    assert f"in line 3 of {url}" in str(error.value)
+
+
+def test_an_empty_benchmark_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="an empty file"):
+        read_benchmark(write(tmp_path / "benchmark.jsonl", ""))
+
+
+def test_neutral_and_unscored_steps_are_left_out(tmp_path: Path) -> None:
+    url = write(tmp_path / "benchmark.jsonl", changed(process_correctness=[0, 1, -1]), make_solution(1))
+    solutions = read_benchmark(url)
+    steps = judged_steps(solutions, [[0.9, 0.8, 0.7], [0.6, 0.5]])
+    assert steps.rewards.tolist() == [0.8, 0.7, 0.5]
+    assert steps.correct.tolist() == [True, False, True]
+    assert steps.sources.tolist() == ["odd", "odd", "even"]
+    assert len(np.unique(steps.questions)) == 2

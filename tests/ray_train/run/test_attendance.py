@@ -1,0 +1,136 @@
+"""Who holds up the others."""
+
+import threading
+import time
+
+import pytest
+import ray
+
+from bisieve.errors import TrainingError
+from ray_train.run import pulse
+from ray_train.run.attendance import Attendance, Beat
+
+
+class Clock:
+    """Time that goes on when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def beat(rank: int, meetings: int, step: int | None = 7) -> Beat:
+    return Beat(rank, f"host{rank}", meetings, step, "ray_train.data.feed.take, line 141")
+
+
+def test_a_rank_that_does_not_come_to_the_meeting_is_named_with_its_node_and_step(clock: Clock) -> None:
+    ranks = Attendance(clock)
+    for _ in range(40):
+        for rank in range(4):
+            ranks.beat(beat(rank, meetings=30 - (rank == 2)))
+        assert ranks.stuck(30.0) is None or clock.now - 100 >= 30
+        clock.now += 1
+    assert ranks.stuck(30.0) == (
+        "rank 2 on host2 at step 7, in ray_train.data.feed.take, line 141, last heard of 1 s ago"
+    )
+
+
+def test_a_rank_that_is_no_longer_heard_is_named_whatever_it_has_come_to(clock: Clock) -> None:
+    ranks = Attendance(clock)
+    ranks.beat(beat(1, meetings=9, step=None))
+    for _ in range(40):
+        ranks.beat(beat(0, meetings=3))
+        clock.now += 1
+    found = ranks.stuck(30.0)
+    assert found is not None
+    assert found.startswith("rank 1 on host1 before the first step")
+    assert found.endswith("last heard of 40 s ago")
+
+
+def test_all_are_named_where_all_wait(clock: Clock) -> None:
+    ranks = Attendance(clock)
+    for _ in range(40):
+        for rank in range(2):
+            ranks.beat(beat(rank, meetings=3))
+        clock.now += 1
+    found = ranks.stuck(30.0)
+    assert found is not None
+    assert [word for word in found.split() if word.startswith("host")] == ["host0", "host1"]
+
+
+def test_who_goes_on_is_not_stuck_and_who_is_done_is_not_missed(clock: Clock) -> None:
+    ranks = Attendance(clock)
+    assert ranks.stuck(0.0) is None, "nobody has come yet"
+    for meetings in range(100):
+        ranks.beat(beat(0, meetings))
+        clock.now += 29
+        assert ranks.stuck(30.0) is None
+    ranks.leave(0)
+    clock.now += 1000
+    assert ranks.stuck(30.0) is None
+
+
+def test_all_hear_that_they_are_to_stop_and_whoever_asks_hears_whether_one_is_there(clock: Clock) -> None:
+    ranks = Attendance(clock)
+    assert not ranks.stop()
+    ranks = Attendance(clock)
+    assert not ranks.beat(beat(0, 1))
+    assert ranks.stop()
+    assert ranks.beat(beat(0, 1))
+    clock.now += 60
+    assert not ranks.stop()
+
+
+def sleep_in_our_code(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Beat] = []
+    left = threading.Event()
+    asked = threading.Event()
+
+    class Method:
+        def __init__(self, call: object) -> None:
+            self.remote = call
+
+    class Board:
+        beat = Method(lambda beat: heard.append(beat) or len(heard) > 1)
+        leave = Method(lambda rank: left.set())
+
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(pulse.notice, "give", asked.set)
+    monkeypatch.setitem(sleep_in_our_code.__globals__, "__name__", "ray_train.data.feed")
+    beating = pulse.Pulse(Board(), 3, stuck_after=0.2)
+    beating.step = 5
+    sleep_in_our_code(0.3)
+    beating.end()
+    assert left.wait(5)
+    assert asked.is_set(), "the answer to a beat may be that all are to stop"
+    assert {(each.rank, each.step) for each in heard} == {(3, 5)}
+    assert any("ray_train.data.feed.sleep_in_our_code, line" in each.place for each in heard)
+
+
+def test_the_watch_ends_the_run_with_the_ranks_name(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    ranks = Attendance(clock)
+    ranks.beat(beat(0, 5))
+    ranks.beat(beat(1, 4))
+
+    class Board:
+        class stuck:  # noqa: N801
+            remote = ranks.stuck
+
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    watch = pulse.StuckWatch(Board(), 30.0)
+    watch.after_worker_group_poll_status(None)
+    clock.now += 31
+    ranks.beat(beat(0, 5))
+    ranks.beat(beat(1, 4))
+    with pytest.raises(TrainingError, match=r"within 30 s; found rank 1 on host1 at step 7.*--stuck-after"):
+        watch.after_worker_group_poll_status(None)

@@ -1,0 +1,169 @@
+"""A notice that the machine is about to be taken away: the run is saved, ends with its own exit code, and
+goes on when it is started again.  And the other end from outside: a rank that hangs.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from conftest import check_learned_the_same, last_checkpoint, worker_pids
+
+from bisieve.errors import PreemptedError, TrainingError
+from ray_train.checkpoints.checkpoint import read_cursor
+from ray_train.config import TrainConfig
+from ray_train.run import notice, progress
+from ray_train.run.launch import train
+from ray_train.run.notice import Notices, passed_on
+from ray_train.workers import workers
+
+Settings = Callable[..., TrainConfig]
+Act = Callable[[], None]
+
+
+@pytest.fixture
+def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
+    """Does something as soon as two ranks of the next run have been heard of."""
+    boards: list[Any] = []
+    shown_board = progress.shown_board
+
+    @contextmanager
+    def kept() -> Iterator[Any]:
+        with shown_board() as board:
+            boards.append(board)
+            yield board
+
+    monkeypatch.setattr(progress, "shown_board", kept)
+
+    def wait(act: Act) -> None:
+        while not boards or ray.get(boards[-1].present.remote()) < 2:
+            time.sleep(0.05)
+        act()
+
+    def start(act: Act) -> None:
+        boards.clear()
+        threading.Thread(target=wait, args=(act,), daemon=True).start()
+
+    return start
+
+
+def test_sigterm_at_a_worker_and_at_the_driver_saves_the_run_and_the_same_command_goes_on(
+    settings: Settings,
+    trained: TrainConfig,
+    once_two_are_present: Callable[[Act], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = settings(checkpoint_every=100, workers=workers("1-2"))
+    for victim in (lambda: worker_pids()[-1], os.getpid):
+        once_two_are_present(lambda victim=victim: os.kill(victim(), signal.SIGTERM))  # type: ignore[misc]
+        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        with pytest.raises(
+            PreemptedError, match=r"stopped after step [1-7] of 8 with a checkpoint"
+        ) as stopped:
+            train(config)
+        assert stopped.value.exit_code == 143
+        assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    step = read_cursor(last_checkpoint(config.output)).step
+    capsys.readouterr()
+    train(config)
+    shown = capsys.readouterr().out
+    assert "on 1-2 workers" in shown
+    assert f"resumed at step {step} of 8" in shown
+    check_learned_the_same(config.output, trained.output)
+
+
+def test_a_rank_that_hangs_is_named_and_ends_the_run(
+    settings: Settings, once_two_are_present: Callable[[Act], None], ray_cluster: None
+) -> None:
+    stopped: list[int] = []
+
+    def stop() -> None:
+        stopped.append(worker_pids()[-1])
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    once_two_are_present(stop)
+    named = r"within 5 s; found rank \d on .*, last heard of ([3-9]|\d\d+) s ago; look at .*--stuck-after"
+    try:
+        with pytest.raises(TrainingError, match=named):
+            train(settings(stuck_after=5.0))
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
+
+
+class Board:
+    """A board without an actor; ``hears`` is whether a rank is there."""
+
+    def __init__(self, hears: bool) -> None:
+        self.asked = 0
+        self.stop = SimpleNamespace(remote=self._stop)
+        self.hears = hears
+
+    def _stop(self) -> bool:
+        self.asked += 1
+        return self.hears
+
+
+@pytest.mark.parametrize(("hears", "signals"), [(True, 2), (False, 1)])
+def test_sigterm_that_nobody_hears_and_a_second_one_end_the_command_at_once(
+    hears: bool, signals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    board = Board(hears)
+    sent = []
+
+    def insist() -> None:
+        with passed_on(board):
+            while True:
+                sent.append(signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.01)
+
+    with pytest.raises(PreemptedError, match="run the same command again") as ended:
+        insist()
+    assert ended.value.exit_code == 143
+    assert (len(sent), board.asked) == (signals, 1)
+
+
+def test_what_ray_train_makes_of_ctrl_c_is_ctrl_c() -> None:
+    with pytest.raises(KeyboardInterrupt), passed_on(Board(True)):
+        raise SystemExit(0)
+    with pytest.raises(TrainingError), passed_on(Board(True)):
+        raise TrainingError("a", "b", "c")
+
+
+def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    draining = False
+    monkeypatch.setattr(notice, "_node_is_draining", lambda: draining)
+    notices = Notices()
+    assert notices.counts() == {"stop": 0, "draining": 0}
+    sums = {"loss": 1.0, **notices.counts()}
+    notices.take(sums)
+    assert (sums, notices.save, notices.stop) == ({"loss": 1.0}, False, False)
+    draining = True
+    assert notices.counts() == {"stop": 0, "draining": 1}
+    notices.take({"stop": 0.0, "draining": 1.0})
+    assert (notices.save, notices.stop) == (True, False)
+    notices.take({"stop": 0.0, "draining": 1.0})
+    assert not notices.save, "a node that is on its way out is saved from once"
+    notices.take({"stop": 1.0, "draining": 1.0})
+    assert (notices.save, notices.stop) == (True, True)
+
+
+def test_sigterm_at_a_worker_is_a_notice_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notice, "_given", threading.Event())
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        notice.HeedSigterm().after_init_train_context()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert notice._given.is_set()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,70 @@
+"""Equal seeds, equal bits."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ray_train.data.encoding import Sample, filler, make_encoder
+from ray_train.model.backbone import load_backbone
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import reward_loss, reward_model
+from ray_train.run.seeds import fix_seeds, make_deterministic
+
+
+@pytest.fixture
+def deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The mode, left again."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    make_deterministic()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def three_steps(folder: Path, seed: int) -> list[torch.Tensor]:
+    """All weights after three steps with dropout."""
+    torch.rand(7)  # whatever was drawn before
+    backbone = load_backbone(str(folder), torch.float32)
+    for module in backbone.model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    format = PromptFormat(slot, backbone.family.image_options(1))
+    images = filler().images
+    samples = [Sample(row, images, f"What is {row}?", ["It is 3.", "No."], [1.0, 0.0]) for row in range(3)]
+    batch = make_encoder(backbone, format, 8192).encode(samples)
+    model = reward_model(backbone, format).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    for step in range(3):
+        fix_seeds(seed, 0, step)
+        optimizer.zero_grad()
+        reward_loss(model(batch.inputs), batch.labels, batch.weights).backward()
+        optimizer.step()
+    return [parameter.detach() for parameter in model.parameters()]
+
+
+def test_two_runs_in_deterministic_mode_end_with_the_same_bits(deterministic: None, internvl: Path) -> None:
+    first, second, other = (three_steps(internvl, seed) for seed in (0, 0, 1))
+    assert all(map(torch.equal, first, second))
+    assert not all(map(torch.equal, first, other)), "nothing was drawn, so nothing was shown"
+
+
+def test_deterministic_mode_refuses_an_operation_that_cannot_be(deterministic: None) -> None:
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with pytest.raises(RuntimeError, match="deterministic"):
+        torch.zeros(2).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+
+
+def test_all_random_streams_follow_the_key() -> None:
+    def drawn(*key: int) -> tuple[float, float, float]:
+        fix_seeds(*key)
+        return random.random(), float(np.random.random()), float(torch.rand(()))
+
+    assert drawn(0, 1, 5) == drawn(0, 1, 5)
+    assert not set(drawn(0, 1, 5)) & set(drawn(0, 1, 6))
+    assert not set(drawn(0, 1, 5)) & set(drawn(0, 0, 5))
+    assert drawn(2**63 - 1, 0, 0)

@@ -1,0 +1,189 @@
+"""Whole training runs on a real Ray with gloo workers: what is learned, kept, refused and resumed."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROLLOUTS, Corpus, last_checkpoint, learned_weights, write_index
+from safetensors.torch import load_file
+
+from bisieve import storage
+from bisieve.errors import ImageError, IndexUnusableError, TrainingError
+from ray_train.checkpoints.checkpoint import check_identity, read_cursor, read_sample_logs
+from ray_train.checkpoints.claim import claim_output
+from ray_train.config import TrainConfig
+from ray_train.model.card import read_card
+from ray_train.run.launch import train
+
+Settings = Callable[..., TrainConfig]
+
+TOTAL = sum(ROLLOUTS.values())
+STEPS = -(-TOTAL // 6)
+
+
+def test_every_rollout_of_the_cut_is_trained_on_once(trained: TrainConfig) -> None:
+    lines = read_sample_logs(last_checkpoint(trained.output))
+    assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
+    assert len({rollout for line in lines for rollout in line["rollout_ids"]}) == TOTAL
+    assert {line["step"] for line in lines} == set(range(STEPS))
+
+
+def test_the_model_is_a_hugging_face_folder_with_its_lineage(trained: TrainConfig) -> None:
+    from transformers import AutoTokenizer, InternVLForConditionalGeneration
+
+    model, report = InternVLForConditionalGeneration.from_pretrained(trained.output, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert AutoTokenizer.from_pretrained(trained.output).encode("<prm>") == [
+        len(model.get_input_embeddings().weight) - 1
+    ]
+    card = read_card(trained.output)
+    assert card is not None
+    assert card["fraction_asked"] == card["fraction_delivered"] == 1.0
+    assert card["metrics"]["rollouts"] == TOTAL
+    assert card["prompt_format"]["marker"] == "<prm>"
+    assert card["config"]["learning_rate"] == 1e-3
+    assert list((Path(trained.output) / "tensorboard").iterdir())
+
+
+def test_the_vision_encoder_keeps_its_weights_and_the_rest_learns(trained: TrainConfig) -> None:
+    before, after = load_file(Path(trained.backbone) / "model.safetensors"), learned_weights(trained.output)
+    for name, tensor in before.items():
+        if "vision_tower" in name:
+            torch.testing.assert_close(after[name], tensor, rtol=0, atol=0)
+        elif "mlp" in name or "projector.linear" in name:
+            assert not torch.equal(after[name], tensor), name
+
+
+def test_the_same_command_again_has_nothing_to_do(
+    trained: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (Path(trained.output) / "model.safetensors").stat().st_mtime_ns
+    train(trained)
+    assert "nothing to do" in capsys.readouterr().out
+    assert (Path(trained.output) / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"fraction": 0.5}], ids=lambda options: next(iter(options)))
+def test_another_run_does_not_touch_the_output(
+    options: dict[str, Any], trained: TrainConfig, settings: Settings
+) -> None:
+    config = settings(output=trained.output, **options)
+    with pytest.raises(TrainingError, match=rf"{next(iter(options))}.*--restart"):
+        train(config)
+
+
+def test_another_prompt_format_is_another_run(
+    trained: TrainConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_train.model.prompt_format.process_text", lambda question, steps: "otherwise")
+    with pytest.raises(TrainingError, match=r"prompt_format.*--restart"):
+        train(settings(output=trained.output))
+
+
+def test_a_run_that_never_came_to_a_checkpoint_gives_way(settings: Settings) -> None:
+    config = settings()
+    first, finished = claim_output(config, {"seed": 0})
+    assert not finished
+    assert claim_output(config, {"seed": 0}) == (first, False)
+    second, _ = claim_output(config, {"seed": 1})
+    assert second != first
+    storage.write_bytes(f"{config.output}/runs/{second}/checkpoint_manager_snapshot.json", b"{}")
+    with pytest.raises(TrainingError, match="--restart"):
+        claim_output(config, {"seed": 2})
+    third, _ = claim_output(settings(restart=True), {"seed": 1})
+    assert third != second, "a restarted run must not find the checkpoints of the old one"
+
+
+@pytest.mark.parametrize("content", [b'{"run": "a', b"[]", b'{"run": "a"}'])
+def test_a_half_written_name_of_a_run_is_named(content: bytes, settings: Settings) -> None:
+    config = settings()
+    storage.write_bytes(f"{config.output}/run.json", content)
+    with pytest.raises(TrainingError, match=r"run\.json; found a file that is cut off"):
+        claim_output(config, {"seed": 0})
+
+
+def test_a_folder_with_a_foreign_model_is_not_overwritten(settings: Settings, internvl: Path) -> None:
+    with pytest.raises(TrainingError, match="found a model"):
+        claim_output(settings(output=str(internvl)), {"seed": 0})
+
+
+def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
+    cursor = read_cursor(last_checkpoint(trained.output))
+    check_identity(cursor.identity, cursor.identity, "the checkpoint")
+    for name in ("index", "cut", "order", "seed", "prompt_format"):
+        with pytest.raises(TrainingError, match=rf"the checkpoint \({name} .*--restart"):
+            check_identity(cursor.identity, {**cursor.identity, name: "another"}, "the checkpoint")
+
+
+def test_a_run_may_lie_in_an_object_store(
+    s3: str, corpus: Corpus, settings: Settings, trained: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"{s3}/training"
+    folders = {"images": Path(corpus.images), "backbone": Path(trained.backbone), "shards": corpus.shards}
+    for name, folder in folders.items():
+        for file in folder.iterdir():
+            storage.write_bytes(f"{root}/{name}/{file.name}", file.read_bytes())
+    write_index(f"{root}/shards", f"{root}/index")
+    config = settings(
+        index=f"{root}/index", output=f"{root}/output", image_root=f"{root}/images",
+        backbone=f"{root}/backbone", zero_stage=3, data_workers=1,
+    )  # fmt: skip
+    train(config)
+    card = read_card(config.output)
+    assert card is not None
+    assert card["metrics"]["rollouts"] == TOTAL
+    assert card["index"] == config.index
+    names = {storage.basename(file.url) for file in storage.list_files(config.output)}
+    assert {"config.json", "model.safetensors", "bisieve.json", "run.json"} <= names
+    assert any("tfevents" in name for name in names)
+    train(config)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_missing_images_stop_the_run_before_it_starts(
+    corpus: Corpus, settings: Settings, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    (images / "3.png").unlink()
+    (images / "4.png").unlink()
+    with pytest.raises(ImageError, match=r"2 missing, such as 3\.png"):
+        train(settings(image_root=str(images)))
+    assert not (tmp_path / "output").exists()
+
+
+def test_rollouts_with_missing_images_are_left_out_on_request_and_an_unreadable_image_ends_all_ranks(
+    corpus: Corpus, settings: Settings, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    (images / "3.png").unlink()
+    (images / "4.png").write_bytes(b"no image")
+    config = settings(image_root=str(images), skip_missing_images=True, max_failures=5)
+    with pytest.raises(ImageError, match=r"4\.png"):
+        train(config)
+    # Without 3, 13 and 23 of the one source and 3 of the other.
+    assert "39 of 43 rollouts" in capsys.readouterr().out
+    assert not (tmp_path / "output" / "config.json").exists()
+
+
+def test_an_index_whose_shards_have_changed_is_refused(
+    settings: Settings, corpus: Corpus, tmp_path: Path
+) -> None:
+    shard = corpus.shards / "reading.jsonl"
+    before = shard.stat()
+    text = shard.read_text()
+    try:
+        shard.write_text(text + "\n")
+        with pytest.raises(IndexUnusableError, match=r"reading\.jsonl"):
+            train(settings())
+    finally:
+        shard.write_text(text)
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not (tmp_path / "output").exists()

@@ -1,0 +1,114 @@
+"""Validation in a whole run, against the published model on the held-out rollouts."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROLLOUTS, last_checkpoint
+
+from bisieve.cut import read_cut
+from bisieve.errors import TrainingError
+from bisieve.index import open_index
+from ray_train.checkpoints.checkpoint import read_sample_logs
+from ray_train.config import TrainConfig
+from ray_train.data.encoding import make_encoder
+from ray_train.data.feed import RankFeed
+from ray_train.data.held_out import held_out_rows
+from ray_train.data.plan import Plan, prompts_of
+from ray_train.data.stored_image import ImageReader
+from ray_train.data.targets import targets_of
+from ray_train.evaluation.metrics import macro_f1
+from ray_train.model.backbone import load_backbone
+from ray_train.model.card import read_card
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import reward_loss, reward_model, step_rewards
+from ray_train.run.launch import train
+from ray_train.run.validation import counted_macro_f1, validation_plan
+
+Settings = Callable[..., TrainConfig]
+
+LINE = re.compile(
+    r"validation after step (\d+): loss ([\d.]+)  macro-F1 ([\d.]+)  \((\d+) steps of (\d+) roll"
+)
+
+
+def test_a_run_validates_on_prompts_that_it_never_trains_on(
+    settings: Settings, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(
+        zero_stage=3, validation_fraction=0.3, validate_every=4, deterministic=True,
+        gradient_checkpointing=True,
+    )  # fmt: skip
+    train(config)
+    lines = [LINE.match(line) for line in capsys.readouterr().out.splitlines()]
+    cut = read_cut(open_index(config.index), 1.0)
+    held = held_out_rows(cut, 0.3, config.seed, ())
+    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
+    found = [line for line in lines if line]
+    assert [int(line[1]) for line in found] == [4, plan.total_steps]
+    assert {int(line[5]) for line in found} == {len(held)}
+
+    logs = read_sample_logs(last_checkpoint(config.output))
+    trained = [row for log in logs for row in log["rows"]]
+    assert sorted(trained) == sorted(set(range(sum(ROLLOUTS.values()))) - set(held))
+    card = read_card(config.output)
+    assert card is not None
+    assert card["held_out"] == len(held)
+    loss, f1, steps = published_on(config, plan)
+    assert card["metrics"]["validation_loss"] == pytest.approx(loss, rel=1e-4)
+    assert card["metrics"]["validation_f1"] == pytest.approx(f1)
+    assert float(found[-1][2]) == pytest.approx(loss, abs=1e-4)
+    assert int(found[-1][4]) == steps
+
+
+def published_on(config: TrainConfig, plan: Plan) -> tuple[float, float, int]:
+    """Loss, F1 and steps of the published model on the held-out rows, one rollout at a time."""
+    backbone = load_backbone(config.output, torch.float32)
+    format = PromptFormat(
+        backbone.family.image_slot(backbone.processor.tokenizer), backbone.family.image_options(1)
+    )
+    encoder = make_encoder(backbone, format, config.max_length)
+    cut = read_cut(open_index(config.index), 1.0)
+    targets = targets_of(cut, config)
+    feed = RankFeed(
+        cut, validation_plan(plan), encoder, None, ImageReader(config.image_root), targets, 1, 0, 1
+    )
+    model = reward_model(backbone, format).eval()
+    loss, rewards, labels = 0.0, [], []
+    with torch.no_grad():
+        for batch in feed.batches(0):
+            if batch.rows:
+                logits = model(batch.inputs)
+                loss += float(reward_loss(logits, batch.labels, batch.weights))
+                rewards += step_rewards(logits).tolist()
+                labels += batch.labels.tolist()
+    return loss / len(labels), macro_f1(np.array(labels) > 0, np.array(rewards) >= 0.5), len(labels)
+
+
+@pytest.mark.parametrize("counts", [(3, 1, 2, 4), (5, 0, 0, 0), (0, 0, 0, 0), (0, 2, 3, 0)])
+def test_f1_from_counts_is_that_of_the_steps(counts: tuple[int, int, int, int]) -> None:
+    if not sum(counts):
+        assert counted_macro_f1(*counts) == 0.0
+        return
+    right = np.repeat([True, True, False, False], counts)
+    found = np.repeat([True, False, True, False], counts)
+    assert counted_macro_f1(*counts) == pytest.approx(macro_f1(right, found))
+
+
+def test_a_run_that_blows_up_keeps_no_weights_and_names_its_batch(
+    settings: Settings, ray_cluster: None
+) -> None:
+    config = settings(learning_rate=1e30, warmup=0.0, checkpoint_every=1, zero_stage=2, max_failures=3)
+    with pytest.raises(TrainingError, match=r"a finite (loss|gradient); .*stopped-at-step-1\.json"):
+        train(config)
+    output = Path(config.output)
+    (file,) = output.glob("runs/*/stopped-at-step-1.json")
+    saved = json.loads(file.read_text())
+    cut = read_cut(open_index(config.index), 1.0)
+    assert saved["rollout_ids"] == cut.rows["rollout_id"].take(saved["rows"]).to_pylist()
+    assert len(saved["rows"]) == 6
+    assert not (output / "config.json").exists()

@@ -1,0 +1,61 @@
+"""DeepSpeed between two ranks: no batch of one keeps the other waiting, no stage learns otherwise."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import multiprocessing
+from two_ranks import CASES, backbone_of, batches, config_of, run
+
+from ray_train.model.packed_attention import read_packs
+from ray_train.model.reward import reward_loss, reward_model
+from ray_train.run.engine import deepspeed_config
+
+WHOLE = {"device": "cpu", "pin_memory": False}
+
+
+@pytest.fixture(scope="module")
+def of_two_ranks(internvl: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """What two processes found in each of the cases."""
+    meeting = tmp_path_factory.mktemp("ranks") / "meeting"
+    multiprocessing.spawn(run, (str(internvl), str(meeting)), nprocs=2)
+    return [json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: str(CASES[number]))
+def test_a_rank_without_an_image_keeps_nobody_waiting_and_the_gradient_is_that_of_one_process(
+    number: int, of_two_ranks: list[list[dict[str, Any]]], internvl: Path
+) -> None:
+    case = CASES[number]
+    backbone, encoder = backbone_of(str(internvl))
+    if case["packs"]:
+        read_packs(backbone.model)
+    model = reward_model(backbone, encoder.format)
+    losses = [reward_loss(model(b.inputs), b.labels, b.weights) for b in batches(backbone, encoder, case)]
+    sum(losses).backward()  # type: ignore[union-attr]
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    for rank, loss in enumerate(losses):
+        found = of_two_ranks[rank][number]
+        assert found["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert found["norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("offload", "expected"),
+    [
+        ("none", {}),
+        ("optimizer", {"offload_optimizer": WHOLE}),
+        ("parameters", {"offload_optimizer": WHOLE, "offload_param": WHOLE}),
+    ],
+)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_what_is_offloaded_lies_in_the_cpus_memory_and_is_pinned_where_there_is_a_gpu(
+    gpu: bool, offload: str, expected: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    config = replace(config_of({"zero_stage": 3}), offload=offload)
+    zero = deepspeed_config(config)["zero_optimization"]
+    assert zero == {"stage": 3, **{name: {**place, "pin_memory": gpu} for name, place in expected.items()}}

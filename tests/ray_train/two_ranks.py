@@ -1,0 +1,81 @@
+"""Two gloo ranks that take a step on batches of different kinds; each case in the same two processes."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from PIL import Image
+
+from ray_train.config import TrainConfig
+from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
+from ray_train.data.packing import make_packer
+from ray_train.model.backbone import Backbone, load_backbone, train_only
+from ray_train.model.packed_attention import read_packs
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import reward_loss, reward_model
+from ray_train.run.engine import make_engine
+
+PICTURE = [
+    Sample(k, [Image.linear_gradient("L").convert("RGB")], "What?", ["We look.", "So."], [1.0, 0.0])
+    for k in range(2)
+]
+TEXT = [Sample(k, [], "Why?", ["We think."] * k, [1.0] * k) for k in (1, 3)]
+SECOND_RANK = {"text alone": TEXT, "nothing": []}
+CASES = [
+    {"packs": packs, "second": second, "zero_stage": 3} for packs in (False, True) for second in SECOND_RANK
+] + [
+    {"packs": True, "second": "text alone", "zero_stage": 3, "offload": "parameters"},
+    {"packs": True, "second": "text alone", "zero_stage": 2, "offload": "optimizer"},
+]
+
+
+def backbone_of(folder: str) -> tuple[Backbone, Encoder]:
+    backbone = load_backbone(folder, torch.float32)
+    train_only(backbone.model, backbone.family, ("vision", "projector", "language"))
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    return backbone, make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), 4096)
+
+
+def batches(backbone: Backbone, encoder: Encoder, case: dict[str, Any]) -> Iterator[Batch]:
+    """What each rank trains on."""
+    for samples in (PICTURE, SECOND_RANK[case["second"]]):
+        if case["packs"]:
+            (pack,) = make_packer(backbone, encoder, 4096).packs([samples] if samples else [])
+            yield pack
+        else:
+            yield encoder.encode(samples)
+
+
+def one_step(rank: int, folder: str, case: dict[str, Any]) -> dict[str, Any]:
+    """The loss of a rank's batch, and the norm of the gradient of both ranks' batches."""
+    backbone, encoder = backbone_of(folder)
+    if case["packs"]:
+        read_packs(backbone.model)
+    batch = list(batches(backbone, encoder, case))[rank]
+    engine = make_engine(reward_model(backbone, encoder.format), config_of(case))
+    loss = reward_loss(engine(batch.inputs), batch.labels, batch.weights)
+    engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
+    engine.step()
+    return {"loss": float(loss.detach()), "norm": float(engine.get_global_grad_norm())}
+
+
+def config_of(case: dict[str, Any]) -> TrainConfig:
+    options = {name: value for name, value in case.items() if name in ("zero_stage", "offload")}
+    return TrainConfig(index="", image_root="", backbone="", output="", precision="fp32", clip=1e6, **options)
+
+
+def run(rank: int, folder: str, meeting: str) -> None:
+    """One of the two processes; leaves what each case gave beside the file at which they meet."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # DeepSpeed looks here
+    dist.init_process_group(
+        "gloo", f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(minutes=2)
+    )
+    found = [one_step(rank, folder, case) for case in CASES]
+    Path(f"{meeting}-{rank}").write_text(json.dumps(found))
+    dist.destroy_process_group()
