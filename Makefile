@@ -12,7 +12,7 @@ demo: $(READY)
 	infra/demo/run.sh
 
 test: check
-	pytest
+	pytest -n 2 --dist loadgroup
 
 check: $(READY)
 	ruff check .

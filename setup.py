@@ -36,6 +36,7 @@ TRACKERS = {"mlflow": ["mlflow-skinny>=3.17"], "wandb": ["wandb>=0.31"]}  # besi
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.4",
+    "pytest-xdist>=3.8",
     "hypothesis>=6",
     "ruff",
     "mypy",

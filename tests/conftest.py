@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure an
 
 from faulty_proxy import FaultyProxy
 
+_TRAINERS = ("ray_train/", "infra/", "test_readme.py")
+
 FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -26,6 +28,14 @@ os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 # The same examples every time, and no timing: a slow machine is not a failure.
 settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("bisieve")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With two processes (``-n 2 --dist loadgroup``) one has all tests that start a Ray, one the others."""
+    here = Path(__file__).parent
+    for item in items:
+        trains = item.path.relative_to(here).as_posix().startswith(_TRAINERS)
+        item.add_marker(pytest.mark.xdist_group("trainer" if trains else "scorer"))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_train.run.attendance import Attendance
 
@@ -27,8 +28,13 @@ class Board(Attendance):
 
 @contextmanager
 def shown_board(every: float = 0.5) -> Iterator[Any]:
-    """A `Board` whose lines are printed as they come, as long as the block runs."""
-    board: Any = ray.remote(num_cpus=0)(Board).remote()
+    """A `Board` whose lines are printed as they come, as long as the block runs.
+
+    It lives on the driver's node: the loss of another one must not take it along.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0)(Board)
+    board = actor.options(scheduling_strategy=here).remote()
     ended = threading.Event()
 
     def show() -> None:

@@ -44,7 +44,7 @@ class Trainer:
     """An engine with something to learn, the same at every step of the same number."""
 
     def __init__(self, config: TrainConfig) -> None:
-        backbone = trainable_backbone(config)
+        backbone = trainable_backbone(dataclasses.replace(config, pack_tokens=0))
         slot = backbone.family.image_slot(backbone.processor.tokenizer)
         format = PromptFormat(slot, backbone.family.image_options(1))
         self.encoder = make_encoder(backbone, format, 512)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_packing import PARTS, PROMPTS, backbone_of
+from prompts import PARTS, PROMPTS, backbone_of
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode

@@ -8,8 +8,8 @@ import pytest
 import torch
 from backbones import build_internvl, build_qwen
 from conftest import Corpus, learned_weights, small_run
+from prompts import PROMPTS, backbone_of, gradients
 from safetensors.torch import load_file
-from test_packing import PROMPTS, backbone_of, gradients
 
 from bisieve.prompt import MARKER
 from ray_train.config import EvaluateConfig, TrainConfig
@@ -89,7 +89,7 @@ def check_published(folder: Path, output: Path) -> None:
     trained_in_place(model, encoder)
     batch = encoder.encode(PROMPTS[2])
     output.mkdir(exist_ok=True)
-    save_model(backbone, gathered_weights(model, 0), {}, output)
+    save_model(backbone, gathered_weights(model.backbone, 0), {}, output)
     _, report = type(backbone.model).from_pretrained(output, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert load_file(output / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()

@@ -1,6 +1,7 @@
 """What a step costs: exact counts over all ranks, and no figure for what is not known."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import last_checkpoint
 from event_files import scalars
-from test_packing import PROMPTS, backbone_of
+from prompts import PROMPTS, backbone_of
 
 from ray_train.checkpoints.checkpoint import read_sample_logs
 from ray_train.config import TrainConfig
@@ -78,9 +80,8 @@ def test_the_feed_says_how_long_it_was_waited_for(internvl: Path) -> None:
 def test_a_run_shows_what_both_its_ranks_did(trained: TrainConfig) -> None:
     (folder,) = (Path(trained.output) / "tensorboard").iterdir()
     curves = scalars(folder)
-    (last, *_) = sorted(Path(trained.output).glob("runs/*/checkpoint_*"), reverse=True)
-    rows = {line["step"] + 1: 0 for line in read_sample_logs(last)}
-    for line in read_sample_logs(last):
+    rows: Counter[int] = Counter()
+    for line in read_sample_logs(last_checkpoint(trained.output)):
         rows[line["step"] + 1] += len(line["rows"])
     assert rows.keys() == curves["rollouts_per_second"].keys() == curves["loss"].keys()
     for step, count in rows.items():
