@@ -102,7 +102,6 @@ def _fit(
             ScalingConfig,
         )
         from ray.train.v2.api.exceptions import TrainingFailedError
-        from ray.train.v2.torch.torch_trainer import TorchTrainer
 
         from ray_train.checkpoints.run_storage import run_storage
         from ray_train.run.job import Job
@@ -110,13 +109,14 @@ def _fit(
         from ray_train.run.notice import HeedSigterm, passed_on
         from ray_train.run.progress import shown_board
         from ray_train.run.pulse import StuckWatch
+        from ray_train.run.trainer import Trainer
 
         gpu = uses_gpus(ray, config.workers.least)
         with shown_board() as board, passed_on(board):
             after = config.stuck_after
             callbacks: list[Any] = [HeedSigterm(), *([StuckWatch(board, after)] if after else [])]
             job = Job(config, plan, identity, card, weights, board)
-            trainer = TorchTrainer(
+            trainer = Trainer(
                 train_worker,
                 train_loop_config={"job": job},
                 torch_config=TorchConfig("nccl" if gpu else "gloo", timeout_s=int(max(1800, 2 * after))),

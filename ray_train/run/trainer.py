@@ -1,0 +1,21 @@
+"""Ray Train's trainer, without the wait at the end that a Ray without dashboard would have."""
+
+from typing import Any
+
+from ray._private.worker import get_dashboard_url
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+
+class Trainer(TorchTrainer):
+    """Ray Train's, but that it has no cleaner where the cleaner could not work.
+
+    The cleaner asks the dashboard whether the controller lives.  Where there is none, on the Ray that we
+    start for one command, it gets no answer, and every run waits 12 s for it to give up.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        if get_dashboard_url():  # type: ignore[no-untyped-call]
+            return callbacks
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
