@@ -182,5 +182,12 @@ def test_a_run_that_ends_early_leaves_no_data_worker_behind(internvl_feed: RankF
 
 def data_processes() -> list[psutil.Process]:
     """The data workers of this process: children of its fork server."""
-    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+    servers = filter(_is_fork_server, psutil.Process().children())
     return [worker for server in servers for worker in server.children()]
+
+
+def _is_fork_server(process: psutil.Process) -> bool:
+    try:
+        return "forkserver" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
