@@ -125,7 +125,9 @@ class TrainConfig:
             )
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         require(self.workers.least >= 1, "workers", str(self.workers), "1 or more, or a range such as 2-8,")
-        require(self.stuck_after >= 0, "stuck_after", self.stuck_after, "a number of 0 or more")
+        # While a store is asked again and again, nobody comes on.
+        patient = self.stuck_after == 0 or self.stuck_after > self.storage_budget
+        require(patient, "stuck_after", self.stuck_after, "0, or more than --storage-budget")
         least_stage = {"none": 1, "optimizer": 2, "parameters": 3}[self.offload]
         require(self.zero_stage >= least_stage, "zero_stage", self.zero_stage,
                 f"{least_stage} or more, with --offload {self.offload},")  # fmt: skip

@@ -85,7 +85,9 @@ def decode_image(data: bytes, name: str) -> "Image":
                     "make it smaller or leave its rollouts out",
                 )
             return _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's many formats raise what they like
         unknown = isinstance(error, UnidentifiedImageError)  # its text shows our buffer's address
         found = "no image of a known format" if unknown else " ".join(str(error).split())
         raise ImageError(

@@ -7,6 +7,7 @@ Ray Train's list of committed checkpoints only grows.  Of one that is not kept, 
 all that it lists to be there, and a checkpoint without its parts is never chosen.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,7 +101,8 @@ def _committed() -> list[Committed]:
 def kept(committed: Sequence[Committed], last: int) -> set[str]:
     """The last ones, and the one of the lowest validation loss, if there is such a thing."""
     names = {name for name, _ in committed[-last:]}
-    losses = {name: metrics["validation_loss"] for name, metrics in committed if "validation_loss" in metrics}
+    losses = {name: metrics.get("validation_loss", math.nan) for name, metrics in committed}
+    losses = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
     return names | ({min(losses, key=losses.__getitem__)} if losses else set())
 
 
@@ -122,18 +124,23 @@ def remove_others(run: str, committed: Sequence[Committed], kept: set[str]) -> N
 
 
 def upload_part(part: Path, checkpoint: str, budget: float) -> None:
-    """Uploads a rank's part, its list of files last; `StorageError` when a store refuses past the budget."""
-    begun = time.monotonic()
+    """Uploads a rank's part, its list of files last.
+
+    `StorageError` when a store has refused for more than ``budget`` seconds, all its refusals together.
+    """
+    spent = 0.0
     files = [file for file in part.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name.startswith(PART)):
         url, pause = storage.join(checkpoint, file.relative_to(part).as_posix()), FIRST_PAUSE
         while True:
+            begun = time.monotonic()
             try:
                 upload(file, url)
                 break
             except StorageError as error:
+                spent += time.monotonic() - begun + pause
                 may_pass = isinstance(error.__cause__, Exception) and passes(error.__cause__)
-                if not may_pass or time.monotonic() + pause - begun > budget:
+                if not may_pass or spent > budget:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

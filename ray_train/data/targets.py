@@ -78,9 +78,17 @@ def targets_of(cut: Cut, config: TrainConfig) -> Targets:
     return targets
 
 
-def check_some_weight(targets: Targets, left_out: Sequence[int] = ()) -> None:
-    """`TrainingError` unless there is a step to learn from in a row that is not ``left_out``."""
-    if np.delete(targets.mass, np.array(left_out, np.int64)).any():
+def check_some_weight(targets: Targets, left_out: Sequence[int] = (), held_out: Sequence[int] = ()) -> None:
+    """`TrainingError` unless there is a step to learn from in a row that is neither ``left_out`` nor
+    ``held_out``, and one in a row that is ``held_out``, if there are such.
+    """
+    if held_out and not targets.mass[list(held_out)].any():
+        raise TrainingError(
+            "steps to validate on in the held-out part",
+            "none that weighs anything",
+            "give another --validation-fraction, or --seed",
+        )
+    if np.delete(targets.mass, np.array([*left_out, *held_out], np.int64)).any():
         return
     if targets.objective == "beta-binomial":
         expected = "rollouts with MC counts (mc_correct, mc_total) and a weight, for beta-binomial"

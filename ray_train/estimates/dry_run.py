@@ -39,7 +39,7 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
     used = packs or rows
     return "\n".join([
         *_config(config), *_sources(cut, plan, config.label_threshold),
-        *_tokens(config, plan, rows, packs, factor), *_model(config, backbone),
+        *_tokens(config, plan, rows, packs, factor), *_model(backbone),
         *_memory(config, backbone, used), *_hours(config, backbone, used, factor),
         "dry run: nothing was written",
     ])  # fmt: skip
@@ -92,19 +92,28 @@ def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None,
     return lines
 
 
-def _model(config: TrainConfig, backbone: Backbone) -> list[str]:
+def _model(backbone: Backbone) -> list[str]:
+    trained = parameters(backbone, trained=True)
     parts = [
-        f"{part} {_short(number)} {'trained' if part in config.trained_parts else 'frozen'}"
+        f"{part} {_short(number)} {_trained(trained[part], number)}"
         for part, number in parameters(backbone).items()
     ]
     return [f"parameters: {', '.join(parts)}"]
+
+
+def _trained(trained: int, number: int) -> str:
+    if 0 < trained < number:  # adapters
+        return f"of which {_short(trained)} trained"
+    return "trained" if trained else "frozen"
 
 
 def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
     dtype, model = training_dtype(config.precision), backbone.model.config
     size, saving = dtype.itemsize, config.gradient_checkpointing
     total = sum(parameters(backbone).values())
-    parts = states(total, trained_parameters(backbone), size, config.zero_stage, config.workers.least)
+    parts = states(
+        total, trained_parameters(backbone), size, config.zero_stage, config.workers.least, config.offload
+    )
     parts["activations"] = activations(text_layers(model.text_config), used.longest, size, saving)
     if config.train_vision:
         patches = used.most_image_tokens * backbone.family.patches_per_token(model)

@@ -11,7 +11,7 @@ With b bytes a number (2 in bf16, 4 in fp32), P parameters of which T are traine
 
 for hidden size h, query size q, key size k and MLP size i.  The last line is what autograd keeps of a decoder
 layer with a gated MLP; vision counts only where it is trained, by 12h + 3i (within a third).  The allocator's
-waste and the temporaries of a kernel are not in it.
+waste and the temporaries of a kernel are not in it.  What is offloaded (optimizer, parameters) is not on it.
 """
 
 from dataclasses import dataclass
@@ -50,12 +50,14 @@ def activations(layers: Layers, tokens: float, number_bytes: int, checkpointing:
     return number_bytes * tokens * kept
 
 
-def states(total: int, trained: int, number_bytes: int, zero_stage: int, workers: int) -> dict[str, float]:
-    """Bytes of one device by what they are for, activations aside."""
+def states(
+    total: int, trained: int, number_bytes: int, zero_stage: int, workers: int, offload: str = "none"
+) -> dict[str, float]:
+    """Bytes of one device by what they are for, activations aside; ``offload`` is the option's."""
     buffers = min(trained, _BUCKET) + (min(total, _GATHERED) if zero_stage == 3 else 0)
     return {
-        "parameters": number_bytes * total / (workers if zero_stage == 3 else 1),
+        "parameters": number_bytes * total / (workers if zero_stage == 3 else 1) * (offload != "parameters"),
         "gradients": number_bytes * trained / (workers if zero_stage >= 2 else 1),
-        "optimizer": 16 * trained / workers,
+        "optimizer": 16 * trained / workers * (offload == "none"),
         "buffers": number_bytes * buffers,
     }

@@ -107,6 +107,7 @@ def _weights(backbone: Backbone) -> dict[str, Part]:
     """
     found = {part: Part(0, 0) for part in ("vision", "projector", "language")}
     head = backbone.model.get_output_embeddings()
+    head = getattr(head, "original_module", head)  # what peft has wrapped
     for name, module in backbone.model.named_modules():
         share = _active_share(module, backbone.model.config.text_config)
         for own, weight in module.named_parameters(recurse=False):

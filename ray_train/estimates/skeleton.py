@@ -40,11 +40,11 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
     return Backbone(model, processor, family)
 
 
-def parameters(backbone: Backbone) -> dict[str, int]:
-    """How many parameters each part has, a tied one counted once."""
+def parameters(backbone: Backbone, trained: bool = False) -> dict[str, int]:
+    """How many parameters each part has, or how many ``trained`` ones, a tied one counted once."""
     counts = dict.fromkeys(_PARTS, 0)
     for name, parameter in backbone.model.named_parameters():
-        counts[backbone.family.part_of(name)] += parameter.numel()
+        counts[backbone.family.part_of(name)] += parameter.numel() * (parameter.requires_grad or not trained)
     return counts
 
 

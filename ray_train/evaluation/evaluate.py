@@ -57,7 +57,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     _write(config.output, numbers, solutions, rewards)
     print(table(numbers))
     if unscored:
-        print(f"not scored: {counted(unscored, 'step')} of solutions that are longer than the length limit")
+        why = "solutions that are too long, or have a token of the prompt in the text"
+        print(f"not scored: {counted(unscored, 'step')} of {why}")
     print(f"report: {storage.join(config.output, 'metrics.json')}")
     return numbers
 

@@ -39,7 +39,8 @@ class Scorer:
         if card is not None:
             format = _format_of(card, path)
             max_length = max_length or card["config"]["max_length"]
-            backbone = load_backbone(path, training_dtype("auto"), format.image_backend)
+            precision = card["config"].get("precision", "auto")
+            backbone = load_backbone(path, training_dtype(precision), format.image_backend)
         else:
             backbone = load_backbone(path, training_dtype("auto"), image_backend)
             slot = backbone.family.image_slot(backbone.processor.tokenizer)

@@ -1,11 +1,12 @@
 """A vision-language model from a hub id, a folder or a URL, made ready to read a marker."""
 
+import fcntl
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from bisieve import storage
 from bisieve.errors import BisieveError, TrainingError
+from bisieve.patience import patiently
 from bisieve.prompt import MARKER
 from bisieve.wording import counted
 from ray_train.model.families import family_of
@@ -141,14 +143,18 @@ def local_copy(source: str) -> str:
     names = "\n".join(f"{file.url} {file.size} {file.etag}" for file in files)
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "models")
     target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
-    if not target.is_dir():
-        _download(source, files, target)
+    cache.mkdir(parents=True, exist_ok=True)
+    with Path(f"{target}.lock").open("w") as lock:  # closing it, also by dying, gives the lock back
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a machine come all at once
+        if not target.is_dir():
+            _download(source, files, target)
     return str(target)
 
 
 def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
-    unfinished = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
-    unfinished.mkdir(parents=True)
+    unfinished = target.with_name(f"{target.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)  # we hold the lock: whoever made it has died
+    unfinished.mkdir()
     fs, root = storage.open_filesystem(source)
     try:
         with storage.storage_errors(source):
@@ -157,11 +163,7 @@ def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
                 if "/" not in (
                     name := path.removeprefix(root.rstrip("/") + "/")
                 ):  # runs/ and the like stay where they are
-                    fs.get_file(path, str(unfinished / name))
-        try:
-            unfinished.rename(target)
-        except OSError:
-            if not target.is_dir():  # another worker of this machine was faster: just as good
-                raise
+                    patiently(partial(fs.get_file, path, str(unfinished / name)))
+        unfinished.rename(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

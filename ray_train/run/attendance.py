@@ -45,6 +45,11 @@ class Attendance:
         self._heard.pop(rank, None)
         self._progress = self._clock()
 
+    def forget(self) -> None:
+        """Other ranks are to come: what was heard of those before counts no more."""
+        self._heard.clear()
+        self._progress = self._clock()
+
     def stop(self) -> bool:
         """Tells all ranks to stop with their next beat; whether there is one that will hear it."""
         self._stop = True

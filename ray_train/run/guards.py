@@ -62,7 +62,7 @@ class Guard:
     def check_loss(self, loss: float, watched: Watched) -> None:
         """`TrainingError`, on all ranks, unless the mean loss of the step is a number: before the update."""
         if not math.isfinite(loss):
-            mend = "lower --learning-rate, or look at these rollouts"
+            mend = "look at these rollouts, or lower --learning-rate and give --restart"
             raise self._stopped(watched, "a finite loss", {"loss": loss}, mend)
 
     def check_gradient(self, loss: float, norm: float, earlier: Sequence[float], watched: Watched) -> None:
@@ -74,7 +74,10 @@ class Guard:
         found: dict[str, Any] = {"loss": loss, "gradient_norm": norm}
         if not math.isfinite(norm):
             raise self._stopped(
-                watched, "a finite gradient", found, "lower --learning-rate, or look at these rollouts"
+                watched,
+                "a finite gradient",
+                found,
+                "look at these rollouts, or lower --learning-rate and give --restart",
             )
         if explodes(norm, earlier, self.explode_above, self.clip):
             usual = median(earlier)
@@ -82,7 +85,8 @@ class Guard:
                 watched,
                 f"a gradient of at most {self.explode_above:g} times its usual norm of {usual:.3g}",
                 found | {"usual_gradient_norm": usual},
-                "look at these rollouts, lower --learning-rate, or raise --explode-above to go on",
+                "look at these rollouts, raise --explode-above to go on, or lower --learning-rate "
+                "and give --restart",
             )
 
     def _stopped(self, watched: Watched, expected: str, found: dict[str, Any], mend: str) -> TrainingError:

@@ -22,6 +22,8 @@ from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.run.preflight import chosen_cut, rows_without_images
 
+_NEVER = 10**7  # seconds; torch wants a number
+
 
 def train(config: TrainConfig) -> None:
     """Trains as ``config`` says, or goes on with the run at its output; prints what happens.
@@ -32,8 +34,8 @@ def train(config: TrainConfig) -> None:
     cut = chosen_cut(config)
     targets = targets_of(cut, config)
     left_out = rows_without_images(cut, config)
-    check_some_weight(targets, left_out)
     held_out = held_out_rows(cut, config.validation_fraction, config.seed, left_out)
+    check_some_weight(targets, left_out, held_out)
     plan = Plan(
         cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
         prompts_of(cut), config.prompts_together, held_out,
@@ -93,6 +95,7 @@ def _fit(
     weights: Floats,
 ) -> Any:
     with cluster(config.workers.least) as ray:
+        from ray.exceptions import RayError
         from ray.train.torch import TorchConfig
         from ray.train.v2.api.config import (
             CheckpointConfig,
@@ -119,7 +122,9 @@ def _fit(
             trainer = Trainer(
                 train_worker,
                 train_loop_config={"job": job},
-                torch_config=TorchConfig("nccl" if gpu else "gloo", timeout_s=int(max(1800, 2 * after))),
+                torch_config=TorchConfig(
+                    "nccl" if gpu else "gloo", timeout_s=int(max(1800, 2 * after)) if after else _NEVER
+                ),
                 scaling_config=ScalingConfig(num_workers=config.workers.for_ray, use_gpu=gpu),
                 run_config=RunConfig(
                     name=name,
@@ -132,7 +137,7 @@ def _fit(
             )
             try:
                 result: Any = trainer.fit()
-            except TrainingFailedError as error:
+            except (TrainingFailedError, RayError) as error:  # the second where the controller died
                 expected = "the workers to reach the end of the training"
                 mend = "run the same command again: training goes on from its last checkpoint"
                 raise unwrapped(error, expected, mend) from error

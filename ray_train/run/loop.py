@@ -21,7 +21,7 @@ from ray_train.model.kappa import KAPPA
 from ray_train.model.objective import loss_of
 from ray_train.model.publish import gathered_weights, publish_model
 from ray_train.run.agreement import check_agreed, summed, together
-from ray_train.run.engine import learning_rate
+from ray_train.run.engine import learning_rate, training_dtype
 from ray_train.run.guards import Guard, Watched, remembered
 from ray_train.run.job import Job, Outcome
 from ray_train.run.notice import Notices, preempted
@@ -60,14 +60,20 @@ class _Training:
         )  # fmt: skip
         self.keeper = Keeper(config, run, rank.say)
         self.cursor, self.log = self._start_or_resume()
-        check_agreed(self.job.plan.facts() | {"step to start from": self.cursor.step})
+        facts = {"step to start from": self.cursor.step, "precision": self._identity()["precision"]}
+        check_agreed(self.job.plan.facts() | facts)
+
+    def _identity(self) -> dict[str, Any]:
+        """The run's, with the precision that the machine has in place of "auto"."""
+        dtype = training_dtype(self.job.config.precision)
+        return self.job.identity | {"precision": str(dtype).removeprefix("torch.")}
 
     def _start_or_resume(self) -> tuple[Cursor, SampleLog]:
         rank, checkpoint = self.rank, self.keeper.newest()
         if checkpoint is None:
-            return Cursor(self.job.identity), SampleLog(rank.number, 0)
+            return Cursor(self._identity()), SampleLog(rank.number, 0)
         cursor = together(lambda: read_cursor(checkpoint))
-        check_identity(cursor.identity, self.job.identity, "the checkpoint")
+        check_identity(cursor.identity, self._identity(), "the checkpoint")
         restore(rank.engine, checkpoint)
         log = SampleLog(rank.number, cursor.step)
         together(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.train.v2._internal.execution.callback import WorkerCallback
 from ray.train.v2._internal.execution.context import get_train_context
 
@@ -73,6 +74,14 @@ def _on_sigterm(number: int, frame: object) -> None:
     give()
 
 
+def _heard(board: Any) -> bool:
+    """Whether a worker will hear of it that the run is to stop."""
+    try:
+        return bool(ray.get(board.stop.remote()))
+    except RayError:  # the board is gone
+        return False
+
+
 @contextmanager
 def passed_on(board: Any) -> Iterator[None]:
     """Passes SIGTERM at the driver on to the workers.
@@ -86,7 +95,7 @@ def passed_on(board: Any) -> Iterator[None]:
 
     def on_sigterm(number: int, frame: object) -> None:
         nonlocal asked, ended
-        if asked or not ray.get(board.stop.remote()):
+        if asked or not _heard(board):
             ended = True
             raise KeyboardInterrupt  # the one exception that surely comes out of a waiting `ray.get`
         asked = True

@@ -67,6 +67,10 @@ class StuckWatch(WorkerGroupCallback):
         self._board = board
         self._after = after
 
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        """Of ranks that were killed nothing is to be waited for."""
+        ray.get(self._board.forget.remote())
+
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
         if stuck := ray.get(self._board.stuck.remote(self._after)):
             raise TrainingError(

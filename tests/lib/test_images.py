@@ -1,12 +1,13 @@
 """Images below an image root."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bisieve.errors import ImageError
 from bisieve.images import image_url, load_image, missing_images, refuse_missing
@@ -115,6 +116,16 @@ def test_an_unreadable_image_is_named(kept: int, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"broken\.png") as caught:
         load_image(str(tmp_path), "broken.png")
     assert "BytesIO" not in str(caught.value)
+
+
+def test_whatever_pillow_raises_the_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(image: Image.Image) -> Image.Image:
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "odd.png")
+    monkeypatch.setattr(ImageOps, "exif_transpose", odd)
+    with pytest.raises(ImageError, match=r"odd\.png; found unpack requires"):
+        load_image(str(tmp_path), "odd.png")
 
 
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:

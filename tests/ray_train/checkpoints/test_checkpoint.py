@@ -173,6 +173,8 @@ def test_the_last_ones_and_the_best_one_are_kept() -> None:
     assert kept(validated, 1) == {"b", "d"}
     assert kept(validated, 3) == {"b", "c", "d"}
     assert kept([], 2) == set()
+    spoilt = [("a", {"validation_loss": float("nan")}), *validated]
+    assert kept(spoilt, 1) == {"b", "d"}, "a loss that is no number is never the best"
 
 
 def test_of_a_committed_checkpoint_that_is_not_kept_the_cursor_stays_and_of_a_torn_one_nothing(

@@ -58,6 +58,14 @@ def test_where_all_that_could_be_learned_from_is_left_out_there_is_no_run() -> N
         check_some_weight(targets, (0,))
 
 
+def test_what_is_held_out_is_not_learned_from_and_must_have_something_to_validate_on() -> None:
+    targets = Targets(ROWS, WEIGHTS, "beta-binomial", 0.0)
+    with pytest.raises(TrainingError, match=r"rollouts with MC counts .*none in the cut"):
+        check_some_weight(targets, (), (0,))
+    with pytest.raises(TrainingError, match=r"to validate on.*--validation-fraction"):
+        check_some_weight(targets, (), (1, 2))
+
+
 def test_an_index_without_counts_is_refused_before_anything_starts(
     corpus: Corpus, settings: Callable[..., Any]
 ) -> None:

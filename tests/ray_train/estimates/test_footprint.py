@@ -94,3 +94,9 @@ def test_the_sizes_of_buffers_are_deepspeeds() -> None:
     defaults = [re.search(rf"    {name}: int = Field\(pp_int\((\w+)\)", text) for name in names]
     buckets = sum(float(found[1]) for found in defaults if found)
     assert states(10**12, 10**12, 2, 3, 1)["buffers"] == 2 * buckets
+
+
+def test_what_is_offloaded_is_not_on_the_device() -> None:
+    on_device = states(1000, 500, 2, 3, 2)
+    assert states(1000, 500, 2, 3, 2, "optimizer") == on_device | {"optimizer": 0}
+    assert states(1000, 500, 2, 3, 2, "parameters") == on_device | {"optimizer": 0, "parameters": 0}

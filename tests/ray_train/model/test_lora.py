@@ -15,6 +15,8 @@ from bisieve.prompt import MARKER
 from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.data.encoding import Encoder
 from ray_train.data.packing import make_packer
+from ray_train.estimates.model_load import model_cost
+from ray_train.estimates.skeleton import parameters
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.model.backbone import Backbone
 from ray_train.model.card import read_card
@@ -166,3 +168,15 @@ def test_a_run_of_qwen_under_zero_3_is_published_and_evaluated(
     )  # fmt: skip
     assert report["trained"] is True
     assert report["unscored_steps"] == 0
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_step_costs_what_it_costs_without_adapters_and_the_adapters(tied: bool, tmp_path: Path) -> None:
+    build_internvl(tmp_path / "backbone", tied)
+    backbone, _ = backbone_of(tmp_path / "backbone")
+    plain = model_cost(backbone).language
+    add_adapters(backbone, CONFIG)
+    own = sum(p.numel() for name, p in backbone.model.named_parameters() if ".lora_" in name)
+    assert model_cost(backbone).language.weights == plain.weights + own
+    assert model_cost(backbone).language.trained == own
+    assert parameters(backbone, trained=True)["language"] < parameters(backbone)["language"] / 2

@@ -53,6 +53,21 @@ def test_a_rank_that_is_no_longer_heard_is_named_whatever_it_has_come_to(clock: 
     assert found.endswith("last heard of 40 s ago")
 
 
+def test_of_ranks_that_gave_way_to_others_nothing_is_waited_for(clock: Clock) -> None:
+    ranks = Attendance(clock)
+    ranks.beat(beat(3, meetings=9))
+    clock.now += 100
+    ranks.forget()
+    assert ranks.stuck(30.0) is None
+    for _ in range(40):
+        ranks.beat(beat(0, meetings=3))
+        clock.now += 1
+    found = ranks.stuck(30.0)
+    assert found is not None
+    assert found.startswith("rank 0 ")
+    assert "rank 3" not in found
+
+
 def test_all_are_named_where_all_wait(clock: Clock) -> None:
     ranks = Attendance(clock)
     for _ in range(40):
