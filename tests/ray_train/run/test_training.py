@@ -116,7 +116,8 @@ def test_a_folder_with_a_foreign_model_is_not_overwritten(settings: Settings, in
 def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
     cursor = read_cursor(last_checkpoint(trained.output))
     check_identity(cursor.identity, cursor.identity, "the checkpoint")
-    for name in ("index", "cut", "order", "seed", "prompt_format"):
+    assert cursor.identity["precision"] in ("float32", "bfloat16"), "not what was asked for, but what it was"
+    for name in ("index", "cut", "order", "seed", "precision", "prompt_format"):
         with pytest.raises(TrainingError, match=rf"the checkpoint \({name} .*--restart"):
             check_identity(cursor.identity, {**cursor.identity, name: "another"}, "the checkpoint")
 
