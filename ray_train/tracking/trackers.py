@@ -25,10 +25,13 @@ def started_trackers(job: Any, rank: int, first_step: int, say: Callable[[str], 
     config, identity = job.config, job.identity
     lineage = {name: identity[name] for name in ("index", "cut", "order")}
     lineage |= {name: job.card[name] for name in ("fraction_delivered", "rollouts")}
-    run = Run(str(job.card["run"]), config.output, first_step, parameters(config), lineage, say)
+    run = Run(
+        str(job.card["run"]), config.output, first_step, parameters(config), lineage, say,
+        job.plan.total_steps,
+    )  # fmt: skip
     trackers = Trackers()
     try:
-        for name in chosen_trackers(config.track) if rank == 0 else ():
+        for name in (*chosen_trackers(config.track), "prometheus") if rank == 0 else ():
             trackers.start(name, run)
     except BisieveError:
         trackers.close(finished=False)
