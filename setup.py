@@ -56,8 +56,18 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "lib", "ray_train": "ray_train"},
     packages=find_packages("lib") + find_packages(".", include=["ray_train", "ray_train.*"]),
-    package_data={"bisieve": ["py.typed", "spark/*.properties"], "ray_train": ["py.typed"]},
-    install_requires=["numpy>=1.26", "pyarrow>=20", "fsspec>=2026.9", "msgspec>=0.19", "xxhash>=3.4"],
+    package_data={
+        "bisieve": ["py.typed", "tested_versions.txt", "spark/*.properties"],
+        "ray_train": ["py.typed"],
+    },
+    install_requires=[
+        "numpy>=1.26",
+        "pyarrow>=20",
+        "fsspec>=2026.9",
+        "msgspec>=0.19",
+        "xxhash>=3.4",
+        "packaging>=24",
+    ],
     extras_require={
         "score": SCORE,
         "train": TRAIN,
@@ -80,8 +90,16 @@ setup(
             "export = bisieve.commands.export",
             "versions = bisieve.commands.versions",
             "clean = bisieve.commands.clean",
+            "doctor = bisieve.commands.doctor",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",
+        ],
+        # And what the doctor looks at.
+        "bisieve.checks": [
+            "1 machine = bisieve.doctor.machine:examine",
+            "2 spark = bisieve.spark.checkup:examine",
+            "3 ray = ray_train.checkup:examine",
+            "4 stores = bisieve.doctor.stores:examine",
         ],
     },
 )

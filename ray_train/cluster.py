@@ -2,11 +2,13 @@
 
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from bisieve.errors import BisieveError, TrainingError
 
@@ -39,7 +41,9 @@ def cluster(workers: int) -> Iterator[Any]:
         yield ray
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if "RAY_ADDRESS" not in os.environ:
+    if "RAY_ADDRESS" in os.environ:
+        _check_listening(os.environ["RAY_ADDRESS"])
+    else:
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
@@ -57,6 +61,16 @@ def cluster(workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """`TrainingError` unless somebody listens at ``HOST:PORT``; Ray itself asks for five minutes."""
+    at = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        if at.hostname and at.port:  # else a word, such as "auto"
+            socket.create_connection((at.hostname, at.port), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"a Ray that answers at {address}", str(error), "check RAY_ADDRESS") from error
 
 
 @contextmanager

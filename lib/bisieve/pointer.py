@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ def replace_pointer(old: Pointer, data: bytes) -> None:
                 if read_pointer(old.url).data != data:
                     raise _conflict(old.url) from error
         return
-    with _locked(path) if isinstance(fs, LocalFileSystem) else _unlocked():
+    with storage_errors(old.url), _locked(path) if isinstance(fs, LocalFileSystem) else nullcontext():
         if read_pointer(old.url).token != old.token:
             raise _conflict(old.url)
         write_bytes(old.url, data)
@@ -84,8 +84,3 @@ def _locked(path: str) -> Iterator[None]:
     with open(os.path.join(folder, f".{name}.lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def _unlocked() -> Iterator[None]:
-    yield

@@ -18,6 +18,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations, registry
 
+from bisieve.credentials import check_no_secret
+from bisieve.endpoint import check_endpoint
 from bisieve.errors import StorageError
 from bisieve.local_output import open_local_output
 from bisieve.patience import READS, patiently, s3_options
@@ -44,11 +46,13 @@ _ETAGS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified")
 def open_filesystem(url: str) -> tuple[Any, str]:
     """The fsspec file system of ``url`` and the path of ``url`` inside it."""
     _check_scheme(url)
+    check_no_secret(url)
     with storage_errors(url):
         options = s3_options() if url.startswith(S3) else {}
         fs, path = fsspec.core.url_to_fs(os.path.expanduser(url), **options)
         if options:
             fs.retries = READS
+            check_endpoint(fs.s3.meta.endpoint_url, url)
         return fs, _collapsed(path) if isinstance(fs, LocalFileSystem) else path
 
 

@@ -1,16 +1,13 @@
 """The resolved config of a run as TOML that ``--config`` reads back, without what must not be shown."""
 
 import json
-import re
 from typing import Any
 
+from bisieve.credentials import without_secrets
 from ray_train.config import TrainConfig, plain_options
 
 RUN_CONFIG = "config.toml"
 _ACTIONS = {"restart"}  # what was done once, and is no property of the run
-# A name alone before an @ is a secret in HTTP, but elsewhere part of a place (abfs://container@account).
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]+@|(?<=http://)[^/@\s]+@|(?<=https://)[^/@\s]+@")
-_SIGNATURE = re.compile(r"((?<!file)://[^\s?]*\?)[^\s'\"]+")
 
 
 def to_toml(config: TrainConfig, comment: str) -> str:
@@ -27,11 +24,6 @@ def parameters(config: TrainConfig) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
-
-
-def without_secrets(text: str) -> str:
-    """``text`` without the passwords and signatures that URLs in it carry."""
-    return _SIGNATURE.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 def _toml(value: Any) -> str:

@@ -15,6 +15,7 @@ class Run:
     params: dict[str, Any]  # the resolved config, fit to be shown
     lineage: dict[str, Any]  # what it is trained on
     say: Callable[[str], None]  # a line for the user's terminal
+    total_steps: int = 0  # that it will have done at its end
 
 
 class Tracker(Protocol):

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from bisieve.credentials import without_secrets
 from bisieve.errors import BisieveError, TrainingError
-from ray_train.run.run_config import parameters, without_secrets
+from ray_train.run.run_config import parameters
 from ray_train.tracking import chosen_trackers
 from ray_train.tracking.tracker import Run, Tracker
 
@@ -24,10 +25,13 @@ def started_trackers(job: Any, rank: int, first_step: int, say: Callable[[str], 
     config, identity = job.config, job.identity
     lineage = {name: identity[name] for name in ("index", "cut", "order")}
     lineage |= {name: job.card[name] for name in ("fraction_delivered", "rollouts")}
-    run = Run(str(job.card["run"]), config.output, first_step, parameters(config), lineage, say)
+    run = Run(
+        str(job.card["run"]), config.output, first_step, parameters(config), lineage, say,
+        job.plan.total_steps,
+    )  # fmt: skip
     trackers = Trackers()
     try:
-        for name in chosen_trackers(config.track) if rank == 0 else ():
+        for name in (*chosen_trackers(config.track), "prometheus") if rank == 0 else ():
             trackers.start(name, run)
     except BisieveError:
         trackers.close(finished=False)

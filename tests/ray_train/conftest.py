@@ -159,8 +159,10 @@ def ray_cluster(s3: str) -> Iterator[None]:
     """One local Ray for all tests; it comes after the S3 server, whose environment its workers need."""
     from ray_train.cluster import cluster
 
-    with cluster(4):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_metrics_report_interval_ms", "2000")  # 10 s else
+        with cluster(4):
+            yield
 
 
 def small_run(corpus: Corpus, backbone: Path, output: str) -> dict[str, Any]:

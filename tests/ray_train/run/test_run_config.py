@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ray_train.config import TrainConfig, add_options, read_config
-from ray_train.run.run_config import parameters, to_toml, without_secrets
+from ray_train.run.run_config import parameters, to_toml
 
 
 def read_back(file: Path) -> TrainConfig:
@@ -52,6 +52,4 @@ def _urls(config: TrainConfig) -> dict[str, str]:
 def test_what_a_url_carries_to_open_a_door_is_not_shown(
     url: str, shown: str, settings: Callable[..., TrainConfig]
 ) -> None:
-    assert without_secrets(url) == shown
     assert parameters(settings(index=url))["index"] == shown
-    assert without_secrets(f"no answer from {url} today") == f"no answer from {shown} today"

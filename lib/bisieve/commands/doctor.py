@@ -1,0 +1,33 @@
+"""``bisieve doctor``: whether this machine, its stores and its clusters are fit for a run."""
+
+import argparse
+from importlib.metadata import entry_points
+
+HELP = "look at this machine, its stores and its clusters; each line says ok, or what to do"
+CHECKS = "bisieve.checks"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add = parser.add_argument
+    add("--input", nargs="+", default=[], metavar="URL", help="shards or images: listed, a range read")
+    add("--output", nargs="+", default=[], metavar="URL",
+        help="folders of indexes or models: a scratch key is written, overwritten and removed")  # fmt: skip
+    add("--master", metavar="URL", help="Spark master whose workers are to be looked at, too")
+    add("--json", action="store_true", help="one JSON document in place of lines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the checks; 1 when one has failed."""
+    from bisieve.doctor.check import Patient, all_well, as_json, told
+
+    patient = Patient(args.input, args.output, args.master)
+    checks = []
+    for point in sorted(entry_points(group=CHECKS), key=lambda point: point.name):
+        for check in point.load()(patient):
+            checks.append(check)
+            if not args.json:
+                print(*told([check]), flush=True)
+    if args.json:
+        print(as_json(checks))
+    return 0 if all_well(checks) else 1

@@ -1,0 +1,100 @@
+"""Stores: what a run will ask of them, tried on a few bytes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from secrets import token_hex
+
+from bisieve.doctor.check import Check, Patient, attempted
+from bisieve.errors import StorageError
+from bisieve.pointer import read_pointer, replace_pointer
+from bisieve.storage import join, list_files, open_filesystem, storage_errors, stored_files
+from bisieve.wording import counted
+
+MOST_SKEW = 60.0  # seconds; S3 refuses requests that are signed 15 minutes off
+SCRATCH = ".bisieve-doctor-"
+
+
+def examine(patient: Patient) -> Iterator[Check]:
+    """Two checks an input, three an output."""
+    for url in patient.inputs:
+        listed = attempted("list", partial(_list, url))
+        yield listed
+        if listed.state == "ok":
+            yield attempted("read a range", partial(_read_range, url))
+    for url in patient.outputs:
+        yield from _write_checks(url)
+
+
+def _list(url: str) -> Check:
+    files = list_files(url)
+    megabytes = sum(file.size for file in files) / 1e6
+    return Check("list", "ok", f"{counted(len(files), 'file')}, {megabytes:.1f} MB at {url}")
+
+
+def _read_range(url: str) -> Check:
+    """A range of a few bytes, from the middle of the largest file."""
+    largest = max(list_files(url), key=lambda file: file.size, default=None)
+    if largest is None or largest.size == 0:
+        return Check("read a range", "warning", f"no file with anything in it at {url}", "check the URL")
+    start, end = largest.size // 2, min(largest.size // 2 + 64, largest.size)
+    fs, path = open_filesystem(largest.url)
+    with storage_errors(largest.url):
+        data = fs.cat_file(path, start=start, end=end)
+    if len(data) != end - start:
+        return Check(
+            "read a range", "failed", f"{len(data)} bytes of the {end - start} asked for, of {largest.url}",
+            "shards are read by ranges: use a store that serves them",
+        )  # fmt: skip
+    return Check("read a range", "ok", f"{len(data)} bytes from {start} on, of {largest.url}")
+
+
+def _write_checks(url: str) -> Iterator[Check]:
+    scratch = join(url, f"{SCRATCH}{token_hex(8)}")
+    key = join(scratch, "key")
+    written = attempted("write", partial(_write, url, key))
+    yield written
+    if written.state == "failed":
+        return
+    try:
+        yield attempted("overwrite", partial(_overwrite, url, key))
+        yield attempted("clock", partial(_clock, scratch, key))
+    finally:
+        fs, path = open_filesystem(scratch)
+        with suppress(StorageError), storage_errors(scratch):
+            fs.rm(path, recursive=True)
+
+
+def _write(url: str, key: str) -> Check:
+    replace_pointer(read_pointer(key), b"one")
+    return Check("write", "ok", f"a scratch key at {url}, removed again")
+
+
+def _overwrite(url: str, key: str) -> Check:
+    """Whether a write is refused whose writer has not seen the last one; an index's manifest needs it."""
+    seen = read_pointer(key)
+    replace_pointer(seen, b"two")
+    try:
+        replace_pointer(seen, b"three")
+    except StorageError:
+        return Check("overwrite", "ok", f"a write that comes too late is refused at {url}")
+    return Check(
+        "overwrite", "failed", f"a write that comes too late wins at {url}",
+        "use a store with conditional writes (If-Match), or let one run at a time write there",
+    )  # fmt: skip
+
+
+def _clock(scratch: str, key: str) -> Check:
+    """The store's clock against ours, by a file that has just been written."""
+    replace_pointer(read_pointer(key), b"now")
+    (file,) = (file for file in stored_files(scratch) if file.url.endswith("/key"))
+    return skew(file.modified - time.time())
+
+
+def skew(seconds: float) -> Check:
+    """Of a store whose clock is ``seconds`` ahead of ours."""
+    said = f"the store's is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours"
+    if abs(seconds) > MOST_SKEW:
+        return Check("clock", "failed", said, "set the clock by NTP: S3 refuses what is signed too far off")
+    return Check("clock", "ok", said)

@@ -1,0 +1,81 @@
+"""The doctor's look at what trains: the GPUs of this machine, and the Ray at ``RAY_ADDRESS``."""
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import bisieve
+from bisieve.doctor.check import Check, Patient, attempted
+from bisieve.errors import TrainingError
+from bisieve.wording import counted
+
+
+def examine(patient: Patient) -> Iterator[Check]:
+    """The checks of a machine that has torch and Ray."""
+    if find_spec("torch") is not None:
+        yield _gpus()
+    if find_spec("ray") is not None and "RAY_ADDRESS" in os.environ:
+        yield attempted("ray", _ray)
+
+
+def _gpus() -> Check:
+    import torch
+
+    names = [torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())]
+    return gpus(names, bool(names) and torch.cuda.is_bf16_supported())
+
+
+def gpus(names: list[str], bf16: bool) -> Check:
+    """Of the GPUs with these names."""
+    if not names:
+        return Check("gpu", "ok", "none on this machine: it trains on CPUs, in fp32")
+    said = f"{counted(len(names), 'GPU')}: {', '.join(sorted(set(names)))}"
+    if not bf16:
+        return Check("gpu", "warning", f"{said}; no bf16", "training is in fp32: twice the memory")
+    return Check("gpu", "ok", f"{said}; bf16")
+
+
+def _ray() -> Check:
+    """The Ray cluster: its nodes, each asked for its versions."""
+    from ray_train.cluster import cluster
+
+    with cluster(1) as ray:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        about = ray.remote(num_cpus=0)(_about_node)
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        asked = [
+            about.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+            for node in nodes
+        ]
+        try:
+            answers = ray.get(asked, timeout=60)
+        except ray.exceptions.RayError as error:
+            raise TrainingError(
+                "every node of Ray to run a task", str(error).strip().splitlines()[-1],
+                "give all nodes the package's dependencies: pip install 'bisieve[train]'",
+            ) from error  # fmt: skip
+        resources = ray.cluster_resources()
+    return nodes_of_ray(answers, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+
+
+def _about_node() -> tuple[str, str, str]:
+    """Host, Python's version and bisieve's, of the node that runs this."""
+    return platform.node(), platform.python_version(), bisieve.__version__
+
+
+def nodes_of_ray(answers: list[tuple[str, str, str]], cpus: int, gpus: int) -> Check:
+    """Of a cluster whose nodes gave ``answers``: (host, Python, bisieve)."""
+    here = platform.python_version(), bisieve.__version__
+    others = sorted(
+        f"{host} has Python {python}, bisieve {version}"
+        for host, python, version in set(answers)
+        if (python, version) != here
+    )
+    if others:
+        return Check(
+            "ray", "failed", f"{', '.join(others)}; here Python {here[0]}, bisieve {here[1]}",
+            "give all nodes the same environment, or submit with a runtime_env",
+        )  # fmt: skip
+    return Check("ray", "ok", f"{counted(len(answers), 'node')}, {cpus} CPUs, {gpus} GPUs")

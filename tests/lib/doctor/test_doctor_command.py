@@ -1,0 +1,36 @@
+"""``bisieve doctor``: lines or JSON, and an exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bisieve.cli import main
+
+
+def test_a_machine_on_which_all_tests_run_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+    names = {line.split()[1] for line in lines}
+    assert {"python", "bisieve", "bisieve[score]", "bisieve[train]", "disk", "java", "s3a", "gpu"} <= names
+
+
+def test_what_failed_says_what_to_do_and_ends_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "missing"
+    assert main(["doctor", "--input", str(missing)]) == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if not line.startswith("ok "))
+    assert line == (
+        f"failed   list               expected a file or folder at {missing}; found nothing; check the URL"
+    )
+
+
+def test_json_has_the_same_checks_in_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json", "--output", str(tmp_path), "--input", str(tmp_path / "missing")]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["well"] is False
+    failed = [check for check in report["checks"] if check["state"] == "failed"]
+    assert [(check["name"], check["mend"]) for check in failed] == [("list", "check the URL")]
+    assert {"write", "overwrite", "clock"} <= {check["name"] for check in report["checks"]}

@@ -1,0 +1,60 @@
+"""This machine's checks: each is ok, or says what to do."""
+
+import pytest
+
+from bisieve.doctor import machine
+
+REQUIRES = ["numpy>=1.26", 'pyspark<5,>=4.3; extra == "score"', 'pandas>=2.2; extra == "score"']
+TESTED = {"numpy": "2.4.0", "pyspark": "4.3.0", "pandas": "2.3.3"}
+
+
+def said(installed: dict[str, str]) -> dict[str, tuple[str, str]]:
+    return {check.name: (check.state, check.found) for check in machine.packages(REQUIRES, installed, TESTED)}
+
+
+def test_the_tested_versions_are_those_of_the_constraints() -> None:
+    tested, installed = machine.tested_versions(), machine.installed_versions()
+    assert {"pyspark", "ray", "torch", "huggingface-hub"} <= tested.keys()
+    assert tested["torch"] == "2.13.0"  # without the "+cpu" of its build
+    assert {name: installed[name] for name in ("pyspark", "ray", "torch")} == {
+        name: tested[name] for name in ("pyspark", "ray", "torch")
+    }
+
+
+def test_an_extra_with_all_its_packages_as_tested_is_ok() -> None:
+    assert said(TESTED)["bisieve[score]"] == ("ok", "2 packages as tested")
+
+
+def test_an_extra_with_none_of_its_packages_is_not_wanted_here() -> None:
+    assert said({"numpy": "2.4.0"})["bisieve[score]"] == ("ok", "not installed on this machine")
+
+
+def test_an_extra_with_some_of_its_packages_has_failed() -> None:
+    assert said({"numpy": "2.4.0", "pyspark": "4.3.0"})["bisieve[score]"] == ("failed", "no pandas")
+
+
+def test_a_version_that_is_allowed_but_untested_is_a_warning() -> None:
+    found = said(TESTED | {"pyspark": "4.4.0"})["bisieve[score]"]
+    assert found == ("warning", "pyspark 4.4.0 (tested 4.3.0)")
+
+
+def test_a_version_that_is_not_allowed_has_failed() -> None:
+    state, found = said(TESTED | {"pyspark": "5.0.0"})["bisieve[score]"]
+    assert state == "failed"
+    assert "pyspark 5.0.0 (needs" in found
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [((3, 10), "failed"), ((3, 11), "ok"), ((3, 13), "ok"), ((3, 99), "warning")]
+)
+def test_pythons_before_3_11_fail_and_later_ones_than_tested_warn(
+    version: tuple[int, int], state: str
+) -> None:
+    assert machine.python(version).state == state
+
+
+def test_a_disk_that_is_nearly_full_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.disk("/").state == "ok"
+    monkeypatch.setattr("bisieve.doctor.machine.LEAST_DISK", 1e18)
+    assert machine.disk("/").state == "warning"
+    assert "TMPDIR" in machine.disk("/").mend
