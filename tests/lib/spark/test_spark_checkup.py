@@ -1,10 +1,11 @@
 """The doctor's look at Spark."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from bisieve.cli import main
 from bisieve.doctor.check import Patient
 from bisieve.spark.checkup import compared, examine, s3a
 
@@ -41,9 +42,13 @@ def test_so_must_one_that_the_configuration_names(home: Path, version: str, stat
     assert (found.state, found.mend) == (state, "" if state == "ok" else f"use {WANTED}")
 
 
-def test_workers_are_asked_for_their_python(spark: object, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--master", "local[2]"]) == 0
-    assert "1 host with Python 3." in capsys.readouterr().out
+def test_workers_are_asked_for_their_python() -> None:
+    program = Path(sys.executable).with_name("bisieve")  # in this process it would end the Spark of all tests
+    done = subprocess.run(
+        [str(program), "doctor", "--master", "local[2]"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 host with Python 3." in done.stdout
 
 
 def test_workers_with_another_python_or_bisieve_are_named() -> None:
