@@ -3,8 +3,8 @@
     shards ◀── index ◀── run ◀──┬── checkpoint
                                 └── evaluation ◀── pointer
 
-Every link is what its own files say; where what it was made of is gone or is another thing now, the chain says
-so and goes on with what is known.
+Every link is what its own files say.  Where what it was made of is gone, or is another thing now, the
+chain says so and goes on with what is known.
 """
 
 from collections.abc import Callable
@@ -45,15 +45,13 @@ def _index_chain(url: str, fingerprint: str) -> list[Link]:
     """Up to the version ``fingerprint`` of the index at ``url``."""
     try:
         current = read_manifest(url)
-        manifest, broken = current, None
-        if current.fingerprint != fingerprint:
-            manifest = _version(url, fingerprint)
-            broken = None if manifest else f"another version is there now, {current.fingerprint[:16]}"
+        manifest = current if current.fingerprint == fingerprint else _version(url, fingerprint)
     except BisieveError as error:
-        manifest, broken = None, str(error)
+        return [Link("index", url, fingerprint[:16], {}, str(error))]
     if manifest is None:
+        broken = f"another version is there now, {current.fingerprint[:16]}"
         return [Link("index", url, fingerprint[:16], {}, broken)]
-    return [_shards(url, manifest), _index(url, manifest, manifest.fingerprint == current.fingerprint)]
+    return [_shards(url, manifest), _index(url, manifest, manifest is current)]
 
 
 def _version(url: str, fingerprint: str) -> Manifest | None:
@@ -117,7 +115,7 @@ def _from_checkpoint(url: str) -> list[Link]:
 def _from_metrics(url: str) -> list[Link]:
     """Up to an evaluation."""
     metrics = read_json(storage.join(url, METRICS))
-    facts = {name: metrics.get(name) for name in ("benchmark", "solutions") if name in metrics}
+    facts: dict[str, Any] = {name: metrics.get(name) for name in ("benchmark", "solutions")}
     here = Link("evaluation", url, str(metrics.get("run") or "untrained"), facts)
     model = metrics.get("model")
     if not metrics.get("run"):
