@@ -32,6 +32,7 @@ STORES = {  # those that no test runs against; `storage.DRIVERS` names them by s
     "azure": ["adlfs>=2026.8"],
     "hf": ["huggingface_hub>=1"],
 }
+LINEAGE = {"openlineage": ["openlineage-python>=1.40"]}
 TRACKERS = {"mlflow": ["mlflow-skinny>=3.17"], "wandb": ["wandb>=0.31"]}  # beside TensorBoard; `--track`
 DEV = [
     "pytest>=8",
@@ -75,8 +76,9 @@ setup(
         "s3": S3,
         **STORES,
         **TRACKERS,
-        "all": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*STORES.values(), *TRACKERS.values())],
-        "dev": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*TRACKERS.values()), *DEV],
+        **LINEAGE,
+        "all": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*(STORES | TRACKERS | LINEAGE).values())],
+        "dev": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
     },
     entry_points={
         "console_scripts": ["bisieve = bisieve.cli:main"],
@@ -93,6 +95,7 @@ setup(
             "doctor = bisieve.commands.doctor",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",
+            "lineage = ray_train.commands.lineage",
         ],
         # And what the doctor looks at.
         "bisieve.checks": [

@@ -65,7 +65,7 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
             f"a new folder at {config.output}", "a model", "give another --output, or --restart"
         )
     name = f"{digest}-{attempt}"
-    record = {"run": name, "attempt": attempt, "identity": identity}
+    record = {"run": name, "attempt": attempt, "index": config.index, "identity": identity}
     storage.write_bytes(url, json.dumps(record, indent=2).encode())
     return name, False
 

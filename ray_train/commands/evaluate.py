@@ -15,7 +15,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates; returns the exit code."""
     config = read_config(EvaluateConfig, args)
+    from bisieve.lineage_events import lineage_events
     from ray_train.evaluation.evaluate import evaluate
 
-    evaluate(config)
+    with lineage_events("evaluate", [config.model, config.benchmark], [config.output]) as datasets:
+        report = evaluate(config)
+        datasets.versions |= {config.model: report["run"]} if report["run"] else {}
     return 0

@@ -15,7 +15,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
     config = read_config(TrainConfig, args)
+    from bisieve.index import open_index
+    from bisieve.lineage_events import lineage_events
+    from ray_train.model.card import read_card
     from ray_train.run.launch import train
 
-    train(config)
+    if config.dry_run:
+        train(config)
+        return 0
+    with lineage_events("train", [config.index, config.backbone], [config.output]) as datasets:
+        datasets.versions[config.index] = open_index(config.index).fingerprint
+        train(config)
+        card = read_card(config.output, "--output")
+        datasets.versions |= {config.output: card["run"]} if card else {}
     return 0

@@ -22,12 +22,17 @@ def run(args: argparse.Namespace) -> int:
     reading, ranking, conf = options.reading(args), options.ranking(args), options.spark_conf(args)
 
     from bisieve.events import log_format, told_on_stderr
+    from bisieve.lineage_events import lineage_events
     from bisieve.report import score_report
     from bisieve.spark.job import ScoreRequest, score_corpus
     from bisieve.spark.session import spark_context
 
     request = ScoreRequest(inputs=tuple(args.input), index=args.index, reading=reading, **ranking)
-    with told_on_stderr(log_format(args.log_format)) as tell:
+    with (
+        told_on_stderr(log_format(args.log_format)) as tell,
+        lineage_events("score", args.input, [args.index]) as datasets,
+    ):
         index, written = score_corpus(lambda: spark_context(args.master, conf), request, tell)
+        datasets.versions[args.index] = index.fingerprint
     print(score_report(index, args.index, written))
     return 0

@@ -1,0 +1,120 @@
+"""OpenLineage events of a command: START, then COMPLETE, FAIL or ABORT.
+
+They are sent where OpenLineage's client is configured, by its own variables or file; a server that does not
+answer costs a warning, never the command.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from bisieve import __version__
+from bisieve.credentials import without_secrets
+from bisieve.errors import BisieveError, PreemptedError
+
+NAMESPACE = "OPENLINEAGE_NAMESPACE"  # of the jobs; "bisieve" by default
+_PRODUCER = f"bisieve/{__version__}"
+_FILES = ("openlineage.yml", "~/.openlineage/openlineage.yml")  # where the client looks
+
+
+class Datasets:
+    """What a command reads and writes, by URL; versions may become known while it runs."""
+
+    def __init__(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        self.inputs, self.outputs = inputs, outputs
+        self.versions: dict[str, str] = {}
+
+
+def configured() -> bool:
+    """Whether somebody wants the events."""
+    return any(name.startswith("OPENLINEAGE_") for name in os.environ.keys() - {NAMESPACE}) or any(
+        Path(file).expanduser().is_file() for file in _FILES
+    )
+
+
+@contextmanager
+def lineage_events(job: str, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[Datasets]:
+    """Reports the block as a run of ``job``."""
+    datasets = Datasets(inputs, outputs)
+    sender = _Sender(job, datasets)
+    sender.send("START")
+    try:
+        yield datasets
+    except (KeyboardInterrupt, PreemptedError):
+        sender.send("ABORT")
+        raise
+    except Exception as error:
+        sender.send("FAIL", str(error) if isinstance(error, BisieveError) else type(error).__name__)
+        raise
+    sender.send("COMPLETE")
+
+
+class _Sender:
+    """Sends the events of one run, or none; after the first that fails no other is tried."""
+
+    def __init__(self, job: str, datasets: Datasets) -> None:
+        self._job, self._datasets, self._run = job, datasets, str(uuid4())
+        self._client: Any = None
+        if configured():
+            self._client = self._tried(_client)
+
+    def send(self, state: str, message: str | None = None) -> None:
+        if self._client is not None:
+            event = _event(state, self._job, self._run, self._datasets, message)
+            if not self._tried(lambda: (self._client.emit(event), True)):
+                self._client = None
+
+    def _tried(self, work: Any) -> Any:
+        try:
+            return work()
+        except Exception as error:  # transports raise what they like
+            reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)[:300]
+            print(f"bisieve: warning: no OpenLineage event was sent: {reason}", file=sys.stderr)
+            return None
+
+
+def _client() -> Any:
+    try:
+        from openlineage.client import OpenLineageClient
+    except ModuleNotFoundError as error:
+        raise RuntimeError("its client is not there: pip install 'bisieve[openlineage]'") from error
+    return OpenLineageClient()
+
+
+def _event(state: str, job: str, run: str, datasets: Datasets, message: str | None) -> Any:
+    from openlineage.client import event_v2 as ol
+    from openlineage.client.generated.error_message_run import ErrorMessageRunFacet
+
+    facets: dict[str, Any] = {}
+    if message is not None:
+        facets["errorMessage"] = ErrorMessageRunFacet(message, "python")
+    return ol.RunEvent(
+        eventType=ol.RunState[state],
+        eventTime=datetime.now(UTC).isoformat(),
+        run=ol.Run(run, facets),
+        job=ol.Job(os.environ.get(NAMESPACE, "bisieve"), job),
+        producer=_PRODUCER,
+        inputs=[ol.InputDataset(*_named(url), facets=_version(url, datasets)) for url in datasets.inputs],
+        outputs=[ol.OutputDataset(*_named(url), facets=_version(url, datasets)) for url in datasets.outputs],
+    )
+
+
+def _named(url: str) -> tuple[str, str]:
+    """The namespace and the name that OpenLineage has for what lies at ``url``, or for a hub id."""
+    at = urlsplit(url)
+    if not at.scheme:
+        return ("file", url) if url.startswith("/") else ("hf", url)
+    return (f"{at.scheme}://{at.netloc}", at.path.strip("/") or "/") if at.netloc else (at.scheme, at.path)
+
+
+def _version(url: str, datasets: Datasets) -> dict[str, Any]:
+    from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
+
+    version = datasets.versions.get(url)
+    return {} if version is None else {"version": DatasetVersionDatasetFacet(version)}

@@ -1,0 +1,24 @@
+"""``bisieve lineage``: where something came from."""
+
+import argparse
+
+HELP = "show where an index, run, checkpoint, evaluation or promoted model came from"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "url", metavar="URL",
+        help="an index, a run's output or a model, a checkpoint, a metrics folder, or a pointer",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="the chain as one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the chain, the shards first; 1 where a link of it is broken."""
+    from ray_train.lineage.link import as_json, as_text
+    from ray_train.lineage.walk import chain_of
+
+    chain = chain_of(args.url)
+    print(as_json(chain) if args.json else as_text(chain))
+    return int(any(link.broken for link in chain))

@@ -1,0 +1,1 @@
+"""Where something came from: shards → index → run → checkpoint or model → evaluation → pointer."""

@@ -1,0 +1,153 @@
+"""Walks from any end of the chain back to the shards.
+
+    shards ◀── index ◀── run ◀──┬── checkpoint
+                                └── evaluation ◀── pointer
+
+Every link is what its own files say.  Where what it was made of is gone, or is another thing now, the
+chain says so and goes on with what is known.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from bisieve import storage
+from bisieve.errors import BisieveError, IndexUnusableError, TrainingError
+from bisieve.index import Index
+from bisieve.manifest import MANIFEST, Manifest, read_manifest, version_manifest
+from ray_train.lineage.link import Link, read_json
+from ray_train.model.card import CARD, MODEL
+
+# As `checkpoints.claim`, `checkpoints.checkpoint` and `evaluation.evaluate` write them: those need torch.
+RUN, CURSOR, METRICS = "run.json", "cursor.json", "metrics.json"
+
+
+def chain_of(url: str) -> list[Link]:
+    """The chain that ends at ``url``, the shards first; `TrainingError` where nothing of ours lies there."""
+    url = storage.canonical(url)
+    if url.endswith(".json"):
+        url, name = url.rsplit("/", 1)
+        if name not in _WALKS:
+            return _from_pointer(storage.join(url, name))
+    for name, walk in _WALKS.items():
+        if storage.exists(storage.join(url, name)):
+            return walk(url)
+    raise TrainingError(
+        "an index, a run or its model, a checkpoint, a metrics folder or a pointer", f"none at {url}",
+        "check the URL",
+    )  # fmt: skip
+
+
+def _from_index(url: str) -> list[Link]:
+    return _index_chain(url, read_manifest(url).fingerprint)
+
+
+def _index_chain(url: str, fingerprint: str) -> list[Link]:
+    """Up to the version ``fingerprint`` of the index at ``url``."""
+    try:
+        current = read_manifest(url)
+        manifest = current if current.fingerprint == fingerprint else _version(url, fingerprint)
+    except BisieveError as error:
+        return [Link("index", url, fingerprint[:16], {}, str(error))]
+    if manifest is None:
+        broken = f"another version is there now, {current.fingerprint[:16]}"
+        return [Link("index", url, fingerprint[:16], {}, broken)]
+    return [_shards(url, manifest), _index(url, manifest, manifest is current)]
+
+
+def _version(url: str, fingerprint: str) -> Manifest | None:
+    at = storage.join(url, version_manifest(fingerprint))
+    return Manifest.from_json(storage.read_bytes(at), at) if storage.exists(at) else None
+
+
+def _shards(url: str, manifest: Manifest) -> Link:
+    """All shards as one link; the file that lists them is in the index."""
+    facts = {
+        "inputs": manifest.inputs, "shards": manifest.shards.rows, "bytes": manifest.shard_bytes,
+        "list": storage.join(url, manifest.shards.path),
+    }  # fmt: skip
+    return Link("shards", manifest.inputs[0], manifest.shards.sha256[:16], facts)
+
+
+def _index(url: str, manifest: Manifest, is_current: bool) -> Link:
+    parameters = manifest.parameters
+    facts = {
+        "rollouts": manifest.rollouts, "rejected": sum(manifest.rejected.values()), "alpha": parameters.alpha,
+        "strategy": parameters.strategy, "current": is_current,
+    }  # fmt: skip
+    try:
+        Index(url, manifest).files  # noqa: B018  reads the list
+    except IndexUnusableError as error:
+        return Link("index", url, manifest.fingerprint[:16], facts, str(error))
+    return Link("index", url, manifest.fingerprint[:16], facts)
+
+
+def _from_run(url: str) -> list[Link]:
+    """Up to the run whose output is ``url``, finished or not."""
+    has_model = storage.exists(storage.join(url, MODEL)) and storage.exists(storage.join(url, CARD))
+    has_run = storage.exists(storage.join(url, RUN))
+    record = read_json(storage.join(url, RUN)) if has_run else {}
+    card = read_json(storage.join(url, CARD)) if has_model else {}
+    finished = bool(card) and card.get("run") == record.get("run", card.get("run"))
+    said = card if finished else record
+    identity: dict[str, Any] = said.get("identity", {})
+    facts = {"finished": finished}
+    if finished:
+        facts |= {name: card.get(name) for name in ("fraction_asked", "fraction_delivered", "rollouts")}
+    facts |= {"seed": identity.get("seed"), "cut": str(identity.get("cut"))[:16]}
+    facts |= {"backbone": identity.get("backbone")}
+    run = Link("run", url, str(said.get("run")), facts)
+    index, fingerprint = said.get("index"), identity.get("index")
+    if index is None or fingerprint is None:
+        return [run]
+    return [*_index_chain(index, fingerprint), run]
+
+
+def _from_checkpoint(url: str) -> list[Link]:
+    """Up to a checkpoint, ``OUTPUT/runs/NAME/checkpoint_…``."""
+    cursor = read_json(storage.join(url, CURSOR))
+    output = url.rsplit("/", 3)[0]
+    here = Link("checkpoint", url, f"step {cursor.get('step')}")
+    if not storage.exists(storage.join(output, RUN)):
+        return [Link("run", output, url.rsplit("/", 2)[1], {}, "no run.json there"), here]
+    return [*_from_run(output), here]
+
+
+def _from_metrics(url: str) -> list[Link]:
+    """Up to an evaluation."""
+    metrics = read_json(storage.join(url, METRICS))
+    facts: dict[str, Any] = {name: metrics.get(name) for name in ("benchmark", "solutions")}
+    here = Link("evaluation", url, str(metrics.get("run") or "untrained"), facts)
+    model = metrics.get("model")
+    if not metrics.get("run"):
+        return [here]
+    try:
+        chain = _from_run(str(model))
+    except BisieveError as error:
+        return [Link("run", str(model), str(metrics["run"]), {}, str(error)), here]
+    if chain[-1].name != metrics["run"]:
+        broken = f"the run there is {chain[-1].name} now"
+        return [Link("run", str(model), str(metrics["run"]), {}, broken), here]
+    return [*chain, here]
+
+
+def _from_pointer(url: str) -> list[Link]:
+    """Up to a pointer that ``bisieve promote`` moves."""
+    pointer = read_json(url)
+    if not {"model", "metrics"} <= pointer.keys():
+        raise TrainingError("a pointer with a model and its metrics", f"none at {url}", "check the URL")
+    here = Link("pointer", url, str(pointer.get("run")), {"model": pointer["model"]})
+    try:
+        chain = _from_metrics(str(pointer["metrics"]).removesuffix(f"/{METRICS}"))
+    except BisieveError as error:
+        chain = [Link("evaluation", str(pointer["metrics"]), str(pointer.get("run")), {}, str(error))]
+    return [*chain, here]
+
+
+# What is looked for, the end of the chain first: a run's output also holds a model.
+_WALKS: dict[str, Callable[[str], list[Link]]] = {
+    METRICS: _from_metrics,
+    CURSOR: _from_checkpoint,
+    RUN: _from_run,
+    CARD: _from_run,
+    MANIFEST: _from_index,
+}

@@ -1,0 +1,121 @@
+"""The chain from the shards to an evaluation, walked from any end of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Corpus, last_checkpoint
+
+from bisieve.cli import main
+from bisieve.errors import TrainingError
+from bisieve.index import open_index
+from ray_train.config import EvaluateConfig, TrainConfig
+from ray_train.evaluation.evaluate import evaluate
+from ray_train.lineage.link import Link
+from ray_train.lineage.walk import chain_of
+
+
+@pytest.fixture(scope="module")
+def metrics(trained: TrainConfig, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the evaluation of the trained model lies."""
+    output = str(tmp_path_factory.mktemp("metrics"))
+    evaluate(EvaluateConfig(model=trained.output, benchmark=corpus.benchmark, image_root=corpus.images,
+                            output=output, workers=1))  # fmt: skip
+    return f"file://{output}"
+
+
+def kinds(chain: list[Link]) -> list[str]:
+    return [link.kind for link in chain]
+
+
+def broken(chain: list[Link]) -> dict[str, str]:
+    return {link.kind: link.broken for link in chain if link.broken}
+
+
+def test_an_evaluation_leads_back_to_the_shards(metrics: str, trained: TrainConfig, corpus: Corpus) -> None:
+    chain = chain_of(metrics)
+    shards, index, run, evaluation = chain
+    assert kinds(chain) == ["shards", "index", "run", "evaluation"]
+    assert not broken(chain)
+    assert shards.facts["inputs"] == [str(corpus.shards)]
+    assert shards.facts["shards"] == 2
+    assert index.name == open_index(corpus.index).fingerprint[:16]
+    assert run.url.endswith(trained.output)
+    assert run.facts["finished"] is True
+    assert evaluation.name == run.name
+    assert chain_of(f"{metrics}/metrics.json") == chain
+
+
+def test_a_checkpoint_leads_back_to_the_shards(trained: TrainConfig) -> None:
+    checkpoint = last_checkpoint(trained.output)
+    chain = chain_of(checkpoint)
+    assert kinds(chain) == ["shards", "index", "run", "checkpoint"]
+    assert not broken(chain)
+    assert chain[-1].name == "step 8"
+
+
+def test_a_run_without_a_model_knows_its_index(trained: TrainConfig, tmp_path: Path) -> None:
+    shutil.copytree(trained.output, tmp_path / "run", ignore=shutil.ignore_patterns("bisieve.json"))
+    chain = chain_of(str(tmp_path / "run"))
+    assert kinds(chain) == ["shards", "index", "run"]
+    assert chain[-1].facts["finished"] is False
+    assert chain[-1].name == chain_of(trained.output)[-1].name
+
+
+def test_a_model_that_was_copied_elsewhere_knows_its_run(trained: TrainConfig, tmp_path: Path) -> None:
+    shutil.copytree(trained.output, tmp_path / "model", ignore=shutil.ignore_patterns("run*", "tensorboard"))
+    chain = chain_of(str(tmp_path / "model"))
+    assert kinds(chain) == ["shards", "index", "run"]
+    assert not broken(chain)
+
+
+def test_a_pointer_leads_to_what_it_names(metrics: str, trained: TrainConfig, tmp_path: Path) -> None:
+    pointer = tmp_path / "current.json"
+    pointer.write_text(json.dumps({"model": trained.output, "metrics": metrics, "run": "r"}))
+    assert kinds(chain_of(str(pointer))) == ["shards", "index", "run", "evaluation", "pointer"]
+
+
+def test_an_index_leads_to_its_shards(corpus: Corpus) -> None:
+    assert kinds(chain_of(corpus.index)) == ["shards", "index"]
+
+
+def test_links_that_are_gone_are_named_and_the_rest_is_shown(
+    metrics: str, trained: TrainConfig, corpus: Corpus, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained.output, model, ignore=shutil.ignore_patterns("runs", "tensorboard"))
+    card = json.loads((model / "bisieve.json").read_text())
+    card["identity"]["index"] = "0" * 64
+    (model / "bisieve.json").write_text(json.dumps(card))
+    chain = chain_of(str(model))
+    assert kinds(chain) == ["index", "run"]
+    assert broken(chain)["index"].startswith("another version is there now")
+
+    evaluation = tmp_path / "metrics"
+    evaluation.mkdir()
+    said = json.loads(Path(metrics.removeprefix("file://"), "metrics.json").read_text())
+    (evaluation / "metrics.json").write_text(json.dumps({**said, "run": "other-1"}))
+    chain = chain_of(str(evaluation))
+    assert kinds(chain) == ["run", "evaluation"]
+    assert broken(chain) == {"run": f"the run there is {said['run']} now"}
+
+
+def test_what_is_none_of_ours_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[]")
+    for url in (tmp_path, tmp_path / "x.json", tmp_path / "nothing"):
+        with pytest.raises(TrainingError):
+            chain_of(str(url))
+
+
+def test_the_command_prints_lines_or_json_and_its_code_tells_a_broken_chain(
+    corpus: Corpus, trained: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lineage", trained.output]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["shards", "index", "run"]
+    assert main(["lineage", "--json", trained.output]) == 0
+    assert [link["kind"] for link in json.loads(capsys.readouterr().out)] == ["shards", "index", "run"]
+    shutil.copytree(last_checkpoint(trained.output).removeprefix("file://"), tmp_path / "a/runs/b/checkpoint")
+    assert main(["lineage", str(tmp_path / "a/runs/b/checkpoint")]) == 1
+    assert "BROKEN: no run.json there" in capsys.readouterr().out
