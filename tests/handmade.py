@@ -10,8 +10,7 @@ import pyarrow as pa
 from bisieve import schema
 from bisieve.file_list import write_file_list
 from bisieve.index import Index, open_index
-from bisieve.index_format import MANIFEST
-from bisieve.manifest import Manifest, Parameters, fingerprint, publish
+from bisieve.manifest import MANIFEST, Manifest, Parameters, fingerprint, publish
 from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
 from bisieve.rerank import publish_ranked, rank_in_memory

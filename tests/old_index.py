@@ -65,7 +65,7 @@ def _write(path: Path, records: list[Any]) -> None:
 
 
 def set_up(version: int, corpus: Path, index: str) -> None:
-    """Puts the index of format ``version`` at the URL ``index``, and the shards that it is of at ``corpus``."""
+    """Puts the index of format ``version`` at the URL ``index``, and the shards that it has at ``corpus``."""
     write_rollouts(corpus)
     if version > 1:
         write_steps(corpus)

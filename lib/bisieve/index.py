@@ -9,8 +9,7 @@ import pyarrow as pa
 from bisieve.errors import IndexUnusableError
 from bisieve.file_list import files_of_kind
 from bisieve.index_files import read_table
-from bisieve.index_format import MANIFEST
-from bisieve.manifest import DataFile, Manifest, read_manifest, version_folder, version_manifest
+from bisieve.manifest import MANIFEST, DataFile, Manifest, read_manifest, version_folder, version_manifest
 from bisieve.reading import Layout
 from bisieve.shards import list_shards
 from bisieve.storage import FileInfo, canonical, exists, join, stored_files

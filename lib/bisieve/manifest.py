@@ -15,12 +15,12 @@ from bisieve.events import Tell, silent
 from bisieve.index_format import (
     FORMAT,
     FORMAT_VERSION,
-    MANIFEST,
     SAME_ROWS,
     no_manifest,
     require_present,
     versioned_fields,
 )
+from bisieve.index_format import MANIFEST as MANIFEST  # who reads one asks for it here
 from bisieve.pointer import Pointer, replace_pointer
 from bisieve.reading import Reading
 from bisieve.storage import FileInfo, join, read_bytes, write_bytes

@@ -17,8 +17,7 @@ from bisieve.events import Tell, silent
 from bisieve.file_list import write_file_list
 from bisieve.index import Index, indexed_shards, missing_files
 from bisieve.index_files import open_part, read_part
-from bisieve.index_format import MANIFEST
-from bisieve.manifest import DataFile, Manifest, Parameters, fingerprint, publish, version_folder
+from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import part_path
 from bisieve.pointer import read_pointer
 from bisieve.ranked import RankedFile, cut_scores_over_all, write_ranked_file

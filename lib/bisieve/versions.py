@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from bisieve.errors import IndexUnusableError
 from bisieve.index import Index, open_index
-from bisieve.index_format import MANIFEST
-from bisieve.manifest import Manifest, version_manifest
+from bisieve.manifest import MANIFEST, Manifest, version_manifest
 from bisieve.storage import StoredFile, join, read_bytes, remove, stored_files
 
 VERSIONS = "versions"

@@ -13,9 +13,9 @@ from bisieve.errors import CorpusError
 from bisieve.events import Tell, silent
 from bisieve.file_list import write_file_list
 from bisieve.index import Index, missing_files
-from bisieve.index_format import MANIFEST
 from bisieve.layouts import find_layouts, settled
 from bisieve.manifest import (
+    MANIFEST,
     DataFile,
     Manifest,
     Parameters,

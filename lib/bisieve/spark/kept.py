@@ -112,8 +112,7 @@ def num_readers(context: SparkContext, older: Older) -> int:
 def _read(index: Index, file: DataFile, columns: list[str] | None = None) -> pa.Table:
     with open_part(index.url, file) as part:
         rows = part.read(columns, use_threads=False)
-    spans = schema.REJECTS.field("spans")
-    # Rejects of before `ALL_SPANS` have none; of those that are kept, their place is all.
-    return (
-        rows if "spans" in rows.column_names else rows.append_column(spans, pa.nulls(len(rows), spans.type))
-    )
+    if "spans" not in rows.column_names:  # rejects of before `ALL_SPANS`; of those kept, their place is all
+        spans = schema.REJECTS.field("spans")
+        rows = rows.append_column(spans, pa.nulls(len(rows), spans.type))
+    return rows

@@ -25,6 +25,7 @@ def to_present(version: int, fields: Fields, draft: Draft, url: str) -> Manifest
         return Manifest.from_json(json.dumps({**head, **fields, "software": software}).encode(), url)
     except IndexUnusableError as error:
         # Scored again into the same place it would be asked to be upgraded first.
-        raise IndexUnusableError(*error.args[:2], f"restore it, or {ELSEWHERE}") from error
+        expected, found, _ = error.args
+        raise IndexUnusableError(expected, found, f"restore it, or {ELSEWHERE}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise no_manifest(url, f"one of version {version} with other fields") from error

@@ -126,6 +126,7 @@ def test_all_commands_work_on_it(
         ranked = str(tmp_path / f"ranked {alpha}")
         assert "written; " in said("rank", "--index", index, "--output", ranked, "--alpha", alpha)
         assert "up to date" in said("rank", "--index", index, "--output", ranked, "--alpha", alpha)
+        assert open_index(ranked).manifest.shards.path.count("/") == 2  # as of any other index
         assert "entered" in said("diff", index, ranked, "--fraction", "0.5")
     said("export", "--index", index, "--fraction", "1.0", "--output", str(tmp_path / "best.jsonl"))
     rollouts = open_index(index).manifest.rollouts
