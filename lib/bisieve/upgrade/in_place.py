@@ -45,10 +45,10 @@ def upgrade_index(url: str, dry_run: bool = False) -> list[Upgrade]:
 
 
 def _older(index: str, pointer: Pointer, data: bytes) -> Iterator[Upgrade]:
-    """What is to do, the current version last."""
+    """What is to do, the oldest version first, as they are listed by their age, and the current one last."""
     current = _upgrade(index, pointer.url, data, is_current=True)
     own_copy = current and join(index, version_manifest(current.manifest.fingerprint))
-    for file in manifest_files(index):
+    for file in sorted(manifest_files(index), key=lambda file: file.modified):
         if file.url != own_copy and (other := _upgrade(index, file.url, read_bytes(file.url))):
             yield other
     if current:

@@ -1,6 +1,7 @@
 """An index that an older bisieve wrote, upgraded in place, is the index that a fresh run makes."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -189,16 +190,17 @@ def test_a_run_that_is_killed_leaves_what_readers_see(old: Callable[[int], Path]
 def test_versions_of_before_are_upgraded_with_it(old: Callable[[int], Path], tmp_path: Path) -> None:
     index = old(2)
     (folder,) = (index / "versions").iterdir()
-    earlier = "0" * 16 + folder.name[16:]
-    shutil.copytree(folder, folder.with_name(earlier))
-    path = folder.with_name(earlier) / "manifest.json"
-    path.write_text(path.read_text().replace(folder.name, earlier))
-    assert [upgrade.is_current for upgrade in upgrade_index(str(index))] == [False, True]
+    now = (folder / "manifest.json").stat().st_mtime
+    earlier = ["f" * 16, "0" * 16]  # the oldest first
+    for age, name in enumerate(earlier):
+        shutil.copytree(folder, folder.with_name(name))
+        manifest = folder.with_name(name) / "manifest.json"
+        manifest.write_text(manifest.read_text().replace(folder.name, name))
+        os.utime(manifest, (now - 100 + age, now - 100 + age))
+    assert [upgrade.is_current for upgrade in upgrade_index(str(index))] == [False, False, True]
     found = versions(open_index(str(index)))
-    assert {version.manifest.fingerprint[:16]: version.current for version in found} == {
-        earlier: False,
-        folder.name: True,
-    }
+    assert [version.manifest.fingerprint[:16] for version in found] == [folder.name, *earlier[::-1]]
+    assert [version.current for version in found] == [True, False, False]
     assert upgrade_index(str(index)) == []
 
 
