@@ -92,6 +92,7 @@ setup(
             "export = bisieve.commands.export",
             "versions = bisieve.commands.versions",
             "clean = bisieve.commands.clean",
+            "upgrade = bisieve.commands.upgrade",
             "doctor = bisieve.commands.doctor",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",

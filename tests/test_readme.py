@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bisieve import __version__
+from bisieve.doctor.machine import TESTED_PYTHONS
+from bisieve.index_format import FORMAT_VERSION
+from bisieve.upgrade.chain import STEPS
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- runs as a test -->\n)?```(\w+)\n(.*?)```", README, flags=re.DOTALL)
@@ -68,3 +73,20 @@ def test_the_python_example_gives_the_number_in_its_comment() -> None:
     exec("\n".join(lines), names)
     shown, number = call.split("#")
     assert eval(shown, names) == pytest.approx(float(number))
+
+
+def test_the_table_of_what_goes_together_is_what_was_tested() -> None:
+    head, _, *rows = re.findall(
+        r"^\| (.+) \|$|^\|---.+$", README.split("## What goes together")[1], re.MULTILINE
+    )
+    (shown,) = (dict(zip(head.split(" | "), row.split(" | "), strict=True)) for row in rows)
+    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    packages = {"Spark": "pyspark", "Ray": "ray", "torch": "torch", "transformers": "transformers"}
+    assert shown == {
+        "bisieve": __version__.rsplit(".", 1)[0],
+        "reads index format": str(FORMAT_VERSION),
+        "upgrades": ", ".join(map(str, STEPS)),
+        "Python": ", ".join(f"{major}.{minor}" for major, minor in TESTED_PYTHONS),
+        **{name: pinned[package] for name, package in packages.items()},
+        "DeepSpeed": pinned["deepspeed"],
+    }

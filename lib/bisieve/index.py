@@ -9,14 +9,7 @@ import pyarrow as pa
 from bisieve.errors import IndexUnusableError
 from bisieve.file_list import files_of_kind
 from bisieve.index_files import read_table
-from bisieve.manifest import (
-    MANIFEST,
-    DataFile,
-    Manifest,
-    read_manifest,
-    version_folder,
-    version_manifest,
-)
+from bisieve.manifest import MANIFEST, DataFile, Manifest, read_manifest, version_folder, version_manifest
 from bisieve.reading import Layout
 from bisieve.shards import list_shards
 from bisieve.storage import FileInfo, canonical, exists, join, stored_files
@@ -77,8 +70,13 @@ def open_index(url: str) -> Index:
     """The current version of the index at ``url``; `IndexUnusableError` where there is none."""
     url = canonical(url)
     if not exists(join(url, MANIFEST)):
-        raise IndexUnusableError(f"an index ({MANIFEST}) at {url}", "none", "make one with bisieve score")
+        raise no_index(url)
     return Index(url, read_manifest(url))
+
+
+def no_index(url: str) -> IndexUnusableError:
+    """What to raise where there is no index at ``url``."""
+    return IndexUnusableError(f"an index ({MANIFEST}) at {url}", "none", "make one with bisieve score")
 
 
 def indexed_shards(index: Index) -> list[FileInfo]:

@@ -11,15 +11,19 @@ from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from bisieve.errors import IndexUnusableError
 from bisieve.events import Tell, silent
+from bisieve.index_format import (
+    FORMAT,
+    FORMAT_VERSION,
+    SAME_ROWS,
+    no_manifest,
+    require_present,
+    versioned_fields,
+)
+from bisieve.index_format import MANIFEST as MANIFEST  # who reads one asks for it here
 from bisieve.pointer import Pointer, replace_pointer
 from bisieve.reading import Reading
 from bisieve.storage import FileInfo, join, read_bytes, write_bytes
-
-FORMAT = "bisieve-index"
-FORMAT_VERSION = 3
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,13 @@ class Manifest:
     shards: DataFile  # a row of schema.SHARDS each
     sources: DataFile  # a row of schema.SOURCES each, in the order of their names
     files: DataFile  # a row of schema.FILES each: ranked rows in order, rejects by shard and offset
-    software: dict[str, str]  # versions of what wrote it
+    software: dict[str, str]  # versions of what wrote it, of the format too when that was an older one
     cut_scores: list[CutScore] = field(default_factory=list)  # by fraction; none with scope=source
+
+    @property
+    def rows_format(self) -> int:
+        """The version of the format in which its rows were scanned: an older one after an upgrade."""
+        return int(self.software.get(FORMAT, FORMAT_VERSION))
 
     @property
     def lists(self) -> tuple[DataFile, ...]:
@@ -85,26 +94,12 @@ class Manifest:
     @staticmethod
     def from_json(data: bytes, url: str) -> "Manifest":
         """The manifest in ``data``; `IndexUnusableError` where it is none, or of another format version."""
+        version, fields = versioned_fields(data, url)
+        require_present(version, url)
         try:
-            fields = json.loads(data)
-        except ValueError as error:
-            raise IndexUnusableError(
-                f"a manifest at {url}",
-                "a file that is cut off or no JSON",
-                f"restore it: each versions/FINGERPRINT/{MANIFEST} is a copy of one",
-            ) from error
-        found = "something else"
-        try:
-            found = f"{fields.pop('format')} version {fields.pop('format_version')}"
-            if found != f"{FORMAT} version {FORMAT_VERSION}":
-                raise ValueError(found)
             return Manifest(**{**fields, **_typed(fields)})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IndexUnusableError(
-                f"a manifest of {FORMAT} version {FORMAT_VERSION} at {url}",
-                found,
-                "score the corpus into another --index",
-            ) from error
+            raise no_manifest(url, "other fields") from error
 
 
 def _typed(fields: dict[str, Any]) -> dict[str, Any]:
@@ -116,13 +111,21 @@ def _typed(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def fingerprint(parameters: Parameters, shards: Sequence[FileInfo]) -> str:
+def fingerprint(
+    parameters: Parameters, shards: Sequence[FileInfo], format_version: int = FORMAT_VERSION
+) -> str:
     """Names what an index is made of: its format, parameters and shards (URL, size, etag); 64 hex digits."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([FORMAT_VERSION, asdict(parameters)], sort_keys=True).encode())
+    digest.update(json.dumps([format_version, asdict(parameters)], sort_keys=True).encode())
     for shard in sorted(shards, key=attrgetter("url")):
         digest.update(json.dumps([shard.url, shard.size, shard.etag]).encode() + b"\n")
     return digest.hexdigest()
+
+
+def is_up_to_date(manifest: Manifest, parameters: Parameters, shards: Sequence[FileInfo]) -> bool:
+    """Whether scoring ``shards`` by ``parameters`` would find the rows that the index has."""
+    written = manifest.rows_format
+    return written in SAME_ROWS and manifest.fingerprint == fingerprint(parameters, shards, written)
 
 
 def version_folder(fingerprint: str) -> str:

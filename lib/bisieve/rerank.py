@@ -62,7 +62,7 @@ def publish_ranked(
     """
     url = canonical(output)
     pointer = read_pointer(join(url, MANIFEST))
-    version = fingerprint(parameters, indexed_shards(index))
+    version = fingerprint(parameters, indexed_shards(index), index.manifest.rows_format)
     if pointer.data is not None:
         current = Index(url, Manifest.from_json(pointer.data, pointer.url))
         if current.fingerprint == version and not missing_files(current):
@@ -79,7 +79,11 @@ def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: 
     folder = version_folder(version)
     files, totals = rank(index, parameters, url, f"{folder}/rollouts")
     totals.rejected = rejected_by_source(index.sources)
-    shards, *rejects = [_copy(file, index, url, folder) for file in (old.shards, *index.rejects)]
+    shards = _copy(old.shards, index, url, f"{folder}/shards.parquet")
+    rejects = [
+        _copy(file, index, url, part_path(f"{folder}/rejects", number))
+        for number, file in enumerate(index.rejects)
+    ]
     rollouts = [file.file for file in files]
     return replace(
         old,
@@ -93,8 +97,7 @@ def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: 
     )
 
 
-def _copy(file: DataFile, index: Index, url: str, folder: str) -> DataFile:
-    path = join(folder, file.path.removeprefix(f"{version_folder(index.fingerprint)}/"))
+def _copy(file: DataFile, index: Index, url: str, path: str) -> DataFile:
     write_bytes(join(url, path), read_part(index.url, file))
     return replace(file, path=path)
 

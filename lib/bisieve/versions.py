@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bisieve.errors import IndexUnusableError
 from bisieve.index import Index, open_index
-from bisieve.manifest import Manifest, version_manifest
+from bisieve.manifest import MANIFEST, Manifest, version_manifest
 from bisieve.storage import StoredFile, join, read_bytes, remove, stored_files
 
 VERSIONS = "versions"
@@ -28,10 +28,15 @@ def versions(index: Index) -> list[Version]:
             file.modified,
             file.url == join(index.url, version_manifest(index.fingerprint)),
         )
-        for file in stored_files(join(index.url, VERSIONS))
-        if file.url.endswith("/manifest.json")
+        for file in manifest_files(index.url)
     ]
     return sorted(found, key=lambda version: -version.published)
+
+
+def manifest_files(index_url: str) -> list[StoredFile]:
+    """The manifests of the versions of an index, each beside the files of its version."""
+    stored = stored_files(join(index_url, VERSIONS))
+    return [file for file in stored if file.url.endswith(f"/{MANIFEST}")]
 
 
 def open_version(url: str, fingerprint: str | None = None) -> Index:
@@ -73,6 +78,6 @@ def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
 
 def clean(index: Index, older_than: float) -> list[StoredFile]:
     """Removes what `unreferenced` finds, manifests first, so that no version is listed by halves."""
-    found = sorted(unreferenced(index, older_than), key=lambda file: not file.url.endswith("/manifest.json"))
+    found = sorted(unreferenced(index, older_than), key=lambda file: not file.url.endswith(f"/{MANIFEST}"))
     remove([file.url for file in found])
     return found

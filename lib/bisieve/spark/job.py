@@ -20,6 +20,7 @@ from bisieve.manifest import (
     Manifest,
     Parameters,
     fingerprint,
+    is_up_to_date,
     publish,
     version_folder,
 )
@@ -94,7 +95,7 @@ def score_corpus(
     elif lost := missing_files(older):
         tell("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned anew", missing=lost)
         older = None
-    if older is not None and older.fingerprint == fingerprint(parameters, shards):
+    if older is not None and is_up_to_date(older.manifest, parameters, shards):
         tell("unchanged", index=index, fingerprint=older.fingerprint)
         return older, False
     known = {} if older is None else known_layouts(older, parameters)
