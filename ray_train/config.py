@@ -1,5 +1,7 @@
 """What a training run and an evaluation can be told, with the paper's recipe (App. C) as the default.
 
+Only the order is not the paper's: see ``prompts_together``.
+
 A value comes from its flag, else from the TOML file given with ``--config``, else from here.
 """
 
@@ -16,6 +18,7 @@ from typing import Any, TypeVar
 from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
 from ray_train.data.weights import UNIFORM, column_of
+from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, Need, idle_options
 from ray_train.tracking import chosen_trackers
 from ray_train.workers import Workers, workers
 
@@ -29,12 +32,14 @@ def option(
     default: Any = MISSING,
     choices: tuple[Any, ...] | None = None,
     parse: Callable[[Any], Any] | None = None,
+    needs: Need | None = None,
 ) -> Any:
     """A config field that is also a flag and a TOML key; without ``default`` it must be given.
 
     ``parse`` makes the value of what was given, where its type alone does not; it raises `ValueError`.
+    Unless what it ``needs`` is given, too, the option has no effect.
     """
-    metadata = {"help": help, "choices": choices, "parse": parse}
+    metadata = {"help": help, "choices": choices, "parse": parse, "needs": needs}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -63,21 +68,34 @@ class TrainConfig:
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
     lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
-    lora_alpha: int = option("adapters count lora_alpha / lora_rank times", 32)
-    lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0)
+    lora_alpha: int = option("adapters count lora_alpha / lora_rank times", 32, needs=ADAPTERS)
+    lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0, needs=ADAPTERS)
 
     epochs: int = option("passes over the cut", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
     pack_tokens: int = option("tokens a worker packs into one sequence, a prompt once; 0: no packs", 8192)
-    micro_batch: int = option("rollouts a worker puts through the model at once, with --pack-tokens 0", 2)
-    prompts_together: bool = option("the rollouts of a prompt come in the same batch", True)
+    micro_batch: int = option(
+        "rollouts a worker puts through the model at once, with --pack-tokens 0", 2, needs=ROWS
+    )
+    prompts_together: bool = option(
+        "the rollouts of a prompt come in the same batch; the paper's order is --no-prompts-together", True
+    )
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
-    max_tiles: int = option("tiles an image may be cut into", 6)
+    max_tiles: int = option(
+        "tiles an image may be cut into, of Qwen's as large as so many; 0: the paper's 6, and 1 for Qwen", 0
+    )
     image_backend: str = option("library that makes the pixels", "pil", choices=IMAGE_BACKENDS)
     objective: str = option("what a step is trained towards", "hard", ("hard", "soft", "beta-binomial"))
-    label_threshold: float = option("hard: a step is positive when its MC score is above this", 0.0)
-    evidence_weight: float = option("beta-binomial: λ, what the evidence term weighs", 0.05)
-    kappa_rate: float = option("beta-binomial: the κ head's learning rate, in times of the others'", 10.0)
+    label_threshold: float = option(
+        "hard, and validation's F1: a step is positive when its MC score is above this", 0.0,
+        needs=HARD_LABELS,
+    )  # fmt: skip
+    evidence_weight: float = option(
+        "beta-binomial: λ, what the evidence term weighs", 0.05, needs=BETA_BINOMIAL
+    )
+    kappa_rate: float = option(
+        "beta-binomial: the κ head's learning rate, in times of the others'", 10.0, needs=BETA_BINOMIAL
+    )
     rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM)
     seed: int = option("seed of the order of the rollouts, of what is held out and of dropout", 0)
 
@@ -106,7 +124,9 @@ class TrainConfig:
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
 
     validation_fraction: float = option("share of the prompts held out of training, in [0, 1)", 0.0)
-    validate_every: int = option("steps from one validation on the held-out prompts to the next", 50)
+    validate_every: int = option(
+        "steps from one validation on the held-out prompts to the next", 50, needs=VALIDATION
+    )
     explode_above: float = option("stop at a gradient this many times its usual norm; 0: never", 100.0)
     deterministic: bool = option("the same bits in every run on the same machines; slower", False)
     dry_run: bool = option("tell what the run would be and cost, and write nothing", False)
@@ -131,11 +151,12 @@ class TrainConfig:
         least_stage = {"none": 1, "optimizer": 2, "parameters": 3}[self.offload]
         require(self.zero_stage >= least_stage, "zero_stage", self.zero_stage,
                 f"{least_stage} or more, with --offload {self.offload},")  # fmt: skip
-        for name in ("epochs", "global_batch", "micro_batch", "max_length", "max_tiles"):
+        for name in ("epochs", "global_batch", "micro_batch", "max_length"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        require(self.pack_tokens >= 0, "pack_tokens", self.pack_tokens, "0 or more")
+        for name in ("pack_tokens", "max_tiles"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.data_workers >= -1, "data_workers", self.data_workers, "0 or more, or -1")
         found = self.image_cache_gb
         require(0 <= found < 1e9, "image_cache_gb", found, "a number of 0 or more")
@@ -162,6 +183,7 @@ class TrainConfig:
         require(explode == 0 or explode > 1, "explode_above", explode, "0, or a number above 1")
         require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
+        _require_an_effect(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +198,9 @@ class EvaluateConfig:
     batch: int = option("solutions a worker puts through the model at once", 16)
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
-    max_tiles: int = option("tiles an image may be cut into, for a model that was not trained by bisieve", 6)
+    max_tiles: int = option(
+        "tiles an image may be cut into, for a model that was not trained by bisieve; 0: the paper's", 0
+    )
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
     image_backend: str = option(
         "library that makes the pixels, for a model that was not trained by bisieve", "pil", IMAGE_BACKENDS
@@ -184,9 +208,10 @@ class EvaluateConfig:
 
     def check(self) -> None:
         """`UsageError` for a value no evaluation can have."""
-        for name in ("workers", "batch", "max_tiles"):
+        for name in ("workers", "batch"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
+        for name in ("max_length", "max_tiles"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 <= self.risk < math.inf, "risk", self.risk, "a number of 0 or more")
 
 
@@ -223,6 +248,19 @@ def require(holds: bool, name: str, found: Any, expected: str) -> None:
     if not holds:
         flag = "--" + name.replace("_", "-")
         raise UsageError(f"{expected} for {flag}", repr(found), f"give another {flag}")
+
+
+def _require_an_effect(config: TrainConfig) -> None:
+    """`UsageError` for an option that is not at its default, and without another one would do nothing."""
+    defaults = {item.name: item.default for item in dataclasses.fields(config)}
+    for name, need in idle_options(config).items():
+        if (value := getattr(config, name)) != defaults[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{need.flag} beside {flag}",
+                f"{flag} {value} without it, which would do nothing",
+                f"leave out {flag}, or give what it needs",
+            )
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:

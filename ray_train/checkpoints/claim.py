@@ -16,17 +16,19 @@ from ray_train.data.plan import Plan
 from ray_train.data.weights import UNIFORM
 from ray_train.model.card import MODEL, read_card
 from ray_train.model.prompt_format import format_fingerprint
+from ray_train.model.source import known_as
+from ray_train.needs import idle_options
 
 RUN = "run.json"
 RUNS = "runs"  # Ray Train's storage, below the output
 
-# What may differ when a run is resumed: where things lie, how often something is shown or saved, and on what
-# machines it runs.
+# What may differ when a run is resumed: where things lie, how often something is shown or saved, on what
+# machines it runs, and how many rollouts go through the model at once.
 _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
     "index", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints", "storage_budget",
     "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "mfu",
-    "stuck_after", "offload", "data_workers", "image_cache_gb",
+    "stuck_after", "offload", "data_workers", "image_cache_gb", "backbone", "pack_tokens", "micro_batch",
 }  # fmt: skip
 
 
@@ -35,11 +37,14 @@ def run_identity(
 ) -> dict[str, Any]:
     """All that decides what is learned; two runs with the same are one.
 
-    ``weights`` names the rollout weights.
+    ``weights`` names the rollout weights.  Options that have no effect in this run have no part in it.
+    `StorageError` where the backbone cannot be read.
     """
-    options = {name: value for name, value in plain_options(config).items() if name not in _NOT_IDENTITY}
+    without = _NOT_IDENTITY | idle_options(config).keys()
+    options = {name: value for name, value in plain_options(config).items() if name not in without}
     return {
-        **options, "index": index_fingerprint, "cut": plan.cut_fingerprint, "order": plan.fingerprint,
+        **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
+        "cut": plan.cut_fingerprint, "order": plan.fingerprint,
         "prompt_format": format_fingerprint(), "weights": weights,
     }  # fmt: skip
 
@@ -65,7 +70,10 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
             f"a new folder at {config.output}", "a model", "give another --output, or --restart"
         )
     name = f"{digest}-{attempt}"
-    record = {"run": name, "attempt": attempt, "index": config.index, "identity": identity}
+    record = {
+        "run": name, "attempt": attempt, "index": config.index, "backbone": config.backbone,
+        "identity": identity,
+    }  # fmt: skip
     storage.write_bytes(url, json.dumps(record, indent=2).encode())
     return name, False
 

@@ -9,7 +9,7 @@ all that it lists to be there, and a checkpoint without its parts is never chose
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,12 +36,18 @@ Committed: TypeAlias = tuple[str, dict[str, float]]  # a checkpoint's folder, an
 class Keeper:
     """The checkpoints of a run, seen from one of its ranks."""
 
-    def __init__(self, config: TrainConfig, run: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: str,
+        say: Callable[[str], None],
+        used: Mapping[str, Any] | None = None,  # what options came to that leave a choice open
+    ) -> None:
         self.url = storage.join(config.output, RUNS, run)
         self.budget, self.keep_last = config.storage_budget, config.keep_checkpoints
         self.say = say
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
-        self.notes = {RUN_CONFIG: to_toml(config, f"run {run}")} if self.rank == 0 else {}
+        self.notes = {RUN_CONFIG: to_toml(config, f"run {run}", used)} if self.rank == 0 else {}
 
     def newest(self) -> str | None:
         """The URL of the last committed checkpoint that is whole, the same on all ranks; None without any.

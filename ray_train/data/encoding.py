@@ -29,6 +29,7 @@ class Sample:
     labels: Sequence[float]  # one a step, in [0, 1]
     weight: float = 1.0  # of each of its steps in the loss
     totals: Sequence[int] | None = None  # N of each step; where it is 0 the step weighs nothing
+    name: str = ""  # the rollout's id, for errors
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Encoder:
         return self._batch(samples, kept, inputs)
 
     def _batch(self, samples: Sequence[Sample], kept: Sequence[Sample], inputs: dict[str, Any]) -> Batch:
-        targets = aligned_targets(kept, int((inputs["input_ids"] == self.marker_id).sum()))
+        targets = aligned_targets(kept, (inputs["input_ids"] == self.marker_id).sum(dim=1).tolist())
         steps = {sample.row: len(sample.steps) for sample in kept}
         kept_steps = [steps.get(sample.row, 0) for sample in samples]
         shortened = sum(0 < k < len(s.steps) for k, s in zip(kept_steps, samples, strict=True))
@@ -122,23 +123,23 @@ def filler() -> Sample:
 
 
 def aligned_targets(
-    samples: Sequence[Sample], markers: int
+    samples: Sequence[Sample], markers: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Labels, weights and totals of all steps of ``samples``, of which a batch has ``markers``.
+    """Labels, weights and totals of all steps of ``samples``; ``markers`` says how many tokens of each are.
 
-    float32, float32 and int64 ``[markers]``.  `TrainingError` unless all steps have theirs.
+    float32, float32 and int64 ``[markers]``.  `TrainingError` that names the rollout unless each marker of
+    each has its own.
     """
     labels: list[float] = []
     weights: list[float] = []
     totals: list[int] = []
-    for sample in samples:
+    for sample, found in zip(samples, markers, strict=True):
         known = [1] * len(sample.labels) if sample.totals is None else sample.totals
-        check_alignment(len(sample.steps), len(sample.labels))
-        check_alignment(len(sample.steps), len(known))
+        for targets in (sample.labels, known):
+            check_alignment(found, len(targets), f"rollout {sample.name or f'in row {sample.row}'}")
         labels += sample.labels
         weights += [sample.weight * (n > 0) for n in known]
         totals += sample.totals or [0] * len(known)
-    check_alignment(markers, len(labels))
     return torch.tensor(labels, dtype=torch.float32), torch.tensor(weights), torch.tensor(totals)
 
 
@@ -151,11 +152,11 @@ def with_an_image(samples: list[Sample]) -> list[Sample]:
     return samples if any(sample.images for sample in samples) else [*samples, filler()]
 
 
-def check_alignment(markers: int, labels: int) -> None:
+def check_alignment(markers: int, labels: int, where: str = "a batch") -> None:
     """`TrainingError` unless every label has its marker: a shift by one would wreck training unseen."""
     if markers != labels:
         raise TrainingError(
-            "as many markers as labels in a batch",
+            f"as many markers as labels in {where}",
             f"{markers} markers and {labels} labels",
             "report this as a bug",
         )

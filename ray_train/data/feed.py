@@ -112,7 +112,9 @@ class RankFeed:
         """Rollouts of one prompt, whose images are read once."""
         images = [self.images.read(name) for name in rollouts[0][1].images] if rollouts else []
         return [
-            Sample(row, images, rollout.question, rollout.steps, *self.targets.of(row))
+            Sample(
+                row, images, rollout.question, rollout.steps, *self.targets.of(row), name=rollout.rollout_id
+            )
             for row, rollout in rollouts
         ]
 

@@ -54,6 +54,13 @@ def block_of(
     )
 
 
+def _markers(block: PromptBlock, marker_id: int) -> list[int]:
+    """How many markers each rollout of ``block`` has; one in the prompt, where none is, counts for all."""
+    at, (shared, own) = block.tokens == marker_id, block.extent
+    in_prompt = int(at[:shared].sum())
+    return [in_prompt + int(part.sum()) for part in at[shared:].split_with_sizes(own)] if own else [in_prompt]
+
+
 def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
     """The inputs of a model that reads packs."""
     with_images = [block.images for block in pack if block.images]
@@ -122,7 +129,8 @@ class Packer:
     def _batch(self, pack: Sequence[PromptBlock], shortened: int, skipped: int) -> Batch:
         inputs = joined(pack)
         samples = [sample for block in pack for sample in block.samples]
-        targets = aligned_targets(samples, int((inputs["input_ids"] == self.reader.encoder.marker_id).sum()))
+        markers = [count for block in pack for count in _markers(block, self.reader.encoder.marker_id)]
+        targets = aligned_targets(samples, markers)
         rows = [sample.row for sample in samples if sample.row != NO_ROW]
         return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, shortened, skipped)
 

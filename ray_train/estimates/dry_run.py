@@ -38,15 +38,17 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
     used = packs or rows
     return "\n".join([
-        *_config(config), *_sources(cut, plan, config.label_threshold),
+        *_config(config, backbone), *_sources(cut, plan, config.label_threshold),
         *_tokens(config, plan, rows, packs, factor), *_model(backbone),
         *_memory(config, backbone, used), *_hours(config, backbone, used, factor),
         "dry run: nothing was written",
     ])  # fmt: skip
 
 
-def _config(config: TrainConfig) -> list[str]:
-    return [f"  {line}" for line in to_toml(config, "the resolved config, as --config reads it").splitlines()]
+def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
+    used = {"max_tiles": config.max_tiles or backbone.family.tiles}
+    text = to_toml(config, "the resolved config, as --config reads it", used)
+    return [f"  {line}" for line in text.splitlines()]
 
 
 def _sources(cut: Cut, plan: Plan, threshold: float) -> list[str]:

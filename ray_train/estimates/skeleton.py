@@ -11,10 +11,10 @@ import torch
 
 from bisieve import storage
 from bisieve.errors import BisieveError, TrainingError
-from ray_train.model.backbone import Backbone, add_marker, load_processor, train_only
+from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
+from ray_train.model.source import SMALL
 
 _PARTS = ("vision", "projector", "language")
-_SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
 
 
 def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -> Backbone:
@@ -27,7 +27,7 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
         try:
             config, family, processor = load_processor(path, source, image_backend)
             with torch.device("meta"):
-                model = transformers.AutoModelForImageTextToText.from_config(config)
+                model = transformers.AutoModelForImageTextToText.from_config(config, **NO_CODE)
         except BisieveError:
             raise
         except Exception as error:  # transformers and tokenizers raise what they like
@@ -62,6 +62,6 @@ def _without_weights(source: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="bisieve-skeleton-") as name:
         for file in storage.list_files(source):
             base = storage.basename(file.url)
-            if file.url == storage.join(source, base) and base.endswith(_SMALL):
+            if file.url == storage.join(source, base) and base.endswith(SMALL):
                 Path(name, base).write_bytes(storage.read_bytes(file.url))
         yield name

@@ -49,7 +49,8 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     tokenizer, family = backbone.processor.tokenizer, backbone.family
     slot = backbone.token_id(family.image_token(tokenizer))
     counting = replace(backbone, processor=CountingProcessor(backbone.processor, slot))
-    format = PromptFormat(family.image_slot(tokenizer), family.image_options(config.max_tiles))
+    tiles = config.max_tiles or family.tiles
+    format = PromptFormat(family.image_slot(tokenizer), family.image_options(tiles))
     encoder = make_encoder(counting, format, config.max_length)
     packer = make_packer(counting, encoder, config.pack_tokens) if config.pack_tokens else None
     if packer is not None:
@@ -100,6 +101,8 @@ class CountingProcessor:
         """``input_ids`` and ``attention_mask``, int64 ``[rows, length]``, padded to the right; no pixels."""
         for name in ("padding", "return_tensors"):
             options.pop(name, None)
+        if size := options.pop("size", None):  # what counts tokens knows it by its old names alone
+            options |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
         rows = []
         for ids, pictures in zip(self.tokenizer(text).input_ids, images, strict=True):
             sizes = [(picture.height, picture.width) for picture in pictures]

@@ -14,11 +14,12 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.images import load_image
 from ray_train.data.encoding import Sample, make_encoder
 from ray_train.evaluation.benchmark import Solution
-from ray_train.model.backbone import load_backbone, local_copy
+from ray_train.model.backbone import load_backbone
 from ray_train.model.card import CARD, read_card, require_kappa
 from ray_train.model.kappa import load_kappa
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_model, step_rewards
+from ray_train.model.source import local_copy
 from ray_train.run.engine import training_dtype
 
 DEFAULT_LENGTH = 8192  # tokens; the paper's
@@ -44,7 +45,8 @@ class Scorer:
         else:
             backbone = load_backbone(path, training_dtype("auto"), image_backend)
             slot = backbone.family.image_slot(backbone.processor.tokenizer)
-            format = PromptFormat(slot, backbone.family.image_options(max_tiles), image_backend)
+            options = backbone.family.image_options(max_tiles or backbone.family.tiles)
+            format = PromptFormat(slot, options, image_backend)
         self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._risk = risk

@@ -94,7 +94,7 @@ def _from_run(url: str) -> list[Link]:
     if finished:
         facts |= {name: card.get(name) for name in ("fraction_asked", "fraction_delivered", "rollouts")}
     facts |= {"seed": identity.get("seed"), "cut": str(identity.get("cut"))[:16]}
-    facts |= {"backbone": identity.get("backbone")}
+    facts |= {"backbone": said.get("backbone"), "contents": identity.get("backbone")}
     run = Link("run", url, str(said.get("run")), facts)
     index, fingerprint = said.get("index"), identity.get("index")
     if index is None or fingerprint is None:

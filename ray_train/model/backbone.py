@@ -1,26 +1,23 @@
 """A vision-language model from a hub id, a folder or a URL, made ready to read a marker."""
 
-import fcntl
-import hashlib
-import os
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bisieve import storage
 from bisieve.errors import BisieveError, TrainingError
-from bisieve.patience import patiently
 from bisieve.prompt import MARKER
 from bisieve.wording import counted
 from ray_train.model.families import family_of
 from ray_train.model.families.family import Family
 from ray_train.model.image_backend import load_image_processor
+from ray_train.model.source import WEIGHTS, local_copy
+
+# Of a folder only data is read: neither code of its own is run, nor a pickle opened, which would run some.
+NO_CODE = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,7 @@ class Backbone:
     model: Any  # a Hugging Face …ForConditionalGeneration
     processor: Any  # text and PIL images -> tensors
     family: Family
+    folder: str = ""  # of this machine, from which it was loaded with its weights
 
     def token_id(self, token: str) -> int:
         """The id of a text that must be one token; `TrainingError` where it is none or several."""
@@ -55,7 +53,7 @@ def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -
     try:
         config, family, processor = load_processor(path, source, image_backend)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype, output_loading_info=True
+            path, dtype=dtype, output_loading_info=True, use_safetensors=True, **NO_CODE
         )
     except BisieveError:
         raise
@@ -70,7 +68,7 @@ def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -
         )
         raise TrainingError(f"all weights of {config.model_type} at {source}", found, "copy the folder again")
     add_marker(model, processor.tokenizer)
-    return Backbone(model, processor, family)
+    return Backbone(model, processor, family, path)
 
 
 def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Family, Any]:
@@ -79,21 +77,22 @@ def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Fam
     ``source`` is where the user has ``path`` from.
     """
     transformers: Any = import_module("transformers")
-    config = transformers.AutoConfig.from_pretrained(path)
+    config = transformers.AutoConfig.from_pretrained(path, **NO_CODE)
     family = family_of(config.model_type)
     images = load_image_processor(path, source, image_backend)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path, **NO_CODE)
     options = family.processor_options(config)
     return config, family, make_processor(family.processor, images, tokenizer, options)
 
 
 def _place(path: str) -> str:
-    """Where the reason of a failed load lies: in a damaged file, or in a name that is no folder's."""
+    """Where the reason of a failed load lies: in weights of another format, or in a damaged file."""
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_dir():
-        return "no such folder here, and looked up as a hub id: "
-    for file in sorted(Path(path).glob("*.safetensors")):
+    files = sorted(Path(path).glob(f"*{WEIGHTS}"))
+    if not files:
+        return f"no weights as {WEIGHTS}, and pickled ones (.bin) are not read: "
+    for file in files:
         try:
             with safe_open(str(file), "np"):
                 pass
@@ -131,39 +130,3 @@ def train_only(model: Any, family: Family, parts: Collection[str]) -> None:
     """All other parts keep their weights; the paper trains projector and language (App. C)."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(family.part_of(name) in parts)
-
-
-def local_copy(source: str) -> str:
-    """A folder for a ``source`` in a store, copied once per machine; other sources as they are."""
-    if "://" not in source:
-        return source
-    if source.startswith("file://"):
-        return storage.open_filesystem(source)[1]
-    files = storage.list_files(source)
-    names = "\n".join(f"{file.url} {file.size} {file.etag}" for file in files)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "models")
-    target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
-    cache.mkdir(parents=True, exist_ok=True)
-    with Path(f"{target}.lock").open("w") as lock:  # closing it, also by dying, gives the lock back
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a machine come all at once
-        if not target.is_dir():
-            _download(source, files, target)
-    return str(target)
-
-
-def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
-    unfinished = target.with_name(f"{target.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)  # we hold the lock: whoever made it has died
-    unfinished.mkdir()
-    fs, root = storage.open_filesystem(source)
-    try:
-        with storage.storage_errors(source):
-            for file in files:
-                path = storage.open_filesystem(file.url)[1]
-                if "/" not in (
-                    name := path.removeprefix(root.rstrip("/") + "/")
-                ):  # runs/ and the like stay where they are
-                    patiently(partial(fs.get_file, path, str(unfinished / name)))
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -37,7 +37,7 @@ def load_image_processor(path: str, source: str, backend: str) -> Any:
 
 def _loaded(path: str, backend: str) -> Any:
     transformers: Any = import_module("transformers")
-    return transformers.AutoImageProcessor.from_pretrained(path, backend=backend)
+    return transformers.AutoImageProcessor.from_pretrained(path, backend=backend, trust_remote_code=False)
 
 
 def _require_torchvision() -> None:

@@ -19,11 +19,16 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
 
 
+def resolved_precision(precision: str) -> str:
+    """``"bf16"`` where the hardware has it, or where it is asked for; else ``"fp32"``."""
+    if precision != "auto":
+        return precision
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+
+
 def training_dtype(precision: str) -> torch.dtype:
-    """bfloat16 where the hardware has it, or where it is asked for; else float32."""
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    """That of the forward pass, on this machine."""
+    return torch.bfloat16 if resolved_precision(precision) == "bf16" else torch.float32
 
 
 def make_engine(model: RewardModel, config: TrainConfig) -> Any:

@@ -53,8 +53,9 @@ def train(config: TrainConfig) -> None:
         print(f"nothing to do: this very run is finished, its model is at {config.output}")
         return
     card = {
-        "format": 1, "run": name, "index": config.index, "identity": identity, "fraction_asked": cut.fraction,
-        "fraction_delivered": plan.rows_per_epoch / cut.available, "rollouts": plan.rows_per_epoch,
+        "format": 1, "run": name, "index": config.index, "backbone": config.backbone, "identity": identity,
+        "fraction_asked": cut.fraction, "fraction_delivered": plan.rows_per_epoch / cut.available,
+        "rollouts": plan.rows_per_epoch,
         "left_out_missing_images": len(left_out), "held_out": len(held_out), "config": plain_options(config),
     }  # fmt: skip
     outcome = _fit(config, plan, identity, card, name, targets.weights)

@@ -21,7 +21,7 @@ from ray_train.model.kappa import KAPPA
 from ray_train.model.objective import loss_of
 from ray_train.model.publish import gathered_weights, publish_model
 from ray_train.run.agreement import check_agreed, summed, together
-from ray_train.run.engine import learning_rate, training_dtype
+from ray_train.run.engine import learning_rate
 from ray_train.run.guards import Guard, Watched, remembered
 from ray_train.run.job import Job, Outcome
 from ray_train.run.notice import Notices, preempted
@@ -53,27 +53,23 @@ class _Training:
     def __init__(self, rank: Rank, pulse: Pulse) -> None:
         self.rank, self.job, self.pulse, self.notices = rank, rank.job, pulse, Notices()
         config, run = rank.job.config, str(rank.job.card["run"])
+        self.identity = rank.job.identity | rank.looked_up
         self.loss = loss_of(config)
         self.guard = Guard(
             rank.cut.rows["rollout_id"], join(config.output, RUNS, run), config.explode_above, config.clip,
             rank.number,
         )  # fmt: skip
-        self.keeper = Keeper(config, run, rank.say)
+        self.keeper = Keeper(config, run, rank.say, rank.used)
+        check_agreed(self.job.plan.facts() | rank.looked_up)
         self.cursor, self.log = self._start_or_resume()
-        facts = {"step to start from": self.cursor.step, "precision": self._identity()["precision"]}
-        check_agreed(self.job.plan.facts() | facts)
-
-    def _identity(self) -> dict[str, Any]:
-        """The run's, with the precision that the machine has in place of "auto"."""
-        dtype = training_dtype(self.job.config.precision)
-        return self.job.identity | {"precision": str(dtype).removeprefix("torch.")}
+        check_agreed({"step to start from": self.cursor.step})
 
     def _start_or_resume(self) -> tuple[Cursor, SampleLog]:
         rank, checkpoint = self.rank, self.keeper.newest()
         if checkpoint is None:
-            return Cursor(self._identity()), SampleLog(rank.number, 0)
+            return Cursor(self.identity), SampleLog(rank.number, 0)
         cursor = together(lambda: read_cursor(checkpoint))
-        check_identity(cursor.identity, self._identity(), "the checkpoint")
+        check_identity(cursor.identity, self.identity, "the checkpoint")
         restore(rank.engine, checkpoint)
         log = SampleLog(rank.number, cursor.step)
         together(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
@@ -178,7 +174,10 @@ class _Training:
             **{name: value for name, value in self.cursor.metrics.items() if name in VALIDATION},
         }
         if rank.number == 0:
-            card = self.job.card | {"prompt_format": rank.format.to_json(), "metrics": final}
+            card = self.job.card | {
+                "identity": self.identity, "used": rank.used,
+                "prompt_format": rank.format.to_json(), "metrics": final,
+            }  # fmt: skip
             card["token_ids"] = {
                 token: rank.backbone.token_id(token)
                 for token in (rank.format.marker, rank.format.positive, rank.format.negative)

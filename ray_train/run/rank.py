@@ -1,6 +1,7 @@
 """What one worker trains with: its place among the ranks, the model in its engine, the feed of its share."""
 
 import os
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,12 @@ from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_model
+from ray_train.model.source import contents_of, revision_of
 from ray_train.run.agreement import together
-from ray_train.run.engine import make_engine, training_dtype
+from ray_train.run.engine import make_engine, resolved_precision, training_dtype
 from ray_train.run.job import Job
 from ray_train.run.seeds import fix_seeds, make_deterministic
+from ray_train.tracking.throughput import peak_of
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,43 @@ class Rank:
     targets: Targets
     cost: ModelCost
     engine: Any  # DeepSpeed's, around a `RewardModel`
+    contents: str  # names what the backbone was loaded from
+
+    @property
+    def data_workers(self) -> int:
+        """How many processes prepare what this rank trains on."""
+        local_ranks = ray.train.get_context().get_local_world_size()
+        return chosen_workers(self.job.config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
+
+    @property
+    def looked_up(self) -> dict[str, Any]:
+        """What decides what is learned and only a worker can tell: the rest of the run's identity."""
+        return {
+            "backbone": self.contents,
+            "precision": resolved_precision(self.job.config.precision),
+            "max_tiles": self.job.config.max_tiles or self.backbone.family.tiles,
+        }
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """What options came to that leave a choice open, by name."""
+        config, revision = self.job.config, revision_of(self.backbone.folder)
+        return self.looked_up | {
+            "backbone": (f"revision {revision}, " if revision else "") + f"contents {self.contents}",
+            "workers": self.world_size,
+            "data_workers": self.data_workers,
+            "peak_flops": config.peak_flops or peak_of(self.device) or "unknown",
+        }
 
     def feed(self) -> RankFeed:
         """The rank's share of every batch; all ranks come here together."""
         config = self.job.config
         encoder = make_encoder(self.backbone, self.format, config.max_length)
         packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
-        local_ranks = ray.train.get_context().get_local_world_size()
-        workers = chosen_workers(config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
         images = together(lambda: image_reader(config.image_root, config.image_cache_gb))
         return RankFeed(
             self.cut, self.job.plan, encoder, packer, images, self.targets,
-            config.micro_batch, self.number, self.world_size, workers,
+            config.micro_batch, self.number, self.world_size, self.data_workers,
         )  # fmt: skip
 
     def say(self, line: str) -> None:
@@ -70,8 +98,8 @@ def make_rank(job: Job) -> Rank:
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # new weights are the same on all ranks
-    cut, backbone = together(lambda: (_cut(job), trainable_backbone(config)))
-    options = backbone.family.image_options(config.max_tiles)
+    cut, (backbone, contents) = together(lambda: (_cut(job), expected_backbone(job)))
+    options = backbone.family.image_options(config.max_tiles or backbone.family.tiles)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     format = PromptFormat(slot, options, config.image_backend)
     cost = model_cost(backbone)  # before ZeRO takes the weights apart
@@ -79,7 +107,7 @@ def make_rank(job: Job) -> Rank:
     return Rank(
         job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format, cut,
         Targets(cut.rows, job.weights, config.objective, config.label_threshold), cost,
-        make_engine(model, config),
+        make_engine(model, config), contents,
     )  # fmt: skip
 
 
@@ -88,6 +116,22 @@ def _cut(job: Job) -> Cut:
     if cut.fingerprint != job.plan.cut_fingerprint:
         raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
     return cut
+
+
+def expected_backbone(job: Job) -> tuple[Backbone, str]:
+    """The backbone of the run and the name of its contents.
+
+    `TrainingError` where the driver has looked, too, and has seen others.
+    """
+    backbone = trainable_backbone(job.config)
+    found, expected = contents_of(backbone.folder), job.identity["backbone"]
+    if expected not in (found, job.config.backbone):
+        raise TrainingError(
+            f"at {job.config.backbone} what the command has seen there (contents {expected})",
+            f"contents {found} on {socket.gethostname()}",
+            "give all machines the same files, then start the run again",
+        )
+    return backbone, found
 
 
 def trainable_backbone(config: TrainConfig) -> Backbone:

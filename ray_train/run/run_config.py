@@ -1,6 +1,7 @@
 """The resolved config of a run as TOML that ``--config`` reads back, without what must not be shown."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from bisieve.credentials import without_secrets
@@ -10,10 +11,19 @@ RUN_CONFIG = "config.toml"
 _ACTIONS = {"restart"}  # what was done once, and is no property of the run
 
 
-def to_toml(config: TrainConfig, comment: str) -> str:
-    """All options of ``config``, a line each, below ``comment``."""
-    lines = [f"{name} = {_toml(value)}\n" for name, value in parameters(config).items()]
+def to_toml(config: TrainConfig, comment: str, used: Mapping[str, Any] | None = None) -> str:
+    """All options of ``config``, a line each, below ``comment``; behind an option what it came to.
+
+    ``used`` tells that of options such as "auto".  It stands in a comment, so that on another machine the
+    file leaves the choice open again.
+    """
+    lines = [f"{name} = {_toml(value)}{_came_to(value, (used or {}).get(name))}\n"
+             for name, value in parameters(config).items()]  # fmt: skip
     return "".join([f"# {comment}\n", *lines])
+
+
+def _came_to(given: Any, used: Any) -> str:
+    return "" if used is None or used == given else f"  # {used}"
 
 
 def parameters(config: TrainConfig) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Meter:
 
     def __init__(self, cost: ModelCost, peak: float, device: torch.device, feed: Feed) -> None:
         self._cost = cost
-        self._peak = peak or _peak_of(device)  # FLOP/s of a device; 0: unknown
+        self._peak = peak or peak_of(device)
         self._device = device
         self._feed = feed
         self.start()
@@ -68,7 +68,8 @@ class Meter:
         return metrics
 
 
-def _peak_of(device: torch.device) -> float:
+def peak_of(device: torch.device) -> float:
+    """FLOP/s of ``device`` in bf16; 0 where it is unknown."""
     return peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else 0.0
 
 

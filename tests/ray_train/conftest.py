@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from handmade import publish_rows
 from PIL import Image
-from safetensors.torch import load
+from safetensors.torch import load, load_file, save_file
 
 from bisieve import storage
 from bisieve.cut import read_cut
@@ -165,6 +166,17 @@ def ray_cluster(s3: str) -> Iterator[None]:
             yield
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A process group of this process alone."""
+    store = tmp_path_factory.mktemp("group") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCAL_RANK", "0")  # DeepSpeed asks for it
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()
+
+
 def small_run(corpus: Corpus, backbone: Path, output: str) -> dict[str, Any]:
     """The options of a training run of eight steps."""
     return {
@@ -197,6 +209,14 @@ def trained(
     config = TrainConfig(**small_run(corpus, internvl, output))
     train(config)
     return config
+
+
+def write_other_weights(folder: Path) -> None:
+    """Weights in the place of those in ``folder``, of the same names, shapes and size."""
+    file = folder / "model.safetensors"
+    size, weights = file.stat().st_size, load_file(file)
+    save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, file, {"format": "pt"})
+    assert file.stat().st_size == size
 
 
 def learned_weights(output: str) -> dict[str, torch.Tensor]:

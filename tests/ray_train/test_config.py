@@ -7,6 +7,8 @@ import pytest
 
 from bisieve.errors import BisieveError, UsageError
 from ray_train.config import EvaluateConfig, TrainConfig, add_options, located, read_config
+from ray_train.model.families import known_families
+from ray_train.run.run_config import to_toml
 from ray_train.workers import Workers
 
 NEEDED = ["--index", "i", "--image-root", "r", "--backbone", "b", "--output", "o"]
@@ -22,7 +24,9 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     config = resolve()
     assert (config.learning_rate, config.weight_decay, config.warmup, config.epochs) == (1e-5, 0.05, 0.05, 1)
     assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)
-    assert (config.global_batch, config.max_length, config.max_tiles, config.zero_stage) == (512, 8192, 6, 3)
+    assert (config.global_batch, config.max_length, config.zero_stage) == (512, 8192, 3)
+    tiles = {name: config.max_tiles or family.tiles for name, family in known_families().items()}
+    assert tiles == {"internvl": 6, "qwen2_5_vl": 1, "qwen3_vl": 1}
     assert (config.objective, config.label_threshold, config.rollout_weights) == ("hard", 0.0, "uniform")
     assert (config.evidence_weight, config.kappa_rate) == (0.05, 10.0)
 
@@ -87,6 +91,7 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
         ["--rollout-weights", "weights.parquet"],
         ["--no-train-language", "--no-train-projector"],
         ["--pack-tokens", "-1"],
+        ["--max-tiles", "-1"],
         ["--lora-rank", "-1"],
         ["--lora-rank", "8", "--no-train-language"],
         ["--lora-alpha", "0"],
@@ -104,6 +109,33 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
 def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:
     with pytest.raises(UsageError, match=argv[0].replace("--no-", "--")):
         resolve(*argv)
+
+
+IDLE = [
+    (["--evidence-weight", "0.1"], ["--objective", "beta-binomial"]),
+    (["--kappa-rate", "3"], ["--objective", "beta-binomial"]),
+    (["--lora-alpha", "8"], ["--lora-rank", "4"]),
+    (["--lora-dropout", "0.1"], ["--lora-rank", "4"]),
+    (["--micro-batch", "4"], ["--pack-tokens", "0"]),
+    (["--validate-every", "10"], ["--validation-fraction", "0.1"]),
+    (["--label-threshold", "0.5", "--objective", "soft"], ["--validation-fraction", "0.1"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "beside"), IDLE, ids=lambda argv: argv[0])
+def test_an_option_that_would_do_nothing_is_refused_and_what_it_needs_is_named(
+    argv: list[str], beside: list[str], tmp_path: Path
+) -> None:
+    expected = rf"expected .*{beside[0]} .*beside {argv[0]}; found {argv[0]} .*leave out {argv[0]}"
+    with pytest.raises(UsageError, match=expected):
+        resolve(*argv)
+    config = resolve(*argv, *beside)
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config, "read back"))
+    parser = argparse.ArgumentParser()
+    add_options(parser, TrainConfig)
+    assert read_config(TrainConfig, parser.parse_args(["--config", str(file)])) == config
+    resolve(*beside)  # at its default it may be given anywhere
 
 
 def test_relative_paths_become_absolute_and_a_hub_id_stays(

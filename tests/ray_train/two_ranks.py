@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from ray_train.config import TrainConfig
 from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.model.backbone import Backbone, load_backbone, train_only
+from ray_train.model.lora import add_adapters
+from ray_train.model.objective import loss_of
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.model.reward import reward_loss, reward_model
+from ray_train.model.publish import gathered_weights
+from ray_train.model.reward import RewardModel, reward_model
 from ray_train.run.engine import make_engine
 
 PICTURE = [
@@ -25,25 +29,41 @@ PICTURE = [
     for k in range(2)
 ]
 TEXT = [Sample(k, [], "Why?", ["We think."] * k, [1.0] * k) for k in (1, 3)]
+MC = 16  # N of every step, where it is asked for
 SECOND_RANK = {"text alone": TEXT, "nothing": []}
 CASES = [
     {"packs": packs, "second": second, "zero_stage": 3} for packs in (False, True) for second in SECOND_RANK
 ] + [
     {"packs": True, "second": "text alone", "zero_stage": 3, "offload": "parameters"},
     {"packs": True, "second": "text alone", "zero_stage": 2, "offload": "optimizer"},
+    {"packs": True, "second": "text alone", "zero_stage": 3, "lora_rank": 4},
+    {"packs": True, "second": "text alone", "zero_stage": 3, "lora_rank": 4, "objective": "beta-binomial"},
+    {"packs": False, "second": "nothing", "zero_stage": 2, "lora_rank": 4, "objective": "beta-binomial"},
 ]
 
 
-def backbone_of(folder: str) -> tuple[Backbone, Encoder]:
+def model_of(folder: str, case: dict[str, Any]) -> tuple[Backbone, Encoder, RewardModel]:
+    """What a case trains, with its adapters and its head."""
+    config = config_of(case)
     backbone = load_backbone(folder, torch.float32)
     train_only(backbone.model, backbone.family, ("vision", "projector", "language"))
+    if config.lora_rank:
+        add_adapters(backbone, config)
+    if case["packs"]:
+        read_packs(backbone.model)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
-    return backbone, make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), 4096)
+    encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), 4096)
+    model = reward_model(backbone, encoder.format, with_kappa=config.objective == "beta-binomial")
+    if model.kappa is not None:  # as it begins it is the same whatever it reads
+        torch.nn.init.normal_(model.kappa.weight, generator=torch.Generator().manual_seed(0))
+    return backbone, encoder, model
 
 
 def batches(backbone: Backbone, encoder: Encoder, case: dict[str, Any]) -> Iterator[Batch]:
     """What each rank trains on."""
-    for samples in (PICTURE, SECOND_RANK[case["second"]]):
+    counted = config_of(case).objective == "beta-binomial"
+    for chosen in (PICTURE, SECOND_RANK[case["second"]]):
+        samples = [replace(s, totals=[MC] * len(s.steps)) for s in chosen] if counted else chosen
         if case["packs"]:
             (pack,) = make_packer(backbone, encoder, 4096).packs([samples] if samples else [])
             yield pack
@@ -52,21 +72,29 @@ def batches(backbone: Backbone, encoder: Encoder, case: dict[str, Any]) -> Itera
 
 
 def one_step(rank: int, folder: str, case: dict[str, Any]) -> dict[str, Any]:
-    """The loss of a rank's batch, and the norm of the gradient of both ranks' batches."""
-    backbone, encoder = backbone_of(folder)
-    if case["packs"]:
-        read_packs(backbone.model)
+    """The loss of a rank's batch, the norm of the gradient of both ranks' batches, and what it changed."""
+    backbone, encoder, model = model_of(folder, case)
     batch = list(batches(backbone, encoder, case))[rank]
-    engine = make_engine(reward_model(backbone, encoder.format), config_of(case))
-    loss = reward_loss(engine(batch.inputs), batch.labels, batch.weights)
+    engine = make_engine(model, config_of(case))
+    loss = loss_of(config_of(case))(engine(batch.inputs), batch)
     engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
     engine.step()
-    return {"loss": float(loss.detach()), "norm": float(engine.get_global_grad_norm())}
+    return {
+        "loss": float(loss.detach()), "norm": float(engine.get_global_grad_norm()),
+        "learned": learned(gathered_weights(engine.module.backbone, rank), folder),
+    }  # fmt: skip
+
+
+def learned(weights: dict[str, torch.Tensor], folder: str) -> dict[str, float]:
+    """By how much the numbers of each of a plain model's ``weights`` differ from those in ``folder``."""
+    start = dict(load_backbone(folder, torch.float32).model.named_parameters()) if weights else {}
+    return {name: float((weights[name] - tensor.detach()).abs().sum()) for name, tensor in start.items()}
 
 
 def config_of(case: dict[str, Any]) -> TrainConfig:
-    options = {name: value for name, value in case.items() if name in ("zero_stage", "offload")}
-    return TrainConfig(index="", image_root="", backbone="", output="", precision="fp32", clip=1e6, **options)
+    options = {name: value for name, value in case.items() if name not in ("packs", "second")}
+    return TrainConfig(index="", image_root="", backbone="", output="", precision="fp32", clip=1e6,
+                       learning_rate=1e-2, **options)  # fmt: skip
 
 
 def run(rank: int, folder: str, meeting: str) -> None:

@@ -23,6 +23,7 @@ class Family:
     positions: Callable[[Any, torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
     patches_per_token: Callable[[Any], int]  # model config -> vision encoder's positions for one image token
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
+    tiles: int  # an image may have unless told otherwise; the paper's
     image_options: Callable[[int], dict[str, Any]]  # tiles an image may have -> arguments of each call
 
     def part_of(self, parameter: str) -> str:

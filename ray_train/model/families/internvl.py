@@ -28,5 +28,6 @@ FAMILY = Family(
     positions=_positions,
     patches_per_token=lambda config: round(config.downsample_ratio**-2),
     processor_options=lambda config: {"image_seq_length": config.image_seq_length},
+    tiles=6,
     image_options=lambda tiles: {"crop_to_patches": True, "min_patches": 1, "max_patches": tiles},
 )

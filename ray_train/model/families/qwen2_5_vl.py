@@ -14,6 +14,15 @@ def rope_index(model: Any, tokens: torch.Tensor, images: dict[str, torch.Tensor]
     return torch.as_tensor(positions[:, 0])
 
 
+def sized(edge: int, tiles: int) -> dict[str, Any]:
+    """An image of 1 to ``tiles`` · 256 tokens of ``edge`` × ``edge`` pixels each; Qwen resizes, never cuts.
+
+    A tile is one of InternVL's in tokens, and in pixels with an edge of 28: 448 × 448, the paper's bound.
+    """
+    # transformers calls numbers of pixels edges here.
+    return {"size": {"shortest_edge": edge**2, "longest_edge": tiles * 256 * edge**2}}
+
+
 FAMILY = Family(
     model_type="qwen2_5_vl",
     processor="Qwen2_5_VLProcessor",
@@ -26,6 +35,6 @@ FAMILY = Family(
     positions=rope_index,
     patches_per_token=lambda config: config.vision_config.spatial_merge_size**2,
     processor_options=lambda config: {},
-    # Qwen resizes instead of tiling: the paper's bounds on the pixels.
-    image_options=lambda tiles: {"min_pixels": 784, "max_pixels": 200_704},
+    tiles=1,
+    image_options=lambda tiles: sized(28, tiles),
 )

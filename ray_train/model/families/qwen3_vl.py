@@ -10,5 +10,5 @@ FAMILY = replace(
     processor="Qwen3VLProcessor",
     projector=("model.visual.merger.", "model.visual.deepstack_merger_list."),
     # The same number of tokens as Qwen2.5-VL: a token stands for 32 × 32 pixels instead of 28 × 28.
-    image_options=lambda tiles: {"min_pixels": 1024, "max_pixels": 262_144},
+    image_options=lambda tiles: qwen2_5_vl.sized(32, tiles),
 )

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from faulty_proxy import FaultyProxy
 from PIL import Image
 
@@ -27,17 +26,6 @@ from ray_train.run.engine import make_engine
 from ray_train.run.rank import trainable_backbone
 
 Settings = Callable[..., TrainConfig]
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A process group of this process alone."""
-    store = tmp_path_factory.mktemp("group") / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOCAL_RANK", "0")  # DeepSpeed asks for it
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
 
 
 class Trainer:

@@ -1,11 +1,13 @@
 """Rollouts as tensors: the prompt, and what happens to a rollout that is too long."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from bisieve.errors import TrainingError
 from ray_train.data.encoding import Encoder, Sample, filler, make_encoder
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import PromptFormat, without_image_tags
@@ -78,6 +80,29 @@ def test_all_images_of_a_rollout_are_read(encoder: Encoder) -> None:
     one, two = length(encoder, sample(STEPS)), length(encoder, sample(STEPS, images=2))
     assert two > one
     assert encoder.encode([sample(STEPS, images=2), sample(STEPS)]).labels.shape == (12,)
+
+
+def test_rollouts_whose_labels_are_exchanged_are_named_though_the_batch_has_as_many(encoder: Encoder) -> None:
+    short, long = (replace(sample(STEPS[:k]), name=f"with-{k}") for k in (2, 3))
+    assert len(encoder.encode([short, long]).labels) == 5
+    exchanged = [replace(short, labels=long.labels), replace(long, labels=short.labels)]
+    with pytest.raises(TrainingError, match="labels in rollout with-2; found 2 markers and 3 labels"):
+        encoder.encode(exchanged)
+    with pytest.raises(TrainingError, match="rollout with-3; found 3 markers and 4"):
+        encoder.encode([short, replace(long, totals=[16] * 4)])
+
+
+def test_rollouts_whose_tokens_are_exchanged_are_named(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollouts = [replace(sample(STEPS[:k]), name=f"with-{k}") for k in (2, 3)]
+    render = PromptFormat.render
+    others = {2: STEPS[:3], 3: STEPS[:2]}
+    monkeypatch.setattr(
+        PromptFormat, "render", lambda self, question, steps, n: render(self, question, others[len(steps)], n)
+    )
+    with pytest.raises(TrainingError, match="rollout with-2; found 3 markers and 2 labels"):
+        encoder.encode(rollouts)
 
 
 def test_a_filler_weighs_nothing(encoder: Encoder) -> None:

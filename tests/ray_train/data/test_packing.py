@@ -7,6 +7,7 @@ import pytest
 import torch
 from prompts import PARTS, PROMPTS, backbone_of, gradients
 
+from bisieve.errors import TrainingError
 from ray_train.data.encoding import Sample
 from ray_train.data.packing import Packer, make_packer
 from ray_train.model.packed_attention import read_packs
@@ -64,6 +65,22 @@ def test_a_step_that_all_rollouts_begin_with_keeps_a_marker_and_a_label_for_each
     markers = pack.inputs["input_ids"] == packer.reader.encoder.marker_id
     assert int(markers.sum()) == len(pack.labels) == sum(len(s.steps) for s in PROMPTS[0])
     assert pack.labels.tolist() == [label for sample in PROMPTS[0] for label in sample.labels]
+
+
+def test_rollouts_of_a_pack_whose_labels_are_exchanged_are_named(internvl: Path) -> None:
+    packer = packer_of(internvl, 4096)
+    named = [[replace(s, name=f"rollout-{s.row}") for s in prompt] for prompt in PROMPTS]
+    list(packer.packs(named))
+    tokens = [packer.reader.read(prompt) for prompt in named]
+    own = replace(tokens[0], rollouts=[tokens[0].rollouts[k] for k in (1, 0, 2, 3)])
+    with pytest.raises(TrainingError, match="labels in rollout rollout-0; found 2 markers and 1 labels"):
+        list(packer.packed([own, *tokens[1:]]))
+    first, second = tokens[0].samples[2], tokens[1].samples[0]  # of a prompt with others, and of one alone
+    assert len(first.labels) != len(second.labels)
+    swapped = [replace(tokens[0], samples=[*tokens[0].samples[:2], second, tokens[0].samples[3]]),
+               replace(tokens[1], samples=[first])]  # fmt: skip
+    with pytest.raises(TrainingError, match=f"labels in rollout {second.name}"):
+        list(packer.packed(swapped))
 
 
 def test_packs_stay_in_the_budget_but_for_a_rollout_that_is_longer(internvl: Path) -> None:

@@ -4,15 +4,18 @@ import re
 import shutil
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from backbones import build_internvl
 from conftest import ROLLOUTS
 
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.run import launch
 from ray_train.run.launch import train
+from ray_train.run.rank import trainable_backbone
 
 Settings = Callable[..., TrainConfig]
 
@@ -57,6 +60,26 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     time = re.search(r"([\d.e-]+) hours for ([\d.e+]+) FLOPs on 2 devices of 1e\+06 FLOP/s .*50%", text)
     assert time is not None
     assert float(time[1]) == pytest.approx(float(time[2]) / (2 * 1e6 * 0.5) / 3600, rel=0.01)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_dry_run_counts_adapters_and_needs_no_weights_for_them(
+    tied: bool, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_internvl(tmp_path / "backbone", tied)
+    config = settings(backbone=str(tmp_path / "backbone"), lora_rank=4)
+    real = trainable_backbone(config)
+    (tmp_path / "backbone" / "model.safetensors").unlink()
+    train(replace(config, dry_run=True, max_tiles=0))
+    text = capsys.readouterr().out
+    assert "  max_tiles = 0  # 6" in text.splitlines()
+    found = re.search(r"projector 8.8 k trained, language ([\d.]+) k of which ([\d.]+) k trained", text)
+    assert found is not None
+    all_parts = real.model.named_parameters()
+    language = [weight for name, weight in all_parts if real.family.part_of(name) == "language"]
+    assert float(found[1]) == pytest.approx(sum(p.numel() for p in language) / 1e3, abs=0.1)
+    trained = [weight for weight in language if weight.requires_grad]
+    assert float(found[2]) == pytest.approx(sum(p.numel() for p in trained) / 1e3, abs=0.1)
 
 
 def test_a_folder_without_an_image_processor_is_refused(

@@ -14,6 +14,7 @@ from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.lineage.link import Link
 from ray_train.lineage.walk import chain_of
+from ray_train.model.source import contents_of
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,9 @@ def test_a_run_without_a_model_knows_its_index(trained: TrainConfig, tmp_path: P
     chain = chain_of(str(tmp_path / "run"))
     assert kinds(chain) == ["shards", "index", "run"]
     assert chain[-1].facts["finished"] is False
+    for facts in (chain[-1].facts, chain_of(trained.output)[-1].facts):
+        assert facts["backbone"] == f"file://{trained.backbone}"
+        assert facts["contents"] == contents_of(trained.backbone)
     assert chain[-1].name == chain_of(trained.output)[-1].name
 
 

@@ -1,4 +1,4 @@
-"""Where a backbone comes from, who makes its images, and what a family is."""
+"""What a backbone may be made of, who makes its images, and what a family is."""
 
 import json
 import shutil
@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from bisieve import storage
 from bisieve.errors import TrainingError
+from ray_train.estimates.skeleton import load_skeleton
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model import families
 from ray_train.model.backbone import load_backbone
 from ray_train.model.families import family_of, known_families
-
-HUB_ID = "some-lab/Some-VL-1B-hf"
 
 
 def test_every_family_is_tested_with_a_backbone_of_its_own(internvl: Path, qwen: Path, qwen3: Path) -> None:
@@ -37,41 +36,6 @@ def test_another_family_is_another_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     assert family_of("fourth_vl").processor == "Qwen3VLProcessor"
     sys.modules.pop("ray_train.model.families.fourth_vl")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a hub id that was fetched before, in a cache with no hub behind it."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    repository = tmp_path / "hub" / f"models--{HUB_ID.replace('/', '--')}"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    return repository / "snapshots" / ("0" * 40)
-
-
-def test_a_hub_id_a_folder_and_a_url_give_the_same_backbone(
-    qwen: Path, hub: Path, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    shutil.copytree(qwen, hub)
-    for file in qwen.iterdir():
-        storage.write_bytes(f"{s3}/backbones/qwen/{file.name}", file.read_bytes())
-    sources = (str(qwen), f"file://{qwen}", f"{s3}/backbones/qwen", HUB_ID)
-    folder, *others = (load_backbone(source, torch.float32) for source in sources)
-    expected = folder.model.state_dict()
-    for backbone in others:
-        assert backbone.token_id("<prm>") == folder.token_id("<prm>")
-        found = backbone.model.state_dict()
-        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-
-
-def test_a_hub_that_does_not_answer_is_told_in_one_line(hub: Path) -> None:
-    with pytest.raises(TrainingError, match=r"looked up as a hub id: .*; check --backbone") as caught:
-        load_backbone("another-lab/Another-VL", torch.float32)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
@@ -110,3 +74,35 @@ def test_images_that_only_torchvision_makes_are_not_made_otherwise(internvl: Pat
     (model / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(TrainingError, match="found one with torchvision alone; use --image-backend torch"):
         load_backbone(str(model), torch.float32)
+
+
+def test_pickled_weights_are_named_and_not_opened(internvl: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(internvl, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.save(load_file(internvl / "model.safetensors"), model / "pytorch_model.bin")
+    with pytest.raises(TrainingError, match=r"no weights as \.safetensors, and pickled ones") as caught:
+        load_backbone(str(model), torch.float32)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", ["internvl", "their_own"])
+def test_code_that_lies_beside_a_model_is_never_run(
+    model_type: str, internvl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")  # transformers asks at a terminal
+    model = shutil.copytree(internvl, tmp_path / "model")
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'run')!r}).touch()\n"
+    (model / "theirs.py").write_text(code)
+    config = json.loads((model / "config.json").read_text()) | {"model_type": model_type}
+    config["auto_map"] = {"AutoConfig": "theirs.C", "AutoModelForImageTextToText": "theirs.M"}
+    (model / "config.json").write_text(json.dumps(config))
+    for name, auto in (("tokenizer_config", "AutoTokenizer"), ("preprocessor_config", "AutoImageProcessor")):
+        settings = json.loads((model / f"{name}.json").read_text())
+        settings["auto_map"] = {auto: ["theirs.T", None] if auto == "AutoTokenizer" else "theirs.I"}
+        (model / f"{name}.json").write_text(json.dumps(settings))
+    for load in (lambda: load_backbone(str(model), torch.float32), lambda: load_skeleton(str(model), [])):
+        if model_type == "internvl":
+            load()
+        else:
+            with pytest.raises(TrainingError, match="custom code"):
+                load()
+    assert not (tmp_path / "run").exists()

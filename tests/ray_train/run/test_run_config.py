@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from ray_train.config import TrainConfig, add_options, read_config
+from ray_train.model.card import read_card
+from ray_train.model.source import contents_of
 from ray_train.run.run_config import parameters, to_toml
+from ray_train.workers import Workers
 
 
 def read_back(file: Path) -> TrainConfig:
@@ -24,10 +27,33 @@ def test_a_config_comes_back_as_it_was(settings: Callable[..., TrainConfig], tmp
     assert "restart" not in to_toml(settings(restart=True), "run abc-1")
 
 
-def test_every_checkpoint_has_the_config_of_its_run(trained: TrainConfig) -> None:
+def test_what_an_option_came_to_stands_behind_it_where_it_left_a_choice_open(
+    settings: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = settings(workers=Workers(2, 8), seed=3)
+    used = {"workers": 4, "precision": "bf16", "seed": 3, "backbone": "contents abc"}
+    text = to_toml(config, "run abc-1", used)
+    assert {'workers = "2-8"  # 4', 'precision = "auto"  # bf16', "seed = 3"} <= set(text.splitlines())
+    assert f'backbone = "{config.backbone}"  # contents abc' in text
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
+    assert read_back(tmp_path / "config.toml") == config
+
+
+def test_every_checkpoint_has_the_config_of_its_run_and_what_was_used(trained: TrainConfig) -> None:
     files = list(Path(trained.output).glob("runs/*/checkpoint_*/config.toml"))
     assert len(files) == 2
+    card = read_card(trained.output)
+    assert card is not None
+    contents = contents_of(trained.backbone)
+    assert card["used"] | {"data_workers": 0} == {
+        "precision": card["identity"]["precision"], "backbone": f"contents {contents}", "max_tiles": 1,
+        "workers": 2, "data_workers": 0, "peak_flops": "unknown",
+    }  # fmt: skip
     for file in files:
+        lines = file.read_text().splitlines()
+        assert f'precision = "auto"  # {card["used"]["precision"]}' in lines
+        assert f"data_workers = -1  # {card['used']['data_workers']}" in lines
+        assert any(line.endswith(f"# contents {contents}") for line in lines)
         assert {**vars(read_back(file))} == {**vars(trained), **_urls(read_back(file))}
 
 

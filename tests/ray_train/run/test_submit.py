@@ -81,7 +81,8 @@ def _wait_until_up(address: str, token: str, log: Path) -> None:
 def test_a_submitted_job_of_one_worker_learns_on_the_running_cluster_what_two_learn_here(
     submit: Submit, corpus: Corpus, internvl: Path, trained: TrainConfig, tmp_path: Path
 ) -> None:
-    options = {**small_run(corpus, internvl, str(tmp_path / "model")), "workers": 1, "micro_batch": 4}
+    rows = {"workers": 1, "pack_tokens": 0, "micro_batch": 4}
+    options = {**small_run(corpus, internvl, str(tmp_path / "model")), **rows}
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     done = submit("ray_train/train_mprm.py", *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -4,12 +4,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROLLOUTS, Corpus, last_checkpoint, learned_weights, write_index
+from conftest import ROLLOUTS, Corpus, last_checkpoint, learned_weights, write_index, write_other_weights
 from safetensors.torch import load_file
 
 from bisieve import storage
@@ -18,7 +20,9 @@ from ray_train.checkpoints.checkpoint import check_identity, read_cursor, read_s
 from ray_train.checkpoints.claim import claim_output
 from ray_train.config import TrainConfig
 from ray_train.model.card import read_card
+from ray_train.model.source import contents_of
 from ray_train.run.launch import train
+from ray_train.run.rank import expected_backbone
 
 Settings = Callable[..., TrainConfig]
 
@@ -78,6 +82,25 @@ def test_another_run_does_not_touch_the_output(
         train(config)
 
 
+def test_a_backbone_that_moved_is_the_same_run_and_other_weights_at_its_place_are_another(
+    trained: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = shutil.copytree(trained.backbone, tmp_path / "moved")
+    train(replace(trained, backbone=str(moved)))
+    assert "nothing to do" in capsys.readouterr().out
+    write_other_weights(moved)
+    with pytest.raises(TrainingError, match=r"\(backbone '.*another --output, or --restart"):
+        train(replace(trained, backbone=str(moved)))
+
+
+def test_a_worker_that_sees_another_backbone_than_the_command_says_so(settings: Settings) -> None:
+    job: Any = SimpleNamespace(config=settings(), identity={"backbone": "seen-by-the-command"})
+    with pytest.raises(TrainingError, match=r"\(contents seen-by-the-command\); found contents \w{16} on"):
+        expected_backbone(job)
+    job.identity["backbone"] = job.config.backbone  # a hub id: the command has not looked
+    assert expected_backbone(job)[1] == contents_of(job.config.backbone)
+
+
 def test_another_prompt_format_is_another_run(
     trained: TrainConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,8 +139,12 @@ def test_a_folder_with_a_foreign_model_is_not_overwritten(settings: Settings, in
 def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
     cursor = read_cursor(last_checkpoint(trained.output))
     check_identity(cursor.identity, cursor.identity, "the checkpoint")
-    assert cursor.identity["precision"] in ("float32", "bfloat16"), "not what was asked for, but what it was"
-    for name in ("index", "cut", "order", "seed", "precision", "prompt_format"):
+    assert cursor.identity["precision"] in ("fp32", "bf16"), "not what was asked for, but what it was"
+    assert cursor.identity["backbone"] == contents_of(trained.backbone)
+    card = read_card(trained.output)
+    assert card is not None
+    assert card["identity"] == cursor.identity
+    for name in ("index", "cut", "order", "seed", "precision", "prompt_format", "backbone"):
         with pytest.raises(TrainingError, match=rf"the checkpoint \({name} .*--restart"):
             check_identity(cursor.identity, {**cursor.identity, name: "another"}, "the checkpoint")
 

@@ -8,26 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROLLOUTS, last_checkpoint
+from conftest import ROLLOUTS, Corpus, last_checkpoint
 
 from bisieve.cut import read_cut
 from bisieve.errors import TrainingError
+from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
 from ray_train.checkpoints.checkpoint import read_sample_logs
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import make_encoder
+from ray_train.data.encoding import Sample, make_encoder
 from ray_train.data.feed import RankFeed
 from ray_train.data.held_out import held_out_rows
+from ray_train.data.packing import make_packer
 from ray_train.data.plan import Plan, prompts_of
 from ray_train.data.stored_image import ImageReader
-from ray_train.data.targets import targets_of
+from ray_train.data.targets import Targets, targets_of
 from ray_train.evaluation.metrics import macro_f1
 from ray_train.model.backbone import load_backbone
 from ray_train.model.card import read_card
+from ray_train.model.objective import loss_of
+from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model, step_rewards
 from ray_train.run.launch import train
-from ray_train.run.validation import counted_macro_f1, validation_plan
+from ray_train.run.validation import counted_macro_f1, validate, validation_feed, validation_plan
 
 Settings = Callable[..., TrainConfig]
 
@@ -87,6 +91,56 @@ def published_on(config: TrainConfig, plan: Plan) -> tuple[float, float, int]:
                 rewards += step_rewards(logits).tolist()
                 labels += batch.labels.tolist()
     return loss / len(labels), macro_f1(np.array(labels) > 0, np.array(rewards) >= 0.5), len(labels)
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packs", "rows"])
+@pytest.mark.parametrize("objective", ["soft", "beta-binomial"])
+def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
+    objective: str, packed: bool, counted_corpus: Corpus, internvl: Path, settings: Settings, alone: None
+) -> None:
+    config = settings(objective=objective, index=counted_corpus.index, label_threshold=0.3)
+    cut = read_cut(open_index(config.index), 1.0)
+    weights = np.arange(cut.rows.num_rows) % 3 / 1.0  # some weigh nothing
+    targets = Targets(cut.rows, weights, objective, config.label_threshold)
+    held = held_out_rows(cut, 0.4, 0, ())
+    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
+    backbone = load_backbone(str(internvl), torch.float32)
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    format = PromptFormat(slot, backbone.family.image_options(1))
+    encoder = make_encoder(backbone, format, config.max_length)
+    model = reward_model(backbone, format, with_kappa=objective == "beta-binomial")
+    if model.kappa is not None:  # as it begins it is the same for every step
+        torch.nn.init.normal_(model.kappa.weight, generator=torch.Generator().manual_seed(0))
+    images = ImageReader(config.image_root)
+
+    loss, mass, right, found = 0.0, 0.0, [], []
+    with torch.no_grad():
+        for row in held:
+            (rollout,) = fetch_rollouts(cut.rows.slice(row, 1), cut.shards)
+            pictures = [images.read(name).decode() for name in rollout.images]
+            target = targets.of(row)
+            batch = encoder.encode([Sample(row, pictures, rollout.question, rollout.steps, *target)])
+            answers = model.eval()(batch.inputs)
+            loss += float(loss_of(config)(answers, batch))
+            for label, n, reward in zip(
+                target.labels, target.totals or [1] * len(target.labels), step_rewards(answers).tolist(),
+                strict=True,
+            ):  # fmt: skip
+                mass += target.weight * (n > 0)
+                if target.weight and n:
+                    right.append(label > 0.3)
+                    found.append(reward >= 0.5)
+    expected = macro_f1(np.array(right), np.array(found))
+
+    if packed:
+        read_packs(backbone.model)
+    packer = make_packer(backbone, encoder, 300) if packed else None
+    feed = validation_feed(RankFeed(cut, plan, encoder, packer, images, targets, 2, 0, 1))
+    result = validate(model, feed, loss_of(config), config.label_threshold, torch.device("cpu"))
+    assert 0 < len(right) < sum(len(targets.of(row).labels) for row in held)
+    assert (result.steps, result.rollouts) == (len(right), len(held))
+    assert result.loss == pytest.approx(loss / mass, rel=1e-4)
+    assert result.f1 == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("counts", [(3, 1, 2, 4), (5, 0, 0, 0), (0, 0, 0, 0), (0, 2, 3, 0)])

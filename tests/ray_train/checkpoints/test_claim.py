@@ -1,0 +1,70 @@
+"""What makes two runs the same run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ray_train.checkpoints.claim import run_identity
+from ray_train.config import TrainConfig
+from ray_train.data.plan import Plan
+from ray_train.workers import Workers
+
+Settings = Callable[..., TrainConfig]
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    return run_identity(config, Plan("cut", 4, (), 0, 1, 2, np.arange(4), True), "index")
+
+
+@pytest.mark.parametrize(
+    ("before", "options"),
+    [
+        ({}, {"evidence_weight": 0.5}),
+        ({}, {"kappa_rate": 2.0}),
+        ({}, {"lora_alpha": 8}),
+        ({}, {"lora_dropout": 0.1}),
+        ({"objective": "soft"}, {"label_threshold": 0.5}),
+        ({}, {"micro_batch": 7}),
+        ({}, {"pack_tokens": 0, "micro_batch": 1}),
+        ({}, {"workers": Workers(1, 1), "zero_stage": 3, "gradient_checkpointing": True}),
+    ],
+    ids=str,
+)
+def test_what_has_no_effect_on_what_is_learned_may_change(
+    before: dict[str, Any], options: dict[str, Any], settings: Settings
+) -> None:
+    assert identity(settings(**before, **options)) == identity(settings(**before))
+
+
+@pytest.mark.parametrize(
+    ("before", "options"),
+    [
+        ({"objective": "beta-binomial"}, {"evidence_weight": 0.5}),
+        ({"objective": "beta-binomial"}, {"kappa_rate": 2.0}),
+        ({"lora_rank": 4}, {"lora_alpha": 8}),
+        ({"lora_rank": 4}, {"lora_dropout": 0.1}),
+        ({}, {"label_threshold": 0.5}),
+        ({}, {"max_tiles": 4}),
+        ({}, {"seed": 1}),
+        ({"backbone": "lab/model"}, {"backbone": "lab/another"}),
+    ],
+    ids=str,
+)
+def test_what_has_one_may_not(before: dict[str, Any], options: dict[str, Any], settings: Settings) -> None:
+    changed = identity(settings(**{**before, **options}))
+    assert changed != identity(settings(**before))
+    for name in options:
+        assert changed[name] != identity(settings(**before))[name], "it is named"
+
+
+def test_a_backbone_is_known_by_what_it_holds(
+    settings: Settings, internvl: Path, qwen: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    moved.symlink_to(internvl)
+    first, again, other = (identity(settings(backbone=f"file://{at}")) for at in (internvl, moved, qwen))
+    assert first == again
+    assert first["backbone"] != other["backbone"]
