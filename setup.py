@@ -89,6 +89,7 @@ setup(
             "rank = bisieve.commands.rank",
             "diff = bisieve.commands.diff",
             "report = bisieve.commands.report",
+            "gate = bisieve.commands.gate",
             "export = bisieve.commands.export",
             "versions = bisieve.commands.versions",
             "clean = bisieve.commands.clean",
