@@ -97,6 +97,7 @@ setup(
             "doctor = bisieve.commands.doctor",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",
+            "promote = ray_train.commands.promote",
             "lineage = ray_train.commands.lineage",
         ],
         # And what the doctor looks at.
