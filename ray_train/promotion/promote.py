@@ -52,8 +52,8 @@ def _check_model(candidate: Standing, model: str) -> None:
     card = read_card(candidate.model)
     if (run := card and card["run"]) != candidate.run:
         raise TrainingError(
-            f"the run {candidate.run}, which was evaluated, at {candidate.model}", str(run or "no model of ours"),
-            "run bisieve evaluate again",
+            f"the run {candidate.run}, which was evaluated, at {candidate.model}",
+            str(run or "no model of bisieve train"), "run bisieve evaluate again",
         )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def _check_comparable(candidate: Standing, current: Standing) -> None:
         new, old = candidate.measured_on[name], current.measured_on[name]
         if new != old:
             raise TrainingError(
-                f"{name.replace('_', ' ')} {old}, as of the current model's evaluation on {current.benchmark}",
-                f"{new} at {candidate.metrics}",
-                f"evaluate {current.model} as the new one was, promote it again with these metrics, then this one",
+                f"{name} {old}, as of the evaluation of the current model, on {current.benchmark}",
+                f"{new} in {candidate.metrics}",
+                f"evaluate {current.model} as this one was, and promote it with that; then this one",
             )
