@@ -1,5 +1,7 @@
 """``bisieve gate``: what passes, what does not, and with which numbers."""
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,8 @@ from bisieve.gate.report import gate_report
 from bisieve.gate.side import Held, Side, side, together
 from bisieve.gate.verdict import Line, Verdict, judge
 from bisieve.index import Index, open_index
+from bisieve.manifest import version_manifest
+from bisieve.versions import version_before
 
 LIMITS = Limits(min_rollouts=100)
 
@@ -151,6 +155,28 @@ def test_a_side_is_what_the_index_holds(tmp_path: Path) -> None:
     found = side(make_index(tmp_path, made), 0.5)
     assert found.sources["a"] == Held(40, 20, 0, pytest.approx(0.3))
     assert found.whole == Held(41, 20, 0, None)
+
+
+def test_the_version_before_is_the_last_that_was_published_and_none_of_an_overtaken_run(
+    tmp_path: Path,
+) -> None:
+    made, now = [Made("a", "r", (1.0, 0.0))], time.time()
+    versions = [make_index(tmp_path, made, replace(DEFAULTS, alpha=alpha)) for alpha in (0.1, 0.2, 0.3)]
+    for age, version in zip((30, 20, 10), versions, strict=True):
+        os.utime(_copy(version), (now - age, now - age))
+    assert _name(version_before(versions[2])) == versions[1].fingerprint
+    os.utime(_copy(versions[1]), (now, now))
+    assert _name(version_before(versions[2])) == versions[0].fingerprint
+    os.utime(_copy(versions[0]), (now, now))
+    assert version_before(versions[2]) is None
+
+
+def _copy(index: Index) -> Path:
+    return Path(index.url.removeprefix("file://"), version_manifest(index.fingerprint))
+
+
+def _name(index: Index | None) -> str | None:
+    return index and index.fingerprint
 
 
 def test_the_command_passes_a_first_version_and_fails_one_that_moved_too_far(
