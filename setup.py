@@ -89,6 +89,7 @@ setup(
             "rank = bisieve.commands.rank",
             "diff = bisieve.commands.diff",
             "report = bisieve.commands.report",
+            "gate = bisieve.commands.gate",
             "export = bisieve.commands.export",
             "versions = bisieve.commands.versions",
             "clean = bisieve.commands.clean",
@@ -96,6 +97,7 @@ setup(
             "doctor = bisieve.commands.doctor",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",
+            "promote = ray_train.commands.promote",
             "lineage = ray_train.commands.lineage",
         ],
         # And what the doctor looks at.

@@ -197,6 +197,7 @@ class EvaluateConfig:
     workers: int = option("Ray Data workers, one GPU each where there are GPUs", 2)
     batch: int = option("solutions a worker puts through the model at once", 16)
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
+    confidence: float = option("of the lower bounds, one-sided, in (0, 1)", 0.95)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     max_tiles: int = option(
         "tiles an image may be cut into, for a model that was not trained by bisieve; 0: the paper's", 0
@@ -212,6 +213,7 @@ class EvaluateConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("max_length", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
         require(0 <= self.risk < math.inf, "risk", self.risk, "a number of 0 or more")
 
 

@@ -47,7 +47,10 @@ def test_a_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
             ("pyspark",),
             ("ray_train.run.launch", "ray_train.run.loop", "ray_train.evaluation.evaluate", "bisieve.export"),
         ),
-        (("pyspark", "torch", "ray", "sklearn", "PIL", "s3fs"), ("bisieve.cli", "bisieve.commands.export")),
+        (
+            ("pyspark", "torch", "ray", "sklearn", "PIL", "s3fs"),
+            ("bisieve.cli", "bisieve.commands.export", "bisieve.gate.refusal", "ray_train.promotion.promote"),
+        ),
     ],
     ids=["a Spark driver", "a GPU node", "neither"],
 )

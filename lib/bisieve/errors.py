@@ -37,6 +37,10 @@ class IndexUnusableError(BisieveError):
     """An index that is missing, of another format, or no longer true of its shards."""
 
 
+class GateError(BisieveError):
+    """A version of an index that a quality gate does not let pass."""
+
+
 class ImageError(BisieveError):
     """An image that is missing, unreadable or outside the image root."""
 

@@ -62,6 +62,16 @@ def open_version(url: str, fingerprint: str | None = None) -> Index:
     return Index(index.url, found[0])
 
 
+def version_before(index: Index) -> Index | None:
+    """The version that was published last before ``index``, the current one; None where none is left."""
+    found = versions(index)
+    published = next((version.published for version in found if version.current), 0.0)
+    # A later one is the remains of a run that was overtaken.
+    older = (version.manifest for version in found if not version.current and version.published <= published)
+    manifest = next(older, None)
+    return None if manifest is None else Index(index.url, manifest)
+
+
 def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
     """Files that the current version does not name, written ``older_than`` seconds ago or before.
 

@@ -3,6 +3,7 @@
 benchmark ──read──▶ solutions ──Ray Data, one model a worker──▶ rewards ──▶ metrics.json, scores.jsonl
 """
 
+import hashlib
 import json
 import pickle
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from bisieve.wording import counted
 from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
 from ray_train.config import EvaluateConfig, located
 from ray_train.evaluation.benchmark import Solution, read_benchmark
-from ray_train.evaluation.metrics import ScoredSteps, report, table
+from ray_train.evaluation.metrics import report, table
+from ray_train.evaluation.scored_steps import ScoredSteps
 from ray_train.model.card import read_card, require_kappa
 
 Rewards = list[list[float]]
@@ -49,10 +51,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "run": card and card["run"],
         "index": card and card["identity"]["index"],
         "benchmark": config.benchmark,
+        "benchmark_sha256": benchmark_digest(solutions),
         "risk": config.risk,
         "solutions": len(solutions),
         "unscored_steps": unscored,
-        **report(judged_steps(solutions, rewards), config.seed),
+        **report(judged_steps(solutions, rewards), config.seed, config.confidence),
     }
     _write(config.output, numbers, solutions, rewards)
     print(table(numbers))
@@ -61,6 +64,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         print(f"not scored: {counted(unscored, 'step')} of {why}")
     print(f"report: {storage.join(config.output, 'metrics.json')}")
     return numbers
+
+
+def benchmark_digest(solutions: Sequence[Solution]) -> str:
+    """Names what was judged, wherever its file lies; 64 hex digits."""
+    return hashlib.sha256(msgspec.json.encode(solutions)).hexdigest()
 
 
 def _about(config: EvaluateConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]) -> str:

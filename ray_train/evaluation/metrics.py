@@ -5,38 +5,17 @@ is reported on the other: a threshold tuned on the reported steps would flatter 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 from sklearn.metrics import f1_score, roc_auc_score
 
 from bisieve.errors import TrainingError
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
+from ray_train.evaluation.bounds import lower_bounds
+from ray_train.evaluation.scored_steps import Bools, ScoredSteps
 
 _CANDIDATES = 100  # thresholds tried on the calibration half
-
-
-@dataclass(frozen=True)
-class ScoredSteps:
-    """The judged steps of a benchmark, one entry a step in every array."""
-
-    rewards: Floats  # P(Yes)
-    correct: Bools  # the human's judgement
-    sources: npt.NDArray[np.str_]  # benchmark source
-    questions: npt.NDArray[np.str_]  # names the question, so that one never lies in both halves
-
-    def where(self, chosen: Bools) -> "ScoredSteps":
-        return ScoredSteps(
-            self.rewards[chosen], self.correct[chosen], self.sources[chosen], self.questions[chosen]
-        )
-
-    def __len__(self) -> int:
-        return len(self.rewards)
 
 
 def macro_f1(correct: Bools, predicted: Bools) -> float:
@@ -78,7 +57,7 @@ def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
     return np.array([value % 2 == 0 for value in hashes], dtype=np.bool_)
 
 
-def report(steps: ScoredSteps, seed: int) -> dict[str, Any]:
+def report(steps: ScoredSteps, seed: int, confidence: float = 0.95) -> dict[str, Any]:
     """All numbers of an evaluation; `TrainingError` when a half has no judged step."""
     half = in_calibration_half(steps.questions.tolist(), seed)
     calibration, reported = steps.where(half), steps.where(~half)
@@ -97,6 +76,8 @@ def report(steps: ScoredSteps, seed: int) -> dict[str, Any]:
         "overall_f1": mean,
         "pooled_macro_f1": macro_f1(reported.correct, reported.rewards >= threshold),
         "auc": area_under_curve(reported),
+        "confidence": confidence,
+        "lower_bounds": lower_bounds(reported, threshold, seed, confidence),
         "sources": sources,
     }
 

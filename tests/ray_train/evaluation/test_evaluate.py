@@ -18,6 +18,7 @@ from ray_train.model.card import read_card
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.publish import publish_model
 from ray_train.model.reward import reward_model
+from ray_train.promotion.standing import evaluated
 
 
 def test_saved_and_loaded_weights_give_equal_rewards(internvl: Path, corpus: Corpus, tmp_path: Path) -> None:
@@ -72,6 +73,7 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     for line, rewards in zip(lines, expected, strict=True):
         assert line["rewards"] == pytest.approx(rewards, abs=1e-5)
     assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == numbers
+    assert evaluated(str(tmp_path / "report")).bounds == numbers["lower_bounds"]
     assert numbers["trained"] is False
     assert numbers["steps"] + numbers["calibration_steps"] == 2 * 24
     shown = capsys.readouterr().out

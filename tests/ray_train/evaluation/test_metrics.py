@@ -5,7 +5,6 @@ import pytest
 
 from bisieve.errors import TrainingError
 from ray_train.evaluation.metrics import (
-    ScoredSteps,
     area_under_curve,
     choose_threshold,
     in_calibration_half,
@@ -14,6 +13,7 @@ from ray_train.evaluation.metrics import (
     report,
     table,
 )
+from ray_train.evaluation.scored_steps import ScoredSteps
 
 
 def scored(

@@ -15,6 +15,7 @@ from ray_train.evaluation.evaluate import evaluate
 from ray_train.lineage.link import Link
 from ray_train.lineage.walk import chain_of
 from ray_train.model.source import contents_of
+from ray_train.promotion.promote import promote
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,11 @@ def test_a_model_that_was_copied_elsewhere_knows_its_run(trained: TrainConfig, t
 
 
 def test_a_pointer_leads_to_what_it_names(metrics: str, trained: TrainConfig, tmp_path: Path) -> None:
-    pointer = tmp_path / "current.json"
-    pointer.write_text(json.dumps({"model": trained.output, "metrics": metrics, "run": "r"}))
-    assert kinds(chain_of(str(pointer))) == ["shards", "index", "run", "evaluation", "pointer"]
+    pointer = str(tmp_path / "current.json")
+    assert promote(trained.output, metrics, pointer).startswith("promoted: ")
+    chain = chain_of(pointer)
+    assert kinds(chain) == ["shards", "index", "run", "evaluation", "pointer"]
+    assert not broken(chain)
 
 
 def test_an_index_leads_to_its_shards(corpus: Corpus) -> None:

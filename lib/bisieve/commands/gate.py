@@ -1,0 +1,57 @@
+"""``bisieve gate``: whether the current version of an index may be trained on."""
+
+import argparse
+
+from bisieve.gate.limits import Limits
+
+HELP = "let the current version of an index pass, or fail with the numbers that moved too far"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add, limits = parser.add_argument, Limits()
+    add("--index", required=True, metavar="URL")
+    add("--against", metavar="FINGERPRINT", help="the version to compare with (default: the one before)")
+    add(
+        "--fraction",
+        type=float,
+        default=0.25,
+        metavar="F",
+        help="share of the cut to compare (default: 0.25)",
+    )
+    add(
+        "--max-reject-rate", type=float, default=limits.reject_rate, metavar="SHARE",
+        help=f"rejected records of all (default: {limits.reject_rate})",
+    )  # fmt: skip
+    add(
+        "--max-mixture-drift", type=float, default=limits.mixture_drift, metavar="SHARE",
+        help=f"change of a source's share of mixed rollouts, absolute (default: {limits.mixture_drift})",
+    )  # fmt: skip
+    add(
+        "--max-score-drift", type=float, default=limits.score_drift, metavar="SHARE",
+        help=f"change of the BIS at which a source's cut ends, relative (default: {limits.score_drift})",
+    )  # fmt: skip
+    add(
+        "--min-rollouts", type=int, default=limits.min_rollouts, metavar="N",
+        help=f"sources with fewer are compared as one (default: {limits.min_rollouts})",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table; then, of a version that passes, its name as the last line."""
+    from bisieve.gate.refusal import refuse
+    from bisieve.gate.report import gate_report
+    from bisieve.gate.side import side
+    from bisieve.gate.verdict import judge
+    from bisieve.versions import open_version, version_before
+
+    limits = Limits(args.max_reject_rate, args.max_mixture_drift, args.max_score_drift, args.min_rollouts)
+    limits.check()
+    now = open_version(args.index)
+    before = open_version(args.index, args.against) if args.against else version_before(now)
+    was = None if before is None else side(before, args.fraction)
+    verdict = judge(side(now, args.fraction), was, limits)
+    print(gate_report(verdict), flush=True)  # before what goes to stderr, where the two are one
+    refuse(verdict)
+    print(verdict.now.name)
+    return 0

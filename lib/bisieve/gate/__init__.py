@@ -1,0 +1,1 @@
+"""Whether a new version of an index may be trained on."""

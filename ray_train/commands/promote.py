@@ -1,0 +1,29 @@
+"""``bisieve promote``: make a model the current one, unless it is worse than that."""
+
+import argparse
+
+from ray_train.promotion.standing import CHOICES
+
+HELP = "move a pointer to a model whose metric's lower bound is not below the current one's"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    add = parser.add_argument
+    add("--model", required=True, metavar="URL", help="the model that was evaluated")
+    add(
+        "--metrics",
+        required=True,
+        metavar="URL",
+        help="what bisieve evaluate wrote: the folder or metrics.json",
+    )
+    add("--pointer", required=True, metavar="URL", help="the JSON file that names the current model")
+    add("--metric", choices=CHOICES, default=CHOICES[0], help=f"what is compared (default: {CHOICES[0]})")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Promotes or not, and prints which; 0 in both cases."""
+    from ray_train.promotion.promote import promote
+
+    print(promote(args.model, args.metrics, args.pointer, args.metric))
+    return 0
