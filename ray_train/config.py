@@ -1,46 +1,21 @@
 """What a training run and an evaluation can be told, with the paper's recipe (App. C) as the default.
 
 Only the order is not the paper's: see ``prompts_together``.
-
-A value comes from its flag, else from the TOML file given with ``--config``, else from here.
 """
 
-import argparse
 import dataclasses
 import math
-import re
-import tomllib
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-from bisieve import storage
-from bisieve.errors import TrainingError, UsageError
+from bisieve.errors import UsageError
 from ray_train.data.weights import UNIFORM, column_of
-from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, Need, idle_options
+from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, idle_options
+from ray_train.options import flag_of, option, require
 from ray_train.tracking import chosen_trackers
 from ray_train.workers import Workers, workers
 
 IMAGE_BACKENDS = ("pil", "torchvision")
-
-Config = TypeVar("Config", bound="TrainConfig | EvaluateConfig")
-
-
-def option(
-    help: str,
-    default: Any = MISSING,
-    choices: tuple[Any, ...] | None = None,
-    parse: Callable[[Any], Any] | None = None,
-    needs: Need | None = None,
-) -> Any:
-    """A config field that is also a flag and a TOML key; without ``default`` it must be given.
-
-    ``parse`` makes the value of what was given, where its type alone does not; it raises `ValueError`.
-    Unless what it ``needs`` is given, too, the option has no effect.
-    """
-    metadata = {"help": help, "choices": choices, "parse": parse, "needs": needs}
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,39 +192,10 @@ class EvaluateConfig:
         require(0 <= self.risk < math.inf, "risk", self.risk, "a number of 0 or more")
 
 
-def located(config: Config) -> Config:
-    """``config`` with canonical URLs: workers run in folders, and on machines, of their own."""
-    places: dict[str, Any] = {}
-    for name in ("index", "image_root", "output", "benchmark"):
-        if hasattr(config, name):
-            places[name] = storage.canonical(getattr(config, name))
-    source = "backbone" if isinstance(config, TrainConfig) else "model"
-    places[source] = _model_source(getattr(config, source), "--" + source)
-    return dataclasses.replace(config, **places)
-
-
-def _model_source(source: str, flag: str) -> str:
-    """A canonical URL with a ``config.json`` below it, or a hub id, which only the workers look up."""
-    is_hub_id = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source) and not Path(source).exists()
-    if is_hub_id:
-        return source
-    url = storage.canonical(source)
-    if not storage.exists(storage.join(url, "config.json")):
-        raise TrainingError(f"a model (config.json) at {source}", "none", f"check {flag}")
-    return url
-
-
 def plain_options(config: TrainConfig) -> dict[str, Any]:
     """The options of ``config`` by name, as JSON and TOML can hold them."""
     values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     return {**values, "workers": config.workers.given}
-
-
-def require(holds: bool, name: str, found: Any, expected: str) -> None:
-    """`UsageError` unless ``holds``."""
-    if not holds:
-        flag = "--" + name.replace("_", "-")
-        raise UsageError(f"{expected} for {flag}", repr(found), f"give another {flag}")
 
 
 def _require_an_effect(config: TrainConfig) -> None:
@@ -257,85 +203,9 @@ def _require_an_effect(config: TrainConfig) -> None:
     defaults = {item.name: item.default for item in dataclasses.fields(config)}
     for name, need in idle_options(config).items():
         if (value := getattr(config, name)) != defaults[name]:
-            flag = "--" + name.replace("_", "-")
+            flag = flag_of(name)
             raise UsageError(
                 f"{need.flag} beside {flag}",
                 f"{flag} {value} without it, which would do nothing",
                 f"leave out {flag}, or give what it needs",
             )
-
-
-def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
-    """A flag for every field of ``kind``, and ``--config``."""
-    parser.add_argument("--config", metavar="FILE", help="TOML file with values for any of the options below")
-    for item in dataclasses.fields(kind):
-        flag = "--" + item.name.replace("_", "-")
-        text = item.metadata["help"] + _default_text(item)
-        if item.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        else:
-            choices = item.metadata["choices"]
-            metavar = None if choices else str(getattr(item.type, "__name__", item.type)).upper()
-            kind_of = item.metadata["parse"] or item.type
-            parser.add_argument(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
-
-
-def _default_text(item: "dataclasses.Field[Any]") -> str:
-    return " (required)" if item.default is MISSING else f" ({item.default})"
-
-
-def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
-    """The resolved config; `UsageError` for a file that cannot be read, an unknown key or a wrong value."""
-    values = _read_toml(args.config, kind) if args.config else {}
-    for item in dataclasses.fields(kind):
-        if (given := getattr(args, item.name)) is not None:
-            values[item.name] = given
-        elif item.name not in values and item.default is MISSING:
-            flag = "--" + item.name.replace("_", "-")
-            raise UsageError(
-                f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
-            )
-    for name in _LOCATIONS & values.keys():
-        values[name] = _location(values[name], may_be_hub_id=name in ("backbone", "model"))
-    config = kind(**values)
-    config.check()
-    return config
-
-
-# Workers have a working directory of their own: what is relative to ours would be lost on them.
-_LOCATIONS = {"index", "image_root", "output", "benchmark", "backbone", "model"}
-
-
-def _location(given: str, may_be_hub_id: bool) -> str:
-    """``given`` as an absolute path where it is a local one; URLs and hub ids stay as they are."""
-    path = Path(given).expanduser()
-    is_hub_id = may_be_hub_id and not path.exists() and not given.startswith((".", "~", "/"))
-    return given if "://" in given or is_hub_id else str(path.absolute())
-
-
-def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(storage.read_bytes(url).decode())
-    except ValueError as error:  # TOML's and UTF-8's errors both are
-        raise UsageError(f"a TOML file at {url}", str(error), "mend the file") from error
-    known = {item.name: item for item in dataclasses.fields(kind)}
-    for key, value in values.items():
-        if key not in known:
-            raise UsageError(f"keys of {kind.__name__} in {url}", key, f"use one of: {', '.join(known)}")
-        values[key] = _typed(known[key], value, url)
-    return values
-
-
-def _typed(item: "dataclasses.Field[Any]", value: Any, url: str) -> Any:
-    if item.type is float and type(value) is int:
-        return float(value)
-    if parse := item.metadata["parse"]:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise UsageError(f"{item.name} in {url}", str(error), "mend the file") from error
-    choices = item.metadata["choices"]
-    if type(value) is not item.type or (choices and value not in choices):
-        expected = f"one of {choices}" if choices else f"a value of type {getattr(item.type, '__name__', '')}"
-        raise UsageError(f"{expected} for {item.name} in {url}", repr(value), "mend the file")
-    return value

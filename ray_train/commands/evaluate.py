@@ -2,7 +2,8 @@
 
 import argparse
 
-from ray_train.config import EvaluateConfig, add_options, read_config
+from ray_train.config import EvaluateConfig
+from ray_train.options import add_options, read_config
 
 HELP = "evaluate a process reward model on a benchmark of judged steps"
 

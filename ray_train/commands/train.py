@@ -2,7 +2,8 @@
 
 import argparse
 
-from ray_train.config import TrainConfig, add_options, read_config
+from ray_train.config import TrainConfig
+from ray_train.options import add_options, read_config
 
 HELP = "train a multimodal process reward model on the best rollouts of an index"
 

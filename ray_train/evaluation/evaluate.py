@@ -17,10 +17,11 @@ from bisieve.images import missing_images, refuse_missing
 from bisieve.probe import require_writable
 from bisieve.wording import counted
 from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
-from ray_train.config import EvaluateConfig, located
+from ray_train.config import EvaluateConfig
 from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.metrics import report, table
 from ray_train.evaluation.scored_steps import ScoredSteps
+from ray_train.located import located
 from ray_train.model.card import read_card, require_kappa
 
 Rewards = list[list[float]]

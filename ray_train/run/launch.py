@@ -15,11 +15,12 @@ from bisieve.index import open_index
 from bisieve.wording import counted
 from ray_train.checkpoints.claim import RUNS, claim_output, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
-from ray_train.config import TrainConfig, located, plain_options
+from ray_train.config import TrainConfig, plain_options
 from ray_train.data.held_out import held_out_rows
 from ray_train.data.plan import Plan, prompts_of
 from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
+from ray_train.located import located
 from ray_train.run.preflight import chosen_cut, rows_without_images
 
 _NEVER = 10**7  # seconds; torch wants a number

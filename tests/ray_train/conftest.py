@@ -1,5 +1,6 @@
 """Shared fixtures: tiny backbones, a small indexed corpus, one Ray for all tests."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -175,6 +176,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
         yield
         dist.destroy_process_group()
+
+
+def resolved(*argv: str) -> Any:
+    """The config of a training run with these options beside those that must be given."""
+    from ray_train.config import TrainConfig
+    from ray_train.options import add_options, read_config
+
+    parser = argparse.ArgumentParser()
+    add_options(parser, TrainConfig)
+    needed = ["--index", "i", "--image-root", "r", "--backbone", "b", "--output", "o"]
+    return read_config(TrainConfig, parser.parse_args([*needed, *argv]))
 
 
 def small_run(corpus: Corpus, backbone: Path, output: str) -> dict[str, Any]:

@@ -1,27 +1,20 @@
-"""Where the values of a run come from."""
+"""What a run may be told, and what it is told by default."""
 
 import argparse
 from pathlib import Path
 
 import pytest
+from conftest import resolved
 
-from bisieve.errors import BisieveError, UsageError
-from ray_train.config import EvaluateConfig, TrainConfig, add_options, located, read_config
+from bisieve.errors import UsageError
+from ray_train.config import TrainConfig
 from ray_train.model.families import known_families
+from ray_train.options import add_options, read_config
 from ray_train.run.run_config import to_toml
-from ray_train.workers import Workers
-
-NEEDED = ["--index", "i", "--image-root", "r", "--backbone", "b", "--output", "o"]
-
-
-def resolve(*argv: str) -> TrainConfig:
-    parser = argparse.ArgumentParser()
-    add_options(parser, TrainConfig)
-    return read_config(TrainConfig, parser.parse_args([*NEEDED, *argv]))
 
 
 def test_the_defaults_are_the_papers_recipe() -> None:
-    config = resolve()
+    config = resolved()
     assert (config.learning_rate, config.weight_decay, config.warmup, config.epochs) == (1e-5, 0.05, 0.05, 1)
     assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)
     assert (config.global_batch, config.max_length, config.zero_stage) == (512, 8192, 3)
@@ -29,40 +22,6 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert tiles == {"internvl": 6, "qwen2_5_vl": 1, "qwen3_vl": 1}
     assert (config.objective, config.label_threshold, config.rollout_weights) == ("hard", 0.0, "uniform")
     assert (config.evidence_weight, config.kappa_rate) == (0.05, 10.0)
-
-
-def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: Path) -> None:
-    file = tmp_path / "train.toml"
-    file.write_text("learning_rate = 1\nseed = 7\nskip_missing_images = true\n")
-    config = resolve("--config", str(file), "--seed", "9")
-    assert (config.learning_rate, config.seed, config.skip_missing_images) == (1.0, 9, True)
-    assert resolve("--config", str(file), "--no-skip-missing-images").skip_missing_images is False
-
-
-def test_workers_are_a_number_or_a_range_on_the_command_line_and_in_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "train.toml"
-    file.write_text("workers = 3\n")
-    assert resolve("--config", str(file)).workers == Workers(3, 3)
-    file.write_text("workers = '2-8'\n")
-    assert resolve("--config", str(file)).workers == Workers(2, 8)
-    assert resolve("--config", str(file), "--workers", "1-4").workers == Workers(1, 4)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("learnin_rate = 1.0", "found learnin_rate"),
-        ("seed = 'one'", "value of type int for seed"),
-        ("zero_stage = 4", r"one of \(1, 2, 3\) for zero_stage"),
-        ("seed =", "TOML file"),
-        ("workers = '8-2'", "workers in .*a range that falls"),
-    ],
-)
-def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "train.toml"
-    file.write_text(text)
-    with pytest.raises(UsageError, match=message):
-        resolve("--config", str(file))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +67,7 @@ def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path
 )
 def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:
     with pytest.raises(UsageError, match=argv[0].replace("--no-", "--")):
-        resolve(*argv)
+        resolved(*argv)
 
 
 IDLE = [
@@ -128,40 +87,11 @@ def test_an_option_that_would_do_nothing_is_refused_and_what_it_needs_is_named(
 ) -> None:
     expected = rf"expected .*{beside[0]} .*beside {argv[0]}; found {argv[0]} .*leave out {argv[0]}"
     with pytest.raises(UsageError, match=expected):
-        resolve(*argv)
-    config = resolve(*argv, *beside)
+        resolved(*argv)
+    config = resolved(*argv, *beside)
     file = tmp_path / "config.toml"
     file.write_text(to_toml(config, "read back"))
     parser = argparse.ArgumentParser()
     add_options(parser, TrainConfig)
     assert read_config(TrainConfig, parser.parse_args(["--config", str(file)])) == config
-    resolve(*beside)  # at its default it may be given anywhere
-
-
-def test_relative_paths_become_absolute_and_a_hub_id_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "local").mkdir()
-    (tmp_path / "local" / "config.json").touch()
-    config = located(resolve("--backbone", "local", "--index", "s3://bucket/index"))
-    assert config.backbone == f"file://{tmp_path}/local"
-    assert (config.index, config.output) == ("s3://bucket/index", f"file://{tmp_path}/o")
-    assert located(resolve("--backbone", "OpenGVLab/InternVL3-1B-hf")).backbone == "OpenGVLab/InternVL3-1B-hf"
-
-
-@pytest.mark.parametrize("backbone", ["./gone", "/gone", "a/b/c", "empty"])
-def test_a_backbone_that_is_not_there_is_found_out_at_once(
-    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BisieveError, match="expected"):
-        located(resolve("--backbone", backbone))
-
-
-def test_what_must_be_given_is_named() -> None:
-    parser = argparse.ArgumentParser()
-    add_options(parser, EvaluateConfig)
-    with pytest.raises(UsageError, match="--benchmark"):
-        read_config(EvaluateConfig, parser.parse_args(["--model", "m"]))
+    resolved(*beside)  # at its default it may be given anywhere

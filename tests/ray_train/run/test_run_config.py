@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ray_train.config import TrainConfig, add_options, read_config
+from ray_train.config import TrainConfig
 from ray_train.model.card import read_card
 from ray_train.model.source import contents_of
+from ray_train.options import add_options, read_config
 from ray_train.run.run_config import parameters, to_toml
 from ray_train.workers import Workers
 

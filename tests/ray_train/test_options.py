@@ -1,0 +1,67 @@
+"""Where the values of a run come from."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from conftest import resolved
+
+from bisieve.errors import UsageError
+from ray_train.config import EvaluateConfig
+from ray_train.located import located
+from ray_train.options import add_options, read_config
+from ray_train.workers import Workers
+
+
+def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text("learning_rate = 1\nseed = 7\nskip_missing_images = true\n")
+    config = resolved("--config", str(file), "--seed", "9")
+    assert (config.learning_rate, config.seed, config.skip_missing_images) == (1.0, 9, True)
+    assert resolved("--config", str(file), "--no-skip-missing-images").skip_missing_images is False
+
+
+def test_workers_are_a_number_or_a_range_on_the_command_line_and_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text("workers = 3\n")
+    assert resolved("--config", str(file)).workers == Workers(3, 3)
+    file.write_text("workers = '2-8'\n")
+    assert resolved("--config", str(file)).workers == Workers(2, 8)
+    assert resolved("--config", str(file), "--workers", "1-4").workers == Workers(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learnin_rate = 1.0", "found learnin_rate"),
+        ("seed = 'one'", "value of type int for seed"),
+        ("zero_stage = 4", r"one of \(1, 2, 3\) for zero_stage"),
+        ("seed =", "TOML file"),
+        ("workers = '8-2'", "workers in .*a range that falls"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        resolved("--config", str(file))
+
+
+def test_relative_paths_become_absolute_and_a_hub_id_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "config.json").touch()
+    config = located(resolved("--backbone", "local", "--index", "s3://bucket/index"))
+    assert config.backbone == f"file://{tmp_path}/local"
+    assert (config.index, config.output) == ("s3://bucket/index", f"file://{tmp_path}/o")
+    hub_id = "OpenGVLab/InternVL3-1B-hf"
+    assert located(resolved("--backbone", hub_id)).backbone == hub_id
+
+
+def test_what_must_be_given_is_named() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, EvaluateConfig)
+    with pytest.raises(UsageError, match="--benchmark"):
+        read_config(EvaluateConfig, parser.parse_args(["--model", "m"]))
