@@ -5,17 +5,16 @@ are asked once more right before the write: there two writers that meet within t
 """
 
 import errno
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
+from bisieve.lock import locked
 from bisieve.patience import patiently
 from bisieve.storage import open_filesystem, storage_errors, write_bytes
 
@@ -76,11 +75,7 @@ def _conflict(url: str) -> StorageError:
     )
 
 
-@contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Holds a lock that ends with its process, whatever becomes of it."""
+def _locked(path: str) -> AbstractContextManager[None]:
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, f".{name}.lock"), "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return locked(os.path.join(folder, f".{name}.lock"))

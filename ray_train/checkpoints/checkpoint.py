@@ -12,7 +12,6 @@ A checkpoint is whole when all N parts are there and all that they name is.
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from bisieve.errors import StorageError, TrainingError
 from bisieve.patience import patiently
 from ray_train.checkpoints.fragments import KINDS, Fragment, adopt, fragments, steps_done
 from ray_train.run.agreement import together
+from ray_train.scratch import passing_folder, scratch_folder
 
 CURSOR = "cursor.json"
 PART = "part-"
@@ -62,7 +62,7 @@ class SampleLog:
     """The rows one rank trained on and the loss, a JSON line a step; committed with a checkpoint."""
 
     def __init__(self, rank: int, first_step: int) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="bisieve-samples-"))
+        self.folder = scratch_folder("samples")
         self._name = f"from-{first_step:08d}-rank-{rank:05d}.jsonl"
 
     def add(self, step: int, rows: list[int], rollout_ids: list[str], loss: float) -> None:
@@ -99,7 +99,7 @@ def write_part(
 
     ``notes`` are texts that belong to it, by file name.
     """
-    folder = Path(tempfile.mkdtemp(prefix="bisieve-checkpoint-"))
+    folder = scratch_folder("checkpoint")
     try:
         for note, text in notes.items():
             (folder / note).write_text(text, encoding="utf-8")
@@ -182,9 +182,9 @@ def _overlap(piece: Fragment, saved: Mapping[str, Sequence[int]]) -> range:
 @torch.no_grad()
 def _fill(ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: str, url: str) -> None:
     fs, path = storage.open_filesystem(url)
-    with tempfile.TemporaryDirectory(prefix="bisieve-restore-") as folder, storage.storage_errors(url):
+    with passing_folder("restore") as folder, storage.storage_errors(url):
         if not isinstance(fs, LocalFileSystem):
-            remote, path = path, str(Path(folder, "state"))
+            remote, path = path, str(folder / "state")
             patiently(lambda: fs.get_file(remote, path))
         with safe_open(path, "pt") as file:
             for piece in ours:

@@ -49,6 +49,15 @@ def run_identity(
     }  # fmt: skip
 
 
+def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:
+    """Whether this very run lies finished at the output, and is not to begin anew."""
+    url = storage.join(config.output, RUN)
+    if config.restart or not storage.exists(url):
+        return False
+    found = _read_run(url)
+    return bool(found["identity"] == identity) and _is_finished(config.output, found["run"])
+
+
 def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
     """The name of the run at the output, and whether it is finished; a new run is written down there.
 

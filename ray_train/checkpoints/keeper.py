@@ -10,6 +10,7 @@ all that it lists to be there, and a checkpoint without its parts is never chose
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,13 +62,16 @@ class Keeper:
     def _newest_name(self) -> str | None:
         committed = _committed()
         for name, _ in reversed(committed):
-            if is_whole(storage.join(self.url, name)):
+            if self._is_whole(name):
                 return name
         if not committed:
             return None
         raise TrainingError(
             f"a whole checkpoint in {self.url}", "none but torn ones", "begin anew with --restart"
         )
+
+    def _is_whole(self, name: str) -> bool:
+        return is_whole(storage.join(self.url, name))
 
     def keep(self, engine: Any, cursor: Cursor, log: SampleLog) -> None:
         """Begins a checkpoint; waits for the one before, so that no two are under way.
@@ -88,7 +92,7 @@ class Keeper:
         committed = _committed()
         if self.rank == 0:
             try:
-                remove_others(self.url, committed, kept(committed, self.keep_last))
+                remove_others(self.url, committed, kept(committed, self.keep_last, self._is_whole))
             except StorageError as error:  # the next one will try again
                 self.say(f"old checkpoints were not removed: {error}")
 
@@ -104,12 +108,13 @@ def _committed() -> list[Committed]:
     return [(storage.basename(one.checkpoint.path), one.metrics) for one in found]
 
 
-def kept(committed: Sequence[Committed], last: int) -> set[str]:
-    """The last ones, and the one of the lowest validation loss, if there is such a thing."""
-    names = {name for name, _ in committed[-last:]}
+def kept(committed: Sequence[Committed], last: int, whole: Callable[[str], bool]) -> set[str]:
+    """The last ones, and the one of the lowest validation loss, if there is such a thing, of those whole."""
+    newest = filter(whole, (name for name, _ in reversed(committed)))
     losses = {name: metrics.get("validation_loss", math.nan) for name, metrics in committed}
-    losses = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
-    return names | ({min(losses, key=losses.__getitem__)} if losses else set())
+    validated = [name for name, loss in losses.items() if math.isfinite(loss)]
+    best = filter(whole, sorted(validated, key=losses.__getitem__))
+    return {*islice(newest, last), *islice(best, 1)}
 
 
 def remove_others(run: str, committed: Sequence[Committed], kept: set[str]) -> None:

@@ -7,17 +7,16 @@
 A name stands for one content, so a file is never written twice and never goes stale.
 """
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
 
 from bisieve import storage
+from bisieve.lock import locked
 
 _SHELVES = 64  # so that making room looks at a 64th of the files, and few wait for the same lock
 _LOCK, _UNFINISHED = ".lock", ".tmp"
@@ -60,7 +59,7 @@ class ImageCache:
         if len(content) > bound:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
+        with locked(path.parent / _LOCK):
             _make_room(path.parent, bound - len(content))
             unfinished = path.with_suffix(_UNFINISHED)
             unfinished.write_bytes(content)
@@ -76,13 +75,6 @@ def _kept(path: Path) -> bytes | None:
         return None
     digest, data = content[:_DIGEST], content[_DIGEST:]
     return data if xxhash.xxh3_128_digest(data) == digest else None
-
-
-@contextmanager
-def _locked(shelf: Path) -> Iterator[None]:
-    with (shelf / _LOCK).open("w") as file:  # closing it, also by dying, gives the lock back
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _make_room(shelf: Path, bound: int) -> None:

@@ -4,7 +4,6 @@
 """
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ray_train.model.backbone import Backbone
 from ray_train.model.card import CARD, MODEL
 from ray_train.model.kappa import KAPPA
 from ray_train.model.lora import has_adapters, merged, plain_model
+from ray_train.scratch import passing_folder
 
 Weights = dict[str, torch.Tensor]
 
@@ -59,8 +59,7 @@ def publish_model(
     backbone: Backbone, weights: Weights, card: dict[str, Any], output: str, kappa: Weights | None = None
 ) -> None:
     """Saves the model and uploads it to ``output``; a model that lay there is withdrawn first."""
-    with tempfile.TemporaryDirectory(prefix="bisieve-model-") as name:
-        folder = Path(name)
+    with passing_folder("model") as folder:
         save_model(backbone, weights, card, folder, kappa)
         withdraw_model(output)
         files = sorted(folder.iterdir(), key=lambda file: (file.name == MODEL, file.name))

@@ -1,6 +1,5 @@
 """Where a backbone comes from: a hub id, a folder or a URL; and what tells it from all others."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ import xxhash
 
 from bisieve import storage
 from bisieve.errors import TrainingError
+from bisieve.lock import locked
 from bisieve.patience import patiently
 from bisieve.whole import read_ranges
 
@@ -38,8 +38,7 @@ def local_copy(source: str) -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "models")
     target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
     cache.mkdir(parents=True, exist_ok=True)
-    with Path(f"{target}.lock").open("w") as lock:  # closing it, also by dying, gives the lock back
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a machine come all at once
+    with locked(f"{target}.lock"):  # the ranks of a machine come all at once
         if not target.is_dir():
             _download(source, files, target)
     return str(target)

@@ -20,6 +20,7 @@ class Beat:
     meetings: int  # that the rank has come to; equal on all ranks that wait for one another
     step: int | None  # that it is at, None before the first
     place: str  # where in the code it stands
+    waits: bool = False  # there for other ranks, in a collective
 
 
 class Attendance:
@@ -62,8 +63,8 @@ class Attendance:
     def stuck(self, after: float) -> str | None:
         """The ranks that hold up the others, when nobody came to another meeting for ``after`` seconds.
 
-        Those are the ranks that are no longer heard; if all are heard, those that came to the fewest
-        meetings; if all came to as many, all.
+        Those are the ranks that are no longer heard; if all are heard, those of the ones that came to the
+        fewest meetings that do not wait for others in a collective of DeepSpeed's; if all do, or none, all.
         """
         now = self._clock()
         if not self._heard or now - self._progress < after:
@@ -71,7 +72,8 @@ class Attendance:
         heard = list(self._heard.values())
         fewest = min(beat.meetings for _, beat in heard)
         silent = [entry for entry in heard if now - entry[0] > after / 2]
-        behind = silent or [entry for entry in heard if entry[1].meetings == fewest]
+        fewer = [entry for entry in heard if entry[1].meetings == fewest]
+        behind = silent or [entry for entry in fewer if not entry[1].waits] or fewer
         return "; ".join(_told(beat, now - when) for when, beat in sorted(behind, key=lambda e: e[1].rank))
 
 

@@ -3,17 +3,20 @@
 OUTPUT/
   config.json, model.safetensors, tokenizer…, bisieve.json    the model, once it is finished
   run.json                 which run lies here
+  driver.json              which process drives it, while one does
   runs/NAME/…              its checkpoints, as Ray Train keeps them
   tensorboard/…
 """
 
+from functools import partial
 from typing import Any
 
 from bisieve import storage
 from bisieve.cut import Cut
 from bisieve.index import open_index
 from bisieve.wording import counted
-from ray_train.checkpoints.claim import RUNS, claim_output, run_identity
+from ray_train.checkpoints.claim import RUNS, claim_output, is_finished, run_identity
+from ray_train.checkpoints.lease import leased
 from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, plain_options
 from ray_train.data.held_out import held_out_rows
@@ -49,20 +52,33 @@ def train(config: TrainConfig) -> None:
         return
     weights = weights_name(targets.weights, config.rollout_weights)
     identity = run_identity(config, plan, open_index(config.index).fingerprint, weights)
+    outcome = None
+    if not is_finished(config, identity):
+        with leased(config.output, partial(print, flush=True)):
+            outcome = _claimed_and_fit(config, cut, plan, identity, targets.weights)
+    if outcome is None:
+        print(f"nothing to do: this very run is finished, its model is at {config.output}")
+    elif outcome.error is not None:
+        raise outcome.error
+    else:
+        print(_ending(config, outcome.metrics), flush=True)
+
+
+def _claimed_and_fit(
+    config: TrainConfig, cut: Cut, plan: Plan, identity: dict[str, Any], weights: Floats
+) -> Any:
+    """What the workers give back; None where the run is finished, as by who had the lease before."""
     name, finished = claim_output(config, identity)
     if finished:
-        print(f"nothing to do: this very run is finished, its model is at {config.output}")
-        return
+        return None
     card = {
         "format": 1, "run": name, "index": config.index, "backbone": config.backbone, "identity": identity,
         "fraction_asked": cut.fraction, "fraction_delivered": plan.rows_per_epoch / cut.available,
         "rollouts": plan.rows_per_epoch,
-        "left_out_missing_images": len(left_out), "held_out": len(held_out), "config": plain_options(config),
+        "left_out_missing_images": len(plan.left_out), "held_out": len(plan.held_out),
+        "config": plain_options(config),
     }  # fmt: skip
-    outcome = _fit(config, plan, identity, card, name, targets.weights)
-    if outcome.error is not None:
-        raise outcome.error
-    print(_ending(config, outcome.metrics), flush=True)
+    return _fit(config, plan, identity, card, name, weights)
 
 
 def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:

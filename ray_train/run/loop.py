@@ -29,6 +29,7 @@ from ray_train.run.pulse import Pulse
 from ray_train.run.rank import Rank, make_rank
 from ray_train.run.seeds import fix_seeds
 from ray_train.run.validation import VALIDATION, validate, validation_feed
+from ray_train.scratch import tidy_scratch
 from ray_train.tracking.throughput import Meter
 from ray_train.tracking.trackers import Trackers, started_trackers
 
@@ -39,12 +40,13 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
     """One rank of a training run; ``settings["job"]`` is a `Job`."""
     job: Job = settings["job"]
     pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
-    try:
-        return _Training(make_rank(job), pulse).run()
-    except BisieveError as error:  # all ranks have it, see `agreement`
-        return Outcome(error)
-    finally:
-        pulse.end()
+    with tidy_scratch():
+        try:
+            return _Training(make_rank(job), pulse).run()
+        except BisieveError as error:  # all ranks have it, see `agreement`
+            return Outcome(error)
+        finally:
+            pulse.end()
 
 
 class _Training:

@@ -13,6 +13,7 @@ from bisieve.errors import TrainingError
 from ray_train.run import agreement, notice
 from ray_train.run.attendance import Beat
 
+_COLLECTIVES = ("torch.distributed.", "deepspeed.comm.")  # modules in which ranks wait for one another
 _EVERY = 1.0  # seconds from one beat to the next, at most
 
 
@@ -34,8 +35,8 @@ class Pulse:
         node = socket.gethostname()
         try:
             while not self._ended.wait(self._every):
-                place = _place(self._trainer)
-                beat = Beat(self._rank, node, agreement.meetings(), self.step, place)
+                place, waits = whereabouts(self._trainer)
+                beat = Beat(self._rank, node, agreement.meetings(), self.step, place, waits)
                 if ray.get(self._board.beat.remote(beat)):
                     notice.give()
             self._board.leave.remote(self._rank)
@@ -46,15 +47,16 @@ class Pulse:
         self._ended.set()
 
 
-def _place(thread: int) -> str:
-    """Where ``thread`` stands: the innermost of our functions."""
-    frame = sys._current_frames().get(thread)
+def whereabouts(thread: int) -> tuple[str, bool]:
+    """Where ``thread`` stands, the innermost of our functions, and whether it waits there for other ranks."""
+    frame, waits = sys._current_frames().get(thread), False
     while frame is not None:
-        module = str(frame.f_globals.get("__name__"))
+        module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
         if module.startswith(("ray_train.", "bisieve.")):
-            return f"{module}.{frame.f_code.co_name}, line {frame.f_lineno}"
+            return f"{module}.{function}, line {frame.f_lineno}", waits
+        waits |= module.startswith(_COLLECTIVES) or (module.startswith("deepspeed.") and function == "wait")
         frame = frame.f_back
-    return "a place unknown"
+    return "a place unknown", waits
 
 
 class StuckWatch(WorkerGroupCallback):

@@ -4,11 +4,11 @@ OUTPUT/tensorboard/RUN/…
 """
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from bisieve import storage
 from ray_train.model.publish import upload
+from ray_train.scratch import scratch_folder
 from ray_train.tracking.tracker import Run
 
 
@@ -26,7 +26,7 @@ class TensorBoard:
         url = storage.join(run.output, "tensorboard", run.name)
         fs, path = storage.open_filesystem(url)
         self._url = None if "file" in fs.protocol else url
-        self._folder = Path(tempfile.mkdtemp(prefix="bisieve-curves-") if self._url else path)
+        self._folder = scratch_folder("curves") if self._url else Path(path)
         with storage.storage_errors(url):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._writer = SummaryWriter(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +24,8 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.publish import gathered_weights
 from ray_train.model.reward import RewardModel, reward_model
-from ray_train.run.engine import make_engine
+from ray_train.run.engine import deepspeed_config, import_deepspeed, make_engine
+from ray_train.run.pulse import whereabouts
 
 PICTURE = [
     Sample(k, [Image.linear_gradient("L").convert("RGB")], "What?", ["We look.", "So."], [1.0, 0.0])
@@ -97,6 +100,39 @@ def config_of(case: dict[str, Any]) -> TrainConfig:
                        learning_rate=1e-2, **options)  # fmt: skip
 
 
+def hang(rank: int, meeting: str) -> None:
+    """The second rank sleeps in its forward, where the first one waits for it; both note how they stand."""
+    noted = [Path(f"{meeting}-waits-{rank}") for rank in range(2)]
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(512, 512)  # so large that ZeRO-3 shares it out
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if rank == 1:
+                noted[1].write_text(json.dumps(whereabouts(threading.get_ident())))
+                while not noted[0].exists():
+                    time.sleep(0.01)
+            return self.layer(inputs)  # type: ignore[no-any-return]
+
+    def watch(thread: int) -> None:
+        for _ in range(100):
+            time.sleep(0.1)
+            if noted[1].exists() and whereabouts(thread)[1]:
+                break
+        time.sleep(0.2)  # it is no collective that ends
+        noted[0].write_text(json.dumps(whereabouts(thread)))
+
+    model, config = Model(), deepspeed_config(config_of({"zero_stage": 3}))
+    engine, *_ = import_deepspeed().initialize(
+        model=model, optimizer=torch.optim.AdamW(model.parameters()), config=config, dist_init_required=False
+    )
+    if rank == 0:
+        threading.Thread(target=watch, args=(threading.get_ident(),)).start()
+    engine(torch.zeros(1, 512))
+
+
 def run(rank: int, folder: str, meeting: str) -> None:
     """One of the two processes; leaves what each case gave beside the file at which they meet."""
     torch.set_num_threads(1)
@@ -106,4 +142,5 @@ def run(rank: int, folder: str, meeting: str) -> None:
     )
     found = [one_step(rank, folder, case) for case in CASES]
     Path(f"{meeting}-{rank}").write_text(json.dumps(found))
+    hang(rank, meeting)
     dist.destroy_process_group()

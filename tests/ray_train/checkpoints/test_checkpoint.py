@@ -154,15 +154,41 @@ def test_a_run_goes_on_from_the_last_checkpoint_that_is_whole(
         keeper.newest()
 
 
+def whole(name: str) -> bool:
+    return True
+
+
 def test_the_last_ones_and_the_best_one_are_kept() -> None:
     plain: list[tuple[str, dict[str, float]]] = [("a", {}), ("b", {"loss": 0.1}), ("c", {}), ("d", {})]
-    assert kept(plain, 2) == {"c", "d"}
+    assert kept(plain, 2, whole) == {"c", "d"}
     validated = [(name, {"validation_loss": loss}) for name, loss in zip("abcd", (3, 1, 2, 4), strict=True)]
-    assert kept(validated, 1) == {"b", "d"}
-    assert kept(validated, 3) == {"b", "c", "d"}
-    assert kept([], 2) == set()
+    assert kept(validated, 1, whole) == {"b", "d"}
+    assert kept(validated, 3, whole) == {"b", "c", "d"}
+    assert kept([], 2, whole) == set()
     spoilt = [("a", {"validation_loss": float("nan")}), *validated]
-    assert kept(spoilt, 1) == {"b", "d"}, "a loss that is no number is never the best"
+    assert kept(spoilt, 1, whole) == {"b", "d"}, "a loss that is no number is never the best"
+
+
+def test_a_torn_checkpoint_takes_no_place_among_those_that_are_kept() -> None:
+    validated = [(name, {"validation_loss": loss}) for name, loss in zip("abcd", (2, 1, 3, 4), strict=True)]
+    assert kept(validated, 1, lambda name: name != "d") == {"b", "c"}
+    assert kept(validated, 2, lambda name: name in "ad") == {"a", "d"}
+    assert kept(validated, 2, lambda name: False) == set()
+
+
+def test_what_a_run_would_go_on_from_outlives_a_torn_last_checkpoint(
+    alone: None, checkpoint: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = checkpoint.parent / "output" / "runs" / "run"
+    names = ["checkpoint_1", "checkpoint_2", "checkpoint_3"]
+    for name in names:
+        shutil.copytree(checkpoint, run / name)
+    (run / "checkpoint_3" / "rank-0.safetensors").write_bytes(b"torn")
+    monkeypatch.setattr("ray_train.checkpoints.keeper._committed", lambda: [(name, {}) for name in names])
+    keeper = Keeper(settings(keep_checkpoints=1), "run", print)
+    keeper.settle()
+    assert keeper.newest() == str(run / "checkpoint_2")
+    assert [path.name for path in (run / "checkpoint_3").iterdir()] == ["cursor.json"]
 
 
 def test_of_a_committed_checkpoint_that_is_not_kept_the_cursor_stays_and_of_a_torn_one_nothing(

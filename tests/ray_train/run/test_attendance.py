@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import ray
@@ -25,8 +26,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def beat(rank: int, meetings: int, step: int | None = 7) -> Beat:
-    return Beat(rank, f"host{rank}", meetings, step, "ray_train.data.feed.take, line 141")
+def beat(rank: int, meetings: int, step: int | None = 7, waits: bool = False) -> Beat:
+    return Beat(rank, f"host{rank}", meetings, step, "ray_train.data.feed.take, line 141", waits)
 
 
 def test_a_rank_that_does_not_come_to_the_meeting_is_named_with_its_node_and_step(clock: Clock) -> None:
@@ -53,6 +54,18 @@ def test_a_rank_that_is_no_longer_heard_is_named_whatever_it_has_come_to(clock: 
     assert found.endswith("last heard of 40 s ago")
 
 
+def test_all_ranks_of_a_lost_node_are_named_those_that_waited_for_others_too(clock: Clock) -> None:
+    ranks = Attendance(clock)
+    ranks.beat(replace(beat(1, meetings=3), waits=True))
+    ranks.beat(beat(2, meetings=3))
+    for _ in range(40):
+        ranks.beat(beat(0, meetings=3))
+        clock.now += 1
+    found = ranks.stuck(30.0)
+    assert found is not None
+    assert [told.split()[1] for told in found.split("; ")] == ["1", "2"]
+
+
 def test_of_ranks_that_gave_way_to_others_nothing_is_waited_for(clock: Clock) -> None:
     ranks = Attendance(clock)
     ranks.beat(beat(3, meetings=9))
@@ -68,15 +81,27 @@ def test_of_ranks_that_gave_way_to_others_nothing_is_waited_for(clock: Clock) ->
     assert "rank 3" not in found
 
 
-def test_all_are_named_where_all_wait(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("waits", "named"),
+    [
+        ([False, False, False], ["host0", "host1"]),
+        ([True, True, True], ["host0", "host1"]),
+        ([True, False, True], ["host1"]),
+        ([True, True, False], ["host0", "host1"]),
+    ],
+    ids=["none waits", "all wait", "one does not", "one that is ahead does not"],
+)
+def test_of_ranks_that_came_equally_far_those_are_named_that_do_not_wait_in_a_collective_else_all(
+    waits: list[bool], named: list[str], clock: Clock
+) -> None:
     ranks = Attendance(clock)
     for _ in range(40):
-        for rank in range(2):
-            ranks.beat(beat(rank, meetings=3))
+        for rank, meetings in enumerate((3, 3, 4)):
+            ranks.beat(beat(rank, meetings, waits=waits[rank]))
         clock.now += 1
     found = ranks.stuck(30.0)
     assert found is not None
-    assert [word for word in found.split() if word.startswith("host")] == ["host0", "host1"]
+    assert [word for word in found.split() if word.startswith("host")] == named
 
 
 def test_who_goes_on_is_not_stuck_and_who_is_done_is_not_missed(clock: Clock) -> None:

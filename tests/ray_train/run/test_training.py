@@ -18,6 +18,7 @@ from bisieve import storage
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from ray_train.checkpoints.checkpoint import check_identity, read_cursor, read_sample_logs
 from ray_train.checkpoints.claim import claim_output
+from ray_train.checkpoints.lease import LEASE
 from ray_train.config import TrainConfig
 from ray_train.model.card import read_card
 from ray_train.model.source import contents_of
@@ -65,9 +66,11 @@ def test_the_vision_encoder_keeps_its_weights_and_the_rest_learns(trained: Train
 
 
 def test_the_same_command_again_has_nothing_to_do(
-    trained: TrainConfig, capsys: pytest.CaptureFixture[str]
+    trained: TrainConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert not (Path(trained.output) / LEASE).exists(), "it was given back"
     before = (Path(trained.output) / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr("ray_train.run.launch.leased", None)  # nobody asks for it
     train(trained)
     assert "nothing to do" in capsys.readouterr().out
     assert (Path(trained.output) / "model.safetensors").stat().st_mtime_ns == before

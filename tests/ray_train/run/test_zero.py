@@ -13,6 +13,7 @@ from two_ranks import CASES, batches, config_of, learned, model_of, run
 
 from ray_train.model.objective import loss_of
 from ray_train.model.publish import gathered_weights
+from ray_train.run.attendance import Attendance, Beat
 from ray_train.run.engine import adamw, deepspeed_config
 
 WHOLE = {"device": "cpu", "pin_memory": False}
@@ -26,12 +27,21 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks") / "meeting"
+
+
 @pytest.fixture(scope="module")
-def of_two_ranks(wide: str, tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+def of_two_ranks(wide: str, meeting: Path) -> list[list[dict[str, Any]]]:
     """What two processes found in each of the cases."""
-    meeting = tmp_path_factory.mktemp("ranks") / "meeting"
     multiprocessing.spawn(run, (wide, str(meeting)), nprocs=2)
     return [json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def waits(meeting: Path, of_two_ranks: object) -> list[bool]:
+    """Whether each of the two was seen to wait for the other, while the second one slept in its forward."""
+    return [json.loads(Path(f"{meeting}-waits-{rank}").read_text())[1] for rank in range(2)]
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: str(CASES[number]))
@@ -53,6 +63,22 @@ def test_a_rank_without_an_image_keeps_nobody_waiting_and_the_gradient_is_that_o
     assert first == pytest.approx(learned(gathered_weights(model.backbone, 0), wide), rel=1e-2)
     assert first["model.language_model.embed_tokens.weight"] > 0
     assert all(change > 0 for name, change in first.items() if "mlp.up_proj" in name)
+
+
+def test_of_ranks_between_two_meetings_the_one_is_named_for_which_zero_keeps_the_others_waiting(
+    waits: list[bool],
+) -> None:
+    assert waits == [True, False]
+    now = 0.0
+    ranks = Attendance(lambda: now)
+    for _ in range(40):
+        for rank in range(2):
+            ranks.beat(Beat(rank, f"host{rank}", 9, 3, "ray_train.run.loop._step, line 140", waits[rank]))
+        now += 1
+    found = ranks.stuck(30.0)
+    assert found is not None
+    assert "host1" in found
+    assert "host0" not in found
 
 
 @pytest.mark.parametrize(
