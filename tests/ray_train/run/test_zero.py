@@ -32,6 +32,11 @@ def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks") / "meeting"
+
+
+@pytest.fixture(scope="module")
 def of_two_ranks(wide: str, meeting: Path) -> list[list[dict[str, Any]]]:
     """What two processes found in each of the cases."""
     multiprocessing.spawn(run, (wide, str(meeting)), nprocs=2)
