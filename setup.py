@@ -95,6 +95,7 @@ setup(
             "clean = bisieve.commands.clean",
             "upgrade = bisieve.commands.upgrade",
             "doctor = bisieve.commands.doctor",
+            "submit = ray_train.commands.submit",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",
             "promote = ray_train.commands.promote",

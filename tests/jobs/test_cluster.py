@@ -59,7 +59,8 @@ def test_a_cluster_that_is_sent_a_wheel_scores_on_all_its_machines(
         done = subprocess.run(
             [
                 Path(sys.executable).with_name("spark-submit"), "--master", cluster.master,
-                "--py-files", str(wheel), *(word for pair in conf.items() for word in ("--conf", "=".join(pair))),
+                "--py-files", str(wheel),
+                *(word for pair in conf.items() for word in ("--conf", "=".join(pair))),
                 str(ROOT / "jobs/score_rollouts.py"),
                 "--input", f"{s3}/cluster/shards", "--index", f"{s3}/cluster/index",
             ],
