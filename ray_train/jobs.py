@@ -12,7 +12,7 @@ import yaml
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from bisieve.errors import PreemptedError, TrainingError, UsageError
-from ray_train.submission import SeenJob, Submission, next_submission
+from ray_train.submission import TIME_TO_SAVE, SeenJob, Submission, next_submission
 
 SILENCE = 300.0  # seconds for which a cluster may not answer
 _PAUSE = 2.0
@@ -57,9 +57,8 @@ def _runtime_env(url: str | None, code: Path | None) -> dict[str, Any]:
             raise UsageError(f"a YAML file at {url}", str(error), "mend --runtime-env") from error
         if not isinstance(env, dict):
             raise UsageError(f"a runtime environment in {url}", type(env).__name__, "mend the file")
-    if code is None:
-        return env
-    return {"working_dir": str(code), **env, "env_vars": {**_IMPORTS, **env.get("env_vars", {})}}
+    variables = {**TIME_TO_SAVE, **(_IMPORTS if code else {}), **env.get("env_vars", {})}
+    return {**({"working_dir": str(code)} if code else {}), **env, "env_vars": variables}
 
 
 def _connected(address: str | None) -> JobSubmissionClient:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from bisieve.errors import TrainingError
 
+# Of a job's environment: how long Ray waits, after SIGTERM, for the checkpoint; 3 s would be too few.
+TIME_TO_SAVE = {"RAY_JOB_STOP_WAIT_TIME_S": "600"}
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # Ray's words; a job with another one goes on
 
 
