@@ -12,6 +12,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from referencing import Registry, Resource
 
 import bisieve
 from bisieve.commands import score
@@ -30,25 +31,33 @@ def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
+def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pods' templates of a Ray cluster."""
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"] for group in groups]
+
+
 KUSTOMIZATION = documents("kustomization.yaml")[0]
 MANIFESTS = [manifest for name in KUSTOMIZATION["resources"] for manifest in documents(name)]
 SCORE, TRAIN = documents("score.yaml")[0], documents("train.yaml")[0]
-PODS = [
-    TRAIN["spec"]["rayClusterSpec"]["headGroupSpec"]["template"],
-    *(group["template"] for group in TRAIN["spec"]["rayClusterSpec"]["workerGroupSpecs"]),
-]
+STAYS = documents("../ray/kuberay.yaml")[0]
+CLUSTERS = [TRAIN["spec"]["rayClusterSpec"], STAYS["spec"]]
+PODS = [pod for cluster in CLUSTERS for pod in pods(cluster)]
 
 
 def hold_to_schema(manifest: dict[str, Any]) -> None:
     """Raises where the manifest is not one of its kind, or has a field that is not of it."""
-    ours = SCHEMAS / f"{manifest['kind'].lower()}.json"
-    if ours.exists():
-        jsonschema.Draft202012Validator(json.loads(ours.read_text())).validate(manifest)
+    ours = [Resource.from_contents(json.loads(file.read_text())) for file in SCHEMAS.iterdir()]
+    registry: Any = Registry().with_resources((one.id(), one) for one in ours)
+    if (name := f"{manifest['kind'].lower()}.json") in registry:
+        jsonschema.Draft202012Validator({"$ref": name}, registry=registry).validate(manifest)
     else:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
+@pytest.mark.parametrize(
+    "manifest", [*MANIFESTS, STAYS], ids=lambda one: f"{one['kind']} {one['metadata']['name']}"
+)
 def test_a_manifest_is_one_of_its_kind_and_a_typo_in_it_is_seen(manifest: dict[str, Any]) -> None:
     hold_to_schema(manifest)
     body = "spec" if "spec" in manifest else "metadata"
@@ -107,10 +116,12 @@ def at(value: Any, path: list[str]) -> Iterator[Any]:
         yield value
 
 
-def test_spark_and_ray_are_those_that_all_tests_ran_with() -> None:
+def test_spark_ray_and_bisieve_are_those_that_all_tests_ran_with() -> None:
     versions = machine.tested_versions()
     assert SCORE["spec"]["sparkVersion"] == versions["pyspark"]
-    assert TRAIN["spec"]["rayClusterSpec"]["rayVersion"] == versions["ray"]
+    assert [cluster["rayVersion"] for cluster in CLUSTERS] == [versions["ray"]] * 2
+    images = {container["image"] for pod in pods(STAYS["spec"]) for container in pod["spec"]["containers"]}
+    assert images == {f"REGISTRY/bisieve-train:{bisieve.__version__}"}
 
 
 def test_the_programs_take_the_words_that_they_are_given() -> None:

@@ -1,11 +1,13 @@
 """What a submitter makes of what it hears from a cluster."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
+from bisieve.cli import run_command
 from bisieve.errors import BisieveError, PreemptedError, TrainingError
 from ray_train import jobs
 
@@ -77,3 +79,32 @@ def test_a_job_without_an_exit_code_tells_why(
     with pytest.raises(error) as caught:
         jobs._exit_code(details)
     assert caught.value.exit_code == code
+
+
+def test_a_job_has_the_code_the_time_to_save_and_what_its_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "runtime.yaml"
+    file.write_text("env_vars: {HF_HOME: /cache, RAY_JOB_STOP_WAIT_TIME_S: '60'}\npip: [einops]\n")
+    assert jobs._runtime_env(None, None) == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "600"}}
+    assert jobs._runtime_env(str(file), tmp_path) == {
+        "working_dir": str(tmp_path),
+        "pip": ["einops"],
+        "env_vars": {"PYTHONPATH": "lib:.", "HF_HOME": "/cache", "RAY_JOB_STOP_WAIT_TIME_S": "60"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--address", "http://127.0.0.1:1", "train"], "expected a Ray cluster's dashboard"),
+        (["--runtime-env", "/no/such/file", "train"], "expected a YAML file at /no/such/file"),
+        (["train", "--fraction", "2"], "expected a number in (0, 1] for --fraction"),
+    ],
+)
+def test_what_cannot_be_submitted_is_one_line_and_a_code(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    places = ["--index", "s3://a/i", "--image-root", "s3://a", "--backbone", "a/b", "--output", "s3://a/o"]
+    assert run_command("ray_train.commands.submit", [*words, *places]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
