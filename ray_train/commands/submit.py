@@ -4,7 +4,8 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-from ray_train.config import EvaluateConfig, TrainConfig, read_config
+from ray_train.config import EvaluateConfig, TrainConfig
+from ray_train.options import read_config
 
 HELP = "run train or evaluate on a Ray cluster: submit it, or follow it where it is at work already"
 PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {

@@ -18,7 +18,8 @@ import bisieve
 from bisieve.commands import score
 from bisieve.doctor import machine
 from ray_train.commands import train
-from ray_train.config import TrainConfig, read_config
+from ray_train.config import TrainConfig
+from ray_train.options import read_config
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra/kubernetes"
