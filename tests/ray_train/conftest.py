@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -268,3 +269,15 @@ def worker_pids() -> list[int]:
     ours = [line.split() for line in listing.splitlines() if "ray::RayTrainWorker" in line]
     raylets = {line.split()[0] for line in listing.splitlines() if line.split()[1] == str(os.getpid())}
     return [int(pid) for pid, parent, *_ in ours if parent in raylets]
+
+
+@pytest.fixture
+def stall(corpus: Corpus, trained: Any, tmp_path: Path) -> Any:
+    """Holds up one training run after the other, each later than the one before."""
+    from stall import Stall
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    return Stall(corpus, trained, folder, seed)

@@ -23,6 +23,7 @@ _MASTERS = ("local", "spark://", "yarn", "k8s://")
 _ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 _COLLECTOR = "-XX:+UseSerialGC" if (os.cpu_count() or 1) <= 4 else "-XX:+UseParallelGC"
 _DRIVER_JAVA = f"{_ONE_COMPILER} {_COLLECTOR} -Dlog4j2.configurationFile=file:{_LOG4J}"
+_PACKAGES = (".zip", ".egg", ".jar", ".whl")
 _LOCAL_CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -70,6 +71,8 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     elif master is not None:
         options.setMaster(master)
     options.setAll(list((conf or {}).items()))
+    # A wheel is a zip file, and --py-files takes it for one; executors would not look into it by its name.
+    SparkContext.PACKAGE_EXTENSIONS = _PACKAGES
     with Interrupts() as interrupts:
         context = SparkContext.getOrCreate(options)
         interrupts.let_through()

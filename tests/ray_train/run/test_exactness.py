@@ -2,14 +2,12 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby
@@ -18,8 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ROLLOUTS, Corpus, check_learned_the_same, last_checkpoint
+from conftest import ROLLOUTS, check_learned_the_same, last_checkpoint
 from ray.cloudpickle import register_pickle_by_value
+from stall import Stall, beside, wait_for
 
 from bisieve.errors import TrainingError
 from ray_train.checkpoints import keeper
@@ -69,12 +68,12 @@ def test_a_worker_that_is_killed_in_an_upload_costs_no_rollout_changes_no_loss_a
     killed: list[Path] = []
 
     def kill() -> None:
-        _wait_for(lambda: gate.exists() and gate.stat().st_size > 0)
+        wait_for(lambda: gate.exists() and gate.stat().st_size > 0)
         worker, part = json.loads(gate.read_text())
         os.kill(worker, signal.SIGKILL)
         killed.append(Path(part))
 
-    with _beside(kill), pytest.raises(TrainingError, match="run the same command again"):
+    with beside(kill), pytest.raises(TrainingError, match="run the same command again"):
         train(config)
     folders = Path(config.output).glob("runs/*/checkpoint_*")
     torn = [folder for folder in folders if folder.is_dir() and not is_whole(str(folder))]
@@ -108,7 +107,7 @@ class HeldUpload(HeedSigterm):
 
 
 def test_a_run_goes_from_one_worker_to_two_and_back_when_its_driver_and_then_a_whole_node_are_killed(
-    settings: Settings, trained: TrainConfig, stall: "Stall", node: Callable[[], Any]
+    settings: Settings, trained: TrainConfig, stall: Stall, node: Callable[[], Any]
 ) -> None:
     config = settings(image_root=stall.images, zero_stage=3, workers=Workers(1, 1))
     driver = start_driver(config)
@@ -180,7 +179,7 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
                 second.wait()
 
         try:
-            _wait_for(lambda: len([one for one in ray.nodes() if one["Alive"]]) == 2)
+            wait_for(lambda: len([one for one in ray.nodes() if one["Alive"]]) == 2)
             yield kill
         finally:
             kill()
@@ -188,81 +187,3 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
             ray.get(shares.cancel_request.remote("others"))
 
     return second_node
-
-
-class Stall:
-    """Holds a run up at a random step: an image that it needs there becomes a pipe that nobody writes to."""
-
-    def __init__(self, corpus: Corpus, reference: TrainConfig, folder: Path, seed: int) -> None:
-        self.images, self._folder, self._random = str(folder), folder, random.Random(seed)
-        for file in Path(corpus.images).iterdir():
-            os.link(file, folder / file.name)
-        self._uses: dict[str, list[int]] = {}  # the steps that need an image
-        for line in sorted(
-            read_sample_logs(last_checkpoint(reference.output)), key=lambda line: line["step"]
-        ):
-            for rollout in line["rollout_ids"]:
-                source, offset = rollout.rsplit("-", 1)
-                with (corpus.shards / f"{source}.jsonl").open("rb") as shard:
-                    shard.seek(int(offset))
-                    self._uses.setdefault(json.loads(shard.readline())["image"], []).append(line["step"])
-        self._resumed = 0
-
-    @contextmanager
-    def run(self, output: str, kill: Callable[[], None]) -> Iterator[None]:
-        """Kills the run that starts inside, at a step later than that of the last time."""
-        earliest = self._resumed + 2  # behind a checkpoint that only this run writes
-        firsts = {
-            name: min((step for step in steps if step >= self._resumed), default=0)
-            for name, steps in self._uses.items()
-        }
-        later = [(step, name) for name, step in firsts.items() if step >= earliest]
-        step, name = self._random.choice([one for one in later if one[0] <= earliest + 1] or later)
-        self._resumed = step // 2 * 2
-        print(f"killed at step {step} of {STEPS}")
-        with _beside(partial(self._kill_at, Path(output), name, step, kill, time.time())):
-            yield
-
-    def _kill_at(self, output: Path, name: str, step: int, kill: Callable[[], None], since: float) -> None:
-        # The driver has looked for the images when Ray writes this file, and no worker is there yet.
-        _wait_for(
-            lambda: any(f.stat().st_mtime > since for f in output.glob("runs/*/.validate_storage_marker"))
-        )
-        image, aside = self._folder / name, self._folder / "aside"
-        image.rename(aside)
-        os.mkfifo(image)
-        _wait_for(lambda: _committed_step(output) >= step // 2 * 2)
-        aside.rename(image)
-        kill()
-
-
-@contextmanager
-def _beside(work: Callable[[], None]) -> Iterator[None]:
-    """Does ``work`` in a thread while the block runs."""
-    beside = ThreadPoolExecutor(1)
-    working = beside.submit(work)
-    yield
-    working.result()
-
-
-def _committed_step(output: Path) -> int:
-    try:
-        return read_cursor(last_checkpoint(str(output))).step
-    except Exception:  # none yet, or just being replaced
-        return 0
-
-
-def _wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def stall(corpus: Corpus, trained: TrainConfig, tmp_path: Path) -> Stall:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    return Stall(corpus, trained, folder, seed)

@@ -1,102 +1,94 @@
-"""``ray job submit``: the entry points on a Ray that was started before, as the README shows it."""
+"""Jobs on a Ray that was started before: ``bisieve submit``, and ``ray job submit`` as in the README."""
 
 import json
-import os
 import shlex
 import shutil
+import signal
 import subprocess
-import sys
-import tempfile
-import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
-import psutil
 import pytest
 from conftest import Corpus, check_learned_the_same, small_run
+from nodes import Nodes, started_nodes
+from stall import Stall
 
 from ray_train.config import TrainConfig
+from ray_train.submission import submission_id
 
 ROOT = Path(__file__).parents[3]
-BIN = Path(sys.executable).parent
-PORTS = (
-    "port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port",
-    "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port",
-)  # fmt: skip
-
-Submit = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def submit(free_ports: Callable[..., dict[str, int]]) -> Iterator[Submit]:
-    """Submits one of our scripts to a Ray head of our own, with token authentication."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: it holds sockets
-    (folder / "token").write_text("c0ffee" * 8)
-    ports = free_ports(*PORTS)
-    environment = {
-        **os.environ,
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={folder}"]
-    command += ["--node-ip-address=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
-    with open(folder / "log", "w") as log:
-        head = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    try:
-        _wait_until_up(address, (folder / "token").read_text(), folder / "log")
-
-        def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-            runtime = json.dumps({"env_vars": {"PYTHONPATH": "lib:."}})
-            words = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--runtime-env-json"]
-            return subprocess.run(
-                [*words, runtime, "--", "python", script, *arguments],
-                cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-
-        yield run
-    finally:
-        # Ray itself would take half a minute to end what it started.
-        for process in [*psutil.Process(head.pid).children(recursive=True), head]:
-            process.kill()
-        head.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+def nodes(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
+    """A head and one other node."""
+    with started_nodes(free_ports) as nodes:
+        yield nodes
 
 
-def _wait_until_up(address: str, token: str, log: Path) -> None:
-    request = Request(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
-    for _ in range(120):
-        try:
-            with urlopen(request, timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.5)
-    raise RuntimeError(f"Ray did not come up:\n{log.read_text()[-2000:]}")
-
-
-def test_a_submitted_job_of_one_worker_learns_on_the_running_cluster_what_two_learn_here(
-    submit: Submit, corpus: Corpus, internvl: Path, trained: TrainConfig, tmp_path: Path
+def test_a_job_outlives_its_submitter_and_a_node_and_the_same_command_finds_it_again(
+    nodes: Nodes, corpus: Corpus, internvl: Path, trained: TrainConfig, stall: Stall, tmp_path: Path
 ) -> None:
-    rows = {"workers": 1, "pack_tokens": 0, "micro_batch": 4}
-    options = {**small_run(corpus, internvl, str(tmp_path / "model")), **rows}
+    output = str(tmp_path / "model")
+    options = {**small_run(corpus, internvl, output), "image_root": stall.images, "max_failures": 3}
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    done = submit("ray_train/train_mprm.py", *words)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "rollouts/s" in done.stdout
-    check_learned_the_same(str(tmp_path / "model"), trained.output)
+    command = ["python", "ray_train/submit.py", "--address", nodes.address, "train", *words]
+    first = nodes.submit(command)
+
+    def lose_submitter_and_node() -> None:
+        first.terminate()
+        nodes.kill(1)
+        nodes.add()  # as an autoscaler does
+
+    with stall.run(output, lose_submitter_and_node):
+        assert first.wait() == -signal.SIGTERM
+    name = submission_id("train", output)
+    said = _said(nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    assert f"job {name}: goes on, followed from here" in said
+    assert said.count("trained on ") == 1
+    check_learned_the_same(output, trained.output)
+
+    said = _said(nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    assert f"job {submission_id('train', output, 2)}: submitted" in said
+    assert "nothing to do" in said
 
 
-def test_a_submitted_job_that_cannot_run_says_why_in_one_line_and_fails(
-    submit: Submit, tmp_path: Path
+def _said(submitter: "subprocess.Popen[str]") -> str:
+    said, _ = submitter.communicate()
+    assert submitter.returncode == 0, said[-4000:]
+    return said
+
+
+def test_a_job_that_cannot_run_says_why_in_one_line_and_fails_however_it_was_submitted(
+    nodes: Nodes, tmp_path: Path
 ) -> None:
-    done = submit(
-        "ray_train/evaluate_mprm.py", *shlex.split("--model typo --benchmark typo --image-root typo"),
-        "--output", str(tmp_path / "metrics"),
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "bisieve: error: expected" in done.stdout
-    assert not (tmp_path / "metrics").exists()
+    runtime = json.dumps({"env_vars": {"PYTHONPATH": "lib:."}})
+    typo = ["--model", "typo", "--benchmark", "typo", "--image-root", "typo", "--output", str(tmp_path / "m")]
+    ours = ["python", "ray_train/submit.py", "--address", nodes.address, "evaluate", *typo]
+    rays = [*shlex.split("ray job submit --working-dir . --address"), nodes.address, "--runtime-env-json"]
+    rays += [runtime, "--", "python", "ray_train/evaluate_mprm.py", *typo]
+    for command in (ours, rays):
+        submitter = nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said, _ = submitter.communicate()
+        assert submitter.returncode == 1
+        assert "bisieve: error: expected" in said
+        assert "Traceback" not in said
+        assert not (tmp_path / "m").exists()
+
+
+def test_a_job_takes_the_code_along_and_the_configs_and_nothing_else(tmp_path: Path) -> None:
+    from ray._private.runtime_env.packaging import create_package
+
+    folder = tmp_path / "checkout"
+    for name in (
+        "lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml", "ray_train/__pycache__/b.pyc",
+        ".git/objects/a", ".venv/bin/python", "a.jsonl", "data/a.jsonl", "tests/a.py", "data/mine.toml",
+    ):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    for name in (".rayignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    create_package(str(folder), tmp_path / "package.zip", include_gitignore=True)
+    taken = {name for name in zipfile.ZipFile(tmp_path / "package.zip").namelist() if not name.endswith("/")}
+    assert taken == {"lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml"}

@@ -1,0 +1,40 @@
+"""``bisieve submit train …`` and ``bisieve submit evaluate …``: the command as a job of a Ray cluster."""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from ray_train.config import EvaluateConfig, TrainConfig
+from ray_train.options import read_config
+
+HELP = "run train or evaluate on a Ray cluster: submit it, or follow it where it is at work already"
+PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {
+    "train": (TrainConfig, "ray_train/train_mprm.py"),
+    "evaluate": (EvaluateConfig, "ray_train/evaluate_mprm.py"),
+}
+CHECKOUT = Path(__file__).parents[2]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("--address", metavar="URL", help="the cluster's dashboard (RAY_ADDRESS, which rules)")
+    parser.add_argument(
+        "--runtime-env", metavar="FILE", help="YAML: env_vars and more that the job shall have"
+    )
+    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="its own options, as on one machine")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Submits or follows; returns the exit code of the job."""
+    kind, script = PROGRAMS[args.program]
+    parser = argparse.ArgumentParser(prog=f"bisieve submit {args.program}", allow_abbrev=False)
+    import_module(f"ray_train.commands.{args.program}").configure(parser)
+    output = read_config(kind, parser.parse_args(args.options)).output
+    from ray_train.jobs import run_job
+
+    # A checkout brings its own code; of an installed bisieve the machines have one.
+    is_checkout = (CHECKOUT / ".rayignore").exists()
+    words = ["python", script] if is_checkout else ["bisieve", args.program]
+    code = CHECKOUT if is_checkout else None
+    return run_job(args.program, output, [*words, *args.options], code, args.address, args.runtime_env)

@@ -1,0 +1,132 @@
+"""A command as a job of a Ray cluster: submitted or found again, its log shown, its exit code given back."""
+
+import asyncio
+import logging
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from bisieve.errors import PreemptedError, TrainingError, UsageError
+from ray_train.submission import TIME_TO_SAVE, SeenJob, Submission, next_submission
+
+SILENCE = 300.0  # seconds for which a cluster may not answer
+_PAUSE = 2.0
+_IMPORTS = {"PYTHONPATH": "lib:."}  # of a checkout
+_LOST = (RuntimeError, OSError)  # what Ray's client raises, that of requests and aiohttp included
+
+
+def run_job(
+    program: str,
+    output: str,
+    words: Sequence[str],
+    code: Path | None,
+    address: str | None = None,
+    runtime_env: str | None = None,
+) -> int:
+    """Runs the command ``words``, which writes to ``output``, as a job, or follows the one that does so.
+
+    ``code`` is a folder that the job gets as its working directory, ``runtime_env`` names a YAML file.
+    Returns the job's exit code, 143 for one that was stopped.  `TrainingError` where no Ray answers, another
+    command is at work on that output, or the job never came to run.
+    """
+    env = _runtime_env(runtime_env, code)
+    client = _connected(address)
+    entrypoint = shlex.join(words)
+    job = _submitted(client, program, output, entrypoint, env)
+    print(f"job {job.id}: {'submitted' if job.is_new else 'goes on, followed from here'}", flush=True)
+    try:
+        return _exit_code(_followed(client, job.id))
+    except KeyboardInterrupt:
+        raise PreemptedError(
+            f"to follow job {job.id} to its end", "Ctrl-C",
+            f"the job goes on: the same command follows it, ray job stop {job.id} ends it",
+        ) from None  # fmt: skip
+
+
+def _runtime_env(url: str | None, code: Path | None) -> dict[str, Any]:
+    env: dict[str, Any] = {}
+    if url is not None:
+        try:
+            env = yaml.safe_load(Path(url).read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"a YAML file at {url}", str(error), "mend --runtime-env") from error
+        if not isinstance(env, dict):
+            raise UsageError(f"a runtime environment in {url}", type(env).__name__, "mend the file")
+    variables = {**TIME_TO_SAVE, **(_IMPORTS if code else {}), **env.get("env_vars", {})}
+    return {**({"working_dir": str(code)} if code else {}), **env, "env_vars": variables}
+
+
+def _connected(address: str | None) -> JobSubmissionClient:
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of every upload
+    try:
+        return JobSubmissionClient(address)
+    except (*_LOST, ValueError) as error:
+        raise TrainingError(
+            "a Ray cluster's dashboard, such as http://HEAD:8265", str(error), "check --address, RAY_ADDRESS"
+        ) from error
+
+
+def _submitted(
+    client: JobSubmissionClient, program: str, output: str, entrypoint: str, env: dict[str, Any]
+) -> Submission:
+    while True:
+        jobs = {
+            job.submission_id: SeenJob(job.status.value, job.entrypoint)
+            for job in client.list_jobs()
+            if job.submission_id
+        }
+        job = next_submission(program, output, entrypoint, jobs)
+        if not job.is_new:
+            return job
+        try:
+            client.submit_job(entrypoint=entrypoint, submission_id=job.id, runtime_env=env)
+            return job
+        except _LOST as error:
+            if "already" not in str(error):  # else somebody was quicker with the same command
+                raise TrainingError("the cluster to take the job", str(error), "see its dashboard") from error
+
+
+def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
+    """The job once it has ended; its log goes to stdout, once, whatever breaks off in between."""
+    shown = 0
+
+    async def show() -> None:
+        nonlocal shown
+        seen = 0  # a log that is asked for comes from its beginning
+        async for text in client.tail_job_logs(name):
+            print(text[max(0, shown - seen) :], end="", flush=True)
+            seen += len(text)
+            shown = max(shown, seen)
+
+    answered = time.monotonic()
+    while True:
+        try:
+            asyncio.run(show())
+            job = client.get_job_info(name)
+            answered = time.monotonic()
+            if job.status.is_terminal():
+                return job
+        except _LOST as error:
+            if time.monotonic() - answered > SILENCE:
+                raise TrainingError(
+                    f"news of job {name}", f"none for {SILENCE:.0f} s: {error}", "the same command asks again"
+                ) from error
+        time.sleep(_PAUSE)
+
+
+def _exit_code(job: JobDetails) -> int:
+    if job.status is JobStatus.SUCCEEDED:
+        return 0
+    if job.status is JobStatus.STOPPED:
+        raise PreemptedError(
+            f"job {job.submission_id} to end by itself", "that it was stopped", "the same command goes on"
+        )
+    code = job.driver_exit_code
+    if code is None:  # there was no driver, or none whose end anybody saw
+        raise TrainingError(f"job {job.submission_id} to run", job.message or "no word", "see the dashboard")
+    return code if code >= 0 else 128 - code  # as a shell has it for a signal

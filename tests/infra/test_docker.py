@@ -1,0 +1,103 @@
+"""``infra/docker`` and ``infra/ray``, as far as they can be held to anything without a Docker engine."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+import bisieve
+from bisieve.doctor.machine import TESTED_PYTHONS
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "infra/docker"
+DOCKERFILES = sorted(FOLDER.glob("*.Dockerfile"))
+BIN = Path(sys.executable).parent
+
+
+def instructions(file: Path, name: str) -> list[str]:
+    """What follows each ``name`` in a Dockerfile, continued lines as one."""
+    text = file.read_text().replace("\\\n", " ")
+    return re.findall(rf"^{name}\s+(.+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+def test_a_dockerfile_has_a_pinned_base_no_root_and_a_health_command(file: Path) -> None:
+    linted = subprocess.run([BIN / "hadolint", file], capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout
+    for base in instructions(file, "FROM"):
+        assert re.match(r"(python:\d+\.\d+\.\d+-slim-\w+|bisieve-score:[\d.]+)( AS \w+)?$", base)
+        if python := re.match(r"python:(\d+)\.(\d+)", base):
+            assert tuple(map(int, python.groups())) in TESTED_PYTHONS
+    assert instructions(file, "USER")[-1] == "10001"
+    (health,) = instructions(file, "HEALTHCHECK")
+    assert "CMD" in health
+
+
+@pytest.mark.parametrize("name", ["score", "train"])
+def test_what_an_image_copies_is_there_and_is_sent_to_the_engine(name: str) -> None:
+    sent = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()]
+    copies = instructions(FOLDER / f"{name}.Dockerfile", "COPY")
+    sources = [
+        word for copy in copies if "--from" not in copy for word in copy.split()[:-1] if word[0] != "-"
+    ]
+    assert {"lib", "ray_train", "constraints.txt"} <= set(sources)
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert source.split("/")[0] in sent
+
+
+def compose(text: str) -> PyCompose:
+    """What Compose makes of it; merges (``<<``) are left to YAML."""
+    return PyCompose.from_json(json.dumps(yaml.safe_load(text)))
+
+
+def test_compose_takes_its_file_and_builds_what_it_runs() -> None:
+    text = (FOLDER / "compose.yaml").read_text()
+    services = yaml.safe_load(text)["services"]
+    assert sorted(compose(text).service_names()) == sorted(services)
+    with pytest.raises(ValueError, match="prots"):
+        compose(text.replace("ports:", "prots:", 1))
+    built = {one["image"]: one["build"] for one in services.values() if "build" in one}
+    assert set(built) == {f"bisieve-{name}:{bisieve.__version__}" for name in ("score", "train", "airflow")}
+    for build in built.values():
+        assert (FOLDER / build["context"]).resolve() == ROOT
+        assert (ROOT / build["dockerfile"]).is_file()
+    for service in services.values():
+        assert service["image"] in built or re.search(r":[\d.]+$", service["image"])
+        assert set(service.get("depends_on", {})) <= set(services)
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_an_executors_pod_gets_as_far_as_the_driver_that_it_was_told_of() -> None:
+    of_kubernetes = {
+        "SPARK_JAVA_OPT_0": "-Dbisieve.said=two words", "SPARK_JAVA_OPT_1": "-XX:+PrintCommandLineFlags",
+        "SPARK_EXECUTOR_MEMORY": "256m", "SPARK_EXECUTOR_ID": "1", "SPARK_EXECUTOR_CORES": "1",
+        "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@127.0.0.1:1", "SPARK_APPLICATION_ID": "app",
+        "SPARK_EXECUTOR_POD_IP": "127.0.0.1", "SPARK_EXECUTOR_POD_NAME": "pod",
+        "SPARK_RESOURCE_PROFILE_ID": "0", "PATH": f"{BIN}:{os.environ['PATH']}",
+    }  # fmt: skip
+    done = subprocess.run(
+        [FOLDER / "spark.sh", "executor"], env={**os.environ, **of_kubernetes},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "-XX:MaxHeapSize=268435456" in done.stdout
+    assert "Failed to connect to /127.0.0.1:1" in done.stderr
+    assert "Usage" not in done.stderr
+
+
+def test_ray_up_takes_its_file() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    text = (ROOT / "infra/ray/aws.yaml").read_text()
+    prepared = prepare_config(yaml.safe_load(text))
+    validate_config(prepared)
+    assert prepared["docker"]["image"].endswith(f"/bisieve-train:{bisieve.__version__}")
+    with pytest.raises(Exception, match="max_wrokers"):
+        validate_config(prepare_config(yaml.safe_load(text.replace("max_workers: 4", "max_wrokers: 4", 1))))

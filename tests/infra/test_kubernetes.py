@@ -1,0 +1,146 @@
+"""``infra/kubernetes``: Kubernetes, the Spark operator, KubeRay and our own programs would take it."""
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from referencing import Registry, Resource
+
+import bisieve
+from bisieve.commands import score
+from bisieve.doctor import machine
+from ray_train.commands import train
+from ray_train.config import TrainConfig
+from ray_train.options import read_config
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "infra/kubernetes"
+SCHEMAS = Path(__file__).parent / "schemas"
+KUBERNETES = "1.33"
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    """What a file of manifests holds."""
+    return list(yaml.safe_load_all((FOLDER / name).read_text()))
+
+
+def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pods' templates of a Ray cluster."""
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"] for group in groups]
+
+
+KUSTOMIZATION = documents("kustomization.yaml")[0]
+MANIFESTS = [manifest for name in KUSTOMIZATION["resources"] for manifest in documents(name)]
+SCORE, TRAIN = documents("score.yaml")[0], documents("train.yaml")[0]
+STAYS = documents("../ray/kuberay.yaml")[0]
+CLUSTERS = [TRAIN["spec"]["rayClusterSpec"], STAYS["spec"]]
+PODS = [pod for cluster in CLUSTERS for pod in pods(cluster)]
+
+
+def hold_to_schema(manifest: dict[str, Any]) -> None:
+    """Raises where the manifest is not one of its kind, or has a field that is not of it."""
+    ours = [Resource.from_contents(json.loads(file.read_text())) for file in SCHEMAS.iterdir()]
+    registry: Any = Registry().with_resources((one.id(), one) for one in ours)
+    if (name := f"{manifest['kind'].lower()}.json") in registry:
+        jsonschema.Draft202012Validator({"$ref": name}, registry=registry).validate(manifest)
+    else:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize(
+    "manifest", [*MANIFESTS, STAYS], ids=lambda one: f"{one['kind']} {one['metadata']['name']}"
+)
+def test_a_manifest_is_one_of_its_kind_and_a_typo_in_it_is_seen(manifest: dict[str, Any]) -> None:
+    hold_to_schema(manifest)
+    body = "spec" if "spec" in manifest else "metadata"
+    with pytest.raises(jsonschema.ValidationError):
+        hold_to_schema({**manifest, body: {**manifest[body], "replcas": 1}})
+
+
+def test_the_pods_of_a_training_are_pods() -> None:
+    for template in PODS:
+        body = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
+        kubernetes_validate.validate(body, KUBERNETES, strict=True)
+
+
+def test_nobody_is_root_or_can_become_it() -> None:
+    spark = [SCORE["spec"][part]["securityContext"] for part in ("driver", "executor")]
+    containers = [container for pod in PODS for container in pod["spec"]["containers"]]
+    for context in [*spark, *(container["securityContext"] for container in containers)]:
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        container = {"name": "c", "image": "i", "securityContext": context}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "p"},
+            "spec": {"containers": [container]},
+        }
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    for context in [*spark, *(pod["spec"]["securityContext"] for pod in PODS)]:
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] == 10001  # as in the images
+
+
+def test_kustomize_is_told_of_every_file_and_of_every_image() -> None:
+    told = {*KUSTOMIZATION["resources"], *KUSTOMIZATION["configurations"], "kustomization.yaml"}
+    assert told == {file.name for file in FOLDER.iterdir()}
+    named = {image["name"]: image["newTag"] for image in KUSTOMIZATION["images"]}
+    assert named == dict.fromkeys(["bisieve-score", "bisieve-train"], bisieve.__version__)
+    found = [
+        image
+        for path in documents("images.yaml")[0]["images"]
+        for manifest in MANIFESTS
+        if manifest["kind"] == path["kind"]
+        for image in at(manifest, path["path"].split("/"))
+    ]
+    assert sorted(found) == ["bisieve-score", "bisieve-train", "bisieve-train"]
+
+
+def at(value: Any, path: list[str]) -> Iterator[Any]:
+    """What lies at a path, through lists as kustomize goes."""
+    if isinstance(value, list):
+        for one in value:
+            yield from at(one, path)
+    elif path:
+        yield from at(value[path[0]], path[1:])
+    else:
+        yield value
+
+
+def test_spark_ray_and_bisieve_are_those_that_all_tests_ran_with() -> None:
+    versions = machine.tested_versions()
+    assert SCORE["spec"]["sparkVersion"] == versions["pyspark"]
+    assert [cluster["rayVersion"] for cluster in CLUSTERS] == [versions["ray"]] * 2
+    images = {container["image"] for pod in pods(STAYS["spec"]) for container in pod["spec"]["containers"]}
+    assert images == {f"REGISTRY/bisieve-train:{bisieve.__version__}"}
+
+
+def test_the_programs_take_the_words_that_they_are_given() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    score.configure(parser)
+    parser.parse_args(SCORE["spec"]["arguments"])
+    script = SCORE["spec"]["mainApplicationFile"].removeprefix("local:///opt/bisieve/")
+    assert (ROOT / script).is_file()
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    train.configure(parser)
+    program, command, *words = shlex.split(TRAIN["spec"]["entrypoint"])
+    assert (program, command) == ("bisieve", "train")
+    config = read_config(TrainConfig, parser.parse_args(words))
+    (group,) = TRAIN["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert (config.workers.least, config.workers.most) == (group["minReplicas"], group["maxReplicas"])
+
+
+def test_service_accounts_are_there_for_those_that_name_them() -> None:
+    accounts = {one["metadata"]["name"] for one in MANIFESTS if one["kind"] == "ServiceAccount"}
+    text = (FOLDER / "score.yaml").read_text() + (FOLDER / "train.yaml").read_text()
+    assert set(re.findall(r"serviceAccount(?:Name)?: (\S+)", text)) == accounts

@@ -1,0 +1,101 @@
+"""A Ray of several nodes on this machine, each of one CPU, with token authentication."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import psutil
+
+FreePorts = Callable[..., dict[str, int]]
+
+BIN = Path(sys.executable).parent
+_OF_HEAD = ("port", "dashboard-port", "ray-client-server-port")
+_OF_NODE = (
+    "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
+    "metrics-export-port",
+)  # fmt: skip
+
+
+@dataclass
+class Nodes:
+    """A head, and what joined it."""
+
+    address: str  # of the dashboard
+    gcs: str
+    environment: dict[str, str]  # of whoever speaks to it
+    _free_ports: FreePorts
+    _folder: Path
+    _started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def add(self, *options: str) -> None:
+        """Starts a node, by default one that joins the head."""
+        command = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
+        command += [f"--{name}={port}" for name, port in self._free_ports(*_OF_NODE).items()]
+        joins = [f"--address={self.gcs}", "--min-worker-port=0", "--max-worker-port=0"]
+        with open(self._folder / f"log-{len(self._started)}", "w") as log:
+            self._started.append(
+                subprocess.Popen(
+                    [*command, *(options or joins)], stdout=log, stderr=log, env=self.environment
+                )
+            )
+
+    def kill(self, number: int) -> None:
+        """Takes a node away, 0 being the head: all its processes at once; a moment would be half a minute."""
+        node = self._started[number]
+        if node.poll() is None:
+            for process in [*psutil.Process(node.pid).children(recursive=True), node]:
+                process.kill()
+            node.wait()
+
+    def submit(self, command: list[str], **options: object) -> "subprocess.Popen[str]":
+        """Starts ``command``, which speaks to the head, in the checkout."""
+        root = Path(__file__).parents[2]
+        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+            command, cwd=root, env=self.environment, text=True, **options
+        )
+
+    def _wait_until_up(self, token: str) -> None:
+        request = Request(f"{self.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+        for _ in range(120):
+            try:
+                with urlopen(request, timeout=5):
+                    return
+            except (URLError, OSError):
+                time.sleep(0.5)
+        raise RuntimeError(f"Ray did not come up:\n{(self._folder / 'log-0').read_text()[-2000:]}")
+
+
+@contextmanager
+def started_nodes(free_ports: FreePorts) -> Iterator[Nodes]:
+    """A head and one other node, ended with the block."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: it holds sockets
+    token = "c0ffee" * 8
+    (folder / "token").write_text(token)
+    ports = free_ports(*_OF_HEAD)
+    address = f"http://127.0.0.1:{ports['dashboard-port']}"
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    nodes = Nodes(address, f"127.0.0.1:{ports['port']}", environment, free_ports, folder)
+    try:
+        nodes.add("--head", f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in ports.items()))
+        nodes._wait_until_up(token)
+        nodes.add()
+        yield nodes
+    finally:
+        for number in reversed(range(len(nodes._started))):
+            nodes.kill(number)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,110 @@
+"""What a submitter makes of what it hears from a cluster."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.job_submission import JobDetails, JobStatus, JobType
+
+from bisieve.cli import run_command
+from bisieve.errors import BisieveError, PreemptedError, TrainingError
+from ray_train import jobs
+
+
+def job(status: JobStatus, **more: Any) -> JobDetails:
+    return JobDetails(type=JobType.SUBMISSION, submission_id="j", status=status, entrypoint="x", **more)
+
+
+class Cluster:
+    """A cluster whose connections break off; of each only so much of the log comes through."""
+
+    log = "step 1\nstep 2\nstep 3\n"
+
+    def __init__(self, *reads: int) -> None:
+        self._reads = list(reads)
+
+    async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
+        read = self._reads.pop(0)
+        for start in range(0, read, 5):
+            yield self.log[start : min(start + 5, read)]
+        if self._reads:
+            raise RuntimeError("closed unexpectedly")
+
+    def get_job_info(self, name: str) -> JobDetails:
+        return job(JobStatus.SUCCEEDED)
+
+
+def test_a_log_is_shown_once_however_often_its_connection_breaks_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "_PAUSE", 0)
+    client: Any = Cluster(9, 3, 0, len(Cluster.log))
+    assert jobs._followed(client, "j").status == JobStatus.SUCCEEDED
+    assert capsys.readouterr().out == Cluster.log
+
+
+def test_a_cluster_that_is_silent_for_long_is_an_error_and_the_job_can_be_followed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "SILENCE", -1)
+    client: Any = Cluster(0, 0)
+    with pytest.raises(TrainingError, match="the same command asks again"):
+        jobs._followed(client, "j")
+
+
+@pytest.mark.parametrize(
+    ("details", "code"),
+    [
+        (job(JobStatus.SUCCEEDED, driver_exit_code=0), 0),
+        (job(JobStatus.FAILED, driver_exit_code=2), 2),
+        (job(JobStatus.FAILED, driver_exit_code=143), 143),
+        (job(JobStatus.FAILED, driver_exit_code=-9), 137),
+    ],
+)
+def test_the_exit_code_is_that_of_the_job(details: JobDetails, code: int) -> None:
+    assert jobs._exit_code(details) == code
+
+
+@pytest.mark.parametrize(
+    ("details", "error", "code"),
+    [
+        (job(JobStatus.STOPPED), PreemptedError, 143),
+        (job(JobStatus.FAILED, message="no node"), TrainingError, 1),
+    ],
+)
+def test_a_job_without_an_exit_code_tells_why(
+    details: JobDetails, error: type[BisieveError], code: int
+) -> None:
+    with pytest.raises(error) as caught:
+        jobs._exit_code(details)
+    assert caught.value.exit_code == code
+
+
+def test_a_job_has_the_code_the_time_to_save_and_what_its_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "runtime.yaml"
+    file.write_text("env_vars: {HF_HOME: /cache, RAY_JOB_STOP_WAIT_TIME_S: '60'}\npip: [einops]\n")
+    assert jobs._runtime_env(None, None) == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "600"}}
+    assert jobs._runtime_env(str(file), tmp_path) == {
+        "working_dir": str(tmp_path),
+        "pip": ["einops"],
+        "env_vars": {"PYTHONPATH": "lib:.", "HF_HOME": "/cache", "RAY_JOB_STOP_WAIT_TIME_S": "60"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--address", "http://127.0.0.1:1", "train"], "expected a Ray cluster's dashboard"),
+        (["--runtime-env", "/no/such/file", "train"], "expected a YAML file at /no/such/file"),
+        (["train", "--fraction", "2"], "expected a number in (0, 1] for --fraction"),
+    ],
+)
+def test_what_cannot_be_submitted_is_one_line_and_a_code(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    places = ["--index", "s3://a/i", "--image-root", "s3://a", "--backbone", "a/b", "--output", "s3://a/o"]
+    assert run_command("ray_train.commands.submit", [*words, *places]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
