@@ -40,7 +40,10 @@ def configured() -> bool:
 
 @contextmanager
 def lineage_events(job: str, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[Datasets]:
-    """Reports the block as a run of ``job``."""
+    """Reports the block as a run of ``job``.
+
+    Datasets are canonical URLs; a model may also be an absolute path or a hub id.
+    """
     datasets = Datasets(inputs, outputs)
     sender = _Sender(job, datasets)
     sender.send("START")
@@ -50,7 +53,9 @@ def lineage_events(job: str, inputs: Sequence[str], outputs: Sequence[str]) -> I
         sender.send("ABORT")
         raise
     except Exception as error:
-        sender.send("FAIL", str(error) if isinstance(error, BisieveError) else type(error).__name__)
+        # What others raise may hold anything.
+        said = without_secrets(str(error)) if isinstance(error, BisieveError) else type(error).__name__
+        sender.send("FAIL", said)
         raise
     sender.send("COMPLETE")
 
@@ -107,7 +112,7 @@ def _event(state: str, job: str, run: str, datasets: Datasets, message: str | No
 
 def _named(url: str) -> tuple[str, str]:
     """The namespace and the name that OpenLineage has for what lies at ``url``, or for a hub id."""
-    at = urlsplit(url)
+    at = urlsplit(without_secrets(url))
     if not at.scheme:
         return ("file", url) if url.startswith("/") else ("hf", url)
     return (f"{at.scheme}://{at.netloc}", at.path.strip("/") or "/") if at.netloc else (at.scheme, at.path)

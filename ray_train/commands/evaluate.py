@@ -17,9 +17,11 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates; returns the exit code."""
     config = read_config(EvaluateConfig, args)
     from bisieve.lineage_events import lineage_events
+    from bisieve.storage import canonical
     from ray_train.evaluation.evaluate import evaluate
 
-    with lineage_events("evaluate", [config.model, config.benchmark], [config.output]) as datasets:
+    benchmark, output = canonical(config.benchmark), canonical(config.output)
+    with lineage_events("evaluate", [config.model, benchmark], [output]) as datasets:
         report = evaluate(config)
         datasets.versions |= {config.model: report["run"]} if report["run"] else {}
     return 0

@@ -18,15 +18,17 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(TrainConfig, args)
     from bisieve.index import open_index
     from bisieve.lineage_events import lineage_events
+    from bisieve.storage import canonical
     from ray_train.model.card import read_card
     from ray_train.run.launch import train
 
     if config.dry_run:
         train(config)
         return 0
-    with lineage_events("train", [config.index, config.backbone], [config.output]) as datasets:
-        datasets.versions[config.index] = open_index(config.index).fingerprint
+    index, output = canonical(config.index), canonical(config.output)
+    with lineage_events("train", [index, config.backbone], [output]) as datasets:
+        datasets.versions[index] = open_index(index).fingerprint
         train(config)
-        card = read_card(config.output, "--output")
-        datasets.versions |= {config.output: card["run"]} if card else {}
+        card = read_card(output, "--output")
+        datasets.versions |= {output: card["run"]} if card else {}
     return 0

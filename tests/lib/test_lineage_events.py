@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bisieve.cli import main
 from bisieve.errors import CorpusError, PreemptedError
 from bisieve.lineage_events import lineage_events
 
@@ -98,6 +99,44 @@ def test_events_go_to_a_server_too(server: list[Any], monkeypatch: pytest.Monkey
     assert [event["eventType"] for event in server] == ["START", "COMPLETE"]
     assert server[0]["job"]["namespace"] == "nightly"
     assert server[0]["inputs"][0]["namespace"] == "hf"
+
+
+def test_no_secret_of_a_url_is_sent(events: Path) -> None:
+    url = "https://somebody:pl4nted@host/model?sig=pl4nted"
+    with pytest.raises(CorpusError), lineage_events("evaluate", [url], [url]):
+        raise CorpusError("a model", f"none at {url}", "check --model")
+    assert [event["eventType"] for event in told(events)] == ["START", "FAIL"]
+    assert told(events)[0]["inputs"][0]["namespace"] == "https://***@host"
+    assert "pl4nted" not in events.read_text()
+
+
+COMMANDS = {
+    "score": ["--input", "URL", "--index", "index"],
+    "train": ["--index", "URL", "--image-root", "images", "--backbone", "b", "--output", "model"],
+    "evaluate": ["--model", "model", "--benchmark", "URL", "--image-root", "images", "--output", "metrics"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_is_told_a_url_with_a_password_begins_no_run(
+    command: str, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("URL", "s3://somebody:pl4nted@bucket/x") for word in COMMANDS[command]]
+    assert main([command, *words]) == 2
+    assert not events.exists()
+
+
+def test_score_names_relative_paths_as_files(
+    events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", "--input", "nothing/*.jsonl", "--index", "index"]) == 1
+    start, fail = told(events)
+    assert fail["eventType"] == "FAIL"
+    assert [(one["namespace"], one["name"]) for one in [*start["inputs"], *start["outputs"]]] == [
+        ("file", str(tmp_path / "nothing/*.jsonl")), ("file", str(tmp_path / "index")),
+    ]  # fmt: skip
 
 
 def test_a_server_that_does_not_answer_is_one_warning(

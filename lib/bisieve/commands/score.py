@@ -26,13 +26,15 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.report import score_report
     from bisieve.spark.job import ScoreRequest, score_corpus
     from bisieve.spark.session import spark_context
+    from bisieve.storage import canonical
 
     request = ScoreRequest(inputs=tuple(args.input), index=args.index, reading=reading, **ranking)
+    inputs, url = [canonical(one) for one in args.input], canonical(args.index)
     with (
         told_on_stderr(log_format(args.log_format)) as tell,
-        lineage_events("score", args.input, [args.index]) as datasets,
+        lineage_events("score", inputs, [url]) as datasets,
     ):
         index, written = score_corpus(lambda: spark_context(args.master, conf), request, tell)
-        datasets.versions[args.index] = index.fingerprint
+        datasets.versions[url] = index.fingerprint
     print(score_report(index, args.index, written))
     return 0
