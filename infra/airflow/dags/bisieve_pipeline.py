@@ -28,8 +28,8 @@ TRAINING = {
     "workers": 8,
     "max_reject_rate": 0.01,
     "max_mixture_drift": 0.05,
-    "max_score_drift": 0.05,
-    "metric": "auc",
+    "max_score_drift": 0.10,
+    "metric": "overall_f1",
     "train_options": {},
     "evaluate_options": {},
 }

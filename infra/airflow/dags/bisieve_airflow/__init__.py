@@ -1,7 +1,7 @@
 """What the DAGs are made of.
 
-The DAG bundle is a checkout of bisieve, and what a scheduler has to know of it is imported from there: Airflow's
-environment needs no bisieve, no Ray and no Spark.
+The DAG bundle is a checkout of bisieve, and what a scheduler has to know of it is imported from there:
+Airflow's environment needs no bisieve, no Ray and no Spark.
 """
 
 import sys

@@ -36,7 +36,7 @@ def promote(params: Params, version: str) -> list[str]:
     """Of ``bisieve promote``, of the same model by what `evaluate` found."""
     return ["promote", *flags({
         "model": model(params, version),
-        "metrics": f"{metrics(params, version)}/metrics.json",
+        "metrics": metrics(params, version),
         "pointer": f"{params['models'].rstrip('/')}/current.json",
         "metric": params["metric"],
     })]  # fmt: skip

@@ -5,7 +5,12 @@ from typing import Any
 
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+SAID_WHY = (
+    1,
+    2,
+)  # exit codes of what no other try mends; a store that does not answer was asked again already
 
 
 class BisieveOperator(BaseOperator):
@@ -25,7 +30,8 @@ class BisieveOperator(BaseOperator):
         """Runs it; raises with its last line when it ends with another exit code than 0."""
         done = self._process.run_command(["bisieve", *self.arguments])
         if done.exit_code:
-            raise AirflowException(f"exit code {done.exit_code}: {done.output}")
+            kind = AirflowFailException if done.exit_code in SAID_WHY else AirflowException
+            raise kind(f"exit code {done.exit_code}: {done.output}")
         return done.output
 
     def on_kill(self) -> None:

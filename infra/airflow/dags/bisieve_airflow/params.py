@@ -1,4 +1,4 @@
-"""The parameters of the DAGs, each with its JSON schema: a run with a wrong one is refused before it starts."""
+"""The parameters of the DAGs and their JSON schemas: a run with a wrong one is refused before it starts."""
 
 from typing import Any
 
@@ -35,9 +35,18 @@ _SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": ["integer", "string"], "minimum": 1, "pattern": "^[1-9][0-9]*(-[1-9][0-9]*)?$"},
     ),
     "max_reject_rate": ("largest share of records that may be rejected", _SHARE),
-    "max_mixture_drift": ("how far a source's share of mixed rollouts may move from the last version", _SHARE),
-    "max_score_drift": ("how far the score at the end of the cut may move", {"type": "number", "minimum": 0}),
-    "metric": ("what a model is promoted by", {"enum": ["auc", "macro_f1"], "type": "string"}),
+    "max_mixture_drift": (
+        "how far a source's share of mixed rollouts may move from the last version",
+        _SHARE,
+    ),
+    "max_score_drift": (
+        "how far the BIS at which a source's cut ends may move, relative to the last version",
+        {"type": "number", "minimum": 0},
+    ),
+    "metric": (
+        "what a model is promoted by",
+        {"enum": ["overall_f1", "pooled_macro_f1", "auc"], "type": "string"},
+    ),
     "score_options": ("more options of bisieve score", _OPTIONS),
     "train_options": ("more options of bisieve train", _OPTIONS),
     "evaluate_options": ("more options of bisieve evaluate", _OPTIONS),

@@ -18,16 +18,14 @@ from websockets.exceptions import WebSocketException
 from bisieve_airflow.ray_jobs import RayJobs
 
 WRONG_USAGE = 2  # exit code; what no other try will mend
-# Between SIGTERM and SIGKILL Ray gives a job 3 seconds: too few for the checkpoint of a large model.
-TIME_TO_SAVE = {"RAY_JOB_STOP_WAIT_TIME_S": "600"}
 
 
 class RayJobOperator(ResumableJobMixin, BaseOperator):
     """Runs ``bisieve ARGUMENTS`` as a job on the Ray of a connection, and shows what it prints.
 
-    ``arguments`` are those of ``train`` or ``evaluate``, that word the first, or what makes them of the task's
-    context; ``--output=URL`` is among them, and is returned.  A job belongs to its output: of two tasks with
-    the same one the second waits for the job of the first, and where they ask for different things it fails.
+    ``arguments`` are those of ``train`` or ``evaluate``, that word the first, or what makes them of the
+    task's context; ``--output=URL`` is among them, and is returned.  A job belongs to its output: of two
+    tasks with the same one the second waits for the job of the first, and fails if it asks for another.
 
     ``runtime_env`` is Ray's; it must bring ``bisieve`` where the machines have none.
     """
@@ -59,7 +57,7 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
 
     def submit_job(self, context: Any) -> str:
         """Submits it, unless the try before did and could not write it down."""
-        from ray_train.submission import SeenJob, next_submission
+        from ray_train.submission import TIME_TO_SAVE, SeenJob, next_submission
 
         seen = {name: SeenJob(job["status"], job["entrypoint"]) for name, job in self.jobs.all().items()}
         found = next_submission(self.arguments[0], self._output, self._entrypoint, seen)

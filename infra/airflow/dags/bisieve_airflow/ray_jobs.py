@@ -53,7 +53,7 @@ class RayJobs:
         return None if answer.status_code == requests.codes.not_found else _checked(answer).json()
 
     def submit(self, name: str, entrypoint: str, runtime_env: Mapping[str, Any]) -> None:
-        """Starts ``entrypoint``, a shell's command line, as the job ``name``; fine where it has been already."""
+        """Starts ``entrypoint``, a line for a shell, as the job ``name``; fine where it has been already."""
         body = {"submission_id": name, "entrypoint": entrypoint, "runtime_env": dict(runtime_env)}
         answer = self._session.post(self._url(), json=body, headers=self._headers, timeout=300)
         if not answer.ok and self.details(name) is None:
@@ -66,10 +66,12 @@ class RayJobs:
     def tail(self, name: str) -> Iterator[str]:
         """The job's output from its beginning, piece by piece, until it has ended or is quiet for minutes."""
         url = f"ws{self._url(name).removeprefix('http')}/logs/tail"
-        with connect(url, additional_headers=self._headers, max_size=None, **_AS_THE_DASHBOARD_CAN) as stream:
-            with suppress(TimeoutError, ConnectionClosedOK):
-                while True:
-                    yield str(stream.recv(timeout=QUIET))
+        with (
+            connect(url, additional_headers=self._headers, max_size=None, **_AS_THE_DASHBOARD_CAN) as stream,
+            suppress(TimeoutError, ConnectionClosedOK),
+        ):
+            while True:
+                yield str(stream.recv(timeout=QUIET))
 
     @property
     def _headers(self) -> dict[str, str]:
