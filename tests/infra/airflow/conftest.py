@@ -5,62 +5,35 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from nodes import BIN, Nodes, started_nodes
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the services
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one
 
-from ray_head import BIN, RayHead, ray_head
-
-ROOT = Path(__file__).parents[3]
-AIRFLOW = ROOT / ".venv-airflow" / "bin"  # make test makes it
-DAGS = ROOT / "infra" / "airflow" / "dags"
-OURS = f"{ROOT / 'lib'}:{ROOT}"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What became of a DAG's run."""
-
-    state: str
-    tasks: dict[str, str]
-    log: str
-
-
-@dataclass(frozen=True)
-class Airflow:
-    """One with a database of its own."""
-
-    home: Path
-    environment: dict[str, str]
-
-    def test(self, dag: str, params: dict[str, Any]) -> Run:
-        """``dag.test()``: no scheduler, all else as it is."""
-        path = self.home / "params.json"
-        path.write_text(json.dumps(params))
-        script = Path(__file__).with_name("run_dag.py")
-        done = subprocess.run(
-            [AIRFLOW / "python", script, dag, path],
-            env=self.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return Run(**json.loads(done.stdout.splitlines()[-1]), log=done.stdout + done.stderr)
+from real_airflow import AIRFLOW, DAGS, OURS, ROOT, Airflow, Run
 
 
 @pytest.fixture(scope="package")
-def head(free_ports: Callable[..., dict[str, int]]) -> Iterator[RayHead]:
-    with ray_head(free_ports, PYTHONPATH=OURS) as head:
-        yield head
+def head(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
+    """A Ray that takes jobs."""
+    with started_nodes(free_ports, PYTHONPATH=OURS) as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="package")
-def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+def airflow(head: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     home = tmp_path_factory.mktemp("airflow")
     spark = {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
-    ray = {"conn_type": "http", "host": "127.0.0.1", "port": head.port, "password": head.token}
+    ray = {
+        "conn_type": "http",
+        "host": "127.0.0.1",
+        "port": urlsplit(head.address).port,
+        "password": head.token,
+    }
     environment = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import DAGS
+from real_airflow import DAGS
 
 sys.path.insert(0, str(DAGS))
 
@@ -16,7 +16,8 @@ def run() -> dict[str, Any]:
     return {
         "input": ["s3://c/a b", "s3://c/$(x)"], "index": "s3://c/index", "image_root": "s3://c",
         "backbone": "b", "benchmark": "s3://c/b.jsonl", "models": "s3://m/", "fraction": 0.1,
-        "workers": "2-8", "metric": "auc", "score_options": {"alpha": 0.1, "field": ["step=text", "image=picture"]},
+        "workers": "2-8", "metric": "auc",
+        "score_options": {"alpha": 0.1, "field": ["step=text", "image=picture"]},
         "train_options": {"train_vision": True, "train_language": False}, "evaluate_options": {},
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from conftest import AIRFLOW, Airflow, Run
-from ray_head import RayHead
+from nodes import Nodes
+from real_airflow import AIRFLOW, Airflow, Run
 from services import Services, services
 
 from bisieve import storage
@@ -29,10 +30,11 @@ def until(holds: Callable[[], Any], seconds: float = 150) -> Any:
     return found
 
 
+@pytest.mark.timeout(600)  # the whole run comes before it
 def test_a_task_killed_in_the_middle_of_training_goes_on_with_the_same_job(
     whole_run: Run,
     airflow: Airflow,
-    head: RayHead,
+    head: Nodes,
     params: dict[str, Any],
     free_ports: Callable[..., dict[str, int]],
 ) -> None:
@@ -48,7 +50,7 @@ def test_a_task_killed_in_the_middle_of_training_goes_on_with_the_same_job(
         start(running, "killed", asked)
         jobs_before = set(training_jobs(head))
         job = until(lambda: set(training_jobs(head)) - jobs_before).pop()
-        until(lambda: "step 8/" in logs(head, job))
+        until(lambda: re.search("step +8/", logs(head, job)))
         first = running.task(DAG, "killed", "train")
         os.kill(first["pid"], signal.SIGKILL)
         again = until(lambda: trying(running, 2))
@@ -76,10 +78,10 @@ def trying(running: Services, number: int) -> dict[str, Any] | None:
     return task if task["try_number"] == number and task["state"] == "running" and task["pid"] else None
 
 
-def training_jobs(head: RayHead) -> dict[str, str]:
-    jobs = json.loads(head.get("/api/jobs/"))
+def training_jobs(head: Nodes) -> dict[str, str]:
+    jobs = head.get("/api/jobs/")
     return {job["submission_id"]: job["status"] for job in jobs if "bisieve train" in job["entrypoint"]}
 
 
-def logs(head: RayHead, job: str) -> str:
-    return str(json.loads(head.get(f"/api/jobs/{job}/logs"))["logs"])
+def logs(head: Nodes, job: str) -> str:
+    return str(head.get(f"/api/jobs/{job}/logs")["logs"])

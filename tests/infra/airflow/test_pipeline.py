@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conftest import Airflow, Run
-from ray_head import RayHead
+from nodes import Nodes
+from real_airflow import Airflow, Run
 
 
 def test_the_pipeline_leads_from_shards_to_a_promoted_model(whole_run: Run, params: dict[str, Any]) -> None:
@@ -23,10 +23,10 @@ def test_what_a_job_prints_is_in_the_log_of_its_task_once(whole_run: Run) -> Non
 
 
 def test_a_gate_that_refuses_says_the_numbers_and_ends_the_run_at_once(
-    whole_run: Run, airflow: Airflow, head: RayHead, params: dict[str, Any]
+    whole_run: Run, airflow: Airflow, head: Nodes, params: dict[str, Any]
 ) -> None:
     shard = next(Path(params["input"][0]).glob("grid_sum.jsonl"))
-    before, jobs = shard.read_bytes(), json.loads(head.get("/api/jobs/"))
+    before, jobs = shard.read_bytes(), head.get("/api/jobs/")
     shard.write_bytes(before + b"no record\n" * 60)
     try:
         run = airflow.test("bisieve_pipeline", {**params, "index": f"{params['index']}-bad"})
@@ -36,4 +36,4 @@ def test_a_gate_that_refuses_says_the_numbers_and_ends_the_run_at_once(
     assert run.tasks["gate"] == "failed"
     assert {run.tasks[name] for name in ("train", "evaluate", "promote")} == {"upstream_failed"}
     assert "50.00% (60 of 120) rejected" in run.log
-    assert len(json.loads(head.get("/api/jobs/"))) == len(jobs)
+    assert len(head.get("/api/jobs/")) == len(jobs)
