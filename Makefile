@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(abspath $(VENV))/bin
 READY  := $(VENV)/.ready
+AIRFLOW := .venv-airflow/.ready
 export PATH := $(BIN):$(PATH)
 
 .PHONY: demo test check bench bench-train clean
@@ -11,7 +12,7 @@ export PATH := $(BIN):$(PATH)
 demo: $(READY)
 	infra/demo/run.sh
 
-test: check
+test: check $(AIRFLOW)
 	pytest -n 2 --dist loadgroup
 
 check: $(READY)
@@ -37,5 +38,11 @@ $(READY): setup.py constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# Airflow's packages and ours do not go together.
+$(AIRFLOW): infra/airflow/requirements.txt infra/airflow/constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --constraint infra/airflow/constraints.txt --requirement $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .demo .bench .pytest_cache .hypothesis .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(dir $(AIRFLOW)) .demo .bench .pytest_cache .hypothesis .mypy_cache .ruff_cache build *.egg-info

@@ -1,5 +1,6 @@
 """A Ray of several nodes on this machine, each of one CPU, with token authentication."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -31,7 +33,8 @@ class Nodes:
 
     address: str  # of the dashboard
     gcs: str
-    environment: dict[str, str]  # of whoever speaks to it
+    token: str
+    environment: dict[str, str]  # of its jobs, and of whoever speaks to it
     _free_ports: FreePorts
     _folder: Path
     _started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
@@ -58,41 +61,47 @@ class Nodes:
 
     def submit(self, command: list[str], **options: object) -> "subprocess.Popen[str]":
         """Starts ``command``, which speaks to the head, in the checkout."""
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[1]
         return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
             command, cwd=root, env=self.environment, text=True, **options
         )
 
-    def _wait_until_up(self, token: str) -> None:
-        request = Request(f"{self.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+    def get(self, path: str) -> Any:
+        """The JSON that the dashboard answers."""
+        request = Request(self.address + path, headers={"Authorization": f"Bearer {self.token}"})
+        with urlopen(request, timeout=5) as answer:
+            return json.load(answer)
+
+    def _wait_until_up(self) -> None:
         for _ in range(120):
             try:
-                with urlopen(request, timeout=5):
-                    return
+                self.get("/api/jobs/")
+                return
             except (URLError, OSError):
                 time.sleep(0.5)
         raise RuntimeError(f"Ray did not come up:\n{(self._folder / 'log-0').read_text()[-2000:]}")
 
 
 @contextmanager
-def started_nodes(free_ports: FreePorts) -> Iterator[Nodes]:
-    """A head and one other node, ended with the block."""
+def started_nodes(free_ports: FreePorts, **environment: str) -> Iterator[Nodes]:
+    """A head and one other node, ended with the block; what they start has this environment and that one."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: it holds sockets
     token = "c0ffee" * 8
     (folder / "token").write_text(token)
     ports = free_ports(*_OF_HEAD)
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    environment = {
+    whole = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        **environment,
     }
-    nodes = Nodes(address, f"127.0.0.1:{ports['port']}", environment, free_ports, folder)
+    nodes = Nodes(address, f"127.0.0.1:{ports['port']}", token, whole, free_ports, folder)
     try:
         nodes.add("--head", f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in ports.items()))
-        nodes._wait_until_up(token)
+        nodes._wait_until_up()
         nodes.add()
         yield nodes
     finally:

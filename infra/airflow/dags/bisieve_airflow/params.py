@@ -1,0 +1,61 @@
+"""The parameters of the DAGs and their JSON schemas: a run with a wrong one is refused before it starts."""
+
+from typing import Any
+
+from airflow.sdk import Param
+
+_URL = {"type": "string", "minLength": 1, "pattern": "^[^-]"}  # what begins with - would be a flag
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+# Further options by their names in --help, with _ or -.  What a run is made of has its own parameter, and a
+# retried training must not begin anew.
+_OPTIONS = {
+    "type": "object",
+    "propertyNames": {
+        "pattern": "^[a-z][a-z0-9_-]*$",
+        "not": {"enum": ["index", "input", "output", "model", "config", "restart", "dry_run", "dry-run"]},
+    },
+    "additionalProperties": {
+        "type": ["string", "number", "boolean", "array"], "items": {"type": ["string", "number"]}
+    },
+}  # fmt: skip
+
+_SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
+    "input": ("shards, folders or globs to score", {"type": "array", "items": _URL, "minItems": 1}),
+    "index": ("the ranked index", _URL),
+    "image_root": ("where the images of the rollouts and of the benchmark lie", _URL),
+    "backbone": ("hub id or URL of the model to start from", _URL),
+    "benchmark": ("the judged solutions to evaluate on", _URL),
+    "models": ("folder of the models, their metrics and current.json, the pointer", _URL),
+    "fraction": (
+        "share of each source's rollouts to train on, best first",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    ),
+    "workers": (
+        "Ray Train workers: 8, or 2-8 for as many of these as there are",
+        {"type": ["integer", "string"], "minimum": 1, "pattern": "^[1-9][0-9]*(-[1-9][0-9]*)?$"},
+    ),
+    "max_reject_rate": ("largest share of records that may be rejected", _SHARE),
+    "max_mixture_drift": (
+        "how far a source's share of mixed rollouts may move from the last version",
+        _SHARE,
+    ),
+    "max_score_drift": (
+        "how far the BIS at which a source's cut ends may move, relative to the last version",
+        {"type": "number", "minimum": 0},
+    ),
+    "metric": (
+        "what a model is promoted by",
+        {"enum": ["overall_f1", "pooled_macro_f1", "auc"], "type": "string"},
+    ),
+    "score_options": ("more options of bisieve score", _OPTIONS),
+    "train_options": ("more options of bisieve train", _OPTIONS),
+    "evaluate_options": ("more options of bisieve evaluate", _OPTIONS),
+}
+
+
+def params(**defaults: Any) -> dict[str, Param]:
+    """The parameters that ``defaults`` names, with their schemas."""
+    return {
+        name: Param(value, description=_SCHEMAS[name][0], **_SCHEMAS[name][1])
+        for name, value in defaults.items()
+    }
