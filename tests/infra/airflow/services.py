@@ -72,7 +72,7 @@ def services(
 
 
 def _up(found: Services) -> Services:
-    for _ in range(120):
+    for _ in range(360):  # half a minute, where nothing else is at work
         try:
             found.token = found.call("/auth/token")["access_token"]
             found.call("/api/v2/dags/bisieve_train")  # once the DAG processor has read it

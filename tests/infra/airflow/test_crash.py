@@ -21,7 +21,7 @@ from ray_train.checkpoints.checkpoint import loss_curve
 DAG = "bisieve_train"
 
 
-def until(holds: Callable[[], Any], seconds: float = 150) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 300) -> Any:
     """What ``holds`` returns, once that is true."""
     end = time.monotonic() + seconds
     while not (found := holds()):
@@ -30,7 +30,7 @@ def until(holds: Callable[[], Any], seconds: float = 150) -> Any:
     return found
 
 
-@pytest.mark.timeout(600)  # the whole run comes before it
+@pytest.mark.timeout(900)  # the whole run comes before it
 def test_a_task_killed_in_the_middle_of_training_goes_on_with_the_same_job(
     whole_run: Run,
     airflow: Airflow,
