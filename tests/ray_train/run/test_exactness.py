@@ -6,10 +6,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby
@@ -35,7 +35,7 @@ Settings = Callable[..., TrainConfig]
 BIN = Path(sys.executable).parent
 TOTAL = sum(ROLLOUTS.values())
 STEPS = -(-TOTAL // 6)
-PATIENCE = 50  # seconds
+PATIENCE = 120  # seconds
 
 
 def check_exact(output: str, reference: str, ranks: list[int]) -> None:
@@ -116,8 +116,13 @@ def test_a_run_goes_from_one_worker_to_two_and_back_when_its_driver_and_then_a_w
         assert driver.wait(PATIENCE) == -signal.SIGKILL
     assert Path(config.output, LEASE).exists()
 
-    config = settings(image_root=stall.images, zero_stage=2, workers=Workers(1, 2), max_failures=1)
-    with node() as kill_node, stall.run(config.output, kill_node):
+    config = settings(image_root=stall.images, zero_stage=2, workers=Workers(1, 2))
+    with node() as kill_node:
+        with (
+            stall.run(config.output, kill_node),
+            pytest.raises(TrainingError, match="run the same command again"),
+        ):
+            train(config)
         train(config)
     check_exact(config.output, trained.output, [1, 2, 1])
 
@@ -172,18 +177,27 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
         take(others)
         second = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
+        def alive() -> int:
+            return len([one for one in ray.nodes() if one["Alive"]])
+
+        def end() -> None:
+            for process in [*psutil.Process(second.pid).children(recursive=True), second]:
+                process.kill()
+            second.wait()
+
         def kill() -> None:
             take(others + 1)  # Ray Train looks for dead nodes every 20 s only
-            if second.poll() is None:
-                for process in [*psutil.Process(second.pid).children(recursive=True), second]:
-                    process.kill()
-                second.wait()
+            end()
+            _wait_for(lambda: alive() == 1)
+            ray.get(shares.get_reserved_resources.remote("others", recompute=True))
+            take(others)
 
         try:
-            _wait_for(lambda: len([one for one in ray.nodes() if one["Alive"]]) == 2)
+            _wait_for(lambda: alive() == 2)
             yield kill
         finally:
-            kill()
+            if second.poll() is None:
+                end()
             remove_placement_group(taken)
             ray.get(shares.cancel_request.remote("others"))
 
@@ -239,10 +253,19 @@ class Stall:
 @contextmanager
 def _beside(work: Callable[[], None]) -> Iterator[None]:
     """Does ``work`` in a thread while the block runs."""
-    beside = ThreadPoolExecutor(1)
-    working = beside.submit(work)
+    failed: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)  # a test that failed does not wait for it
+    thread.start()
     yield
-    working.result()
+    thread.join()
+    assert not failed, failed
 
 
 def _committed_step(output: Path) -> int:
