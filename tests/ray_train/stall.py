@@ -3,9 +3,9 @@
 import json
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -67,10 +67,19 @@ class Stall:
 @contextmanager
 def beside(work: Callable[[], None]) -> Iterator[None]:
     """Does ``work`` in a thread while the block runs."""
-    beside = ThreadPoolExecutor(1)
-    working = beside.submit(work)
+    failed: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)  # a test that failed does not wait for it
+    thread.start()
     yield
-    working.result()
+    thread.join()
+    assert not failed, failed
 
 
 def _committed_step(output: Path) -> int:
