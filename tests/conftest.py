@@ -120,7 +120,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory, free_ports: FreePorts) -> Itera
         "-filer",
         "-s3",
     ]
-    command += [f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    command += [f"-s3.config={folder / 's3.json'}", "-volume.max=100", "-master.volumeSizeLimitMB=64"]
     for name in names:
         command += [f"-{name}.port={ports[name]}", f"-{name}.port.grpc={grpc[name]}"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # or two servers meet at one port
