@@ -117,14 +117,15 @@ def test_a_run_goes_from_one_worker_to_two_and_back_when_its_driver_and_then_a_w
         assert driver.wait(PATIENCE) == -signal.SIGKILL
     assert Path(config.output, LEASE).exists()
 
-    config = held(zero_stage=2, workers=Workers(1, 2))
-    with node() as kill_node:
-        with (
-            stall.run(config.output, kill_node),
-            pytest.raises(TrainingError, match="run the same command again"),
-        ):
-            train(config)
+    config = held(zero_stage=2, workers=Workers(2, 2))
+    with (
+        node() as kill_node,
+        stall.run(config.output, kill_node),
+        pytest.raises(TrainingError, match="run the same command again"),
+    ):
         train(config)
+
+    train(held(zero_stage=1, workers=Workers(1, 1)))
     check_exact(config.output, trained.output, [1, 2, 1])
 
 
@@ -147,12 +148,11 @@ def start_driver(config: TrainConfig) -> "subprocess.Popen[bytes]":
 
 @pytest.fixture
 def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callable[[], Any]:
-    """A second node of one CPU beside the first one, of which others have all but one, as Ray Train sees."""
+    """A second node beside the first one, of which but one CPU is left: two workers need both."""
 
     @contextmanager
     def second_node() -> Iterator[Callable[[], None]]:
         import ray
-        from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
         from ray.util.placement_group import placement_group, remove_placement_group
 
         ports = free_ports(
@@ -163,43 +163,21 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
         command += ["--num-cpus=1", "--min-worker-port=0", "--max-worker-port=0"]
         command += [f"--{name}={port}" for name, port in ports.items()]
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-        others = int(ray.cluster_resources()["CPU"]) - 1
-        taken = placement_group([{"CPU": others}])
+        taken = placement_group([{"CPU": ray.cluster_resources()["CPU"] - 1}])
         assert taken.wait(PATIENCE)
-        shares = coordinator.get_or_create_autoscaling_coordinator()
-
-        high = coordinator.ResourceRequestPriority.HIGH
-
-        def take(cpus: int) -> None:
-            bundles = [{"CPU": 1}] * cpus
-            asked = shares.request_resources.remote("others", bundles, PATIENCE, priority=high)
-            ray.get(asked)
-
-        take(others)
         second = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
-        def alive() -> int:
-            return len([one for one in ray.nodes() if one["Alive"]])
-
-        def end() -> None:
-            for process in [*psutil.Process(second.pid).children(recursive=True), second]:
-                process.kill()
-            second.wait()
-
         def kill() -> None:
-            take(others + 1)  # Ray Train looks for dead nodes every 20 s only
-            end()
-            wait_for(lambda: alive() == 1)
-            ray.get(shares.get_reserved_resources.remote("others", recompute=True))
-            take(others)
+            if second.poll() is None:
+                for process in [*psutil.Process(second.pid).children(recursive=True), second]:
+                    process.kill()
+                second.wait()
 
         try:
-            wait_for(lambda: alive() == 2)
+            wait_for(lambda: len([one for one in ray.nodes() if one["Alive"]]) == 2)
             yield kill
         finally:
-            if second.poll() is None:
-                end()
+            kill()
             remove_placement_group(taken)
-            ray.get(shares.cancel_request.remote("others"))
 
     return second_node
