@@ -31,6 +31,7 @@ settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_h
 settings.load_profile("bisieve")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for the marks in the same hook, and ours would come after it
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With two processes (``-n 2 --dist loadgroup``) one has all tests that start a Ray, one the others."""
     here = Path(__file__).parent

@@ -1,5 +1,6 @@
 """The doctor's look at GPUs and at Ray.  GPUs are told by name: there is none here."""
 
+import os
 import platform
 
 import pytest
@@ -31,6 +32,15 @@ def test_nodes_with_other_versions_are_named() -> None:
 
 def test_a_ray_that_does_not_answer_fails_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests share one
     *_, found = examine(Patient())
     assert (found.name, found.state) == ("ray", "failed")
     assert "127.0.0.1:1" in found.found
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_every_node_of_a_ray_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    *_, found = examine(Patient())
+    cpus = max(4, os.cpu_count() or 1)
+    assert (found.name, found.state, found.found) == ("ray", "ok", f"1 node, {cpus} CPUs, 0 GPUs")

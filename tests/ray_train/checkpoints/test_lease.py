@@ -37,6 +37,14 @@ def renewed_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEWED_EVERY", 0.4)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_as_python_has_it() -> Iterator[None]:
+    """A Spark that other tests share would otherwise be told of the interrupt, and end with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def holder(output: str) -> Driver:
     return Driver(**json.loads(storage.read_bytes(f"{output}/{LEASE}")))
 
