@@ -13,7 +13,7 @@ demo: $(READY)
 	infra/demo/run.sh
 
 test: check $(AIRFLOW)
-	pytest -n 2 --dist loadgroup
+	pytest -n 3 --dist loadscope
 
 check: $(READY)
 	ruff check .

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure an
 
 from faulty_proxy import FaultyProxy
 
-_TRAINERS = ("ray_train/", "infra/", "test_readme.py")
+# All others have a Spark.
+_PARTS = {"training": "tests/ray_train/", "pipelines": ("tests/infra/", "tests/test_")}
 
 FreePorts = Callable[..., dict[str, int]]
 
@@ -31,13 +32,15 @@ settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_h
 settings.load_profile("bisieve")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks for the marks in the same hook, and ours would come after it
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With two processes (``-n 2 --dist loadgroup``) one has all tests that start a Ray, one the others."""
-    here = Path(__file__).parent
-    for item in items:
-        trains = item.path.relative_to(here).as_posix().startswith(_TRAINERS)
-        item.add_marker(pytest.mark.xdist_group("trainer" if trains else "scorer"))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With three processes each has a part of the tests of its own, with the engines that they share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((part for part, paths in _PARTS.items() if nodeid.startswith(paths)), "scoring")
+
+    return ByPart(config, log)
 
 
 @pytest.fixture(scope="session")

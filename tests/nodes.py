@@ -83,8 +83,8 @@ class Nodes:
 
 
 @contextmanager
-def started_nodes(free_ports: FreePorts, **environment: str) -> Iterator[Nodes]:
-    """A head and one other node, ended with the block; what they start has this environment and that one."""
+def started_nodes(free_ports: FreePorts, others: int = 1, **environment: str) -> Iterator[Nodes]:
+    """A head and other nodes, ended with the block; what they start has this environment and that one."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: it holds sockets
     token = "c0ffee" * 8
     (folder / "token").write_text(token)
@@ -102,7 +102,8 @@ def started_nodes(free_ports: FreePorts, **environment: str) -> Iterator[Nodes]:
     try:
         nodes.add("--head", f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in ports.items()))
         nodes._wait_until_up()
-        nodes.add()
+        for _ in range(others):
+            nodes.add()
         yield nodes
     finally:
         for number in reversed(range(len(nodes._started))):

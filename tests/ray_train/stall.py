@@ -1,4 +1,4 @@
-"""A training run that is held up at a step of choice, to be killed there."""
+"""A training run that is held up at steps of choice, for something to happen to it there."""
 
 import json
 import os
@@ -37,31 +37,40 @@ class Stall:
         self._resumed = 0
 
     @contextmanager
-    def run(self, output: str, kill: Callable[[], None]) -> Iterator[None]:
-        """Kills the run that starts inside, at a step later than that of the last time."""
-        earliest = self._resumed + 2  # behind a checkpoint that only this run writes
+    def run(self, output: str, *mishaps: Callable[[], None]) -> Iterator[None]:
+        """Does that to the run that starts inside, each at a later step, the first later than the last time.
+
+        What is held up stays so: the run goes on when its workers are started again.
+        """
         firsts = {
             name: min((step for step in steps if step >= self._resumed), default=0)
             for name, steps in self._uses.items()
         }
-        later = [(step, name) for name, step in firsts.items() if step >= earliest]
-        step, name = self._random.choice([one for one in later if one[0] <= earliest + 1] or later)
-        self._resumed = step // 2 * 2
-        print(f"killed at step {step}")
-        with beside(partial(self._kill_at, Path(output), name, step, kill, time.time())):
+        planned = []
+        for mishap in mishaps:
+            earliest = self._resumed + 2  # behind a checkpoint that only this run writes
+            later = [(step, name) for name, step in firsts.items() if step >= earliest]
+            step, name = self._random.choice([one for one in later if one[0] <= earliest + 1] or later)
+            self._resumed = step // 2 * 2
+            print(f"held up at step {step}")
+            planned.append((name, step, mishap))
+        with beside(partial(self._hold_up, Path(output), planned, time.time())):
             yield
 
-    def _kill_at(self, output: Path, name: str, step: int, kill: Callable[[], None], since: float) -> None:
+    def _hold_up(
+        self, output: Path, planned: list[tuple[str, int, Callable[[], None]]], since: float
+    ) -> None:
         # The driver has looked for the images when Ray writes this file, and no worker is there yet.
         wait_for(
             lambda: any(f.stat().st_mtime > since for f in output.glob("runs/*/.validate_storage_marker"))
         )
-        image, aside = self._folder / name, self._folder / "aside"
-        image.rename(aside)
-        os.mkfifo(image)
-        wait_for(lambda: _committed_step(output) >= step // 2 * 2)
-        aside.rename(image)
-        kill()
+        for name, *_ in planned:
+            (self._folder / name).rename(self._folder / f"aside {name}")
+            os.mkfifo(self._folder / name)
+        for name, step, mishap in planned:
+            wait_for(lambda step=step: _committed_step(output) >= step // 2 * 2)  # type: ignore[misc]
+            (self._folder / f"aside {name}").rename(self._folder / name)
+            mishap()
 
 
 @contextmanager

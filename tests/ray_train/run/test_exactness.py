@@ -6,23 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from conftest import ROLLOUTS, check_learned_the_same, last_checkpoint
+import ray
 from ray.cloudpickle import register_pickle_by_value
+from ray.util.placement_group import placement_group, remove_placement_group
+from runs import check_exact, start_driver
 from stall import Stall, beside, wait_for
 
 from bisieve.errors import TrainingError
 from ray_train.checkpoints import keeper
-from ray_train.checkpoints.checkpoint import is_whole, read_cursor, read_sample_logs
+from ray_train.checkpoints.checkpoint import is_whole
 from ray_train.checkpoints.lease import LEASE
 from ray_train.config import TrainConfig
 from ray_train.run.launch import train
@@ -32,24 +32,7 @@ from ray_train.workers import Workers
 Settings = Callable[..., TrainConfig]
 
 BIN = Path(sys.executable).parent
-TOTAL = sum(ROLLOUTS.values())
-STEPS = -(-TOTAL // 6)
 PATIENCE = 120  # seconds
-
-
-def check_exact(output: str, reference: str, ranks: list[int]) -> None:
-    """The run learned what the reference did, each rollout once; ``ranks``: those of each of its starts."""
-    check_learned_the_same(output, reference)
-    checkpoint = last_checkpoint(output)
-    assert read_cursor(checkpoint).step == STEPS
-    lines = read_sample_logs(checkpoint)
-    assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
-    rollouts = Counter(rollout for line in lines for rollout in line["rollout_ids"])
-    assert len(rollouts) == TOTAL
-    assert set(rollouts.values()) == {1}
-    logs = sorted(file.name for file in Path(checkpoint.removeprefix("file://"), "samples").iterdir())
-    assert [len(list(start)) for _, start in groupby(logs, lambda name: name.split("-")[1])] == ranks
-    assert not Path(output, LEASE).exists()
 
 
 def test_four_workers_learn_what_two_learn(settings: Settings, trained: TrainConfig) -> None:
@@ -112,7 +95,7 @@ def test_a_run_goes_from_one_worker_to_two_and_back_when_its_driver_and_then_a_w
     # A data worker would wait for an image of the next step before it hands over what this one needs.
     held = partial(settings, image_root=stall.images, data_workers=0)
     config = held(zero_stage=3, workers=Workers(1, 1))
-    driver = start_driver(config)
+    driver = start_driver(config, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
     with stall.run(config.output, driver.kill):
         assert driver.wait(PATIENCE) == -signal.SIGKILL
     assert Path(config.output, LEASE).exists()
@@ -129,32 +112,12 @@ def test_a_run_goes_from_one_worker_to_two_and_back_when_its_driver_and_then_a_w
     check_exact(config.output, trained.output, [1, 2, 1])
 
 
-def start_driver(config: TrainConfig) -> "subprocess.Popen[bytes]":
-    """``bisieve train`` in a process of its own, on the Ray of the tests."""
-    import dataclasses
-
-    import ray
-
-    words = []
-    for item in dataclasses.fields(config):
-        if item.type is not bool:
-            words += [f"--{item.name.replace('_', '-')}", str(getattr(config, item.name))]
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    code = "import sys; from bisieve.cli import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "train", *words], env=environment, stdout=subprocess.DEVNULL
-    )
-
-
 @pytest.fixture
 def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callable[[], Any]:
     """A second node beside the first one, of which but one CPU is left: two workers need both."""
 
     @contextmanager
     def second_node() -> Iterator[Callable[[], None]]:
-        import ray
-        from ray.util.placement_group import placement_group, remove_placement_group
-
         ports = free_ports(
             "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
             "metrics-export-port",
