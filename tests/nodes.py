@@ -59,6 +59,10 @@ class Nodes:
                 process.kill()
             node.wait()
 
+    def processes(self) -> list[psutil.Process]:
+        """All that its nodes have started."""
+        return [child for one in self._started for child in psutil.Process(one.pid).children(recursive=True)]
+
     def submit(self, command: list[str], **options: object) -> "subprocess.Popen[str]":
         """Starts ``command``, which speaks to the head, in the checkout."""
         root = Path(__file__).parents[1]

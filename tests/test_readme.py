@@ -80,7 +80,9 @@ def test_the_table_of_what_goes_together_is_what_was_tested() -> None:
         r"^\| (.+) \|$|^\|---.+$", README.split("## What goes together")[1], re.MULTILINE
     )
     (shown,) = (dict(zip(head.split(" | "), row.split(" | "), strict=True)) for row in rows)
-    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    files = (ROOT / name for name in ("constraints.txt", "infra/airflow/requirements.txt"))
+    pins = "\n".join(file.read_text() for file in files)
+    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", pins, re.MULTILINE))
     packages = {"Spark": "pyspark", "Ray": "ray", "torch": "torch", "transformers": "transformers"}
     assert shown == {
         "bisieve": __version__.rsplit(".", 1)[0],
@@ -89,4 +91,5 @@ def test_the_table_of_what_goes_together_is_what_was_tested() -> None:
         "Python": ", ".join(f"{major}.{minor}" for major, minor in TESTED_PYTHONS),
         **{name: pinned[package] for name, package in packages.items()},
         "DeepSpeed": pinned["deepspeed"],
+        "Airflow": pinned["apache-airflow"],
     }

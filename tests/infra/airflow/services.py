@@ -4,8 +4,8 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -22,7 +22,10 @@ class Services:
 
     port: int
     home: Path
+    airflow: Path  # the program
+    environment: Mapping[str, str]
     token: str = ""
+    _started: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def call(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
         """What its interface answers."""
@@ -35,6 +38,26 @@ class Services:
     def task(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """A task of a run as it stands."""
         return dict(self.call(f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}"))
+
+    def start(self, program: str) -> None:
+        """Starts one of its processes."""
+        with open(self.home / f"{program}.log", "a") as log:
+            self._started[program] = subprocess.Popen(
+                [self.airflow, program], env=self.environment, stdout=log, stderr=log, cwd=self.home
+            )
+
+    def kill(self, program: str) -> None:
+        """Takes one away, with all that it has started: the scheduler's are the tasks."""
+        process = self._started.pop(program)
+        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+
+    def end(self) -> None:
+        """Takes all away."""
+        for program in list(self._started):
+            self.kill(program)
 
 
 @contextmanager
@@ -55,20 +78,17 @@ def services(
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(logs),
+        # In which a dead scheduler is missed: minutes else.
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
     }
-    started = []
+    running = Services(port, home, airflow, whole)
     try:
         for program in PROGRAMS:
-            with open(home / f"{program}.log", "w") as log:
-                started.append(
-                    subprocess.Popen([airflow, program], env=whole, stdout=log, stderr=log, cwd=home)
-                )
-        yield _up(Services(port, home))
+            running.start(program)
+        yield _up(running)
     finally:
-        for process in started:
-            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-                one.kill()
-            process.wait()
+        running.end()
 
 
 def _up(found: Services) -> Services:

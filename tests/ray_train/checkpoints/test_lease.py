@@ -45,6 +45,12 @@ def ctrl_c_as_python_has_it() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, a driver that lives is not taken for dead."""
+    monkeypatch.setattr(lease, "WATCHED_FOR", 100)
+
+
 def holder(output: str) -> Driver:
     return Driver(**json.loads(storage.read_bytes(f"{output}/{LEASE}")))
 
@@ -71,6 +77,7 @@ def test_it_is_gone_however_the_run_ends(error: BaseException, tmp_path: Path) -
     assert not (tmp_path / LEASE).exists()
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_finds_a_driver_at_work_waits_for_a_sign_of_it_and_is_refused(output: str) -> None:
     with leased(output, print):
         said: list[str] = []
@@ -116,6 +123,7 @@ def test_of_a_process_of_this_machine_that_is_gone_nothing_is_waited_for(tmp_pat
     assert not said
 
 
+@pytest.mark.usefixtures("patient")
 def test_of_two_that_come_at_once_one_gets_it(output: str) -> None:
     write(output, replace(this_driver(), pid=2**22 + 1))
     inside, refused, both = [], [], threading.Barrier(2)
