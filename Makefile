@@ -13,7 +13,7 @@ demo: $(READY)
 	infra/demo/run.sh
 
 test: check $(AIRFLOW)
-	pytest -n 3 --dist loadscope
+	pytest -n 3
 
 check: $(READY)
 	ruff check .

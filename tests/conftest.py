@@ -20,27 +20,42 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure an
 
 from faulty_proxy import FaultyProxy
 
-# All others have a Spark.
-_PARTS = {"training": "tests/ray_train/", "pipelines": ("tests/infra/", "tests/test_")}
+_LONGEST = (
+    "tests/infra/airflow/",
+    "tests/infra/test_iam",
+    "tests/ray_train/run/",
+    "tests/test_",
+    "tests/faults/",
+)
 
 FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+os.environ.setdefault(
+    "RAY_worker_niceness", "0"
+)  # else its workers wait for all other tests: their own do not
 
 # The same examples every time, and no timing: a slow machine is not a failure.
 settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("bisieve")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first: else one process is at them when all others have ended."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With three processes each has a part of the tests of its own, with the engines that they share."""
+    """A process that is free takes the next file; what shares one Airflow stays together."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByPart(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return next((part for part, paths in _PARTS.items() if nodeid.startswith(paths)), "scoring")
+            path = nodeid.split("::")[0]
+            return os.path.dirname(path) if "/airflow/" in path else path
 
-    return ByPart(config, log)
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
