@@ -23,6 +23,7 @@ class TrainConfig:
     """One training run."""
 
     index: str = option("URL of the ranked index")
+    index_version: str = option("how the fingerprint of its version begins; without: the current one", "")
     image_root: str = option("URL below which the images of the rollouts lie")
     backbone: str = option("hub id, folder or URL of the vision-language model to start from")
     output: str = option("URL of the folder that gets the trained model and its run")

@@ -16,18 +16,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
     config = read_config(TrainConfig, args)
-    from bisieve.index import open_index
     from bisieve.lineage_events import lineage_events
     from bisieve.storage import canonical
     from ray_train.model.card import read_card
     from ray_train.run.launch import train
+    from ray_train.run.preflight import chosen_index
 
     if config.dry_run:
         train(config)
         return 0
     index, output = canonical(config.index), canonical(config.output)
     with lineage_events("train", [index, config.backbone], [output]) as datasets:
-        datasets.versions[index] = open_index(index).fingerprint
+        datasets.versions[index] = chosen_index(config).fingerprint
         train(config)
         card = read_card(output, "--output")
         datasets.versions |= {output: card["run"]} if card else {}

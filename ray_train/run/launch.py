@@ -8,12 +8,12 @@ OUTPUT/
   tensorboard/…
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from bisieve import storage
 from bisieve.cut import Cut
-from bisieve.index import open_index
 from bisieve.wording import counted
 from ray_train.checkpoints.claim import RUNS, claim_output, is_finished, run_identity
 from ray_train.checkpoints.lease import leased
@@ -24,7 +24,7 @@ from ray_train.data.plan import Plan, prompts_of
 from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.located import located
-from ray_train.run.preflight import chosen_cut, rows_without_images
+from ray_train.run.preflight import chosen_cut, chosen_index, rows_without_images
 
 _NEVER = 10**7  # seconds; torch wants a number
 
@@ -35,6 +35,8 @@ def train(config: TrainConfig) -> None:
     Raises a `BisieveError` for all that is the user's to mend; then nothing new is visible as a model.
     """
     config = located(config)
+    index = chosen_index(config)
+    config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile
     cut = chosen_cut(config)
     targets = targets_of(cut, config)
     left_out = rows_without_images(cut, config)
@@ -51,7 +53,7 @@ def train(config: TrainConfig) -> None:
         print(dry_run(config, cut, plan, targets))
         return
     weights = weights_name(targets.weights, config.rollout_weights)
-    identity = run_identity(config, plan, open_index(config.index).fingerprint, weights)
+    identity = run_identity(config, plan, index.fingerprint, weights)
     outcome = None
     if not is_finished(config, identity):
         with leased(config.output, partial(print, flush=True)):

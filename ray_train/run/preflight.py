@@ -7,11 +7,17 @@ from bisieve.cut import Cut, read_cut
 from bisieve.errors import IndexUnusableError, TrainingError
 from bisieve.fetch import fetch_rollouts, unseekable_shards
 from bisieve.images import missing_images, refuse_missing
-from bisieve.index import check_shards_unchanged, open_index
+from bisieve.index import Index, check_shards_unchanged
+from bisieve.versions import open_version
 from ray_train.config import TrainConfig
 
 _CHUNK = 2048  # rollouts fetched at once
 _READERS = 8  # chunks fetched at the same time
+
+
+def chosen_index(config: TrainConfig) -> Index:
+    """The version of the index to train on; `IndexUnusableError` where there is no such one."""
+    return open_version(config.index, config.index_version or None)
 
 
 def chosen_cut(config: TrainConfig) -> Cut:
@@ -20,7 +26,7 @@ def chosen_cut(config: TrainConfig) -> Cut:
     `IndexUnusableError` when the index is missing, when its shards have changed, or when they are compressed
     or Parquet: training reads rollouts in random order.
     """
-    index = open_index(config.index)
+    index = chosen_index(config)
     check_shards_unchanged(index)
     cut = read_cut(index, config.fraction)
     if unseekable := unseekable_shards(cut.rows):

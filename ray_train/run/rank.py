@@ -11,7 +11,6 @@ import torch.distributed as dist
 
 from bisieve.cut import Cut, read_cut
 from bisieve.errors import TrainingError
-from bisieve.index import open_index
 from ray_train.config import TrainConfig
 from ray_train.data.data_workers import chosen_workers
 from ray_train.data.encoding import make_encoder
@@ -29,6 +28,7 @@ from ray_train.model.source import contents_of, revision_of
 from ray_train.run.agreement import together
 from ray_train.run.engine import make_engine, resolved_precision, training_dtype
 from ray_train.run.job import Job
+from ray_train.run.preflight import chosen_index
 from ray_train.run.seeds import fix_seeds, make_deterministic
 from ray_train.tracking.throughput import peak_of
 
@@ -112,7 +112,7 @@ def make_rank(job: Job) -> Rank:
 
 
 def _cut(job: Job) -> Cut:
-    cut = read_cut(open_index(job.config.index), job.config.fraction)
+    cut = read_cut(chosen_index(job.config), job.config.fraction)
     if cut.fingerprint != job.plan.cut_fingerprint:
         raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
     return cut

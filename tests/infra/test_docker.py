@@ -92,6 +92,26 @@ def test_an_executors_pod_gets_as_far_as_the_driver_that_it_was_told_of() -> Non
     assert "Usage" not in done.stderr
 
 
+def test_in_airflows_image_a_task_finds_a_spark_that_starts() -> None:
+    (environment,) = instructions(FOLDER / "airflow.Dockerfile", "ENV")
+    path = environment.split()[0].removeprefix("PATH=")
+    here = {"/opt/venv": BIN.parent, "/opt/airflow/venv": ROOT / ".venv-airflow", "$PATH": os.environ["PATH"]}
+    for there, place in here.items():
+        path = path.replace(there, str(place))
+    for command in (["spark-submit", "--version"], ["airflow", "version"]):
+        done = subprocess.run(
+            [FOLDER / "spark.sh", *command], env={**os.environ, "PATH": path},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_is_pinned_is_to_be_had_by_everybody() -> None:
+    for name in ("constraints.txt", "infra/airflow/constraints.txt"):
+        pins = (ROOT / name).read_text()
+        assert "+" not in pins, "a build such as +cpu lies in no public index, and on a GPU is the wrong one"
+
+
 def test_ray_up_takes_its_file() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 

@@ -30,6 +30,10 @@ def test_options_become_flags_and_nothing_is_for_a_shell(run: dict[str, Any]) ->
     assert arguments.train(run, "v1")[-2:] == ["--train-vision", "--no-train-language"]
 
 
+def test_what_has_passed_the_gate_is_trained_whatever_is_published_since(run: dict[str, Any]) -> None:
+    assert "--index-version=v1" in arguments.train(run, "v1")
+
+
 @pytest.mark.parametrize("name", ["backbone", "fraction", "train_options", "image_root"])
 def test_what_would_learn_something_else_has_another_model(run: dict[str, Any], name: str) -> None:
     assert arguments.model(run, "v1") != arguments.model({**run, name: "other"}, "v1")

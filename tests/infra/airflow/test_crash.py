@@ -79,6 +79,16 @@ def test_a_task_and_then_the_scheduler_killed_in_the_midst_of_training_find_the_
     assert len(curve) == logs(head, job).count("\nstep ") == 80
 
 
+def test_a_task_that_is_cleared_asks_again_and_learns_nothing_twice(running: Services, head: Nodes) -> None:
+    until(lambda: ended(running, "killed"))
+    jobs_before = set(training_jobs(head))
+    again = {"dag_run_id": "killed", "task_ids": ["train"], "only_failed": False, "dry_run": False}
+    running.call(f"/api/v2/dags/{DAG}/clearTaskInstances", again)
+    job = new_job(head, jobs_before)
+    until(lambda: training_jobs(head)[job] == "SUCCEEDED")
+    assert "nothing to do: this very run is finished" in logs(head, job)
+
+
 def test_a_task_that_is_marked_as_failed_stops_its_job_which_saves_a_checkpoint_to_go_on_from(
     running: Services, head: Nodes, asked: dict[str, Any]
 ) -> None:

@@ -25,6 +25,7 @@ def nodes(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
         yield nodes
 
 
+@pytest.mark.timeout(900)  # Ray learns of a node every 20 s, and misses a lost one for longer
 def test_a_run_grows_and_shrinks_with_its_cluster_and_learns_the_same(
     nodes: Nodes, settings: Callable[..., TrainConfig], trained: TrainConfig, stall: Stall
 ) -> None:

@@ -22,7 +22,8 @@ def gate(params: Params) -> list[str]:
 def train(params: Params, version: str) -> list[str]:
     """Of ``bisieve train``, on the index of that ``version``."""
     places = {name: params[name] for name in ("index", "image_root", "backbone", "fraction", "workers")}
-    return ["train", *flags({**places, "output": model(params, version), **params["train_options"]})]
+    made = {"index_version": version, "output": model(params, version)}
+    return ["train", *flags({**places, **made, **params["train_options"]})]
 
 
 def evaluate(params: Params, version: str) -> list[str]:

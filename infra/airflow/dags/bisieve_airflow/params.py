@@ -8,11 +8,13 @@ _URL = {"type": "string", "minLength": 1, "pattern": "^[^-]"}  # what begins wit
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 # Further options by their names in --help, with _ or -.  What a run is made of has its own parameter, and a
 # retried training must not begin anew.
+_OF_THE_RUN = ["index", "index_version", "index-version", "input", "output", "model", "config"]
+_OF_THE_RUN += ["restart", "dry_run", "dry-run"]
 _OPTIONS = {
     "type": "object",
     "propertyNames": {
         "pattern": "^[a-z][a-z0-9_-]*$",
-        "not": {"enum": ["index", "input", "output", "model", "config", "restart", "dry_run", "dry-run"]},
+        "not": {"enum": _OF_THE_RUN},
     },
     "additionalProperties": {
         "type": ["string", "number", "boolean", "array"], "items": {"type": ["string", "number"]}

@@ -53,6 +53,8 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
     def execute(self, context: Any) -> str:
         """Submits, or finds, the job and waits for its end; returns its output's URL."""
         self.execute_resumable(context)
+        if store := context.get("task_state_store"):
+            store.delete(self.external_id_key)  # who clears this task asks for another job
         return self._output
 
     def submit_job(self, context: Any) -> str:
@@ -70,9 +72,9 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
         return found.id
 
     def get_job_status(self, external_id: Any, context: Any) -> str:
-        """Ray's word for it; LOST when the Ray is another one now, which knows nothing of it."""
+        """Ray's word for it; LOST when the Ray is another one now, or when this task asks for another one."""
         job = self.jobs.details(external_id)
-        return job["status"] if job else "LOST"
+        return job["status"] if job and job["entrypoint"] == self._entrypoint else "LOST"
 
     def is_job_active(self, status: str) -> bool:
         """Whether there is something to wait for."""
