@@ -28,7 +28,8 @@ _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
     "index", "index_version", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints",
     "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "mfu",
-    "storage_budget", "stuck_after", "offload", "data_workers", "image_cache_gb", "backbone", "pack_tokens", "micro_batch",
+    "stuck_after", "offload", "data_workers", "image_cache_gb", "backbone", "pack_tokens", "micro_batch",
+    "storage_budget",
 }  # fmt: skip
 
 
