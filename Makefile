@@ -13,7 +13,7 @@ demo: $(READY)
 	infra/demo/run.sh
 
 test: check $(AIRFLOW)
-	pytest -n 3
+	pytest -n 2
 
 check: $(READY)
 	ruff check .

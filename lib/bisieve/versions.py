@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from bisieve.errors import IndexUnusableError
+from bisieve.gate.passed import last_passed
 from bisieve.index import Index, open_index
 from bisieve.manifest import MANIFEST, Manifest, version_manifest
 from bisieve.storage import StoredFile, join, read_bytes, remove, stored_files
@@ -72,13 +73,36 @@ def version_before(index: Index) -> Index | None:
     return None if manifest is None else Index(index.url, manifest)
 
 
+def version_to_compare_with(index: Index) -> Index | None:
+    """The version that passed the gate last; where none has, the one before; None where there is none.
+
+    For a version that has passed already it is the one that it was compared with then, if that is left.
+    `IndexUnusableError` where the one that passed is gone.
+    """
+    passed = last_passed(index.url)
+    if passed is None:
+        return version_before(index)
+    if passed.version != index.fingerprint:
+        return open_version(index.url, passed.version)
+    return _named(index, passed.before)
+
+
+def _named(index: Index, fingerprint: str | None) -> Index | None:
+    """The version with that fingerprint, None where it is gone."""
+    found = (one.manifest for one in versions(index) if one.manifest.fingerprint == fingerprint)
+    manifest = next(found, None)
+    return None if manifest is None else Index(index.url, manifest)
+
+
 def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
-    """Files that the current version does not name, written ``older_than`` seconds ago or before.
+    """Files of no version that is current or passed the gate last, written ``older_than`` seconds ago or before.
 
     Among them are the remains of runs that ended before they published.  Give runs and readers that may
     still be at work on an older version the time to end.
     """
-    needed = {join(index.url, path) for path in index.paths}
+    passed = last_passed(index.url)
+    good = _named(index, passed.version) if passed else None
+    needed = {join(index.url, path) for one in (index, good) if one for path in one.paths}
     return [
         file
         for file in stored_files(join(index.url, VERSIONS))

@@ -58,7 +58,12 @@ def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
 
 
 def report(steps: ScoredSteps, seed: int, confidence: float = 0.95) -> dict[str, Any]:
-    """All numbers of an evaluation; `TrainingError` when a half has no judged step."""
+    """All numbers of an evaluation; `TrainingError` when a half has no judged step, or a reward is none."""
+    if broken := int((~np.isfinite(steps.rewards)).sum()):
+        raise TrainingError(
+            "a number as the reward of every step", f"{broken} of {len(steps)} that are none (nan or inf)",
+            "evaluate another checkpoint: the weights of this model are broken",
+        )  # fmt: skip
     half = in_calibration_half(steps.questions.tolist(), seed)
     calibration, reported = steps.where(half), steps.where(~half)
     if not len(calibration) or not len(reported):

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bisieve import storage
-from bisieve.errors import BisieveError, IndexUnusableError, TrainingError
-from bisieve.index import Index
+from bisieve.errors import BisieveError, TrainingError
+from bisieve.index import Index, check_shards_unchanged, missing_files
 from bisieve.manifest import MANIFEST, Manifest, read_manifest, version_manifest
+from bisieve.wording import counted
 from ray_train.lineage.link import Link, read_json
 from ray_train.model.card import CARD, MODEL
 
@@ -65,6 +66,10 @@ def _shards(url: str, manifest: Manifest) -> Link:
         "inputs": manifest.inputs, "shards": manifest.shards.rows, "bytes": manifest.shard_bytes,
         "list": storage.join(url, manifest.shards.path),
     }  # fmt: skip
+    try:
+        check_shards_unchanged(Index(url, manifest))
+    except BisieveError as error:
+        return Link("shards", manifest.inputs[0], manifest.shards.sha256[:16], facts, str(error))
     return Link("shards", manifest.inputs[0], manifest.shards.sha256[:16], facts)
 
 
@@ -75,10 +80,11 @@ def _index(url: str, manifest: Manifest, is_current: bool) -> Link:
         "strategy": parameters.strategy, "current": is_current,
     }  # fmt: skip
     try:
-        Index(url, manifest).files  # noqa: B018  reads the list
-    except IndexUnusableError as error:
+        missing = missing_files(Index(url, manifest))
+    except BisieveError as error:
         return Link("index", url, manifest.fingerprint[:16], facts, str(error))
-    return Link("index", url, manifest.fingerprint[:16], facts)
+    broken = f"{counted(len(missing), 'file')} gone, such as {missing[0]}" if missing else None
+    return Link("index", url, manifest.fingerprint[:16], facts, broken)
 
 
 def _from_run(url: str) -> list[Link]:
@@ -89,7 +95,9 @@ def _from_run(url: str) -> list[Link]:
     card = read_json(storage.join(url, CARD)) if has_model else {}
     finished = bool(card) and card.get("run") == record.get("run", card.get("run"))
     said = card if finished else record
-    identity: dict[str, Any] = said.get("identity", {})
+    identity = said.get("identity")
+    if not isinstance(identity, dict):
+        return [Link("run", url, str(said.get("run")), {}, "its identity is not written there")]
     facts = {"finished": finished}
     if finished:
         facts |= {name: card.get(name) for name in ("fraction_asked", "fraction_delivered", "rollouts")}
@@ -105,11 +113,14 @@ def _from_run(url: str) -> list[Link]:
 def _from_checkpoint(url: str) -> list[Link]:
     """Up to a checkpoint, ``OUTPUT/runs/NAME/checkpoint_…``."""
     cursor = read_json(storage.join(url, CURSOR))
-    output = url.rsplit("/", 3)[0]
+    output, _, run, _ = url.rsplit("/", 3)
     here = Link("checkpoint", url, f"step {cursor.get('step')}")
     if not storage.exists(storage.join(output, RUN)):
-        return [Link("run", output, url.rsplit("/", 2)[1], {}, "no run.json there"), here]
-    return [*_from_run(output), here]
+        return [Link("run", output, run, {}, "no run.json there"), here]
+    chain = _from_run(output)
+    if chain[-1].name != run:
+        return [Link("run", output, run, {}, f"the run there is {chain[-1].name} now"), here]
+    return [*chain, here]
 
 
 def _from_metrics(url: str) -> list[Link]:

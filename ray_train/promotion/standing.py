@@ -4,6 +4,7 @@ A pointer keeps all of it: the files of an evaluation may be written over by a l
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +36,12 @@ class Standing:
             raise TrainingError(
                 f"{metric} and its lower bound in {self.metrics}", "none: one kind of step is too rare",
                 f"give another --metric: {', '.join(CHOICES)}",
+            )  # fmt: skip
+        # JSON in Python takes NaN, which is neither worse nor better than anything.
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in (value, bound)):
+            raise TrainingError(
+                f"numbers for {metric} and its lower bound in {self.metrics}", f"{value} and {bound}",
+                "run bisieve evaluate again",
             )  # fmt: skip
         return value, bound
 

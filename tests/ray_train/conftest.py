@@ -249,12 +249,12 @@ def last_checkpoint(output: str) -> str:
 def check_learned_the_same(output: str, reference: str) -> None:
     """Two runs over the same batches have the same losses at every step, and weights, but for rounding."""
     curve, expected_curve = (loss_curve(last_checkpoint(run)) for run in (output, reference))
-    assert curve == pytest.approx(expected_curve, rel=1e-3)
+    assert curve == pytest.approx(expected_curve, rel=1e-5)
     card, expected = read_card(output), read_card(reference)
     assert card is not None
     assert expected is not None
-    assert card["metrics"]["mean_loss"] == pytest.approx(expected["metrics"]["mean_loss"], rel=1e-4)
-    assert card["metrics"]["loss"] == pytest.approx(expected["metrics"]["loss"], rel=1e-3)
+    assert card["metrics"]["mean_loss"] == pytest.approx(expected["metrics"]["mean_loss"], rel=1e-5)
+    assert card["metrics"]["loss"] == pytest.approx(expected["metrics"]["loss"], rel=1e-5)
     learned = learned_weights(output)
     for name, tensor in learned_weights(reference).items():
         # Adam's first steps turn rounding noise of tiny gradients into steps of the learning rate.

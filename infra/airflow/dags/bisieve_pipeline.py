@@ -29,6 +29,7 @@ TRAINING = {
     "max_reject_rate": 0.01,
     "max_mixture_drift": 0.05,
     "max_score_drift": 0.10,
+    "max_lost": 0.20,
     "metric": "overall_f1",
     "train_options": {},
     "evaluate_options": {},

@@ -11,7 +11,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add, limits = parser.add_argument, Limits()
     add("--index", required=True, metavar="URL")
-    add("--against", metavar="FINGERPRINT", help="the version to compare with (default: the one before)")
+    add("--against", metavar="FINGERPRINT", help="what to compare with (default: the last that passed)")
     add(
         "--fraction",
         type=float,
@@ -32,26 +32,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"change of the BIS at which a source's cut ends, relative (default: {limits.score_drift})",
     )  # fmt: skip
     add(
+        "--max-lost", type=float, default=limits.lost, metavar="SHARE",
+        help=f"rollouts of a source that are gone (default: {limits.lost})",
+    )  # fmt: skip
+    add(
         "--min-rollouts", type=int, default=limits.min_rollouts, metavar="N",
         help=f"sources with fewer are compared as one (default: {limits.min_rollouts})",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the table; then, of a version that passes, its name as the last line."""
+    """Prints the table; then, of a version that passes, its name as the last line, and remembers it."""
+    from bisieve.gate.passed import mark_passed
     from bisieve.gate.refusal import refuse
     from bisieve.gate.report import gate_report
     from bisieve.gate.side import side
     from bisieve.gate.verdict import judge
-    from bisieve.versions import open_version, version_before
+    from bisieve.versions import open_version, version_to_compare_with
 
-    limits = Limits(args.max_reject_rate, args.max_mixture_drift, args.max_score_drift, args.min_rollouts)
+    limits = Limits(
+        args.max_reject_rate, args.max_mixture_drift, args.max_score_drift, args.max_lost, args.min_rollouts
+    )
     limits.check()
     now = open_version(args.index)
-    before = open_version(args.index, args.against) if args.against else version_before(now)
+    before = open_version(args.index, args.against) if args.against else version_to_compare_with(now)
     was = None if before is None else side(before, args.fraction)
     verdict = judge(side(now, args.fraction), was, limits)
     print(gate_report(verdict), flush=True)  # before what goes to stderr, where the two are one
     refuse(verdict)
+    mark_passed(now, before)
     print(verdict.now.name)
     return 0

@@ -14,6 +14,9 @@ def refuse(verdict: Verdict) -> None:
     failures += _drifts("score drift", limits.score_drift, {
         line.name: (line.score_drift, _ends(line)) for line in verdict.lines
     })  # fmt: skip
+    failures += _drifts("lost rollouts", limits.lost, {
+        line.name: (line.lost, f"{line.before.rollouts} → {line.now.rollouts}") for line in verdict.lines
+    })  # fmt: skip
     if failures:
         expected, found = (", ".join(parts) for parts in zip(*failures, strict=True))
         raise GateError(

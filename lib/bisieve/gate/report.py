@@ -22,8 +22,9 @@ def gate_report(verdict: Verdict) -> str:
     lines += _sources("new", verdict.new) + _sources("vanished", verdict.vanished)
     limits = verdict.limits
     lines.append(
-        f"limits: rejected {limits.reject_rate:.2%}, mixture drift {limits.mixture_drift:.2%}, score drift "
-        f"{limits.score_drift:.2%}, of sources with {limits.min_rollouts} rollouts or more in both versions"
+        f"limits: rejected {limits.reject_rate:.2%}, mixture drift {limits.mixture_drift:.2%}, "
+        f"score drift {limits.score_drift:.2%}, lost rollouts {limits.lost:.2%}; "
+        f"of sources with {limits.min_rollouts} rollouts or more"
     )
     before = verdict.before.name if verdict.before else "none, so nothing to drift from"
     lines.append(f"index {verdict.now.index.url}: version {verdict.now.name}, before {before}")
@@ -31,7 +32,7 @@ def gate_report(verdict: Verdict) -> str:
 
 
 def _drifted(line: Line) -> tuple[float, int]:
-    return max(line.mixture_drift or 0, line.score_drift or 0), line.now.rollouts
+    return max(line.mixture_drift or 0, line.score_drift or 0, line.lost or 0), line.now.rollouts
 
 
 def _row(line: Line) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Line:
     before: Held
     mixture_drift: float | None = None  # None: not compared
     score_drift: float | None = None
+    lost: float | None = None  # the share of its rollouts that is gone
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,13 @@ class _Comparison:
     min_rollouts: int
 
     def line(self, name: str, now: Held, before: Held) -> Line:
-        if min(now.rollouts, before.rollouts) < self.min_rollouts:
-            return Line(name, now, before)
+        had = before.rollouts
+        lost = max(0.0, 1 - now.rollouts / had) if had >= self.min_rollouts else None
+        if min(now.rollouts, had) < self.min_rollouts:
+            return Line(name, now, before, lost=lost)
         mixture = abs(now.mixed_share - before.mixed_share) if self.mixture else None
-        return Line(name, now, before, mixture, _relative(now.bis, before.bis) if self.score else None)
+        score = _relative(now.bis, before.bis) if self.score else None
+        return Line(name, now, before, mixture, score, lost)
 
 
 def judge(now: Side, before: Side | None, limits: Limits) -> Verdict:
@@ -69,6 +73,12 @@ def judge(now: Side, before: Side | None, limits: Limits) -> Verdict:
     uncompared = [f"{what}: {why}" for what, why in reasons.items()]
     if not reasons and all(line.mixture_drift is None for line in lines):
         uncompared = [f"mixture and score: no source has {limits.min_rollouts} rollouts in both versions"]
+    elif not reasons:
+        uncompared = [
+            f"mixture and score of {line.name}: {line.before.rollouts} → {line.now.rollouts} rollouts"
+            for line in lines
+            if line.mixture_drift is None and line.now.rollouts and line.before.rollouts
+        ]
     # What the whole holds moves with the sources it is made of: only its cut, where it has one, is compared.
     whole = _Comparison(False, comparison.score, limits.min_rollouts)
     lines.append(whole.line("all", now.whole, before.whole if before else NOTHING))

@@ -78,15 +78,26 @@ def test_with_one_cut_over_all_its_score_is_judged_and_the_mixture_of_each_sourc
         refuse(verdict)
 
 
-def test_a_new_and_a_vanished_source_are_told_and_drift_from_nothing(index: Index) -> None:
+def test_a_new_source_drifts_from_nothing_and_one_that_has_vanished_is_refused(index: Index) -> None:
     before = a_side(index, a=Held(500, 50, 0, 0.2), old=Held(500, 500, 0, 0.3))
     now = a_side(index, a=Held(500, 50, 0, 0.2), new=Held(700, 0, 0, 0.05))
     verdict = judge(now, before, LIMITS)
-    refuse(verdict)
+    with pytest.raises(GateError, match=r"found 100.00% lost rollouts \(old: 500 → 0\);"):
+        refuse(verdict)
+    refuse(judge(now, before, replace(LIMITS, lost=1)))
     assert (verdict.new, verdict.vanished) == ({"new": 700}, {"old": 500})
     shown = gate_report(verdict)
     assert "new: new (700 rollouts)" in shown
     assert "vanished: old (500 rollouts)" in shown
+
+
+def test_a_source_that_shrinks_below_what_is_compared_is_told_and_refused(index: Index) -> None:
+    before = a_side(index, a=Held(1000, 300, 0, 0.2), b=Held(9000, 900, 0, 0.2))
+    now = a_side(index, a=Held(99, 99, 0, 0.05), b=Held(9000, 900, 0, 0.2))
+    verdict = judge(now, before, LIMITS)
+    assert "not compared: mixture and score of a: 1000 → 99 rollouts" in gate_report(verdict)
+    with pytest.raises(GateError, match=r"20.00% lost .* 90.10% lost rollouts \(a: 1000 → 99\)"):
+        refuse(verdict)
 
 
 def test_a_number_at_its_limit_passes_and_one_above_fails_with_both_numbers(index: Index) -> None:
@@ -215,7 +226,15 @@ def test_the_command_passes_a_first_version_and_fails_one_that_moved_too_far(
 
     assert main([*ask, "--max-mixture-drift", "1", "--max-score-drift", "1"]) == 1
     assert "found 2.44% (1 of 41) rejected;" in capsys.readouterr().err
+
+    # What comes after one that was refused is compared with the last that passed, which `clean` leaves there.
+    write_jsonl("corpus/b.jsonl", [rollout([1.0])])
+    score(corpus, url)
+    assert main(["clean", "--index", url, "--older-than", "0m"]) == 0
+    assert main([*ask, "--max-reject-rate", "0.03"]) == 1
+    assert f"before {first}" in capsys.readouterr().out.splitlines()[-1]
     loose = ["--max-reject-rate", "0.03", "--max-mixture-drift", "1", "--max-score-drift", "1"]
+    assert [main([*ask, *loose]), main([*ask, "--max-reject-rate", "0.03"])] == [0, 1], "passed, but not so"
     assert main([*ask, *loose]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == open_index(url).fingerprint[:16]
 

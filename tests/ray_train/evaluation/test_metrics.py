@@ -92,3 +92,9 @@ def test_the_threshold_comes_from_the_calibration_half() -> None:
 def test_a_benchmark_of_one_question_has_no_halves() -> None:
     with pytest.raises(TrainingError, match="several questions"):
         report(scored([0.1, 0.9], [0, 1], "aa", ["q", "q"]), seed=0)
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_an_error_that_says_so(reward: float) -> None:
+    with pytest.raises(TrainingError, match=r"1 of 3 that are none \(nan or inf\)"):
+        report(scored([0.1, reward, 0.9], [0, 1, 1], "aaa"), seed=0)

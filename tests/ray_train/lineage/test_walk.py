@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Corpus, last_checkpoint
@@ -106,6 +108,31 @@ def test_links_that_are_gone_are_named_and_the_rest_is_shown(
     chain = chain_of(str(evaluation))
     assert kinds(chain) == ["run", "evaluation"]
     assert broken(chain) == {"run": f"the run there is {said['run']} now"}
+
+
+def test_shards_and_files_of_an_index_that_are_gone_are_named(
+    score: Callable[..., Any], indexed: Path, tmp_path: Path
+) -> None:
+    assert not broken(chain_of(str(indexed)))
+    (tmp_path / "indexed.jsonl").unlink()
+    next(indexed.rglob("part-*.parquet")).unlink()
+    found = broken(chain_of(str(indexed)))
+    assert "indexed.jsonl" in found["shards"]
+    assert found["index"].startswith("1 file gone, such as versions/")
+
+
+def test_a_checkpoint_of_a_run_that_was_begun_anew_is_not_told_as_of_the_new_one(
+    trained: TrainConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.output, tmp_path / "run", ignore=shutil.ignore_patterns("bisieve.json"))
+    (checkpoint,) = {file.parent for file in (tmp_path / "run/runs").rglob("cursor.json")}
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps({**record, "run": "other-2"}))
+    chain = chain_of(str(checkpoint))
+    assert (kinds(chain), chain[0].name) == (["run", "checkpoint"], record["run"])
+    assert broken(chain) == {"run": "the run there is other-2 now"}
+    (tmp_path / "run/run.json").write_text(json.dumps({**record, "identity": None}))
+    assert broken(chain_of(str(tmp_path / "run"))) == {"run": "its identity is not written there"}
 
 
 def test_what_is_none_of_ours_is_an_error(tmp_path: Path) -> None:

@@ -146,6 +146,13 @@ def test_metrics_of_another_model_or_of_an_earlier_run_promote_nothing(folder: s
     assert not exists(join(folder, "current.json"))
 
 
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), "0.9"])
+def test_what_is_no_number_is_not_promoted(bound: Any, folder: str, make: Make) -> None:
+    with pytest.raises(TrainingError, match="numbers for overall_f1 and its lower bound"):
+        promote(*make("broken", bound), join(folder, "current.json"))
+    assert not exists(join(folder, "current.json"))
+
+
 def test_what_is_no_evaluation_and_what_is_no_pointer_are_named(folder: str, make: Make) -> None:
     model, metrics = make("model")
     write_bytes(join(folder, "current.json"), b'{"model": "m"}')

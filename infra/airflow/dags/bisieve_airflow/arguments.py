@@ -15,7 +15,8 @@ def score(params: Params) -> list[str]:
 
 def gate(params: Params) -> list[str]:
     """Of ``bisieve gate``."""
-    limits = {name: params[name] for name in ("max_reject_rate", "max_mixture_drift", "max_score_drift")}
+    names = ("max_reject_rate", "max_mixture_drift", "max_score_drift", "max_lost")
+    limits = {name: params[name] for name in names}
     return ["gate", *flags({"index": params["index"], "fraction": params["fraction"], **limits})]
 
 

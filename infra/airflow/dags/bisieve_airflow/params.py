@@ -38,13 +38,14 @@ _SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "max_reject_rate": ("largest share of records that may be rejected", _SHARE),
     "max_mixture_drift": (
-        "how far a source's share of mixed rollouts may move from the last version",
+        "how far a source's share of mixed rollouts may move from the last version that passed",
         _SHARE,
     ),
     "max_score_drift": (
-        "how far the BIS at which a source's cut ends may move, relative to the last version",
+        "how far the BIS at which a source's cut ends may move, relative to that version",
         {"type": "number", "minimum": 0},
     ),
+    "max_lost": ("largest share of a source's rollouts that may be gone since that version", _SHARE),
     "metric": (
         "what a model is promoted by",
         {"enum": ["overall_f1", "pooled_macro_f1", "auc"], "type": "string"},
