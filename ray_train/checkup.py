@@ -14,7 +14,7 @@ from bisieve.wording import counted
 def examine(patient: Patient) -> Iterator[Check]:
     """The checks of a machine that has torch and Ray."""
     if find_spec("torch") is not None:
-        yield _gpus()
+        yield attempted("gpu", _gpus)
     if find_spec("ray") is not None and "RAY_ADDRESS" in os.environ:
         yield attempted("ray", _ray)
 

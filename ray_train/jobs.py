@@ -49,16 +49,38 @@ def run_job(
 
 
 def _runtime_env(url: str | None, code: Path | None) -> dict[str, Any]:
-    env: dict[str, Any] = {}
-    if url is not None:
-        try:
-            env = yaml.safe_load(Path(url).read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"a YAML file at {url}", str(error), "mend --runtime-env") from error
-        if not isinstance(env, dict):
-            raise UsageError(f"a runtime environment in {url}", type(env).__name__, "mend the file")
-    variables = {**TIME_TO_SAVE, **(_IMPORTS if code else {}), **env.get("env_vars", {})}
+    env = {} if url is None else _runtime_file(url)
+    variables = {**TIME_TO_SAVE, **(_IMPORTS if code else {}), **(env.get("env_vars") or {})}
     return {**({"working_dir": str(code)} if code else {}), **env, "env_vars": variables}
+
+
+def _runtime_file(url: str) -> dict[str, Any]:
+    """The runtime environment in a YAML file; no error quotes it, since its variables may be secrets."""
+    try:
+        env = yaml.safe_load(Path(url).read_bytes()) or {}
+    except OSError as error:
+        raise UsageError(f"a YAML file at {url}", str(error), "mend --runtime-env") from error
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date that is none
+        mark = getattr(error, "problem_mark", None)
+        where = f"a fault in line {mark.line + 1}, column {mark.column + 1}" if mark else type(error).__name__
+        raise UsageError(f"a YAML file at {url}", where, "mend it") from None
+    if not isinstance(env, dict):
+        raise UsageError(f"a runtime environment in {url}", type(env).__name__, "mend the file")
+    variables = env.get("env_vars") or {}
+    if not isinstance(variables, dict):
+        raise UsageError(
+            f"env_vars of NAME: VALUE in {url}",
+            f"a {type(variables).__name__}",
+            "write HF_HOME: /cache below it",
+        )
+    for name, value in variables.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            types = f"types {type(name).__name__} and {type(value).__name__}"
+            found = (
+                f"{str(name).partition('=')[0]}, of {types}"  # behind a = may be what was meant as a value
+            )
+            raise UsageError(f"text on both sides in env_vars of {url}", found, "quote it")
+    return env
 
 
 def _connected(address: str | None) -> JobSubmissionClient:
@@ -86,7 +108,7 @@ def _submitted(
         try:
             client.submit_job(entrypoint=entrypoint, submission_id=job.id, runtime_env=env)
             return job
-        except _LOST as error:
+        except (*_LOST, TypeError, ValueError) as error:  # the last two of a runtime environment
             if "already" not in str(error):  # else somebody was quicker with the same command
                 raise TrainingError("the cluster to take the job", str(error), "see its dashboard") from error
 

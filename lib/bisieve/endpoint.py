@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from bisieve.errors import StorageError
+from bisieve.masking import without_secrets
 
 PLAIN_HTTP = "BISIEVE_PLAIN_HTTP"  # HOST:PORT of endpoints, several by comma
 
@@ -16,12 +17,18 @@ def check_endpoint(endpoint: str, url: str) -> None:
     """`StorageError` where the store of ``url`` is to be asked at an ``endpoint`` without TLS, unnamed."""
     at = urlsplit(endpoint)
     named = os.environ.get(PLAIN_HTTP, "").split(",")
-    if at.scheme != "http" or at.netloc in named or _is_this_machine(at.hostname or ""):
+    if at.scheme != "http" or _place(endpoint) in named or _is_this_machine(at.hostname or ""):
         return
+    place = _place(without_secrets(endpoint))  # masked first: a password may have a slash in it
     raise StorageError(
-        f"TLS on the way to {url}", f"the endpoint http://{at.netloc}",
-        f"give one with https://, or ask for this one by its name: {PLAIN_HTTP}={at.netloc}",
+        f"TLS on the way to {url}", f"the endpoint http://{place}",
+        f"give one with https://, or ask for this one by its name: {PLAIN_HTTP}={place}",
     )  # fmt: skip
+
+
+def _place(endpoint: str) -> str:
+    """``HOST:PORT`` of an endpoint, without what may stand before it."""
+    return urlsplit(endpoint).netloc.rpartition("@")[2]
 
 
 def _is_this_machine(host: str) -> bool:

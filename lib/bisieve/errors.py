@@ -1,8 +1,11 @@
 """The errors a user may see: few, typed, picklable, one line each.
 
 Every error says what was expected, what was found and what to do.  All three parts stay in
-``args``, so an error survives the pickling between Spark, Ray and the driver unchanged.
+``args``, so an error survives the pickling between Spark, Ray and the driver unchanged.  What a store or a
+parser said may quote a URL: whatever secret one carries is masked, as the last line of defence.
 """
+
+from bisieve.masking import without_secrets
 
 
 class BisieveError(Exception):
@@ -11,7 +14,7 @@ class BisieveError(Exception):
     exit_code = 1
 
     def __init__(self, expected: str, found: str, mend: str) -> None:
-        super().__init__(expected, found, mend)
+        super().__init__(*(without_secrets(str(part)) for part in (expected, found, mend)))
 
     def __str__(self) -> str:
         expected, found, mend = self.args

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from bisieve import __version__
-from bisieve.credentials import without_secrets
 from bisieve.errors import BisieveError, PreemptedError
+from bisieve.masking import without_secrets
 
 NAMESPACE = "OPENLINEAGE_NAMESPACE"  # of the jobs; "bisieve" by default
 _PRODUCER = f"bisieve/{__version__}"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bisieve.credentials import without_secrets
+from bisieve.masking import without_secrets
 from ray_train.config import TrainConfig, plain_options
 
 RUN_CONFIG = "config.toml"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from bisieve.credentials import without_secrets
 from bisieve.errors import BisieveError, TrainingError
+from bisieve.masking import without_secrets
 from ray_train.run.run_config import parameters
 from ray_train.tracking import chosen_trackers
 from ray_train.tracking.tracker import Run, Tracker

@@ -9,6 +9,8 @@ from typing import Any
 import pyspark
 import pytest
 
+from bisieve.spark.s3a_jars import AWS_SDK
+
 SETTINGS = Path(__file__).parents[2] / "infra/spark"
 # Spark keeps these outside of the list of its settings, or takes any name behind them.
 _FREE = ("spark.master", "spark.hadoop.", "spark.executorEnv.", "spark.yarn.appMasterEnv.")
@@ -51,4 +53,4 @@ def test_the_jar_of_s3a_is_of_the_version_of_sparks_own_hadoop() -> None:
     hadoop = jar.stem.removeprefix("hadoop-client-api-")
     packages = settings(SETTINGS / "s3a.conf")["spark.jars.packages"].split(",")
     assert packages[0] == f"org.apache.hadoop:hadoop-aws:{hadoop}"
-    assert re.fullmatch(r"software\.amazon\.awssdk:bundle:2\.\d+\.\d+", packages[1])
+    assert packages[1] == f"software.amazon.awssdk:bundle:{AWS_SDK[hadoop]}"

@@ -1,13 +1,21 @@
 """URLs that carry a secret are shown without it, and refused."""
 
+from pathlib import Path
+
 import pytest
 
-from bisieve.credentials import without_secrets
+from bisieve.cli import main
+from bisieve.credentials import check_no_secret
 from bisieve.errors import UsageError
+from bisieve.masking import without_secrets
 from bisieve.storage import canonical, list_files
 
 CARRYING = [
     ("s3://key:secret@bucket/a", "s3://***@bucket/a"),
+    ("s3://key:half/of/secret+@s@bucket/a", "s3://***@bucket/a"),
+    ("s3://:secret@bucket/a", "s3://***@bucket/a"),
+    ("hdfs://key:secret@host:8020/a", "hdfs://***@host:8020/a"),
+    ("s3://me@home:/secret@bucket/a", "s3://***@bucket/a"),
     ("https://token@host/a", "https://***@host/a"),
     ("https://host/a?sig=secret&se=1", "https://host/a?***"),
     ("https://host/a?X-Amz-Date=1&X-Amz-Signature=secret", "https://host/a?***"),
@@ -16,7 +24,12 @@ CARRYING = [
 PLAIN = [
     "abfs://box@account.dfs.core.windows.net/a",
     "hf://datasets/somebody/corpus@main/a.jsonl",
+    "hdfs://host:8020/user/a@b",
+    "s3://bucket/at=12:30/a@b.jsonl",
+    "s3://bucket/shard-?.jsonl",
+    "s3://bucket/a,gs://bucket/b@c",
     "file:///a?b@c",
+    "file:///a:b@c?key=d",
     "/a:b@c?d",
 ]
 
@@ -33,6 +46,48 @@ def test_a_url_that_carries_a_secret_is_refused_without_showing_it(url: str) -> 
         list_files(url)
     assert "secret" not in str(raised.value)
     assert "token" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Amz-Security-Token",
+        "access_token",
+        "api_key",
+        "sig",
+        "Password",
+        "X-Amz-Credential",
+        "client_secret",
+    ],
+)
+def test_a_query_with_a_name_of_a_secret_is_refused(name: str) -> None:
+    for url in (f"s3://bucket/a?{name}=planted", f"https://host/a b?part=1&{name}=planted"):
+        with pytest.raises(UsageError, match="expected URLs without credentials") as raised:
+            check_no_secret(url)
+        assert "planted" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", [*PLAIN, "https://host/a?keyword=b&tokens=2", "s3://bucket/?/key=1/a"])
+def test_a_url_without_a_secret_is_not_refused(url: str) -> None:
+    check_no_secret(url)
+
+
+@pytest.mark.parametrize("prefix", ["old/=https://me:planted@host/", "s3://me:pl/anted@old/=new/"])
+def test_where_images_lie_is_told_without_a_secret(
+    prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--input", str(tmp_path), "--index", str(tmp_path / "index"), "--image-prefix", prefix]
+    assert main(["score", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected URLs without credentials" in line
+    assert "anted" not in line
+
+
+def test_an_index_is_not_looked_for_with_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--index", "s3://AKIAX:PLAN/TEDsecret@bucket/x"]) == 2
+    said = capsys.readouterr().err
+    assert "s3://***@bucket/x" in said
+    assert "PLAN" not in said
 
 
 @pytest.mark.parametrize("path", ["/data/a?sig=b", "/data/key:b@c/shard?.jsonl"])

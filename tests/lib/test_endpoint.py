@@ -42,9 +42,18 @@ def test_plain_http_to_another_machine_is_refused_unless_it_is_named(
         check_endpoint("http://store:9000", "s3://corpus")
 
 
+@pytest.mark.parametrize("secret", ["me:planted", "me:pl/anted", "planted"])
+def test_an_endpoint_is_told_without_who_asks(secret: str) -> None:
+    with pytest.raises(StorageError, match="BISIEVE_PLAIN_HTTP=store:9000") as raised:
+        check_endpoint(f"http://{secret}@store:9000", "s3://corpus")
+    assert "anted" not in str(raised.value)
+    assert "found the endpoint http://store:9000;" in str(raised.value)
+
+
 def test_plain_http_to_a_named_machine_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PLAIN_HTTP, "other:1,store:9000")
     check_endpoint("http://store:9000", "s3://corpus")
+    check_endpoint("http://me:secret@store:9000", "s3://corpus")
 
 
 def test_no_store_is_asked_without_tls_however_often_it_is_tried(far_store: str) -> None:

@@ -11,3 +11,15 @@ def test_an_error_is_one_line_and_crosses_process_borders(kind: type[errors.Bisi
     assert str(error) == "expected a thing; found another thing; mend it"
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.exit_code) == (kind, str(error), error.exit_code)
+
+
+@pytest.mark.parametrize("kind", errors.BisieveError.__subclasses__())
+def test_no_error_quotes_the_secret_of_a_url_wherever_it_goes(kind: type[errors.BisieveError]) -> None:
+    url = "https://me:planted@host/a?key=planted"
+    error = kind(f"an answer from {url}", f"'{url}' closed", f"ask {url} again")
+    copy = pickle.loads(pickle.dumps(error))
+    for one in (error, copy):
+        assert "planted" not in f"{one} {one!r} {one.args}"
+        assert str(one).startswith(
+            "expected an answer from https://***@host/a?***; found 'https://***@host/a?***'"
+        )

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
+from ray.runtime_env import RuntimeEnv
 
 from bisieve.cli import run_command
-from bisieve.errors import BisieveError, PreemptedError, TrainingError
+from bisieve.errors import BisieveError, PreemptedError, TrainingError, UsageError
 from ray_train import jobs
 
 
@@ -90,6 +91,51 @@ def test_a_job_has_the_code_the_time_to_save_and_what_its_file_says(tmp_path: Pa
         "pip": ["einops"],
         "env_vars": {"PYTHONPATH": "lib:.", "HF_HOME": "/cache", "RAY_JOB_STOP_WAIT_TIME_S": "60"},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('env_vars:\n  HF_TOKEN: "hf_PLANTED\n', "found a fault in line 3, column 1; mend it"),
+        ("env_vars: {HF_TOKEN: hf_PLANTED: no}\n", "found a fault in line 1, column 32; mend it"),
+        ("env_vars: [HF_TOKEN=hf_PLANTED]\n", "found a list"),
+        ("env_vars: HF_TOKEN=hf_PLANTED\n", "found a str"),
+        ("env_vars: {HF_TOKEN: {PLANTED: 1}}\n", "found HF_TOKEN, of types str and dict"),
+        ("env_vars: {HF_TOKEN=hf_PLANTED}\n", "found HF_TOKEN, of types str and NoneType"),
+        ("env_vars: {HF_TOKEN: 2026-99-99}\n", "found ValueError"),
+        ("PLANTED", "found str"),
+        (b"env_vars: {HF_TOKEN: PLANTED\xff}", "found ReaderError"),
+    ],
+)
+def test_a_file_that_is_no_runtime_environment_is_one_line_without_what_stands_in_it(
+    text: str | bytes, found: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "runtime.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError) as caught:
+        jobs._runtime_env(str(file), None)
+    assert f"{file}; {found}" in str(caught.value)
+    assert "PLANTED" not in str(caught.value)
+    assert "PLANTED" not in str(caught.value.__cause__)
+
+
+def test_a_runtime_environment_that_ray_does_not_take_is_one_line() -> None:
+    class Taker(Cluster):
+        def list_jobs(self) -> list[JobDetails]:
+            return []
+
+        def submit_job(self, runtime_env: dict[str, Any], **more: Any) -> None:
+            RuntimeEnv(**runtime_env)  # as Ray's own client begins
+
+    client: Any = Taker()
+    with pytest.raises(TrainingError, match="expected the cluster to take the job"):
+        jobs._submitted(client, "train", "s3://a/o", "x", {"pip": 3})
+
+
+def test_a_file_may_leave_out_its_variables(tmp_path: Path) -> None:
+    file = tmp_path / "runtime.yaml"
+    file.write_text("env_vars:\n")
+    assert jobs._runtime_env(str(file), None) == jobs._runtime_env(None, None)
 
 
 @pytest.mark.parametrize(

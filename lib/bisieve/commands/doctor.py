@@ -14,17 +14,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--output", nargs="+", default=[], metavar="URL",
         help="folders of indexes or models: a scratch key is written, overwritten and removed")  # fmt: skip
     add("--master", metavar="URL", help="Spark master whose workers are to be looked at, too")
+    add("--properties-file", metavar="FILE",
+        help="Spark's properties as spark-submit is given them, looked at for jars")  # fmt: skip
     add("--json", action="store_true", help="one JSON document in place of lines")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the checks; 1 when one has failed."""
-    from bisieve.doctor.check import Patient, all_well, as_json, told
+    from bisieve.doctor.check import Patient, all_well, as_json, examined, told
 
-    patient = Patient(args.input, args.output, args.master)
+    patient = Patient(args.input, args.output, args.master, args.properties_file)
     checks = []
     for point in sorted(entry_points(group=CHECKS), key=lambda point: point.name):
-        for check in point.load()(patient):
+        for check in examined(point.name.split()[-1], point.load, patient):
             checks.append(check)
             if not args.json:
                 print(*told([check]), flush=True)

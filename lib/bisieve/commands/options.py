@@ -4,6 +4,7 @@ import argparse
 import math
 from typing import Any
 
+from bisieve.credentials import check_no_secret
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.reading import Reading
@@ -81,6 +82,8 @@ def reading(args: argparse.Namespace) -> Reading:
     """How records are to be read; `UsageError` where the options contradict each other."""
     if args.source_from and args.source_field:
         raise UsageError("--source-from or --source-field", "both", "leave out one")
+    for pair in args.image_prefix:
+        check_no_secret(pair)  # it is kept in the manifest
     return Reading(
         layout=args.layout,
         source_from=args.source_from or "stem",

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from bisieve.errors import BisieveError
+from bisieve.masking import without_secrets
+from bisieve.store_errors import reason
 
 State = Literal["ok", "warning", "failed"]
 
@@ -27,18 +29,35 @@ class Patient:
     inputs: Sequence[str] = ()  # URLs that are read
     outputs: Sequence[str] = ()  # URLs of folders that are read and written
     master: str | None = None  # of a Spark cluster
+    properties_file: str | None = None  # that spark-submit is given
 
 
 Examine = Callable[[Patient], Iterable[Check]]
 
 
 def attempted(name: str, attempt: Callable[[], Check]) -> Check:
-    """The check that ``attempt`` makes; its `BisieveError` is one that failed."""
+    """The check that ``attempt`` makes; whatever it raises is one that failed."""
     try:
         return attempt()
-    except BisieveError as error:
+    except Exception as error:
+        return failed(name, error)
+
+
+def failed(name: str, error: Exception) -> Check:
+    """The check that ended with ``error``, `BisieveError` or any other."""
+    if isinstance(error, BisieveError):
         expected, found, mend = error.args
         return Check(name, "failed", f"expected {expected}; found {found}", mend)
+    said = without_secrets(f"{type(error).__name__}: {reason(error)}")
+    return Check(name, "failed", said, "mend what this names, or install its package anew")
+
+
+def examined(name: str, load: Callable[[], Examine], patient: Patient) -> Iterator[Check]:
+    """The checks of what ``load`` gives; where it, or looking, raises an error, a last one that failed."""
+    try:
+        yield from load()(patient)
+    except Exception as error:
+        yield failed(name, error)
 
 
 def all_well(checks: Iterable[Check]) -> bool:

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import metadata, resources
 
@@ -16,6 +17,7 @@ from bisieve.wording import counted
 OLDEST_PYTHON = (3, 11)
 TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 LEAST_DISK = 10e9  # bytes below the folder of temporary files: shuffles, checkpoints on their way up
+_SUMS = ("bisieve[all]", "bisieve[dev]")  # of other extras
 _TESTED = "tested_versions.txt"  # the repository's constraints.txt
 
 
@@ -61,24 +63,29 @@ def _canonical(name: str) -> str:
 def packages(requires: list[str], installed: Mapping[str, str], tested: Mapping[str, str]) -> Iterator[Check]:
     """A check for what each extra needs, ``bisieve`` itself first.
 
-    What an extra lacks as a whole is not wanted on this machine; what it lacks in part has failed.
+    An extra is wanted on this machine where a package is installed that it alone brings; what it then lacks
+    has failed.  One that shares all its packages is wanted where all of them are there.
     """
     needs: dict[str, list[Requirement]] = {}
     for text in requires:
         requirement = Requirement(text)
         extra = re.search(r'extra == "([^"]+)"', str(requirement.marker or ""))
         needs.setdefault(f"bisieve[{extra[1]}]" if extra else "bisieve", []).append(requirement)
+    needs = {name: wanted for name, wanted in needs.items() if name not in _SUMS}
+    brought = Counter(_canonical(need.name) for wanted in needs.values() for need in wanted)
     for name, wanted in needs.items():
-        if name not in ("bisieve[all]", "bisieve[dev]"):
+        found = {_canonical(need.name): _canonical(need.name) in installed for need in wanted}
+        own = [there for package, there in found.items() if brought[package] == 1]
+        if name == "bisieve" or any(own) or all(found.values()):
             yield _of_extra(name, wanted, installed, tested)
+        else:
+            yield Check(name, "ok", "not installed on this machine")
 
 
 def _of_extra(
     name: str, wanted: list[Requirement], installed: Mapping[str, str], tested: Mapping[str, str]
 ) -> Check:
     found = {need.name: installed.get(_canonical(need.name)) for need in wanted}
-    if not any(found.values()):
-        return Check(name, "ok", "not installed on this machine")
     missing = [package for package, version in found.items() if version is None]
     refused = [
         f"{need.name} {found[need.name]} (needs {need.specifier})"

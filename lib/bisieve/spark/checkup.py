@@ -5,17 +5,22 @@ It is called even where Spark is not installed: nothing of Spark is imported bef
 
 import os
 import platform
-import re
 import socket
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Timer
 
 import bisieve
 from bisieve.doctor.check import Check, Patient, attempted
+from bisieve.errors import UsageError
 from bisieve.spark.java import check_java
+from bisieve.spark.s3a_jars import s3a
 from bisieve.wording import counted
 
+PATIENCE = 60.0  # seconds for workers to answer
+_JOB = "bisieve-doctor"
 _TASKS = 64  # more than enough for every worker to get one
 
 
@@ -26,45 +31,42 @@ def examine(patient: Patient) -> Iterator[Check]:
         return
     yield attempted("java", lambda: Check("java", "ok", str(check_java())))
     home = Path(os.environ.get("SPARK_HOME") or Path(spec.origin).parent)
-    yield s3a(home, Path(os.environ.get("SPARK_CONF_DIR") or home / "conf"))
+    yield attempted("s3a", lambda: s3a(home, _properties(home, patient)))
     if patient.master is not None:
         master = patient.master
         yield attempted("spark workers", lambda: _workers(master))
 
 
-def s3a(home: Path, conf: Path) -> Check:
-    """Whether what Spark is to read ``s3a://`` with, if anything, fits its Hadoop.
-
-    bisieve needs it not: it reads and writes S3 in Python.
-    """
-    hadoop = _version_of("hadoop-client-api", home / "jars")
-    if hadoop is None:
-        return Check("s3a", "warning", f"no hadoop-client-api in {home / 'jars'}", "check SPARK_HOME")
-    wanted = f"org.apache.hadoop:hadoop-aws:{hadoop}"
-    defaults = conf / "spark-defaults.conf"
-    text = defaults.read_text() if defaults.is_file() else ""
-    found = _version_of("hadoop-aws", home / "jars")
-    named = re.search(r"org\.apache\.hadoop:hadoop-aws:([\w.-]+)", text)
-    given = found or (named[1] if named else None)
-    if given is None:
-        return Check("s3a", "ok", f"not set up; s3:// works without, s3a:// needs {wanted}")
-    if given != hadoop:
-        where = home / "jars" if found else defaults
-        return Check("s3a", "failed", f"hadoop-aws {given} in {where}, Hadoop is {hadoop}", f"use {wanted}")
-    return Check("s3a", "ok", wanted)
-
-
-def _version_of(jar: str, folder: Path) -> str | None:
-    names = [path.name for path in folder.glob(f"{jar}-*.jar")]
-    found = [re.fullmatch(rf"{jar}-(\d[\w.]*)\.jar", name) for name in names]
-    return next((match[1] for match in found if match), None)
+def _properties(home: Path, patient: Patient) -> Path:
+    """The file of Spark's properties: the one that spark-submit is given, else the installation's own."""
+    if patient.properties_file is None:
+        return Path(os.environ.get("SPARK_CONF_DIR") or home / "conf") / "spark-defaults.conf"
+    file = Path(patient.properties_file)
+    if not file.is_file():
+        raise UsageError(f"Spark's properties in {file}", "no such file", "mend --properties-file")
+    return file
 
 
 def _workers(master: str) -> Check:
     from bisieve.spark.session import spark_context, unwrapped_errors
 
     with unwrapped_errors(), spark_context(master) as spark:
-        answers = spark.parallelize(range(_TASKS), _TASKS).map(_about_worker).distinct().collect()
+        spark.setJobGroup(_JOB, "the doctor asks all workers")
+        until = time.monotonic() + PATIENCE
+        # Where no executor comes, a job waits for ever.
+        patience = Timer(PATIENCE, spark.cancelJobGroup, [_JOB])
+        patience.start()
+        try:
+            answers = spark.parallelize(range(_TASKS), _TASKS).map(_about_worker).distinct().collect()
+        except Exception:
+            if time.monotonic() < until:
+                raise
+            return Check(
+                "spark workers", "failed", f"no answer from the executors of {master} in {PATIENCE:.0f} s",
+                "see on the master's page whether it has workers with free cores and memory",
+            )  # fmt: skip
+        finally:
+            patience.cancel()
     return compared("spark workers", set(answers), platform.python_version(), bisieve.__version__)
 
 

@@ -1,6 +1,9 @@
 """``bisieve doctor``: lines or JSON, and an exit code."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,27 @@ def test_json_has_the_same_checks_in_one_document(tmp_path: Path, capsys: pytest
     failed = [check for check in report["checks"] if check["state"] == "failed"]
     assert [(check["name"], check["mend"]) for check in failed] == [("list", "check the URL")]
     assert {"write", "overwrite", "clock"} <= {check["name"] for check in report["checks"]}
+
+
+@pytest.mark.parametrize("breaks", ["attempted", "loaded"])
+def test_whatever_a_check_raises_is_a_line_that_failed_and_the_next_are_made(
+    breaks: str, tmp_path: Path
+) -> None:
+    broken = (
+        "raise OSError('libcudart.so.13: cannot open shared object file\\nsee https://me:planted@host/a')"
+    )
+    if breaks == "attempted":  # by the look at GPUs
+        (tmp_path / "torch.py").write_text(broken)
+    else:
+        (tmp_path / "ray_train").mkdir()
+        (tmp_path / "ray_train/__init__.py").write_text(broken)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [Path(sys.executable).with_name("bisieve"), "doctor", "--input", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    (failed,) = (line for line in done.stdout.splitlines() if line.startswith("failed"))
+    assert failed.split()[1] == ("gpu" if breaks == "attempted" else "ray")
+    assert "OSError: libcudart.so.13: cannot open shared object file; " in failed
+    assert "read a range" in done.stdout

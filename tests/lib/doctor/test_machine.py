@@ -1,9 +1,16 @@
 """This machine's checks: each is ok, or says what to do."""
 
+import re
+from importlib import metadata
+from pathlib import Path
+
 import pytest
+from closures import closure
 
 from bisieve.doctor import machine
 
+IMAGES = Path(__file__).parents[3] / "infra/docker"
+ONE_EXTRA = ("score", "train", "corpus", "s3")
 REQUIRES = ["numpy>=1.26", 'pyspark<5,>=4.3; extra == "score"', 'pandas>=2.2; extra == "score"']
 TESTED = {"numpy": "2.4.0", "pyspark": "4.3.0", "pandas": "2.3.3"}
 
@@ -31,6 +38,37 @@ def test_an_extra_with_none_of_its_packages_is_not_wanted_here() -> None:
 
 def test_an_extra_with_some_of_its_packages_has_failed() -> None:
     assert said({"numpy": "2.4.0", "pyspark": "4.3.0"})["bisieve[score]"] == ("failed", "no pandas")
+
+
+def of_an_image(name: str) -> list[str]:
+    """The extras that an image of ``infra/docker`` installs."""
+    (extras,) = re.findall(r"'\.\[(.+)\]'", (IMAGES / f"{name}.Dockerfile").read_text())
+    return extras.split(",")
+
+
+@pytest.mark.parametrize(
+    "extras", [of_an_image("score"), of_an_image("train"), *([extra] for extra in ONE_EXTRA)], ids=",".join
+)
+def test_what_pip_installs_for_some_extras_is_well_and_no_other_is_wanted(extras: list[str]) -> None:
+    # What trains brings what makes pictures, too, and a client of the hub.
+    beside = {"corpus", "hf"} if "train" in extras else set()
+    brought = closure(extras)
+    installed = {name: version for name, version in machine.installed_versions().items() if name in brought}
+    requires = metadata.requires("bisieve") or []
+    checks = list(machine.packages(requires, installed, machine.tested_versions()))
+    assert {check.state for check in checks} == {"ok"}, checks
+    wanted = {check.name for check in checks if check.found != "not installed on this machine"}
+    assert wanted == {"bisieve", *(f"bisieve[{extra}]" for extra in {*extras, *beside})}
+
+
+def test_an_image_that_lacks_one_of_its_packages_has_failed() -> None:
+    installed = dict.fromkeys(closure(of_an_image("train")) - {"ray"}, "1")
+    checks = {
+        check.name: check for check in machine.packages(metadata.requires("bisieve") or [], installed, {})
+    }
+    assert checks["bisieve[train]"].state == "failed"
+    assert checks["bisieve[train]"].found.startswith("no ray")
+    assert checks["bisieve[score]"].found == "not installed on this machine"
 
 
 def test_a_version_that_is_allowed_but_untested_is_a_warning() -> None:

@@ -1,45 +1,50 @@
 """The doctor's look at Spark."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from bench.cluster import standalone_cluster
 
+from bisieve.cli import main
 from bisieve.doctor.check import Patient
-from bisieve.spark.checkup import compared, examine, s3a
+from bisieve.spark.checkup import compared, examine
 
-WANTED = "org.apache.hadoop:hadoop-aws:3.5.0"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "jars").mkdir()
-    (tmp_path / "jars/hadoop-client-api-3.5.0.jar").touch()
-    return tmp_path
+DOCUMENTED = Path(__file__).parents[3] / "infra/spark/s3a.conf"
 
 
-def test_the_pinned_spark_names_the_jar_that_s3a_would_need() -> None:
+def test_the_pinned_spark_names_the_jars_that_s3a_would_need() -> None:
     checks = {check.name: check for check in examine(Patient())}
     assert checks["java"].state == "ok"
     assert checks["s3a"].state == "ok"
-    assert checks["s3a"].found.endswith(WANTED)
+    assert checks["s3a"].found.endswith("hadoop-aws:3.5.0,software.amazon.awssdk:bundle:2.35.4")
 
 
-@pytest.mark.parametrize(("version", "state"), [("3.5.0", "ok"), ("3.4.1", "failed")])
-def test_a_jar_for_s3a_must_be_of_the_version_of_hadoop(home: Path, version: str, state: str) -> None:
-    (home / f"jars/hadoop-aws-{version}.jar").touch()
-    assert s3a(home, home / "conf").state == state
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (("", ""), "ok"),
+        (("hadoop-aws:3.5.0", "hadoop-aws:3.4.1"), "failed"),
+        (("2.35.4", "2.29.52"), "failed"),
+    ],
+)
+def test_a_properties_file_is_looked_at_as_spark_submit_gets_it(
+    change: tuple[str, str], state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "s3a.conf"
+    file.write_text(DOCUMENTED.read_text().replace(*change))
+    assert main(["doctor", "--json", "--properties-file", str(file)]) == (state != "ok")
+    (found,) = (check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "s3a")
+    assert found["state"] == state
+    assert "not set up" not in found["found"]
 
 
-@pytest.mark.parametrize(("version", "state"), [("3.5.0", "ok"), ("3.4.1", "failed")])
-def test_so_must_one_that_the_configuration_names(home: Path, version: str, state: str) -> None:
-    (home / "conf").mkdir()
-    (home / "conf/spark-defaults.conf").write_text(
-        f"spark.jars.packages org.apache.hadoop:hadoop-aws:{version}\n"
-    )
-    found = s3a(home, home / "conf")
-    assert (found.state, found.mend) == (state, "" if state == "ok" else f"use {WANTED}")
+def test_a_properties_file_that_is_not_there_has_failed(tmp_path: Path) -> None:
+    checks = {check.name: check for check in examine(Patient(properties_file=str(tmp_path / "none")))}
+    assert (checks["s3a"].state, checks["s3a"].mend) == ("failed", "mend --properties-file")
 
 
 def test_workers_are_asked_for_their_python() -> None:
@@ -49,6 +54,25 @@ def test_workers_are_asked_for_their_python() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "1 host with Python 3." in done.stdout
+
+
+def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Path) -> None:
+    impatient = (
+        "import sys; from bisieve.spark import checkup; checkup.PATIENCE = 5; "
+        "from bisieve.cli import main; sys.exit(main(['doctor', '--master', sys.argv[1]]))"
+    )
+    with standalone_cluster(0, tmp_path, os.environ) as cluster:
+        done = subprocess.run(
+            [sys.executable, "-c", impatient, cluster.master],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if "spark workers" in line)
+    assert line == (
+        f"failed   spark workers      no answer from the executors of {cluster.master} in 5 s; "
+        "see on the master's page whether it has workers with free cores and memory"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_workers_with_another_python_or_bisieve_are_named() -> None:
