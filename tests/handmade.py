@@ -10,7 +10,7 @@ import pyarrow as pa
 from bisieve import schema
 from bisieve.file_list import write_file_list
 from bisieve.index import Index, open_index
-from bisieve.manifest import MANIFEST, Manifest, Parameters, fingerprint, publish
+from bisieve.manifest import MANIFEST, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
 from bisieve.rerank import publish_ranked, rank_in_memory
@@ -40,10 +40,12 @@ def publish_rows(
 ) -> Index:
     """Publishes ``rows``, of `schema.INDEX` and already in order, as an index of ``shards`` of rollouts."""
     known = [{"url": file.url, "size": file.size, "etag": file.etag, "layout": "rollouts"} for file in shards]
-    file = write_part(url, "rows.parquet", pa.Table.from_pylist(rows, schema.INDEX), schema.INDEX)
+    name = fingerprint(DEFAULTS, shards)
+    folder = version_folder(name)
+    file = write_part(url, f"{folder}/rows.parquet", pa.Table.from_pylist(rows, schema.INDEX), schema.INDEX)
     totals = Totals({name: [count, 0, 0, 0, 0] for name, count in Counter(r["source"] for r in rows).items()})
     manifest = Manifest(
-        fingerprint=fingerprint(DEFAULTS, shards),
+        fingerprint=name,
         parameters=DEFAULTS,
         inputs=inputs,
         rollouts=len(rows),
@@ -51,9 +53,11 @@ def publish_rows(
         examples={},
         shard_bytes=sum(file.size for file in shards),
         file_bytes=file.bytes,
-        shards=write_part(url, "shards.parquet", pa.Table.from_pylist(known, schema.SHARDS), schema.SHARDS),
-        sources=write_source_list(url, "lists", totals, []),
-        files=write_file_list(url, "lists", [file], []),
+        shards=write_part(
+            url, f"{folder}/shards.parquet", pa.Table.from_pylist(known, schema.SHARDS), schema.SHARDS
+        ),
+        sources=write_source_list(url, folder, totals, []),
+        files=write_file_list(url, folder, [file], []),
         software={},
     )
     publish(read_pointer(f"{url}/{MANIFEST}"), url, manifest)

@@ -95,7 +95,7 @@ def _named(index: Index, fingerprint: str | None) -> Index | None:
 
 
 def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
-    """Files of no version that is current or passed the gate last, written ``older_than`` seconds ago or more.
+    """Files of no version that is current or passed the gate last, ``older_than`` seconds old or more.
 
     Among them are the remains of runs that ended before they published.  Give runs and readers that may
     still be at work on an older version the time to end.

@@ -125,7 +125,7 @@ def test_a_checkpoint_of_a_run_that_was_begun_anew_is_not_told_as_of_the_new_one
     trained: TrainConfig, tmp_path: Path
 ) -> None:
     shutil.copytree(trained.output, tmp_path / "run", ignore=shutil.ignore_patterns("bisieve.json"))
-    (checkpoint,) = {file.parent for file in (tmp_path / "run/runs").rglob("cursor.json")}
+    checkpoint = next(file.parent for file in (tmp_path / "run/runs").rglob("cursor.json"))
     record = json.loads((tmp_path / "run/run.json").read_text())
     (tmp_path / "run/run.json").write_text(json.dumps({**record, "run": "other-2"}))
     chain = chain_of(str(checkpoint))
