@@ -101,7 +101,7 @@ class _Training:
                     trackers.commit()
                 if self.notices.stop and not at_the_end:
                     self.keeper.settle()
-                    raise preempted(cursor.step, plan.total_steps)
+                    raise preempted(cursor.step, plan.total_steps, config.again)
         finally:
             self.log.close()
             prefetcher.close()

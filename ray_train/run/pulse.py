@@ -65,9 +65,10 @@ class StuckWatch(WorkerGroupCallback):
     It lives where Ray Train looks after the workers, and ends them all, the stuck one, too.
     """
 
-    def __init__(self, board: Any, after: float) -> None:
+    def __init__(self, board: Any, after: float, again: str) -> None:
         self._board = board
         self._after = after
+        self._again = again  # what to do for the run to go on
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         """Of ranks that were killed nothing is to be waited for."""
@@ -78,6 +79,6 @@ class StuckWatch(WorkerGroupCallback):
             raise TrainingError(
                 f"every rank to go on within {self._after:g} s",
                 stuck,
-                "look at that machine and its log, or give more time with --stuck-after; "
-                "the same command goes on from the last checkpoint",
+                "look at that machine and its log, or give more time with --stuck-after; then "
+                f"{self._again}: training goes on from its last checkpoint",
             )

@@ -167,10 +167,12 @@ def test_the_watch_ends_the_run_with_the_ranks_name(monkeypatch: pytest.MonkeyPa
             remote = ranks.stuck
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    watch = pulse.StuckWatch(Board(), 30.0)
+    watch = pulse.StuckWatch(Board(), 30.0, "run it again")
     watch.after_worker_group_poll_status(None)
     clock.now += 31
     ranks.beat(beat(0, 5))
     ranks.beat(beat(1, 4))
-    with pytest.raises(TrainingError, match=r"within 30 s; found rank 1 on host1 at step 7.*--stuck-after"):
+    with pytest.raises(
+        TrainingError, match=r"within 30 s; found rank 1 on host1 at step 7.*--stuck-after.*it again"
+    ):
         watch.after_worker_group_poll_status(None)
