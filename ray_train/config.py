@@ -91,7 +91,9 @@ class TrainConfig:
     peak_flops: float = option("FLOP/s of a device, for MFU and hours; 0: its bf16 peak, if known", 0.0)
     checkpoint_every: int = option("steps from one checkpoint to the next", 50)
     keep_checkpoints: int = option("checkpoints kept: the last ones, and the best one of a validated run", 2)
-    storage_budget: int = option("seconds for which a checkpoint that a store refuses is tried again", 600)
+    storage_budget: int = option(
+        "seconds for which a checkpoint or model that a store refuses is tried again", 600
+    )
     max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
     stuck_after: float = option(
         "seconds without progress after which the rank at fault is named; 0: never", 1800.0

@@ -22,6 +22,7 @@ class Pulse:
 
     def __init__(self, board: Any, rank: int, stuck_after: float) -> None:
         self.step: int | None = None  # that the rank is at
+        self._alone = 0
         self._board = board
         self._rank = rank
         self._every = min(_EVERY, stuck_after / 10 or _EVERY)
@@ -36,12 +37,16 @@ class Pulse:
         try:
             while not self._ended.wait(self._every):
                 place, waits = whereabouts(self._trainer)
-                beat = Beat(self._rank, node, agreement.meetings(), self.step, place, waits)
+                beat = Beat(self._rank, node, agreement.meetings() + self._alone, self.step, place, waits)
                 if ray.get(self._board.beat.remote(beat)):
                     notice.give()
             self._board.leave.remote(self._rank)
         except RayError:  # the driver is gone, and soon this worker, too
             return
+
+    def come_on(self) -> None:
+        """This rank has come on with what it does alone, after the last meeting: it counts as another one."""
+        self._alone += 1
 
     def end(self) -> None:
         self._ended.set()
