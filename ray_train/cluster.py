@@ -87,14 +87,6 @@ def silenced_core() -> Iterator[None]:
         os.close(nowhere)
 
 
-def uses_gpus(ray: Any, workers: int) -> bool:
-    """Whether each of ``workers`` gets a GPU; says so when there are some, but not enough."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if 0 < gpus < workers:
-        print(f"on CPUs: {gpus} GPUs for {workers} workers; --workers {gpus} uses them")
-    return gpus >= workers
-
-
 def unwrapped(error: BaseException, expected: str, mend: str) -> BisieveError:
     """The `BisieveError` inside what Ray raised, or a `TrainingError` that tells the innermost reason."""
     failures = getattr(error, "worker_failures", None) or {}

@@ -4,12 +4,12 @@ Only the order is not the paper's: see ``prompts_together``.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from bisieve.errors import UsageError
 from ray_train.data.weights import UNIFORM, column_of
+from ray_train.device import DEVICES
 from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, idle_options
 from ray_train.options import flag_of, option, require
 from ray_train.tracking import chosen_trackers
@@ -33,6 +33,7 @@ class TrainConfig:
         "Ray Train workers, one GPU each where there are GPUs; 2-8: as many of these as the cluster has",
         Workers(2, 2), parse=workers,
     )  # fmt: skip
+    device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
     zero_stage: int = option("DeepSpeed ZeRO stage", 3, choices=(1, 2, 3))
     offload: str = option(
         "what lies in the CPU's memory: AdamW's state and step (ZeRO 2, 3), or with them the parameters (3)",
@@ -90,7 +91,9 @@ class TrainConfig:
     peak_flops: float = option("FLOP/s of a device, for MFU and hours; 0: its bf16 peak, if known", 0.0)
     checkpoint_every: int = option("steps from one checkpoint to the next", 50)
     keep_checkpoints: int = option("checkpoints kept: the last ones, and the best one of a validated run", 2)
-    storage_budget: int = option("seconds for which a checkpoint that a store refuses is tried again", 600)
+    storage_budget: int = option(
+        "seconds for which a checkpoint or model that a store refuses is tried again", 600
+    )
     max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
     stuck_after: float = option(
         "seconds without progress after which the rank at fault is named; 0: never", 1800.0
@@ -112,6 +115,11 @@ class TrainConfig:
     def trained_parts(self) -> list[str]:
         """The parts of the backbone that are trained."""
         return [part for part in ("vision", "projector", "language") if getattr(self, f"train_{part}")]
+
+    @property
+    def again(self) -> str:
+        """What to do for this run to go on; a repeated ``--restart`` would begin anew."""
+        return "run the same command again" + (" without --restart" if self.restart else "")
 
     def check(self) -> None:
         """`UsageError` for a value no run can have."""
@@ -152,7 +160,7 @@ class TrainConfig:
         column_of(self.rollout_weights)
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         chosen_trackers(self.track)
-        require(0 <= self.peak_flops < math.inf, "peak_flops", self.peak_flops, "a number of 0 or more")
+        require(self.peak_flops >= 0, "peak_flops", self.peak_flops, "a number of 0 or more")
         require(self.storage_budget >= 0, "storage_budget", self.storage_budget, "0 or more")
         held_out, explode = self.validation_fraction, self.explode_above
         require(0 <= held_out < 1, "validation_fraction", held_out, "a number in [0, 1)")
@@ -171,6 +179,7 @@ class EvaluateConfig:
     image_root: str = option("URL below which the images of the benchmark lie")
     output: str = option("URL of the folder that gets metrics.json and scores.jsonl")
     workers: int = option("Ray Data workers, one GPU each where there are GPUs", 2)
+    device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
     batch: int = option("solutions a worker puts through the model at once", 16)
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
     confidence: float = option("of the lower bounds, one-sided, in (0, 1)", 0.95)
@@ -190,7 +199,7 @@ class EvaluateConfig:
         for name in ("max_length", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
-        require(0 <= self.risk < math.inf, "risk", self.risk, "a number of 0 or more")
+        require(self.risk >= 0, "risk", self.risk, "a number of 0 or more")
 
 
 def plain_options(config: TrainConfig) -> dict[str, Any]:

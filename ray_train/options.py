@@ -5,6 +5,7 @@ A value comes from its flag, else from the TOML file given with ``--config``, el
 
 import argparse
 import dataclasses
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, field
@@ -88,6 +89,8 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
             )
     for name in _LOCATIONS & values.keys():
         values[name] = _location(values[name], may_be_hub_id=name in ("backbone", "model"))
+    for name, value in values.items():
+        require(not isinstance(value, float) or math.isfinite(value), name, value, "a finite number")
     config = kind(**values)
     config.check()
     return config

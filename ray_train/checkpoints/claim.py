@@ -25,11 +25,11 @@ RUNS = "runs"  # Ray Train's storage, below the output
 # What may differ when a run is resumed: where things lie, how often something is shown or saved, on what
 # machines it runs, and how many rollouts go through the model at once.
 _NOT_IDENTITY = {
-    "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images",
-    "index", "index_version", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints",
-    "workers", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above", "dry_run", "mfu",
-    "stuck_after", "offload", "data_workers", "image_cache_gb", "backbone", "pack_tokens", "micro_batch",
-    "storage_budget",
+    "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images", "index",
+    "index_version", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints",
+    "workers", "device", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above",
+    "dry_run", "mfu", "storage_budget", "stuck_after", "offload", "data_workers", "image_cache_gb",
+    "backbone", "pack_tokens", "micro_batch",
 }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ all that it lists to be there, and a checkpoint without its parts is never chose
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,16 +20,14 @@ from ray.train.v2.api.report_config import CheckpointConsistencyMode, Checkpoint
 
 from bisieve import storage
 from bisieve.errors import StorageError, TrainingError
-from bisieve.patience import FIRST_PAUSE, passes
 from ray_train.checkpoints.checkpoint import CURSOR, PART, Cursor, SampleLog, is_whole, write_part
 from ray_train.checkpoints.claim import RUNS
 from ray_train.config import TrainConfig
-from ray_train.model.publish import upload
 from ray_train.run.agreement import together
 from ray_train.run.run_config import RUN_CONFIG, to_toml
+from ray_train.uploading import Persistence, upload
 
 FOLDER = "checkpoint_"  # as Ray names them
-LONGEST_PAUSE = 30.0  # seconds between two tries
 
 Committed: TypeAlias = tuple[str, dict[str, float]]  # a checkpoint's folder, and the metrics it came with
 
@@ -139,19 +137,8 @@ def upload_part(part: Path, checkpoint: str, budget: float) -> None:
 
     `StorageError` when a store has refused for more than ``budget`` seconds, all its refusals together.
     """
-    spent = 0.0
+    persistently = Persistence(budget)
     files = [file for file in part.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name.startswith(PART)):
-        url, pause = storage.join(checkpoint, file.relative_to(part).as_posix()), FIRST_PAUSE
-        while True:
-            begun = time.monotonic()
-            try:
-                upload(file, url)
-                break
-            except StorageError as error:
-                spent += time.monotonic() - begun + pause
-                may_pass = isinstance(error.__cause__, Exception) and passes(error.__cause__)
-                if not may_pass or spent > budget:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        url = storage.join(checkpoint, file.relative_to(part).as_posix())
+        persistently(partial(upload, file, url))

@@ -16,8 +16,9 @@ from bisieve import storage
 from bisieve.images import missing_images, refuse_missing
 from bisieve.probe import require_writable
 from bisieve.wording import counted
-from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
+from ray_train.cluster import cluster, silenced_core, unwrapped
 from ray_train.config import EvaluateConfig
+from ray_train.device import uses_gpus
 from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.metrics import report, table
 from ray_train.evaluation.scored_steps import ScoredSteps
@@ -95,7 +96,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
             batch_size=config.batch,
             compute=ray.data.ActorPoolStrategy(size=config.workers),
             num_cpus=1,
-            num_gpus=int(uses_gpus(ray, config.workers)),
+            num_gpus=int(uses_gpus(ray, config.device, config.workers)),
             fn_constructor_kwargs={
                 "image_root": config.image_root,
                 "model": config.model,

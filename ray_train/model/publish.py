@@ -4,6 +4,7 @@
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ray_train.model.card import CARD, MODEL
 from ray_train.model.kappa import KAPPA
 from ray_train.model.lora import has_adapters, merged, plain_model
 from ray_train.scratch import passing_folder
+from ray_train.uploading import Persistence, Progress, no_one, upload
 
 Weights = dict[str, torch.Tensor]
 
@@ -56,15 +58,26 @@ def save_model(
 
 
 def publish_model(
-    backbone: Backbone, weights: Weights, card: dict[str, Any], output: str, kappa: Weights | None = None
+    backbone: Backbone,
+    weights: Weights,
+    card: dict[str, Any],
+    output: str,
+    kappa: Weights | None = None,
+    budget: float = 0.0,
+    progress: Progress = no_one,
 ) -> None:
-    """Saves the model and uploads it to ``output``; a model that lay there is withdrawn first."""
+    """Saves the model and uploads it to ``output``; a model that lay there is withdrawn first.
+
+    ``progress`` is called as it comes on.  `StorageError` when a store has refused for more than ``budget``
+    seconds, all its refusals together.
+    """
+    persistently = Persistence(budget)
     with passing_folder("model") as folder:
         save_model(backbone, weights, card, folder, kappa)
-        withdraw_model(output)
-        files = sorted(folder.iterdir(), key=lambda file: (file.name == MODEL, file.name))
-        for file in files:
-            upload(file, storage.join(output, file.name))
+        progress()
+        persistently(lambda: withdraw_model(output))
+        for file in sorted(folder.iterdir(), key=lambda file: (file.name == MODEL, file.name)):
+            persistently(partial(upload, file, storage.join(output, file.name), progress))
 
 
 def withdraw_model(output: str) -> None:
@@ -78,10 +91,3 @@ def withdraw_model(output: str) -> None:
         for name in [MODEL, CARD, *weights]:
             if name in files:
                 fs.rm_file(f"{path}/{name}")
-
-
-def upload(file: Path, url: str) -> None:
-    """Copies a local file to ``url``, in pieces."""
-    with file.open("rb") as source, storage.open_output(url) as target:
-        while piece := source.read(16 << 20):
-            target.write(piece)

@@ -17,12 +17,13 @@ from bisieve.cut import Cut
 from bisieve.wording import counted
 from ray_train.checkpoints.claim import RUNS, claim_output, is_finished, run_identity
 from ray_train.checkpoints.lease import leased
-from ray_train.cluster import cluster, unwrapped, uses_gpus
+from ray_train.cluster import cluster, unwrapped
 from ray_train.config import TrainConfig, plain_options
 from ray_train.data.held_out import held_out_rows
 from ray_train.data.plan import Plan, prompts_of
 from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
+from ray_train.device import uses_gpus
 from ray_train.located import located
 from ray_train.run.preflight import chosen_cut, chosen_index, rows_without_images
 
@@ -134,10 +135,13 @@ def _fit(
         from ray_train.run.pulse import StuckWatch
         from ray_train.run.trainer import Trainer
 
-        gpu = uses_gpus(ray, config.workers.least)
-        with shown_board() as board, passed_on(board):
+        gpu = uses_gpus(ray, config.device, config.workers.least)
+        with shown_board() as board, passed_on(board, config.again):
             after = config.stuck_after
-            callbacks: list[Any] = [HeedSigterm(), *([StuckWatch(board, after)] if after else [])]
+            callbacks: list[Any] = [
+                HeedSigterm(),
+                *([StuckWatch(board, after, config.again)] if after else []),
+            ]
             job = Job(config, plan, identity, card, weights, board)
             trainer = Trainer(
                 train_worker,
@@ -159,6 +163,6 @@ def _fit(
                 result: Any = trainer.fit()
             except (TrainingFailedError, RayError) as error:  # the second where the controller died
                 expected = "the workers to reach the end of the training"
-                mend = "run the same command again: training goes on from its last checkpoint"
+                mend = f"{config.again}: training goes on from its last checkpoint"
                 raise unwrapped(error, expected, mend) from error
             return result.return_value

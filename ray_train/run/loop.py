@@ -101,7 +101,7 @@ class _Training:
                     trackers.commit()
                 if self.notices.stop and not at_the_end:
                     self.keeper.settle()
-                    raise preempted(cursor.step, plan.total_steps)
+                    raise preempted(cursor.step, plan.total_steps, config.again)
         finally:
             self.log.close()
             prefetcher.close()
@@ -186,7 +186,8 @@ class _Training:
             }
             if kappa:
                 card["kappa"] = KAPPA
-            publish_model(rank.backbone, weights, card, self.job.config.output, kappa)
+            config, progress = self.job.config, self.pulse.come_on
+            publish_model(rank.backbone, weights, card, config.output, kappa, config.storage_budget, progress)
         return Outcome(metrics=final)
 
 

@@ -47,12 +47,12 @@ class Notices:
         self._draining = draining
 
 
-def preempted(step: int, total: int) -> PreemptedError:
-    """What a run ends with that was told to stop and has saved ``step`` steps."""
+def preempted(step: int, total: int, again: str) -> PreemptedError:
+    """What a run ends with that was told to stop and has saved ``step`` steps; ``again`` lets it go on."""
     return PreemptedError(
         "the training to reach its end",
         f"SIGTERM; stopped after step {step} of {total} with a checkpoint",
-        "run the same command again: it goes on from there",
+        f"{again}: it goes on from there",
     )
 
 
@@ -83,10 +83,11 @@ def _heard(board: Any) -> bool:
 
 
 @contextmanager
-def passed_on(board: Any) -> Iterator[None]:
+def passed_on(board: Any, again: str) -> Iterator[None]:
     """Passes SIGTERM at the driver on to the workers.
 
-    Where there is none that could hear it, and at a second SIGTERM, the block ends with a `PreemptedError`.
+    Where there is none that could hear it, and at a second SIGTERM, the block ends with a `PreemptedError`,
+    which says that ``again`` lets the run go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -106,9 +107,7 @@ def passed_on(board: Any) -> Iterator[None]:
         yield
     except BaseException as error:
         if ended:
-            raise PreemptedError(
-                "the training to reach its end", "SIGTERM", "run the same command again: it goes on"
-            ) from None
+            raise PreemptedError("the training to reach its end", "SIGTERM", f"{again}: it goes on") from None
         if isinstance(error, SystemExit):  # what Ray Train makes of Ctrl-C
             raise KeyboardInterrupt from None
         raise

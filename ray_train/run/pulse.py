@@ -22,6 +22,7 @@ class Pulse:
 
     def __init__(self, board: Any, rank: int, stuck_after: float) -> None:
         self.step: int | None = None  # that the rank is at
+        self._alone = 0
         self._board = board
         self._rank = rank
         self._every = min(_EVERY, stuck_after / 10 or _EVERY)
@@ -36,12 +37,16 @@ class Pulse:
         try:
             while not self._ended.wait(self._every):
                 place, waits = whereabouts(self._trainer)
-                beat = Beat(self._rank, node, agreement.meetings(), self.step, place, waits)
+                beat = Beat(self._rank, node, agreement.meetings() + self._alone, self.step, place, waits)
                 if ray.get(self._board.beat.remote(beat)):
                     notice.give()
             self._board.leave.remote(self._rank)
         except RayError:  # the driver is gone, and soon this worker, too
             return
+
+    def come_on(self) -> None:
+        """This rank has come on with what it does alone, after the last meeting: it counts as another one."""
+        self._alone += 1
 
     def end(self) -> None:
         self._ended.set()
@@ -65,9 +70,10 @@ class StuckWatch(WorkerGroupCallback):
     It lives where Ray Train looks after the workers, and ends them all, the stuck one, too.
     """
 
-    def __init__(self, board: Any, after: float) -> None:
+    def __init__(self, board: Any, after: float, again: str) -> None:
         self._board = board
         self._after = after
+        self._again = again  # what to do for the run to go on
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         """Of ranks that were killed nothing is to be waited for."""
@@ -78,6 +84,6 @@ class StuckWatch(WorkerGroupCallback):
             raise TrainingError(
                 f"every rank to go on within {self._after:g} s",
                 stuck,
-                "look at that machine and its log, or give more time with --stuck-after; "
-                "the same command goes on from the last checkpoint",
+                "look at that machine and its log, or give more time with --stuck-after; then "
+                f"{self._again}: training goes on from its last checkpoint",
             )

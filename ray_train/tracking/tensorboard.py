@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from bisieve import storage
-from ray_train.model.publish import upload
 from ray_train.scratch import scratch_folder
 from ray_train.tracking.tracker import Run
+from ray_train.uploading import upload
 
 
 def start(run: Run) -> "TensorBoard":

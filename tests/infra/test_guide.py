@@ -26,4 +26,5 @@ def test_the_command_that_the_guide_shows_is_one() -> None:
     assert args.program == "train"
     parser = argparse.ArgumentParser(exit_on_error=False)
     train.configure(parser)
-    assert parser.parse_args(args.options).workers.least == 8
+    options = parser.parse_args(args.options)
+    assert (options.workers.least, options.device) == (8, "gpu")

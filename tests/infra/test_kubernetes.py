@@ -138,6 +138,7 @@ def test_the_programs_take_the_words_that_they_are_given() -> None:
     config = read_config(TrainConfig, parser.parse_args(words))
     (group,) = TRAIN["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert (config.workers.least, config.workers.most) == (group["minReplicas"], group["maxReplicas"])
+    assert config.device == "gpu", "else it would begin on CPUs where its first pod is late"
 
 
 def test_service_accounts_are_there_for_those_that_name_them() -> None:

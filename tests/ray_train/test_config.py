@@ -32,6 +32,10 @@ def test_the_defaults_are_the_papers_recipe() -> None:
         ["--workers", "0"],
         ["--workers", "0-2"],
         ["--stuck-after", "-1"],
+        ["--stuck-after", "inf"],
+        ["--learning-rate", "inf"],
+        ["--weight-decay", "inf"],
+        ["--kappa-rate", "nan"],
         ["--zero-stage", "1", "--offload", "optimizer"],
         ["--zero-stage", "2", "--offload", "parameters"],
         ["--keep-checkpoints", "0"],
@@ -68,6 +72,11 @@ def test_the_defaults_are_the_papers_recipe() -> None:
 def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:
     with pytest.raises(UsageError, match=argv[0].replace("--no-", "--")):
         resolved(*argv)
+
+
+def test_a_run_goes_on_with_the_same_command_but_for_restart() -> None:
+    assert resolved().again == "run the same command again"
+    assert resolved("--restart").again == "run the same command again without --restart"
 
 
 IDLE = [

@@ -31,8 +31,8 @@ TRAINING = {
     "max_score_drift": 0.10,
     "max_lost": 0.20,
     "metric": "overall_f1",
-    "train_options": {},
-    "evaluate_options": {},
+    "train_options": {"device": "gpu"},  # waits for the GPUs that an autoscaler brings
+    "evaluate_options": {"device": "gpu"},
 }
 INDEX = Asset("bisieve_index")  # there is a new version of it when `score` has run
 COMMON: dict[str, Any] = {

@@ -29,6 +29,7 @@ def identity(config: TrainConfig) -> dict[str, Any]:
         ({"objective": "soft"}, {"label_threshold": 0.5}),
         ({}, {"micro_batch": 7}),
         ({}, {"pack_tokens": 0, "micro_batch": 1}),
+        ({}, {"device": "cpu"}),
         ({}, {"workers": Workers(1, 1), "zero_stage": 3, "gradient_checkpointing": True}),
     ],
     ids=str,

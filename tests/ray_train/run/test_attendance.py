@@ -150,10 +150,14 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
     beating = pulse.Pulse(Board(), 3, stuck_after=0.2)
     beating.step = 5
     sleep_in_our_code(0.3)
+    before = heard[-1].meetings
+    beating.come_on()
+    sleep_in_our_code(0.1)
     beating.end()
     assert left.wait(5)
     assert asked.is_set(), "the answer to a beat may be that all are to stop"
     assert {(each.rank, each.step) for each in heard} == {(3, 5)}
+    assert heard[-1].meetings == before + 1, "what a rank does alone is progress, too"
     assert any("ray_train.data.feed.sleep_in_our_code, line" in each.place for each in heard)
 
 
@@ -167,10 +171,12 @@ def test_the_watch_ends_the_run_with_the_ranks_name(monkeypatch: pytest.MonkeyPa
             remote = ranks.stuck
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    watch = pulse.StuckWatch(Board(), 30.0)
+    watch = pulse.StuckWatch(Board(), 30.0, "run it again")
     watch.after_worker_group_poll_status(None)
     clock.now += 31
     ranks.beat(beat(0, 5))
     ranks.beat(beat(1, 4))
-    with pytest.raises(TrainingError, match=r"within 30 s; found rank 1 on host1 at step 7.*--stuck-after"):
+    with pytest.raises(
+        TrainingError, match=r"within 30 s; found rank 1 on host1 at step 7.*--stuck-after.*it again"
+    ):
         watch.after_worker_group_poll_status(None)

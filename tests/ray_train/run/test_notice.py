@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,17 +58,19 @@ def test_sigterm_at_a_worker_and_at_the_driver_saves_the_run_and_the_same_comman
     settings: Settings,
     trained: TrainConfig,
     once_two_are_present: Callable[[Act], None],
+    s3: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = settings(checkpoint_every=100, workers=workers("1-2"))
-    for victim in (lambda: worker_pids()[-1], os.getpid):
+    config = settings(checkpoint_every=100, workers=workers("1-2"), output=f"{s3}/preempted/output")
+    for victim, restart in ((lambda: worker_pids()[-1], True), (os.getpid, False)):
         once_two_are_present(lambda victim=victim: os.kill(victim(), signal.SIGTERM))  # type: ignore[misc]
         handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         with pytest.raises(
             PreemptedError, match=r"stopped after step [1-7] of 8 with a checkpoint"
         ) as stopped:
-            train(config)
+            train(replace(config, restart=restart))
         assert stopped.value.exit_code == 143
+        assert ("again without --restart: it goes on" in str(stopped.value)) == restart
         assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     step = read_cursor(last_checkpoint(config.output)).step
     capsys.readouterr()
@@ -119,7 +122,7 @@ def test_sigterm_that_nobody_hears_and_a_second_one_end_the_command_at_once(
     sent = []
 
     def insist() -> None:
-        with passed_on(board):
+        with passed_on(board, "run the same command again"):
             while True:
                 sent.append(signal.SIGTERM)
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -132,9 +135,9 @@ def test_sigterm_that_nobody_hears_and_a_second_one_end_the_command_at_once(
 
 
 def test_what_ray_train_makes_of_ctrl_c_is_ctrl_c() -> None:
-    with pytest.raises(KeyboardInterrupt), passed_on(Board(True)):
+    with pytest.raises(KeyboardInterrupt), passed_on(Board(True), "again"):
         raise SystemExit(0)
-    with pytest.raises(TrainingError), passed_on(Board(True)):
+    with pytest.raises(TrainingError), passed_on(Board(True), "again"):
         raise TrainingError("a", "b", "c")
 
 

@@ -1,0 +1,49 @@
+"""Local files to a store that may refuse for a while."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bisieve import storage
+from bisieve.errors import StorageError
+from bisieve.patience import FIRST_PAUSE, passes
+
+LONGEST_PAUSE = 30.0  # seconds between two tries
+PIECE = 16 << 20  # bytes
+
+Progress = Callable[[], None]
+
+
+def no_one() -> None:
+    """The `Progress` of whoever is not watched."""
+
+
+class Persistence:
+    """Tries again what a store refuses, for ``budget`` seconds, all refusals together."""
+
+    def __init__(self, budget: float) -> None:
+        self._left = budget
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Does ``work``; `StorageError` where it will not pass, or the budget is spent."""
+        pause = FIRST_PAUSE
+        while True:
+            begun = time.monotonic()
+            try:
+                return work()
+            except StorageError as error:
+                self._left -= time.monotonic() - begun + pause
+                may_pass = isinstance(error.__cause__, Exception) and passes(error.__cause__)
+                if not may_pass or self._left < 0:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def upload(file: Path, url: str, progress: Progress = no_one) -> None:
+    """Copies a local file to ``url``, in pieces; ``progress`` is called after each."""
+    with file.open("rb") as source, storage.open_output(url) as target:
+        while piece := source.read(PIECE):
+            with storage.storage_errors(url):  # a part of a large file may go up here
+                target.write(piece)
+            progress()
