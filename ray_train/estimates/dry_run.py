@@ -18,6 +18,7 @@ from ray_train.estimates.skeleton import load_skeleton, parameters, trained_para
 from ray_train.estimates.token_sample import Tokens, sampled_tokens
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters
+from ray_train.model.packed_attention import check_packable
 from ray_train.run.engine import training_dtype
 from ray_train.run.run_config import to_toml
 
@@ -33,6 +34,8 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
     backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
     if config.lora_rank:
         add_adapters(backbone, config)
+    if config.pack_tokens:
+        check_packable(backbone.model)
     rows = sampled_tokens(replace(config, pack_tokens=0), cut, plan, targets, backbone)
     packs = sampled_tokens(config, cut, plan, targets, backbone) if config.pack_tokens else None
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
