@@ -37,7 +37,7 @@ def tokenizer_with(special: list[str], **named: object) -> PreTrainedTokenizerFa
 
 
 def build_internvl(folder: Path, tied: bool = True, language: Any = Qwen2Config, **sizes: Any) -> None:
-    """An InternVL of 0.1M parameters; ``sizes`` are of its language part, of which ``language`` is the config."""
+    """An InternVL of 0.1M parameters; ``language`` and ``sizes`` make its language part's config."""
     named = {
         "start_image_token": "<img>",
         "end_image_token": "</img>",

@@ -17,10 +17,11 @@ from ray_train.run.launch import train
 from ray_train.run.rank import trainable_backbone
 
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+FULL = {"head_dim": 12, "layer_types": ["full_attention"] * 2}
 REFUSED = {
     "sinks": (
         GptOssConfig,
-        {"num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 12, "layer_types": ["full_attention"] * 2},
+        {"num_local_experts": 2, "num_experts_per_tok": 1, **FULL},
         "attention sinks",
     ),
     "sliding layers": (
@@ -34,7 +35,7 @@ REFUSED = {
         "a sliding window",
     ),
     "capped scores": (
-        Gemma2Config, {"head_dim": 12, "layer_types": ["full_attention"] * 2}, "a cap on its scores"
+        Gemma2Config, FULL, "a cap on its scores"
     ),
     "states": (Qwen3NextConfig, {**MOE, "head_dim": 12}, "layers of linear_attention"),
 }  # fmt: skip
