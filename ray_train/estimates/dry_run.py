@@ -12,7 +12,7 @@ from ray_train.config import TrainConfig
 from ray_train.data.plan import Plan
 from ray_train.data.targets import Targets
 from ray_train.estimates.flops import Load, hours, training_flops
-from ray_train.estimates.footprint import activations, states, text_layers, vision_layers
+from ray_train.estimates.footprint import activations, loading, states, text_layers, vision_layers
 from ray_train.estimates.model_load import model_cost
 from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
 from ray_train.estimates.token_sample import Tokens, sampled_tokens
@@ -123,12 +123,16 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
     if config.train_vision:
         patches = used.most_image_tokens * backbone.family.patches_per_token(model)
         parts["activations"] += activations(vision_layers(model.vision_config), patches, size, saving)
+    in_training, at_start = sum(parts.values()), loading(total, size)
     how = "as this machine has it" if config.precision == "auto" else "as asked for"
     name = str(dtype).removeprefix("torch.")
     return [
         f"memory of a device, estimated, {name} ({how}), ZeRO {config.zero_stage} on "
-        f"{config.workers.words}, {used.longest} tokens at once: {_bytes(sum(parts.values()))}",
-        "  " + ", ".join(f"{part} {_bytes(value)}" for part, value in parts.items()),
+        f"{config.workers.words}, {used.longest} tokens at once: {_bytes(max(in_training, at_start))}",
+        f"  in training {_bytes(in_training)}: "
+        + ", ".join(f"{part} {_bytes(value)}" for part, value in parts.items()),
+        f"  at the start {_bytes(at_start)}, the whole model, which each rank loads in host memory first: "
+        f"{_bytes(at_start * config.workers.least)} where all are on one machine",
     ]
 
 
