@@ -24,8 +24,9 @@ check: $(READY)
 bench: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
 
-# A training step three ways, and the path of the data to it, minutes; on a GPU box with torch and transformers:
-# PYTHONPATH=tests:tests/ray_train:lib:. python -m bench.training.run, and the same for bench.training.path
+# A training step three ways, and the path of the data to it, minutes.  On a GPU box the first needs torch and
+# transformers alone: PYTHONPATH=tests:lib:. python -m bench.training.run; the second all of the package's [train]:
+# PYTHONPATH=tests:tests/ray_train python -m bench.training.path
 bench-train: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.training.run $(BENCH)
 	PYTHONPATH=tests:tests/ray_train $(BIN)/python -m bench.training.path

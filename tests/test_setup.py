@@ -1,11 +1,15 @@
 """What is installed, and that a machine with one half of the dependencies does its half of the work."""
 
+import os
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 WITHOUT = """
@@ -15,6 +19,11 @@ class Blocked:
         if name.split(".")[0] in {blocked}:
             raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
 sys.meta_path.insert(0, Blocked())
+"""
+HIDDEN = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in {hidden} else find(name, *rest)
 """
 
 
@@ -53,3 +62,29 @@ def test_what_a_machine_lacks_it_does_not_need(blocked: tuple[str, ...], modules
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_benchmark_of_a_step_needs_torch_and_transformers_alone() -> None:
+    needed = _installed_with("torch") | _installed_with("transformers")
+    # Hidden and not blocked: transformers asks for each package that it can use whether it is there.
+    owners = metadata.packages_distributions().items()
+    others = {name for name, packages in owners if needed.isdisjoint(map(canonicalize_name, packages))}
+    modules = "import bench.training.run, bench.training.step\n"
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN.format(hidden=others - {"bisieve", "ray_train"}) + modules],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'lib'}:{ROOT}"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _installed_with(package: str) -> set[str]:
+    """``package``, what it requires, and what that requires."""
+    try:
+        wanted = [Requirement(line) for line in metadata.requires(package) or ()]
+    except metadata.PackageNotFoundError:
+        return set()
+    names = {one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})}
+    return {canonicalize_name(package)}.union(*map(_installed_with, names))

@@ -82,7 +82,7 @@ def decode_image(data: bytes, name: str) -> "Image":
                 raise ImageError(
                     f"an image of at most {MOST_PIXELS} pixels in {name}",
                     f"{image.width} × {image.height}",
-                    "make it smaller or leave its rollouts out",
+                    "make it smaller, then run the same command again",
                 )
             return _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
     except ImageError:
@@ -93,7 +93,7 @@ def decode_image(data: bytes, name: str) -> "Image":
         raise ImageError(
             f"an image that can be decoded in {name}",
             found or type(error).__name__,
-            "write the file again or leave its rollouts out",
+            "write an image under that name, then run the same command again",
         ) from error
 
 

@@ -12,12 +12,13 @@ from ray_train.config import TrainConfig
 from ray_train.data.plan import Plan
 from ray_train.data.targets import Targets
 from ray_train.estimates.flops import Load, hours, training_flops
-from ray_train.estimates.footprint import activations, states, text_layers, vision_layers
+from ray_train.estimates.footprint import activations, loading, states, text_layers, vision_layers
 from ray_train.estimates.model_load import model_cost
 from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
 from ray_train.estimates.token_sample import Tokens, sampled_tokens
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters
+from ray_train.model.packed_attention import check_packable
 from ray_train.run.engine import training_dtype
 from ray_train.run.run_config import to_toml
 
@@ -33,6 +34,8 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
     backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
     if config.lora_rank:
         add_adapters(backbone, config)
+    if config.pack_tokens:
+        check_packable(backbone.model)
     rows = sampled_tokens(replace(config, pack_tokens=0), cut, plan, targets, backbone)
     packs = sampled_tokens(config, cut, plan, targets, backbone) if config.pack_tokens else None
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
@@ -120,12 +123,16 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
     if config.train_vision:
         patches = used.most_image_tokens * backbone.family.patches_per_token(model)
         parts["activations"] += activations(vision_layers(model.vision_config), patches, size, saving)
+    in_training, at_start = sum(parts.values()), loading(total, size)
     how = "as this machine has it" if config.precision == "auto" else "as asked for"
     name = str(dtype).removeprefix("torch.")
     return [
         f"memory of a device, estimated, {name} ({how}), ZeRO {config.zero_stage} on "
-        f"{config.workers.words}, {used.longest} tokens at once: {_bytes(sum(parts.values()))}",
-        "  " + ", ".join(f"{part} {_bytes(value)}" for part, value in parts.items()),
+        f"{config.workers.words}, {used.longest} tokens at once: {_bytes(max(in_training, at_start))}",
+        f"  in training {_bytes(in_training)}: "
+        + ", ".join(f"{part} {_bytes(value)}" for part, value in parts.items()),
+        f"  at the start {_bytes(at_start)}, the whole model, which each rank loads in host memory first: "
+        f"{_bytes(at_start * config.workers.least)} where all are on one machine",
     ]
 
 

@@ -12,6 +12,10 @@ With b bytes a number (2 in bf16, 4 in fp32), P parameters of which T are traine
 for hidden size h, query size q, key size k and MLP size i.  The last line is what autograd keeps of a decoder
 layer with a gated MLP; vision counts only where it is trained, by 12h + 3i (within a third).  The allocator's
 waste and the temporaries of a kernel are not in it.  What is offloaded (optimizer, parameters) is not on it.
+
+At the start every rank loads the whole model, whatever the ZeRO stage and what is offloaded:
+
+    loading       b·P in host memory, and then b·P on the device, before ZeRO splits it
 """
 
 from dataclasses import dataclass
@@ -48,6 +52,11 @@ def activations(layers: Layers, tokens: float, number_bytes: int, checkpointing:
     """Bytes that autograd keeps of ``tokens`` in ``layers``."""
     kept = layers.number * layers.hidden + layers.kept if checkpointing else layers.number * layers.kept
     return number_bytes * tokens * kept
+
+
+def loading(total: int, number_bytes: int) -> float:
+    """Bytes of the model that each rank loads, first in host memory, then on its device."""
+    return float(number_bytes * total)
 
 
 def states(

@@ -30,12 +30,14 @@ class ModelCost:
 
     def flops(self, batch: Batch) -> int:
         """Operations of training on ``batch``; 0 for a filler, and nothing for padding."""
-        if not batch.rows:
-            return 0
-        tokens, pairs = _text_load(batch.inputs)
-        image_tokens = int((batch.inputs["input_ids"] == self.image_token_id).sum())
+        return self.flops_of(batch.inputs) if batch.rows else 0
+
+    def flops_of(self, inputs: dict[str, Any]) -> int:
+        """Operations of training on ``inputs``, a batch's, and nothing for padding."""
+        tokens, pairs = _text_load(inputs)
+        image_tokens = int((inputs["input_ids"] == self.image_token_id).sum())
         return training_flops([
-            (self.vision, self._vision_load(batch.inputs)),
+            (self.vision, self._vision_load(inputs)),
             (self.projector, Load(image_tokens)),
             (self.language, Load(tokens, pairs * self.layers)),
         ])  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.images import load_image
 from ray_train.data.encoding import Sample, make_encoder
+from ray_train.data.refused_image import refusals_named
 from ray_train.evaluation.benchmark import Solution
 from ray_train.model.backbone import load_backbone
 from ray_train.model.card import CARD, read_card, require_kappa
@@ -58,9 +59,14 @@ class Scorer:
 
     @torch.inference_mode()
     def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
-        """Each solution's rewards, one a step; fewer where its trailing steps do not fit."""
+        """Each solution's rewards, one a step; fewer where its trailing steps do not fit.
+
+        `ImageError` for an image that cannot be decoded, or that the processor does not take.
+        """
         samples = [_sample(number, solution, image_root) for number, solution in enumerate(solutions)]
-        batch = self._encoder.encode(samples).to(self._device)
+        names = [[f"{name} of line {each.line}" for name in each.images] for each in solutions]
+        with refusals_named(self._encoder, samples, names):
+            batch = self._encoder.encode(samples).to(self._device)
         rewards = step_rewards(self._model(batch.inputs), self._risk).cpu().tolist()
         ends = np.cumsum(batch.kept_steps)
         return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]

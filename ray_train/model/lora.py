@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from bisieve.errors import TrainingError
 from bisieve.prompt import MARKER
+from bisieve.wording import counted
 from ray_train.config import TrainConfig
 from ray_train.model.backbone import Backbone
 
@@ -25,10 +27,12 @@ def add_adapters(backbone: Backbone, config: TrainConfig) -> None:
     """Freezes the language part of ``backbone`` and puts adapters beside it; other parts stay as they are.
 
     Without a trained row the marker, which no pretrained model knows, would keep the mean of all tokens.
+    `TrainingError` where some matrices of the language part are in no linear layer, as those of experts are.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 
+    _refuse_other_layers(backbone)
     model, family = backbone.model, backbone.family
     trained = [
         p for name, p in model.named_parameters() if p.requires_grad and family.part_of(name) != "language"
@@ -53,6 +57,23 @@ def _linear_layers(backbone: Backbone) -> Iterator[str]:
         is_linear = isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
         if is_linear and family.part_of(name) == "language":
             yield name
+
+
+def _refuse_other_layers(backbone: Backbone) -> None:
+    """Adapters beside a part of the matrices alone would leave the others as they are, in silence."""
+    others = [
+        f"{name}.{own}"
+        for name, module in backbone.model.named_modules()
+        if not isinstance(module, nn.Linear | nn.Embedding)
+        for own, weight in module.named_parameters(recurse=False)
+        if weight.ndim >= 2 and backbone.family.part_of(f"{name}.{own}") == "language"
+    ]
+    if others:
+        raise TrainingError(
+            "a language part of linear layers, to put adapters (--lora-rank) beside them",
+            f"{counted(len(others), 'other weight')}, such as {others[0]}",
+            "leave out --lora-rank: then the language part is trained whole",
+        )
 
 
 def has_adapters(model: Any) -> bool:

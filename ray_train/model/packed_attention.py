@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
+from bisieve.errors import TrainingError
+
 NAME = "shared_prompt"  # of this attention among those of transformers
+_OTHER = {"s_aux": "attention sinks", "sliding_window": "a sliding window", "softcap": "a cap on its scores"}
+_FULL = "layers of full_attention"
+_KEPT_AS = {"sinks": "s_aux", "sliding_window": "sliding_window", "attn_logit_softcapping": "softcap"}
 
 
 class Extent(NamedTuple):
@@ -50,8 +55,30 @@ def _mask(extent: Extent, device: torch.device) -> torch.Tensor:
     return functional.pad(sees, (extent.shared, 0), value=True)
 
 
+def check_packable(model: Any) -> None:
+    """`TrainingError` unless every layer of the language part of ``model`` attends to all that is before it.
+
+    In a pack other rollouts lie in between, so a window of tokens, or a state that goes from one to the
+    next, would be of what a rollout must not see; sinks and caps no kernel here knows.
+    """
+    config, decoder = model.config.get_text_config(), model.get_decoder()
+    found = {f"layers of {kind}" for kind in getattr(config, "layer_types", None) or ()} - {_FULL}
+    for module in decoder.modules():
+        found |= {_OTHER[name] for own, name in _KEPT_AS.items() if getattr(module, own, None) is not None}
+    if found:
+        raise TrainingError(
+            f"a language part ({config.model_type}) of plain full attention, to read packs",
+            ", ".join(sorted(found)),
+            "give --pack-tokens 0",
+        )
+
+
 def read_packs(model: Any) -> None:
-    """From now on the language part of ``model`` reads packs, and nothing else."""
+    """From now on the language part of ``model`` reads packs, and nothing else.
+
+    `TrainingError` as of `check_packable`.
+    """
+    check_packable(model)
     transformers: Any = import_module("transformers")
     transformers.AttentionInterface.register(NAME, shared_prompt_attention)
     model.set_attn_implementation({"text_config": NAME})
@@ -67,9 +94,14 @@ def shared_prompt_attention(
     blocks: Sequence[Block],
     scaling: float,
     dropout: float = 0.0,
-    **_: Any,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """``[1, length, heads, size]`` for a query of ``[1, heads, length, size]``, as transformers calls it."""
+    """``[1, length, heads, size]`` for a query of ``[1, heads, length, size]``, as transformers calls it.
+
+    `TrainingError` where that asks for what is not computed here: numbers would be wrong, and nobody see it.
+    """
+    if asked := [words for name, words in _OTHER.items() if others.get(name) is not None]:
+        raise TrainingError("plain full attention in packs", ", ".join(asked), "give --pack-tokens 0")
     groups = query.shape[1] // key.shape[1]  # heads of the query that share a head of key and value
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)

@@ -10,8 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from bisieve import storage
 from bisieve.errors import TrainingError
 from bisieve.lock import locked
@@ -51,6 +49,8 @@ def contents_of(folder: str) -> str:
     some 3,000 small reads.  Training changes nearly all numbers of a matrix, and so one that is looked at;
     that somebody changes a few others alone is not seen.
     """
+    import xxhash  # here, as the benchmark of a step runs where nothing but torch and transformers is
+
     seen = xxhash.xxh3_128()
     for file in _loaded_files(folder):
         starts = range(0, file.size, _EVERY) if file.size > _EVERY else range(1)

@@ -32,7 +32,11 @@ def training_dtype(precision: str) -> torch.dtype:
 
 
 def make_engine(model: RewardModel, config: TrainConfig) -> Any:
-    """A DeepSpeed engine that owns ``model`` and its AdamW; the process group must be up."""
+    """A DeepSpeed engine that owns ``model`` and its AdamW; the process group must be up.
+
+    ``model`` is whole in every rank and is moved to its device as such, before ZeRO-3 splits it: so a start
+    takes what `footprint.loading` says.
+    """
     deepspeed = import_deepspeed()
     model.train()  # as loaded it would not heed gradient checkpointing
     if config.gradient_checkpointing:

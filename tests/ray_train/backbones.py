@@ -36,8 +36,8 @@ def tokenizer_with(special: list[str], **named: object) -> PreTrainedTokenizerFa
     )
 
 
-def build_internvl(folder: Path, tied: bool = True, **sizes: int) -> None:
-    """An InternVL of 0.1M parameters; ``sizes`` are of its language part."""
+def build_internvl(folder: Path, tied: bool = True, language: Any = Qwen2Config, **sizes: Any) -> None:
+    """An InternVL of 0.1M parameters; ``language`` and ``sizes`` make its language part's config."""
     named = {
         "start_image_token": "<img>",
         "end_image_token": "</img>",
@@ -57,7 +57,7 @@ def build_internvl(folder: Path, tied: bool = True, **sizes: int) -> None:
         image_size=28,
         patch_size=7,
     )
-    text = Qwen2Config(**{
+    text = language(**{
         "vocab_size": len(tokenizer), "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
         "tie_word_embeddings": tied, **sizes,

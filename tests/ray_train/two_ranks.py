@@ -5,18 +5,22 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image
 
+from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
 from ray_train.data.packing import make_packer
+from ray_train.data.plan import Plan
 from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.lora import add_adapters
 from ray_train.model.objective import loss_of
@@ -24,6 +28,7 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.publish import gathered_weights
 from ray_train.model.reward import RewardModel, reward_model
+from ray_train.run.agreement import check_agreed, meetings
 from ray_train.run.engine import deepspeed_config, import_deepspeed, make_engine
 from ray_train.run.pulse import whereabouts
 
@@ -43,6 +48,12 @@ CASES = [
     {"packs": True, "second": "text alone", "zero_stage": 3, "lora_rank": 4, "objective": "beta-binomial"},
     {"packs": False, "second": "nothing", "zero_stage": 2, "lora_rank": 4, "objective": "beta-binomial"},
 ]
+
+PLAN = Plan("cut", 12, (), 0, 1, 4, np.repeat(np.arange(6), 2), True)
+OTHER_PLANS: dict[str, dict[str, Any]] = {  # what the second rank's has of its own, by what both are to find
+    "": {}, "number of steps": {"epochs": 2}, "order of the rollouts": {"seed": 1},
+    "global batch": {"global_batch": 5},
+}  # fmt: skip
 
 
 def model_of(folder: str, case: dict[str, Any]) -> tuple[Backbone, Encoder, RewardModel]:
@@ -133,14 +144,35 @@ def hang(rank: int, meeting: str) -> None:
     engine(torch.zeros(1, 512))
 
 
-def run(rank: int, folder: str, meeting: str) -> None:
-    """One of the two processes; leaves what each case gave beside the file at which they meet."""
+@contextmanager
+def group(rank: int, meeting: str) -> Iterator[None]:
+    """Both processes as one group, which meets at a file."""
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # DeepSpeed looks here
     dist.init_process_group(
         "gloo", f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(minutes=2)
     )
-    found = [one_step(rank, folder, case) for case in CASES]
-    Path(f"{meeting}-{rank}").write_text(json.dumps(found))
-    hang(rank, meeting)
+    yield
     dist.destroy_process_group()
+
+
+def run(rank: int, folder: str, meeting: str) -> None:
+    """One of the two processes; leaves what each case gave beside the file at which they meet."""
+    with group(rank, meeting):
+        found = [one_step(rank, folder, case) for case in CASES]
+        Path(f"{meeting}-{rank}").write_text(json.dumps(found))
+        hang(rank, meeting)
+
+
+def compare_plans(rank: int, meeting: str) -> None:
+    """One of the two processes; leaves what it was told of each pair of plans, nothing where they agree."""
+    with group(rank, meeting):
+        told = []
+        for others in OTHER_PLANS.values():
+            before = meetings()
+            try:
+                check_agreed((replace(PLAN, **others) if rank else PLAN).facts())
+                told.append(["", meetings() - before])
+            except TrainingError as error:
+                told.append([str(error), meetings() - before])
+        Path(f"{meeting}-{rank}").write_text(json.dumps(told))

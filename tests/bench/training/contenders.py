@@ -41,7 +41,7 @@ def ours(model: Any, prompts: Sequence[Prompt], device: torch.device) -> Iterato
     """Packs."""
     read_packs(model)
     reward = RewardModel(model, MARKER, YES, NO)
-    for pack, labels in _packs(prompts):
+    for pack, labels in packs(prompts):
         inputs = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in joined(pack).items()
@@ -74,7 +74,8 @@ def _rows(
         yield {name: value.to(device) for name, value in inputs.items()}, torch.cat(labels).to(device)
 
 
-def _packs(prompts: Sequence[Prompt]) -> Iterator[tuple[list[PromptBlock], torch.Tensor]]:
+def packs(prompts: Sequence[Prompt]) -> Iterator[tuple[list[PromptBlock], torch.Tensor]]:
+    """What `ours` trains on, with the labels of each pack."""
     budget = ROWS * max(len(tokens) for prompt in prompts for tokens in prompt.rollouts)
     pack: list[PromptBlock] = []
     labels: list[torch.Tensor] = []

@@ -29,7 +29,7 @@ class Size:
 
 
 SIZES = {
-    "nano": Size(64, (32, 1, 2, 1, 64), (32, 1, 2, 64), side=56),  # for the test of the benchmark
+    "nano": Size(512, (32, 1, 2, 1, 64), (32, 1, 2, 64), side=56),  # for the tests of the benchmarks
     # The language head and the vision encoder cost about the share of a step that they cost in the 1b.
     "tiny": Size(4096, (128, 4, 4, 2, 512), (128, 4, 4, 512)),
     "1b": Size(151_674, (896, 24, 14, 2, 4864), (1024, 24, 16, 4096)),  # InternVL3-1B

@@ -4,16 +4,21 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench.training.contenders import CONTENDERS
 from bench.training.models import SIZES, build_model
 from bench.training.rollouts import make_prompts
+from bench.training.utilization import attention_kernels, step_flops
 
 
-def measure(contender: str, size: str, prompts: int, repeats: int) -> dict[str, float]:
-    """Seconds of the fastest step, its loss before any update, and the memory that steps take (bytes)."""
+def measure(contender: str, size: str, prompts: int, repeats: int) -> dict[str, Any]:
+    """Seconds of the fastest step, its loss before any update, and the memory that steps take (bytes).
+
+    Of our own step on a GPU also its FLOPs, its type of numbers and its kernels of attention.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch, model = make_prompts(prompts, SIZES[size]), build_model(SIZES[size], device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -29,7 +34,14 @@ def measure(contender: str, size: str, prompts: int, repeats: int) -> dict[str, 
         optimizer.zero_grad()
         losses.append(total / steps)  # reading it has waited for the device
         seconds.append(time.perf_counter() - started)
-    return {"seconds": min(seconds), "loss": losses[0], "memory": _peak(device) - before}
+    found: dict[str, Any] = {"seconds": min(seconds), "loss": losses[0], "memory": _peak(device) - before}
+    if contender == "ours" and device.type == "cuda":
+        found |= {
+            "flops": step_flops(model, batch),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "attention": attention_kernels(lambda: sum(CONTENDERS[contender](model, batch[:1], device))),
+        }
+    return found
 
 
 def _start_of_peak(device: torch.device) -> int:

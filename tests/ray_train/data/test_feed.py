@@ -90,7 +90,7 @@ def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed:
 @pytest.mark.parametrize(
     ("workers", "kind", "found"),
     [
-        (0, "truncated", "decoded in {}"),
+        (0, "truncated", "decoded in {}; .*; write an image under that name, then run the same"),
         (2, "truncated", "decoded in {}"),
         (0, "bomb", "pixels in {}"),
     ],
@@ -108,6 +108,22 @@ def test_a_bad_image_ends_the_run_in_its_step(
         batches.extend(broken.batches(0))
     assert sum(batch.last for batch in batches) == step > 0
     assert not data_processes()
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_the_processor_does_not_take_is_named_with_its_rollout(
+    workers: int, packs: bool, qwen: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    feed, images = feed_of(corpus, qwen), tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    step, name = latest_image(feed)
+    Image.new("RGB", (4100, 10)).save(images / name)
+    broken = replace(feed, images=ImageReader(str(images)), data_workers=workers)
+    batches: list[Batch] = []
+    with pytest.raises(ImageError, match=rf"{name} of rollout \w+-\d+; found .* ratio .*; write .* again"):
+        batches.extend(replace(broken, packer=feed.packer if packs else None).batches(0))
+    assert sum(batch.last for batch in batches) == step > 0
 
 
 def bad_image(kind: str) -> bytes:

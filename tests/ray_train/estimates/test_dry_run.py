@@ -1,5 +1,6 @@
 """What a dry run says, needs and leaves behind."""
 
+import json
 import re
 import shutil
 import tomllib
@@ -16,6 +17,7 @@ from ray_train.config import TrainConfig
 from ray_train.run import launch
 from ray_train.run.launch import train
 from ray_train.run.rank import trainable_backbone
+from ray_train.workers import Workers
 
 Settings = Callable[..., TrainConfig]
 
@@ -80,6 +82,34 @@ def test_a_dry_run_counts_adapters_and_needs_no_weights_for_them(
     assert float(found[1]) == pytest.approx(sum(p.numel() for p in language) / 1e3, abs=0.1)
     trained = [weight for weight in language if weight.requires_grad]
     assert float(found[2]) == pytest.approx(sum(p.numel() for p in trained) / 1e3, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "largest"), [(400, "in training"), (40_000_000, "at the start")], ids=["small", "large"]
+)
+def test_the_memory_of_a_device_is_that_of_the_start_where_training_needs_less(
+    vocabulary: int, largest: str, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_internvl(tmp_path)
+    sizes = json.loads((tmp_path / "config.json").read_text())
+    sizes["text_config"]["vocab_size"] = vocabulary
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    options = {"workers": Workers(64, 64), "zero_stage": 3, "lora_rank": 1, "precision": "fp32"}
+    train(settings(backbone=str(tmp_path), **options, dry_run=True))
+    text = capsys.readouterr().out
+    size = {
+        where: re.search(rf"{where}.*?:? ([\d.]+ \wiB)", text)[1]  # type: ignore[index]
+        for where in ("tokens at once", "in training", "at the start", "host memory first")
+    }
+    assert (
+        size["tokens at once"]
+        == size[largest]
+        != size["at the start" if vocabulary == 400 else "in training"]
+    )
+    if vocabulary > 400:
+        loaded = 4 * 48 * vocabulary / 2**30
+        assert float(size["at the start"].split()[0]) == pytest.approx(loaded, abs=0.01)
+        assert float(size["host memory first"].split()[0]) == pytest.approx(64 * loaded, rel=0.001)
 
 
 def test_a_folder_without_an_image_processor_is_refused(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from ray_train.estimates.footprint import activations, states, text_layers
+from ray_train.estimates.footprint import activations, loading, states, text_layers
 from ray_train.model.packed_attention import NAME, Extent, blocks_of, shared_prompt_attention
 
 TOKENS = 128
@@ -83,6 +83,10 @@ def test_zero_divides_what_it_says() -> None:
     assert (two["parameters"], two["gradients"]) == (2 * total, 2 * trained / workers)
     assert (three["parameters"], three["gradients"]) == (2 * total / workers, 2 * trained / workers)
     assert one["optimizer"] == two["optimizer"] == three["optimizer"] == 16 * trained / workers
+
+
+def test_the_whole_model_is_loaded_before_zero_divides_it() -> None:
+    assert loading(1000, 2) == states(1000, 600, 2, 1, 8)["parameters"] == 2 * 1000
 
 
 def test_the_sizes_of_buffers_are_deepspeeds() -> None:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Corpus
+from PIL import Image
 
 from bisieve.errors import ImageError, StorageError
 from ray_train.config import EvaluateConfig
@@ -93,6 +95,13 @@ def test_an_image_that_cannot_be_read_ends_the_evaluation_with_its_name(
     with pytest.raises(ImageError, match=r"can be decoded in 3\.png"):
         evaluate(config)
     assert not (tmp_path / "metrics").exists()
+
+
+def test_so_does_one_that_the_processor_does_not_take(qwen: Path, corpus: Corpus, tmp_path: Path) -> None:
+    Image.new("RGB", (4100, 10)).save(tmp_path / "0.png")
+    solution = replace(read_benchmark(corpus.benchmark)[0], images=("0.png",))
+    with pytest.raises(ImageError, match=r"takes in 0\.png of line 1; found absolute aspect"):
+        Scorer(str(qwen), 0, 0).score([solution], str(tmp_path))
 
 
 def test_an_output_that_cannot_be_is_found_out_before_the_benchmark_is_read(

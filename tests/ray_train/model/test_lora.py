@@ -10,7 +10,9 @@ from backbones import build_internvl, build_qwen
 from conftest import Corpus, learned_weights, small_run
 from prompts import PROMPTS, backbone_of, gradients
 from safetensors.torch import load_file
+from transformers import Qwen3MoeConfig
 
+from bisieve.errors import TrainingError
 from bisieve.prompt import MARKER
 from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.data.encoding import Encoder
@@ -113,6 +115,15 @@ def test_packs_give_adapters_the_gradients_of_one_rollout_a_row(folder: Path) ->
     found = gradients(model, list(make_packer(backbone, encoder, 4096).packs(PROMPTS)))[1]
     assert found.keys() == expected.keys()
     assert max(float((found[name] - expected[name]).abs().max()) for name in found) < 1e-5
+
+
+def test_experts_beside_which_no_adapter_would_be_are_refused_by_name(tmp_path: Path) -> None:
+    sizes = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    build_internvl(tmp_path, language=Qwen3MoeConfig, **sizes)
+    with pytest.raises(
+        TrainingError, match=r"found 6 other weights, such as .*\.0\.mlp\..*; leave out --lora"
+    ):
+        adapted(tmp_path)
 
 
 def test_dropout_is_heard_in_training_alone(internvl: Path) -> None:

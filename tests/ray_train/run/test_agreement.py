@@ -1,35 +1,31 @@
 """What ranks find out about one another before they start."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed as dist
-
-from bisieve.errors import TrainingError
-from ray_train.run import agreement
-
-FACTS = {"number of steps": 8, "order of the rollouts": "ab", "global batch": 6}
+from torch import multiprocessing
+from two_ranks import OTHER_PLANS, PLAN, compare_plans
 
 
-def gathered(monkeypatch: pytest.MonkeyPatch, *of_ranks: dict[str, Any]) -> None:
-    """Puts the facts of other ranks in place of those that the process group would bring."""
-    monkeypatch.setattr(dist, "get_world_size", lambda: len(of_ranks))
-    monkeypatch.setattr(
-        dist, "all_gather_object", lambda found, ours: found.__setitem__(slice(None), of_ranks)
-    )
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    """By case, what each of two processes was told, and how often it met the other for that."""
+    meeting = tmp_path_factory.mktemp("ranks") / "meeting"
+    multiprocessing.spawn(compare_plans, (str(meeting),), nprocs=2)
+    ranks = (json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2))
+    return [list(case) for case in zip(*ranks, strict=True)]
 
 
-def test_ranks_with_the_same_plan_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    gathered(monkeypatch, FACTS, dict(FACTS))
-    before = agreement.meetings()
-    agreement.check_agreed(FACTS)
-    assert agreement.meetings() == before + 1
+def test_ranks_with_the_same_plan_go_on(told: list[list[Any]]) -> None:
+    assert told[list(OTHER_PLANS).index("")] == [["", 1], ["", 1]]
 
 
-@pytest.mark.parametrize("name", FACTS)
-def test_a_rank_with_another_plan_is_named_before_the_first_step(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gathered(monkeypatch, FACTS, {**FACTS, name: 7}, FACTS)
-    with pytest.raises(TrainingError, match=rf"the same {name}.*on ranks 0, 2; 7 on rank 1"):
-        agreement.check_agreed(FACTS)
+@pytest.mark.parametrize("name", [name for name in OTHER_PLANS if name])
+def test_both_ranks_are_told_what_differs_between_their_plans(name: str, told: list[list[Any]]) -> None:
+    first, second = told[list(OTHER_PLANS).index(name)]
+    assert first == second
+    assert f"the same {name} on all ranks; found {PLAN.facts()[name]} on rank 0; " in first[0]
+    assert first[0].split("; ")[2].endswith(" on rank 1")
+    assert first[1] == 1, "they meet once, and nobody is left waiting"
