@@ -146,7 +146,9 @@ def _exit_code(job: JobDetails) -> int:
         return 0
     if job.status is JobStatus.STOPPED:
         raise PreemptedError(
-            f"job {job.submission_id} to end by itself", "that it was stopped", "the same command goes on"
+            f"job {job.submission_id} to end by itself",
+            "that it was stopped",
+            "the same command goes on, without --restart",
         )
     code = job.driver_exit_code
     if code is None:  # there was no driver, or none whose end anybody saw
