@@ -55,7 +55,8 @@ def test_every_checkpoint_has_the_config_of_its_run_and_what_was_used(trained: T
         assert f'precision = "auto"  # {card["used"]["precision"]}' in lines
         assert f"data_workers = -1  # {card['used']['data_workers']}" in lines
         assert any(line.endswith(f"# contents {contents}") for line in lines)
-        assert {**vars(read_back(file))} == {**vars(trained), **_urls(read_back(file))}
+        version = {"index_version": card["identity"]["index"]}
+        assert {**vars(read_back(file))} == {**vars(trained), **_urls(read_back(file)), **version}
 
 
 def _urls(config: TrainConfig) -> dict[str, str]:
