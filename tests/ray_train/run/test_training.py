@@ -16,13 +16,16 @@ from safetensors.torch import load_file
 
 from bisieve import storage
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
+from bisieve.fetch import fetch_rollouts
 from ray_train.checkpoints.checkpoint import check_identity, read_cursor, read_sample_logs
 from ray_train.checkpoints.claim import claim_output
 from ray_train.checkpoints.lease import LEASE
 from ray_train.config import TrainConfig
+from ray_train.data.plan import Plan, prompts_of
 from ray_train.model.card import read_card
 from ray_train.model.source import contents_of
 from ray_train.run.launch import train
+from ray_train.run.preflight import chosen_cut
 from ray_train.run.rank import expected_backbone
 
 Settings = Callable[..., TrainConfig]
@@ -202,6 +205,29 @@ def test_rollouts_with_missing_images_are_left_out_on_request_and_an_unreadable_
     # Without 3, 13 and 23 of the one source and 3 of the other.
     assert "39 of 43 rollouts" in capsys.readouterr().out
     assert not (tmp_path / "output" / "config.json").exists()
+
+
+def test_once_an_image_is_written_under_the_name_of_a_bad_one_the_same_command_goes_on(
+    corpus: Corpus, settings: Settings, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    config = settings(image_root=str(images), checkpoint_every=1)
+    cut = chosen_cut(config)
+    plan = Plan(cut.fingerprint, TOTAL, (), config.seed, 1, config.global_batch, prompts_of(cut), True)
+    rollouts = fetch_rollouts(cut.rows, cut.shards)
+    early = {rollouts[row].images[0] for step in range(3) for row in plan.batch(step)}
+    bad = min({rollout.images[0] for rollout in rollouts} - early)
+    (images / bad).write_bytes(b"no image")
+    with pytest.raises(
+        ImageError, match=rf"{bad}.*write an image under that name, then run the same command"
+    ):
+        train(config)
+    shutil.copy(images / min(early), images / bad)
+    train(config)
+    assert "resumed at step" in capsys.readouterr().out
+    lines = read_sample_logs(last_checkpoint(config.output))
+    assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
 
 
 def test_an_index_whose_shards_have_changed_is_refused(
