@@ -64,6 +64,16 @@ class FaultyProxy:
         self._befell: Counter[str] = Counter()
         self._lock = threading.Lock()
 
+    def harm_first_puts(self, *names: str) -> None:
+        """From now on harms the first three PUTs of each path in which one of ``names`` stands."""
+        met: Counter[str] = Counter()
+
+        def early(method: str, path: str) -> bool:
+            met[path] += method == "PUT" and any(name in path for name in names)
+            return 1 <= met[path] <= 3
+
+        self.harm(1.0, ["503", "reset"], only=early)
+
     def faults(self) -> Counter[str]:
         """How often each fault befell a request."""
         return Counter(passed.fault for passed in self.passed if passed.fault)

@@ -48,6 +48,9 @@ def _properties(home: Path, patient: Patient) -> Path:
 
 
 def _workers(master: str) -> Check:
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
     from bisieve.spark.session import spark_context, unwrapped_errors
 
     with unwrapped_errors(), spark_context(master) as spark:
@@ -58,7 +61,7 @@ def _workers(master: str) -> Check:
         patience.start()
         try:
             answers = spark.parallelize(range(_TASKS), _TASKS).map(_about_worker).distinct().collect()
-        except Exception:
+        except (PySparkException, Py4JJavaError):
             if time.monotonic() < until:
                 raise
             return Check(

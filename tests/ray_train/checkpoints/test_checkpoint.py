@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -211,13 +210,7 @@ def test_a_part_gets_to_a_store_that_fails_again_and_again_its_list_last(
 ) -> None:
     url = f"{s3}/faulty/checkpoint"
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of the layers below: no patience of their own
-    met: Counter[str] = Counter()
-
-    def early(method: str, path: str) -> bool:
-        met[path] += method == "PUT" and ("cursor" in path or "part-00001" in path)
-        return 1 <= met[path] <= 3
-
-    faulty_s3.harm(1.0, ["503", "reset"], only=early)
+    faulty_s3.harm_first_puts("cursor", "part-00001")
     upload_part(checkpoint, url, budget=60)
     faulty = faulty_s3.faults()
     assert faulty["503"]

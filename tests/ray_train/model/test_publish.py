@@ -1,7 +1,6 @@
 """A model gets to a store that fails, and is visible whole or not at all."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,13 +31,7 @@ def test_a_model_gets_to_a_store_that_fails_again_and_again_and_its_rank_shows_t
     publish_model(backbone, weights, {"run": "before"}, output)
     faulty_s3.calm()
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of the layers below: no patience of their own
-    met: Counter[str] = Counter()
-
-    def early(method: str, path: str) -> bool:
-        met[path] += method == "PUT" and ("safetensors" in path or "/config.json" in path)
-        return 1 <= met[path] <= 3
-
-    faulty_s3.harm(1.0, ["503", "reset"], only=early)
+    faulty_s3.harm_first_puts("safetensors", "/config.json")
     came_on: list[None] = []
     publish_model(
         backbone, weights, {"run": "after"}, output, budget=60, progress=lambda: came_on.append(None)
