@@ -8,11 +8,14 @@ import msgspec
 
 from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
 from bisieve.records import (
+    LooseRolloutRecord,
+    LooseStep,
     RolloutRecord,
     ScoredStep,
     StepRecord,
-    UncountedRolloutRecord,
-    UncountedStep,
+    is_score,
+    step_counts,
+    step_score,
 )
 
 
@@ -22,7 +25,8 @@ def record_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], Any]:
     Where the source is a field, the record has one attribute more, ``source``.  A rollout is usable without
     MC counts, so counts that are no counts are left out rather than refused.
     """
-    return _first_that_fits([msgspec.json.Decoder(kind).decode for kind in _record_types(layout, reading)])
+    kinds = _record_types(layout, reading)
+    return _first_that_fits([msgspec.json.Decoder(kind).decode for kind in kinds], reading.labels_as_scores)
 
 
 def lines_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], list[Any]]:
@@ -33,33 +37,49 @@ def lines_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], list[An
 def record_converter(layout: Layout, reading: Reading) -> Callable[[dict[str, Any]], Any]:
     """As `record_decoder`, of records that are dicts already and have the names that fields have here."""
     kinds = _record_types(layout, reading.of_our_names)
-    return _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds])
+    return _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds], reading.labels_as_scores)
 
 
-def _first_that_fits(decoders: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+def _first_that_fits(
+    decoders: Sequence[Callable[[Any], Any]], labels_as_scores: bool
+) -> Callable[[Any], Any]:
+    """The one decoder, or the strict one and, for what it refuses, the loose one."""
     if len(decoders) == 1:
         return decoders[0]
-    first, second = decoders
+    strict, loose = decoders
 
     def decode(record: Any) -> Any:
         try:
-            return first(record)
+            return strict(record)
         except msgspec.ValidationError:
-            return second(record)
+            found = loose(record)
+        found.steps_with_score = [_scored(step, labels_as_scores) for step in found.steps_with_score]
+        return found
 
     return decode
 
 
+def _scored(step: LooseStep, labels_as_scores: bool) -> ScoredStep:
+    """``step`` with K/N as its score where that is all there is; `msgspec.ValidationError` without any."""
+    score = step_score(step)
+    if not is_score(score, labels_as_scores):
+        raise msgspec.ValidationError("a step without a score")
+    correct, total = step_counts(step) or (None, None)
+    return ScoredStep(step.step, float(score), correct, total)
+
+
 def _record_types(layout: Layout, reading: Reading) -> list[type[Any]]:
     """The structs to try, in this order, under the names that the fields have in the records."""
-    if not reading.fields and reading.source_field is None:
-        return [StepRecord] if layout == "steps" else [RolloutRecord, UncountedRolloutRecord]
+    labels = reading.labels_as_scores
+    if not (reading.fields or reading.source_field is not None or labels):
+        return [StepRecord] if layout == "steps" else [RolloutRecord, LooseRolloutRecord]
     source = [] if reading.source_field is None else [(SOURCE, str | None, None)]
     if layout == "steps":
-        return [_renamed(StepRecord, reading, source)]
+        return [_renamed(StepRecord, reading, source, **({"score": float | bool | None} if labels else {}))]
+    strict = _renamed(ScoredStep, reading, **({"score": float | bool} if labels else {}))
     return [
-        _renamed(record, reading, source, steps_with_score=list[_renamed(step, reading)])  # type: ignore[misc]
-        for record, step in ((RolloutRecord, ScoredStep), (UncountedRolloutRecord, UncountedStep))
+        _renamed(record, reading, source, steps_with_score=list[step])  # type: ignore[valid-type]
+        for record, step in ((RolloutRecord, strict), (LooseRolloutRecord, _renamed(LooseStep, reading)))
     ]
 
 

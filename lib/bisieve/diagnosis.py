@@ -11,13 +11,16 @@ from bisieve.records import (
     BAD_SCORE,
     BAD_STEP_INDEX,
     EMPTY_STEP,
+    LABEL_AS_SCORE,
     MAX_INT32,
     NO_IMAGE,
     NO_QUESTION,
     NO_ROLLOUT_ID,
     NO_SOURCE,
     NO_STEPS,
+    is_score,
     question_of,
+    score_of,
 )
 
 
@@ -44,7 +47,8 @@ def diagnose(line: bytes, layout: Layout, reading: Reading) -> Refusal:
 
 def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) -> Refusal:
     """As `diagnose`, of a record that is a dict already and has the names that fields have here."""
-    checks = _rollout_checks(record) if layout == "rollouts" else _step_checks(record)
+    labels = reading.labels_as_scores
+    checks = _rollout_checks(record, labels) if layout == "rollouts" else _step_checks(record, labels)
     source = None
     if reading.source_field is not None:
         source = record.get(SOURCE)
@@ -58,7 +62,7 @@ def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) ->
     )
 
 
-def _rollout_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:
+def _rollout_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, bool]]:
     steps = record.get("steps_with_score")
     checks = [
         (NO_ROLLOUT_ID, record.get("rollout_id") is None or _is_id(record["rollout_id"])),
@@ -70,19 +74,20 @@ def _rollout_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:
     for step in steps:
         known = isinstance(step, dict)
         checks.append((EMPTY_STEP, known and _is_text(step.get("step"))))
-        checks.append((BAD_SCORE, known and _is_score(step.get("score"))))
+        score = _score(step) if known else None
+        checks.append((_score_reason(score), is_score(score, labels)))
     return checks
 
 
-def _step_checks(record: dict[str, Any]) -> list[tuple[str, bool]]:
-    index = record.get("step_index")
+def _step_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, bool]]:
+    index, score = record.get("step_index"), _score(record)
     return [
         (NO_ROLLOUT_ID, _is_id(record.get("rollout_id"))),
         (BAD_STEP_INDEX, type(index) is int and 0 <= index <= MAX_INT32),
         (NO_IMAGE, record.get("image") is None or _is_image(record["image"])),
         (NO_QUESTION, all(record.get(key) is None or isinstance(record[key], str) for key in _QUESTIONS)),
         (EMPTY_STEP, _is_text(record.get("step"))),
-        (BAD_SCORE, record.get("score") is None or _is_score(record["score"])),
+        (_score_reason(score), score is None or is_score(score, labels)),
     ]
 
 
@@ -108,5 +113,9 @@ def _is_question(record: dict[str, Any]) -> bool:
     return known and bool(question_of(asked, shown))
 
 
-def _is_score(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0
+def _score(step: dict[str, Any]) -> Any:
+    return score_of(*(step.get(name) for name in ("score", "num_mc_correct", "num_mc_total")))
+
+
+def _score_reason(score: Any) -> str:
+    return LABEL_AS_SCORE if isinstance(score, bool) else BAD_SCORE

@@ -99,7 +99,7 @@ def _from_rollout(rollout_id: str, found: list[Any], reading: Reading) -> Rollou
         image=_image(record.image, reading),
         question=records.question_of(record.question_orig, record.question),
         steps=tuple(step.step.strip() for step in steps),
-        scores=tuple(step.score for step in steps),
+        scores=tuple(float(step.score) for step in steps),
         **_counts(steps),
     )
 
@@ -114,7 +114,7 @@ def _from_steps(rollout_id: str, found: list[Any], reading: Reading) -> Rollout 
         image=_image(head.image, reading),
         question=records.question_of(head.question_orig, head.question),
         steps=tuple(record.step.strip() for record in found),
-        scores=tuple(score for score in scores if score is not None),
+        scores=tuple(float(score) for score in scores if score is not None),
         **_counts(found),
     )
 

@@ -3,6 +3,7 @@
 In a compressed shard all positions are those of the text inside, and the one range is all of it.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
@@ -10,12 +11,18 @@ from typing import IO, Any, NamedTuple
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import CorpusError
+from bisieve.members import DECODERS, open_members
 from bisieve.storage import open_filesystem
 from bisieve.whole import open_whole
 
-CODECS = {".gz": "gzip", ".zst": "zstd"}
+CODECS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz"}
 
 BLOCK = 4 * 2**20  # bytes of lines handed out together
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_OF_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_ARRAY = re.compile(rb"\s*\[\s*\{")
+_OVER_LINES = re.compile(rb"\s*\{\s*\n\s*\"")
+
 REQUEST = 8 * 2**20  # bytes that a store is asked for at once
 TAIL = 2**18  # bytes read at once behind the range, for the end of its last line
 
@@ -30,18 +37,22 @@ class Block(NamedTuple):
 def read_blocks(url: str, start: int, end: int, size: int = BLOCK) -> Iterator[Block]:
     """Every line of ``url`` whose first byte lies in ``[start, end)``, some ``size`` bytes at a time.
 
-    Lines end at ``\n`` alone: ``splitlines`` would also split at U+2028 and the like.  Memory is bounded by
-    the size of a block or of a request, and the longest line.  Raises what `open_text` raises.
+    Lines end at ``\n`` alone: ``splitlines`` would also split at U+2028 and the like.  A byte order mark
+    belongs to no line.  Memory is bounded by the size of a block or of a request, and the longest line.
+
+    Raises:
+        CorpusError: the file cannot be decompressed, or shows at its start that it holds no JSON lines.
+        StorageError: it cannot be read.
     """
     on_disk = isinstance(open_filesystem(url)[0], LocalFileSystem)
     with open_text(url) as file:
         for block in _blocks_of(file, start, end, size if on_disk else max(size, REQUEST)):
-            yield from _smaller(block, size)
+            yield from _smaller(_first_lines(block, url) if block.offset == 0 else block, size)
 
 
 def codec_of(url: str) -> str | None:
     """How the shard at ``url`` is compressed; None: it is not, and can be read from any place on."""
-    return next((codec for suffix, codec in CODECS.items() if url.endswith(suffix)), None)
+    return next((codec for suffix, codec in CODECS.items() if url.lower().endswith(suffix)), None)
 
 
 @contextmanager
@@ -55,14 +66,34 @@ def open_text(url: str) -> Iterator[Any]:
         if codec is None:
             yield file
             return
-        import pyarrow as pa
-
         from bisieve.damage import damage
 
         mend = "write it again, or leave it out of --input"
-        whole = damage(CorpusError, f"a whole {codec} file at {url}", mend)
-        with whole, pa.CompressedInputStream(pa.PythonFile(file, "r"), codec) as text:
+        with damage(CorpusError, f"a whole {codec} file at {url}", mend), _decompressed(file, codec) as text:
             yield text
+
+
+def _decompressed(file: Any, codec: str) -> Any:
+    if codec in DECODERS:
+        return open_members(file, codec)
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+
+
+def _first_lines(block: Block, url: str) -> Block:
+    """The first lines of a shard without a byte order mark; `CorpusError` where they are no JSON lines."""
+    data = block.data.removeprefix(BYTE_ORDER_MARK)
+    found = None
+    if data.startswith(_OF_UTF_16):
+        found, fix = "text in UTF-16 or UTF-32", "convert it: iconv -f UTF-16 -t UTF-8"
+    elif _ARRAY.match(data):
+        found, fix = "a JSON array, not JSON lines", "write one record a line: jq -c '.[]'"
+    elif _OVER_LINES.match(data):
+        found, fix = "a JSON object over several lines", "write one record a line: jq -c ."
+    if found:
+        raise CorpusError(f"one JSON record a line, in UTF-8, at {url}", found, fix)
+    return Block(len(block.data) - len(data), data)
 
 
 def _smaller(block: Block, size: int) -> Iterator[Block]:

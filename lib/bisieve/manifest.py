@@ -116,7 +116,10 @@ def fingerprint(
 ) -> str:
     """Names what an index is made of: its format, parameters and shards (URL, size, etag); 64 hex digits."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([format_version, asdict(parameters)], sort_keys=True).encode())
+    asked = asdict(parameters)
+    if not asked["reading"]["labels_as_scores"]:  # it names what it did before there was this option
+        del asked["reading"]["labels_as_scores"]
+    digest.update(json.dumps([format_version, asked], sort_keys=True).encode())
     for shard in sorted(shards, key=attrgetter("url")):
         digest.update(json.dumps([shard.url, shard.size, shard.etag]).encode() + b"\n")
     return digest.hexdigest()

@@ -27,6 +27,7 @@ class Reading:
     image_prefixes: Mapping[str, str] = field(
         default_factory=dict
     )  # how image names begin → what to put there
+    labels_as_scores: bool = False  # true and false are the scores 1 and 0
 
     def __post_init__(self) -> None:
         """Checks the names."""

@@ -22,11 +22,14 @@ NO_IMAGE = "no_image"
 NO_QUESTION = "no_question"
 NO_STEPS = "no_steps"
 EMPTY_STEP = "empty_step"
-BAD_SCORE = "bad_score"  # missing, not a number, not finite or outside [0, 1]
+BAD_SCORE = "bad_score"  # missing (K and N too), not a number, not finite or outside [0, 1]
+LABEL_AS_SCORE = "label_as_score"  # true or false, which are scores only where that was asked for
 MARKER_IN_TEXT = "marker_in_text"  # the text holds the reward marker itself
 DUPLICATE_STEP = "duplicate_step"  # two records claim one step of a rollout
 MISSING_STEP = "missing_step"  # a gap in the step indices
 CONFLICTING_ROLLOUT = "conflicting_rollout"  # a rollout's records disagree on image, question or source
+
+HINTS = {LABEL_AS_SCORE: "--labels-as-scores reads true as 1 and false as 0"}  # what a user can do
 
 MAX_INT32 = 2**31 - 1
 
@@ -52,21 +55,6 @@ class Rollout:
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT32)]
 
 
-class UncountedStep(msgspec.Struct, gc=False):
-    """A step inside a record of the rollouts layout, its MC counts left aside."""
-
-    step: str
-    score: float
-
-    @property
-    def num_mc_correct(self) -> None:
-        """No count."""
-
-    @property
-    def num_mc_total(self) -> None:
-        """No count."""
-
-
 class ScoredStep(msgspec.Struct, gc=False):
     """A step inside a record of the rollouts layout."""
 
@@ -74,6 +62,15 @@ class ScoredStep(msgspec.Struct, gc=False):
     score: float
     num_mc_correct: int | None = None  # of any size: checking it here would slow every step
     num_mc_total: int | None = None
+
+
+class LooseStep(msgspec.Struct, gc=False):
+    """As `ScoredStep`, with whatever stands for its score and its counts."""
+
+    step: str
+    score: Any = None
+    num_mc_correct: Any = None
+    num_mc_total: Any = None
 
 
 class RolloutRecord(msgspec.Struct, gc=False):
@@ -86,10 +83,10 @@ class RolloutRecord(msgspec.Struct, gc=False):
     rollout_id: str | int | None = None
 
 
-class UncountedRolloutRecord(RolloutRecord, gc=False):
-    """A record of the rollouts layout, its MC counts left aside."""
+class LooseRolloutRecord(RolloutRecord, gc=False):
+    """A record of the rollouts layout whose steps' scores and counts are not checked yet."""
 
-    steps_with_score: list[UncountedStep]  # type: ignore[assignment]
+    steps_with_score: list[LooseStep]  # type: ignore[assignment]
 
 
 class StepRecord(msgspec.Struct, gc=False):
@@ -150,17 +147,38 @@ def rollout_reason(record: RolloutRecord) -> str | None:
     return MARKER_IN_TEXT if MARKER in question else None
 
 
-def step_counts(record: StepRecord | ScoredStep | UncountedStep) -> tuple[int, int] | None:
+def step_counts(record: StepRecord | ScoredStep | LooseStep) -> tuple[int, int] | None:
     """(K, N) of a step, or None where they are missing or not 0 ≤ K ≤ N < 2³¹."""
-    correct, total = record.num_mc_correct, record.num_mc_total
+    return counts_of(record.num_mc_correct, record.num_mc_total)
+
+
+def counts_of(correct: Any, total: Any) -> tuple[int, int] | None:
+    """(K, N) as integers, or None where they are no counts; 3.0 is one, as other tools write them."""
+    correct, total = _integral(correct), _integral(total)
     if type(correct) is int and type(total) is int and 0 <= correct <= total <= MAX_INT32:
         return correct, total
     return None
 
 
-def step_score(record: StepRecord) -> float | None:
+def _integral(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def step_score(record: StepRecord | LooseStep) -> Any:
     """The step's score, or K/N where only the two counts are given, or None."""
-    if record.score is not None:
-        return record.score
-    counts = step_counts(record)
+    return score_of(record.score, record.num_mc_correct, record.num_mc_total)
+
+
+def score_of(score: Any, correct: Any, total: Any) -> Any:
+    """``score`` as it is, or K/N where there is none but the two counts, or None."""
+    if score is not None:
+        return score
+    counts = counts_of(correct, total)
     return counts[0] / counts[1] if counts and counts[1] else None
+
+
+def is_score(value: Any, labels_as_scores: bool) -> bool:
+    """Whether ``value`` is a number in [0, 1]; true and false are with ``labels_as_scores`` alone."""
+    if isinstance(value, bool):
+        return labels_as_scores
+    return isinstance(value, int | float) and 0.0 <= value <= 1.0

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from bisieve.index import Index
 from bisieve.ranked import REPORTED
+from bisieve.records import HINTS
 from bisieve.table import aligned
 from bisieve.totals import COUNTED
 from bisieve.wording import counted
@@ -34,7 +35,8 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
     if more:
         lines.append(f"and {counted(more, 'smaller source')}: bisieve report --index {url} shows all")
     for reason, count in manifest.rejected.items():
-        lines.append(f"rejected {count} {reason} (first: {manifest.examples[reason]})")
+        hint = f"; {HINTS[reason]}" if reason in HINTS else ""
+        lines.append(f"rejected {count} {reason} (first: {manifest.examples[reason]}){hint}")
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
         f"index {url}: {state}{counted(manifest.rollouts, 'rollout')} "

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
+from bisieve.records import MAX_INT32
 
 STEPS = "steps_with_score"
 STEP_TYPES = {
@@ -32,6 +33,7 @@ _LISTS = (
 )  # fmt: skip
 _NUMBERS = (kinds.is_floating, kinds.is_integer, kinds.is_decimal)
 _INT64 = pa.scalar(2**63 - 1, pa.uint64())
+_EXACT = 2.0**53  # below it every integer is a float64
 
 
 def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> list[str]:
@@ -55,7 +57,7 @@ def record_rows(rows: pa.RecordBatch, layout: Layout, reading: Reading) -> pa.Re
         columns[SOURCE] = typed(_column(rows, SOURCE, reading), pa.string())
     if layout == "steps":
         columns["step_index"] = typed(_column(rows, "step_index", reading), pa.int64())
-        columns |= {name: typed(_column(rows, name, reading), kind) for name, kind in STEP_TYPES.items()}
+        columns |= {name: _typed_step(_column(rows, name, reading), name, reading) for name in STEP_TYPES}
     elif reading.names[STEPS] in rows.schema.names:
         columns[STEPS] = _nested_steps(rows[reading.names[STEPS]], reading)
     else:
@@ -83,9 +85,20 @@ def typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
         if kinds.is_uint64(values.type):
             values = pc.if_else(pc.less_equal(values, _INT64), values, pa.scalar(None, values.type))
         return values.cast(kind)
+    if kind == pa.int64() and kinds.is_floating(values.type):
+        values = values.cast(pa.float64())
+        integral = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), _EXACT))
+        return pc.if_else(integral, values, pa.scalar(None, values.type)).cast(kind)
     if kind == pa.float64() and any(is_one(values.type) for is_one in _NUMBERS):
         return values.cast(kind, safe=False)
     return values
+
+
+def _typed_step(values: pa.Array, name: str, reading: Reading) -> pa.Array:
+    """A column of `STEP_TYPES`; labels are numbers where that was asked for."""
+    if name == "score" and reading.labels_as_scores and kinds.is_boolean(values.type):
+        return values.cast(pa.float64())
+    return typed(values, STEP_TYPES[name])
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -113,10 +126,10 @@ def _nested_steps(steps: pa.Array, reading: Reading) -> pa.Array:
     lists = _as_lists(steps)
     ends, structs = flat(lists)
     columns = []
-    for name, kind in STEP_TYPES.items():
+    for name in STEP_TYPES:
         known = structs.type.get_field_index(reading.names[name]) >= 0
         values = pc.struct_field(structs, reading.names[name]) if known else pa.nulls(len(structs))
-        columns.append(typed(values, kind))
+        columns.append(_typed_step(values, name, reading))
     return _steps(ends, columns, lists.is_null())
 
 
@@ -128,7 +141,11 @@ def _flat_steps(rows: pa.RecordBatch, reading: Reading) -> pa.Array:
     ends, values = flat(lists)
     columns = [typed(values, STEP_TYPES["step"])]
     for name in STEP_FIELDS[1:]:
-        columns.append(typed(_beside(_column(rows, name, reading), ends), STEP_TYPES[name]))
+        theirs = _column(rows, name, reading)
+        values = _typed_step(_beside(theirs, ends), name, reading)
+        if name == "score" and values.type == pa.float64():
+            values = pc.if_else(_of_another_length(theirs, ends), np.nan, values)  # never replaced by K/N
+        columns.append(values)
     return _steps(ends, columns, lists.is_null())
 
 
@@ -142,6 +159,32 @@ def _beside(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array:
     return values.take(pa.array(place, mask=np.repeat(np.diff(theirs) != steps, steps)))
 
 
+def _of_another_length(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array:
+    """Whether the list of a step's rollout is there, with another number of values than steps."""
+    steps = np.diff(ends)
+    if not is_list(lists.type):
+        return pa.array(np.full(ends[-1], not pa.types.is_null(lists.type)))
+    theirs, _ = flat(_as_lists(lists))
+    there = lists.is_valid().to_numpy(zero_copy_only=False)
+    return pa.array(np.repeat(there & (np.diff(theirs) != steps), steps))
+
+
 def _steps(ends: npt.NDArray[np.int64], columns: list[pa.Array], missing: pa.Array) -> pa.Array:
-    structs = pa.StructArray.from_arrays(columns, list(STEP_TYPES))
+    text, score, correct, total = columns
+    structs = pa.StructArray.from_arrays(
+        [text, _or_share(score, correct, total), correct, total], list(STEP_TYPES)
+    )
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs, mask=missing)
+
+
+def _or_share(score: pa.Array, correct: pa.Array, total: pa.Array) -> pa.Array:
+    """``score``, and K/N where there is none but the two counts, as `records.score_of` has it."""
+    counted = correct.type == pa.int64() and total.type == pa.int64()
+    if not (counted and score.type == pa.float64() and score.null_count):
+        return score
+    valid = pc.and_(pc.greater_equal(correct, 0), pc.less_equal(correct, total))
+    valid = pc.and_(valid, pc.and_(pc.greater(total, 0), pc.less_equal(total, MAX_INT32)))
+    nothing = pa.scalar(None, pa.float64())
+    n = pc.if_else(valid, total, 1).cast(pa.float64())
+    share = pc.if_else(valid, pc.divide(correct.cast(pa.float64(), safe=False), n), nothing)
+    return pc.coalesce(score, share)

@@ -5,6 +5,7 @@ mean runs strictly left to right: neither ``sum()``, compensated from Python 3.1
 sums do that.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,14 +30,26 @@ def balanced_information_score(
     """BIS of one rollout from its steps' MC scores (paper §4).
 
     A step is positive when its score exceeds ``threshold``; p is the share of positive steps and R the mean
-    score of the positive ones, 1 where there are none.  ``ValueError`` when ``scores`` is empty.
+    score of the positive ones, 1 where there are none.
+
+    Raises:
+        ValueError: there is no step, a score is not a number in [0, 1], or an option is not finite.
     """
-    if not scores:
+    if not len(scores):
         raise ValueError("BIS needs at least one step")
+    if (wrong := next((score for score in scores if not 0.0 <= score <= 1.0), None)) is not None:
+        raise ValueError(f"BIS needs scores in [0, 1], found {wrong}")
+    _check_options(alpha, threshold)
     positive = [score for score in scores if score > threshold]
     p = len(positive) / len(scores)
     reliability = _left_to_right_sum(positive) / len(positive) if positive else 1.0
     return (p * (1.0 - p) + alpha) * reliability
+
+
+def _check_options(alpha: float, threshold: float) -> None:
+    for name, value in (("alpha", alpha), ("threshold", threshold)):
+        if not math.isfinite(value):
+            raise ValueError(f"BIS needs a finite {name}, found {value}")
 
 
 def _left_to_right_sum(values: Sequence[float]) -> float:
@@ -55,9 +68,18 @@ def score_rollouts(
     """BIS of many rollouts; rollout i owns ``scores[offsets[i]:offsets[i + 1]]``, at least one step.
 
     ``scores`` is flat, float64; ``offsets`` has one entry more than there are rollouts.
+
+    Raises:
+        ValueError: as `balanced_information_score`.
     """
     num_rollouts = len(offsets) - 1
     num_steps = np.diff(offsets)
+    if not (num_steps > 0).all():
+        raise ValueError("BIS needs at least one step")
+    in_range = (scores >= 0.0) & (scores <= 1.0)  # false for NaN
+    if not in_range.all():
+        raise ValueError(f"BIS needs scores in [0, 1], found {scores[~in_range][0]}")
+    _check_options(alpha, threshold)
     positive = scores > threshold
     owner = np.repeat(np.arange(num_rollouts), num_steps)[positive]
     num_positive = np.bincount(owner, minlength=num_rollouts)

@@ -12,9 +12,16 @@ from bisieve.storage import FileInfo, basename, join, list_files
 from bisieve.wording import counted
 
 DISK = "file://"
-PARQUET = ".parquet"
-SUFFIXES = (*(f"{kind}{codec}" for kind in (".jsonl", ".ndjson") for codec in ("", *CODECS)), PARQUET)
-NOT_READ = (".json", ".json.gz")  # what may be a shard to its owner
+PARQUET = (".parquet", ".parq", ".pq")
+_LINES = (".jsonl", ".ndjson", ".jsonlines")
+SUFFIXES = (*(f"{kind}{codec}" for kind in _LINES for codec in ("", *CODECS)), *PARQUET)  # in any case
+NOT_READ = tuple(f".json{codec}" for codec in ("", *CODECS))  # what may be a shard to its owner
+# What lies beside shards and is no data: images and words about them.
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg")
+_WORDS = (".md", ".rst", ".txt", ".html", ".pdf", ".log", ".yaml", ".yml", ".toml", ".ini", ".py", ".sh")
+_CHECKSUMS = (".crc", ".md5", ".sha1", ".sha256", ".sha512")
+NOT_DATA = (*_IMAGES, *_WORDS, *_CHECKSUMS)
+_NOT_DATA_NAMES = ("readme", "license", "licence", "notice", "changelog", "makefile", "md5sums", "sha256sums")
 
 OPENING = 2**18  # bytes that could be read while a store opens a file
 SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 256 * 2**20  # bytes
@@ -30,30 +37,54 @@ class Split:
     stored: int = 0  # bytes to read from the store
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What there is at the inputs."""
+
+    shards: list[FileInfo]  # each once, ordered by URL
+    left_out: list[str]  # URLs of files that may hold data, but are of no kind that is read; in order
+
+
 def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
-    """The JSONL and Parquet files at the input URLs (files, folders or globs), each once, ordered by URL.
+    """Return the shards at the input URLs, as `list_inputs` finds them."""
+    return list_inputs(inputs).shards
+
+
+def list_inputs(inputs: Sequence[str]) -> Listing:
+    """Return the JSONL and Parquet files at the input URLs (files, folders or globs), and what is left out.
 
     One listing an input.  Of several links to a file on a disk the first counts.  Files of other kinds
-    inside a folder are no shards; `CorpusError` where an input holds no shard at all, so that a wrong folder
-    is never taken for an empty corpus.
+    inside a folder are no shards; those that may hold data are left out by name, while images, words about
+    the data and checksums are passed over.
+
+    Raises:
+        CorpusError: an input holds no shard at all, so that a wrong folder is never an empty corpus, or it
+            holds ``.json`` files, which may be shards to their owner.
     """
     shards: dict[str, FileInfo] = {}
+    left_out: set[str] = set()
     for url in inputs:
         files = list_files(url)
-        found = {file.url: file for file in files if file.url.endswith(SUFFIXES)}
+        found = {file.url: file for file in files if file.url.lower().endswith(SUFFIXES)}
         if not found:
             others = f"{counted(len(files), 'other file')}, such as {files[0].url}" if files else "no file"
             raise CorpusError(
                 f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, "check --input"
             )
-        if unread := [file.url for file in files if file.url.endswith(NOT_READ)]:
+        if unread := [file.url for file in files if file.url.lower().endswith(NOT_READ)]:
             raise CorpusError(
                 f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}",
                 f"{counted(len(unread), 'other')}, such as {unread[0]}",
                 "write them as one of these, or name the shards to read by a glob",
             )
         shards |= found
-    return list(_each_once([shards[url] for url in sorted(shards)]))
+        left_out |= {file.url for file in files if file.url not in found and _may_be_data(file.url)}
+    return Listing(list(_each_once([shards[url] for url in sorted(shards)])), sorted(left_out))
+
+
+def _may_be_data(url: str) -> bool:
+    name = basename(url).lower()
+    return not (name.endswith(NOT_DATA) or name.split(".")[0] in _NOT_DATA_NAMES)
 
 
 def _each_once(shards: Sequence[FileInfo]) -> Iterator[FileInfo]:
@@ -110,7 +141,7 @@ def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
 
 def is_parquet(url: str) -> bool:
     """Whether the shard at ``url`` holds rows; the others hold lines."""
-    return url.endswith(PARQUET)
+    return url.lower().endswith(PARQUET)
 
 
 def is_seekable(url: str) -> bool:
@@ -121,7 +152,8 @@ def is_seekable(url: str) -> bool:
 def file_stem(url: str) -> str:
     """A shard's file name without the suffix."""
     name = basename(url)
-    return next((name.removesuffix(suffix) for suffix in SUFFIXES[::-1] if name.endswith(suffix)), name)
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def folder_name(url: str) -> str:

@@ -1,12 +1,14 @@
 """Solutions with judged steps, in VisualProcessBench's schema."""
 
+import sys
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from bisieve import storage
 from bisieve.errors import TrainingError
+from bisieve.lines import read_blocks
 from bisieve.prompt import MARKER
 
 
@@ -42,9 +44,14 @@ class Solution:
 
 
 def read_benchmark(url: str) -> list[Solution]:
-    """The solutions of a JSONL file; `TrainingError` with the line's number for a malformed one."""
+    """Return the solutions of a JSONL file, which may be compressed.
+
+    Raises:
+        TrainingError: a line is malformed, with its number, or there is none.
+        CorpusError: the file cannot be decompressed, or holds no JSON lines.
+    """
     decoder = msgspec.json.Decoder(_Record)
-    lines = storage.read_bytes(url).split(b"\n")
+    lines = chain.from_iterable(block.data.split(b"\n") for block in read_blocks(url, 0, sys.maxsize))
     solutions = [
         _solution(decoder, line, number, url) for number, line in enumerate(lines, start=1) if line.strip()
     ]

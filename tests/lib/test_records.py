@@ -55,7 +55,7 @@ def step(**fields: Any) -> dict[str, Any]:
         (step(score=None), "bad_score"),
         (step(score="absent"), "bad_score"),
         (step(score="0.5"), "bad_score"),
-        (step(score=True), "bad_score"),
+        (step(score=True), "label_as_score"),
         (step(score=1.0001), "bad_score"),
         (step(score=-0.1), "bad_score"),
         (step(score=1), None),

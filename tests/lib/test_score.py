@@ -35,6 +35,28 @@ def test_no_steps_have_no_score() -> None:
         balanced_information_score([])
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf"), 1.5, -0.1])
+def test_what_is_no_score_has_no_bis(wrong: float) -> None:
+    with pytest.raises(ValueError, match=r"scores in \[0, 1\]"):
+        balanced_information_score([0.5, wrong])
+    with pytest.raises(ValueError, match=r"scores in \[0, 1\]"):
+        score_rollouts(np.array([0.5, wrong]), np.array([0, 2]))
+
+
+@pytest.mark.parametrize("option", ["alpha", "threshold"])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_the_options_of_a_score_are_finite(option: str, wrong: float) -> None:
+    with pytest.raises(ValueError, match=f"a finite {option}"):
+        balanced_information_score([0.5], **{option: wrong})
+    with pytest.raises(ValueError, match=f"a finite {option}"):
+        score_rollouts(np.array([0.5]), np.array([0, 1]), **{option: wrong})
+
+
+def test_a_rollout_without_steps_among_many_has_no_bis() -> None:
+    with pytest.raises(ValueError, match="at least one step"):
+        score_rollouts(np.array([0.5]), np.array([0, 1, 1]))
+
+
 @given(st.lists(SCORES, min_size=1, max_size=8), st.floats(0, 2))
 def test_many_rollouts_score_bit_for_bit_as_each_alone(rollouts: list[list[float]], alpha: float) -> None:
     offsets = np.cumsum([0, *map(len, rollouts)])

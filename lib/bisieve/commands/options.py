@@ -73,6 +73,10 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--source-field", metavar="NAME", help="the source is what this field of the record says")
     add(
+        "--labels-as-scores", action="store_true",
+        help="true and false are the scores 1 and 0 (default: such records are rejected)",
+    )  # fmt: skip
+    add(
         "--image-prefix", action="append", default=[], metavar="OLD=NEW",
         help="images whose names begin with OLD lie at NEW, as s3://old/=; repeatable, the longest wins",
     )  # fmt: skip
@@ -86,6 +90,7 @@ def reading(args: argparse.Namespace) -> Reading:
         check_no_secret(pair)  # it is kept in the manifest
     return Reading(
         layout=args.layout,
+        labels_as_scores=args.labels_as_scores,
         source_from=args.source_from or "stem",
         source_field=args.source_field,
         fields=_pairs("--field NAME=THEIRS", args.field, "write it as question=prompt", blank=False),

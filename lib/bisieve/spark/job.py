@@ -29,7 +29,7 @@ from bisieve.pointer import read_pointer
 from bisieve.probe import require_writable
 from bisieve.ranked import cut_scores_over_all
 from bisieve.reading import Layout, Reading
-from bisieve.records import NO_SOURCE
+from bisieve.records import HINTS, NO_SOURCE
 from bisieve.scan.chunks import Chunk
 from bisieve.shards import list_shards, plan_tasks
 from bisieve.source_list import write_source_list
@@ -187,7 +187,9 @@ def _require_rollouts(totals: Totals) -> None:
     counts = totals.rejected_by_reason
     examples = totals.examples
     found = ", ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in counts.items())
+    hints = [HINTS[reason] for reason in counts if reason in HINTS]
     mend = "check --source-field" if set(counts) == {NO_SOURCE} else "check --input and --layout"
+    mend = "; ".join(hints) or mend
     raise _no_rollouts(found or "no record at all", mend)
 
 

@@ -71,7 +71,7 @@ def step(**fields: Any) -> dict[str, Any]:
         (step(score=float("nan")), "bad_score"),
         (step(score=float("inf")), "bad_score"),
         ({"steps_with_score": [{"step": "x", "score": "0.5"}]}, "bad_score"),
-        ({"steps_with_score": [{"step": "x", "score": True}]}, "bad_score"),
+        ({"steps_with_score": [{"step": "x", "score": True}]}, "label_as_score"),
         ({"steps_with_score": [{"step": "x", "score": 1}]}, None),
         ({"steps_with_score": [{"step": "x", "score": Decimal("0.50")}]}, None),
         ({"rollout_id": ""}, "no_rollout_id"),
@@ -115,13 +115,41 @@ def test_lists_side_by_side_of_unequal_length_are_a_bad_score(tmp_path: Path, sp
 
 @pytest.mark.parametrize("form", ["nested.parquet", "flat.parquet"])
 @pytest.mark.parametrize(
-    ("count", "kept"), [(3, 3), (None, None), (-1, None), (17, None), (2**31, None), (3.0, None), ("3", None)]
+    ("count", "kept"),
+    [(3, 3), (None, None), (-1, None), (17, None), (2**31, None), (3.0, 3), (3.5, None), ("3", None)],
 )
 def test_counts_that_are_no_counts_are_left_out(tmp_path: Path, form: str, count: Any, kept: Any) -> None:
     steps = [{"step": "x", "score": 1.0, "num_mc_correct": count, "num_mc_total": 16}]
     (row,) = scan(forms.write_form(tmp_path / "a", form, [{**GOOD, "steps_with_score": steps}]))
     assert row["reason"] is None
     assert row["mc_correct"] == (None if kept is None else [kept])
+
+
+@pytest.mark.parametrize("form", ["nested.parquet", "flat.parquet", "jsonl"])
+def test_the_two_counts_are_enough_for_a_score(tmp_path: Path, form: str) -> None:
+    counts = [(3.0, 16.0), (0, 16), (0, 0)]
+    steps = [{"step": "x", "num_mc_correct": k, "num_mc_total": n} for k, n in counts]
+    kept, refused = ({**GOOD, "steps_with_score": some} for some in (steps[:2], steps))
+    found = scan(forms.write_form(tmp_path / "a", form, [kept, refused]))
+    usable, rejected = sorted(found, key=lambda row: row["reason"] or "")
+    assert (usable["scores"], usable["mc_correct"], usable["mc_total"]) == ([3 / 16, 0.0], [3, 0], [16, 16])
+    assert rejected["reason"] == "bad_score"
+
+
+def test_scores_of_another_number_than_steps_are_not_replaced_by_counts(tmp_path: Path) -> None:
+    steps = [{"step": "one", "score": 1.0, "num_mc_correct": 3, "num_mc_total": 16}]
+    row = forms.as_flat({**GOOD, "steps_with_score": steps})
+    pq.write_table(pa.Table.from_pylist([{**row, "score": [1.0, 1.0]}]), tmp_path / "a.parquet")
+    assert [row["reason"] for row in scan(tmp_path / "a.parquet")] == ["bad_score"]
+
+
+@pytest.mark.parametrize("form", ["nested.parquet", "flat.parquet", "jsonl"])
+def test_labels_are_scores_only_where_that_was_asked_for(tmp_path: Path, form: str) -> None:
+    steps = [{"step": "x", "score": True}, {"step": "y", "score": False}]
+    path = forms.write_form(tmp_path / "a", form, [{**GOOD, "steps_with_score": steps}])
+    assert [row["reason"] for row in scan(path)] == ["label_as_score"]
+    (row,) = scan(path, labels_as_scores=True)
+    assert (row["reason"], row["scores"]) == (None, [1.0, 0.0])
 
 
 def test_counts_of_another_number_than_steps_are_left_out_of_that_row_alone(tmp_path: Path) -> None:
