@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bisieve import storage
 from bisieve.errors import StorageError
-from bisieve.patience import FIRST_PAUSE, passes
+from bisieve.patience import FIRST_PAUSE, passes, say_retry
 
 LONGEST_PAUSE = 30.0  # seconds between two tries
 PIECE = 16 << 20  # bytes
@@ -26,7 +26,7 @@ class Persistence:
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Does ``work``; `StorageError` where it will not pass, or the budget is spent."""
-        pause = FIRST_PAUSE
+        pause, number = FIRST_PAUSE, 1
         while True:
             begun = time.monotonic()
             try:
@@ -36,6 +36,8 @@ class Persistence:
                 may_pass = isinstance(error.__cause__, Exception) and passes(error.__cause__)
                 if not may_pass or self._left < 0:
                     raise
+                number += 1
+                say_retry("upload", number, error, pause)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -1,13 +1,16 @@
 """A file on a disk that appears when it is complete."""
 
+import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
 from bisieve.errors import StorageError
 from bisieve.store_errors import storage_errors
+
+_BUFFER = 1 << 16  # bytes
 
 
 @contextmanager
@@ -25,14 +28,39 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
     unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
     with storage_errors(url):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = open(unfinished, "wb")  # noqa: SIM115 - closed before the rename, below
+        file = _Output(open(unfinished, "wb", buffering=0), url)
     try:
         yield file
         with storage_errors(url):
             file.close()
             os.replace(unfinished, path)
     except BaseException:
-        file.close()
+        with suppress(StorageError):  # what is left in its buffer finds no room either
+            file.close()
         with suppress(FileNotFoundError):
             os.unlink(unfinished)
         raise
+
+
+class _Output(io.BufferedWriter):
+    """A file whose writes fail with a `StorageError` of ``url``; an `OSError` of the caller's stays his."""
+
+    def __init__(self, raw: io.RawIOBase, url: str) -> None:
+        super().__init__(raw, _BUFFER)
+        self._url = url
+
+    def write(self, data: Any) -> int:
+        with storage_errors(self._url):
+            return super().write(data)
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        with storage_errors(self._url):
+            super().flush()
+
+    def close(self) -> None:
+        with storage_errors(self._url):
+            super().close()

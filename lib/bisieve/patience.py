@@ -7,12 +7,15 @@ requests and never answers after some minutes.
 """
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import fsspec.config
+
+from bisieve.masking import without_secrets
 
 Result = TypeVar("Result")
 
@@ -46,8 +49,20 @@ def s3_options() -> dict[str, Any]:
     return {"config_kwargs": {"retries": retries, **waits, **own}}
 
 
+_log = logging.getLogger("bisieve.retries")
+
+
+def say_retry(what: str, number: int, error: BaseException, pause: float) -> None:
+    """Tell on stderr at once that ``what`` is tried again: the number of the try, the reason, the pause (s).
+
+    A logger carries it: from a worker of Ray or Spark, too, and without a handler Python shows it on stderr.
+    """
+    reason = without_secrets(" ".join(str(error).split())[:300]) or type(error).__name__
+    _log.warning("%s: try %d in %.1f s, after %s: %s", what, number, pause, type(error).__name__, reason)
+
+
 def patiently(work: Callable[[], Result]) -> Result:
-    """What ``work`` returns, begun anew up to `TRIES` times when it meets what passes by itself."""
+    """Return what ``work`` does, tried up to `TRIES` times where it meets what passes by itself."""
     begun = time.monotonic()
     for again in range(1, TRIES):
         try:
@@ -55,7 +70,9 @@ def patiently(work: Callable[[], Result]) -> Result:
         except Exception as error:
             if not passes(error) or time.monotonic() - begun > LONGEST:
                 raise
-            time.sleep(FIRST_PAUSE * 2 ** (again - 1))
+            pause = FIRST_PAUSE * 2 ** (again - 1)
+            say_retry("store", again + 1, error, pause)
+            time.sleep(pause)
     return work()
 
 

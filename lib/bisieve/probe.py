@@ -25,4 +25,4 @@ def require_writable(url: str) -> None:
     if not os.path.isdir(path):
         raise StorageError(f"a folder at {path}", "a file", "name a folder")
     if not os.access(path, os.W_OK | os.X_OK):
-        raise StorageError(f"leave to write at {url}", f"none in {path}", "choose another place")
+        raise StorageError(f"permission to write at {url}", f"none in {path}", "choose another place")

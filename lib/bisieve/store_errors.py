@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bisieve.disk_errors import disk_error
 from bisieve.errors import BisieveError, StorageError
 from bisieve.patience import replaced_while_read
 
@@ -46,8 +47,17 @@ def _said(url: str, error: Exception) -> StorageError:
     if type(error).__name__ in _NOT_SIGNED_IN:
         mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         return StorageError(f"credentials for {url}", reason(error), mend)
+    on_disk = "://" not in url or url.startswith("file://")
+    if on_disk and isinstance(error, OSError):
+        return disk_error(url, error) or StorageError(
+            f"a disk that reads and writes {url}",
+            f"{type(error).__name__}: {reason(error)}",
+            "check the disk",
+        )
     if isinstance(error, PermissionError):
-        return StorageError(f"leave to use {url}", reason(error), "check the credentials in the environment")
+        return StorageError(
+            f"permission to use {url}", reason(error), "check the credentials in the environment"
+        )
     if isinstance(error, ImportError):
         extra = DRIVERS.get(url.split("://")[0])
         mend = f"pip install 'bisieve[{extra}]'" if extra else "install the fsspec package for this store"

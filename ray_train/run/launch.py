@@ -145,6 +145,7 @@ def _fit(
             job = Job(config, plan, identity, card, weights, board)
             trainer = Trainer(
                 train_worker,
+                board=board,
                 train_loop_config={"job": job},
                 torch_config=TorchConfig(
                     "nccl" if gpu else "gloo", timeout_s=int(max(1800, 2 * after)) if after else _NEVER

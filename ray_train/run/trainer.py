@@ -1,10 +1,12 @@
-"""Ray Train's trainer, without the wait at the end that a Ray without dashboard would have."""
+"""Ray Train's trainer, with our say on retries, and without a wait at the end where no dashboard runs."""
 
 from typing import Any
 
 from ray._private.worker import get_dashboard_url
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+from ray_train.run.retries import FailurePolicy
 
 
 class Trainer(TorchTrainer):
@@ -13,6 +15,14 @@ class Trainer(TorchTrainer):
     The cleaner asks the dashboard whether the controller lives.  Where there is none, on the Ray that we
     start for one command, it gets no answer, and every run waits 12 s for it to give up.
     """
+
+    def __init__(self, *args: Any, board: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._board = board
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        parts["failure_policy"] = FailurePolicy(self.run_config.failure_config, self._board)
+        return super()._initialize_and_run_controller(**parts)
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()

@@ -23,7 +23,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_rights_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may do everything
-    with pytest.raises(StorageError, match="leave to write"):
+    with pytest.raises(StorageError, match="permission to write"):
         require_writable(str(tmp_path / "a"))
 
 

@@ -1,5 +1,6 @@
 """This machine: Python, the packages against those that were tested together, disk."""
 
+import os
 import platform
 import re
 import shutil
@@ -11,12 +12,13 @@ from importlib import metadata, resources
 
 from packaging.requirements import Requirement
 
-from bisieve.doctor.check import Check, Patient, State
+from bisieve.doctor.check import Check, Patient, State, attempted
 from bisieve.wording import counted
 
 OLDEST_PYTHON = (3, 11)
 TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 LEAST_DISK = 10e9  # bytes below the folder of temporary files: shuffles, checkpoints on their way up
+FULL_DISK = 100e6  # bytes below which nothing starts: Ray and Spark write more than that at once
 _SUMS = ("bisieve[all]", "bisieve[dev]")  # of other extras
 _TESTED = "tested_versions.txt"  # the repository's constraints.txt
 
@@ -25,7 +27,7 @@ def examine(patient: Patient) -> Iterator[Check]:
     """This machine's checks."""
     yield python(sys.version_info[:2])
     yield from packages(metadata.requires("bisieve") or [], installed_versions(), tested_versions())
-    yield disk(tempfile.gettempdir())
+    yield attempted("disk", lambda: disk(temporary_folder()))
 
 
 def python(found: tuple[int, ...]) -> Check:
@@ -105,10 +107,16 @@ def _of_extra(
     return Check(name, state, said, "install the tested versions if something fails" if others else "")
 
 
+def temporary_folder() -> str:
+    """Return the folder that TMPDIR names, full or not: Python takes another one in silence."""
+    return os.environ.get("TMPDIR") or tempfile.gettempdir()
+
+
 def disk(folder: str) -> Check:
     """Of the folder of temporary files."""
     free = shutil.disk_usage(folder).free
-    said = f"{free / 1e9:.0f} GB free in {folder}"
-    if free < LEAST_DISK:
-        return Check("disk", "warning", said, f"free {LEAST_DISK / 1e9:.0f} GB there or set TMPDIR")
-    return Check("disk", "ok", said)
+    said = f"{free / 1e9:.1f} GB free in {folder}, {LEAST_DISK / 1e9:.0f} GB needed"
+    mend = f"free {LEAST_DISK / 1e9:.0f} GB there or set TMPDIR"
+    if free < FULL_DISK or not os.access(folder, os.W_OK):
+        return Check("disk", "failed", said, mend)
+    return Check("disk", "warning" if free < LEAST_DISK else "ok", said, mend if free < LEAST_DISK else "")

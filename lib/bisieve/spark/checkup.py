@@ -7,7 +7,8 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
@@ -29,12 +30,22 @@ def examine(patient: Patient) -> Iterator[Check]:
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
         return
+    from bisieve.spark.environment import CHECKS
+
     yield attempted("java", lambda: Check("java", "ok", str(check_java())))
+    for variable, check in CHECKS.items():
+        if variable in os.environ or variable == "user":
+            yield attempted(variable, partial(_fits, variable, check))
     home = Path(os.environ.get("SPARK_HOME") or Path(spec.origin).parent)
     yield attempted("s3a", lambda: s3a(home, _properties(home, patient)))
     if patient.master is not None:
         master = patient.master
         yield attempted("spark workers", lambda: _workers(master))
+
+
+def _fits(variable: str, check: Callable[[], None]) -> Check:
+    check()
+    return Check(variable, "ok", os.environ.get(variable) or f"UID {os.geteuid()} has a name")
 
 
 def _properties(home: Path, patient: Patient) -> Path:

@@ -1,20 +1,22 @@
 """The Spark context: the one that spark-submit made, or a local one for one machine."""
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError, Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
 from bisieve import errors
 from bisieve.errors import BisieveError, CorpusError, UsageError
+from bisieve.masking import without_secrets
+from bisieve.spark.environment import check_environment, check_master
+from bisieve.spark.gateway import started_gateway
 from bisieve.spark.interrupts import Interrupts
-from bisieve.spark.java import check_java
+from bisieve.spark.reasons import innermost
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _MASTERS = ("local", "spark://", "yarn", "k8s://")
@@ -59,7 +61,8 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     for name, value in _EVERYWHERE.items():
         options.setIfMissing(name, value)  # what spark-submit was told rules
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
-        check_java()
+        check_environment(conf or {}, is_local=master is None or master.startswith("local"))
+        check_master(master or "")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         options.setMaster(master or "local[*]")
         options.set("spark.driver.extraJavaOptions", _DRIVER_JAVA)
@@ -74,7 +77,7 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     # A wheel is a zip file, and --py-files takes it for one; executors would not look into it by its name.
     SparkContext.PACKAGE_EXTENSIONS = _PACKAGES
     with Interrupts() as interrupts:
-        context = SparkContext.getOrCreate(options)
+        context = _started(options, _given(master, conf or {}))
         interrupts.let_through()
         try:
             yield context
@@ -83,6 +86,27 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
             # Whatever an interrupted connection to the JVM says, the JVM ends with its driver.
             with suppress(Exception) if interrupts.came else nullcontext():
                 context.stop()
+
+
+def _started(options: SparkConf, given: str) -> SparkContext:
+    """Return the context; `UsageError` with Spark's reason, and what the user has ``given``, if none starts."""
+    mend = f"correct {given}" if given else "check the environment of this machine with bisieve doctor"
+    if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkContext._gateway is None:
+        SparkContext._ensure_initialized(gateway=started_gateway(options, mend))
+    try:
+        return SparkContext.getOrCreate(options)
+    except (PySparkException, Py4JError) as error:
+        raise UsageError(
+            "a Spark that starts", innermost(str(error)) or type(error).__name__, mend
+        ) from error
+
+
+def _given(master: str | None, conf: Mapping[str, str]) -> str:
+    """Name what the user has a say in, of all that Spark is started with."""
+    options = [f"--master {master}"] if master else []
+    options += [f"--spark-conf {name}={value}" for name, value in conf.items()]
+    options += [name for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_CONF_DIR") if name in os.environ]
+    return without_secrets(", ".join(options))
 
 
 @contextmanager
@@ -105,6 +129,4 @@ def _unwrap(report: str) -> BisieveError:
         if isinstance(kind, type) and issubclass(kind, BisieveError) and len(parts) >= 3:
             expected, *found, mend = parts
             return kind(expected.removeprefix("expected "), "; ".join(found).removeprefix("found "), mend)
-    lines = [line.strip() for line in report.splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)] or lines
-    return CorpusError("a Spark job that ends well", named[-1][:400], "see Spark's own log")
+    return CorpusError("a Spark job that ends well", innermost(report), "see Spark's own log")

@@ -1,0 +1,112 @@
+"""What Spark takes from the environment, looked at before it starts: each variable named with its fault."""
+
+import os
+import pwd
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pyspark
+
+from bisieve.errors import UsageError
+from bisieve.spark.java import check_java
+
+_SHELL = "pyspark-shell"  # the word that makes spark-submit start a gateway for Python
+
+
+def check_environment(conf: Mapping[str, str], is_local: bool = True) -> None:
+    """`UsageError` for the first fault of the environment; ``conf`` are the user's properties of Spark."""
+    check_java()
+    check_user()
+    check_home()
+    check_submit_args()
+    if is_local:
+        check_python(conf)
+
+
+def check_home() -> None:
+    """`UsageError` where SPARK_HOME is set and has no Spark, or one of another version."""
+    home = os.environ.get("SPARK_HOME")
+    if home is None:
+        return
+    mend = f"unset SPARK_HOME: pyspark {pyspark.__version__} brings its own Spark"
+    if not home or not (Path(home) / "bin" / "spark-submit").is_file():
+        found = f"SPARK_HOME={home!r}, which has none" if home else "SPARK_HOME set to nothing"
+        raise UsageError("a Spark with bin/spark-submit at SPARK_HOME", found, mend)
+    cores = [jar.stem.rpartition("-")[2] for jar in Path(home, "jars").glob("spark-core_*.jar")]
+    if cores and pyspark.__version__ not in cores:
+        raise UsageError(f"Spark {pyspark.__version__} at SPARK_HOME={home}", f"Spark {cores[0]}", mend)
+
+
+def check_python(conf: Mapping[str, str]) -> None:
+    """`UsageError` where the Python of Spark's workers cannot be run, or is of another version than ours."""
+    variable = "spark.pyspark.python" if "spark.pyspark.python" in conf else "PYSPARK_PYTHON"
+    python = conf.get(variable) or os.environ.get("PYSPARK_PYTHON")
+    if python is None or python == sys.executable:
+        return
+    ours = "{}.{}".format(*sys.version_info)
+    expected, mend = f"Python {ours} at {variable}={python}", f"unset it, or set it to {sys.executable}"
+    if shutil.which(python) is None:
+        raise UsageError(expected, "no program there", mend)
+    ask = [python, "-c", "import sys; print('{}.{}'.format(*sys.version_info))"]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(expected, str(error), mend) from error
+    found = answer.stdout.strip()
+    if answer.returncode or found != ours:
+        said = (answer.stderr.strip().splitlines() or ["a program that says nothing"])[-1]
+        raise UsageError(expected, said if answer.returncode else f"Python {found}"[:200], mend)
+
+
+def check_submit_args() -> None:
+    """`UsageError` where PYSPARK_SUBMIT_ARGS cannot be read, or does not end as pyspark needs it."""
+    text = os.environ.get("PYSPARK_SUBMIT_ARGS")
+    if text is None:
+        return
+    expected, mend = f"PYSPARK_SUBMIT_ARGS that end with {_SHELL}", "correct it, or unset it"
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(expected, f"{text!r}: {error}", mend) from error
+    if not words or words[-1] != _SHELL:
+        raise UsageError(expected, repr(text), mend)
+
+
+def check_user() -> None:
+    """`UsageError` where this process's user has no name: Spark's Hadoop cannot start without one."""
+    user = os.geteuid()
+    try:
+        pwd.getpwuid(user)
+    except KeyError as error:
+        raise UsageError(
+            "a user with a name, which Spark's Hadoop asks for", f"UID {user}, which is not in /etc/passwd",
+            f"add it there (echo 'spark:x:{user}:0::/tmp:/bin/sh' >>/etc/passwd) or run as another user",
+        ) from error  # fmt: skip
+
+
+def check_master(master: str) -> None:
+    """`UsageError` unless somebody listens at one of the hosts of a ``spark://`` URL; Spark tries for a minute."""
+    if not master.startswith("spark://"):
+        return
+    reasons = []
+    for place in master.removeprefix("spark://").split(","):
+        host, _, port = place.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            return
+        except (OSError, ValueError) as error:
+            reasons.append(f"{place}: {error}")
+    raise UsageError(f"a Spark master at {master}", "; ".join(reasons), "check --master, and that it runs")
+
+
+CHECKS: Mapping[str, Callable[[], None]] = {
+    "SPARK_HOME": check_home,
+    "PYSPARK_PYTHON": lambda: check_python({}),
+    "PYSPARK_SUBMIT_ARGS": check_submit_args,
+    "user": check_user,
+}  # for the doctor, by what is looked at

@@ -1,0 +1,65 @@
+"""Which failures of workers are tried again, and that every new try is said at once."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from bisieve.errors import StorageError
+from bisieve.patience import passes
+from ray_train.cluster import unwrapped
+
+
+class FailurePolicy(DefaultFailurePolicy):
+    """Ray Train's policy, except that what cannot pass by itself, such as a full disk, ends the run at once.
+
+    A worker that was killed, or a store that was away for too long, is still tried ``max_failures`` times.
+    """
+
+    def __init__(self, failure_config: FailureConfig, board: Any) -> None:
+        super().__init__(failure_config)
+        self._board = board
+        self._retries = 0
+
+    def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
+        """Return whether to try again; a line on the board says so."""
+        error = unwrapped(training_failed_error, "the workers to go on", "")
+        if isinstance(error, StorageError) and not _may_pass(error):
+            return FailureDecision.RAISE
+        decision = super().make_decision(training_failed_error)
+        if decision == FailureDecision.RETRY:
+            self._retries += 1
+            limit = self.failure_config.max_failures
+            of = f" of at most {limit}" if limit >= 0 else ""
+            line = f"retry {self._retries}{of}: training goes on from its last checkpoint, after: {error.args[1]}"
+            ray.get(self._board.put.remote(" ".join(line.split())))
+        return decision
+
+
+def _may_pass(error: StorageError) -> bool:
+    # A cause is lost where an error was pickled; what was lost is not known to be final.
+    cause = error.__cause__
+    final = error.args[0].startswith(_FINAL)
+    return not final and (
+        not isinstance(cause, Exception) or isinstance(cause, StorageError) or passes(cause)
+    )
+
+
+# What `bisieve.disk_errors` and `checkpoint` expect of a disk.
+_FINAL = ("room for", "a disk that can be written", "permission to", "a name short enough")
+
+
+class ShownRetries(logging.Handler):
+    """Passes the lines of `bisieve.patience.say_retry` on to ``say``, the driver's terminal."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one retry."""
+        self._say(record.getMessage())
