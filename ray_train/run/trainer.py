@@ -1,4 +1,4 @@
-"""Ray Train's trainer, without the wait at the end that a Ray without dashboard would have."""
+"""Ray Train's trainer with our signals, and without the wait at the end of a Ray without dashboard."""
 
 from typing import Any
 
@@ -13,6 +13,9 @@ class Trainer(TorchTrainer):
     The cleaner asks the dashboard whether the controller lives.  Where there is none, on the Ray that we
     start for one command, it gets no answer, and every run waits 12 s for it to give up.
     """
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Keep the handler of `notice.passed_on`: Ray Train's (2.60) aborts without a checkpoint."""
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
