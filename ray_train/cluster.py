@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bisieve.errors import BisieveError, TrainingError
+from ray_train.own_session import kept_handlers, own_session
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -51,7 +52,8 @@ def cluster(workers: int) -> Iterator[Any]:
         # One process less: nobody takes away a node from a cluster of one.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
-        ray.init(**options)
+        with own_session(), kept_handlers():
+            ray.init(**options)
     except (OSError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise TrainingError(

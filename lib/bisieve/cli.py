@@ -2,17 +2,22 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import Any
 
 from bisieve.errors import BisieveError
 from bisieve.events import log_format, told_on_stderr
 
 COMMANDS = "bisieve.commands"
 INTERRUPTED = 130  # what shells give for Ctrl-C
+TERMINATED = 143  # and for SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,8 +47,10 @@ def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Runs ``run(args)``; a `BisieveError` becomes one line on stderr and its exit code."""
+    terminated: list[int] = []
     try:
-        return run(args)
+        with _sigterm_as_interrupt(terminated):
+            return run(args)
     except BisieveError as error:
         expected, found, mend = error.args
         return _failed(args, f"error: {error}", error.exit_code, expected=expected, found=found, mend=mend)
@@ -56,11 +63,36 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         )
         return _failed(args, text, 1, missing=error.name)
     except KeyboardInterrupt:
-        return _failed(args, "interrupted; nothing half-written was made visible", INTERRUPTED)
+        word, exit_code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+        return _failed(args, f"{word}; nothing half-written was made visible", exit_code)
     except BrokenPipeError:
         # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+@contextmanager
+def _sigterm_as_interrupt(terminated: list[int]) -> Iterator[None]:
+    """Let SIGTERM end the block in the way that Ctrl-C would at that moment, and append it to the list."""
+
+    def on_sigterm(number: int, frame: Any) -> None:
+        terminated.append(number)
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(on_interrupt):
+            raise KeyboardInterrupt
+        on_interrupt(signal.SIGINT, frame)
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:

@@ -56,3 +56,9 @@ class PreemptedError(BisieveError):
     """A run that was told to stop before its end; the same command goes on with it."""
 
     exit_code = 143  # 128 + SIGTERM, as of any program that SIGTERM ended: schedulers tell it from a failure
+
+
+class InterruptedRunError(PreemptedError):
+    """A run that Ctrl-C stopped before its end; the same command goes on with it."""
+
+    exit_code = 130  # 128 + SIGINT

@@ -21,6 +21,7 @@ from ray_train.checkpoints.driver import Driver, is_dead, this_driver
 
 LEASE = "driver.json"
 RENEWED_EVERY = 10.0  # seconds
+TAKEN_OVER = signal.SIGUSR1  # not SIGINT: at Ctrl-C a run saves, which this one must not do any more
 WATCHED_FOR = 2.5  # times that: a store may be slow once
 _UNKNOWN = Driver("", "a machine unknown", 0, "", "")
 
@@ -44,9 +45,9 @@ def leased(output: str, say: Callable[[str], None]) -> Iterator[None]:
             if other := _renewed(url, mine):
                 rival.append(other)
                 if interrupted is not None and not ended.is_set():
-                    signal.pthread_kill(interrupted, signal.SIGINT)
+                    signal.pthread_kill(interrupted, TAKEN_OVER)
 
-    with _sigterm_as_interrupt() as terminated:
+    with _sigterm_as_interrupt() as terminated, _interrupted_by(TAKEN_OVER):
         here = threading.current_thread()
         interrupted = here.ident if here is threading.main_thread() else None
         thread = threading.Thread(target=renew, name="lease", daemon=True)
@@ -135,6 +136,23 @@ def _holder(found: Pointer) -> Driver | None:
         return Driver(**json.loads(found.data))
     except (ValueError, TypeError):  # cut off, or of another version
         return _UNKNOWN
+
+
+@contextmanager
+def _interrupted_by(number: int) -> Iterator[None]:
+    """Let a signal end the block at once, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager

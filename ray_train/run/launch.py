@@ -14,6 +14,7 @@ from typing import Any
 
 from bisieve import storage
 from bisieve.cut import Cut
+from bisieve.errors import PreemptedError
 from bisieve.wording import counted
 from ray_train.checkpoints.claim import RUNS, claim_output, is_finished, run_identity
 from ray_train.checkpoints.lease import leased
@@ -136,7 +137,7 @@ def _fit(
         from ray_train.run.trainer import Trainer
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
-        with shown_board() as board, passed_on(board, config.again):
+        with shown_board() as board, passed_on(board, config.again) as asked:
             after = config.stuck_after
             callbacks: list[Any] = [
                 HeedSigterm(),
@@ -166,4 +167,7 @@ def _fit(
                 expected = "the workers to reach the end of the training"
                 mend = f"{config.again}: training goes on from its last checkpoint"
                 raise unwrapped(error, expected, mend) from error
-            return result.return_value
+            outcome = result.return_value
+            if isinstance(outcome.error, PreemptedError):
+                outcome = replace(outcome, error=asked.named(outcome.error))
+            return outcome

@@ -1,6 +1,6 @@
 """Notices that the machine is about to be taken away, and what they come to.
 
-SIGTERM at the driver ──board──▶ every rank ┐
+SIGTERM at the driver ──board──▶ every rank ┐   (Ctrl-C there: the same, exit code 130)
 SIGTERM at a worker   ─────────▶ that rank  ┴ sums of a step ─▶ all ranks: checkpoint, stop, exit code 143
 Ray drains a node     ─────────▶ every rank ─ sums of a step ─▶ all ranks: checkpoint, go on until it is gone;
                                               Ray Train then goes on from there with new workers
@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -17,7 +18,7 @@ from ray.exceptions import RayError
 from ray.train.v2._internal.execution.callback import WorkerCallback
 from ray.train.v2._internal.execution.context import get_train_context
 
-from bisieve.errors import PreemptedError
+from bisieve.errors import InterruptedRunError, PreemptedError
 
 _given = threading.Event()  # in a worker: it is to stop
 
@@ -82,34 +83,49 @@ def _heard(board: Any) -> bool:
         return False
 
 
+@dataclass
+class Asked:
+    """The signal by which the driver was asked to stop; None as long as it was not."""
+
+    by: int | None = None
+
+    def named(self, error: PreemptedError) -> PreemptedError:
+        """Return ``error``, as Ctrl-C's where it was Ctrl-C that stopped the run."""
+        if self.by != signal.SIGINT:
+            return error
+        expected, found, hint = error.args
+        return InterruptedRunError(expected, found.replace("SIGTERM", "Ctrl-C", 1), hint)
+
+
 @contextmanager
-def passed_on(board: Any, again: str) -> Iterator[None]:
-    """Passes SIGTERM at the driver on to the workers.
+def passed_on(board: Any, again: str) -> Iterator[Asked]:
+    """Pass SIGTERM and Ctrl-C at the driver on to the workers, and yield which of them came.
 
-    Where there is none that could hear it, and at a second SIGTERM, the block ends with a `PreemptedError`,
-    which says that ``again`` lets the run go on.
+    Where no worker could hear it, and at a second signal, the block ends with a `PreemptedError`, which says
+    that ``again`` lets the run go on.
     """
+    asked = Asked()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
-    asked = ended = False
+    ended = False
 
-    def on_sigterm(number: int, frame: object) -> None:
-        nonlocal asked, ended
-        if asked or not _heard(board):
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal ended
+        again_asked, asked.by = asked.by is not None, number
+        if again_asked or not _heard(board):
             ended = True
             raise KeyboardInterrupt  # the one exception that surely comes out of a waiting `ray.get`
-        asked = True
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, on_sigterm)
+    for number in before:
+        signal.signal(number, on_signal)
     try:
-        yield
-    except BaseException as error:
+        yield asked
+    except BaseException:
         if ended:
-            raise PreemptedError("the training to reach its end", "SIGTERM", f"{again}: it goes on") from None
-        if isinstance(error, SystemExit):  # what Ray Train makes of Ctrl-C
-            raise KeyboardInterrupt from None
+            stopped = PreemptedError("the training to reach its end", "SIGTERM", f"{again}: it goes on")
+            raise asked.named(stopped) from None
         raise
     finally:
         for number, handler in before.items():

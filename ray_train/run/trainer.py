@@ -1,4 +1,4 @@
-"""Ray Train's trainer, with our say on retries, and without a wait at the end where no dashboard runs."""
+"""Ray Train's trainer with our retries and signals, and without a wait at the end where no dashboard runs."""
 
 from typing import Any
 
@@ -23,6 +23,9 @@ class Trainer(TorchTrainer):
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         parts["failure_policy"] = FailurePolicy(self.run_config.failure_config, self._board)
         return super()._initialize_and_run_controller(**parts)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Keep the handler of `notice.passed_on`: Ray Train's (2.60) aborts without a checkpoint."""
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()

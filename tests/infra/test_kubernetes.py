@@ -137,8 +137,37 @@ def test_the_programs_take_the_words_that_they_are_given() -> None:
     assert (program, command) == ("bisieve", "train")
     config = read_config(TrainConfig, parser.parse_args(words))
     (group,) = TRAIN["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    assert (config.workers.least, config.workers.most) == (group["minReplicas"], group["maxReplicas"])
+    gpus = gpus_of(group)
+    assert config.workers.least == group["minReplicas"] * gpus
+    assert config.workers.most == group["maxReplicas"] * gpus
     assert config.device == "gpu", "else it would begin on CPUs where its first pod is late"
+
+
+def gpus_of(group: dict[str, Any]) -> int:
+    """GPUs of a worker group's pod."""
+    (container,) = group["template"]["spec"]["containers"]
+    return int(container["resources"]["limits"]["nvidia.com/gpu"])
+
+
+def test_a_worker_pod_has_all_gpus_of_a_node_and_shared_memory_for_their_ranks() -> None:
+    for cluster in CLUSTERS:
+        (group,) = cluster["workerGroupSpecs"]
+        gpus, pod = gpus_of(group), group["template"]["spec"]
+        assert gpus == 8
+        (memory,) = [one["emptyDir"] for one in pod["volumes"] if one["name"] == "shared-memory"]
+        assert memory == {"medium": "Memory", "sizeLimit": f"{16 * gpus}Gi"}
+        mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+        assert mounts["shared-memory"] == "/dev/shm"
+
+
+def test_every_ray_asks_for_a_token_and_is_reached_by_those_that_need_it_alone() -> None:
+    assert [cluster["authOptions"] for cluster in CLUSTERS] == [{"mode": "token"}] * 2
+    (policy,) = documents("network.yaml")
+    own = {"app.kubernetes.io/name": "kuberay"}
+    assert policy["spec"]["podSelector"] == {"matchLabels": own}
+    for rule in policy["spec"]["ingress"]:
+        froms = [one["podSelector"]["matchLabels"] for one in rule["from"]]
+        assert froms == [own] or {port["port"] for port in rule["ports"]} <= {8265, 8080}, "no open port"
 
 
 def test_service_accounts_are_there_for_those_that_name_them() -> None:

@@ -134,11 +134,23 @@ def test_sigterm_that_nobody_hears_and_a_second_one_end_the_command_at_once(
     assert (len(sent), board.asked) == (signals, 1)
 
 
-def test_what_ray_train_makes_of_ctrl_c_is_ctrl_c() -> None:
-    with pytest.raises(KeyboardInterrupt), passed_on(Board(True), "again"):
-        raise SystemExit(0)
+def test_other_errors_pass_through() -> None:
     with pytest.raises(TrainingError), passed_on(Board(True), "again"):
         raise TrainingError("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)]
+)
+def test_a_saved_run_names_the_signal_that_stopped_it(
+    number: int, word: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    with passed_on(Board(True), "again") as asked:
+        os.kill(os.getpid(), number)
+    error = asked.named(notice.preempted(3, 8, "again"))
+    assert f"{word}; stopped after step 3 of 8 with a checkpoint" in str(error)
+    assert error.exit_code == code
 
 
 def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> None:
