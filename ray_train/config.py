@@ -10,11 +10,13 @@ from typing import Any
 from bisieve.errors import UsageError
 from ray_train.data.weights import UNIFORM, column_of
 from ray_train.device import DEVICES
+from ray_train.model.prompt_format import is_system
 from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, idle_options
 from ray_train.options import flag_of, option, require
 from ray_train.tracking import chosen_trackers
 from ray_train.workers import Workers, workers
 
+_SYSTEMS = "family, none, or a text without tokens of the chat"
 IMAGE_BACKENDS = ("pil", "torchvision")
 
 
@@ -62,6 +64,7 @@ class TrainConfig:
         "tiles an image may be cut into, of Qwen's as large as so many; 0: the paper's 6, and 1 for Qwen", 0
     )
     image_backend: str = option("library that makes the pixels", "pil", choices=IMAGE_BACKENDS)
+    system: str = option("system turn in front of a text; family: the model family's own, or none", "family")
     objective: str = option("what a step is trained towards", "hard", ("hard", "soft", "beta-binomial"))
     label_threshold: float = option(
         "hard, and validation's F1: a step is positive when its MC score is above this", 0.0,
@@ -139,6 +142,7 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
+        require(is_system(self.system), "system", self.system, _SYSTEMS)
         for name in ("pack_tokens", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.data_workers >= -1, "data_workers", self.data_workers, "0 or more, or -1")
@@ -191,6 +195,10 @@ class EvaluateConfig:
     image_backend: str = option(
         "library that makes the pixels, for a model that was not trained by bisieve", "pil", IMAGE_BACKENDS
     )
+    system: str = option(
+        "system turn, for a model that was not trained by bisieve; family: its family's own, or none",
+        "family",
+    )
 
     def check(self) -> None:
         """`UsageError` for a value no evaluation can have."""
@@ -199,6 +207,7 @@ class EvaluateConfig:
         for name in ("max_length", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
+        require(is_system(self.system), "system", self.system, _SYSTEMS)
         require(self.risk >= 0, "risk", self.risk, "a number of 0 or more")
 
 

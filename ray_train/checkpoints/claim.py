@@ -15,6 +15,7 @@ from ray_train.config import TrainConfig, plain_options
 from ray_train.data.plan import Plan
 from ray_train.data.weights import UNIFORM
 from ray_train.model.card import MODEL, read_card
+from ray_train.model.families import system_turn
 from ray_train.model.prompt_format import format_fingerprint
 from ray_train.model.source import known_as
 from ray_train.needs import idle_options
@@ -30,6 +31,7 @@ _NOT_IDENTITY = {
     "workers", "device", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above",
     "dry_run", "mfu", "storage_budget", "stuck_after", "offload", "data_workers", "image_cache_gb",
     "backbone", "pack_tokens", "micro_batch",
+    "system",  # it is part of the prompt format
 }  # fmt: skip
 
 
@@ -46,7 +48,7 @@ def run_identity(
     return {
         **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
         "cut": plan.cut_fingerprint, "order": plan.fingerprint,
-        "prompt_format": format_fingerprint(), "weights": weights,
+        "prompt_format": format_fingerprint(config.system, system_turn(config.backbone)), "weights": weights,
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from bisieve import storage
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
 from ray_train.model.source import SMALL
+from ray_train.model.tying import Stored, set_tie, stored_tensors
 
 _PARTS = ("vision", "projector", "language")
 
@@ -26,6 +27,7 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
     with _without_weights(source) as path:
         try:
             config, family, processor = load_processor(path, source, image_backend)
+            set_tie(config, _tensors(source))
             with torch.device("meta"):
                 model = transformers.AutoModelForImageTextToText.from_config(config, **NO_CODE)
         except BisieveError:
@@ -51,6 +53,18 @@ def parameters(backbone: Backbone, trained: bool = False) -> dict[str, int]:
 def trained_parameters(backbone: Backbone) -> int:
     """How many parameters get gradients."""
     return sum(p.numel() for p in backbone.model.parameters() if p.requires_grad)
+
+
+def _tensors(source: str) -> dict[str, Stored]:
+    """Where the tensors at ``source`` are; those of a hub id by name, as far as its library tells."""
+    if "://" in source or Path(source).is_dir():
+        return stored_tensors(source)
+    hub: Any = import_module("huggingface_hub")
+    try:
+        names = hub.get_safetensors_metadata(source).weight_map
+    except Exception:  # not reachable, while config and tokenizer are in its cache
+        return {}
+    return {name: Stored(name, 0, 0, "", ()) for name in names}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ray_train.data.plan import Plan
 from ray_train.data.stored_image import image_reader
 from ray_train.data.targets import Targets
 from ray_train.model.backbone import Backbone
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.prompt_format import PromptFormat, chat_head
 
 SAMPLE = 256  # rollouts, a batch of one rank's at least
 
@@ -50,7 +50,8 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     slot = backbone.token_id(family.image_token(tokenizer))
     counting = replace(backbone, processor=CountingProcessor(backbone.processor, slot))
     tiles = config.max_tiles or family.tiles
-    format = PromptFormat(family.image_slot(tokenizer), family.image_options(tiles))
+    head = chat_head(config.system, family.system)
+    format = PromptFormat(family.image_slot(tokenizer), family.image_options(tiles), head=head)
     encoder = make_encoder(counting, format, config.max_length)
     packer = make_packer(counting, encoder, config.pack_tokens) if config.pack_tokens else None
     if packer is not None:

@@ -104,6 +104,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "max_tiles": config.max_tiles,
                 "risk": config.risk,
                 "image_backend": config.image_backend,
+                "system": config.system,
             },
         )
         try:

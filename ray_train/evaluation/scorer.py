@@ -18,7 +18,7 @@ from ray_train.evaluation.benchmark import Solution
 from ray_train.model.backbone import load_backbone
 from ray_train.model.card import CARD, read_card, require_kappa
 from ray_train.model.kappa import load_kappa
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.prompt_format import FAMILY, PromptFormat, chat_head
 from ray_train.model.reward import reward_model, step_rewards
 from ray_train.model.source import local_copy
 from ray_train.run.engine import training_dtype
@@ -34,7 +34,13 @@ class Scorer:
     """
 
     def __init__(
-        self, model: str, max_length: int, max_tiles: int, image_backend: str = "pil", risk: float = 0.0
+        self,
+        model: str,
+        max_length: int,
+        max_tiles: int,
+        image_backend: str = "pil",
+        risk: float = 0.0,
+        system: str = FAMILY,
     ) -> None:
         path = local_copy(model)
         card = read_card(path)
@@ -47,7 +53,8 @@ class Scorer:
             backbone = load_backbone(path, training_dtype("auto"), image_backend)
             slot = backbone.family.image_slot(backbone.processor.tokenizer)
             options = backbone.family.image_options(max_tiles or backbone.family.tiles)
-            format = PromptFormat(slot, options, image_backend)
+            head = chat_head(system, backbone.family.system)
+            format = PromptFormat(slot, options, image_backend, head=head)
         self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._risk = risk

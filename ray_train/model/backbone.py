@@ -15,9 +15,16 @@ from ray_train.model.families import family_of
 from ray_train.model.families.family import Family
 from ray_train.model.image_backend import load_image_processor
 from ray_train.model.source import WEIGHTS, local_copy
+from ray_train.model.tying import record_tie, refuse_quantized, set_tie, stored_tensors
 
 # Of a folder only data is read: neither code of its own is run, nor a pickle opened, which would run some.
 NO_CODE = {"trust_remote_code": False}
+_LOADING_PROBLEMS = {
+    "missing_keys": "missing",
+    "unexpected_keys": "that the model has no place for",
+    "mismatched_keys": "of another size than config.json says",
+    "error_msgs": "that could not be loaded",
+}
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,20 @@ class Backbone:
     folder: str = ""  # of this machine, from which it was loaded with its weights
 
     def token_id(self, token: str) -> int:
-        """The id of a text that must be one token; `TrainingError` where it is none or several."""
-        ids = self.processor.tokenizer.encode(token, add_special_tokens=False)
-        if len(ids) != 1:
+        """Return the id of a text that is one token; `TrainingError` where it is none or several.
+
+        The vocabulary is asked first, as by the paper: to encode a word alone may put a space in front of it.
+        """
+        tokenizer = self.processor.tokenizer
+        found = tokenizer.convert_tokens_to_ids(token)
+        if found is not None and found != tokenizer.unk_token_id:
+            return int(found)
+        ids = tokenizer.encode(token, add_special_tokens=False)
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            pieces = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids)))
             raise TrainingError(
                 f"a tokenizer in which {token!r} is one token",
-                f"{len(ids)} tokens",
+                f"no such token, and as text {counted(len(ids), 'token')} ({pieces})",
                 "choose another backbone",
             )
         return int(ids[0])
@@ -52,9 +67,13 @@ def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -
     path = local_copy(source)
     try:
         config, family, processor = load_processor(path, source, image_backend)
+        tensors = stored_tensors(path)
+        refuse_quantized(tensors, source)
+        set_tie(config, tensors)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, use_safetensors=True, **NO_CODE
-        )
+            path, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True,
+            ignore_mismatched_sizes=True, **NO_CODE,
+        )  # fmt: skip
     except BisieveError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise what they like
@@ -62,11 +81,8 @@ def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -
         raise TrainingError(
             f"a vision-language model at {source}", found, "check --backbone or --model"
         ) from error
-    if report["missing_keys"]:
-        found = (
-            f"{counted(len(report['missing_keys']), 'weight')} missing, such as {min(report['missing_keys'])}"
-        )
-        raise TrainingError(f"all weights of {config.model_type} at {source}", found, "copy the folder again")
+    _check_loaded(model, report, dtype, source)
+    record_tie(model.config, model.get_output_embeddings().weight is model.get_input_embeddings().weight)
     add_marker(model, processor.tokenizer)
     return Backbone(model, processor, family, path)
 
@@ -83,6 +99,30 @@ def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Fam
     tokenizer = transformers.AutoTokenizer.from_pretrained(path, **NO_CODE)
     options = family.processor_options(config)
     return config, family, make_processor(family.processor, images, tokenizer, options)
+
+
+def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source: str) -> None:
+    """Raise `TrainingError` unless each weight of the model is the one in the files, and each of these used.
+
+    ``report`` is transformers'; what the model's class itself ignores is not in it.
+    """
+    expected = f"the weights of {model.config.model_type}, all and no others, at {source}"
+    for problem, words in _LOADING_PROBLEMS.items():
+        if names := report.get(problem):
+            found = f"{counted(len(names), 'weight')} {words}, such as {min(map(_key, names))}"
+            raise TrainingError(expected, found, "copy the folder again, or choose another checkpoint")
+    others = [name for name, weight in model.named_parameters() if weight.dtype != dtype]
+    if others:
+        found = f"{others[0]} in {model.get_parameter(others[0]).dtype}"
+        raise TrainingError(f"all weights loaded as {dtype}", found, "choose another checkpoint")
+
+
+def _key(name: Any) -> str:
+    """The name of a weight; transformers gives some with their sizes."""
+    if isinstance(name, str):
+        return " ".join(name.split())[:200]
+    key, *sizes = name
+    return f"{key} ({' for '.join(str(tuple(size)) for size in sizes)})"
 
 
 def _place(path: str) -> str:

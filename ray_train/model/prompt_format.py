@@ -11,6 +11,8 @@ from typing import Any
 
 from bisieve.prompt import MARKER, STEP_SEPARATOR, process_text
 
+FAMILY, NONE = "family", "none"  # of --system: the family's own system turn, or no such turn
+
 
 @dataclass(frozen=True)
 class PromptFormat:
@@ -35,9 +37,28 @@ class PromptFormat:
         return asdict(self)
 
 
-def format_fingerprint() -> str:
-    """Names all of the format that is ours; slot and image options follow from backbone and config."""
-    format = PromptFormat("<slot>", {})
+def chat_head(system: str, own: str) -> str:
+    """Return what begins a text: the system turn, if any, the empty user turn and the assistant's opening.
+
+    ``system`` is the value of ``--system``, ``own`` the text of the family's system turn.
+    """
+    text = {FAMILY: own, NONE: ""}.get(system, system)
+    turn = f"<|im_start|>system\n{text}<|im_end|>\n" if text else ""
+    return turn + PromptFormat.head
+
+
+def is_system(system: str) -> bool:
+    """Whether ``system`` is one of the two names, or a text without any token of the chat or the marker."""
+    return bool(system.strip()) and "<|" not in system and MARKER not in system
+
+
+def format_fingerprint(system: str = NONE, own: str = "") -> str:
+    """Name all of the format that is ours; slot and image options follow from backbone and config.
+
+    The arguments are `chat_head`'s.  Without a system turn it is the fingerprint of a run from before there
+    was any.
+    """
+    format = PromptFormat("<slot>", {}, head=chat_head(system, own))
     seen = [format.render("question", ["step", "step"], num_images=2), format.to_json()]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -22,7 +22,7 @@ from ray_train.estimates.model_load import ModelCost, model_cost
 from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import read_packs
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.prompt_format import PromptFormat, chat_head
 from ray_train.model.reward import reward_model
 from ray_train.model.source import contents_of, revision_of
 from ray_train.run.agreement import together
@@ -101,7 +101,8 @@ def make_rank(job: Job) -> Rank:
     cut, (backbone, contents) = together(lambda: (_cut(job), expected_backbone(job)))
     options = backbone.family.image_options(config.max_tiles or backbone.family.tiles)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
-    format = PromptFormat(slot, options, config.image_backend)
+    head = chat_head(config.system, backbone.family.system)
+    format = PromptFormat(slot, options, config.image_backend, head=head)
     cost = model_cost(backbone)  # before ZeRO takes the weights apart
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
     return Rank(

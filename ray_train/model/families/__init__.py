@@ -3,9 +3,12 @@
 Another family is another file here, with its ``FAMILY``.
 """
 
+import json
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
+from bisieve import storage
 from bisieve.errors import TrainingError
 from ray_train.model.families.family import Family
 
@@ -24,3 +27,18 @@ def family_of(model_type: str) -> Family:
         known = " or ".join(sorted(families))
         raise TrainingError(f"a backbone of type {known}", model_type, "choose another --backbone")
     return families[model_type]
+
+
+def system_turn(source: str) -> str:
+    """Return the system turn of the family at a folder or URL, empty where its config names no known family.
+
+    Of a hub id, which the workers alone look up, it is those of all families joined.
+    """
+    families = known_families()
+    if "://" not in source and not Path(source).is_dir():
+        return "\n".join(families[name].system for name in sorted(families))
+    try:
+        config = json.loads(storage.read_bytes(storage.join(storage.canonical(source), "config.json")))
+        return families[config["model_type"]].system
+    except (ValueError, KeyError, TypeError, storage.StorageError):  # the load names what is wrong
+        return ""

@@ -25,6 +25,7 @@ class Family:
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
     tiles: int  # an image may have unless told otherwise; the paper's
     image_options: Callable[[int], dict[str, Any]]  # tiles an image may have -> arguments of each call
+    system: str = ""  # the text of the system turn unless told otherwise; empty: no such turn
 
     def part_of(self, parameter: str) -> str:
         """``"vision"``, ``"projector"`` or ``"language"``, which the head belongs to, by the name."""

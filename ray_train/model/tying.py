@@ -1,0 +1,127 @@
+"""Whether a checkpoint's language head is its input embeddings: its files say so, its config may not.
+
+transformers ties both wherever ``tie_word_embeddings`` is true, also after a resize.  In InternVL's config it is
+true where config.json is silent, and a separate head would be lost: so the flag is set by the files.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bisieve import storage
+from bisieve.errors import TrainingError
+from bisieve.whole import read_ranges
+
+_HEAD, _EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
+_PIECE, _EVERY = 4 * 2**10, 16 * 2**20  # bytes that are compared, of as many
+_ONE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PLAIN_DTYPES = {"F64", "F32", "F16", "BF16"}
+
+
+class Stored(NamedTuple):
+    """Where a tensor is in the files of a checkpoint."""
+
+    url: str
+    start: int  # bytes from the start of the file
+    end: int
+    dtype: str  # as safetensors names it
+    shape: tuple[int, ...]
+
+
+def stored_tensors(folder: str) -> dict[str, Stored]:
+    """Return where each tensor of the checkpoint at a path or URL is, by its name in the files.
+
+    Headers alone are read.  `ValueError` for a damaged file; empty where there are no weights.
+    """
+    found: dict[str, Stored] = {}
+    for file in _weight_files(folder):
+        found |= _header(file)
+    return found
+
+
+def set_tie(config: Any, tensors: dict[str, Stored]) -> None:
+    """Set ``tie_word_embeddings`` of ``config``, at both levels, to what the files hold.
+
+    Tied where no head is stored, or where one is that equals the embeddings and the config says "tied".
+    Without any ``tensors`` the config keeps what it says.
+    """
+    if not tensors:
+        return
+    head, embeddings = (_ending(tensors, name) for name in (_HEAD, _EMBEDDINGS))
+    tied = head is None or (bool(config.tie_word_embeddings) and _seem_equal(head, embeddings))
+    record_tie(config, tied)
+
+
+def record_tie(config: Any, tied: bool) -> None:
+    """Make ``config`` say at both levels whether the head is the input embeddings."""
+    config.tie_word_embeddings = tied
+    config.get_text_config().tie_word_embeddings = tied
+
+
+def refuse_quantized(tensors: dict[str, Stored], source: str) -> None:
+    """Raise `TrainingError` for weights in other than plain floating-point numbers: casting them is wrong."""
+    others = sorted(name for name, tensor in tensors.items() if tensor.dtype not in _PLAIN_DTYPES)
+    weights = [name for name in others if name.endswith("weight")]
+    if weights:
+        raise TrainingError(
+            f"weights in bf16, fp16 or fp32 at {source}",
+            f"{weights[0]} in {tensors[weights[0]].dtype}",
+            "choose the checkpoint that is not quantized",
+        )
+
+
+def _weight_files(folder: str) -> Iterator[storage.FileInfo]:
+    """The files that transformers loads: the one file, else those that the index names."""
+    root = storage.canonical(folder)
+    files = {storage.basename(file.url): file for file in storage.list_files(root)}
+    files = {name: file for name, file in files.items() if file.url == storage.join(root, name)}
+    if _ONE_FILE in files:
+        yield files[_ONE_FILE]
+    elif _INDEX in files:
+        try:
+            names = set(json.loads(storage.read_bytes(files[_INDEX].url))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(files[_INDEX].url) from error
+        yield from (files[name] for name in sorted(names) if name in files)  # others: transformers names them
+
+
+def _header(file: storage.FileInfo) -> dict[str, Stored]:
+    if file.size < 8:
+        raise _damaged(file.url)
+    start = 8 + int.from_bytes(read_ranges(file.url, [0], [8])[0], "little")
+    if start > file.size:
+        raise _damaged(file.url)
+    try:
+        header = json.loads(read_ranges(file.url, [8], [start])[0])
+        header.pop("__metadata__", None)
+        found = {}
+        for name, one in header.items():
+            first, last = one["data_offsets"]
+            found[name] = Stored(file.url, start + first, start + last, one["dtype"], tuple(one["shape"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(file.url) from error
+    if found and max(one.end for one in found.values()) > file.size:
+        raise _damaged(file.url)
+    return found
+
+
+def _damaged(url: str) -> ValueError:
+    return ValueError(f"{storage.basename(url)} is damaged, or cut off")
+
+
+def _ending(tensors: dict[str, Stored], name: str) -> Stored | None:
+    """The tensor that is called ``name`` below whatever prefix."""
+    return next((tensors[key] for key in sorted(tensors) if f".{key}".endswith(f".{name}")), None)
+
+
+def _seem_equal(one: Stored, other: Stored | None) -> bool:
+    """Whether pieces of both are the same; transformers compares all of them before it ties."""
+    if other is None or (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    length = one.end - one.start
+    offsets = range(0, length, _EVERY)
+    ends = [min(offset + _PIECE, length) for offset in offsets]
+    blocks = [
+        read_ranges(t.url, [t.start + o for o in offsets], [t.start + e for e in ends]) for t in (one, other)
+    ]
+    return blocks[0] == blocks[1]
