@@ -25,6 +25,7 @@ class Family:
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
     tiles: int  # an image may have unless told otherwise; the paper's
     image_options: Callable[[int], dict[str, Any]]  # tiles an image may have -> arguments of each call
+    vision_layers: str = ""  # where the vision encoder's layers are below it, if each reads tiles one by one
 
     def part_of(self, parameter: str) -> str:
         """``"vision"``, ``"projector"`` or ``"language"``, which the head belongs to, by the name."""

@@ -30,4 +30,5 @@ FAMILY = Family(
     processor_options=lambda config: {"image_seq_length": config.image_seq_length},
     tiles=6,
     image_options=lambda tiles: {"crop_to_patches": True, "min_patches": 1, "max_patches": tiles},
+    vision_layers="encoder.layer",
 )
