@@ -1,6 +1,7 @@
-"""What a training run and an evaluation can be told, with the paper's recipe (App. C) as the default.
+"""What a training run and an evaluation can be told.
 
-Only the order is not the paper's: see ``prompts_together``.
+The defaults of training have the paper's hyper-parameters (App. C); where its code differs from them in what
+is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from ray_train.device import DEVICES
 from ray_train.model.prompt_format import is_system
 from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, idle_options
 from ray_train.options import flag_of, option, require
+from ray_train.recipes import RECIPES
 from ray_train.tracking import chosen_trackers
 from ray_train.workers import Workers, workers
 
@@ -30,6 +32,10 @@ class TrainConfig:
     backbone: str = option("hub id, folder or URL of the vision-language model to start from")
     output: str = option("URL of the folder that gets the trained model and its run")
     fraction: float = option("share of each source's rollouts to train on, best first, in (0, 1]", 0.25)
+    recipe: str = option(
+        "paper: options that are not given are what the paper's own code does, see docs/paper.md",
+        "bisieve", choices=tuple(RECIPES), presets=RECIPES,
+    )  # fmt: skip
 
     workers: Workers = option(  # noqa: RUF009 (Workers are frozen)
         "Ray Train workers, one GPU each where there are GPUs; 2-8: as many of these as the cluster has",
@@ -59,6 +65,7 @@ class TrainConfig:
     prompts_together: bool = option(
         "the rollouts of a prompt come in the same batch; the paper's order is --no-prompts-together", True
     )
+    drop_last: bool = option("leave out an epoch's last batch where it is smaller", False)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option(
         "tiles an image may be cut into, of Qwen's as large as so many; 0: the paper's 6, and 1 for Qwen", 0
@@ -76,6 +83,10 @@ class TrainConfig:
     kappa_rate: float = option(
         "beta-binomial: the κ head's learning rate, in times of the others'", 10.0, needs=BETA_BINOMIAL
     )
+    loss_mean: str = option(
+        "the loss is the mean over a batch's steps, or the mean of the means of its pairs of rollouts",
+        "batch", choices=("batch", "pair"),
+    )  # fmt: skip
     rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM)
     seed: int = option("seed of the order of the rollouts, of what is held out and of dropout", 0)
 
@@ -84,7 +95,13 @@ class TrainConfig:
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
-    weight_decay: float = option("AdamW's weight decay, on matrices alone", 0.05)
+    start_at_zero: bool = option("the first step's learning rate is 0, the warm-up one step behind", False)
+    weight_decay: float = option("AdamW's weight decay", 0.05)
+    decayed: str = option("parameters on which weight decay acts", "matrices", choices=("matrices", "all"))
+    drop_path: float = option(
+        "InternVL: share of the tiles that skip the vision encoder's last layer in training; "
+        "fewer skip an earlier one", 0.0,
+    )  # fmt: skip
     beta1: float = option("AdamW's first beta", 0.9)
     beta2: float = option("AdamW's second beta", 0.999)
     epsilon: float = option("AdamW's epsilon", 1e-8)
@@ -160,7 +177,8 @@ class TrainConfig:
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         needless = self.lora_rank and not self.train_language
         require(not needless, "lora_rank", self.lora_rank, "0 with --no-train-language")
-        require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "a number in [0, 1)")
+        for name in ("lora_dropout", "drop_path"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
         column_of(self.rollout_weights)
         require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2⁶³ − 1")
         chosen_trackers(self.track)

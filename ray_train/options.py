@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import math
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -35,13 +35,15 @@ def option(
     choices: tuple[Any, ...] | None = None,
     parse: Callable[[Any], Any] | None = None,
     needs: Need | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """A config field that is also a flag and a TOML key; without ``default`` it must be given.
 
     ``parse`` makes the value of what was given, where its type alone does not; it raises `ValueError`.
-    Unless what it ``needs`` is given, too, the option has no effect.
+    Unless what it ``needs`` is given, too, the option has no effect.  ``presets`` says for a value of this
+    option what other options are, where they are not given themselves.
     """
-    metadata = {"help": help, "choices": choices, "parse": parse, "needs": needs}
+    metadata = {"help": help, "choices": choices, "parse": parse, "needs": needs, "presets": presets}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -87,6 +89,9 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
             raise UsageError(
                 f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
             )
+    for item in dataclasses.fields(kind):
+        preset = (item.metadata["presets"] or {}).get(values.get(item.name), {})
+        values = {**preset, **values}
     for name in _LOCATIONS & values.keys():
         values[name] = _location(values[name], may_be_hub_id=name in ("backbone", "model"))
     for name, value in values.items():

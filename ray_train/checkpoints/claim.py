@@ -30,9 +30,13 @@ _NOT_IDENTITY = {
     "index_version", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints",
     "workers", "device", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above",
     "dry_run", "mfu", "storage_budget", "stuck_after", "offload", "data_workers", "image_cache_gb",
-    "backbone", "pack_tokens", "micro_batch",
+    "backbone", "pack_tokens", "micro_batch", "recipe",
     "system",  # it is part of the prompt format
 }  # fmt: skip
+
+# Younger than the first runs: at their defaults they have no part in the identity, so that older runs go on.
+_NEW_OPTIONS = {"loss_mean": "batch", "drop_last": False, "start_at_zero": False, "decayed": "matrices",
+                "drop_path": 0.0}  # fmt: skip
 
 
 def run_identity(
@@ -44,7 +48,11 @@ def run_identity(
     `StorageError` where the backbone cannot be read.
     """
     without = _NOT_IDENTITY | idle_options(config).keys()
-    options = {name: value for name, value in plain_options(config).items() if name not in without}
+    options = {
+        name: value
+        for name, value in plain_options(config).items()
+        if name not in without and _NEW_OPTIONS.get(name, ...) != value
+    }
     return {
         **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
         "cut": plan.cut_fingerprint, "order": plan.fingerprint,

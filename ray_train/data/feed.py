@@ -34,7 +34,9 @@ from ray_train.run.agreement import any_rank
 
 _READERS = 8  # images read at the same time; stores answer slowly, but many at once
 
-Prompt = list[tuple[int, Rollout]]  # rollouts of one prompt, each with its row of the cut
+Prompt = list[
+    tuple[int, Rollout, float]
+]  # of one prompt: each rollout's row of the cut, and its weight's factor
 Part = tuple[bool, list[Sample]]  # whether it is the last of its step, and what is prepared at once
 Prepared = tuple[bool, PromptTokens | Batch]
 
@@ -80,10 +82,11 @@ class RankFeed:
     def _prompts(self, step: int) -> list[tuple[bool, Prompt]]:
         """The rollouts of the rank's share of a step by prompt, one prompt at least, the last one marked."""
         share = self.plan.share(step, self.rank, self.world_size)
+        factors = self.targets.factors(self.plan.batch(step))
         rollouts = fetch_rollouts(self.cut.rows.take(pa.array(share)), self.cut.shards)
         prompts: dict[Any, Prompt] = {}
         for row, rollout in zip(share.tolist(), rollouts, strict=True):
-            prompts.setdefault((rollout.images, rollout.question), []).append((row, rollout))
+            prompts.setdefault((rollout.images, rollout.question), []).append((row, rollout, factors[row]))
         found = list(prompts.values()) or [[]]
         return [(number == len(found), prompt) for number, prompt in enumerate(found, start=1)]
 
@@ -113,9 +116,14 @@ class RankFeed:
         images = [self.images.read(name) for name in rollouts[0][1].images] if rollouts else []
         return [
             Sample(
-                row, images, rollout.question, rollout.steps, *self.targets.of(row), name=rollout.rollout_id
+                row,
+                images,
+                rollout.question,
+                rollout.steps,
+                *self.targets.of(row, factor),
+                name=rollout.rollout_id,
             )
-            for row, rollout in rollouts
+            for row, rollout, factor in rollouts
         ]
 
 

@@ -31,6 +31,7 @@ class Plan:
     prompts: Rows = field(compare=False)  # int64 [num_rows], the number of each row's prompt
     prompts_together: bool  # whether the rollouts of a prompt follow one another
     held_out: tuple[int, ...] = ()  # rows that are validated on, and never trained on
+    drop_last: bool = False  # whether an epoch leaves out its last batch where it is smaller
 
     @property
     def rows_per_epoch(self) -> int:
@@ -38,7 +39,14 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
+        if self.drop_last:  # but not the only one
+            return max(self.rows_per_epoch // self.global_batch, min(1, self.rows_per_epoch))
         return num_batches(self.rows_per_epoch, self.global_batch)
+
+    @property
+    def dropped_per_epoch(self) -> int:
+        """How many rows each epoch leaves out, others in each, for they do not fill a batch."""
+        return max(0, self.rows_per_epoch - self.steps_per_epoch * self.global_batch)
 
     @property
     def total_steps(self) -> int:

@@ -12,11 +12,14 @@ import pyarrow.compute as pc
 
 from bisieve.cut import Cut
 from bisieve.errors import TrainingError
+from bisieve.order import Rows
 from bisieve.wording import counted
 from ray_train.config import TrainConfig
 from ray_train.data.weights import rollout_weights
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+
+PAIR = 2  # rollouts: the paper's micro-batch
 
 
 class Target(NamedTuple):
@@ -35,11 +38,12 @@ class Targets:
     weights: Floats  # float64 [rows], of each rollout
     objective: str
     label_threshold: float
+    loss_mean: str = "batch"
 
-    def of(self, row: int) -> Target:
-        """The target of one row."""
+    def of(self, row: int, factor: float = 1.0) -> Target:
+        """The target of one row; ``factor`` is what its weight is multiplied with in its batch."""
         scores = self._list("scores", row)
-        weight = float(self.weights[row])
+        weight = float(self.weights[row]) * factor
         if self.objective == "hard":
             return Target([float(score > self.label_threshold) for score in scores], weight, None)
         if self.objective == "soft":
@@ -50,6 +54,12 @@ class Targets:
 
     def _list(self, name: str, row: int) -> Any:
         return self.rows[name][row].as_py()
+
+    def factors(self, batch: Rows) -> dict[int, float]:
+        """Return what each row's weight is multiplied with in a global batch of these rows, in its order."""
+        if self.loss_mean == "batch":
+            return dict.fromkeys(batch.tolist(), 1.0)
+        return dict(zip(batch.tolist(), pair_factors(self.mass[batch]).tolist(), strict=True))
 
     @cached_property
     def steps(self) -> npt.NDArray[np.int64]:
@@ -66,6 +76,25 @@ class Targets:
         return self.weights * self.steps
 
 
+def pair_factors(mass: Floats) -> Floats:
+    """Return what the weights of a batch's rows are multiplied with, so that each pair's mean counts alike.
+
+    A pair is two rows that follow one another in the batch, whatever rank trains on them and in what packs:
+    so loss curves stay equal on any number of ranks.  The sum over the batch stays what it was; pairs of
+    which nothing is learned have no part in the mean.
+
+    Args:
+        mass: what all steps of each row weigh, float64 ``[rows of the batch]``, in the batch's order.
+
+    Returns:
+        float64 ``[rows of the batch]``.
+    """
+    pair = np.arange(len(mass)) // PAIR
+    of_pair = np.bincount(pair, mass, minlength=1)
+    share = mass.sum() / max(1, np.count_nonzero(of_pair))
+    return np.asarray(share / np.where(of_pair > 0, of_pair, np.inf))[pair]
+
+
 def targets_of(cut: Cut, config: TrainConfig) -> Targets:
     """The targets of a run.
 
@@ -73,7 +102,7 @@ def targets_of(cut: Cut, config: TrainConfig) -> Targets:
     also a `StorageError`.
     """
     weights = rollout_weights(cut.rows, config.rollout_weights)
-    targets = Targets(cut.rows, weights, config.objective, config.label_threshold)
+    targets = Targets(cut.rows, weights, config.objective, config.label_threshold, config.loss_mean)
     check_some_weight(targets)
     return targets
 

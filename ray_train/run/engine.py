@@ -12,10 +12,13 @@ from ray_train.model.reward import RewardModel
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up over the first ``warmup`` of the steps, then a cosine to 0 (paper App. C)."""
+    """Return the rate of ``step``: linear warm-up over the first ``warmup`` of the steps, then a cosine to 0.
+
+    With ``start_at_zero`` the warm-up begins with 0, as in the paper's code; else with its first step.
+    """
     warm = math.ceil(total_steps * config.warmup)
     if step < warm:
-        return config.learning_rate * (step + 1) / warm
+        return config.learning_rate * (step if config.start_at_zero else step + 1) / warm
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
 
 
@@ -54,14 +57,17 @@ def make_engine(model: RewardModel, config: TrainConfig) -> Any:
 
 
 def adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that are trained; biases and norms do not decay, the κ head learns faster.
+    """AdamW over the parameters that are trained; the κ head learns faster.
+
+    Biases and norms do not decay unless ``decayed`` is ``"all"``.
 
     A group's ``rate_factor`` is what the learning rate of a step is to be multiplied with.
     """
     trained = [(name.startswith("kappa."), p) for name, p in model.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = []
     for of_kappa, factor in ((False, 1.0), (True, config.kappa_rate)):
-        for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
+        others = config.weight_decay if config.decayed == "all" else 0.0
+        for matrices, decay in ((True, config.weight_decay), (False, others)):
             found = [p for is_kappa, p in trained if is_kappa is of_kappa and (p.ndim >= 2) is matrices]
             groups.append({"params": found, "weight_decay": decay, "rate_factor": factor})
     groups = [group for group in groups if group["params"]]

@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> None:
     check_some_weight(targets, left_out, held_out)
     plan = Plan(
         cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
-        prompts_of(cut), config.prompts_together, held_out,
+        prompts_of(cut), config.prompts_together, held_out, config.drop_last,
     )  # fmt: skip
     print(f"{_summary(config, cut, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
     if config.dry_run:
@@ -89,6 +89,8 @@ def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
     left_out = f", {len(plan.left_out)} left out for missing images" if plan.left_out else ""
     if plan.held_out:
         left_out += f", {len(plan.held_out)} held out for validation"
+    if plan.dropped_per_epoch:
+        left_out += f", {plan.dropped_per_epoch} an epoch dropped with its last, smaller batch"
     return (
         f"cut: {plan.rows_per_epoch} of {cut.available} rollouts, fraction asked {cut.fraction:g}, "
         f"delivered {plan.rows_per_epoch / cut.available:.4f}{left_out}\n"

@@ -122,6 +122,8 @@ class _Training:
         trained_rows: list[int] = []
         watched = Watched(step, batch_rows.tolist(), [])
         fix_seeds(self.job.config.seed, rank.number, step)
+        if rank.drop_path is not None:
+            rank.drop_path.step = step
         for ready, is_last in prefetcher.step(rank.device):
             self.meter.add(ready)
             batch = ready.to(rank.device)

@@ -20,6 +20,7 @@ from ray_train.data.stored_image import image_reader
 from ray_train.data.targets import Targets
 from ray_train.estimates.model_load import ModelCost, model_cost
 from ray_train.model.backbone import Backbone, load_backbone, train_only
+from ray_train.model.drop_path import DropPath, add_drop_path
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat, chat_head
@@ -48,6 +49,7 @@ class Rank:
     cost: ModelCost
     engine: Any  # DeepSpeed's, around a `RewardModel`
     contents: str  # names what the backbone was loaded from
+    drop_path: DropPath | None  # of the vision encoder, if any
 
     @property
     def data_workers(self) -> int:
@@ -104,12 +106,17 @@ def make_rank(job: Job) -> Rank:
     head = chat_head(config.system, backbone.family.system)
     format = PromptFormat(slot, options, config.image_backend, head=head)
     cost = model_cost(backbone)  # before ZeRO takes the weights apart
+    drop_path = together(lambda: _drop_path(backbone, config))
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
     return Rank(
         job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format, cut,
-        Targets(cut.rows, job.weights, config.objective, config.label_threshold), cost,
-        make_engine(model, config), contents,
+        Targets(cut.rows, job.weights, config.objective, config.label_threshold, config.loss_mean), cost,
+        make_engine(model, config), contents, drop_path,
     )  # fmt: skip
+
+
+def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
+    return add_drop_path(backbone, config.drop_path, config.seed) if config.drop_path else None
 
 
 def _cut(job: Job) -> Cut:

@@ -39,7 +39,9 @@ class Validated:
 def validation_plan(plan: Plan) -> Plan:
     """The plan of one epoch over the held-out rows of ``plan``, a global batch at a time."""
     others = np.setdiff1d(np.arange(plan.num_rows), plan.held_out)
-    return replace(plan, left_out=tuple(others.tolist()), held_out=(), epochs=1, prompts_together=True)
+    return replace(
+        plan, left_out=tuple(others.tolist()), held_out=(), epochs=1, prompts_together=True, drop_last=False
+    )
 
 
 def validation_feed(feed: RankFeed) -> RankFeed:
@@ -47,7 +49,8 @@ def validation_feed(feed: RankFeed) -> RankFeed:
     # A tokenizer can serve one thread only, and that of the training feed goes on reading ahead.
     encoder = replace(feed.encoder, processor=copy.deepcopy(feed.encoder.processor))
     packer = feed.packer and replace(feed.packer, reader=replace(feed.packer.reader, encoder=encoder))
-    return replace(feed, plan=validation_plan(feed.plan), encoder=encoder, packer=packer)
+    targets = replace(feed.targets, loss_mean="batch")
+    return replace(feed, plan=validation_plan(feed.plan), targets=targets, encoder=encoder, packer=packer)
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ def identity(config: TrainConfig) -> dict[str, Any]:
         ({}, {"micro_batch": 7}),
         ({}, {"pack_tokens": 0, "micro_batch": 1}),
         ({}, {"device": "cpu"}),
+        ({}, {"recipe": "paper"}),  # its options count, not its name
         ({}, {"workers": Workers(1, 1), "zero_stage": 3, "gradient_checkpointing": True}),
     ],
     ids=str,
@@ -49,6 +50,11 @@ def test_what_has_no_effect_on_what_is_learned_may_change(
         ({"lora_rank": 4}, {"lora_dropout": 0.1}),
         ({}, {"label_threshold": 0.5}),
         ({}, {"max_tiles": 4}),
+        ({}, {"loss_mean": "pair"}),
+        ({}, {"drop_last": True}),
+        ({}, {"start_at_zero": True}),
+        ({}, {"decayed": "all"}),
+        ({}, {"drop_path": 0.4}),
         ({}, {"seed": 1}),
         ({"backbone": "lab/model"}, {"backbone": "lab/another"}),
     ],
@@ -59,6 +65,11 @@ def test_what_has_one_may_not(before: dict[str, Any], options: dict[str, Any], s
     assert changed != identity(settings(**before))
     for name in options:
         assert changed[name] != identity(settings(**before))[name], "it is named"
+
+
+def test_a_run_of_before_the_papers_options_goes_on(settings: Settings) -> None:
+    younger = {"recipe", "loss_mean", "drop_last", "start_at_zero", "decayed", "drop_path"}
+    assert not younger & identity(settings()).keys()
 
 
 def test_a_backbone_is_known_by_what_it_holds(
