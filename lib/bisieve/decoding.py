@@ -74,9 +74,11 @@ def _record_types(layout: Layout, reading: Reading) -> list[type[Any]]:
     if not (reading.fields or reading.source_field is not None or labels):
         return [StepRecord] if layout == "steps" else [RolloutRecord, LooseRolloutRecord]
     source = [] if reading.source_field is None else [(SOURCE, str | None, None)]
+    kind = float | bool | None if layout == "steps" else float | bool
+    step_types: dict[str, Any] = {"score": kind} if labels else {}
     if layout == "steps":
-        return [_renamed(StepRecord, reading, source, **({"score": float | bool | None} if labels else {}))]
-    strict = _renamed(ScoredStep, reading, **({"score": float | bool} if labels else {}))
+        return [_renamed(StepRecord, reading, source, **step_types)]
+    strict = _renamed(ScoredStep, reading, **step_types)
     return [
         _renamed(record, reading, source, steps_with_score=list[step])  # type: ignore[valid-type]
         for record, step in ((RolloutRecord, strict), (LooseRolloutRecord, _renamed(LooseStep, reading)))

@@ -75,6 +75,8 @@ class Manifest:
     files: DataFile  # a row of schema.FILES each: ranked rows in order, rejects by shard and offset
     software: dict[str, str]  # versions of what wrote it, of the format too when that was an older one
     cut_scores: list[CutScore] = field(default_factory=list)  # by fraction; none with scope=source
+    files_left_out: int = 0  # files at the inputs that may hold data, but are of no kind that is read
+    left_out: list[str] = field(default_factory=list)  # URLs of the first of them
 
     @property
     def rows_format(self) -> int:

@@ -37,6 +37,9 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
     for reason, count in manifest.rejected.items():
         hint = f"; {HINTS[reason]}" if reason in HINTS else ""
         lines.append(f"rejected {count} {reason} (first: {manifest.examples[reason]}){hint}")
+    if manifest.files_left_out:
+        files = counted(manifest.files_left_out, "file")
+        lines.append(f"left out {files} of another kind (first: {manifest.left_out[0]})")
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
         f"index {url}: {state}{counted(manifest.rollouts, 'rollout')} "

@@ -1,6 +1,8 @@
 """Compressed shards: scored like plain ones, exported, and refused where order is random."""
 
+import bz2
 import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import reference
 from bisieve.cli import main
 from bisieve.errors import CorpusError, IndexUnusableError
 from bisieve.index import open_index
+from bisieve.report import score_report
 from ray_train.config import TrainConfig
 from ray_train.run.preflight import chosen_cut
 
@@ -24,10 +27,12 @@ def in_two_members(data: bytes, suffix: str) -> bytes:
     parts = data[: len(data) // 2], data[len(data) // 2 :]
     if suffix == ".gz":
         return b"".join(map(gzip.compress, parts))
+    if suffix in (".bz2", ".xz"):
+        return b"".join(map(bz2.compress if suffix == ".bz2" else lzma.compress, parts))
     return b"".join(pa.Codec("zstd").compress(part, asbytes=True) for part in parts)
 
 
-@pytest.fixture(params=[".gz", ".zst"])
+@pytest.fixture(params=[".gz", ".zst", ".bz2", ".xz"])
 def compressed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     reference.write_random_corpus(tmp_path / "plain", seed=9, sizes=SIZES)
     folder = tmp_path / "compressed"
@@ -72,7 +77,9 @@ def test_a_compressed_shard_that_ends_too_early_is_an_error(
 ) -> None:
     shard = next(compressed.glob("a.*"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    with pytest.raises(CorpusError, match=rf"a whole (gzip|zstd) file at .*{shard.name}.*; write it again"):
+    with pytest.raises(
+        CorpusError, match=rf"a whole (gzip|zstd|bz2|xz) file at .*{shard.name}.*; write it again"
+    ):
         score(compressed, tmp_path / "index")
     assert not (tmp_path / "index").exists()
 
@@ -84,3 +91,20 @@ def test_training_refuses_compressed_shards_and_names_the_way_around(
     config = TrainConfig(index=str(tmp_path / "index"), image_root="i", backbone="b", output="o")
     with pytest.raises(IndexUnusableError, match=r"2 compressed or Parquet ones, such as .*--format records"):
         chosen_cut(config)
+
+
+def test_files_that_may_be_data_and_are_not_read_are_said_and_refused_where_asked(
+    score: Callable[..., Any], tmp_path: Path
+) -> None:
+    reference.write_random_corpus(tmp_path / "corpus", seed=9, sizes={"a": 9})
+    (tmp_path / "corpus" / "part-00000").write_bytes(b"{}")
+    said: dict[str, Any] = {}
+    index, _ = score(
+        tmp_path / "corpus", tmp_path / "index", lambda kind, *_, **about: said.update({kind: about})
+    )
+    assert said["left_out"] == {"files": 1, "names": [f"file://{tmp_path}/corpus/part-00000"]}
+    assert (index.manifest.files_left_out, index.manifest.left_out) == (1, said["left_out"]["names"])
+    assert "left out 1 file of another kind (first: file://" in score_report(index, "index")
+    with pytest.raises(CorpusError, match=r"1 file of another kind, such as .*part-00000"):
+        score(tmp_path / "corpus", tmp_path / "other", strict=True)
+    assert not (tmp_path / "other").exists()

@@ -1,10 +1,16 @@
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from bisieve.lines import read_blocks
+from bisieve.errors import CorpusError
+from bisieve.lines import open_text, read_blocks
 from bisieve.storage import write_bytes
 from bisieve.whole import WholeFile
 
@@ -17,6 +23,7 @@ def test_every_line_belongs_to_exactly_one_range(
     tmp_path_factory, lines: list[bytes], ends_with_newline: bool, split: int, block: int
 ) -> None:
     data = b"\n".join(lines) + (b"\n" if ends_with_newline else b"")
+    assume(not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"[", b"{")))
     path = tmp_path_factory.getbasetemp() / "lines"
     path.write_bytes(data)
     found = []
@@ -62,3 +69,84 @@ def test_a_store_is_asked_for_more_than_a_block_at_once(s3: str, monkeypatch: py
     ]
     assert max(len(block.data) for block in blocks) < 210_000
     assert asked == [len(data)]
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": lambda data: bytes(pa.Codec("zstd").compress(data, asbytes=True)),
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_byte_order_mark_belongs_to_no_line_and_moves_no_place(tmp_path: Path, suffix: str) -> None:
+    text = b"\xef\xbb\xbf" + b'{"a": 1}\n{"b": 2}\n'
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(COMPRESS[suffix](text))
+    (block,) = read_blocks(str(tmp_path / f"a.jsonl{suffix}"), 0, len(text))
+    assert (block.offset, block.data) == (3, text[3:-1])
+
+
+@pytest.mark.parametrize("split", [1, 2, 3, 4, 7])
+def test_of_a_file_with_a_byte_order_mark_each_line_belongs_to_one_range(tmp_path: Path, split: int) -> None:
+    text = b"\xef\xbb\xbfone\ntwo\n"
+    (tmp_path / "a.jsonl").write_bytes(text)
+    found = [
+        (block.offset, line)
+        for start in range(0, len(text), split)
+        for block in read_blocks(str(tmp_path / "a.jsonl"), start, min(start + split, len(text)), 64)
+        for line in block.data.split(b"\n")
+    ]
+    assert [line for _, line in found] == [b"one", b"two"]
+    assert found[0][0] == 3
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[{"a": 1}, {"b": 2}]', "a JSON array, not JSON lines"),
+        ('\ufeff[\n  {"a": 1},\n  {"b": 2}\n]', "a JSON array, not JSON lines"),
+        ('{\n  "a": 1\n}', "a JSON object over several lines"),
+        ('{\r\n  "a": 1\r\n}', "a JSON object over several lines"),
+    ],
+)
+def test_a_file_that_holds_no_json_lines_is_named_for_what_it_is(
+    tmp_path: Path, suffix: str, text: str, named: str
+) -> None:
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(COMPRESS[suffix](text.encode()))
+    with pytest.raises(CorpusError, match=named):
+        list(read_blocks(str(tmp_path / f"a.jsonl{suffix}"), 0, 10**9))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_in_utf_16_is_named(tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding in ("utf-16", "utf-32") else "\ufeff"
+    (tmp_path / "a.jsonl").write_bytes((mark + '{"a": 1}\n').encode(encoding))
+    with pytest.raises(CorpusError, match="UTF-16"):
+        list(read_blocks(str(tmp_path / "a.jsonl"), 0, 10**9))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
+@pytest.mark.parametrize("harm", ["cut", "second stream", "other bytes behind"])
+def test_a_damaged_compressed_file_is_never_taken_for_a_shorter_one(
+    tmp_path: Path, suffix: str, harm: str
+) -> None:
+    one = COMPRESS[suffix](b"one\n" * 1000)
+    data = {
+        "cut": one + one[:-6],
+        "second stream": one + b"XX" + one[2:],
+        "other bytes behind": one + b"no stream at all",
+    }[harm]
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(data)
+    with pytest.raises(CorpusError, match=r"a whole .* file"):
+        list(read_blocks(str(tmp_path / f"a.jsonl{suffix}"), 0, 10**9))
+
+
+def test_zeros_may_stand_between_streams_of_xz(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.xz").write_bytes(
+        b"\0\0\0\0".join([lzma.compress(b"one\n"), lzma.compress(b"two\n"), b""])
+    )
+    with open_text(str(tmp_path / "a.jsonl.xz")) as text:
+        assert text.read(100) == b"one\ntwo\n"

@@ -6,7 +6,7 @@ import pytest
 
 from bisieve import shards
 from bisieve.errors import CorpusError, StorageError
-from bisieve.shards import Split, file_stem, folder_name, list_shards, plan_tasks, split_shards
+from bisieve.shards import Split, file_stem, folder_name, list_inputs, list_shards, plan_tasks, split_shards
 from bisieve.storage import FileInfo
 
 
@@ -47,6 +47,35 @@ def test_a_shard_of_a_kind_that_is_not_read_is_never_passed_over(
     (tmp_path / "b.json").write_bytes(b"")
     with pytest.raises(CorpusError, match=r"1 other, such as .*b\.json"):
         list_shards([str(tmp_path)])
+
+
+def test_what_may_be_data_and_is_not_read_is_named(write_jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    for name in (
+        "a.JSONL",
+        "b.JsonL.GZ",
+        "c.jsonlines",
+        "d.parq",
+        "e.pq",
+        "f.jsonl.zstd",
+        "g.jsonl.bz2",
+        "h.jsonl.xz",
+    ):
+        write_jsonl(name, [b"{}"])
+    for name in (
+        "part-00000",
+        "data.csv",
+        "x.jsonl.lz4",
+        "README.md",
+        "LICENSE",
+        "_SUCCESS",
+        ".a.crc",
+        "i.PNG",
+    ):
+        (tmp_path / name).write_bytes(b"x")
+    listing = list_inputs([str(tmp_path), str(tmp_path / "*")])
+    assert [Path(shard.url).name[0] for shard in listing.shards] == list("abcdefgh")
+    assert [Path(url).name for url in listing.left_out] == ["data.csv", "part-00000", "x.jsonl.lz4"]
+    assert {file_stem(shard.url) for shard in listing.shards} == set("abcdefgh")
 
 
 def test_shards_of_all_forms_are_found_with_one_listing_an_input(

@@ -10,6 +10,9 @@ HELP = "score and rank the rollouts of a corpus with Spark; write the index"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.add_argument("--input", nargs="+", required=True, metavar="URL", help="shards, folders or globs")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse inputs with files of a kind that is not read"
+    )
     parser.add_argument("--index", required=True, metavar="URL", help="where the index goes")
     options.add_reading(parser)
     options.add_ranking(parser, alpha=0.05)
@@ -28,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.spark.session import spark_context
     from bisieve.storage import canonical
 
-    request = ScoreRequest(inputs=tuple(args.input), index=args.index, reading=reading, **ranking)
+    request = ScoreRequest(
+        inputs=tuple(args.input), index=args.index, reading=reading, strict=args.strict, **ranking
+    )
     inputs, url = [canonical(one) for one in args.input], canonical(args.index)
     with (
         told_on_stderr(log_format(args.log_format)) as tell,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyspark
@@ -31,7 +31,7 @@ from bisieve.ranked import cut_scores_over_all
 from bisieve.reading import Layout, Reading
 from bisieve.records import HINTS, NO_SOURCE
 from bisieve.scan.chunks import Chunk
-from bisieve.shards import list_shards, plan_tasks
+from bisieve.shards import SUFFIXES, Listing, list_inputs, list_shards, plan_tasks
 from bisieve.source_list import write_source_list
 from bisieve.spark.kept import Older, known_layouts, older_rows
 from bisieve.spark.layouts import SHARDS_A_TASK, layouts_on_spark
@@ -44,6 +44,7 @@ from bisieve.storage import FileInfo, canonical, join
 from bisieve.totals import Totals, add_up
 from bisieve.wording import counted
 
+LEFT_OUT_NAMED = 100  # in the manifest
 SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__}
 
 Layouts = Mapping[FileInfo, Layout]
@@ -62,6 +63,7 @@ class ScoreRequest:
     reading: Reading = field(default_factory=Reading)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
     strategy: str = "bis"  # one of ranking.STRATEGIES
+    strict: bool = False  # refuse inputs of which a file is left out
 
 
 def score_corpus(
@@ -77,7 +79,9 @@ def score_corpus(
     """
     index = canonical(request.index)
     inputs = sorted({canonical(url) for url in request.inputs})
-    shards = list_shards(inputs)
+    listing = list_inputs(inputs)
+    shards = listing.shards
+    _say_left_out(listing, request.strict, tell)
     parameters = Parameters(
         alpha=request.alpha,
         scope=request.scope,
@@ -114,8 +118,25 @@ def score_corpus(
         if not chunks:
             raise _no_rollouts("no record at all")
         manifest = _build(context.union(chunks), index, inputs, layouts, parameters, scanned, tell)
+        manifest = replace(
+            manifest, left_out=listing.left_out[:LEFT_OUT_NAMED], files_left_out=len(listing.left_out)
+        )
     publish(pointer, index, manifest, tell)
     return Index(index, manifest), True
+
+
+def _say_left_out(listing: Listing, strict: bool, tell: Tell) -> None:
+    """Name the files that may hold data and are not read; `CorpusError` for any where ``strict``."""
+    names = listing.left_out
+    if not names:
+        return
+    found = f"{counted(len(names), 'file')} of another kind, such as {names[0]}"
+    if strict:
+        raise CorpusError(
+            f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) with --strict",
+            found, "rename or convert them, move them away, or name the shards by a glob",
+        )  # fmt: skip
+    tell("left_out", f"left out {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
 
 
 def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:

@@ -1,14 +1,18 @@
 """Benchmark files: what is read, and what is refused."""
 
+import bz2
+import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import make_solution
 
-from bisieve.errors import TrainingError
+from bisieve.errors import BisieveError, TrainingError
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.evaluate import judged_steps
 
@@ -51,6 +55,25 @@ def test_a_malformed_record_is_named_by_its_line(record: Any, message: str, tmp_
 def test_an_empty_benchmark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="an empty file"):
         read_benchmark(write(tmp_path / "benchmark.jsonl", ""))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress),
+     (".zst", lambda data: pa.Codec("zstd").compress(data, asbytes=True))],
+)  # fmt: skip
+def test_a_benchmark_with_a_byte_order_mark_or_compressed_is_read_as_it_is(
+    tmp_path: Path, suffix: str, compress: Any
+) -> None:
+    plain = write(tmp_path / "benchmark.jsonl", make_solution(0), make_solution(1))
+    other = tmp_path / f"other.jsonl{suffix}"
+    other.write_bytes(compress(b"\xef\xbb\xbf" + Path(plain).read_bytes()))
+    assert read_benchmark(str(other)) == read_benchmark(plain)
+
+
+def test_a_benchmark_that_is_a_json_array_is_named_so(tmp_path: Path) -> None:
+    with pytest.raises(BisieveError, match="a JSON array, not JSON lines"):
+        read_benchmark(write(tmp_path / "benchmark.jsonl", [make_solution(0), make_solution(1)]))
 
 
 def test_neutral_and_unscored_steps_are_left_out(tmp_path: Path) -> None:
