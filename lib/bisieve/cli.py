@@ -14,6 +14,7 @@ from typing import Any
 
 from bisieve.errors import BisieveError
 from bisieve.events import log_format, told_on_stderr
+from bisieve.extras import distribution_with
 
 COMMANDS = "bisieve.commands"
 INTERRUPTED = 130  # what shells give for Ctrl-C
@@ -57,10 +58,10 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("bisieve", "ray_train"):
             raise
-        text = (
-            f"error: expected the package {error.name}; found it missing; "
-            "install what brings it: bisieve[score], bisieve[train], bisieve[corpus] or bisieve[s3]"
+        extra = (
+            f"bisieve[{EXTRAS[package]}]" if (package := error.name.split(".")[0]) in EXTRAS else "bisieve"
         )
+        text = f"error: expected the package {error.name}; found it missing; pip install '{extra}' brings it"
         return _failed(args, text, 1, missing=error.name)
     except KeyboardInterrupt:
         word, exit_code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
