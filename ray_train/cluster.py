@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bisieve.errors import BisieveError, TrainingError
+from bisieve.masking import without_secrets
 from ray_train.own_session import kept_handlers, own_session
 
 QUIET = {
@@ -22,6 +23,9 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
+# Below the temporary folder; Linux takes 107 bytes for the name of a socket.
+_LONGEST_SOCKET = f"ray/session_2026-11-29_06-00-00_000000_{os.getpid()}/sockets/plasma_store"
+_SOCKET_NAME = 107
 
 # glibc gives big blocks back at once; on a CPU, faulting them in again costs more than a small model's step.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
@@ -43,8 +47,10 @@ def cluster(workers: int) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
+        print(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}", flush=True)
         _check_listening(os.environ["RAY_ADDRESS"])
     else:
+        check_socket_room(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
@@ -54,6 +60,8 @@ def cluster(workers: int) -> Iterator[Any]:
     try:
         with own_session(), kept_handlers():
             ray.init(**options)
+    except ray.exceptions.AuthenticationError as error:
+        raise token_error(os.environ.get("RAY_ADDRESS", "this machine"), error.message) from error
     except (OSError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise TrainingError(
@@ -63,6 +71,28 @@ def cluster(workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def check_socket_room(folder: str) -> None:
+    """Raise `TrainingError` where sockets of a Ray in ``folder`` would have too long a name."""
+    longest = len(os.fsencode(os.path.join(folder, _LONGEST_SOCKET)))
+    if longest > _SOCKET_NAME:
+        raise TrainingError(
+            f"a temporary folder whose name has at most {_SOCKET_NAME - len(_LONGEST_SOCKET) - 1} bytes, "
+            "since Ray puts sockets there",
+            f"{folder}, of {len(os.fsencode(folder))}",
+            "set TMPDIR to a shorter one, such as /tmp",
+        )
+
+
+def token_error(address: str, reason: str) -> TrainingError:
+    """Return the error for a Ray that refuses for want of the right token; ``reason`` is Ray's."""
+    missing = "no authentication token was found" in reason
+    return TrainingError(
+        f"the token that the Ray at {address} asks for",
+        "none" if missing else "none, or another one",
+        "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it",
+    )
 
 
 def _check_listening(address: str) -> None:

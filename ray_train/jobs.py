@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from bisieve.errors import PreemptedError, TrainingError, UsageError
+from ray_train.cluster import token_error
 from ray_train.submission import TIME_TO_SAVE, SeenJob, Submission, next_submission
 
 SILENCE = 300.0  # seconds for which a cluster may not answer
@@ -87,6 +89,8 @@ def _connected(address: str | None) -> JobSubmissionClient:
     logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of every upload
     try:
         return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise token_error(address or "RAY_ADDRESS", error.message) from error
     except (*_LOST, ValueError) as error:
         raise TrainingError(
             "a Ray cluster's dashboard, such as http://HEAD:8265", str(error), "check --address, RAY_ADDRESS"

@@ -14,6 +14,7 @@ from typing import Any
 
 from bisieve.errors import BisieveError
 from bisieve.events import log_format, told_on_stderr
+from bisieve.extras import distribution_with
 
 COMMANDS = "bisieve.commands"
 INTERRUPTED = 130  # what shells give for Ctrl-C
@@ -59,7 +60,7 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
             raise
         text = (
             f"error: expected the package {error.name}; found it missing; "
-            "install what brings it: bisieve[score], bisieve[train], bisieve[corpus] or bisieve[s3]"
+            f"pip install '{distribution_with(error.name)}' brings it"
         )
         return _failed(args, text, 1, missing=error.name)
     except KeyboardInterrupt:

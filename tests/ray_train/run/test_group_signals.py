@@ -97,7 +97,7 @@ def test_a_run_saves_at_sigterm_and_at_ctrl_c_and_nothing_outlives_a_killed_one(
     step = 0
     for number, word, code in ((signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)):
         run = started("ray_train/train_mprm.py", **options)
-        run.wait_for_line(f"step {step + 2} of")
+        run.wait_for_line(f" {step + 2}/")
         os.killpg(run.process.pid, number)
         returned, said, errors = run.ended()
         assert returned == code, (said, errors)

@@ -77,6 +77,24 @@ def test_a_job_that_cannot_run_says_why_in_one_line_and_fails_however_it_was_sub
         assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize("token", ["none", "wrong"])
+def test_a_ray_that_wants_a_token_is_answered_by_one_line_that_names_it(
+    nodes: Nodes, token: str, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("0" * 64)
+    kept = {name: value for name, value in nodes.environment.items() if not name.startswith("RAY_AUTH")}
+    given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    environment = {**kept, "HOME": str(tmp_path), **(given if token == "wrong" else {})}
+    typo = ["--model", "m", "--benchmark", "b", "--image-root", "i", "--output", str(tmp_path / "m")]
+    done = subprocess.run(
+        ["python", "ray_train/submit.py", "--address", nodes.address, "evaluate", *typo],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in line
+
+
 def test_a_job_takes_the_code_along_and_the_configs_and_nothing_else(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import create_package
 
