@@ -30,7 +30,7 @@ ValueError: no such thing
 
 \t... 1 more
 """,
-    "invalid null input: name": """Exception in thread "main" javax.security.LoginException: NullPointerException: invalid null input: name
+    "invalid null input: name": """Exception in thread "main" LoginException: NPE: invalid null input: name
 \tat a.b(C.java:1)
 """,
 }  # fmt: skip
