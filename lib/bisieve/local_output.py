@@ -28,7 +28,7 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
     unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
     with storage_errors(url):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = _Output(open(unfinished, "wb", buffering=0), url)
+        file = _Output(io.FileIO(unfinished, "wb"), url)
     try:
         yield file
         with storage_errors(url):

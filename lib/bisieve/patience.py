@@ -49,7 +49,7 @@ def s3_options() -> dict[str, Any]:
     return {"config_kwargs": {"retries": retries, **waits, **own}}
 
 
-_log = logging.getLogger("bisieve.retries")
+RETRIES = logging.getLogger("bisieve.retries")
 
 
 def say_retry(what: str, number: int, error: BaseException, pause: float) -> None:
@@ -58,7 +58,7 @@ def say_retry(what: str, number: int, error: BaseException, pause: float) -> Non
     A logger carries it: from a worker of Ray or Spark, too, and without a handler Python shows it on stderr.
     """
     reason = without_secrets(" ".join(str(error).split())[:300]) or type(error).__name__
-    _log.warning("%s: try %d in %.1f s, after %s: %s", what, number, pause, type(error).__name__, reason)
+    RETRIES.warning("%s: try %d in %.1f s, after %s: %s", what, number, pause, type(error).__name__, reason)
 
 
 def patiently(work: Callable[[], Result]) -> Result:

@@ -49,15 +49,11 @@ def _said(url: str, error: Exception) -> StorageError:
         return StorageError(f"credentials for {url}", reason(error), mend)
     on_disk = "://" not in url or url.startswith("file://")
     if on_disk and isinstance(error, OSError):
-        return disk_error(url, error) or StorageError(
-            f"a disk that reads and writes {url}",
-            f"{type(error).__name__}: {reason(error)}",
-            "check the disk",
-        )
+        said = f"{type(error).__name__}: {reason(error)}"
+        return disk_error(url, error) or StorageError(f"a disk that serves {url}", said, "check the disk")
     if isinstance(error, PermissionError):
-        return StorageError(
-            f"permission to use {url}", reason(error), "check the credentials in the environment"
-        )
+        mend = "check the credentials in the environment"
+        return StorageError(f"permission to use {url}", reason(error), mend)
     if isinstance(error, ImportError):
         extra = DRIVERS.get(url.split("://")[0])
         mend = f"pip install 'bisieve[{extra}]'" if extra else "install the fsspec package for this store"

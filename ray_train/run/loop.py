@@ -27,6 +27,7 @@ from ray_train.run.job import Job, Outcome
 from ray_train.run.notice import Notices, preempted
 from ray_train.run.pulse import Pulse
 from ray_train.run.rank import Rank, make_rank
+from ray_train.run.retries import show_retries
 from ray_train.run.seeds import fix_seeds
 from ray_train.run.validation import VALIDATION, validate, validation_feed
 from ray_train.scratch import tidy_scratch
@@ -40,6 +41,7 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
     """One rank of a training run; ``settings["job"]`` is a `Job`."""
     job: Job = settings["job"]
     pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
+    show_retries(job.board, dist.get_rank())
     with tidy_scratch():
         try:
             return _Training(make_rank(job), pulse).run()

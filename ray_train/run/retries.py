@@ -1,7 +1,6 @@
 """Which failures of workers are tried again, and that every new try is said at once."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -10,7 +9,7 @@ from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from bisieve.errors import StorageError
-from bisieve.patience import passes
+from bisieve.patience import RETRIES, passes
 from ray_train.cluster import unwrapped
 
 
@@ -35,8 +34,9 @@ class FailurePolicy(DefaultFailurePolicy):
             self._retries += 1
             limit = self.failure_config.max_failures
             of = f" of at most {limit}" if limit >= 0 else ""
-            line = f"retry {self._retries}{of}: training goes on from its last checkpoint, after: {error.args[1]}"
-            ray.get(self._board.put.remote(" ".join(line.split())))
+            found = " ".join(str(error.args[1]).split())
+            line = f"retry {self._retries}{of}: training goes on from its last checkpoint, after: {found}"
+            ray.get(self._board.put.remote(line))
         return decision
 
 
@@ -53,13 +53,16 @@ def _may_pass(error: StorageError) -> bool:
 _FINAL = ("room for", "a disk that can be written", "permission to", "a name short enough")
 
 
-class ShownRetries(logging.Handler):
-    """Passes the lines of `bisieve.patience.say_retry` on to ``say``, the driver's terminal."""
+def show_retries(board: Any, rank: int) -> None:
+    """Show on the driver's terminal what this worker tries again (`bisieve.patience.say_retry`)."""
+    RETRIES.handlers = [_OnBoard(board, rank)] if board is not None else []
+    RETRIES.propagate = board is None
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+
+class _OnBoard(logging.Handler):
+    def __init__(self, board: Any, rank: int) -> None:
         super().__init__()
-        self._say = say
+        self._board, self._rank = board, rank
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one retry."""
-        self._say(record.getMessage())
+        self._board.put.remote(f"rank {self._rank}: {record.getMessage()}")

@@ -90,7 +90,7 @@ def check_user() -> None:
 
 
 def check_master(master: str) -> None:
-    """`UsageError` unless somebody listens at one of the hosts of a ``spark://`` URL; Spark tries for a minute."""
+    """`UsageError` unless a host of a ``spark://`` URL answers; Spark itself tries for a minute."""
     if not master.startswith("spark://"):
         return
     reasons = []

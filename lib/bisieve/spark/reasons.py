@@ -11,7 +11,7 @@ _LONGEST = 400  # characters
 
 
 def innermost(report: str) -> str:
-    """Return the last error that ``report`` names and that says something, else its last line; "" of nothing."""
+    """Return the last error in ``report`` that has a message, else its last line; "" for an empty one."""
     lines = [line.strip() for line in report.splitlines()]
     lines = [line for line in lines if line and not _FRAME.match(line)]
     named = [found for line in lines if (found := _NAMED.match(line))]

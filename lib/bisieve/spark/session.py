@@ -89,7 +89,7 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
 
 
 def _started(options: SparkConf, given: str) -> SparkContext:
-    """Return the context; `UsageError` with Spark's reason, and what the user has ``given``, if none starts."""
+    """Return the context; `UsageError` with Spark's reason, and what was ``given``, if none starts."""
     mend = f"correct {given}" if given else "check the environment of this machine with bisieve doctor"
     if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkContext._gateway is None:
         SparkContext._ensure_initialized(gateway=started_gateway(options, mend))

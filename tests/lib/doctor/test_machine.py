@@ -96,3 +96,12 @@ def test_a_disk_that_is_nearly_full_is_a_warning(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("bisieve.doctor.machine.LEAST_DISK", 1e18)
     assert machine.disk("/").state == "warning"
     assert "TMPDIR" in machine.disk("/").mend
+
+
+def test_a_full_folder_of_temporary_files_fails_and_says_what_is_free_and_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bisieve.doctor.machine.FULL_DISK", 1e18)
+    check = machine.disk("/")
+    assert check.state == "failed"
+    assert re.fullmatch(r"[\d.]+ GB free in /, 10 GB needed", check.found)

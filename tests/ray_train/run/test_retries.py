@@ -1,0 +1,60 @@
+"""A failure that passes is tried again and said; a full disk ends the run at the first."""
+
+import errno
+import pickle
+from typing import Any
+
+import pytest
+from ray.train.v2._internal.execution.failure_handling import FailureDecision
+from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from bisieve.errors import BisieveError, StorageError, TrainingError
+from bisieve.storage import storage_errors
+from ray_train.run import retries
+
+
+class Lines:
+    """Stands for the board, which is an actor of Ray's: keeps what is put on it."""
+
+    def __init__(self) -> None:
+        self.put = self
+        self.said: list[str] = []
+
+    def remote(self, line: str) -> None:
+        self.said.append(line)
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Lines:
+    monkeypatch.setattr(retries.ray, "get", lambda reference: reference)
+    return Lines()
+
+
+def decided(policy: Any, error: Exception) -> FailureDecision:
+    return policy.make_decision(WorkerGroupError("a worker failed", {0: error}))
+
+
+def full_disk() -> BisieveError:
+    with pytest.raises(StorageError) as caught, storage_errors("/x/y"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/x/y")
+    return caught.value
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_full_disk_is_not_tried_again(board: Lines, pickled: bool) -> None:
+    error = pickle.loads(pickle.dumps(full_disk())) if pickled else full_disk()
+    policy = retries.FailurePolicy(FailureConfig(max_failures=3), board)
+    assert decided(policy, error) == FailureDecision.RAISE
+    assert board.said == []
+
+
+def test_every_new_try_of_a_killed_worker_is_said_with_its_number_and_reason(board: Lines) -> None:
+    policy = retries.FailurePolicy(FailureConfig(max_failures=2), board)
+    killed = TrainingError("a worker", "its process killed", "look at its memory")
+    found = [decided(policy, killed) for _ in range(3)]
+    assert found == [FailureDecision.RETRY, FailureDecision.RETRY, FailureDecision.RAISE]
+    assert board.said == [
+        f"retry {number} of at most 2: training goes on from its last checkpoint, after: its process killed"
+        for number in (1, 2)
+    ]
