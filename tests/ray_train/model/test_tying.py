@@ -1,0 +1,78 @@
+"""Head and input embeddings are those of the checkpoint's files, whatever its config says of them."""
+
+import json
+import shutil
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bisieve.errors import TrainingError
+from ray_train.estimates.skeleton import load_skeleton, parameters
+from ray_train.model.backbone import load_backbone
+from ray_train.model.publish import save_model
+from tests.ray_train.backbones import build_internvl
+
+FLAGS = list(product((None, True, False), repeat=2))  # at the top of config.json, in its text_config
+
+
+@pytest.fixture(scope="module", params=["untied", "tied"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An InternVL all of whose rows are taken, so that the marker wants another one."""
+    folder = tmp_path_factory.mktemp(request.param)
+    build_internvl(folder, tied=request.param == "tied")
+    return folder
+
+
+def rows_in_files(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    weights = load_file(folder / "model.safetensors")
+    embeddings = weights["language_model.model.embed_tokens.weight"]
+    return embeddings, weights.get("language_model.lm_head.weight", embeddings)
+
+
+@pytest.mark.parametrize(("top", "text"), FLAGS)
+def test_old_rows_stay_and_the_published_config_is_true(
+    top: bool | None, text: bool | None, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    for level, flag in ((config, top), (config["text_config"], text)):
+        level.pop("tie_word_embeddings", None)
+        if flag is not None:
+            level["tie_word_embeddings"] = flag
+    (folder / "config.json").write_text(json.dumps(config))
+    embeddings, head = rows_in_files(folder)
+    tied = head is embeddings
+
+    backbone = load_backbone(str(folder), torch.float32)
+    assert torch.equal(backbone.model.get_input_embeddings().weight[: len(embeddings)], embeddings)
+    assert torch.equal(backbone.model.get_output_embeddings().weight[: len(head)], head)
+    counted = sum(parameters(load_skeleton(str(folder), [])).values())
+    assert counted == sum(weight.numel() for weight in backbone.model.parameters())
+
+    save_model(backbone, dict(backbone.model.state_dict()), {}, tmp_path / "published")
+    said = json.loads((tmp_path / "published" / "config.json").read_text())
+    assert said["tie_word_embeddings"] is said["text_config"]["tie_word_embeddings"] is tied
+    saved = load_backbone(str(tmp_path / "published"), torch.float32).model
+    assert torch.equal(saved.get_output_embeddings().weight[: len(head)], head)
+
+
+@pytest.mark.parametrize("problem", ["missing", "place for", "another size", "quantized"])
+def test_weights_that_do_not_fit_are_named(problem: str, checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    name = "language_model.model.norm.weight"
+    if problem == "missing":
+        del weights[name]
+    elif problem == "place for":
+        weights["language_model.model.other.weight"] = torch.ones(2)
+    elif problem == "another size":
+        weights[name] = torch.ones(7)
+    else:
+        weights[name] = weights[name].to(torch.int8)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=problem) as caught:
+        load_backbone(str(folder), torch.float32)
+    assert "\n" not in str(caught.value)
