@@ -10,10 +10,12 @@ MARKER = "<prm>"
 STEP_SEPARATOR = "\n\n"
 
 
-def process_text(question: str, steps: Sequence[str]) -> str:
+def process_text(
+    question: str, steps: Sequence[str], marker: str = MARKER, separator: str = STEP_SEPARATOR
+) -> str:
     """The text of one rollout, with one marker a step.
 
     ``question`` and ``steps`` are used as given: strip them first.
     """
-    marked = STEP_SEPARATOR.join(step + MARKER for step in steps)
+    marked = separator.join(step + marker for step in steps)
     return f"Question: {question}\nProcess: {marked}"

@@ -19,11 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--pointer", required=True, metavar="URL", help="the JSON file that names the current model")
     add("--metric", choices=CHOICES, default=CHOICES[0], help=f"what is compared (default: {CHOICES[0]})")
+    add("--untrained", action="store_true", help="promote a model that bisieve did not train, too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Promotes or not, and prints which; 0 in both cases."""
     from ray_train.promotion.promote import promote
 
-    print(promote(args.model, args.metrics, args.pointer, args.metric))
+    print(promote(args.model, args.metrics, args.pointer, args.metric, args.untrained))
     return 0

@@ -31,7 +31,8 @@ class PromptFormat:
     def render(self, question: str, steps: Sequence[str], num_images: int) -> str:
         """The text of one rollout with ``num_images`` image slots in front of it, all images in order."""
         slots = (self.image_slot + "\n") * num_images
-        return self.head + slots + process_text(without_image_tags(question), steps) + self.tail
+        text = process_text(without_image_tags(question), steps, self.marker, self.step_separator)
+        return self.head + slots + text + self.tail
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

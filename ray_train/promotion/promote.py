@@ -12,15 +12,21 @@ from ray_train.model.card import read_card
 from ray_train.promotion.standing import CHOICES, MEASURED_ON, Standing, evaluated, pointed_at
 
 
-def promote(model: str, metrics: str, pointer: str, metric: str = CHOICES[0]) -> str:
+def promote(model: str, metrics: str, pointer: str, metric: str = CHOICES[0], untrained: bool = False) -> str:
     """Promotes ``model`` if its lower bound is at least the current model's; returns what became of it.
 
     The current model with another evaluation brings its own numbers up to date.  `TrainingError` where the
     evaluation is of another model, or of other steps than the current one's; `StorageError` where somebody
-    else has moved the pointer meanwhile.
+    else has moved the pointer meanwhile.  A model that bisieve did not train is refused unless ``untrained``.
     """
     found = read_pointer(storage.canonical(pointer))
     candidate = evaluated(metrics)
+    if candidate.run is None and not untrained:
+        raise TrainingError(
+            f"an evaluation of a model that bisieve train made, at {candidate.metrics}",
+            f"one of {candidate.model}, which it did not make",
+            "give --untrained to promote it nevertheless",
+        )
     _check_model(candidate, model)
     data, (value, bound) = candidate.pointer(metric), candidate.number(metric)
     told = f"{candidate.model} ({metric} {value:.4f}, lower bound {bound:.4f})"

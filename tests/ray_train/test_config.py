@@ -13,7 +13,7 @@ from ray_train.options import add_options, read_config
 from ray_train.run.run_config import to_toml
 
 
-def test_the_defaults_are_the_papers_recipe() -> None:
+def test_the_defaults_have_the_papers_hyper_parameters() -> None:
     config = resolved()
     assert (config.learning_rate, config.weight_decay, config.warmup, config.epochs) == (1e-5, 0.05, 0.05, 1)
     assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)

@@ -1,5 +1,6 @@
 """Stochastic depth in the vision encoder: what is skipped, how often, and what it does not depend on."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from ray_train.model.drop_path import DropPath, add_drop_path, tile_names
 
 @pytest.fixture
 def load(internvl: Path) -> Callable[[], Backbone]:
-    return lambda: load_backbone(str(internvl), torch.float32)
+    """An InternVL with three layers in its vision encoder."""
+
+    def load() -> Backbone:
+        backbone = load_backbone(str(internvl), torch.float32)
+        layers = backbone.model.model.vision_tower.encoder.layer
+        layers.extend(copy.deepcopy(layers[0]) for _ in range(2))
+        return backbone
+
+    return load
 
 
 def pixels_of(backbone: Backbone, tiles: int) -> torch.Tensor:
@@ -108,7 +117,5 @@ def test_a_layer_that_is_computed_twice_is_drawn_alike(load: Callable[[], Backbo
 
 
 def test_a_family_without_tiles_is_refused_and_what_to_give_is_named(qwen: Path) -> None:
-    with pytest.raises(
-        TrainingError, match=r"InternVL for --drop-path .*found qwen2_5_vl; give --drop-path 0"
-    ):
+    with pytest.raises(TrainingError, match=r"InternVL for --drop-path .*qwen2_5_vl; give --drop-path 0"):
         add_drop_path(load_backbone(str(qwen), torch.float32), 0.4, 0)

@@ -78,6 +78,18 @@ def test_the_pointer_moves_to_models_that_are_not_worse_and_stays_otherwise(fold
     assert pointed(folder)["model"] == equal[0]
 
 
+def test_a_model_that_bisieve_did_not_train_is_promoted_only_where_it_is_asked_for(
+    folder: str, make: Make
+) -> None:
+    pointer, (model, metrics) = join(folder, "current.json"), make("other", run=None)
+    Path(model.removeprefix("file://"), "bisieve.json").unlink()
+    with pytest.raises(TrainingError, match=r"that bisieve train made.*give --untrained"):
+        promote(model, metrics, pointer)
+    assert not exists(pointer)
+    assert promote(model, metrics, pointer, untrained=True).startswith("promoted: ")
+    assert pointed(folder)["run"] is None
+
+
 @pytest.mark.parametrize("folder", ["disk", "s3"], indirect=True)
 def test_of_two_promoters_that_meet_one_is_refused(
     folder: str, make: Make, monkeypatch: pytest.MonkeyPatch
