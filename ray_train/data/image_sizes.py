@@ -59,7 +59,9 @@ def size_in(data: bytes) -> Size | None:
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))  # ``getexif`` would decode a PNG, cut off as it is here
+            turned = exif.get(_ORIENTATION) in _TURNED
             return (image.height, image.width) if turned else (image.width, image.height)
     except Exception:  # Pillow's many formats raise what they like
         return None
