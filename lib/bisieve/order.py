@@ -5,13 +5,15 @@ random stream, which may change between versions.  So 1, 2 or 64 ranks learn the
 crashed goes on in the middle of an epoch.
 """
 
-from typing import TypeAlias
+from heapq import heapreplace
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 Rows: TypeAlias = npt.NDArray[np.int64]
+Tokens: TypeAlias = npt.NDArray[np.integer[Any]]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -56,18 +58,45 @@ def gathered(order: Rows, prompts: Rows) -> Rows:
     return order[np.argsort(first[inverse], kind="stable")]
 
 
-def rank_share(batch: Rows, prompts: Rows, rank: int, world_size: int) -> Rows:
-    """The rows of a global batch that ``rank`` trains on; the shares of all ranks make up the batch.
+def rank_share(batch: Rows, prompts: Rows, rank: int, world_size: int, shared: Tokens, own: Tokens) -> Rows:
+    """Return the rows of a global batch that ``rank`` trains on; the shares of all ranks make up the batch.
 
-    ``prompts`` numbers the prompt of each row of the batch: each goes, whole, to the rank that has least.
+    A prompt is never split.  The prompt with the most tokens is assigned first, each to the rank that has the
+    fewest tokens so far; equal ones in the order of the batch, and to the lowest rank.
+
+    Args:
+        batch: int64 ``[rows]``.
+        prompts: int64 ``[rows]``, the number of each row's prompt.
+        rank: from 0 to ``world_size - 1``.
+        world_size: number of ranks.
+        shared: int ``[rows]``, tokens that the rows of a prompt have in common, counted once a prompt.
+        own: int ``[rows]``, tokens of each row alone.
     """
-    loads = [0] * world_size
-    owners: dict[int, int] = {}
-    sizes = dict(zip(*(each.tolist() for each in np.unique(prompts, return_counts=True)), strict=True))
-    for prompt in dict.fromkeys(prompts.tolist()):
-        owners[prompt] = loads.index(min(loads))
-        loads[owners[prompt]] += sizes[prompt]
+    owners, _ = _assigned(prompts, world_size, shared, own)
     return batch[[owners[prompt] == rank for prompt in prompts.tolist()]]
+
+
+def rank_loads(prompts: Rows, world_size: int, shared: Tokens, own: Tokens) -> list[int]:
+    """Return the tokens of each rank's `rank_share` of a batch; arguments as there."""
+    return _assigned(prompts, world_size, shared, own)[1]
+
+
+def _assigned(
+    prompts: Rows, world_size: int, shared: Tokens, own: Tokens
+) -> tuple[dict[int, int], list[int]]:
+    """Return the rank of each prompt, and the tokens of each rank."""
+    common: dict[int, int] = {}
+    alone: dict[int, int] = {}
+    for prompt, once, each in zip(prompts.tolist(), shared.tolist(), own.tolist(), strict=True):
+        common[prompt] = max(once, common.get(prompt, 0))
+        alone[prompt] = each + alone.get(prompt, 0)
+    tokens = {prompt: common[prompt] + alone[prompt] for prompt in common}
+    loads = [(0, rank) for rank in range(world_size)]  # a heap
+    owners: dict[int, int] = {}
+    for prompt in sorted(tokens, key=lambda prompt: -tokens[prompt]):  # stable
+        load, owners[prompt] = loads[0]
+        heapreplace(loads, (load + tokens[prompt], owners[prompt]))
+    return owners, [load for load, _ in sorted(loads, key=lambda each: each[1])]
 
 
 def order_fingerprint(order: Rows) -> str:

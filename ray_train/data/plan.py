@@ -16,6 +16,7 @@ from bisieve.order import (
     order_fingerprint,
     rank_share,
 )
+from ray_train.data.token_estimate import TokenEstimate
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Plan:
     prompts_together: bool  # whether the rollouts of a prompt follow one another
     held_out: tuple[int, ...] = ()  # rows that are validated on, and never trained on
     drop_last: bool = False  # whether an epoch leaves out its last batch where it is smaller
+    tokens: TokenEstimate | None = field(default=None, compare=False)  # None: every rollout counts the same
 
     @property
     def rows_per_epoch(self) -> int:
@@ -63,6 +65,7 @@ class Plan:
             "number of steps": self.total_steps,
             "order of the rollouts": replace(self).fingerprint,
             "global batch": self.global_batch,
+            "estimated tokens of the rollouts": self.tokens.fingerprint if self.tokens else "none",
         }
 
     def batch(self, step: int) -> Rows:
@@ -73,7 +76,10 @@ class Plan:
     def share(self, step: int, rank: int, world_size: int) -> Rows:
         """The rows of the global batch of ``step`` that ``rank`` trains on, int64, all of a prompt's."""
         batch = self.batch(step)
-        return rank_share(batch, self.prompts[batch], rank, world_size)
+        tokens = self.tokens or TokenEstimate.equal(self.num_rows)
+        return rank_share(
+            batch, self.prompts[batch], rank, world_size, tokens.shared[batch], tokens.own[batch]
+        )
 
 
 def prompts_of(cut: Cut) -> Rows:

@@ -12,6 +12,7 @@ import torch
 from bisieve import storage
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
+from ray_train.model.families.family import Family
 from ray_train.model.source import SMALL
 from ray_train.model.tying import Stored, set_tie, stored_tensors
 
@@ -40,6 +41,24 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
     add_marker(model, processor.tokenizer)
     train_only(model, family, trained)
     return Backbone(model, processor, family)
+
+
+def load_skeleton_processor(source: str, image_backend: str = "pil") -> tuple[Family, Any]:
+    """Return the family and the processor of the backbone at ``source``, reading none of its weights.
+
+    `TrainingError` where tokenizer or image processor are not there.
+    """
+    with _without_weights(source) as path:
+        try:
+            _, family, processor = load_processor(path, source, image_backend)
+        except BisieveError:
+            raise
+        except Exception as error:  # transformers and tokenizers raise what they like
+            found = " ".join(str(error).split())[:300]
+            raise TrainingError(
+                f"config, tokenizer and image processor at {source}", found, "check --backbone"
+            ) from error
+    return family, processor
 
 
 def parameters(backbone: Backbone, trained: bool = False) -> dict[str, int]:

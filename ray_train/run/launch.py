@@ -4,6 +4,7 @@ OUTPUT/
   config.json, model.safetensors, tokenizer…, bisieve.json    the model, once it is finished
   run.json                 which run lies here
   driver.json              which process drives it, while one does
+  image_sizes.parquet      the sizes of the cut's images, so that a repeated start need not read them
   runs/NAME/…              its checkpoints, as Ray Train keeps them
   tensorboard/…
 """
@@ -21,12 +22,19 @@ from ray_train.checkpoints.lease import leased
 from ray_train.cluster import cluster, unwrapped
 from ray_train.config import TrainConfig, plain_options
 from ray_train.data.held_out import held_out_rows
+from ray_train.data.image_sizes import Size, keep_sizes
 from ray_train.data.plan import Plan, prompts_of
 from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.device import uses_gpus
 from ray_train.located import located
-from ray_train.run.preflight import chosen_cut, chosen_index, rows_without_images
+from ray_train.run.preflight import (
+    chosen_cut,
+    chosen_index,
+    rollout_sizes,
+    rows_without_images,
+    token_estimate,
+)
 
 _NEVER = 10**7  # seconds; torch wants a number
 
@@ -41,12 +49,14 @@ def train(config: TrainConfig) -> None:
     config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile
     cut = chosen_cut(config)
     targets = targets_of(cut, config)
-    left_out = rows_without_images(cut, config)
+    rollouts = rollout_sizes(cut)
+    left_out = rows_without_images(rollouts, config)
     held_out = held_out_rows(cut, config.validation_fraction, config.seed, left_out)
     check_some_weight(targets, left_out, held_out)
+    tokens, sizes = token_estimate(cut, rollouts, config)
     plan = Plan(
         cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
-        prompts_of(cut), config.prompts_together, held_out, config.drop_last,
+        prompts_of(cut), config.prompts_together, held_out, config.drop_last, tokens,
     )  # fmt: skip
     print(f"{_summary(config, cut, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
     if config.dry_run:
@@ -59,7 +69,7 @@ def train(config: TrainConfig) -> None:
     outcome = None
     if not is_finished(config, identity):
         with leased(config.output, partial(print, flush=True)):
-            outcome = _claimed_and_fit(config, cut, plan, identity, targets.weights)
+            outcome = _claimed_and_fit(config, cut, plan, identity, targets.weights, sizes)
     if outcome is None:
         print(f"nothing to do: this very run is finished, its model is at {config.output}")
     elif outcome.error is not None:
@@ -69,12 +79,14 @@ def train(config: TrainConfig) -> None:
 
 
 def _claimed_and_fit(
-    config: TrainConfig, cut: Cut, plan: Plan, identity: dict[str, Any], weights: Floats
-) -> Any:
+    config: TrainConfig, cut: Cut, plan: Plan, identity: dict[str, Any], weights: Floats,
+    sizes: dict[str, Size | None],
+) -> Any:  # fmt: skip
     """What the workers give back; None where the run is finished, as by who had the lease before."""
     name, finished = claim_output(config, identity)
     if finished:
         return None
+    keep_sizes(config.output, config.image_root, sizes)
     card = {
         "format": 1, "run": name, "index": config.index, "backbone": config.backbone, "identity": identity,
         "fraction_asked": cut.fraction, "fraction_delivered": plan.rows_per_epoch / cut.available,

@@ -1,7 +1,9 @@
 """What is looked at before any worker starts: the index, its shards, the images."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
 
 from bisieve.cut import Cut, read_cut
 from bisieve.errors import IndexUnusableError, TrainingError
@@ -10,6 +12,17 @@ from bisieve.images import missing_images, refuse_missing
 from bisieve.index import Index, check_shards_unchanged
 from bisieve.versions import open_version
 from ray_train.config import TrainConfig
+from ray_train.data.image_sizes import Size, image_sizes, kept_sizes
+from ray_train.data.token_estimate import (
+    RolloutSize,
+    TokenEstimate,
+    estimate_tokens,
+    image_counter,
+    measured_bytes_per_token,
+    sample_rows,
+    size_of,
+)
+from ray_train.estimates.skeleton import load_skeleton_processor
 
 _CHUNK = 2048  # rollouts fetched at once
 _READERS = 8  # chunks fetched at the same time
@@ -38,12 +51,20 @@ def chosen_cut(config: TrainConfig) -> Cut:
     return cut
 
 
-def rows_without_images(cut: Cut, config: TrainConfig) -> tuple[int, ...]:
+def rollout_sizes(cut: Cut) -> list[RolloutSize]:
+    """Read every rollout of the cut once; return its images' names and its text's length."""
+    starts = range(0, cut.rows.num_rows, _CHUNK)
+    with ThreadPoolExecutor(_READERS) as readers:
+        chunks = readers.map(lambda start: fetch_rollouts(cut.rows.slice(start, _CHUNK), cut.shards), starts)
+        return [size_of(rollout) for chunk in chunks for rollout in chunk]
+
+
+def rows_without_images(rollouts: Sequence[RolloutSize], config: TrainConfig) -> tuple[int, ...]:
     """Rows of the cut with an image that is missing below the image root.
 
     `ImageError` when there are any and ``skip_missing_images`` is off; `TrainingError` when no row is left.
     """
-    names = list(_image_names(cut))
+    names = [rollout.images for rollout in rollouts]
     missing = missing_images(config.image_root, {name for row in names for name in row})
     if not config.skip_missing_images:
         mend = "mend --image-root, or leave out their rollouts with --skip-missing-images"
@@ -56,10 +77,22 @@ def rows_without_images(cut: Cut, config: TrainConfig) -> tuple[int, ...]:
     return left_out
 
 
-def _image_names(cut: Cut) -> Iterable[tuple[str, ...]]:
-    starts = range(0, cut.rows.num_rows, _CHUNK)
-    with ThreadPoolExecutor(_READERS) as readers:
-        for chunk in readers.map(
-            lambda start: fetch_rollouts(cut.rows.slice(start, _CHUNK), cut.shards), starts
-        ):
-            yield from (rollout.images for rollout in chunk)
+def token_estimate(
+    cut: Cut, rollouts: Sequence[RolloutSize], config: TrainConfig
+) -> tuple[TokenEstimate | None, dict[str, Size | None]]:
+    """Return the estimated tokens of the cut's rollouts, and the sizes of their images.
+
+    Neither is needed by a run of one worker: None, and no sizes.  `TrainingError` where the backbone has no
+    tokenizer or image processor.
+    """
+    if config.workers.most == 1:
+        return None, {}
+    names = {name for rollout in rollouts for name in rollout.images}
+    sizes = image_sizes(config.image_root, names, kept_sizes(config.output, config.image_root))
+    family, processor = load_skeleton_processor(config.backbone, config.image_backend)
+    sample = fetch_rollouts(cut.rows.take(pa.array(sample_rows(len(rollouts)), pa.int64())), cut.shards)
+    texts = ["\n".join([rollout.question, *rollout.steps]) for rollout in sample]
+    counter = image_counter(processor, family.image_options, config.max_tiles or family.tiles)
+    ratio = measured_bytes_per_token(processor.tokenizer, texts)
+    packed = bool(config.pack_tokens)
+    return estimate_tokens(rollouts, sizes, counter, ratio, config.max_length, packed), sizes

@@ -14,6 +14,7 @@ from bisieve.order import (
     global_batch,
     num_batches,
     order_fingerprint,
+    rank_loads,
     rank_share,
 )
 
@@ -60,7 +61,8 @@ def test_the_shares_of_any_number_of_ranks_make_up_the_batch_and_keep_prompts_wh
     prompts: list[int], world_size: int
 ) -> None:
     batch, numbers = epoch_order(len(prompts), **KEYS), np.array(prompts)
-    shares = [rank_share(batch, numbers[batch], rank, world_size) for rank in range(world_size)]
+    once, each = np.zeros(len(batch), int), np.ones(len(batch), int)
+    shares = [rank_share(batch, numbers[batch], r, world_size, once, each) for r in range(world_size)]
     assert sorted(np.concatenate(shares).tolist()) == sorted(batch.tolist())
     assert sum(len(set(numbers[share])) for share in shares) == len(set(prompts))
     largest_prompt = max(Counter(prompts).values())
@@ -77,3 +79,25 @@ def test_rows_of_a_prompt_can_be_brought_together(prompts: list[int]) -> None:
     assert list(dict.fromkeys(seen)) == list(dict.fromkeys(numbers[order].tolist()))
     distinct = np.arange(len(prompts))
     assert gathered(order, distinct).tolist() == order.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("world_size", "least"), [(8, 0.95), (64, 0.90)])
+def test_ranks_are_busy_for_nearly_all_of_a_step(world_size: int, least: float, seed: int) -> None:
+    """Batches of 512 rollouts, 1-3 a prompt, 1-7 tiles an image; a step takes as long as its fullest rank."""
+    random = np.random.default_rng(seed)
+    useful = spent = 0
+    for _ in range(10):
+        prompts = np.repeat(np.arange(512), random.integers(1, 4, 512))[:512]
+        shared = (random.integers(1, 8, 512) * 256 + 100)[prompts]
+        loads = rank_loads(prompts, world_size, shared, random.integers(150, 450, 512))
+        useful, spent = useful + sum(loads), spent + world_size * max(loads)
+    assert useful / spent >= least
+
+
+def test_the_largest_prompt_is_assigned_first_and_its_shared_tokens_count_once() -> None:
+    batch, prompts = np.array([5, 6, 7, 8]), np.array([0, 1, 1, 2])
+    shared, own = np.array([1, 10, 10, 9]), np.array([1, 1, 1, 1])  # 2, 12 and 10 tokens
+    shares = [rank_share(batch, prompts, rank, 2, shared, own).tolist() for rank in range(2)]
+    assert shares == [[6, 7], [5, 8]]
+    assert rank_loads(prompts, 2, shared, own) == [12, 12]
