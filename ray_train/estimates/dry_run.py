@@ -12,14 +12,14 @@ from ray_train.config import TrainConfig
 from ray_train.data.plan import Plan
 from ray_train.data.targets import Targets
 from ray_train.estimates.flops import Load, hours, training_flops
-from ray_train.estimates.footprint import activations, loading, states, text_layers, vision_layers
+from ray_train.estimates.footprint import loading
+from ray_train.estimates.memory import model_sizes, number_bytes, training_memory
 from ray_train.estimates.model_load import model_cost
-from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
+from ray_train.estimates.skeleton import load_skeleton, parameters
 from ray_train.estimates.token_sample import Tokens, sampled_tokens
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import check_packable
-from ray_train.run.engine import training_dtype
 from ray_train.run.run_config import to_toml
 
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
@@ -113,19 +113,14 @@ def _trained(trained: int, number: int) -> str:
 
 
 def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
-    dtype, model = training_dtype(config.precision), backbone.model.config
-    size, saving = dtype.itemsize, config.gradient_checkpointing
-    total = sum(parameters(backbone).values())
-    parts = states(
-        total, trained_parameters(backbone), size, config.zero_stage, config.workers.least, config.offload
-    )
-    parts["activations"] = activations(text_layers(model.text_config), used.longest, size, saving)
-    if config.train_vision:
-        patches = used.most_image_tokens * backbone.family.patches_per_token(model)
-        parts["activations"] += activations(vision_layers(model.vision_config), patches, size, saving)
-    in_training, at_start = sum(parts.values()), loading(total, size)
+    patches = used.most_image_tokens * backbone.family.patches_per_token(backbone.model.config)
+    sizes = model_sizes(backbone, config)
+    parts = training_memory(sizes, config, used.longest, patches)
+    in_training, at_start = sum(parts.values()), loading(sizes.total, number_bytes(config))
     how = "as this machine has it" if config.precision == "auto" else "as asked for"
-    name = str(dtype).removeprefix("torch.")
+    if config.precision == "auto" and (config.device == "gpu" or config.device_memory):
+        how = "as GPUs have it"
+    name = {2: "bfloat16", 4: "float32"}[number_bytes(config)]
     return [
         f"memory of a device, estimated, {name} ({how}), ZeRO {config.zero_stage} on "
         f"{config.workers.words}, {used.longest} tokens at once: {_bytes(max(in_training, at_start))}",

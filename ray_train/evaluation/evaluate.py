@@ -24,6 +24,7 @@ from ray_train.evaluation.metrics import report, table
 from ray_train.evaluation.scored_steps import ScoredSteps
 from ray_train.located import located
 from ray_train.model.card import read_card, require_kappa
+from ray_train.model.recognize import check_model
 
 Rewards = list[list[float]]
 
@@ -35,6 +36,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     config = located(config)
     require_writable(config.output)
+    check_model(config.model, "--model")
     solutions = read_benchmark(config.benchmark)
     refuse_missing(
         config.image_root,

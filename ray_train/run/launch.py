@@ -16,6 +16,7 @@ from typing import Any
 from bisieve import storage
 from bisieve.cut import Cut
 from bisieve.errors import PreemptedError
+from bisieve.probe import require_writable
 from bisieve.wording import counted
 from ray_train.checkpoints.claim import RUNS, claim_output, is_finished, run_identity
 from ray_train.checkpoints.lease import leased
@@ -28,6 +29,7 @@ from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.device import uses_gpus
 from ray_train.located import located
+from ray_train.model.recognize import check_model
 from ray_train.run.preflight import (
     chosen_cut,
     chosen_index,
@@ -45,6 +47,10 @@ def train(config: TrainConfig) -> None:
     Raises a `BisieveError` for all that is the user's to mend; then nothing new is visible as a model.
     """
     config = located(config)
+    if not config.dry_run:
+        require_writable(config.output)
+    check_model(config.backbone, "--backbone")
+    config, remarks = _fitted(config)
     index = chosen_index(config)
     config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile
     cut = chosen_cut(config)
@@ -59,6 +65,8 @@ def train(config: TrainConfig) -> None:
         prompts_of(cut), config.prompts_together, held_out, config.drop_last, tokens,
     )  # fmt: skip
     print(f"{_summary(config, cut, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
+    for remark in remarks:
+        print(remark, flush=True)
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
 
@@ -76,6 +84,12 @@ def train(config: TrainConfig) -> None:
         raise outcome.error
     else:
         print(_ending(config, outcome.metrics), flush=True)
+
+
+def _fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+    from ray_train.estimates.memory import fitted  # imports transformers: only after the cheap checks
+
+    return fitted(config)
 
 
 def _claimed_and_fit(

@@ -17,7 +17,8 @@ def test_the_defaults_have_the_papers_hyper_parameters() -> None:
     config = resolved()
     assert (config.learning_rate, config.weight_decay, config.warmup, config.epochs) == (1e-5, 0.05, 0.05, 1)
     assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)
-    assert (config.global_batch, config.max_length, config.zero_stage) == (512, 8192, 3)
+    assert (config.global_batch, config.max_length, config.zero_stage) == (512, 8192, 0)
+    assert config.gradient_checkpointing
     tiles = {name: config.max_tiles or family.tiles for name, family in known_families().items()}
     assert tiles == {"internvl": 6, "qwen2_5_vl": 1, "qwen3_vl": 1}
     assert (config.objective, config.label_threshold, config.rollout_weights) == ("hard", 0.0, "uniform")

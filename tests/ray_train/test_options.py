@@ -35,7 +35,7 @@ def test_workers_are_a_number_or_a_range_on_the_command_line_and_in_the_file(tmp
     [
         ("learnin_rate = 1.0", "found learnin_rate"),
         ("seed = 'one'", "value of type int for seed"),
-        ("zero_stage = 4", r"one of \(1, 2, 3\) for zero_stage"),
+        ("zero_stage = 4", r"neither auto nor one of 1, 2 and 3: 4"),
         ("seed =", "TOML file"),
         ("clip = nan", "a finite number for --clip"),
         ("workers = '8-2'", "workers in .*a range that falls"),

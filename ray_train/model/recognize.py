@@ -1,0 +1,72 @@
+"""Recognise a backbone by its config.json alone, before Ray starts or any weights are fetched."""
+
+import json
+import os
+import socket
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from bisieve import storage
+from bisieve.errors import TrainingError
+from ray_train.model.families import known_families
+
+_CONNECT_SECONDS = 3  # for a hub that does not answer; its own library retries for half a minute
+
+
+def check_model(source: str, flag: str) -> None:
+    """Raise `TrainingError` unless ``source`` has the config of a model that we can load.
+
+    Args:
+        source: hub id, folder or URL; of a hub id only config.json is fetched.
+        flag: the option that named it, for the error.
+    """
+    try:
+        config = json.loads(_read_config(source, flag))
+    except ValueError as error:
+        raise TrainingError(f"JSON in config.json of {source}", str(error), f"check {flag}") from error
+    found = config.get("model_type") if isinstance(config, dict) else None
+    families = known_families()
+    if found in families:
+        return
+    known = " or ".join(sorted(families))
+    if found == "internvl_chat":
+        name = storage.basename(source)
+        raise TrainingError(
+            f"InternVL in Hugging Face's own format (model_type internvl) at {source}",
+            "the original one, which runs code of its own (auto_map)",
+            f"use its -hf checkpoint, as {flag} OpenGVLab/{name}-hf",
+        )
+    raise TrainingError(f"a backbone of type {known} at {source}", str(found), f"choose another {flag}")
+
+
+def _read_config(source: str, flag: str) -> bytes:
+    if "://" in source or Path(source).is_dir():
+        return storage.read_bytes(storage.join(storage.canonical(source), "config.json"))
+    hub: Any = import_module("huggingface_hub")
+    answers = _hub_answers(hub.constants.ENDPOINT)
+    try:
+        return Path(hub.hf_hub_download(source, "config.json", local_files_only=not answers)).read_bytes()
+    except Exception as error:  # the hub's library raises what it likes
+        reason = " ".join(str(error).split())[:200] if answers else "the hub does not answer"
+        raise TrainingError(
+            f"a model at {source}", f"no such folder here, and looked up as a hub id: {reason}",
+            f"check {flag}",
+        ) from error  # fmt: skip
+
+
+def _hub_answers(endpoint: str) -> bool:
+    """Return whether anything listens at the hub; behind a proxy that cannot be told, and it is asked."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    at = urlsplit(endpoint)
+    if at.scheme in getproxies():
+        return True
+    port = at.port or (80 if at.scheme == "http" else 443)
+    try:
+        socket.create_connection((at.hostname or "", port), timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

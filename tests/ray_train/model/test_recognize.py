@@ -1,0 +1,66 @@
+"""What is said of a backbone from its config.json alone."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bisieve.errors import BisieveError
+from ray_train.model import recognize
+from ray_train.model.recognize import check_model
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "bert"}, "a backbone of type internvl or .*; found bert"),
+        ({"architectures": []}, "a backbone of type .*; found None"),
+        ([1], "a backbone of type .*; found None"),
+        (
+            {"model_type": "internvl_chat", "auto_map": {"AutoModel": "modeling_internvl_chat.X"}},
+            "--backbone OpenGVLab/InternVL3-8B-hf",
+        ),
+    ],
+    ids=["bert", "no type", "no object", "original InternVL"],
+)
+def test_what_is_no_backbone_is_named(config: object, message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "InternVL3-8B"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BisieveError, match=message):
+        check_model(str(folder), "--backbone")
+    with pytest.raises(BisieveError, match=message):
+        check_model(f"file://{folder}", "--backbone")
+
+
+def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BisieveError, match=r"expected JSON in config\.json"):
+        check_model(str(tmp_path), "--model")
+
+
+def test_a_known_family_passes_without_ray(internvl: Path) -> None:
+    code = (
+        "import sys; from ray_train.model.recognize import check_model\n"
+        "check_model(sys.argv[1], '--backbone'); assert 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(internvl)], check=True)
+
+
+def test_a_hub_that_does_not_answer_is_said_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(
+            recognize, "urlsplit", lambda url: __import__("urllib.parse").parse.urlsplit(
+                f"http://127.0.0.1:{closed.getsockname()[1]}"
+            )
+        )  # fmt: skip
+        monkeypatch.setattr(recognize, "getproxies", dict)
+        began = time.monotonic()
+        with pytest.raises(BisieveError, match="looked up as a hub id: the hub does not answer"):
+            check_model("nobody/has-this", "--backbone")
+        assert time.monotonic() - began < 10
