@@ -22,7 +22,7 @@ def main() -> None:
 
     import bisieve.spark.job  # noqa: F401
 
-    pyspark.daemon.worker = until_jvm_leaves(pyspark.daemon.worker)
+    pyspark.daemon.worker = until_jvm_leaves(pyspark.daemon.worker)  # type: ignore[assignment]
     gc.freeze()  # a worker collects garbage after every task: not among what stays for ever
     pyspark.daemon.manager()
 

@@ -79,7 +79,7 @@ def started_gateway(conf: SparkConf, mend: str) -> Any:
     """
     stderr = JavaStderr(sys.stderr)
     try:
-        gateway = launch_gateway(conf, {"stderr": stderr.write_end})
+        gateway = launch_gateway(conf, {"stderr": stderr.write_end})  # type: ignore[no-untyped-call]
     except (PySparkException, OSError) as error:
         said = innermost(stderr.ended()) or str(error)
         raise UsageError("a Spark that starts", said, mend) from error

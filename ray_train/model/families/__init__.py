@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from bisieve import storage
-from bisieve.errors import TrainingError
+from bisieve.errors import StorageError, TrainingError
 from ray_train.model.families.family import Family
 
 
@@ -36,9 +36,9 @@ def system_turn(source: str) -> str:
     """
     families = known_families()
     if "://" not in source and not Path(source).is_dir():
-        return "\n".join(families[name].system for name in sorted(families))
+        return "\n".join(families[name].system for name in sorted(families) if families[name].system)
     try:
         config = json.loads(storage.read_bytes(storage.join(storage.canonical(source), "config.json")))
         return families[config["model_type"]].system
-    except (ValueError, KeyError, TypeError, storage.StorageError):  # the load names what is wrong
+    except (ValueError, KeyError, TypeError, StorageError):  # the load names what is wrong
         return ""
