@@ -4,7 +4,6 @@ from typing import Any
 
 from ray._private.worker import get_dashboard_url
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from ray_train.run.retries import FailurePolicy
@@ -22,9 +21,8 @@ class Trainer(TorchTrainer):
         self._board = board
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        parts["failure_policy"] = FailurePolicy(
-            self.run_config.failure_config or FailureConfig(), self._board
-        )
+        failures: Any = self.run_config.failure_config
+        parts["failure_policy"] = FailurePolicy(failures, self._board)
         return super()._initialize_and_run_controller(**parts)
 
     def _register_sigint_handler(self, controller: Any) -> None:
