@@ -132,6 +132,7 @@ class TrainConfig:
     )
     log_every: int = option("steps from one progress line to the next", 1)
     skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
+    check_images: bool = option("read the header of every image before anything starts", False)
     restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
 
     validation_fraction: float = option("share of the prompts held out of training, in [0, 1)", 0.0)

@@ -2,18 +2,14 @@
 
 import json
 import os
-import socket
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from bisieve import storage
 from bisieve.errors import TrainingError
 from ray_train.model.families import known_families
-
-_CONNECT_SECONDS = 3  # for a hub that does not answer; its own library retries for half a minute
+from ray_train.reachable import is_reachable
 
 
 def check_model(source: str, flag: str) -> None:
@@ -58,15 +54,5 @@ def _read_config(source: str, flag: str) -> bytes:
 
 
 def _hub_answers(endpoint: str) -> bool:
-    """Return whether anything listens at the hub; behind a proxy that cannot be told, and it is asked."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return False
-    at = urlsplit(endpoint)
-    if at.scheme in getproxies():
-        return True
-    port = at.port or (80 if at.scheme == "http" else 443)
-    try:
-        socket.create_connection((at.hostname or "", port), timeout=_CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    return not offline and is_reachable(endpoint)

@@ -33,10 +33,12 @@ from ray_train.model.recognize import check_model
 from ray_train.run.preflight import (
     chosen_cut,
     chosen_index,
+    header_sizes,
     rollout_sizes,
     rows_without_images,
     token_estimate,
 )
+from ray_train.tracking.check import check_trackers
 
 _NEVER = 10**7  # seconds; torch wants a number
 
@@ -49,6 +51,7 @@ def train(config: TrainConfig) -> None:
     config = located(config)
     if not config.dry_run:
         require_writable(config.output)
+    check_trackers(config.track)
     check_model(config.backbone, "--backbone")
     config, remarks = _fitted(config)
     index = chosen_index(config)
@@ -59,7 +62,8 @@ def train(config: TrainConfig) -> None:
     left_out = rows_without_images(rollouts, config)
     held_out = held_out_rows(cut, config.validation_fraction, config.seed, left_out)
     check_some_weight(targets, left_out, held_out)
-    tokens, sizes = token_estimate(cut, rollouts, config)
+    sizes = header_sizes(rollouts, config)
+    tokens = token_estimate(cut, rollouts, sizes, config)
     plan = Plan(
         cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
         prompts_of(cut), config.prompts_together, held_out, config.drop_last, tokens,

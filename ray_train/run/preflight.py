@@ -1,12 +1,12 @@
 """What is looked at before any worker starts: the index, its shards, the images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
 from bisieve.cut import Cut, read_cut
-from bisieve.errors import IndexUnusableError, TrainingError
+from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.fetch import fetch_rollouts, unseekable_shards
 from bisieve.images import missing_images, refuse_missing
 from bisieve.index import Index, check_shards_unchanged
@@ -26,6 +26,7 @@ from ray_train.estimates.skeleton import load_skeleton_processor
 
 _CHUNK = 2048  # rollouts fetched at once
 _READERS = 8  # chunks fetched at the same time
+_NAMED = 5  # broken images that an error names
 
 
 def chosen_index(config: TrainConfig) -> Index:
@@ -77,22 +78,50 @@ def rows_without_images(rollouts: Sequence[RolloutSize], config: TrainConfig) ->
     return left_out
 
 
-def token_estimate(
-    cut: Cut, rollouts: Sequence[RolloutSize], config: TrainConfig
-) -> tuple[TokenEstimate | None, dict[str, Size | None]]:
-    """Return the estimated tokens of the cut's rollouts, and the sizes of their images.
+def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[str, Size | None]:
+    """Return the sizes of the images of ``rollouts`` from their headers, None for one without a readable one.
 
-    Neither is needed by a run of one worker: None, and no sizes.  `TrainingError` where the backbone has no
-    tokenizer or image processor.
+    They are read where ranks are to be balanced by them, which one alone need not be, or where the images are
+    to be checked: else there are none.
+
+    Raises:
+        ImageError: with ``check_images``, for images whose header cannot be read.
     """
-    if config.workers.most == 1:
-        return None, {}
+    if config.workers.most == 1 and not config.check_images:
+        return {}
     names = {name for rollout in rollouts for name in rollout.images}
     sizes = image_sizes(config.image_root, names, kept_sizes(config.output, config.image_root))
+    if config.check_images:
+        refuse_broken(config, sizes)
+    return sizes
+
+
+def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None:
+    """Raise `ImageError` for images that are there, and whose header cannot be read."""
+    unread = [name for name, size in sizes.items() if size is None]
+    broken = sorted(set(unread) - missing_images(config.image_root, unread))
+    if broken:
+        raise ImageError(
+            f"images with a readable header below {config.image_root}",
+            f"{len(broken)} of {len(sizes)} without: {', '.join(broken[:_NAMED])}"
+            + (" …" if len(broken) > _NAMED else ""),
+            "write images under these names, or take their rollouts out of the corpus",
+        )
+
+
+def token_estimate(
+    cut: Cut, rollouts: Sequence[RolloutSize], sizes: Mapping[str, Size | None], config: TrainConfig
+) -> TokenEstimate | None:
+    """Return the estimated tokens of the cut's rollouts, whose images have ``sizes``; None for one worker.
+
+    `TrainingError` where the backbone has no tokenizer or image processor.
+    """
+    if config.workers.most == 1:
+        return None
     family, processor = load_skeleton_processor(config.backbone, config.image_backend)
     sample = fetch_rollouts(cut.rows.take(pa.array(sample_rows(len(rollouts)), pa.int64())), cut.shards)
     texts = ["\n".join([rollout.question, *rollout.steps]) for rollout in sample]
     counter = image_counter(processor, family.image_options, config.max_tiles or family.tiles)
     ratio = measured_bytes_per_token(processor.tokenizer, texts)
     packed = bool(config.pack_tokens)
-    return estimate_tokens(rollouts, sizes, counter, ratio, config.max_length, packed), sizes
+    return estimate_tokens(rollouts, sizes, counter, ratio, config.max_length, packed)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import BisieveError
-from ray_train.model import recognize
 from ray_train.model.recognize import check_model
 
 
@@ -54,12 +53,8 @@ def test_a_known_family_passes_without_ray(internvl: Path) -> None:
 def test_a_hub_that_does_not_answer_is_said_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(
-            recognize, "urlsplit", lambda url: __import__("urllib.parse").parse.urlsplit(
-                f"http://127.0.0.1:{closed.getsockname()[1]}"
-            )
-        )  # fmt: skip
-        monkeypatch.setattr(recognize, "getproxies", dict)
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
         began = time.monotonic()
         with pytest.raises(BisieveError, match="looked up as a hub id: the hub does not answer"):
             check_model("nobody/has-this", "--backbone")

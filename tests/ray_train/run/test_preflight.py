@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from bisieve.errors import IndexUnusableError
+from bisieve.errors import ImageError, IndexUnusableError
 from bisieve.index import open_index
 from ray_train.config import TrainConfig
-from ray_train.run.preflight import chosen_cut, chosen_index
+from ray_train.data.token_estimate import RolloutSize
+from ray_train.run.preflight import chosen_cut, chosen_index, header_sizes
+from ray_train.workers import Workers
 
 
 def test_a_run_of_a_version_is_not_of_what_is_published_since(
@@ -26,3 +28,25 @@ def test_a_run_of_a_version_is_not_of_what_is_published_since(
     assert [chosen_cut(one).rows.num_rows for one in (pinned, config)] == [3, 5]
     with pytest.raises(IndexUnusableError, match="bisieve versions lists them"):
         chosen_index(replace(config, index_version="0000"))
+
+
+def test_headers_are_checked_where_that_was_asked_for(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (8, 6)).save(tmp_path / "good.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:20])
+    (tmp_path / "text.jpg").write_text("no image")
+    output = str(tmp_path / "output")
+    config = TrainConfig(
+        index="i",
+        image_root=str(tmp_path),
+        backbone="b",
+        output=output,
+        check_images=True,
+        workers=Workers(1, 1),
+    )
+    rollouts = [RolloutSize((name,), 1, 1, 1) for name in ("good.png", "cut.png", "text.jpg", "missing.png")]
+    with pytest.raises(ImageError, match=r"found 2 of 4 without: cut\.png, text\.jpg; write images"):
+        header_sizes(rollouts, config)
+    assert header_sizes(rollouts[:1], config) == {"good.png": (8, 6)}
+    assert header_sizes(rollouts, replace(config, check_images=False)) == {}
