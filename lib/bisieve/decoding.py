@@ -19,19 +19,22 @@ from bisieve.records import (
 )
 
 
-def record_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], Any]:
+def record_decoder(layout: Layout, reading: Reading, partition: str | None = None) -> Callable[[bytes], Any]:
     """A decoder of lines into `RolloutRecord` or `StepRecord`; it raises what msgspec raises.
 
-    Where the source is a field, the record has one attribute more, ``source``.  A rollout is usable without
+    Where the source is a field, the record has one attribute more, ``source``: ``partition``, the value in
+    the shard's path, where the record has no such field.  A rollout is usable without
     MC counts, so counts that are no counts are left out rather than refused.
     """
-    kinds = _record_types(layout, reading)
+    kinds = _record_types(layout, reading, partition)
     return _first_that_fits([msgspec.json.Decoder(kind).decode for kind in kinds], reading.labels_as_scores)
 
 
-def lines_decoder(layout: Layout, reading: Reading) -> Callable[[bytes], list[Any]]:
+def lines_decoder(
+    layout: Layout, reading: Reading, partition: str | None = None
+) -> Callable[[bytes], list[Any]]:
     """A decoder of many lines at once; it raises where `record_decoder` would on any, and for odd counts."""
-    return msgspec.json.Decoder(_record_types(layout, reading)[0]).decode_lines
+    return msgspec.json.Decoder(_record_types(layout, reading, partition)[0]).decode_lines
 
 
 def record_converter(layout: Layout, reading: Reading) -> Callable[[dict[str, Any]], Any]:
@@ -68,12 +71,12 @@ def _scored(step: LooseStep, labels_as_scores: bool) -> ScoredStep:
     return ScoredStep(step.step, float(score), correct, total)
 
 
-def _record_types(layout: Layout, reading: Reading) -> list[type[Any]]:
+def _record_types(layout: Layout, reading: Reading, partition: str | None = None) -> list[type[Any]]:
     """The structs to try, in this order, under the names that the fields have in the records."""
     labels = reading.labels_as_scores
     if not (reading.fields or reading.source_field is not None or labels):
         return [StepRecord] if layout == "steps" else [RolloutRecord, LooseRolloutRecord]
-    source = [] if reading.source_field is None else [(SOURCE, str | None, None)]
+    source = [] if reading.source_field is None else [(SOURCE, str | None, partition)]
     kind = float | bool | None if layout == "steps" else float | bool
     step_types: dict[str, Any] = {"score": kind} if labels else {}
     if layout == "steps":

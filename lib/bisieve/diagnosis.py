@@ -33,8 +33,8 @@ class Refusal:
     rollout_id: str | None = None
 
 
-def diagnose(line: bytes, layout: Layout, reading: Reading) -> Refusal:
-    """The reason behind a line that no typed struct takes."""
+def diagnose(line: bytes, layout: Layout, reading: Reading, partition: str | None = None) -> Refusal:
+    """The reason behind a line that no typed struct takes; ``partition`` is its source if it names none."""
     try:
         record = json.loads(line)
         json.dumps(record, ensure_ascii=False).encode()  # fails on a lone surrogate, which is no text
@@ -42,7 +42,8 @@ def diagnose(line: bytes, layout: Layout, reading: Reading) -> Refusal:
         return Refusal(BAD_JSON)
     if not isinstance(record, dict):
         return Refusal(BAD_JSON)
-    return diagnose_record(with_our_names(record, reading), layout, reading)
+    named = {} if partition is None else {SOURCE: partition}
+    return diagnose_record(named | with_our_names(record, reading), layout, reading)
 
 
 def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) -> Refusal:

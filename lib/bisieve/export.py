@@ -15,6 +15,8 @@ from bisieve.reading import KnownShards
 from bisieve.records import Rollout
 from bisieve.storage import join, open_output
 
+_ASCII = 127  # the last character of it
+
 
 def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0) -> int:
     """Writes the cut as the paper's training file, one line a rollout; returns the number of lines.
@@ -47,9 +49,15 @@ def export_records(cut: Cut, output: str) -> int:
 
 def _export_sources(rows: pa.Table, shards: KnownShards, folder: str) -> None:
     for source in pc.unique(rows["source"]).to_pylist():
-        with open_output(join(folder, f"{quote(source, safe=' ')}.jsonl")) as file:
+        with open_output(join(folder, f"{file_name(source)}.jsonl")) as file:
             for chunk in in_chunks(rows.filter(pc.equal(rows["source"], source))):
                 file.writelines(line + b"\n" for line in plain_lines(chunk, shards))
+
+
+def file_name(source: str) -> str:
+    """Return ``source`` as a file's name that lists as itself: what would hide or split it is encoded."""
+    name = "".join(c if ord(c) > _ASCII and c.isprintable() else quote(c, safe=" ") for c in source)
+    return name if name[:1] not in (".", "_") else f"%{ord(name[0]):02X}{name[1:]}"
 
 
 def in_file_order(rows: pa.Table) -> pa.Table:

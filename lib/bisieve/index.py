@@ -115,7 +115,7 @@ def check_shards_unchanged(index: Index) -> None:
 
     The spans of an index hold only for the bytes that were scanned.  Shards that came since are no harm.
     """
-    now = {shard.url: shard for shard in list_shards(index.manifest.inputs)}
+    now = {shard.url: shard for shard in list_shards(index.manifest.inputs, index.url)}
     changed = [shard for shard in indexed_shards(index) if now.get(shard.url) != shard]
     if changed:
         was, found = changed[0], now.get(changed[0].url)

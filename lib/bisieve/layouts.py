@@ -17,6 +17,17 @@ _HEAD = 2**18  # bytes
 _LINES = 100
 _READERS = 32  # stores answer slowly, but many at once
 
+# What other tools call the fields.
+_SYNONYMS = {
+    "rollout_id": ("id", "uid", "sample_id", "solution_id"),
+    "image": ("images", "image_path", "img", "image_file"),
+    "question": ("prompt", "problem", "query", "instruction"),
+    "steps_with_score": ("steps_with_scores", "trace", "process"),
+    "step_index": ("step_id", "step_idx", "step_number"),
+    "step": ("completions", "steps", "completion", "text"),
+    "score": ("labels", "scores", "step_scores", "label", "value"),
+}
+
 Found = dict[FileInfo, Layout | None]
 
 
@@ -64,8 +75,24 @@ def _none_shown(shard: FileInfo, reading: Reading) -> CorpusError:
         f"records with {names['steps_with_score']} (rollouts) or with {names['rollout_id']}, "
         f"{names['step_index']} and {names['step']} (steps)",
         f"{found} {url}",
-        "check --input and --field, or name the --layout",
+        _mapping(fields, reading, is_parquet(url)) or "check --input and --field, or name the --layout",
     )
+
+
+def _mapping(found: Sequence[str], reading: Reading, rows: bool) -> str:
+    """Return the ``--field`` options that would fit the fields ``found``, or nothing where no steps show."""
+    fits = {
+        ours: next((theirs for theirs in _SYNONYMS[ours] if theirs in found), None)
+        for ours in _SYNONYMS
+        if reading.names[ours] not in found
+    }
+    if fits.get("steps_with_score"):
+        fits = {ours: theirs for ours, theirs in fits.items() if ours not in ("step", "score")}
+    # Lists side by side are read of Parquet alone.
+    elif not fits.get("step_index") and not (rows and fits.get("step")):
+        return ""
+    options = " ".join(f"--field {ours}={theirs}" for ours, theirs in fits.items() if theirs)
+    return f"did you mean {options}?"
 
 
 def _first_records(url: str) -> list[dict[str, Any]]:

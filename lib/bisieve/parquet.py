@@ -23,10 +23,11 @@ Numbered = tuple[int, pa.RecordBatch]  # the number of the first row, and rows
 
 def read_split(split: Split, layout: Layout, reading: Reading) -> Iterator[Numbered]:
     """The rows, as `record_rows`, of the row groups that begin in ``split``; memory holds some of a group."""
+    partition = reading.partition_of(split.shard)
     with _opened(split.shard) as file:
         for group, first_row in _groups(file.metadata):
             if split.start <= _begins(file.metadata.row_group(group)) < split.end:
-                yield from _read_group(file, group, first_row, layout, reading)
+                yield from _read_group(file, group, first_row, layout, reading, partition)
 
 
 def read_rows(
@@ -37,11 +38,12 @@ def read_rows(
     Each row group that holds one is read once.
     """
     wanted = np.asarray(numbers, np.int64)
+    partition = reading.partition_of(url)
     with _opened(url) as file:
         for group, first_row in _groups(file.metadata):
             if not len(_among(wanted, first_row, file.metadata.row_group(group).num_rows)):
                 continue
-            for start, rows in _read_group(file, group, first_row, layout, reading):
+            for start, rows in _read_group(file, group, first_row, layout, reading, partition):
                 mine = _among(wanted, start, rows.num_rows)
                 yield from zip(mine.tolist(), rows.take(pa.array(mine - start)).to_pylist(), strict=True)
 
@@ -87,14 +89,14 @@ def _begins(group: pq.RowGroupMetaData) -> int:
 
 
 def _read_group(
-    file: pq.ParquetFile, group: int, first_row: int, layout: Layout, reading: Reading
+    file: pq.ParquetFile, group: int, first_row: int, layout: Layout, reading: Reading, partition: str | None
 ) -> Iterator[Numbered]:
     about = file.metadata.row_group(group)
     row_bytes = about.total_byte_size // max(about.num_rows, 1) + 1
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
     columns = needed_columns(file.schema_arrow.names, layout, reading)
     for rows in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
-        yield first_row, record_rows(rows, layout, reading)
+        yield first_row, record_rows(rows, layout, reading, partition)
         first_row += rows.num_rows
 
 

@@ -19,7 +19,8 @@ def plain_lines(rows: pa.Table, shards: KnownShards) -> list[bytes]:
 
     Lines stay as they are, unless fields or images were given other names: then they are written anew, as
     Parquet rows are, with the names that fields have here, images where they lie, and the id that the index
-    has.  What is written needs no ``--field`` and no ``--image-prefix``.
+    has.  So are lines whose source is in their shard's path: they get it as a field.  What is written
+    needs no ``--field`` and no ``--image-prefix``.
     """
     reading, spans = shards.reading, spans_of(rows)
     found = read_spans(sorted({span for row in spans for span in row}), shards)
@@ -30,11 +31,13 @@ def plain_lines(rows: pa.Table, shards: KnownShards) -> list[bytes]:
             record = found.get(span)
             if record is None:
                 raise changed_record(rollout_id, row)
-            if isinstance(record, bytes) and as_they_are:
+            partition = reading.partition_of(span[0])
+            if isinstance(record, bytes) and as_they_are and partition is None:
                 lines.append(record)
                 continue
             whole = _from_line(record, reading) if isinstance(record, bytes) else _from_row(record, reading)
-            lines.append(_line({"rollout_id": rollout_id} | whole, reading))
+            named = {} if partition is None else {str(reading.source_field): partition}
+            lines.append(_line({"rollout_id": rollout_id} | named | whole, reading))
     return lines
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bisieve.errors import UsageError
-from bisieve.shards import file_stem, folder_name
+from bisieve.shards import file_stem, folder_name, partition_value
 
 Layout = Literal["rollouts", "steps"]
 
@@ -63,7 +63,13 @@ class Reading:
 
     def source_of(self, shard: str) -> str:
         """The source of the records of a shard that name none themselves."""
+        if (partition := self.partition_of(shard)) is not None:
+            return partition
         return folder_name(shard) if self.source_from == "folder" else file_stem(shard)
+
+    def partition_of(self, shard: str) -> str | None:
+        """Return the source field's value in a shard's path, as in ``source=geo/part-0.parquet``."""
+        return None if self.source_field is None else partition_value(shard, self.source_field)
 
     def image_path(self, name: str) -> str:
         """Where the image that a record calls ``name`` lies below the image root: the longest prefix wins."""

@@ -50,11 +50,21 @@ def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> li
     return [name for name in found if name in theirs]
 
 
-def record_rows(rows: pa.RecordBatch, layout: Layout, reading: Reading) -> pa.RecordBatch:
-    """``rows`` of a file with every field that is read as a column, null where the file has none."""
+def record_rows(
+    rows: pa.RecordBatch, layout: Layout, reading: Reading, partition: str | None = None
+) -> pa.RecordBatch:
+    """``rows`` of a file with every field that is read as a column, null where the file has none.
+
+    Where it has none for the source, that is ``partition``, the value in the shard's path.
+    """
     columns = {name: typed(_column(rows, name, reading), kind) for name, kind in _PROMPT.items()}
     if reading.source_field is not None:
-        columns[SOURCE] = typed(_column(rows, SOURCE, reading), pa.string())
+        named = partition is None or reading.names[SOURCE] in rows.schema.names
+        columns[SOURCE] = (
+            typed(_column(rows, SOURCE, reading), pa.string())
+            if named
+            else pa.repeat(pa.scalar(partition, pa.string()), rows.num_rows)
+        )
     if layout == "steps":
         columns["step_index"] = typed(_column(rows, "step_index", reading), pa.int64())
         columns |= {name: _typed_step(_column(rows, name, reading), name, reading) for name in STEP_TYPES}

@@ -2,11 +2,14 @@
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from urllib.parse import unquote
 
 from bisieve.errors import CorpusError
+from bisieve.index_format import MANIFEST
 from bisieve.lines import CODECS, codec_of
 from bisieve.storage import FileInfo, basename, join, list_files
 from bisieve.wording import counted
@@ -22,6 +25,8 @@ _WORDS = (".md", ".rst", ".txt", ".html", ".pdf", ".log", ".yaml", ".yml", ".tom
 _CHECKSUMS = (".crc", ".md5", ".sha1", ".sha256", ".sha512")
 NOT_DATA = (*_IMAGES, *_WORDS, *_CHECKSUMS)
 _NOT_DATA_NAMES = ("readme", "license", "licence", "notice", "changelog", "makefile", "md5sums", "sha256sums")
+
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # what writers of partitions put for null
 
 OPENING = 2**18  # bytes that could be read while a store opens a file
 SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 256 * 2**20  # bytes
@@ -45,17 +50,18 @@ class Listing:
     left_out: list[str]  # URLs of files that may hold data, but are of no kind that is read; in order
 
 
-def list_shards(inputs: Sequence[str]) -> list[FileInfo]:
+def list_shards(inputs: Sequence[str], index: str | None = None) -> list[FileInfo]:
     """Return the shards at the input URLs, as `list_inputs` finds them."""
-    return list_inputs(inputs).shards
+    return list_inputs(inputs, index).shards
 
 
-def list_inputs(inputs: Sequence[str]) -> Listing:
+def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
     """Return the JSONL and Parquet files at the input URLs (files, folders or globs), and what is left out.
 
     One listing an input.  Of several links to a file on a disk the first counts.  Files of other kinds
     inside a folder are no shards; those that may hold data are left out by name, while images, words about
-    the data and checksums are passed over.
+    the data and checksums are passed over.  So are the files of an index: of the one at the URL ``index``,
+    which may be written now, and of any other whole one.
 
     Raises:
         CorpusError: an input holds no shard at all, so that a wrong folder is never an empty corpus, or it
@@ -64,12 +70,18 @@ def list_inputs(inputs: Sequence[str]) -> Listing:
     shards: dict[str, FileInfo] = {}
     left_out: set[str] = set()
     for url in inputs:
-        files = list_files(url)
+        listed = list_files(url)
+        files = _outside_indexes(listed, index)
+        if listed and not files:
+            raise CorpusError(f"shards at {url}", "the files of an index", "check --input and --index")
         found = {file.url: file for file in files if file.url.lower().endswith(SUFFIXES)}
         if not found:
             others = f"{counted(len(files), 'other file')}, such as {files[0].url}" if files else "no file"
+            mend = "check --input"
+            if len(files) == 1 and files[0].url == url:
+                others, mend = "a file with another suffix", "rename or convert it"
             raise CorpusError(
-                f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, "check --input"
+                f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, mend
             )
         if unread := [file.url for file in files if file.url.lower().endswith(NOT_READ)]:
             raise CorpusError(
@@ -80,6 +92,18 @@ def list_inputs(inputs: Sequence[str]) -> Listing:
         shards |= found
         left_out |= {file.url for file in files if file.url not in found and _may_be_data(file.url)}
     return Listing(list(_each_once([shards[url] for url in sorted(shards)])), sorted(left_out))
+
+
+def _outside_indexes(files: Sequence[FileInfo], index: str | None) -> list[FileInfo]:
+    """Those of ``files`` that belong to no index: it holds a manifest and versions side by side."""
+    urls = [file.url for file in files]
+    versions = {url.split("/versions/")[0] for url in urls if "/versions/" in url}
+    homes = {home for home in versions if join(home, MANIFEST) in set(urls)}
+    homes |= set() if index is None else {index}
+    if not homes:
+        return list(files)
+    within = tuple(join(home, "") for home in homes)
+    return [file for file in files if not file.url.startswith(within)]
 
 
 def _may_be_data(url: str) -> bool:
@@ -154,6 +178,23 @@ def file_stem(url: str) -> str:
     name = basename(url)
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]
+
+
+def partition_value(url: str, name: str) -> str | None:
+    """Return what the nearest folder ``name=value`` above a shard says, decoded; None where there is none."""
+    for folder in reversed(url.split("/")[:-1]):
+        key, equals, value = folder.partition("=")
+        if equals and unquote(key) == name and value != _NO_PARTITION:
+            return unquote(value)
+    return None
+
+
+def merged_stems(shards: Sequence[FileInfo]) -> list[str]:
+    """Return the file stems that occur in several folders, in order: there each is one source."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for shard in shards:
+        folders[file_stem(shard.url)].add(shard.url.rsplit("/", 1)[0])
+    return sorted(stem for stem, found in folders.items() if len(found) > 1)
 
 
 def folder_name(url: str) -> str:

@@ -49,11 +49,23 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     check_no_secret(url)
     with storage_errors(url):
         options = s3_options() if url.startswith(S3) else {}
-        fs, path = fsspec.core.url_to_fs(os.path.expanduser(url), **options)
+        if _is_plain_path(url):
+            fs = fsspec.filesystem("file")
+            path = fs._strip_protocol(os.path.expanduser(url))
+        else:
+            fs, path = fsspec.core.url_to_fs(os.path.expanduser(url), **options)
         if options:
             fs.retries = READS
             check_endpoint(fs.s3.meta.endpoint_url, url)
         return fs, _collapsed(path) if isinstance(fs, LocalFileSystem) else path
+
+
+def _is_plain_path(url: str) -> bool:
+    """Whether ``::`` in ``url`` belongs to a name on a disk, and chains no file systems as fsspec has it."""
+    first = url.split("::")[0]
+    return "::" in url and (
+        url.startswith("file://") or ("://" not in url and first not in known_implementations)
+    )
 
 
 def _check_scheme(url: str) -> None:
@@ -135,7 +147,15 @@ def list_files(url: str) -> list[FileInfo]:
     files = []
     while found:  # a listing can be very long: what is read of it goes at once
         entry = found.pop()
-        if entry["type"] == "file" and not _hidden(entry["name"], below=root):
+        if _hidden(entry["name"], below=root):
+            continue
+        if entry["type"] == "dangling":
+            raise StorageError(
+                f"files at {url}",
+                f"a link to nothing, {entry['name']} to {os.readlink(entry['name'])}",
+                "remove the link, or put back what it leads to",
+            )
+        if entry["type"] == "file":
             files.append(_info(fs, entry))
     return sorted(files, key=attrgetter("url"))
 
@@ -198,14 +218,23 @@ def file_names(url: str) -> set[str]:
 
 def _find(fs: Any, path: str) -> list[dict[str, Any]]:
     if isinstance(fs, LocalFileSystem):
-        return [fs.info(name) for name in _linked(path)]
+        return [_local_entry(fs, name) for name in _linked(path)]
     return list(fs.find(path, detail=True).values())
 
 
 def _glob(fs: Any, path: str) -> list[dict[str, Any]]:
     if isinstance(fs, LocalFileSystem):
-        return [fs.info(name) for name in glob(path, recursive=True)]
+        return [_local_entry(fs, name) for name in glob(path, recursive=True)]
     return list(fs.glob(path, detail=True).values())
+
+
+def _local_entry(fs: Any, name: str) -> dict[str, Any]:
+    try:
+        return dict(fs.info(name))
+    except FileNotFoundError:
+        if os.path.islink(name):
+            return {"name": name, "type": "dangling"}
+        raise
 
 
 def _linked(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:

@@ -84,6 +84,27 @@ def test_no_known_column_is_an_error_that_names_the_found_ones(tmp_path: Path) -
         detect(tmp_path)
 
 
+def test_rows_under_other_tools_names_are_an_error_whose_mapping_reads_them(tmp_path: Path) -> None:
+    rows = {"prompt": ["What?"], "completions": [["one"]], "labels": [[True]], "image": ["a.png"]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    mapping = "--field question=prompt --field step=completions --field score=labels"
+    with pytest.raises(CorpusError, match=rf"did you mean {mapping}\?"):
+        detect(tmp_path)
+    fields = dict(pair.split("=") for pair in mapping.replace("--field ", "").split())
+    assert detect(tmp_path, Reading(fields=fields)) == ["rollouts"]
+
+
+def test_lines_under_other_names_get_a_mapping_only_where_it_would_read_them(
+    write_jsonl: Callable[..., Path],
+) -> None:
+    record = {"prompt": "What?", "trace": [{"step": "one", "score": 1.0}]}
+    with pytest.raises(CorpusError, match="mean --field question=prompt --field steps_with_score=trace"):
+        detect(write_jsonl("a.jsonl", [record]))
+    side_by_side = {"prompt": "What?", "completions": ["one"], "labels": [True]}
+    with pytest.raises(CorpusError, match="check --input and --field"):
+        detect(write_jsonl("b.jsonl", [side_by_side]))
+
+
 def test_a_layout_that_is_named_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(b"is not opened")
     monkeypatch.setattr(layouts, "ThreadPoolExecutor", None)

@@ -136,3 +136,51 @@ def test_a_compressed_shard_is_one_split_and_an_empty_parquet_file_is_not_passed
     (split,) = split_shards([a_shard("huge.jsonl.gz", 2**40)], 2**20)
     assert (split.start, split.stored) == (0, 2**40)
     assert split_shards([a_shard("empty.parquet", 0)], 2**20) == [Split("s3://bucket/empty.parquet", 0, 0, 0)]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_an_index_inside_the_input_is_no_data(
+    write_jsonl: Callable[..., Path], tmp_path: Path, published: bool
+) -> None:
+    write_jsonl("a.jsonl", [b"{}"])
+    rows = tmp_path / "index/versions/0/rollouts/part-0.parquet"
+    rows.parent.mkdir(parents=True)
+    rows.write_bytes(b"PAR1")
+    if published:  # then it is known for an index, even for one that is not written now
+        (tmp_path / "index/manifest.json").write_text("{}")
+    own = None if published else f"file://{tmp_path}/index"
+    listing = list_inputs([str(tmp_path)], own)
+    assert ([Path(shard.url).name for shard in listing.shards], listing.left_out) == (["a.jsonl"], [])
+    with pytest.raises(CorpusError, match="the files of an index"):
+        list_inputs([str(tmp_path / "index")], own)
+
+
+def test_versions_without_a_manifest_are_data(
+    write_jsonl: Callable[..., Path],
+) -> None:
+    path = write_jsonl("versions/a.jsonl", [b"{}"])
+    assert len(list_shards([str(path.parent.parent)])) == 1
+
+
+def test_a_link_to_nothing_is_named_with_what_it_leads_to(
+    write_jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_jsonl("a.jsonl", [b"{}"])
+    (tmp_path / ".lock.jsonl").symlink_to(tmp_path / "gone")  # hidden: nobody asked for it
+    assert len(list_shards([str(tmp_path)])) == 1
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone")
+    for url in (str(tmp_path), f"{tmp_path}/*.jsonl"):
+        with pytest.raises(StorageError, match=r"a link to nothing, .*b\.jsonl to .*gone; remove the link"):
+            list_shards([url])
+
+
+def test_two_colons_in_a_name_on_a_disk_are_no_chain(write_jsonl: Callable[..., Path]) -> None:
+    path = write_jsonl("x::y/c::d.jsonl", [b"{}"])
+    for url in (path, path.parent, path.parent.parent, f"file://{path}", f"{path.parent}/*.jsonl"):
+        assert [shard.url for shard in list_shards([str(url)])] == [f"file://{path}"]
+
+
+def test_a_file_that_is_named_and_not_read_is_told_the_suffixes(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b")
+    with pytest.raises(CorpusError, match=r"\*\.jsonl.*a file with another suffix; rename or convert it"):
+        list_shards([f"file://{tmp_path}/a.csv"])

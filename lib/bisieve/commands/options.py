@@ -71,7 +71,11 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--source-from", choices=("stem", "folder"),
         help="the source is the shard's file stem (default) or the name of its folder",
     )  # fmt: skip
-    add("--source-field", metavar="NAME", help="the source is what this field of the record says")
+    add(
+        "--source-field",
+        metavar="NAME",
+        help="the source is what this field of the record, or else a folder NAME=... above it, says",
+    )
     add(
         "--labels-as-scores", action="store_true",
         help="true and false are the scores 1 and 0 (default: such records are rejected)",

@@ -1,6 +1,7 @@
 """Reads steps again whose places an older index knows: spans in, what a scan finds there out."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -59,13 +60,14 @@ def read_again(spans: Sequence[Span], reading: Reading) -> Iterator[pa.RecordBat
 
 
 def _rows(spans: Sequence[Span], reading: Reading) -> Iterator[dict[str, Any]]:
-    decode, convert = record_decoder("steps", reading), record_converter("steps", reading)
+    convert = record_converter("steps", reading)
+    decoder = cache(partial(record_decoder, "steps", reading))
     shards = KnownShards(reading, dict.fromkeys((shard for shard, _, _ in spans), "steps"))
     for (shard, offset, length), found in each_span(spans, shards):
-        source = reading.source_of(shard)
+        source, partition = reading.source_of(shard), reading.partition_of(shard)
         row = (
             record_row(found, convert, reading, source)
             if is_parquet(shard)
-            else line_row(found, decode, reading, source)
+            else line_row(found, decoder(partition), reading, source, partition)
         )
         yield {**row, "shard": shard, "offset": offset, "length": length}

@@ -127,7 +127,8 @@ def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch
     Blank lines are no records.  Everything else comes out, scored or with the reason of its rejection.
     """
     source_field = options.reading.source_field
-    decode_lines = lines_decoder("rollouts", options.reading)
+    partition = options.reading.partition_of(split.shard)
+    decode_lines = lines_decoder("rollouts", options.reading, partition)
     one_by_one = _OneByOne(split.shard, options.reading)
     usable, num_usable = Columns(), 0
     for block in read_blocks(split.shard, split.start, split.end, BLOCK):
@@ -183,7 +184,8 @@ class _OneByOne:
         self.default = reading.source_of(shard)
         self.rejects = Rejects()
         self._reading = reading
-        self._decode = record_decoder("rollouts", reading)
+        self._partition = reading.partition_of(shard)
+        self._decode = record_decoder("rollouts", reading, self._partition)
 
     def usable(self, block: Block, places: Places) -> tuple[Usable, list[str]]:
         """The usable records of ``block``, and their sources."""
@@ -210,7 +212,7 @@ class _OneByOne:
         try:
             record = self._decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            refusal = diagnose(line, "rollouts", self._reading)
+            refusal = diagnose(line, "rollouts", self._reading, self._partition)
             return None, refusal.source or self.default, refusal.reason
         reason, source = verdict(record, self._reading, self.default)
         return record, source, reason

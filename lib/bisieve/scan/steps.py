@@ -29,7 +29,9 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     the reason.  Steps of a rollout may lie in any shard, in any order: `assemble` brings them together.
     """
     reading = options.reading
-    decode_lines, decode = lines_decoder("steps", reading), record_decoder("steps", reading)
+    partition = reading.partition_of(split.shard)
+    decode_lines = lines_decoder("steps", reading, partition)
+    decode = record_decoder("steps", reading, partition)
     sound = SoundSteps(split.shard, reading)
     for block in read_blocks(split.shard, split.start, split.end, BLOCK):
         places = line_places(block.data)
@@ -47,21 +49,26 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
 def _one_by_one(
     block: Block, places: Places, decode: Any, shard: str, reading: Reading
 ) -> list[dict[str, Any]]:
-    default, rows = reading.source_of(shard), []
+    default, partition, rows = reading.source_of(shard), reading.partition_of(shard), []
     for start, end in zip(places.start.tolist(), places.end.tolist(), strict=True):
         line = block.data[start:end]
         if line.strip():
-            row = line_row(line, decode, reading, default)
+            row = line_row(line, decode, reading, default, partition)
             rows.append({**row, "shard": shard, "offset": block.offset + start, "length": len(line)})
     return rows
 
 
-def line_row(line: bytes, decode: Any, reading: Reading, default: str) -> dict[str, Any]:
-    """What `schema.STEPS` keeps of a line, but for its place; ``default`` is the shard's source."""
+def line_row(
+    line: bytes, decode: Any, reading: Reading, default: str, partition: str | None
+) -> dict[str, Any]:
+    """What `schema.STEPS` keeps of a line, but for its place; ``default`` is the shard's source.
+
+    ``partition`` is what a folder above the shard says for the source field.
+    """
     try:
         return _step_row(decode(line), reading, default)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return _refused_row(diagnose(line, "steps", reading), default)
+        return _refused_row(diagnose(line, "steps", reading, partition), default)
 
 
 def record_row(record: dict[str, Any], convert: Any, reading: Reading, default: str) -> dict[str, Any]:

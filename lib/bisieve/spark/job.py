@@ -31,7 +31,7 @@ from bisieve.ranked import cut_scores_over_all
 from bisieve.reading import Layout, Reading
 from bisieve.records import HINTS, NO_SOURCE
 from bisieve.scan.chunks import Chunk
-from bisieve.shards import SUFFIXES, Listing, list_inputs, list_shards, plan_tasks
+from bisieve.shards import SUFFIXES, Listing, list_inputs, list_shards, merged_stems, plan_tasks
 from bisieve.source_list import write_source_list
 from bisieve.spark.kept import Older, known_layouts, older_rows
 from bisieve.spark.layouts import SHARDS_A_TASK, layouts_on_spark
@@ -79,9 +79,10 @@ def score_corpus(
     """
     index = canonical(request.index)
     inputs = sorted({canonical(url) for url in request.inputs})
-    listing = list_inputs(inputs)
+    listing = list_inputs(inputs, index)
     shards = listing.shards
     _say_left_out(listing, request.strict, tell)
+    _say_merged(shards, request.reading, tell)
     parameters = Parameters(
         alpha=request.alpha,
         scope=request.scope,
@@ -139,6 +140,20 @@ def _say_left_out(listing: Listing, strict: bool, tell: Tell) -> None:
     tell("left_out", f"left out {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
 
 
+def _say_merged(shards: Sequence[FileInfo], reading: Reading, tell: Tell) -> None:
+    """Warn of sources that are one only because shards of several folders have one name."""
+    if reading.source_from == "folder" or reading.source_field is not None:
+        return
+    if stems := merged_stems(shards):
+        more = f" and {counted(len(stems) - 1, 'other')}" if len(stems) > 1 else ""
+        tell(
+            "merged",
+            f"shards named {stems[0]}{more} are in several folders and make one source; "
+            "--source-from folder or --source-field NAME tells them apart",
+            stems=stems[:LEFT_OUT_NAMED],
+        )
+
+
 def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:
     """Those of the shards that an older index does not have as they are, read as they would be read now."""
     scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
@@ -184,7 +199,7 @@ def _build(
     rejects = write_rejects(chunks.map(lambda chunk: chunk.rejects), summaries, index, f"{folder}/rejects")
     rollouts = [file.file for file in files]
     tell("ranked", rollouts=totals.num_rollouts, strategy=parameters.strategy)
-    check_unchanged(inputs, shards)
+    check_unchanged(inputs, shards, index)
     return Manifest(
         fingerprint=version,
         parameters=parameters,
@@ -218,9 +233,9 @@ def _no_rollouts(found: str, mend: str = "check --input and --layout") -> Corpus
     return CorpusError("at least one usable rollout", found, mend)
 
 
-def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo]) -> None:
+def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo], index: str | None = None) -> None:
     """`CorpusError` when a shard is not what it was; shards that came since are the next run's."""
-    now = set(list_shards(inputs))
+    now = set(list_shards(inputs, index))
     changed = [shard.url for shard in shards if shard not in now]
     if changed:
         raise CorpusError(

@@ -256,6 +256,30 @@ def test_sources_can_come_from_a_field(
     assert made.manifest.rejected == {"no_source": 1}
 
 
+def test_shards_of_partitions_make_one_source_each_where_asked_and_a_warning_where_not(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in ("alg", "geo"):
+        write_jsonl(f"in/source={name}/part-0.jsonl", [rollout(rollout_id=name)])
+    said: dict[str, str] = {}
+
+    def tell(kind: str, text: str = "", **_: Any) -> None:
+        said[kind] = text
+
+    index = tmp_path / "in/index"  # inside the input
+    made, _ = score(tmp_path / "in", index, tell)
+    assert made.rollouts_by_source == {"part-0": 2}
+    assert "part-0 are in several folders" in said["merged"]
+    assert "--source-field NAME" in said["merged"]
+    said.clear()
+    made, _ = score(tmp_path / "in", index, tell, source_field="source")
+    assert made.rollouts_by_source == {"alg": 1, "geo": 1}
+    assert "merged" not in said
+    write_jsonl("in/source=new/part-0.jsonl", [rollout(rollout_id="new")])
+    made, _ = score(tmp_path / "in", index, tell, source_field="source")
+    assert made.rollouts_by_source == {"alg": 1, "geo": 1, "new": 1}
+
+
 def test_no_usable_rollout_is_an_error_and_publishes_nothing(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -266,6 +290,14 @@ def test_no_usable_rollout_is_an_error_and_publishes_nothing(
 
 
 @pytest.mark.parametrize("layout", ["auto", "rollouts", "steps"])
+def test_labels_alone_are_an_error_that_names_the_option_for_them(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    shard = write_jsonl("a.jsonl", [rollout([True])])
+    with pytest.raises(CorpusError, match=r"1 label_as_score .*; --labels-as-scores reads true as 1"):
+        score(shard, tmp_path / "index")
+
+
 def test_an_empty_shard_is_an_error_whatever_layout_is_named(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], tmp_path: Path, layout: str
 ) -> None:
