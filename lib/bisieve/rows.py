@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
+from bisieve.embedded import holds_images, in_names
 from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
 from bisieve.records import MAX_INT32
 
@@ -53,6 +54,8 @@ def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> li
 def record_rows(rows: pa.RecordBatch, layout: Layout, reading: Reading) -> pa.RecordBatch:
     """``rows`` of a file with every field that is read as a column, null where the file has none."""
     columns = {name: typed(_column(rows, name, reading), kind) for name, kind in _PROMPT.items()}
+    if holds_images(columns["image"].type):
+        columns["image"] = in_names(columns["image"])
     if reading.source_field is not None:
         columns[SOURCE] = typed(_column(rows, SOURCE, reading), pa.string())
     if layout == "steps":
