@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +31,8 @@ _HEADS = {
 }  # fmt: skip
 _BOXES = {b"WEBP": ".webp", b"ftypavif": ".avif", b"ftypheic": ".heic"}  # what follows a length
 _LONGEST_HEAD = 16  # bytes
-_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+_DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+_PATH = re.compile(r"data:;path=([^;,]+);base64,")  # what `in_text` writes
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*\s*")
 _URL_SAFE = str.maketrans("-_", "+/")
 _SHORTEST_BASE64 = 32  # characters: the smallest image has more, a name that begins as one does has fewer
@@ -131,7 +132,8 @@ def picture_of(value: Any) -> Picture | None:
     if isinstance(value, Picture):
         return value
     if isinstance(value, str) and is_base64(value):
-        return Picture(_from_base64(value))
+        named = _PATH.match(value)
+        return Picture(_from_base64(value), unquote(named[1]) if named else None)
     if isinstance(value, bytes) and _suffix(value):
         return Picture(value)
     if isinstance(value, dict) and (data := value.get("bytes")):
@@ -150,7 +152,9 @@ def in_text(image: Any) -> Any:
     data = image.get("bytes")
     if not (isinstance(data, str) and data):
         return image.get("path")
-    return data if is_base64(data) else f"data:;base64,{data}"
+    path = image.get("path")
+    named = f";path={quote(path)}" if isinstance(path, str) and is_safe(path) else ""
+    return data if is_base64(data) and not named else f"data:{named};base64,{data.rpartition(',')[2]}"
 
 
 def has_dicts(image: Any) -> bool:
