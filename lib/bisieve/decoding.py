@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bisieve.embedded import has_dicts, in_text
 from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
 from bisieve.records import (
     LooseRolloutRecord,
@@ -26,8 +27,21 @@ def record_decoder(layout: Layout, reading: Reading, partition: str | None = Non
     the shard's path, where the record has no such field.  A rollout is usable without
     MC counts, so counts that are no counts are left out rather than refused.
     """
-    kinds = _record_types(layout, reading, partition)
-    return _first_that_fits([msgspec.json.Decoder(kind).decode for kind in kinds], reading.labels_as_scores)
+    kinds, labels = _record_types(layout, reading, partition), reading.labels_as_scores
+    decode = _first_that_fits([msgspec.json.Decoder(kind).decode for kind in kinds], labels)
+    convert = _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds], labels)
+    image = reading.names["image"]
+
+    def decode_line(line: bytes) -> Any:
+        try:
+            return decode(line)
+        except msgspec.ValidationError:
+            record = msgspec.json.decode(line)
+            if not isinstance(record, dict) or not has_dicts(record.get(image)):
+                raise
+        return convert(record | {image: in_text(record[image])})
+
+    return decode_line
 
 
 def lines_decoder(

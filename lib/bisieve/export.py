@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve.cut import Cut
+from bisieve.embedded import Save
 from bisieve.fetch import fetch_in_chunks, in_chunks
+from bisieve.image_folder import refuse
 from bisieve.plain import plain_lines
 from bisieve.prompt import process_text
 from bisieve.reading import KnownShards
@@ -18,24 +20,25 @@ from bisieve.storage import join, open_output
 _ASCII = 127  # the last character of it
 
 
-def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0) -> int:
+def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
     """Writes the cut as the paper's training file, one line a rollout; returns the number of lines.
 
     Sources stand in the order of their first shard, the rollouts of each in file order.  The file appears at
-    ``output`` when it is complete.
+    ``output`` when it is complete.  ``save`` makes files of images that are in the records.
     """
     rows = in_file_order(cut.rows)
     with open_output(output) as file:
-        for rollouts in fetch_in_chunks(rows, cut.shards):
+        for rollouts in fetch_in_chunks(rows, cut.shards, save):
             file.writelines(_lines(rollouts, threshold))
     return int(rows.num_rows)
 
 
-def export_records(cut: Cut, output: str) -> int:
+def export_records(cut: Cut, output: str, save: Save = refuse) -> int:
     """Writes the cut's records as plain shards, a file ``<source>.jsonl`` a source; returns the rollouts.
 
     The folder is a corpus: it can be scored, and trained on where the first one was not seekable.  Of a cut
-    of both layouts each has a folder of its own, as a file has one layout.
+    of both layouts each has a folder of its own, as a file has one layout.  ``save`` makes files of images
+    that are in the records.
     """
     rows = in_file_order(cut.rows)
     first = pc.struct_field(pc.list_element(rows["spans"].combine_chunks(), 0), "shard")
@@ -43,15 +46,15 @@ def export_records(cut: Cut, output: str) -> int:
     layouts = pc.unique(layout).to_pylist()
     for name in layouts:
         folder = output if len(layouts) == 1 else join(output, name)
-        _export_sources(rows.filter(pc.equal(layout, name)), cut.shards, folder)
+        _export_sources(rows.filter(pc.equal(layout, name)), cut.shards, folder, save)
     return int(rows.num_rows)
 
 
-def _export_sources(rows: pa.Table, shards: KnownShards, folder: str) -> None:
+def _export_sources(rows: pa.Table, shards: KnownShards, folder: str, save: Save) -> None:
     for source in pc.unique(rows["source"]).to_pylist():
         with open_output(join(folder, f"{file_name(source)}.jsonl")) as file:
             for chunk in in_chunks(rows.filter(pc.equal(rows["source"], source))):
-                file.writelines(line + b"\n" for line in plain_lines(chunk, shards))
+                file.writelines(line + b"\n" for line in plain_lines(chunk, shards, save))
 
 
 def file_name(source: str) -> str:

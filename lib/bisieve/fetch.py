@@ -1,6 +1,8 @@
 """Fetches rollouts through their spans: rows of an index in, their text out."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow.compute as pc
 
 from bisieve import records
 from bisieve.decoding import record_converter, record_decoder
+from bisieve.embedded import Save, located
 from bisieve.errors import IndexUnusableError
 from bisieve.reading import KnownShards, Layout, Reading
 from bisieve.records import Rollout
@@ -19,14 +22,16 @@ from bisieve.spans import Span, read_spans
 _CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once
 
 
-def fetch_rollouts(rows: pa.Table, shards: KnownShards) -> list[Rollout]:
+def fetch_rollouts(rows: pa.Table, shards: KnownShards, save: Save | None = None) -> list[Rollout]:
     """The rollouts of ``rows`` (of `schema.INDEX`), in their order, their images where they lie.
 
     Neighbouring spans are read in one request.  `IndexUnusableError` when a span no longer holds the record
-    it was made of; `StorageError` when a shard cannot be read.
+    it was made of; `StorageError` when a shard cannot be read.  ``save`` makes files of images that are in
+    the records, and names them; without it they have the names that the index knows, or stay in base64.
     """
     spans = spans_of(rows)
-    found = read_spans(sorted({span for row in spans for span in row}), shards)
+    locate = partial(located, reading=shards.reading, save=save)
+    found = read_spans(sorted({span for row in spans for span in row}), shards, locate)
     read, build = _readers(shards.reading), {"rollouts": _from_rollout, "steps": _from_steps}
     rollouts = []
     ids, scores = rows["rollout_id"].to_pylist(), rows["scores"].to_pylist()
@@ -34,19 +39,21 @@ def fetch_rollouts(rows: pa.Table, shards: KnownShards) -> list[Rollout]:
         layout = shards.layouts[row[0][0]]
         try:
             typed = [read[layout, is_parquet(span[0])](found[span]) for span in row]
-            rollout = build[layout](rollout_id, typed, shards.reading)
+            rollout = build[layout](rollout_id, typed)
         except (msgspec.MsgspecError, ValueError, KeyError):
             rollout = None
         if rollout is None or rollout.scores != tuple(expected):
             raise changed_record(rollout_id, row)
+        if not is_parquet(row[0][0]):
+            rollout = replace(rollout, image=locate(rollout.image, "{}@{}".format(*row[0])))
         rollouts.append(rollout)
     return rollouts
 
 
-def fetch_in_chunks(rows: pa.Table, shards: KnownShards) -> Iterator[list[Rollout]]:
+def fetch_in_chunks(rows: pa.Table, shards: KnownShards, save: Save | None = None) -> Iterator[list[Rollout]]:
     """`fetch_rollouts`, some thousand rollouts at a time."""
     for chunk in in_chunks(rows):
-        yield fetch_rollouts(chunk, shards)
+        yield fetch_rollouts(chunk, shards, save)
 
 
 def in_chunks(rows: pa.Table) -> Iterator[pa.Table]:
@@ -85,18 +92,14 @@ def _readers(reading: Reading) -> dict[tuple[Layout, bool], Callable[[Any], Any]
     }
 
 
-def _image(image: str | list[str], reading: Reading) -> str | list[str]:
-    return reading.image_path(image) if isinstance(image, str) else list(map(reading.image_path, image))
-
-
-def _from_rollout(rollout_id: str, found: list[Any], reading: Reading) -> Rollout | None:
+def _from_rollout(rollout_id: str, found: list[Any]) -> Rollout | None:
     (record,) = found
     if records.rollout_reason(record) is not None:
         return None
     steps = record.steps_with_score
     return Rollout(
         rollout_id=rollout_id,
-        image=_image(record.image, reading),
+        image=record.image,
         question=records.question_of(record.question_orig, record.question),
         steps=tuple(step.step.strip() for step in steps),
         scores=tuple(float(step.score) for step in steps),
@@ -104,14 +107,14 @@ def _from_rollout(rollout_id: str, found: list[Any], reading: Reading) -> Rollou
     )
 
 
-def _from_steps(rollout_id: str, found: list[Any], reading: Reading) -> Rollout | None:
+def _from_steps(rollout_id: str, found: list[Any]) -> Rollout | None:
     head = found[0]
     scores = [records.step_score(record) for record in found]
     if head.image is None or any(str(record.rollout_id) != rollout_id for record in found):
         return None
     return Rollout(
         rollout_id=rollout_id,
-        image=_image(head.image, reading),
+        image=head.image,
         question=records.question_of(head.question_orig, head.question),
         steps=tuple(record.step.strip() for record in found),
         scores=tuple(float(score) for score in scores if score is not None),

@@ -1,6 +1,7 @@
 """Images by name below an image root: where they lie, which are missing, what they show."""
 
 import io
+import re
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
@@ -8,31 +9,67 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from bisieve import storage
+from bisieve.embedded import WAY_OUT, is_base64
 from bisieve.errors import ImageError, StorageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # how absolute names begin on Windows
 MOST_PIXELS = 2**26  # 200 MB as RGB
 _LOOKUPS = 32  # names asked for at the same time: a store answers slowly, but many at once
 _STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheaper than a question for each
 
 
 def image_url(root: str, name: str) -> str:
-    """The URL of image ``name`` below ``root``; `ImageError` where it would lie anywhere else.
+    """Return the URL of image ``name`` below ``root``.
 
-    Names come from the corpus and are not trusted; links that lie on a disk below the root are the owner's
-    and are followed.
+    Names come from the corpus and are not trusted; links on a disk below the root are the owner's and are
+    followed.
+
+    Args:
+        root: The image root, any URL.
+        name: A relative name, with the separators of either system, or an absolute one below ``root``.
+
+    Raises:
+        ImageError: where the image would be anywhere else, or ``name`` is the image itself in base64.
     """
+    if is_base64(name):
+        raise ImageError("images by name", f"an image in base64, {name[:40]}…", WAY_OUT)
     # Stores undo percent signs and backslashes, and fsspec chains URLs at "::": harmless after that, too.
     parts = PurePosixPath(unquote(name).replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or "://" in name or "::" in name or "\0" in name:
+    relative = None
+    if parts and ".." not in parts and "::" not in name and "\0" not in name:
+        relative = _relative(root, name)
+    if not relative:
         raise ImageError(
             f"an image path that stays below the image root {root}",
             repr(name),
-            "mend the image field of the record",
+            "correct the image field of the record, or score with --image-prefix OLD=NEW",
         )
-    return storage.join(root, name)
+    return storage.join(root, relative)
+
+
+def _relative(root: str, name: str) -> str | None:
+    """Return ``name`` from ``root`` on, or None where it is absolute and not below ``root``."""
+    if name.startswith("/") or "://" in name:
+        return _below_root(root, name)
+    if _DRIVE.match(name):
+        return None
+    relative = name.replace("\\", "/")
+    return None if unquote(relative).startswith("/") else relative
+
+
+def _below_root(root: str, name: str) -> str | None:
+    if name.partition("://")[1] and name.partition("://")[0] != storage.canonical(root).partition("://")[0]:
+        return None
+    if not storage.is_local(root) and "://" not in name:
+        return None
+    for spelled in (storage.canonical, storage.real_path):
+        top, place = storage.join(spelled(root), ""), spelled(name)
+        if place.startswith(top):
+            return place.removeprefix(top)
+    return None
 
 
 def missing_images(root: str, names: Iterable[str]) -> set[str]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bisieve.damage import damage
+from bisieve.embedded import Locate, all_safe, holds_images, in_names
 from bisieve.errors import CorpusError
 from bisieve.reading import Layout, Reading
 from bisieve.rows import is_list, needed_columns, record_rows
@@ -27,15 +28,29 @@ def read_split(split: Split, layout: Layout, reading: Reading) -> Iterator[Numbe
     with _opened(split.shard) as file:
         for group, first_row in _groups(file.metadata):
             if split.start <= _begins(file.metadata.row_group(group)) < split.end:
-                yield from _read_group(file, group, first_row, layout, reading, partition)
+                columns = _columns(file, group, layout, reading)
+                for start, rows in _read_group(file, group, first_row, columns):
+                    yield start, record_rows(rows, layout, reading, partition)
 
 
 def read_rows(
-    url: str, numbers: Sequence[int], layout: Layout, reading: Reading
+    url: str,
+    numbers: Sequence[int],
+    layout: Layout,
+    reading: Reading,
+    locate: Locate | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows by their ``numbers``, which are in order, as dicts; a row that the file does not have is left out.
+    """Yield rows by their numbers, as dicts; a row that the file does not have is left out.
 
     Each row group that holds one is read once.
+
+    Args:
+        url: The shard.
+        numbers: Which rows, in order.
+        layout: What a row is.
+        reading: How rows are read.
+        locate: Gets what the file has for a row's image, with its bytes, and returns what the row has as its
+            image instead; without it that is the name that the index knows.
     """
     wanted = np.asarray(numbers, np.int64)
     partition = reading.partition_of(url)
@@ -43,9 +58,20 @@ def read_rows(
         for group, first_row in _groups(file.metadata):
             if not len(_among(wanted, first_row, file.metadata.row_group(group).num_rows)):
                 continue
-            for start, rows in _read_group(file, group, first_row, layout, reading, partition):
+            columns = (
+                needed_columns(file.schema_arrow.names, layout, reading)
+                if locate
+                else _columns(file, group, layout, reading)
+            )
+            for start, rows in _read_group(file, group, first_row, columns):
                 mine = _among(wanted, start, rows.num_rows)
-                yield from zip(mine.tolist(), rows.take(pa.array(mine - start)).to_pylist(), strict=True)
+                chosen = rows.take(pa.array(mine - start))
+                found = record_rows(chosen, layout, reading, partition).to_pylist()
+                if locate and reading.names["image"] in rows.schema.names:
+                    images = chosen[reading.names["image"]]
+                    for number, row, image in zip(mine.tolist(), found, images, strict=True):
+                        row["image"] = locate(image.as_py(), f"{url}@{number}")
+                yield from zip(mine.tolist(), found, strict=True)
 
 
 def shown_layout(url: str, reading: Reading) -> Layout | None:
@@ -88,15 +114,28 @@ def _begins(group: pq.RowGroupMetaData) -> int:
     return int(column.dictionary_page_offset or column.data_page_offset)
 
 
-def _read_group(
-    file: pq.ParquetFile, group: int, first_row: int, layout: Layout, reading: Reading, partition: str | None
-) -> Iterator[Numbered]:
+def _columns(file: pq.ParquetFile, group: int, layout: Layout, reading: Reading) -> list[str]:
+    """The columns to read for scoring: of images that are there with safe paths, the paths alone."""
+    columns = needed_columns(file.schema_arrow.names, layout, reading)
+    image = reading.names["image"]
+    if image not in columns or not holds_images(file.schema_arrow.field(image).type):
+        return columns
+    leaves = [file.schema.column(number).path for number in range(len(file.schema.names))]
+    paths = [leaf for leaf in leaves if leaf.startswith(f"{image}.") and leaf.endswith(".path")]
+    if len(paths) != 1:
+        return columns
+    for rows in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=paths, use_threads=False):
+        if not all_safe(in_names(rows[image])):
+            return columns
+    return [name if name != image else paths[0] for name in columns]
+
+
+def _read_group(file: pq.ParquetFile, group: int, first_row: int, columns: list[str]) -> Iterator[Numbered]:
     about = file.metadata.row_group(group)
     row_bytes = about.total_byte_size // max(about.num_rows, 1) + 1
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
-    columns = needed_columns(file.schema_arrow.names, layout, reading)
     for rows in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
-        yield first_row, record_rows(rows, layout, reading, partition)
+        yield first_row, rows
         first_row += rows.num_rows
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
+from bisieve.embedded import holds_images, in_names
 from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
 from bisieve.records import MAX_INT32
 
@@ -58,6 +59,8 @@ def record_rows(
     Where it has none for the source, that is ``partition``, the value in the shard's path.
     """
     columns = {name: typed(_column(rows, name, reading), kind) for name, kind in _PROMPT.items()}
+    if holds_images(columns["image"].type):
+        columns["image"] = in_names(columns["image"])
     if reading.source_field is not None:
         named = partition is None or reading.names[SOURCE] in rows.schema.names
         columns[SOURCE] = (

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from fsspec.utils import merge_offset_ranges
 
+from bisieve.embedded import Locate
 from bisieve.lines import codec_of, open_text
 from bisieve.parquet import read_rows
 from bisieve.reading import KnownShards
@@ -25,21 +26,21 @@ Span = tuple[str, int, int]  # shard, offset, length; of a row: shard, number, 1
 Found = Iterator[tuple[Span, Any]]
 
 
-def read_spans(spans: Sequence[Span], shards: KnownShards) -> dict[Span, Any]:
+def read_spans(spans: Sequence[Span], shards: KnownShards, locate: Locate | None = None) -> dict[Span, Any]:
     """The line or the row, with the names that fields have here, of every span; ``spans`` are ordered.
 
     A row that its shard does not have any more is left out.  `StorageError` when a shard cannot be read,
-    `CorpusError` when one is damaged.
+    `CorpusError` when one is damaged.  ``locate`` is that of `parquet.read_rows`, for the images of rows.
     """
-    return dict(each_span(spans, shards))
+    return dict(each_span(spans, shards, locate))
 
 
-def each_span(spans: Sequence[Span], shards: KnownShards) -> Found:
+def each_span(spans: Sequence[Span], shards: KnownShards, locate: Locate | None = None) -> Found:
     """As `read_spans`, one after the other: memory holds some of what lies there."""
     for shard, group in groupby(spans, key=itemgetter(0)):
         wanted = list(group)
         if is_parquet(shard):
-            yield from _read_rows(shard, wanted, shards)
+            yield from _read_rows(shard, wanted, shards, locate)
         elif codec_of(shard) is not None:
             yield from _read_streamed(shard, wanted)
         else:
@@ -47,9 +48,9 @@ def each_span(spans: Sequence[Span], shards: KnownShards) -> Found:
                 yield from _read_ranges(shard, some)
 
 
-def _read_rows(shard: str, wanted: Sequence[Span], shards: KnownShards) -> Found:
+def _read_rows(shard: str, wanted: Sequence[Span], shards: KnownShards, locate: Locate | None) -> Found:
     numbers = [number for _, number, _ in wanted]
-    rows = read_rows(shard, numbers, shards.layouts[shard], shards.reading)
+    rows = read_rows(shard, numbers, shards.layouts[shard], shards.reading, locate)
     return (((shard, number, 1), row) for number, row in rows)
 
 

@@ -34,6 +34,70 @@ def test_an_ordinary_name_stays_below_the_root(name: str) -> None:
     assert image_url("s3://bucket/images/", name) == f"s3://bucket/images/{name}"
 
 
+@pytest.mark.parametrize("name", ["imgs\\a.png", ".\\imgs\\a.png", "imgs/a.png"])
+def test_separators_of_either_system_lead_to_the_image(name: str, tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    Image.new("RGB", (2, 3)).save(tmp_path / "imgs/a.png")
+    assert load_image(str(tmp_path), name).size == (2, 3)
+    assert missing_images(str(tmp_path), [name, *(f"{number}.png" for number in range(300))]) == {
+        f"{number}.png" for number in range(300)
+    }
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("s3://bucket/imgs", "s3://bucket/imgs/a/b.png"),
+        ("s3://bucket/imgs/", "s3://bucket/imgs/a/b.png"),
+        ("/data/imgs", "/data/imgs/a/b.png"),
+        ("/data/imgs/", "/data/imgs/a/b.png"),
+        ("/data/x/../imgs", "/data/imgs//a/b.png"),
+        ("/data/imgs", "file:///data/imgs/a/b.png"),
+        ("file:///data/imgs", "/data/imgs/a/b.png"),
+    ],
+)
+def test_an_absolute_name_below_the_root_is_taken_as_relative(root: str, name: str) -> None:
+    assert image_url(root, name) == f"{root.rstrip('/')}/a/b.png"
+
+
+def test_an_absolute_name_is_found_through_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs/a.png").touch()
+    (tmp_path / "link").symlink_to("imgs")
+    monkeypatch.chdir(tmp_path)
+    for root in ("imgs", "link", str(tmp_path / "link")):
+        names = [str(tmp_path / folder / "a.png") for folder in ("imgs", "link")]
+        assert missing_images(root, names) == set()
+        assert {image_url(root, name) for name in names} == {f"{root}/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("/data/imgs", "/data/imgs2/a.png"),
+        ("/data/imgs", "/data/imgs"),
+        ("/data/imgs", "/data/imgs/"),
+        ("/data/imgs", "/data/imgs/../secret.png"),
+        ("/data/imgs", "C:\\data\\imgs\\a.png"),
+        ("/data/imgs", "\\\\server\\imgs\\a.png"),
+        ("s3://bucket/imgs", "s3://bucket/imgs/../secret.png"),
+        ("s3://bucket/imgs", "s3://other/imgs/a.png"),
+        ("s3://bucket/imgs", "/bucket/imgs/a.png"),
+        ("/data/imgs", "https://host/data/imgs/a.png"),
+    ],
+)
+def test_any_other_absolute_name_is_refused_with_the_option_for_it(root: str, name: str) -> None:
+    with pytest.raises(ImageError, match=r"below the image root .*--image-prefix OLD=NEW") as caught:
+        image_url(root, name)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_in_place_of_its_name_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ImageError, match="--format records --images FOLDER") as caught:
+        image_url("/data", "data:image/png;base64," + "A" * 10_000)
+    assert len(str(caught.value)) < 300
+
+
 @given(st.lists(st.sampled_from(["..", ".", "a", "%2e%2e", "", "b.png", "\\.."]), min_size=1, max_size=5))
 def test_no_name_leads_outside(parts: list[str]) -> None:
     name = "/".join(parts)

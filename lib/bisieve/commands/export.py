@@ -16,23 +16,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("mprm-jsonl", "records"), default="mprm-jsonl",
         help="the paper's training file, or a corpus: the records as they are, a file a source",
     )  # fmt: skip
+    parser.add_argument(
+        "--images", metavar="FOLDER",
+        help="where to write images that are in the records (Parquet, base64); then the --image-root",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; prints what was asked for and what was delivered."""
     from bisieve.cut import read_cut
     from bisieve.export import export_mprm_jsonl, export_records
+    from bisieve.image_folder import ImageFolder, refuse
     from bisieve.index import check_shards_unchanged, open_index
     from bisieve.target import check_target
 
     index = open_index(args.index)
     check_target(index, args.output, is_folder=args.format == "records")
+    if args.images:
+        check_target(index, args.images)
+    save = ImageFolder(args.images).save if args.images else refuse
     cut = read_cut(index, args.fraction)
     check_shards_unchanged(index)
     if args.format == "records":
-        written = export_records(cut, args.output)
+        written = export_records(cut, args.output, save)
     else:
-        written = export_mprm_jsonl(cut, args.output, index.manifest.parameters.threshold)
+        written = export_mprm_jsonl(cut, args.output, index.manifest.parameters.threshold, save)
     asked = f"asked for {cut.fraction:.2%} of each source"
     print(f"{args.output}: {written} of {cut.available} rollouts ({cut.delivered:.2%}; {asked})")
     return 0

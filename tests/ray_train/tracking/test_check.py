@@ -28,7 +28,7 @@ def test_tensorboard_and_none_need_nothing() -> None:
 def test_mlflow_skinny_reads_no_database(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert util.find_spec("sqlalchemy") is None  # else this tests nothing
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(TrainingError, match="found mlflow-skinny.*; pip install mlflow") as error:
+    with pytest.raises(TrainingError, match=r"found mlflow-skinny.*; pip install mlflow") as error:
         check_trackers("mlflow")
     assert "secret" not in str(error.value)
 

@@ -1,0 +1,228 @@
+"""Images that are in the records themselves: what is recognised as one, and what each is called.
+
+struct<bytes, path>, a list of them   as Hugging Face datasets write images (Parquet, or JSON in base64)
+binary                                Parquet, where the bytes begin as an image does
+text in base64                        ``data:image/png;base64,…``, or the base64 of an image alone
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+import xxhash
+
+from bisieve.errors import ImageError
+from bisieve.reading import Reading
+
+WAY_OUT = (
+    "bisieve export --format records --images FOLDER writes such images out: score and train on what it wrote"
+)
+
+_HEADS = {
+    b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"II*\0": ".tif",
+    b"MM\0*": ".tif", b"\0\0\0\x0cjP  ": ".jp2",
+}  # fmt: skip
+_BOXES = {b"WEBP": ".webp", b"ftypavif": ".avif", b"ftypheic": ".heic"}  # what follows a length
+_LONGEST_HEAD = 16  # bytes
+_DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+_PATH = re.compile(r"data:;path=([^;,]+);base64,")  # what `in_text` writes
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*\s*")
+_URL_SAFE = str.maketrans("-_", "+/")
+_SHORTEST_BASE64 = 32  # characters: the smallest image has more, a name that begins as one does has fewer
+# Absolute, a URL, leading upwards, of another system, or of signs that a store may undo.
+_UNSAFE_PATH = re.compile(r"^[\s/]|(^|/)\.\.(/|$)|[:\\%?#*\x00-\x1f]|(^|/)\.?$")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image in a record: its bytes, and the path that the record gives with them, if any."""
+
+    data: bytes
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The path where it is a safe relative one, else `hashed_name`."""
+        return self.path if is_safe(self.path) else self.hashed_name  # type: ignore[return-value]
+
+    @property
+    def hashed_name(self) -> str:
+        """A hash of the bytes, with the suffix of their kind."""
+        return xxhash.xxh3_128_hexdigest(self.data) + (_suffix(self.data) or ".img")
+
+
+Save = Callable[[Sequence[Picture]], list[str]]  # makes files of images; returns their names
+Locate = Callable[[Any, str], Any]  # `located`, of an image and where its record is
+
+
+def is_safe(path: str | None) -> bool:
+    """Whether an image can have ``path`` as its name below any folder."""
+    return path is not None and not _UNSAFE_PATH.search(path)
+
+
+def is_base64(name: str) -> bool:
+    """Whether what a record has for an image's name is the image itself."""
+    if name[:5].lower() == "data:":
+        return _DATA_URL.match(name) is not None
+    if len(name) < _SHORTEST_BASE64:
+        return False
+    try:
+        head = base64.b64decode("".join(name[:40].split())[:24])
+    except ValueError:
+        return False
+    return _suffix(head) is not None and _BASE64.fullmatch(name) is not None
+
+
+def located(image: Any, where: str, reading: Reading, save: Save | None) -> Any:
+    """What is to be written, or looked for, in place of the ``image`` of a record.
+
+    Args:
+        image: A name, a `Picture`, base64, a dict with ``bytes`` and ``path``, or a list of such.
+        where: The place of the record, for messages.
+        reading: Says where the images lie that are only named.
+        save: Makes files of the others; without it base64 stays, and a `Picture` gives its name.
+
+    Returns:
+        A name, or a list of names where ``image`` is a list.
+
+    Raises:
+        ImageError: for base64 that is broken.
+    """
+    found = image if isinstance(image, list) else [image]
+    if save is None:
+        names = [_located(value if isinstance(value, str) else _name(value), reading) for value in found]
+    else:
+        try:
+            pictures = [picture_of(value) for value in found]
+        except binascii.Error as error:
+            raise ImageError(
+                f"an image in base64 in the record at {where}", str(error), "correct the image of the record"
+            ) from error
+        saved = iter(save([picture for picture in pictures if picture is not None]))
+        names = [
+            _located(_path(value), reading) if picture is None else next(saved)
+            for value, picture in zip(found, pictures, strict=True)
+        ]
+    return names if isinstance(image, list) else names[0]
+
+
+def _located(name: str | None, reading: Reading) -> str | None:
+    return name if name is None or is_base64(name) else reading.image_path(name)
+
+
+def is_embedded(image: Any) -> bool:
+    """Return whether any part of what JSON has for a record's image is more than a name."""
+    if isinstance(image, list):
+        return any(map(is_embedded, image))
+    return isinstance(image, dict) or (isinstance(image, str) and is_base64(image))
+
+
+def picture_of(value: Any) -> Picture | None:
+    """Return the image that ``value`` is or holds; None where it is a name alone, or no image at all.
+
+    `binascii.Error` for base64 that is broken.
+    """
+    if isinstance(value, Picture):
+        return value
+    if isinstance(value, str) and is_base64(value):
+        named = _PATH.match(value)
+        return Picture(_from_base64(value), unquote(named[1]) if named else None)
+    if isinstance(value, bytes) and _suffix(value):
+        return Picture(value)
+    if isinstance(value, dict) and (data := value.get("bytes")):
+        path = value.get("path")
+        data = _from_base64(data) if isinstance(data, str) else data
+        return Picture(data, path if isinstance(path, str) else None) if isinstance(data, bytes) else None
+    return None
+
+
+def in_text(image: Any) -> Any:
+    """Return what JSON has for a record's image, with text for every dict of ``bytes`` and ``path``."""
+    if isinstance(image, list):
+        return [in_text(value) for value in image]
+    if not _is_picture(image):
+        return image
+    data = image.get("bytes")
+    if not (isinstance(data, str) and data):
+        return image.get("path")
+    path = image.get("path")
+    named = f";path={quote(path)}" if isinstance(path, str) and is_safe(path) else ""
+    return data if is_base64(data) and not named else f"data:{named};base64,{data.rpartition(',')[2]}"
+
+
+def has_dicts(image: Any) -> bool:
+    """Return whether `in_text` changes anything."""
+    return _is_picture(image) or (isinstance(image, list) and any(map(has_dicts, image)))
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value)
+
+
+def _path(value: Any) -> Any:
+    return value.get("path") if isinstance(value, dict) else value
+
+
+def _from_base64(text: str) -> bytes:
+    begins = _DATA_URL.match(text)
+    digits = "".join(unquote(text[begins.end() :] if begins else text).split()).translate(_URL_SAFE)
+    return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+
+
+def _suffix(data: bytes) -> str | None:
+    if data.startswith(b"BM") and data[6:10] == bytes(4):
+        return ".bmp"
+    for head, suffix in _HEADS.items():
+        if data.startswith(head):
+            return suffix
+    return next((suffix for box, suffix in _BOXES.items() if box in data[4:_LONGEST_HEAD]), None)
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """Return whether a Parquet column of type ``kind`` can hold images rather than their names."""
+    inner = kind.value_type if _is_list(kind) else kind
+    fields = {"bytes", "path"}
+    return _is_binary(inner) or (kinds.is_struct(inner) and bool(fields & {field.name for field in inner}))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind))
+
+
+def in_names(images: pa.Array) -> pa.Array:
+    """The names of the images in a Parquet column: null where there is neither a path nor an image.
+
+    ``images`` may lack the bytes where every path is safe, so that none of them is read.
+    """
+    if kinds.is_struct(images.type) and images.type.get_field_index("bytes") < 0:
+        paths = pc.struct_field(images, "path")
+        if kinds.is_string(paths.type):
+            return paths
+    found = [
+        [_name(value) for value in image] if isinstance(image, list) else _name(image)
+        for image in images.to_pylist()
+    ]
+    return pa.array(found, pa.list_(pa.string()) if _is_list(images.type) else pa.string())
+
+
+def all_safe(names: pa.Array) -> bool:
+    """Return whether every image has a name that is safe: then no image's bytes are needed to name it."""
+    flat = names.flatten() if _is_list(names.type) else names
+    return not names.null_count and not flat.null_count and all(map(is_safe, flat.to_pylist()))
+
+
+def _name(value: Any) -> str | None:
+    picture = picture_of(value)
+    name = picture.name if picture else _path(value)
+    return name if isinstance(name, str) else None
