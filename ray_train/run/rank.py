@@ -22,7 +22,7 @@ from ray_train.estimates.model_load import ModelCost, model_cost
 from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import read_packs
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.prompt_format import PromptFormat, shared_options
 from ray_train.model.reward import reward_model
 from ray_train.model.source import contents_of, revision_of
 from ray_train.run.agreement import together
@@ -99,9 +99,13 @@ def make_rank(job: Job) -> Rank:
         make_deterministic()
     fix_seeds(config.seed)  # new weights are the same on all ranks
     cut, (backbone, contents) = together(lambda: (_cut(job), expected_backbone(job)))
-    options = backbone.family.image_options(config.max_tiles or backbone.family.tiles)
+    tiles = config.max_tiles or backbone.family.tiles
+    options = backbone.family.image_options(tiles)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
-    format = PromptFormat(slot, options, config.image_backend)
+    format = PromptFormat(
+        slot, options, config.image_backend,
+        several_image_options=shared_options(backbone.family.image_options, tiles), in_place=True,
+    )  # fmt: skip
     cost = model_cost(backbone)  # before ZeRO takes the weights apart
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
     return Rank(

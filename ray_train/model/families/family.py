@@ -24,7 +24,7 @@ class Family:
     patches_per_token: Callable[[Any], int]  # model config -> vision encoder's positions for one image token
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
     tiles: int  # an image may have unless told otherwise; the paper's
-    image_options: Callable[[int], dict[str, Any]]  # tiles an image may have -> arguments of each call
+    image_options: Callable[[int], dict[str, Any]]  # tiles one image may have -> arguments of each call
 
     def part_of(self, parameter: str) -> str:
         """``"vision"``, ``"projector"`` or ``"language"``, which the head belongs to, by the name."""
