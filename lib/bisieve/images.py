@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import numpy as np
+
 from bisieve import storage
 from bisieve.embedded import WAY_OUT, is_base64
 from bisieve.errors import ImageError, StorageError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # how absolute names begin on Windows
 MOST_PIXELS = 2**26  # 200 MB as RGB
+_ON_WHITE = "bisieve_on_white"  # marks an image that was transparent
+_STRAIGHT = {"RGBa": "RGBA", "La": "LA"}  # modes with premultiplied alpha -> the same without
 _LOOKUPS = 32  # names asked for at the same time: a store answers slowly, but many at once
 _STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheaper than a question for each
 
@@ -108,6 +112,7 @@ def refuse_missing(root: str, missing: Collection[str], mend: str) -> None:
 def decode_image(data: bytes, name: str) -> "Image":
     """RGB pixels of an encoded image, upright as its EXIF says; of an animation the first frame.
 
+    What is transparent shows white, and `was_transparent` tells it of the result.
     `ImageError` that tells ``name`` where the bytes are no image, or one of more than `MOST_PIXELS`: a few
     kilobytes can say that they are gigabytes of pixels.
     """
@@ -121,7 +126,7 @@ def decode_image(data: bytes, name: str) -> "Image":
                     f"{image.width} × {image.height}",
                     "make it smaller, then run the same command again",
                 )
-            return _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
+            return _opaque(ImageOps.exif_transpose(image))
     except ImageError:
         raise
     except Exception as error:  # Pillow's many formats raise what they like
@@ -132,6 +137,39 @@ def decode_image(data: bytes, name: str) -> "Image":
             found or type(error).__name__,
             "write an image under that name, then run the same command again",
         ) from error
+
+
+def was_transparent(image: "Image") -> bool:
+    """Return whether ``image``, as `decode_image` made it, had pixels that were not fully opaque."""
+    return bool(image.info.get(_ON_WHITE))
+
+
+def _opaque(image: "Image") -> "Image":
+    """Return ``image`` in RGB, put on white where it is transparent, and marked as such."""
+    from PIL import Image
+
+    alpha = _alpha(image)
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return _eight_bit(image).convert("RGB")
+    # Premultiplied colours have to be divided by their alpha first, which RGB alone cannot tell.
+    straight = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(_eight_bit(straight).convert("RGB"), mask=alpha)
+    on_white.info[_ON_WHITE] = True
+    return on_white
+
+
+def _alpha(image: "Image") -> "Image | None":
+    """Return the opacity of each pixel (mode L), or None for an image that cannot be transparent."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return None
+    if image.mode.startswith("I"):  # 16 bits a pixel, of which one grey is transparent
+        opaque = np.asarray(image) != image.info["transparency"]
+        return Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8))
+    straight = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
+    return straight.convert("RGBA").getchannel("A")
 
 
 def _eight_bit(image: "Image") -> "Image":

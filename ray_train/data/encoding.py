@@ -1,12 +1,15 @@
 """Rollouts with their images in, a batch of tensors out; a step is never cut in half."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
 from bisieve.errors import TrainingError
+from bisieve.images import was_transparent
 from ray_train.model.backbone import Backbone
 from ray_train.model.prompt_format import PromptFormat
 
@@ -45,6 +48,8 @@ class Batch:
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples of which not even one step fits, or whose text holds a token of the format
     last: bool = False  # of its step, on its rank
+    transparent: int = 0  # images that were put on white
+    unclear: int = 0  # samples whose placeholders do not tell the place of every image
 
     def to(self, device: torch.device) -> "Batch":
         inputs = {
@@ -85,13 +90,41 @@ class Encoder:
         kept_steps = [steps.get(sample.row, 0) for sample in samples]
         shortened = sum(0 < k < len(s.steps) for k, s in zip(kept_steps, samples, strict=True))
         rows = [sample.row for sample in kept if sample.row != NO_ROW]
-        return Batch(inputs, *targets, kept_steps, rows, shortened, kept_steps.count(0))
+        counts = {"transparent": transparent_images(samples), "unclear": self.unclear(samples)}
+        return Batch(inputs, *targets, kept_steps, rows, shortened, kept_steps.count(0), **counts)
 
     def _tensors(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        texts = [self.text(sample) for sample in samples]
-        images = [list(sample.images) for sample in samples]
-        options = self.format.image_options
-        return dict(self.processor(images=images, text=texts, padding=True, return_tensors="pt", **options))
+        """Return the processor's tensors: one call for neighbours whose images have the same budget."""
+        parts = [
+            dict(
+                self.processor(
+                    images=[self.images(sample) for sample in part],
+                    text=[self.text(sample) for sample in part],
+                    padding=True, return_tensors="pt", **options,
+                )
+            )
+            for options, part in self._by_options(samples)
+        ]  # fmt: skip
+        return parts[0] if len(parts) == 1 else _joined(parts, self.processor.tokenizer)
+
+    def _by_options(self, samples: Sequence[Sample]) -> Iterator[tuple[dict[str, Any], list[Sample]]]:
+        """Yield neighbours with equal options; one without images goes with those before it."""
+        options = next(self.format.options_for(len(s.images)) for s in samples if s.images)
+        paired = []
+        for sample in samples:
+            options = self.format.options_for(len(sample.images)) if sample.images else options
+            paired.append((options, sample))
+        for options, part in groupby(paired, key=lambda pair: pair[0]):
+            yield options, [sample for _, sample in part]
+
+    def images(self, sample: Sample) -> list[Any]:
+        """Return the images of ``sample`` in the order of their slots in its text."""
+        order = self.format.image_order(sample.question, len(sample.images))
+        return [sample.images[number] for number in order]
+
+    def unclear(self, samples: Sequence[Sample]) -> int:
+        """Return how many ``samples`` have placeholders that do not tell the place of every image."""
+        return sum(self.format.is_unclear(s.question, len(s.images)) for s in samples)
 
     def text(self, sample: Sample) -> str:
         """All that the model reads, an image being a slot."""
@@ -113,6 +146,34 @@ class Encoder:
         fits = int((markers + 1 + tail <= self.max_length).sum())
         totals = None if sample.totals is None else sample.totals[:fits]
         return replace(sample, steps=sample.steps[:fits], labels=sample.labels[:fits], totals=totals)
+
+
+_FILLED = {"input_ids": "pad_token_id"}  # the tokenizer's name for what pads; all others with 0
+_OF_TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+
+
+def _joined(parts: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, Any]:
+    """Return the tensors of several calls of a processor as if they were of one."""
+    longest = max(part["input_ids"].shape[1] for part in parts)
+    joined = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part[name] for part in parts if name in part]
+        if name in _OF_TEXT:
+            value = getattr(tokenizer, _FILLED[name]) or 0 if name in _FILLED else 0
+            missing = [longest - each.shape[1] for each in values]
+            left = tokenizer.padding_side == "left"
+            values = [
+                functional.pad(each, (more, 0) if left else (0, more), value=value)
+                for each, more in zip(values, missing, strict=True)
+            ]
+        joined[name] = torch.cat(values)
+    return joined
+
+
+def transparent_images(samples: Sequence[Sample]) -> int:
+    """Return how many different images of ``samples`` were transparent."""
+    images = {id(image): image for sample in samples for image in sample.images}
+    return sum(was_transparent(image) for image in images.values() if hasattr(image, "info"))
 
 
 def filler() -> Sample:

@@ -8,6 +8,7 @@ Exact: a token has the position it would have on its own and sees what it would 
 gradient are those of one rollout a row.  An image is encoded once a block, and there is no padding.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from ray_train.data.encoding import NO_ROW, Batch, Encoder, Sample, aligned_targ
 from ray_train.data.prompt_tokens import PromptReader, PromptTokens
 from ray_train.model.backbone import Backbone
 from ray_train.model.packed_attention import Extent
+
+COUNTS = ("shortened", "skipped", "transparent", "unclear")  # of prompts, summed over a pack
 
 
 @dataclass(frozen=True)
@@ -90,16 +93,15 @@ class Packer:
         A rollout that is longer than the budget has a pack to itself.
         """
         pack: list[PromptBlock] = []
-        shortened = skipped = 0
+        counts: Counter[str] = Counter()
         for prompt in prompts:
             for block in self._blocks(prompt):
                 if pack and sum(b.extent.length for b in pack) + block.extent.length > self.budget:
-                    yield self._batch(self._with_an_image(pack), shortened, skipped)
-                    pack, shortened, skipped = [], 0, 0
+                    yield self._batch(self._with_an_image(pack), counts)
+                    pack, counts = [], Counter()
                 pack.append(block)
-            shortened += prompt.shortened
-            skipped += prompt.skipped
-        yield self._batch(self._with_an_image(pack), shortened, skipped)
+            counts.update({name: getattr(prompt, name) for name in COUNTS})
+        yield self._batch(self._with_an_image(pack), counts)
 
     def _with_an_image(self, pack: list[PromptBlock]) -> list[PromptBlock]:
         """As `encoding.with_an_image`."""
@@ -126,13 +128,14 @@ class Packer:
         if own:
             yield slice(start, len(own))
 
-    def _batch(self, pack: Sequence[PromptBlock], shortened: int, skipped: int) -> Batch:
+    def _batch(self, pack: Sequence[PromptBlock], counts: Counter[str]) -> Batch:
         inputs = joined(pack)
         samples = [sample for block in pack for sample in block.samples]
         markers = [count for block in pack for count in _markers(block, self.reader.encoder.marker_id)]
         targets = aligned_targets(samples, markers)
         rows = [sample.row for sample in samples if sample.row != NO_ROW]
-        return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, shortened, skipped)
+        number = {name: counts[name] for name in COUNTS}
+        return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, **number)
 
 
 def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:

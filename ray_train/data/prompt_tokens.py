@@ -6,7 +6,7 @@ from itertools import takewhile
 
 import torch
 
-from ray_train.data.encoding import Encoder, Sample
+from ray_train.data.encoding import Encoder, Sample, transparent_images
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class PromptTokens:
     images: dict[str, torch.Tensor]  # the processor's, each stacked along its first axis
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples that were left out
+    transparent: int = 0  # images that were put on white
+    unclear: int = 0  # samples whose placeholders do not tell the place of every image
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,10 @@ class PromptReader:
 
         One that does not fit ``max_length`` is shortened or left out as in `Encoder.encode`.
         """
+        counts = {"transparent": transparent_images(samples), "unclear": self.encoder.unclear(samples)}
         clear = [sample for sample in samples if not self.encoder.is_ambiguous(sample)]
         if not clear:
-            return PromptTokens([], [], 0, {}, 0, len(samples))
+            return PromptTokens([], [], 0, {}, 0, len(samples), **counts)
         head, images = self._images(clear[0])
         pairs = zip(clear, self._tails(clear), strict=True)
         fitting = [self.encoder.shortened(sample, torch.cat([head, tail])) for sample, tail in pairs]
@@ -45,15 +48,16 @@ class PromptReader:
         tails = self._tails([sample for sample in fitting if sample.steps])
         shared = len(head) + _shared_length(tails, self.encoder.marker_id)
         rollouts = [torch.cat([head, tail]) for tail in tails]
-        return PromptTokens(kept, rollouts, shared, images, shortened, len(samples) - len(kept))
+        skipped = len(samples) - len(kept)
+        return PromptTokens(kept, rollouts, shared, images, shortened, skipped, **counts)
 
     def _images(self, sample: Sample) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The tokens of ``sample`` up to the end of its images, and what the vision encoder gets."""
+        """Return the tokens of ``sample`` up to its last image, text between images included, and pixels."""
         if not sample.images:
             return torch.tensor([], dtype=torch.int64), {}
         (tail,) = self._tails([sample])
-        options = self.encoder.format.image_options
-        text, images = [self.encoder.text(sample)], [list(sample.images)]
+        options = self.encoder.format.options_for(len(sample.images))
+        text, images = [self.encoder.text(sample)], [self.encoder.images(sample)]
         inputs = self.encoder.processor(images=images, text=text, return_tensors="pt", **options)
         tokens = inputs["input_ids"][0]
         return tokens[: len(tokens) - len(tail)], {name: inputs[name] for name in self.image_inputs}

@@ -28,10 +28,9 @@ def refusals_named(
 
 def _try_alone(encoder: Encoder, sample: Sample, number: int, name: str) -> None:
     images, format = [[sample.images[number]]], encoder.format
+    options = format.options_for(len(sample.images))
     try:
-        encoder.processor(
-            images=images, text=[format.image_slot], return_tensors="pt", **format.image_options
-        )
+        encoder.processor(images=images, text=[format.image_slot], return_tensors="pt", **options)
     except Exception as error:
         raise ImageError(
             f"an image that the backbone's processor takes in {name}",

@@ -9,6 +9,7 @@ from bisieve.cut import Cut
 from bisieve.order import Rows
 from bisieve.wording import counted
 from ray_train.config import TrainConfig
+from ray_train.data.picture_notes import picture_notes
 from ray_train.data.plan import Plan
 from ray_train.data.targets import Targets
 from ray_train.estimates.flops import Load, hours, training_flops
@@ -94,6 +95,9 @@ def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None,
     )
     if rows.shortened or rows.skipped:
         lines.append(f"  of the sample {rows.shortened} would be shortened to fit, {rows.skipped} skipped")
+    if rows.images:
+        lines.append(f"  tokens an image: {rows.image_tokens / rows.images:.0f}")
+    lines += [f"  of the sample: {note}" for note in picture_notes(rows.transparent, rows.unclear)]
     return lines
 
 

@@ -19,7 +19,7 @@ from ray_train.data.plan import Plan
 from ray_train.data.stored_image import image_reader
 from ray_train.data.targets import Targets
 from ray_train.model.backbone import Backbone
-from ray_train.model.prompt_format import PromptFormat, chat_head
+from ray_train.model.prompt_format import format_of
 
 SAMPLE = 256  # rollouts, a batch of one rank's at least
 
@@ -35,10 +35,13 @@ class Tokens:
     sequences: int
     tokens: int  # that the language model reads, padding included
     image_tokens: int
+    images: int
     longest: int  # tokens of the largest batch that goes through the model at once
     most_image_tokens: int  # of such a batch
     shortened: int  # rollouts that lose trailing steps
     skipped: int  # rollouts that cannot be trained on
+    transparent: int  # images that are put on white
+    unclear: int  # rollouts whose placeholders do not tell the place of every image
 
 
 def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, backbone: Backbone) -> Tokens:
@@ -49,9 +52,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     tokenizer, family = backbone.processor.tokenizer, backbone.family
     slot = backbone.token_id(family.image_token(tokenizer))
     counting = replace(backbone, processor=CountingProcessor(backbone.processor, slot))
-    tiles = config.max_tiles or family.tiles
-    head = chat_head(config.system, family.system)
-    format = PromptFormat(family.image_slot(tokenizer), family.image_options(tiles), head=head)
+    format = format_of(family, tokenizer, config.max_tiles, config.system, config.image_backend)
     encoder = make_encoder(counting, format, config.max_length)
     packer = make_packer(counting, encoder, config.pack_tokens) if config.pack_tokens else None
     if packer is not None:
@@ -65,7 +66,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
         cut, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
         config.micro_batch, 0, ranks,
     )  # fmt: skip
-    sums = Tokens(0, 0, 0, 0, 0, 0, 0, 0)
+    sums = Tokens(*[0] * 11)
     batches = feed.batches(0)
     for batch in batches:
         ids = batch.inputs["input_ids"]
@@ -75,10 +76,13 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
             sums.sequences + len(ids) * bool(batch.rows),
             sums.tokens + ids.numel() * bool(batch.rows),
             sums.image_tokens + images * bool(batch.rows),
+            sums.images + len(batch.inputs[_NO_PIXELS]) * bool(batch.rows),
             max(sums.longest, ids.numel()),
             max(sums.most_image_tokens, images),
             sums.shortened + batch.shortened,
             sums.skipped + batch.skipped,
+            sums.transparent + batch.transparent,
+            sums.unclear + batch.unclear,
         )
         if batch.last and sums.rollouts >= SAMPLE:
             break

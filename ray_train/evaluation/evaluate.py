@@ -18,6 +18,7 @@ from bisieve.probe import require_writable
 from bisieve.wording import counted
 from ray_train.cluster import cluster, silenced_core, unwrapped
 from ray_train.config import EvaluateConfig
+from ray_train.data.picture_notes import picture_notes
 from ray_train.device import uses_gpus
 from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.metrics import report, table
@@ -117,6 +118,8 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
     for row in rows:
         if (failure := pickle.loads(row["error"])) is not None:
             raise failure
+    for note in picture_notes(*(sum(row[name] for row in rows) for name in ("transparent", "unclear"))):
+        print(note, flush=True)
     rewards = {row["line"]: list(row["rewards"]) for row in rows}
     return [rewards[solution.line] for solution in solutions]
 

@@ -1,6 +1,7 @@
 """Rewards of solutions, as a trained model or an untrained backbone gives them."""
 
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from ray_train.evaluation.benchmark import Solution
 from ray_train.model.backbone import load_backbone
 from ray_train.model.card import CARD, read_card, require_kappa
 from ray_train.model.kappa import load_kappa
-from ray_train.model.prompt_format import FAMILY, PromptFormat, chat_head
+from ray_train.model.prompt_format import FAMILY, PromptFormat, format_of
 from ray_train.model.reward import reward_model, step_rewards
 from ray_train.model.source import local_copy
 from ray_train.run.engine import training_dtype
@@ -51,13 +52,13 @@ class Scorer:
             backbone = load_backbone(path, training_dtype(precision), format.image_backend)
         else:
             backbone = load_backbone(path, training_dtype("auto"), image_backend)
-            slot = backbone.family.image_slot(backbone.processor.tokenizer)
-            options = backbone.family.image_options(max_tiles or backbone.family.tiles)
-            head = chat_head(system, backbone.family.system)
-            format = PromptFormat(slot, options, image_backend, head=head)
+            format = format_of(
+                backbone.family, backbone.processor.tokenizer, max_tiles, system, image_backend
+            )
         self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._risk = risk
+        self.counts: Counter[str] = Counter()  # of all that was scored: transparent images, unclear places
         has_kappa = risk > 0 or (card is not None and "kappa" in card)
         rewards = reward_model(backbone, format, has_kappa)
         if rewards.kappa is not None:
@@ -74,6 +75,7 @@ class Scorer:
         names = [[f"{name} of line {each.line}" for name in each.images] for each in solutions]
         with refusals_named(self._encoder, samples, names):
             batch = self._encoder.encode(samples).to(self._device)
+        self.counts.update(transparent=batch.transparent, unclear=batch.unclear)
         rewards = step_rewards(self._model(batch.inputs), self._risk).cpu().tolist()
         ends = np.cumsum(batch.kept_steps)
         return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]
@@ -117,5 +119,11 @@ class ScoreBatches:
                 rewards = self._scorer.score(solutions, self._image_root)
             except BisieveError as error:
                 self._error = error
+        counts = Counter[str]() if self._error else self._scorer.counts.copy()
+        if not self._error:
+            self._scorer.counts.clear()
         errors = [pickle.dumps(self._error)] * len(solutions)
-        return {"line": [solution.line for solution in solutions], "rewards": rewards, "error": errors}
+        lines = [solution.line for solution in solutions]
+        # The batch's counts are on its first row: they are added up.
+        noticed = {name: [counts[name], *[0] * (len(lines) - 1)] for name in ("transparent", "unclear")}
+        return {"line": lines, "rewards": rewards, "error": errors, **noticed}

@@ -5,13 +5,20 @@ As in the paper, the user turn is empty and everything stands in the assistant's
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bisieve.prompt import MARKER, STEP_SEPARATOR, process_text
 
+if TYPE_CHECKING:
+    from ray_train.model.families.family import Family
+
 FAMILY, NONE = "family", "none"  # of --system: the family's own system turn, or no such turn
+
+# <image>, <image1>, <image 1>, <image_1>, <image-1>
+_PLACEHOLDER = re.compile(r"<image(?:[ _-]?([0-9]+))?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class PromptFormat:
     """How a rollout becomes the text a model reads; saved beside every trained model."""
 
     image_slot: str  # stands for one image; the processor expands it
-    image_options: dict[str, Any]  # how the processor cuts and sizes an image
+    image_options: dict[str, Any]  # how the processor cuts and sizes an image that is alone
     image_backend: str = "pil"  # pixels of PIL and torchvision differ: never mix them
     marker: str = MARKER  # the reward of a step is read at the marker behind it
     step_separator: str = STEP_SEPARATOR
@@ -27,15 +34,74 @@ class PromptFormat:
     tail: str = "<|im_end|>"
     positive: str = "Yes"  # the token whose probability is the reward
     negative: str = "No"
+    # The same for each of 2, 3, … images, the last for all larger numbers; empty, as in cards of models
+    # trained before it was there: each image gets what one that is alone gets.
+    several_image_options: Sequence[dict[str, Any]] = ()
+    in_place: bool = False  # images where the question has their placeholders; older models: all in front
 
     def render(self, question: str, steps: Sequence[str], num_images: int) -> str:
-        """The text of one rollout with ``num_images`` image slots in front of it, all images in order."""
+        """Return the text of one rollout, ``num_images`` image slots included.
+
+        Slots replace the placeholders of ``question`` where `image_order` finds one for each image. Otherwise
+        all are in front, and lines that are only a placeholder are left out.
+        """
+        if self._places(question, num_images):
+            question = _PLACEHOLDER.sub(lambda _: self.image_slot, question)
+            return self.head + process_text(question, steps, self.marker, self.step_separator) + self.tail
         slots = (self.image_slot + "\n") * num_images
-        text = process_text(without_image_tags(question), steps, self.marker, self.step_separator)
+        text = process_text(self._without_tags(question), steps, self.marker, self.step_separator)
         return self.head + slots + text + self.tail
+
+    def image_order(self, question: str, num_images: int) -> list[int]:
+        """Return which image (from 0) each slot of the rendered text is for, from left to right."""
+        return self._places(question, num_images) or list(range(num_images))
+
+    def is_unclear(self, question: str, num_images: int) -> bool:
+        """Return whether ``question`` has placeholders that do not tell the place of every image.
+
+        So it is with more or fewer of them than images, a number that is repeated or that no image has, and
+        numbers beside none.
+        """
+        found = self.in_place and _PLACEHOLDER.search(question)
+        return bool(found) and placeholders(question, num_images) is None
+
+    def options_for(self, num_images: int) -> dict[str, Any]:
+        """Return how the processor cuts and sizes each image of a rollout with ``num_images``."""
+        if num_images < 2 or not self.several_image_options:
+            return self.image_options
+        return self.several_image_options[min(num_images - 2, len(self.several_image_options) - 1)]
+
+    def _places(self, question: str, num_images: int) -> list[int] | None:
+        return placeholders(question, num_images) if self.in_place else None
+
+    def _without_tags(self, question: str) -> str:
+        if not self.in_place:
+            return without_image_tags(question)
+        lines = [line for line in question.split("\n") if not _PLACEHOLDER.fullmatch(line.strip())]
+        return "\n".join(lines).strip()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def format_of(
+    family: "Family", tokenizer: Any, max_tiles: int, system: str, image_backend: str = "pil"
+) -> PromptFormat:
+    """Return the format of a new model.
+
+    Args:
+        family: of its backbone.
+        tokenizer: the backbone's.
+        max_tiles: tiles that the images of a rollout share; 0: as many as the family has by default.
+        system: the value of ``--system``.
+        image_backend: library that makes the pixels.
+    """
+    tiles = max_tiles or family.tiles
+    return PromptFormat(
+        family.image_slot(tokenizer), family.image_options(tiles), image_backend,
+        head=chat_head(system, family.system),
+        several_image_options=shared_options(family.image_options, tiles), in_place=True,
+    )  # fmt: skip
 
 
 def chat_head(system: str, own: str) -> str:
@@ -56,16 +122,36 @@ def is_system(system: str) -> bool:
 def format_fingerprint(system: str = NONE, own: str = "") -> str:
     """Name all of the format that is ours; slot and image options follow from backbone and config.
 
-    The arguments are `chat_head`'s.  Without a system turn it is the fingerprint of a run from before there
-    was any.
+    The arguments are `chat_head`'s.
     """
-    format = PromptFormat("<slot>", {}, head=chat_head(system, own))
-    seen = [format.render("question", ["step", "step"], num_images=2), format.to_json()]
+    format = PromptFormat("<slot>", {}, head=chat_head(system, own), in_place=True)
+    questions = ("question", "<image2> is <image 1>?", "<image>, <image> or <image>?")
+    texts = [format.render(question, ["step", "step"], num_images=2) for question in questions]
+    seen = [*texts, format.to_json()]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def placeholders(question: str, num_images: int) -> list[int] | None:
+    """Return the image (from 0) of each placeholder of ``question``, from left to right.
+
+    Placeholders without a number are for the images in order. None unless every image has exactly one.
+    """
+    found = _PLACEHOLDER.findall(question)
+    if not found or len(found) != num_images:
+        return None
+    if not any(found):
+        return list(range(num_images))
+    numbers = [int(number) - 1 if number else -1 for number in found]
+    return numbers if sorted(numbers) == list(range(num_images)) else None
+
+
+def shared_options(image_options: Callable[[int], dict[str, Any]], tiles: int) -> list[dict[str, Any]]:
+    """Return ``image_options`` of each of 2, 3, … images that share ``tiles``, one at least an image."""
+    return [image_options(max(1, tiles // images)) for images in range(2, max(2, tiles // 2 + 1) + 1)]
+
+
 def without_image_tags(question: str) -> str:
-    """``question`` without the lines that only say where an image stood (``<image>``, ``<image1>``, …)."""
+    """Return ``question`` without lines that are only ``<image>`` or ``<image1>``: for older models."""
     lines = [line for line in question.split("\n") if not _is_image_tag(line.strip())]
     return "\n".join(lines).strip()
 

@@ -24,6 +24,7 @@ from ray_train.cluster import cluster, unwrapped
 from ray_train.config import TrainConfig, plain_options
 from ray_train.data.held_out import held_out_rows
 from ray_train.data.image_sizes import Size, keep_sizes
+from ray_train.data.picture_notes import picture_notes
 from ray_train.data.plan import Plan, prompts_of
 from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
@@ -132,10 +133,12 @@ def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
 
 def _ending(config: TrainConfig, metrics: dict[str, float]) -> str:
     rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
+    noticed = picture_notes(int(metrics["transparent"]), int(metrics["unclear"]))
     return (
         f"trained on {counted(rollouts, 'rollout')}, {counted(steps, 'step')}, "
         f"mean loss {metrics['mean_loss']:.4f}; {counted(shortened, 'rollout')} shortened to fit, "
         f"{metrics['skipped']:.0f} skipped (too long, or a token of the prompt in the text)\n"
+        f"{''.join(f'{line}\n' for line in noticed)}"
         f"model: {config.output}"
     )
 

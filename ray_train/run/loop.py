@@ -34,7 +34,8 @@ from ray_train.scratch import tidy_scratch
 from ray_train.tracking.throughput import Meter
 from ray_train.tracking.trackers import Trackers, started_trackers
 
-TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped")  # summed over all ranks
+# Summed over all ranks.
+TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped", "transparent", "unclear")
 
 
 def train_worker(settings: dict[Any, Any]) -> Outcome:
@@ -140,6 +141,8 @@ class _Training:
             totals["rollouts"] += len(batch.rows)
             totals["shortened"] += batch.shortened
             totals["skipped"] += batch.skipped
+            totals["transparent"] += batch.transparent
+            totals["unclear"] += batch.unclear
             trained_rows += batch.rows
         totals = summed(totals | self.notices.counts(), prefetcher.error, rank.device)
         self.notices.take(totals)
@@ -176,7 +179,8 @@ class _Training:
         final = {
             "loss": self.cursor.metrics["loss"],
             "mean_loss": totals["loss"] / (totals["weight"] or 1.0),
-            **{name: totals[name] for name in TOTALS if name != "loss"},
+            # A checkpoint of an older version lacks the newer counts.
+            **{name: totals.get(name, 0.0) for name in TOTALS if name != "loss"},
             **{name: value for name, value in self.cursor.metrics.items() if name in VALIDATION},
         }
         if rank.number == 0:

@@ -23,7 +23,7 @@ from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.drop_path import DropPath, add_drop_path
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import read_packs
-from ray_train.model.prompt_format import PromptFormat, chat_head
+from ray_train.model.prompt_format import PromptFormat, format_of
 from ray_train.model.reward import reward_model
 from ray_train.model.source import contents_of, revision_of
 from ray_train.run.agreement import together
@@ -101,10 +101,9 @@ def make_rank(job: Job) -> Rank:
         make_deterministic()
     fix_seeds(config.seed)  # new weights are the same on all ranks
     cut, (backbone, contents) = together(lambda: (_cut(job), expected_backbone(job)))
-    options = backbone.family.image_options(config.max_tiles or backbone.family.tiles)
-    slot = backbone.family.image_slot(backbone.processor.tokenizer)
-    head = chat_head(config.system, backbone.family.system)
-    format = PromptFormat(slot, options, config.image_backend, head=head)
+    format = format_of(
+        backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
+    )
     cost = model_cost(backbone)  # before ZeRO takes the weights apart
     drop_path = together(lambda: _drop_path(backbone, config))
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")

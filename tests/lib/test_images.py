@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from bisieve import images
 from bisieve.errors import ImageError
-from bisieve.images import image_url, load_image, missing_images, refuse_missing
+from bisieve.images import image_url, load_image, missing_images, refuse_missing, was_transparent
 
 ORIENTATION = 0x0112  # EXIF
 
@@ -146,6 +147,49 @@ def test_sixteen_bits_a_pixel_keep_their_greys(mode: str, tmp_path: Path) -> Non
     Image.frombytes(mode, (2, 2), grey.tobytes()).save(tmp_path / "image.tiff")
     read = np.asarray(load_image(str(tmp_path), "image.tiff"))
     assert read[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+def _inked(mode: str) -> Image.Image:
+    """Return a picture of two pixels, transparent black and opaque black."""
+    if mode in ("RGBA", "LA"):
+        image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+        image.putpixel((1, 0), (0, 0, 0, 255))
+        return image.convert(mode)
+    if mode == "P":
+        image = Image.new("P", (2, 1))
+        image.putpalette([0, 0, 0, 0, 0, 0])
+        image.putpixel((1, 0), 1)
+    else:
+        image = Image.new(mode, (2, 1), (9, 9, 9) if mode == "RGB" else 0)
+        image.putpixel((1, 0), (0, 0, 0) if mode == "RGB" else 1)
+    image.info["transparency"] = {"P": bytes([0, 255]), "RGB": (9, 9, 9)}.get(mode, 0)
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1", "I;16"])
+def test_black_ink_on_a_transparent_picture_is_black_on_white(mode: str, tmp_path: Path) -> None:
+    image = _inked(mode)
+    image.save(tmp_path / "ink.png", transparency=image.info.get("transparency"))
+    read = load_image(str(tmp_path), "ink.png")
+    ink = {"L": 1, "1": 255}.get(mode, 0)  # the grey that is not the transparent one
+    assert [read.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (ink, ink, ink)]
+    assert was_transparent(read)
+
+
+def test_colours_that_were_multiplied_by_their_alpha_are_read_as_meant(tmp_path: Path) -> None:
+    half = Image.new("RGBA", (1, 1), (200, 100, 0, 128))
+    for image in (half.convert("RGBa"), half):
+        assert images._opaque(image).getpixel((0, 0)) == pytest.approx((227, 177, 127), abs=2)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "L", "P"])
+def test_a_picture_without_a_transparent_pixel_keeps_its_pixels(mode: str, tmp_path: Path) -> None:
+    noise = Image.effect_noise((16, 16), 90).convert("RGB")
+    image = noise.convert(mode)
+    image.save(tmp_path / "opaque.png")
+    read = load_image(str(tmp_path), "opaque.png")
+    assert read.tobytes() == image.convert("RGB").tobytes()
+    assert not was_transparent(read)
 
 
 def test_an_image_is_read_as_its_camera_was_held(tmp_path: Path) -> None:

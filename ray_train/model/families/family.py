@@ -24,7 +24,7 @@ class Family:
     patches_per_token: Callable[[Any], int]  # model config -> vision encoder's positions for one image token
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
     tiles: int  # an image may have unless told otherwise; the paper's
-    image_options: Callable[[int], dict[str, Any]]  # tiles an image may have -> arguments of each call
+    image_options: Callable[[int], dict[str, Any]]  # tiles one image may have -> arguments of each call
     system: str = ""  # the text of the system turn unless told otherwise; empty: no such turn
     vision_layers: str = ""  # where the vision encoder's layers are below it, if each reads tiles one by one
 

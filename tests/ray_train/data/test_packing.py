@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from prompts import PARTS, PROMPTS, backbone_of, gradients
 
 from bisieve.errors import TrainingError
 from ray_train.data.encoding import Sample
 from ray_train.data.packing import Packer, make_packer
 from ray_train.model.packed_attention import read_packs
+from ray_train.model.prompt_format import shared_options
 from ray_train.model.reward import reward_model
 
 
@@ -33,6 +35,26 @@ def test_loss_and_gradient_are_those_of_one_rollout_a_row(folder: Path, parts: t
         assert loss == pytest.approx(expected_loss, abs=1e-5)
         assert found.keys() == expected.keys()
         assert max(float((found[name] - expected[name]).abs().max()) for name in found) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "question", ["Is <image> as <image>?", "Is <image2> as <image 1>?", "<image>\nSame?\n<image>"]
+)
+def test_images_inside_the_question_are_packed_as_in_rows(folder: Path, question: str) -> None:
+    backbone, encoder = backbone_of(folder)
+    options = backbone.family.image_options
+    format = replace(encoder.format, in_place=True, several_image_options=shared_options(options, 2))
+    encoder = replace(encoder, format=format)
+    pictures = [Image.linear_gradient("L").convert("RGB").resize((size, 40)) for size in (28, 90)]
+    samples = [replace(each, images=pictures, question=question) for each in PROMPTS[0]]
+    prompts = [samples, PROMPTS[1]]
+    model = reward_model(backbone, format)
+    alone = [encoder.encode([sample]) for prompt in prompts for sample in prompt]
+    expected_loss, expected = gradients(model, alone)
+    read_packs(backbone.model)
+    loss, found = gradients(model, list(make_packer(backbone, encoder, 4096).packs(prompts)))
+    assert loss == pytest.approx(expected_loss, abs=1e-5)
+    assert max(float((found[name] - expected[name]).abs().max()) for name in found) < 1e-5
 
 
 def test_activations_may_be_computed_twice(internvl: Path) -> None:
