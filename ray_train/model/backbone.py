@@ -16,6 +16,7 @@ from ray_train.model.families.family import Family
 from ray_train.model.image_backend import load_image_processor
 from ray_train.model.source import WEIGHTS, local_copy
 from ray_train.model.tying import record_tie, refuse_quantized, set_tie, stored_tensors
+from ray_train.model.vision_attention import join_runs
 
 # Of a folder only data is read: neither code of its own is run, nor a pickle opened, which would run some.
 NO_CODE = {"trust_remote_code": False}
@@ -84,6 +85,8 @@ def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -
     _check_loaded(model, report, dtype, source)
     record_tie(model.config, model.get_output_embeddings().weight is model.get_input_embeddings().weight)
     add_marker(model, processor.tokenizer)
+    if family.vision_runs:
+        join_runs(model)
     return Backbone(model, processor, family, path)
 
 

@@ -26,6 +26,7 @@ class Family:
     tiles: int  # an image may have unless told otherwise; the paper's
     image_options: Callable[[int], dict[str, Any]]  # tiles one image may have -> arguments of each call
     system: str = ""  # the text of the system turn unless told otherwise; empty: no such turn
+    vision_runs: bool = False  # the vision encoder reads images, or windows of them, end to end
     vision_layers: str = ""  # where the vision encoder's layers are below it, if each reads tiles one by one
 
     def part_of(self, parameter: str) -> str:

@@ -37,4 +37,5 @@ FAMILY = Family(
     processor_options=lambda config: {},
     tiles=1,
     image_options=lambda tiles: sized(28, tiles),
+    vision_runs=True,
 )

@@ -1,0 +1,123 @@
+"""Attention in a vision encoder that reads many images, or windows of them, end to end: a run each.
+
+    patches   a a a a | b b b b | c c | d d d d | e e      runs of 4, 4, 2, 4 and 2 patches
+    calls     [a b d]  [c e]                               one for each size
+
+transformers' own path calls attention once for each run and reads the sizes back in every layer.
+"""
+
+from collections.abc import MutableMapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from bisieve.errors import TrainingError
+
+# transformers gives the ends of all runs at once only to an attention with "flash" in its name.
+NAME = "flash_runs"
+
+
+class Runs(NamedTuple):
+    """The runs of one call of the vision encoder, by size."""
+
+    longest: int  # patches
+    groups: list[tuple[int, int]]  # number of runs and patches of each, by ascending size
+    order: torch.Tensor | None  # int64 [patches]: all, group by group; None where they are so already
+    back: torch.Tensor | None  # int64 [patches]: the inverse of ``order``
+
+
+# Every layer gets the same tensor of ends: of each, the sizes are read from the device once.
+_known: MutableMapping[torch.Tensor, Runs] = WeakTensorKeyDictionary()
+
+
+def join_runs(model: Any) -> None:
+    """Make the vision encoder of ``model`` attend to all runs of one size at once."""
+    transformers: Any = import_module("transformers")
+    transformers.AttentionInterface.register(NAME, runs_attention)
+    model.set_attn_implementation({"vision_config": NAME})
+
+
+def runs_of(ends: torch.Tensor) -> Runs:
+    """Return the runs between ``ends``, int ``[runs + 1]`` from 0 on; waits for the device."""
+    sizes = ends.cpu().long().diff()
+    found, numbers = sizes.unique(return_counts=True)
+    groups = [(int(number), int(size)) for size, number in zip(found, numbers, strict=True) if size]
+    if len(groups) <= 1:
+        return Runs(int(sizes.max()), groups, None, None)
+    order = sizes.repeat_interleave(sizes).argsort(stable=True)
+    return Runs(int(sizes.max()), groups, order.to(ends.device), order.argsort().to(ends.device))
+
+
+def runs_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: torch.Tensor,
+    dropout: float = 0.0,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return attention within each run.
+
+    Args:
+        module: the layer, as transformers hands it over.
+        query: ``[1, heads, patches, size]``; ``key`` and ``value``, too.
+        attention_mask: must be None.
+        scaling: of the scores.
+        cu_seq_lens_q: int ``[runs + 1]``, where each run begins and the last one ends.
+        dropout: of the attention weights.
+        others: what only flash attention needs.
+
+    Returns:
+        ``[1, patches, heads, size]``, and no attention weights.
+
+    Raises:
+        TrainingError: for a mask, which would be ignored.
+    """
+    if attention_mask is not None:
+        raise TrainingError("a vision encoder without an attention mask", "one", "report this as a bug")
+    runs = _known.get(cu_seq_lens_q)
+    if runs is None:
+        runs = _known[cu_seq_lens_q] = runs_of(cu_seq_lens_q)
+    if _has_kernel(query, dropout):
+        parts = [each[0].transpose(0, 1).contiguous() for each in (query, key, value)]
+        ends = cu_seq_lens_q.int()
+        return varlen_attn(*parts, ends, ends, runs.longest, runs.longest, scale=scaling)[None], None
+    return _attend_by_size(query, key, value, runs, scaling, dropout), None
+
+
+def _has_kernel(query: torch.Tensor, dropout: float) -> bool:
+    """Whether PyTorch's kernel for runs of any sizes takes ``query``; its backward is not deterministic."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and not dropout
+        and not torch.are_deterministic_algorithms_enabled()
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
+def _attend_by_size(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, runs: Runs, scaling: float, dropout: float
+) -> torch.Tensor:
+    patches = [each[0].transpose(0, 1) for each in (query, key, value)]  # [patches, heads, size]
+    if runs.order is not None:
+        patches = [each.index_select(0, runs.order) for each in patches]
+    outputs, start = [], 0
+    for number, length in runs.groups:
+        part = slice(start, start + number * length)
+        batch = [each[part].unflatten(0, (number, length)).transpose(1, 2) for each in patches]
+        found = functional.scaled_dot_product_attention(*batch, scale=scaling, dropout_p=dropout)
+        outputs.append(found.transpose(1, 2).flatten(0, 1))
+        start += number * length
+    output = torch.cat(outputs)
+    return (output if runs.back is None else output.index_select(0, runs.back))[None]
