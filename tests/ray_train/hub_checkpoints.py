@@ -196,7 +196,7 @@ def qwen_3(folder: Path) -> None:
 
 
 def _old_qwen_key(key: str) -> str:
-    """Return the name of a weight as the files of the hub's Qwen2.5-VL have it: ``visual.…`` and ``model.layers.…``."""
+    """Return a weight's name in the hub's files of Qwen2.5-VL: ``visual.…`` and ``model.layers.…``."""
     return re.sub(r"^model\.(visual\.|(?=language_model\.))", r"\1", key).replace("language_model.", "model.")
 
 

@@ -43,7 +43,8 @@ def test_the_checkpoint_and_a_model_published_from_it(
     head = chat_head(FAMILY, family.system)
     format = PromptFormat(slot, family.image_options(1), head=head)
     card = {
-        "prompt_format": format.to_json(), "config": {"max_length": 4096}, "run": "r", "identity": {"index": "i"},
+        "prompt_format": format.to_json(), "config": {"max_length": 4096},
+        "run": "r", "identity": {"index": "i"},
     }  # fmt: skip
     save_model(backbone, weights, card, tmp_path)
     check_rewards(tmp_path, corpus)
