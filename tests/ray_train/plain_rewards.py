@@ -1,0 +1,79 @@
+"""P(Yes) of a solution's steps by transformers alone: what ``bisieve evaluate`` has to agree with.
+
+Nothing here comes from bisieve.  The text is written out by hand, and one step after the other is read at the
+last position of the whole logits.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+SYSTEM = (
+    "<|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位"
+    "联合开发的多模态大语言模型。<|im_end|>\n"
+)
+HEAD = "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+
+
+@dataclass
+class PlainModel:
+    """A checkpoint as transformers loads it, with the marker ``<prm>``."""
+
+    model: Any
+    tokenizer: Any
+    images: Any
+    is_internvl: bool
+
+    @torch.inference_mode()
+    def rewards(self, image: Path, question: str, steps: list[str]) -> list[float]:
+        """Return P(Yes) against P(No) at the marker behind each step."""
+        pixels, slot = self._seen(Image.open(image).convert("RGB"))
+        text = (SYSTEM if self.is_internvl else "") + HEAD + slot + "\n"
+        text += f"Question: {question}\nProcess: " + "\n\n".join(step + "<prm>" for step in steps)
+        ids = self.tokenizer(text + "<|im_end|>", return_tensors="pt")["input_ids"]
+        more = {} if self.is_internvl else {"mm_token_type_ids": (ids == self._id("<|image_pad|>")).int()}
+        logits = self.model(input_ids=ids, **pixels, **more).logits[0]
+        at_markers = logits[ids[0] == self._id("<prm>")]
+        answers = at_markers[:, [self._id("Yes"), self._id("No")]]
+        return answers.softmax(dim=-1)[:, 0].tolist()
+
+    def _seen(self, image: Image.Image) -> tuple[dict[str, torch.Tensor], str]:
+        """The image's tensors, in one tile, and what stands for it in the text."""
+        if self.is_internvl:
+            pixels = self.images(
+                image, crop_to_patches=True, min_patches=1, max_patches=1, return_tensors="pt"
+            )
+            tokens = len(pixels["pixel_values"]) * self.model.config.image_seq_length
+            slot = "<img>" + "<IMG_CONTEXT>" * tokens + "</img>"
+            return {"pixel_values": pixels["pixel_values"]}, slot
+        edge = self.images.patch_size * 2
+        size = {"shortest_edge": edge**2, "longest_edge": 256 * edge**2}
+        pixels = self.images(image, size=size, return_tensors="pt")
+        tokens = int(pixels["image_grid_thw"].prod()) // 4
+        return dict(pixels), "<|vision_start|>" + "<|image_pad|>" * tokens + "<|vision_end|>"
+
+    def _id(self, token: str) -> int:
+        return int(self.tokenizer.convert_tokens_to_ids(token))
+
+
+def load_plain(folder: Path) -> PlainModel:
+    """Load the checkpoint in ``folder`` in fp32, and give it the marker by hand where it has none."""
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    images = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    if "<prm>" not in tokenizer.get_vocab():
+        _add_marker(model, tokenizer)
+    return PlainModel(model, tokenizer, images, model.config.model_type == "internvl")
+
+
+def _add_marker(model: Any, tokenizer: Any) -> None:
+    """Write the mean of all tokens' rows behind these rows: over a padding row, or into a new one."""
+    used = len(tokenizer)
+    tokenizer.add_tokens(["<prm>"], special_tokens=True)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        rows = layer.weight.detach()[:used]
+        layer.weight = torch.nn.Parameter(torch.cat([rows, rows.mean(0, keepdim=True)]))
