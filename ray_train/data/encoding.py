@@ -90,8 +90,10 @@ class Encoder:
         kept_steps = [steps.get(sample.row, 0) for sample in samples]
         shortened = sum(0 < k < len(s.steps) for k, s in zip(kept_steps, samples, strict=True))
         rows = [sample.row for sample in kept if sample.row != NO_ROW]
-        counts = {"transparent": transparent_images(samples), "unclear": self.unclear(samples)}
-        return Batch(inputs, *targets, kept_steps, rows, shortened, kept_steps.count(0), **counts)
+        return Batch(
+            inputs, *targets, kept_steps, rows, shortened, kept_steps.count(0),
+            transparent=transparent_images(samples), unclear=self.unclear(samples),
+        )  # fmt: skip
 
     def _tensors(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Return the processor's tensors: one call for neighbours whose images have the same budget."""
@@ -172,7 +174,7 @@ def _joined(parts: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, Any]:
 
 def transparent_images(samples: Sequence[Sample]) -> int:
     """Return how many different images of ``samples`` were transparent."""
-    images = {id(image): image for sample in samples for image in sample.images}
+    images: dict[int, Any] = {id(image): image for sample in samples for image in sample.images}
     return sum(was_transparent(image) for image in images.values() if hasattr(image, "info"))
 
 

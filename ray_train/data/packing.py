@@ -134,7 +134,7 @@ class Packer:
         markers = [count for block in pack for count in _markers(block, self.reader.encoder.marker_id)]
         targets = aligned_targets(samples, markers)
         rows = [sample.row for sample in samples if sample.row != NO_ROW]
-        number = {name: counts[name] for name in COUNTS}
+        number: Any = {name: counts[name] for name in COUNTS}
         return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, **number)
 
 

@@ -87,9 +87,10 @@ def runs_attention(
     if runs is None:
         runs = _known[cu_seq_lens_q] = runs_of(cu_seq_lens_q)
     if _has_kernel(query, dropout):
-        parts = [each[0].transpose(0, 1).contiguous() for each in (query, key, value)]
-        ends = cu_seq_lens_q.int()
-        return varlen_attn(*parts, ends, ends, runs.longest, runs.longest, scale=scaling)[None], None
+        q, k, v = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
+        ends, longest = cu_seq_lens_q.int(), runs.longest
+        found: Any = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling)
+        return found[None], None
     return _attend_by_size(query, key, value, runs, scaling, dropout), None
 
 
@@ -115,8 +116,8 @@ def _attend_by_size(
     outputs, start = [], 0
     for number, length in runs.groups:
         part = slice(start, start + number * length)
-        batch = [each[part].unflatten(0, (number, length)).transpose(1, 2) for each in patches]
-        found = functional.scaled_dot_product_attention(*batch, scale=scaling, dropout_p=dropout)
+        q, k, v = (each[part].reshape(number, length, *each.shape[1:]).transpose(1, 2) for each in patches)
+        found = functional.scaled_dot_product_attention(q, k, v, scale=scaling, dropout_p=dropout)
         outputs.append(found.transpose(1, 2).flatten(0, 1))
         start += number * length
     output = torch.cat(outputs)

@@ -134,13 +134,13 @@ def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
 def _ending(config: TrainConfig, metrics: dict[str, float]) -> str:
     rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
     noticed = picture_notes(int(metrics["transparent"]), int(metrics["unclear"]))
-    return (
+    return "\n".join([
         f"trained on {counted(rollouts, 'rollout')}, {counted(steps, 'step')}, "
         f"mean loss {metrics['mean_loss']:.4f}; {counted(shortened, 'rollout')} shortened to fit, "
-        f"{metrics['skipped']:.0f} skipped (too long, or a token of the prompt in the text)\n"
-        f"{''.join(f'{line}\n' for line in noticed)}"
-        f"model: {config.output}"
-    )
+        f"{metrics['skipped']:.0f} skipped (too long, or a token of the prompt in the text)",
+        *noticed,
+        f"model: {config.output}",
+    ])  # fmt: skip
 
 
 def _fit(
