@@ -43,7 +43,7 @@ def join_runs(model: Any) -> None:
 
 def runs_of(ends: torch.Tensor) -> Runs:
     """Return the runs between ``ends``, int ``[runs + 1]`` from 0 on; waits for the device."""
-    sizes = ends.cpu().long().diff()
+    sizes: Any = ends.cpu().long().diff()
     found, numbers = sizes.unique(return_counts=True)
     groups = [(int(number), int(size)) for size, number in zip(found, numbers, strict=True) if size]
     if len(groups) <= 1:
