@@ -1,7 +1,7 @@
 """Rollouts with their images in, a batch of tensors out; a step is never cut in half."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,6 +45,7 @@ class Batch:
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples of which not even one step fits, or whose text holds a token of the format
     last: bool = False  # of its step, on its rank
+    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts are left out, and why
 
     def to(self, device: torch.device) -> "Batch":
         inputs = {

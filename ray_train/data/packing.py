@@ -90,16 +90,17 @@ class Packer:
         A rollout that is longer than the budget has a pack to itself.
         """
         pack: list[PromptBlock] = []
-        shortened = skipped = 0
+        shortened, skipped, broken = 0, 0, dict[str, str]()
         for prompt in prompts:
             for block in self._blocks(prompt):
                 if pack and sum(b.extent.length for b in pack) + block.extent.length > self.budget:
-                    yield self._batch(self._with_an_image(pack), shortened, skipped)
-                    pack, shortened, skipped = [], 0, 0
+                    yield self._batch(self._with_an_image(pack), shortened, skipped, broken)
+                    pack, shortened, skipped, broken = [], 0, 0, {}
                 pack.append(block)
             shortened += prompt.shortened
             skipped += prompt.skipped
-        yield self._batch(self._with_an_image(pack), shortened, skipped)
+            broken |= prompt.broken
+        yield self._batch(self._with_an_image(pack), shortened, skipped, broken)
 
     def _with_an_image(self, pack: list[PromptBlock]) -> list[PromptBlock]:
         """As `encoding.with_an_image`."""
@@ -126,13 +127,16 @@ class Packer:
         if own:
             yield slice(start, len(own))
 
-    def _batch(self, pack: Sequence[PromptBlock], shortened: int, skipped: int) -> Batch:
+    def _batch(
+        self, pack: Sequence[PromptBlock], shortened: int, skipped: int, broken: dict[str, str]
+    ) -> Batch:
         inputs = joined(pack)
         samples = [sample for block in pack for sample in block.samples]
         markers = [count for block in pack for count in _markers(block, self.reader.encoder.marker_id)]
         targets = aligned_targets(samples, markers)
         rows = [sample.row for sample in samples if sample.row != NO_ROW]
-        return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, shortened, skipped)
+        kept_steps = [len(sample.steps) for sample in samples]
+        return Batch(inputs, *targets, kept_steps, rows, shortened, skipped, broken=broken)
 
 
 def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:

@@ -1,7 +1,7 @@
 """The rollouts of a prompt as tokens: what costs CPU time before they are packed, and needs no model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 import torch
@@ -19,6 +19,7 @@ class PromptTokens:
     images: dict[str, torch.Tensor]  # the processor's, each stacked along its first axis
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples that were left out
+    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts are left out, and why
 
 
 @dataclass(frozen=True)
