@@ -104,6 +104,7 @@ class TrainConfig:
 
     data_workers: int = option("processes a worker has for images and text; 0: none, -1: by its CPUs", -1)
     image_cache_gb: float = option("GB of a machine's disk for images of a store; 0: no cache", 10.0)
+    skip_broken_images: int = option("go on without the rollouts of up to so many broken images", 0)
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
@@ -177,6 +178,7 @@ class TrainConfig:
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.device_memory >= 0, "device_memory", self.device_memory, "a number of 0 or more")
         require(self.data_workers >= -1, "data_workers", self.data_workers, "0 or more, or -1")
+        require(self.skip_broken_images >= 0, "skip_broken_images", self.skip_broken_images, "0 or more")
         found = self.image_cache_gb
         require(0 <= found < 1e9, "image_cache_gb", found, "a number of 0 or more")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number in [0, 1]")

@@ -43,6 +43,7 @@ class Cursor:
     totals: dict[str, float] = field(default_factory=dict)  # counts over the run so far
     metrics: dict[str, float] = field(default_factory=dict)  # of the last step; maybe a "validation_loss"
     norms: list[float] = field(default_factory=list)  # of the gradients of the last steps
+    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts were left out, and why
 
 
 def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:

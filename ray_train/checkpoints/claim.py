@@ -30,7 +30,7 @@ _NOT_IDENTITY = {
     "index_version", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints",
     "workers", "device", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above",
     "dry_run", "mfu", "storage_budget", "stuck_after", "offload", "data_workers", "image_cache_gb",
-    "backbone", "pack_tokens", "micro_batch", "recipe", "device_memory", "check_images",
+    "backbone", "pack_tokens", "micro_batch", "recipe", "device_memory", "check_images", "skip_broken_images",
     "system",  # it is part of the prompt format
 }  # fmt: skip
 

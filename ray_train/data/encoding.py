@@ -1,7 +1,7 @@
 """Rollouts with their images in, a batch of tensors out; a step is never cut in half."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ class Batch:
     last: bool = False  # of its step, on its rank
     transparent: int = 0  # images that were put on white
     unclear: int = 0  # samples whose placeholders do not tell the place of every image
+    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts are left out, and why
 
     def to(self, device: torch.device) -> "Batch":
         inputs = {

@@ -55,6 +55,7 @@ class RankFeed:
     rank: int
     world_size: int
     data_workers: int = 0  # processes that prepare; 0: the thread of whoever asks
+    skip_broken: bool = False  # leave out rollouts with a broken image, which the batch then names
 
     def batches(self, first_step: int) -> Generator[Batch, None, None]:
         """All micro-batches from ``first_step`` to the end of the run, at least one a step.
@@ -77,7 +78,7 @@ class RankFeed:
         return next(_last_marked(self._joined(iter([self._preparation()((True, []))[1]]))))
 
     def _preparation(self) -> Preparation:
-        return Preparation(self.encoder, self.packer.reader if self.packer else None)
+        return Preparation(self.encoder, self.packer.reader if self.packer else None, self.skip_broken)
 
     def _prompts(self, step: int) -> list[tuple[bool, Prompt]]:
         """The rollouts of the rank's share of a step by prompt, one prompt at least, the last one marked."""

@@ -94,14 +94,16 @@ class Packer:
         """
         pack: list[PromptBlock] = []
         counts: Counter[str] = Counter()
+        broken: dict[str, str] = {}
         for prompt in prompts:
             for block in self._blocks(prompt):
                 if pack and sum(b.extent.length for b in pack) + block.extent.length > self.budget:
-                    yield self._batch(self._with_an_image(pack), counts)
-                    pack, counts = [], Counter()
+                    yield self._batch(self._with_an_image(pack), counts, broken)
+                    pack, counts, broken = [], Counter(), {}
                 pack.append(block)
             counts.update({name: getattr(prompt, name) for name in COUNTS})
-        yield self._batch(self._with_an_image(pack), counts)
+            broken |= prompt.broken
+        yield self._batch(self._with_an_image(pack), counts, broken)
 
     def _with_an_image(self, pack: list[PromptBlock]) -> list[PromptBlock]:
         """As `encoding.with_an_image`."""
@@ -128,14 +130,15 @@ class Packer:
         if own:
             yield slice(start, len(own))
 
-    def _batch(self, pack: Sequence[PromptBlock], counts: Counter[str]) -> Batch:
+    def _batch(self, pack: Sequence[PromptBlock], counts: Counter[str], broken: dict[str, str]) -> Batch:
         inputs = joined(pack)
         samples = [sample for block in pack for sample in block.samples]
         markers = [count for block in pack for count in _markers(block, self.reader.encoder.marker_id)]
         targets = aligned_targets(samples, markers)
         rows = [sample.row for sample in samples if sample.row != NO_ROW]
         number: Any = {name: counts[name] for name in COUNTS}
-        return Batch(inputs, *targets, [len(s.steps) for s in samples], rows, **number)
+        kept_steps = [len(sample.steps) for sample in samples]
+        return Batch(inputs, *targets, kept_steps, rows, broken=broken, **number)
 
 
 def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:

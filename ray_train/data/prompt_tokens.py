@@ -1,7 +1,7 @@
 """The rollouts of a prompt as tokens: what costs CPU time before they are packed, and needs no model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 import torch
@@ -21,6 +21,7 @@ class PromptTokens:
     skipped: int  # samples that were left out
     transparent: int = 0  # images that were put on white
     unclear: int = 0  # samples whose placeholders do not tell the place of every image
+    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts are left out, and why
 
 
 @dataclass(frozen=True)

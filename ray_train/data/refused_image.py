@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from bisieve.errors import BisieveError, ImageError
 from ray_train.data.encoding import Encoder, Sample
@@ -27,13 +28,25 @@ def refusals_named(
 
 
 def _try_alone(encoder: Encoder, sample: Sample, number: int, name: str) -> None:
-    images, format = [[sample.images[number]]], encoder.format
-    options = format.options_for(len(sample.images))
-    try:
-        encoder.processor(images=images, text=[format.image_slot], return_tensors="pt", **options)
-    except Exception as error:
+    error = refusal(encoder, sample.images[number], len(sample.images))
+    if error is not None:
         raise ImageError(
             f"an image that the backbone's processor takes in {name}",
-            " ".join(str(error).split())[:200] or type(error).__name__,
+            reason(error),
             "write one of another shape under that name, then run the same command again",
         ) from error
+
+
+def refusal(encoder: Encoder, image: Any, num_images: int) -> Exception | None:
+    """Return what the processor raises for ``image``, one of ``num_images`` of its rollout; or None."""
+    options, slot = encoder.format.options_for(num_images), encoder.format.image_slot
+    try:
+        encoder.processor(images=[[image]], text=[slot], return_tensors="pt", **options)
+    except Exception as error:
+        return error
+    return None
+
+
+def reason(error: Exception) -> str:
+    """Return the text of ``error`` in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -64,7 +64,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     ranks = max(config.workers.least, math.ceil(config.global_batch / SAMPLE))
     feed = RankFeed(
         cut, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
-        config.micro_batch, 0, ranks,
+        config.micro_batch, 0, ranks, skip_broken=config.skip_broken_images > 0,
     )  # fmt: skip
     sums = Tokens(*[0] * 11)
     batches = feed.batches(0)

@@ -21,6 +21,7 @@ from ray_train.model.kappa import KAPPA
 from ray_train.model.objective import loss_of
 from ray_train.model.publish import gathered_weights, publish_model
 from ray_train.run.agreement import check_agreed, summed, together
+from ray_train.run.broken_images import newly_broken
 from ray_train.run.engine import learning_rate
 from ray_train.run.guards import Guard, Watched, remembered
 from ray_train.run.job import Job, Outcome
@@ -95,6 +96,8 @@ class _Training:
                 if held_out and (cursor.step % config.validate_every == 0 or at_the_end):
                     found = validate(rank.engine, held_out, self.loss, config.label_threshold, rank.device)
                     cursor.metrics |= found.metrics()
+                    if config.skip_broken_images:
+                        self._note_broken(found.broken)
                     rank.say(f"validation after step {cursor.step}: {found}")
                 trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or at_the_end:
@@ -124,6 +127,7 @@ class _Training:
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
         watched = Watched(step, batch_rows.tolist(), [])
+        broken: dict[str, str] = {}
         fix_seeds(self.job.config.seed, rank.number, step)
         if rank.drop_path is not None:
             rank.drop_path.step = step
@@ -144,8 +148,13 @@ class _Training:
             totals["transparent"] += batch.transparent
             totals["unclear"] += batch.unclear
             trained_rows += batch.rows
-        totals = summed(totals | self.notices.counts(), prefetcher.error, rank.device)
+            broken |= batch.broken
+        fresh = float(len(broken.keys() - self.cursor.broken.keys()))
+        counts = totals | self.notices.counts() | {"broken": fresh}
+        totals = summed(counts, prefetcher.error, rank.device)
         self.notices.take(totals)
+        if totals.pop("broken"):
+            self._note_broken(broken)
         mean_loss = totals["loss"] / (totals["weight"] or 1.0)
         self.guard.check_loss(mean_loss, watched)
         rate = learning_rate(step, plan.total_steps, self.job.config)
@@ -161,6 +170,14 @@ class _Training:
             "gradient_norm": norm,
             **self.meter.read(),
         }
+
+    def _note_broken(self, broken: dict[str, str]) -> None:
+        """Add the ``broken`` images of all ranks, which meet here, to the run's."""
+        most = self.job.config.skip_broken_images
+        for name, why in newly_broken(broken, self.cursor.broken, most).items():
+            self.cursor.broken[name] = why
+            found = f"{name} ({len(self.cursor.broken)} of at most {most}): {why}"
+            self.rank.say(f"left out the rollouts of broken image {found}")
 
     def _count(
         self, step: int, totals: dict[str, float], rows: list[int], mean_loss: float, norm: float
@@ -192,6 +209,8 @@ class _Training:
                 token: rank.backbone.token_id(token)
                 for token in (rank.format.marker, rank.format.positive, rank.format.negative)
             }
+            if self.cursor.broken:
+                card["broken_images"] = self.cursor.broken
             if kappa:
                 card["kappa"] = KAPPA
             config, progress = self.job.config, self.pulse.come_on

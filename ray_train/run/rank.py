@@ -86,6 +86,7 @@ class Rank:
         return RankFeed(
             self.cut, self.job.plan, encoder, packer, images, self.targets,
             config.micro_batch, self.number, self.world_size, self.data_workers,
+            skip_broken=config.skip_broken_images > 0,
         )  # fmt: skip
 
     def say(self, line: str) -> None:

@@ -26,6 +26,7 @@ class Validated:
     f1: float  # macro-F1 of the hard labels
     steps: int
     rollouts: int
+    broken: dict[str, str]  # images whose rollouts were left out on this rank, and why
 
     def metrics(self) -> dict[str, float]:
         """As TensorBoard and checkpoints get them."""
@@ -65,6 +66,7 @@ def validate(
     sums = dict.fromkeys(
         ("loss", "weight", "steps", "rollouts", "hit", "miss", "false_alarm", "rejected"), 0.0
     )
+    broken: dict[str, str] = {}
     prefetcher = Prefetcher(feed.batches(0), feed.filler())
     engine.eval()
     try:
@@ -75,6 +77,7 @@ def validate(
                 sums["loss"] += float(loss(answers, batch))
                 sums["weight"] += float(batch.weights.sum())
                 sums["rollouts"] += len(batch.rows)
+                broken |= batch.broken
                 counts = batch.weights > 0
                 right, found = batch.labels > label_threshold, step_rewards(answers) >= _THRESHOLD
                 sums["steps"] += int(counts.sum())
@@ -87,7 +90,9 @@ def validate(
         engine.train()
         prefetcher.close()
     f1 = counted_macro_f1(sums["hit"], sums["miss"], sums["false_alarm"], sums["rejected"])
-    return Validated(sums["loss"] / (sums["weight"] or 1.0), f1, int(sums["steps"]), int(sums["rollouts"]))
+    return Validated(
+        sums["loss"] / (sums["weight"] or 1.0), f1, int(sums["steps"]), int(sums["rollouts"]), broken
+    )
 
 
 def counted_macro_f1(hit: float, miss: float, false_alarm: float, rejected: float) -> float:

@@ -126,6 +126,57 @@ def test_an_image_that_the_processor_does_not_take_is_named_with_its_rollout(
     assert sum(batch.last for batch in batches) == step > 0
 
 
+KINDS = {"truncated": "", "bomb": "65536", "refused": "ratio"}  # and what is said of each
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_of_all_kinds_cost_their_rollouts_and_nothing_else_on_any_number_of_ranks(
+    workers: int, packs: bool, qwen: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    images, whole = tmp_path / "images", feed_of(corpus, qwen)
+    shutil.copytree(corpus.images, images)
+    rollouts = fetch_rollouts(whole.cut.rows, whole.cut.shards)
+    names = sorted({rollout.images[0] for rollout in rollouts})[: len(KINDS)]
+    for kind, name in zip(KINDS, names, strict=True):
+        if kind == "refused":
+            Image.new("RGB", (4100, 10)).save(images / name)
+        else:
+            (images / name).write_bytes(bad_image(kind))
+    packer, reader = whole.packer if packs else None, ImageReader(str(images))
+    feed = replace(whole, images=reader, packer=packer, data_workers=workers, skip_broken=True)
+    expected = [
+        {row for row in feed.plan.batch(step) if not {*rollouts[row].images} & {*names}}
+        for step in range(feed.plan.total_steps)
+    ]
+    for world_size in (1,) if workers else (1, 3):
+        found: list[set[int]] = [set() for _ in expected]
+        broken: dict[str, str] = {}
+        for rank in range(world_size):
+            step = 0
+            for batch in replace(feed, rank=rank, world_size=world_size).batches(0):
+                assert (batch.skipped, batch.shortened) == (0, 0)
+                assert float(batch.weights.sum()) == sum(len(rollouts[row].steps) for row in batch.rows)
+                found[step] |= {*batch.rows}
+                broken |= batch.broken
+                step += batch.last
+            assert step == feed.plan.total_steps
+        assert found == expected
+        assert sorted(broken) == names
+        for name, said in zip(names, KINDS.values(), strict=True):
+            assert said in broken[name]
+
+
+def test_a_missing_image_is_no_broken_one(internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(corpus.images, images)
+    _, name = latest_image(internvl_feed)
+    (images / name).unlink()
+    tolerant = replace(internvl_feed, images=ImageReader(str(images)), skip_broken=True)
+    with pytest.raises(ImageError, match=name):
+        list(tolerant.batches(0))
+
+
 def bad_image(kind: str) -> bytes:
     file = io.BytesIO()
     if kind == "bomb":

@@ -1,5 +1,6 @@
 """Whole training runs on a real Ray with gloo workers: what is learned, kept, refused and resumed."""
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -205,6 +206,11 @@ def test_rollouts_with_missing_images_are_left_out_on_request_and_an_unreadable_
     # Without 3, 13 and 23 of the one source and 3 of the other.
     assert "39 of 43 rollouts" in capsys.readouterr().out
     assert not (tmp_path / "output" / "config.json").exists()
+    train(replace(config, skip_broken_images=1))
+    assert "left out the rollouts of broken image 4.png (1 of at most 1): no image" in capsys.readouterr().out
+    card = json.loads((tmp_path / "output" / "bisieve.json").read_text())
+    assert card["broken_images"] == {"4.png": "no image of a known format"}
+    assert card["metrics"]["rollouts"] == 35
 
 
 def test_once_an_image_is_written_under_the_name_of_a_bad_one_the_same_command_goes_on(
