@@ -11,7 +11,6 @@ from urllib.parse import unquote
 import numpy as np
 
 from bisieve import storage
-from bisieve.embedded import WAY_OUT, is_base64
 from bisieve.errors import ImageError, StorageError
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def image_url(root: str, name: str) -> str:
     Raises:
         ImageError: where the image would be anywhere else, or ``name`` is the image itself in base64.
     """
+    from bisieve.embedded import WAY_OUT, is_base64  # here: the benchmark of a step has no pyarrow
+
     if is_base64(name):
         raise ImageError("images by name", f"an image in base64, {name[:40]}…", WAY_OUT)
     # Stores undo percent signs and backslashes, and fsspec chains URLs at "::": harmless after that, too.

@@ -57,10 +57,10 @@ class Preparation:
             whole = len(pixels)
             for image in _images(samples):
                 if id(image) in pixels and (
-                    error := refusal(self.encoder, pixels[id(image)], beside[id(image)])
+                    refused := refusal(self.encoder, pixels[id(image)], beside[id(image)])
                 ):
                     del pixels[id(image)]
-                    broken[_name(image)] = reason(error)
+                    broken[_name(image)] = reason(refused)
             if len(pixels) == whole:
                 raise
             prepared = self._encoded(_decoded(samples, pixels))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ class PromptReader:
 
         One that does not fit ``max_length`` is shortened or left out as in `Encoder.encode`.
         """
-        counts = {"transparent": transparent_images(samples), "unclear": self.encoder.unclear(samples)}
+        counts: Any = {"transparent": transparent_images(samples), "unclear": self.encoder.unclear(samples)}
         clear = [sample for sample in samples if not self.encoder.is_ambiguous(sample)]
         if not clear:
             return PromptTokens([], [], 0, {}, 0, len(samples), **counts)

@@ -23,7 +23,7 @@ from bisieve.fetch import fetch_rollouts
 from bisieve.images import load_image
 from bisieve.index import open_index
 from ray_train.config import TrainConfig
-from ray_train.run.preflight import chosen_cut, rows_without_images
+from ray_train.run.preflight import chosen_cut, rollout_sizes, rows_without_images
 
 SOURCES = ("binary", "dict", "lists", "named", "path", "url")
 
@@ -82,7 +82,7 @@ def test_images_in_records_are_exported_and_trained_on(
     whole = read_cut(open_index(str(index)), 1.0)
     urls = replace(whole, rows=whole.rows.filter(pc.equal(whole.rows["source"], "url")))
     with pytest.raises(ImageError, match="--format records --images FOLDER"):
-        rows_without_images(urls, config)
+        rows_without_images(rollout_sizes(urls), config)
 
     export = ["export", "--index", str(index), "--fraction", "1", "--output"]
     for form in ("records", "mprm-jsonl"):
@@ -101,7 +101,7 @@ def test_images_in_records_are_exported_and_trained_on(
         index=str(tmp_path / "again"), image_root=str(images), fraction=1.0, backbone="b", output="o"
     )
     trained_on = chosen_cut(config)
-    assert rows_without_images(trained_on, config) == ()
+    assert rows_without_images(rollout_sizes(trained_on), config) == ()
     for found in fetch_rollouts(trained_on.rows, trained_on.shards):
         shown = [np.asarray(load_image(str(images), name)) for name in found.images]
         expected = [np.asarray(Image.open(io.BytesIO(data))) for data in pictures[found.rollout_id]]

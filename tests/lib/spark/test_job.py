@@ -289,7 +289,6 @@ def test_no_usable_rollout_is_an_error_and_publishes_nothing(
     assert not (tmp_path / "index").exists()
 
 
-@pytest.mark.parametrize("layout", ["auto", "rollouts", "steps"])
 def test_labels_alone_are_an_error_that_names_the_option_for_them(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -298,6 +297,7 @@ def test_labels_alone_are_an_error_that_names_the_option_for_them(
         score(shard, tmp_path / "index")
 
 
+@pytest.mark.parametrize("layout", ["auto", "rollouts", "steps"])
 def test_an_empty_shard_is_an_error_whatever_layout_is_named(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], tmp_path: Path, layout: str
 ) -> None:
