@@ -5,6 +5,7 @@
 What is published is a plain model: each B A added to its W, the marker's row in its place.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,7 +105,9 @@ def merged(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 def plain_model(model: Any) -> Any:
     """A model as ``model`` was before it got adapters, without any weights: to save others by."""
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "eager"  # ours are known to loaded models alone, and none is run
     with torch.device("meta"):
-        plain = type(model)(model.config)
+        plain = type(model)(config)
     plain.generation_config = model.generation_config
     return plain

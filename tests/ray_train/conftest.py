@@ -207,6 +207,7 @@ def small_run(corpus: Corpus, backbone: Path, output: str) -> dict[str, Any]:
         "index": corpus.index, "image_root": corpus.images, "backbone": str(backbone), "output": output,
         "fraction": 1.0, "zero_stage": 1, "global_batch": 6, "micro_batch": 2, "pack_tokens": 200,
         "max_tiles": 1, "learning_rate": 1e-3, "max_failures": 0, "checkpoint_every": 2,
+        "system": "none", "gradient_checkpointing": False,
     }  # fmt: skip
 
 

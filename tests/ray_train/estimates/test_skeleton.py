@@ -18,9 +18,12 @@ def test_a_skeleton_has_the_parameters_of_the_loaded_backbone_and_no_memory(fold
     assert trained_parameters(skeleton) == counts["language"]
 
 
-def test_of_a_backbone_in_a_store_only_the_small_files_are_read(s3: str, internvl: Path) -> None:
+def test_of_weights_in_a_store_the_header_alone_is_read(s3: str, internvl: Path) -> None:
     url = f"{s3}/skeleton"
     for file in internvl.iterdir():
-        is_weight = file.suffix == ".safetensors"
-        storage.write_bytes(f"{url}/{file.name}", b"no weights" if is_weight else file.read_bytes())
+        data = file.read_bytes()
+        if file.suffix == ".safetensors":
+            header = 8 + int.from_bytes(data[:8], "little")
+            data = data[:header] + bytes(len(data) - header)
+        storage.write_bytes(f"{url}/{file.name}", data)
     assert parameters(load_skeleton(url, [])) == parameters(load_skeleton(str(internvl), []))

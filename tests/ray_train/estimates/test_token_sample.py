@@ -19,7 +19,7 @@ from ray_train.estimates import token_sample
 from ray_train.estimates.skeleton import load_skeleton
 from ray_train.estimates.token_sample import sampled_tokens
 from ray_train.model.backbone import load_backbone
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.prompt_format import format_of
 
 Settings = Callable[..., TrainConfig]
 
@@ -28,7 +28,9 @@ Settings = Callable[..., TrainConfig]
 def test_counted_tokens_are_those_that_training_makes(
     pack_tokens: int, settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = settings(backbone=str(folder), max_tiles=4, max_length=90, pack_tokens=pack_tokens)
+    config = settings(
+        backbone=str(folder), max_tiles=4, max_length=90, pack_tokens=pack_tokens, system="none"
+    )
     cut = read_cut(open_index(config.index), 1.0)
     plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True)
     targets = targets_of(cut, config)
@@ -36,8 +38,7 @@ def test_counted_tokens_are_those_that_training_makes(
     found = sampled_tokens(config, cut, plan, targets, load_skeleton(str(folder), []))
 
     backbone = load_backbone(str(folder), torch.float32)
-    slot = backbone.family.image_slot(backbone.processor.tokenizer)
-    encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(4)), 90)
+    encoder = make_encoder(backbone, format_of(backbone.family, backbone.processor.tokenizer, 4, "none"), 90)
     packer = make_packer(backbone, encoder, pack_tokens) if pack_tokens else None
     feed = RankFeed(
         cut, plan, encoder, packer, ImageReader(config.image_root), targets, config.micro_batch, 0, 2
