@@ -111,7 +111,7 @@ def test_a_worker_that_sees_another_backbone_than_the_command_says_so(settings: 
 def test_another_prompt_format_is_another_run(
     trained: TrainConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ray_train.model.prompt_format.process_text", lambda question, steps: "otherwise")
+    monkeypatch.setattr("ray_train.model.prompt_format.process_text", lambda *text: "otherwise")
     with pytest.raises(TrainingError, match=r"prompt_format.*--restart"):
         train(settings(output=trained.output))
 
