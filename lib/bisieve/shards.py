@@ -94,6 +94,9 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
     return Listing(list(_each_once([shards[url] for url in sorted(shards)])), sorted(left_out))
 
 
+_BESIDE_VERSIONS = (MANIFEST, "passed.json")  # shards may lie in the folder of an index, too
+
+
 def _outside_indexes(files: Sequence[FileInfo], index: str | None) -> list[FileInfo]:
     """Those of ``files`` that belong to no index: it holds a manifest and versions side by side."""
     urls = [file.url for file in files]
@@ -102,8 +105,9 @@ def _outside_indexes(files: Sequence[FileInfo], index: str | None) -> list[FileI
     homes |= set() if index is None else {index}
     if not homes:
         return list(files)
-    within = tuple(join(home, "") for home in homes)
-    return [file for file in files if not file.url.startswith(within)]
+    versions_of = tuple(join(home, "versions/") for home in homes)
+    beside = {join(home, name) for home in homes for name in _BESIDE_VERSIONS}
+    return [file for file in files if not file.url.startswith(versions_of) and file.url not in beside]
 
 
 def _may_be_data(url: str) -> bool:
