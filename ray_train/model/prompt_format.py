@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bisieve.prompt import MARKER, STEP_SEPARATOR, process_text
@@ -36,7 +36,7 @@ class PromptFormat:
     negative: str = "No"
     # The same for each of 2, 3, … images, the last for all larger numbers; empty, as in cards of models
     # trained before it was there: each image gets what one that is alone gets.
-    several_image_options: Sequence[dict[str, Any]] = ()
+    several_image_options: Sequence[dict[str, Any]] = field(default_factory=list)  # as JSON gives it
     in_place: bool = False  # images where the question has their placeholders; older models: all in front
 
     def render(self, question: str, steps: Sequence[str], num_images: int) -> str:

@@ -17,7 +17,7 @@ from ray_train.evaluation.evaluate import evaluate
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
 from ray_train.model.card import read_card
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.prompt_format import format_of
 from ray_train.model.publish import publish_model
 from ray_train.model.reward import reward_model
 from ray_train.promotion.standing import evaluated
@@ -28,8 +28,7 @@ def test_saved_and_loaded_weights_give_equal_rewards(internvl: Path, corpus: Cor
     untrained = Scorer(str(internvl), max_length=0, max_tiles=1)
     before = untrained.score(solutions, corpus.images)
     backbone = load_backbone(str(internvl), torch.float32)
-    slot = backbone.family.image_slot(backbone.processor.tokenizer)
-    format = PromptFormat(slot, backbone.family.image_options(1))
+    format = format_of(backbone.family, backbone.processor.tokenizer, 1, "family")
     model = reward_model(backbone, format)
     card = {
         "prompt_format": format.to_json(),
