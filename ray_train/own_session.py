@@ -1,32 +1,57 @@
 """Signals belong to the driver: Ray's processes get a session of their own, and its handlers none.
 
 Slurm's scancel, systemd and a terminal's Ctrl-C signal a whole process group.  Ray's processes in the same
-group end at once, and with them the run that the driver is about to save.
+group end at once, and with them the run that the driver is about to save.  So they need an end of their own.
 """
 
+import os
 import signal
 import subprocess
+import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+_MARKER = "BISIEVE_RAY_OF"
 
 
 @contextmanager
-def own_session() -> Iterator[None]:
+def ended_with_us() -> Iterator[str]:
+    """Yield a marker (``NAME=VALUE``); what is started with it in its environment ends with this process.
+
+    Ray's servers end with the driver by themselves (the kernel kills them, as Ray asks it to), but its agents
+    look for their raylet only once they have started, which on a busy machine takes minutes.
+    """
+    marker = f"{_MARKER}={uuid.uuid4().hex}"
+    if not os.path.isdir("/proc/self"):
+        yield marker
+        return
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("reaper.py")), marker]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+        yield marker
+
+
+@contextmanager
+def own_session(marker: str) -> Iterator[None]:
     """Start the processes of a Ray that `ray.init` starts in this block in sessions of their own.
 
     Private: `ConsolePopen`, by which Ray 2.60 starts its processes; it has no option for a session.
-    They still end with the driver, whatever kills it: the kernel kills Ray's servers when their parent dies
-    (PR_SET_PDEATHSIG, which Ray sets), and its workers end when their raylet has gone.
+
+    Args:
+        marker: of `ended_with_us`, which each of them gets, and what they start.
     """
     from ray._private import services
 
     shared = services.ConsolePopen
+    name, _, value = marker.partition("=")
 
     class OwnSession(shared):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            subprocess.Popen.__init__(self, *args, **{**kwargs, "start_new_session": True})
+            env = {**(kwargs.get("env") or os.environ), name: value}
+            subprocess.Popen.__init__(self, *args, **{**kwargs, "env": env, "start_new_session": True})
 
     services.ConsolePopen = OwnSession  # type: ignore[misc]
     try:
@@ -42,8 +67,15 @@ def kept_handlers() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    terminated = False
     try:
         yield
+    except SystemExit as error:
+        terminated = error.code == signal.SIGTERM  # what Ray's handler makes of it
+        if not terminated:
+            raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if terminated:
+        signal.raise_signal(signal.SIGTERM)

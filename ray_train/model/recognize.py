@@ -42,7 +42,7 @@ def _read_config(source: str, flag: str) -> bytes:
     if "://" in source or Path(source).is_dir():
         return storage.read_bytes(storage.join(storage.canonical(source), "config.json"))
     hub: Any = import_module("huggingface_hub")
-    answers = _hub_answers(hub.constants.ENDPOINT)
+    answers = _hub_answers(import_module("huggingface_hub.constants").ENDPOINT)
     try:
         return Path(hub.hf_hub_download(source, "config.json", local_files_only=not answers)).read_bytes()
     except Exception as error:  # the hub's library raises what it likes

@@ -211,6 +211,17 @@ def small_run(corpus: Corpus, backbone: Path, output: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def flags(options: dict[str, Any]) -> list[str]:
+    """Return ``options`` as words of a command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        )
+    return words
+
+
 @pytest.fixture
 def settings(corpus: Corpus, internvl: Path, tmp_path: Path) -> Callable[..., Any]:
     """Makes the config of a small training run; arguments override."""

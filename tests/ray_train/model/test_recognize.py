@@ -1,6 +1,7 @@
 """What is said of a backbone from its config.json alone."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -59,3 +60,16 @@ def test_a_hub_that_does_not_answer_is_said_in_seconds(monkeypatch: pytest.Monke
         with pytest.raises(BisieveError, match="looked up as a hub id: the hub does not answer"):
             check_model("nobody/has-this", "--backbone")
         assert time.monotonic() - began < 10
+
+
+def test_a_hub_id_is_looked_up_by_a_command_that_has_imported_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "from ray_train.model.recognize import check_model\n"
+        "from bisieve.errors import BisieveError\n"
+        "try:\n    check_model('nobody/has-this', '--model')\nexcept BisieveError as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "looked up as a hub id: the hub does not answer" in done.stdout

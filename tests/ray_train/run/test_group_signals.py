@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Corpus, last_checkpoint, small_run
+from conftest import Corpus, flags, last_checkpoint, small_run
 
 from ray_train.checkpoints.checkpoint import read_cursor
 
@@ -29,10 +29,9 @@ class Command:
     def __init__(self, script: str, options: dict[str, Any]) -> None:
         self.marker = f"GROUP_SIGNALS={uuid.uuid4()}"
         name, _, value = self.marker.partition("=")
-        words = [word for key, one in options.items() for word in (f"--{key.replace('_', '-')}", str(one))]
         self.said = ""
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / script), *words],
+            [sys.executable, str(ROOT / script), *flags(options)],
             env={key: one for key, one in os.environ.items() if key != "RAY_ADDRESS"} | {name: value},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip

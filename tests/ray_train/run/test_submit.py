@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Corpus, check_learned_the_same, small_run
+from conftest import Corpus, check_learned_the_same, flags, small_run
 from nodes import Nodes, started_nodes
 from stall import Stall
 
@@ -32,8 +32,7 @@ def test_a_job_outlives_its_submitter_and_a_node_and_the_same_command_finds_it_a
 ) -> None:
     output = str(tmp_path / "model")
     options = {**small_run(corpus, internvl, output), "image_root": stall.images, "max_failures": 3}
-    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    command = ["python", "ray_train/submit.py", "--address", nodes.address, "train", *words]
+    command = ["python", "ray_train/submit.py", "--address", nodes.address, "train", *flags(options)]
     first = nodes.submit(command)
 
     def lose_submitter_and_node() -> None:
