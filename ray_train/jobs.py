@@ -30,24 +30,36 @@ def run_job(
     address: str | None = None,
     runtime_env: str | None = None,
 ) -> int:
-    """Runs the command ``words``, which writes to ``output``, as a job, or follows the one that does so.
+    """Run the command ``words``, which writes to ``output``, as a job, or follow the one that does so.
 
-    ``code`` is a folder that the job gets as its working directory, ``runtime_env`` names a YAML file.
-    Returns the job's exit code, 143 for one that was stopped.  `TrainingError` where no Ray answers, another
-    command is at work on that output, or the job never came to run.
+    Args:
+        code: a folder that the job gets as its working directory.
+        runtime_env: the path of a YAML file.
+
+    Returns:
+        The job's exit code.
+
+    Raises:
+        TrainingError: no Ray answers, another command is at work on that output, or the job could not start.
+        PreemptedError: the job was stopped.
+        KeyboardInterrupt: the job goes on, which a note says.
     """
     env = _runtime_env(runtime_env, code)
-    client = _connected(address)
-    entrypoint = shlex.join(words)
-    job = _submitted(client, program, output, entrypoint, env)
+    try:
+        client = _connected(address)
+        job = _submitted(client, program, output, shlex.join(words), env)
+    except AuthenticationError as error:
+        raise token_error(address or "RAY_ADDRESS", error.message) from error
     print(f"job {job.id}: {'submitted' if job.is_new else 'goes on, followed from here'}", flush=True)
     try:
         return _exit_code(_followed(client, job.id))
-    except KeyboardInterrupt:
-        raise PreemptedError(
-            f"to follow job {job.id} to its end", "Ctrl-C",
-            f"the job goes on: the same command follows it, ray job stop {job.id} ends it",
-        ) from None  # fmt: skip
+    except AuthenticationError as error:  # the cluster's token has changed meanwhile
+        raise token_error(address or "RAY_ADDRESS", error.message) from error
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(
+            f"job {job.id} goes on: the same command follows it, ray job stop {job.id} ends it"
+        )
+        raise
 
 
 def _runtime_env(url: str | None, code: Path | None) -> dict[str, Any]:
@@ -86,11 +98,10 @@ def _runtime_file(url: str) -> dict[str, Any]:
 
 
 def _connected(address: str | None) -> JobSubmissionClient:
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of every upload
+    for client in ("dashboard_sdk", "job.sdk"):  # they report every upload and every closed connection
+        logging.getLogger(f"ray.dashboard.modules.{client}").setLevel(logging.ERROR)
     try:
         return JobSubmissionClient(address)
-    except AuthenticationError as error:
-        raise token_error(address or "RAY_ADDRESS", error.message) from error
     except (*_LOST, ValueError) as error:
         raise TrainingError(
             "a Ray cluster's dashboard, such as http://HEAD:8265", str(error), "check --address, RAY_ADDRESS"
@@ -101,9 +112,13 @@ def _submitted(
     client: JobSubmissionClient, program: str, output: str, entrypoint: str, env: dict[str, Any]
 ) -> Submission:
     while True:
+        try:
+            listed = client.list_jobs()
+        except _LOST as error:
+            raise TrainingError("the list of the cluster's jobs", str(error), "see its dashboard") from error
         jobs = {
             job.submission_id: SeenJob(job.status.value, job.entrypoint)
-            for job in client.list_jobs()
+            for job in listed
             if job.submission_id
         }
         job = next_submission(program, output, entrypoint, jobs)

@@ -47,7 +47,10 @@ def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Runs ``run(args)``; a `BisieveError` becomes one line on stderr and its exit code."""
+    """Run ``run(args)``; a `BisieveError` becomes one line on stderr and its exit code.
+
+    So does Ctrl-C or SIGTERM, with the notes of the `KeyboardInterrupt` where it has any.
+    """
     terminated: list[int] = []
     try:
         with _sigterm_as_interrupt(terminated):
@@ -63,9 +66,10 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
             f"pip install '{distribution_with(error.name)}' brings it"
         )
         return _failed(args, text, 1, missing=error.name)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         word, exit_code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
-        return _failed(args, f"{word}; nothing half-written was made visible", exit_code)
+        notes = getattr(interrupt, "__notes__", ["nothing half-written was made visible"])
+        return _failed(args, "; ".join([word, *notes]), exit_code)
     except BrokenPipeError:
         # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

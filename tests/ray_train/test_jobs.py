@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobType
 from ray.runtime_env import RuntimeEnv
 
 from bisieve.cli import run_command
 from bisieve.errors import BisieveError, PreemptedError, TrainingError, UsageError
 from ray_train import jobs
+from ray_train.submission import Submission
 
 
 def job(status: JobStatus, **more: Any) -> JobDetails:
@@ -130,6 +132,37 @@ def test_a_runtime_environment_that_ray_does_not_take_is_one_line() -> None:
     client: Any = Taker()
     with pytest.raises(TrainingError, match="expected the cluster to take the job"):
         jobs._submitted(client, "train", "s3://a/o", "x", {"pip": 3})
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("503"), "expected the list of the cluster's jobs; found 503"),
+        (AuthenticationError("no"), "expected the token that the Ray at http://ray:8265 asks for"),
+    ],
+)
+def test_a_cluster_that_does_not_list_its_jobs_is_one_line(
+    error: Exception, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(Cluster):
+        def list_jobs(self) -> list[JobDetails]:
+            raise error
+
+    monkeypatch.setattr(jobs, "_connected", lambda address: Closed())
+    with pytest.raises(TrainingError) as caught:
+        jobs.run_job("train", "s3://a/o", ["x"], None, "http://ray:8265")
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_token_that_changes_while_a_job_is_followed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(client: Any, name: str) -> JobDetails:
+        raise AuthenticationError("no")
+
+    monkeypatch.setattr(jobs, "_connected", lambda address: None)
+    monkeypatch.setattr(jobs, "_submitted", lambda *args: Submission("j", is_new=True))
+    monkeypatch.setattr(jobs, "_followed", refuse)
+    with pytest.raises(TrainingError, match="expected the token that the Ray at http://ray:8265"):
+        jobs.run_job("train", "s3://a/o", ["x"], None, "http://ray:8265")
 
 
 def test_a_file_may_leave_out_its_variables(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def test_a_job_outlives_its_submitter_and_a_node_and_the_same_command_finds_it_a
     output = str(tmp_path / "model")
     options = {**small_run(corpus, internvl, output), "image_root": stall.images, "max_failures": 3}
     command = ["python", "ray_train/submit.py", "--address", nodes.address, "train", *flags(options)]
-    first = nodes.submit(command)
+    first = nodes.submit(command, stderr=subprocess.PIPE)
+    name = submission_id("train", output)
 
     def lose_submitter_and_node() -> None:
         first.terminate()
@@ -41,8 +42,9 @@ def test_a_job_outlives_its_submitter_and_a_node_and_the_same_command_finds_it_a
         nodes.add()  # as an autoscaler does
 
     with stall.run(output, lose_submitter_and_node):
-        assert first.wait() == -signal.SIGTERM
-    name = submission_id("train", output)
+        _, errors = first.communicate()
+        assert first.returncode == 128 + signal.SIGTERM
+        assert f"bisieve: terminated; job {name} goes on: the same command follows it" in errors
     said = _said(nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     assert f"job {name}: goes on, followed from here" in said
     assert said.count("trained on ") == 1
@@ -70,8 +72,8 @@ def test_a_job_that_cannot_run_says_why_in_one_line_and_fails_however_it_was_sub
     for command in (ours, rays):
         submitter = nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         said, _ = submitter.communicate()
-        assert submitter.returncode == 1
-        assert "bisieve: error: expected" in said
+        assert submitter.returncode == 1, said
+        assert "bisieve: error: expected" in said, said
         assert "Traceback" not in said
         assert not (tmp_path / "m").exists()
 
