@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.masking import without_secrets
-from ray_train.own_session import ended_with_us, kept_handlers, own_session
+from ray_train.own_session import Watch, ended_with_us, kept_handlers, own_session
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -57,18 +57,18 @@ def cluster(workers: int) -> Iterator[Any]:
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         # One process less: nobody takes away a node from a cluster of one.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    with ended_with_us() as marker:
-        _init(ray, options, marker)
+    with ended_with_us() as watch:
+        _init(ray, options, watch)
         try:
             yield ray
         finally:
             ray.shutdown()
 
 
-def _init(ray: Any, options: dict[str, Any], marker: str) -> None:
-    """Connect to a Ray, or start one whose processes have ``marker``; `TrainingError` where that fails."""
+def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
+    """Connect to a Ray, or start one whose processes ``watch`` ends; `TrainingError` where that fails."""
     try:
-        with own_session(marker), kept_handlers():
+        with own_session(watch), kept_handlers():
             ray.init(**options)
     except ray.exceptions.AuthenticationError as error:
         raise token_error(os.environ.get("RAY_ADDRESS", "this machine"), error.message) from error

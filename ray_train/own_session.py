@@ -11,47 +11,63 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _MARKER = "BISIEVE_RAY_OF"
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What ends with this process, however that ends: what has a marker, and what is of its sessions."""
+
+    marker: str  # NAME=VALUE, in the environment of each process that is started
+    sessions: (
+        IO[bytes] | None
+    )  # lines of session ids, to the process that ends them; None where there is none
+
+    def add(self, session: int) -> None:
+        """End Ray's processes of ``session`` too: a title that one gives itself may overwrite its marker."""
+        if self.sessions is not None:
+            with suppress(BrokenPipeError):  # somebody has killed the reaper
+                self.sessions.write(b"%d\n" % session)
+                self.sessions.flush()
+
+
 @contextmanager
-def ended_with_us() -> Iterator[str]:
-    """Yield a marker (``NAME=VALUE``); what is started with it in its environment ends with this process.
+def ended_with_us() -> Iterator[Watch]:
+    """Yield a watch; what is started with its marker, or in its sessions, ends with this process.
 
     Ray's servers end with the driver by themselves (the kernel kills them, as Ray asks it to), but its agents
     look for their raylet only once they have started, which on a busy machine takes minutes.
     """
     marker = f"{_MARKER}={uuid.uuid4().hex}"
     if not os.path.isdir("/proc/self"):
-        yield marker
+        yield Watch(marker, None)
         return
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("reaper.py")), marker]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
-        yield marker
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as reaper:
+        yield Watch(marker, reaper.stdin)
 
 
 @contextmanager
-def own_session(marker: str) -> Iterator[None]:
-    """Start the processes of a Ray that `ray.init` starts in this block in sessions of their own.
+def own_session(watch: Watch) -> Iterator[None]:
+    """Start the processes of a Ray that `ray.init` starts in this block in sessions of their own, watched.
 
     Private: `ConsolePopen`, by which Ray 2.60 starts its processes; it has no option for a session.
-
-    Args:
-        marker: of `ended_with_us`, which each of them gets, and what they start.
     """
     from ray._private import services
 
     shared = services.ConsolePopen
-    name, _, value = marker.partition("=")
+    name, _, value = watch.marker.partition("=")
 
     class OwnSession(shared):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             env = {**(kwargs.get("env") or os.environ), name: value}
             subprocess.Popen.__init__(self, *args, **{**kwargs, "env": env, "start_new_session": True})
+            watch.add(self.pid)
 
     services.ConsolePopen = OwnSession  # type: ignore[misc]
     try:
@@ -62,7 +78,11 @@ def own_session(marker: str) -> Iterator[None]:
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Put the handlers of SIGTERM and SIGINT back that were set before the block; `ray.init` sets its own."""
+    """Put the handlers of SIGTERM and SIGINT back that were set before the block; `ray.init` sets its own.
+
+    A signal in the block is handled as before it, but only once Ray's core lets Python run: while it waits
+    for a raylet to start, which takes a second and on a crowded machine half a minute, it does not.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -14,30 +14,39 @@ _QUIET = 0.5  # seconds without any
 
 
 def main(marker: str) -> None:
-    """Wait for the end of standard input, then kill all processes with ``marker`` in their environment."""
-    sys.stdin.buffer.read()
+    """Read session ids, a line each, to the end of standard input; then kill what is left of them."""
+    sessions = {int(line) for line in sys.stdin.buffer.read().split()}
     begun = seen = time.monotonic()
     while time.monotonic() < min(seen + _QUIET, begun + _PATIENCE):
-        for process in marked(marker):
+        for process in left(marker, sessions):
             seen = time.monotonic()
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.05)
 
 
-def marked(marker: str) -> list[int]:
-    """Return the processes of this machine that were started with ``marker`` (``NAME=VALUE``)."""
+def left(marker: str, sessions: set[int]) -> list[int]:
+    """Return the processes of this machine that have ``marker`` (``NAME=VALUE``), or one of ``sessions``.
+
+    Of a session only those with a title of Ray's: its number may be a stranger's by now.
+    """
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    started_with = file.read().split(b"\0")
+                if marker.encode() in _read(name, "environ") or (
+                    int(_read(name, "stat").rpartition(b")")[2].split()[3]) in sessions
+                    and _read(name, "cmdline").startswith(b"ray::")
+                ):
+                    found.append(int(name))
             except OSError:  # another user's, or gone
                 continue
-            if marker.encode() in started_with:
-                found.append(int(name))
     return found
+
+
+def _read(process: str, file: str) -> bytes:
+    with open(f"/proc/{process}/{file}", "rb") as opened:
+        return opened.read()
 
 
 if __name__ == "__main__":
