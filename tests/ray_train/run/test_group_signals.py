@@ -119,7 +119,7 @@ def test_an_evaluation_ends_at_sigterm_in_one_line(
         "ray_train/evaluate_mprm.py", model=internvl, benchmark=corpus.benchmark, image_root=corpus.images,
         output=tmp_path / "metrics", max_tiles=1, workers=1,
     )  # fmt: skip
-    evaluation.wait_for("ray::")
+    evaluation.wait_for("ray::MapWorker")
     os.killpg(evaluation.process.pid, signal.SIGTERM)
     returned, _, errors = evaluation.ended()
     assert returned == 143
