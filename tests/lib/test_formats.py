@@ -72,7 +72,7 @@ def test_forms_and_layouts_are_mixed_in_one_run(
     sniffed_at_once: int,
 ) -> None:
     monkeypatch.setattr(job, "SHARDS_A_TASK", sniffed_at_once)
-    # A file a form under the same stem: together they are the source; what was one shard lies in seven.
+    # A file a form under the same stem: together they are the source; what was one shard lies in ten.
     for source, records in plain.items():
         all_forms = [*forms.ROLLOUTS, *forms.STEPS]
         for number, form in enumerate(all_forms):
@@ -83,7 +83,7 @@ def test_forms_and_layouts_are_mixed_in_one_run(
     score(tmp_path / "corpus", tmp_path / "two", ties="hash")
     assert table(tmp_path / "one").equals(table(tmp_path / "two"))
     layouts = list(indexed_layouts(open_index(str(tmp_path / "two"))).values())
-    assert layouts == ["rollouts"] * 10 + ["steps"] * 4
+    assert layouts == ["rollouts"] * 16 + ["steps"] * 4
     export(tmp_path / "one", tmp_path / "one.jsonl")
     export(tmp_path / "two", tmp_path / "two.jsonl")
     one, two = (sorted((tmp_path / name).read_bytes().split(b"\n")) for name in ("one.jsonl", "two.jsonl"))
@@ -97,7 +97,7 @@ def test_forms_and_layouts_are_mixed_in_one_run(
     assert ids[1] < ids[0]
 
 
-@pytest.mark.parametrize("form", ["nested.parquet", "flat.parquet"])
+@pytest.mark.parametrize("form", ["nested.parquet", "flat.parquet", "lists.parquet"])
 def test_rows_without_an_id_get_one_that_only_their_content_decides(
     score: Callable[..., Any], rollout: Callable[..., Any], tmp_path: Path, form: str
 ) -> None:
