@@ -227,14 +227,13 @@ def _require_rollouts(totals: Totals, reading: Reading) -> None:
     counts = totals.rejected_by_reason
     examples = totals.examples
     found = ", ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in counts.items())
-    if set(counts) == {NO_SOURCE}:
-        hint = "check --source-field"
-    else:
-        shard = next(iter(examples.values()), "").rpartition("@")[0]
-        hints = [HINTS[reason] for reason in counts if reason in HINTS]
-        fitting = fitting_options(shard, reading) if shard else ""
-        hint = (fitting if "--field" in fitting else "; ".join(hints)) or "check --input and --layout"
-    raise _no_rollouts(found or "no record at all", hint)
+    hint = "check --source-field" if set(counts) == {NO_SOURCE} else "check --input and --layout"
+    hint = "; ".join(HINTS[reason] for reason in counts if reason in HINTS) or hint
+    shards = dict.fromkeys(shard for shard, _ in totals.first.values())
+    fitting = (fitting_options(shard, reading) for shard in shards)
+    raise _no_rollouts(
+        found or "no record at all", next((fits for fits in fitting if "--field" in fits), hint)
+    )
 
 
 def _no_rollouts(found: str, mend: str = "check --input and --layout") -> CorpusError:
