@@ -68,6 +68,22 @@ def test_labels_of_trl_give_the_score_that_they_mean(tmp_path: Path, name: str) 
 
 
 @both_files
+def test_names_inside_a_struct_of_lists_and_a_source_in_the_path_are_read(tmp_path: Path, name: str) -> None:
+    trace = {"text": STEPS["step"], "value": [0.0, 0.5, 1.0, 1.0]}
+    (tmp_path / "source=geo").mkdir()
+    path = write(tmp_path / "source=geo" / name, [{**PROMPT, "trace": trace, "answer": "x"}])
+    fields = {"steps_with_score": "trace", "step": "text", "score": "value"}
+    rows = scan(path, Reading(fields=fields, source_field="source"))
+    assert (rows["source"].to_pylist(), rows["scores"].to_pylist()) == (["geo"], [[0.0, 0.5, 1.0, 1.0]])
+    (line,) = plain_lines(
+        rows, KnownShards(Reading(fields=fields, source_field="source"), {str(path): "rollouts"})
+    )
+    steps = json.loads(line)["steps_with_score"]
+    read = steps["step"] if isinstance(steps, dict) else [step["step"] for step in steps]
+    assert (read, json.loads(line)["source"]) == (STEPS["step"], "geo")
+
+
+@both_files
 @both_forms
 def test_labels_are_refused_by_name_unless_they_are_asked_for(tmp_path: Path, name: str, form: str) -> None:
     path = write(tmp_path / name, [lists(form, **STEPS, score=LABELS)])

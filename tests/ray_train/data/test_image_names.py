@@ -16,12 +16,13 @@ RED = (255, 0, 0)
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "imgs").mkdir()
-    Image.new("RGB", (6, 4), RED).save(tmp_path / "imgs/a.png")
+    for name in ("a.png", "a::b.png"):
+        Image.new("RGB", (6, 4), RED).save(tmp_path / "imgs" / name)
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    "name", ["imgs/a.png", "imgs\\a.png", "{root}/imgs/a.png", "file://{root}/imgs/a.png"]
+    "name", ["imgs/a.png", "imgs\\a.png", "imgs/a::b.png", "{root}/imgs/a.png", "file://{root}/imgs/a.png"]
 )
 def test_all_readers_find_the_image(root: Path, name: str) -> None:
     name = name.format(root=root)
