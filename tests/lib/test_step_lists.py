@@ -1,7 +1,6 @@
 """Steps in lists are read as the list of steps that they are, in scans, training's reader and exports."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +132,7 @@ def test_a_record_that_names_its_steps_is_not_searched_for_lists() -> None:
         assert joined(record) is record
 
 
-def test_other_fields_stay_beside_the_joined_steps(write_jsonl: Callable[..., Path]) -> None:
+def test_other_fields_stay_beside_the_joined_steps() -> None:
     assert joined({"step": ["a"], "score": [1.0], "answer": 5}) == {
         "answer": 5, "steps_with_score": [{"step": "a", "score": 1.0}],
     }  # fmt: skip

@@ -60,8 +60,8 @@ def scan(path: Path, form: str, labels_as_scores: bool) -> dict[str, Any]:
 def test_every_form_tells_the_same(tmp_path: Path, case: str, labels: bool) -> None:
     step, expected, with_labels = CASES[case]
     expected = with_labels if labels and with_labels is not ... else expected
-    record = {"rollout_id": "r", "image": "a.png", "question": "What?"}
-    record["steps_with_score"] = [{"step": "one", **step}]
+    steps = [{"step": "one", **step}]
+    record = {"rollout_id": "r", "image": "a.png", "question": "What?", "steps_with_score": steps}
     for form in FORMS:
         row = scan(forms.write_form(tmp_path / form, form, [record]), form, labels)
         counts = [None if row[name] is None else row[name][0] for name in ("mc_correct", "mc_total")]
