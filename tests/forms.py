@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 STEP = ("step", "score", "num_mc_correct", "num_mc_total")
-ROLLOUTS = ("jsonl", "jsonl.gz", "jsonl.zst", "nested.parquet", "flat.parquet")
+ROLLOUTS = (
+    "jsonl", "flat.jsonl", "lists.jsonl", "jsonl.gz", "jsonl.zst", "nested.parquet", "flat.parquet",
+    "lists.parquet",
+)  # fmt: skip
 STEPS = ("steps.jsonl", "steps.parquet")
 
 
@@ -33,17 +36,29 @@ def as_flat(record: dict[str, Any]) -> dict[str, Any]:
     return rest | {name: [step.get(name) for step in record["steps_with_score"]] for name in STEP}
 
 
+def as_lists(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of the rollouts layout with its steps as a struct of lists."""
+    steps = {name: [step.get(name) for step in record["steps_with_score"]] for name in STEP}
+    return {**record, "steps_with_score": steps}
+
+
+KINDS = ("nested", "flat", "lists", "steps")
+_ROLLOUT_FORMS = {"flat": as_flat, "lists": as_lists}
+
+
 def write_form(path: Path, form: str, records: Sequence[dict[str, Any]], group: int = 20) -> Path:
     """Writes ``records`` as the shard ``path`` with the suffix of ``form``; Parquet in groups of rows."""
-    path = path.with_name(f"{path.name}.{form.rsplit('.', 1)[-1] if 'parquet' in form else form}")
-    if form.startswith("steps"):
+    first, _, rest = form.partition(".")
+    kind, suffix = (first, rest) if first in KINDS else ("", form)
+    path = path.with_name(f"{path.name}.{suffix}")
+    if kind == "steps":
         records = [step for record in records for step in as_steps(record)]
-        path = path.with_name(path.name.replace(".steps", ""))
+    elif kind in _ROLLOUT_FORMS:
+        records = [_ROLLOUT_FORMS[kind](record) for record in records]
     path.parent.mkdir(parents=True, exist_ok=True)
     if form.endswith("parquet"):
-        rows = [as_flat(record) for record in records] if form.startswith("flat") else list(records)
-        names = dict.fromkeys(name for row in rows for name in row)
-        columns = {name: [row.get(name) for row in rows] for name in names}
+        names = dict.fromkeys(name for row in records for name in row)
+        columns = {name: [row.get(name) for row in records] for name in names}
         pq.write_table(pa.table(columns), path, row_group_size=group)
         return path
     data = as_lines(records)

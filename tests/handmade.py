@@ -10,6 +10,7 @@ import pyarrow as pa
 from bisieve import schema
 from bisieve.file_list import write_file_list
 from bisieve.index import Index, open_index
+from bisieve.index_format import ROWS_VERSION
 from bisieve.manifest import MANIFEST, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
@@ -59,6 +60,7 @@ def publish_rows(
         sources=write_source_list(url, folder, totals, []),
         files=write_file_list(url, folder, [file], []),
         software={},
+        scanned_as=ROWS_VERSION,
     )
     publish(read_pointer(f"{url}/{MANIFEST}"), url, manifest)
     return open_index(url)

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from bisieve.embedded import has_dicts, in_text
-from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
+from bisieve.embedded import in_text
+from bisieve.lines import BYTE_ORDER_MARK
+from bisieve.reading import SOURCE, STEP_FIELDS, STEPS, Layout, Reading
 from bisieve.records import (
     LooseRolloutRecord,
     LooseStep,
@@ -18,6 +19,7 @@ from bisieve.records import (
     step_counts,
     step_score,
 )
+from bisieve.step_lists import joined
 
 
 def record_decoder(layout: Layout, reading: Reading, partition: str | None = None) -> Callable[[bytes], Any]:
@@ -27,19 +29,18 @@ def record_decoder(layout: Layout, reading: Reading, partition: str | None = Non
     the shard's path, where the record has no such field.  A rollout is usable without
     MC counts, so counts that are no counts are left out rather than refused.
     """
-    kinds, labels = _record_types(layout, reading, partition), reading.labels_as_scores
-    decode = _first_that_fits([msgspec.json.Decoder(kind).decode for kind in kinds], labels)
-    convert = _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds], labels)
-    image = reading.names["image"]
+    kinds = _record_types(layout, reading, partition)
+    decode = _first_that_fits([msgspec.json.Decoder(kind).decode for kind in kinds], reading.labels_as_scores)
+    convert = record_converter(layout, reading, partition)
 
     def decode_line(line: bytes) -> Any:
         try:
             return decode(line)
-        except msgspec.ValidationError:
-            record = msgspec.json.decode(line)
-            if not isinstance(record, dict) or not has_dicts(record.get(image)):
+        except msgspec.DecodeError:  # lists of steps, images, or a mark where a file was appended to another
+            record = msgspec.json.decode(line.removeprefix(BYTE_ORDER_MARK))
+            if not isinstance(record, dict):
                 raise
-        return convert(record | {image: in_text(record[image])})
+        return convert(in_our_form(record, layout, reading))
 
     return decode_line
 
@@ -51,9 +52,11 @@ def lines_decoder(
     return msgspec.json.Decoder(_record_types(layout, reading, partition)[0]).decode_lines
 
 
-def record_converter(layout: Layout, reading: Reading) -> Callable[[dict[str, Any]], Any]:
-    """As `record_decoder`, of records that are dicts already and have the names that fields have here."""
-    kinds = _record_types(layout, reading.of_our_names)
+def record_converter(
+    layout: Layout, reading: Reading, partition: str | None = None
+) -> Callable[[dict[str, Any]], Any]:
+    """As `record_decoder`, of records that are dicts `in_our_form` already."""
+    kinds = _record_types(layout, reading.of_our_names, partition)
     return _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds], reading.labels_as_scores)
 
 
@@ -111,14 +114,26 @@ def _renamed(kind: type[Any], reading: Reading, more: Sequence[Any] = (), **type
     return msgspec.defstruct("Record", [*fields, *more], bases=(kind,), rename=reading.names, gc=False)
 
 
+def in_our_form(record: dict[str, Any], layout: Layout, reading: Reading) -> dict[str, Any]:
+    """Return ``record`` `with_our_names`, with text for each image and one list of a rollout's steps."""
+    named = with_our_names(record, reading)
+    if "image" in named:
+        named["image"] = in_text(named["image"])
+    return joined(named) if layout == "rollouts" else named
+
+
 def with_our_names(record: dict[str, Any], reading: Reading) -> dict[str, Any]:
     """``record`` with the names that fields have here; what else it holds stays, unless its name is taken."""
     renamed = _with_our_names(record, reading.names)
-    steps = renamed.get("steps_with_score")
-    if reading.fields and isinstance(steps, list):
-        names = {ours: reading.names[ours] for ours in STEP_FIELDS}
+    if not reading.fields:
+        return renamed
+    names = {ours: reading.names[ours] for ours in STEP_FIELDS}
+    steps = renamed.get(STEPS)
+    if isinstance(steps, dict):
+        renamed[STEPS] = _with_our_names(steps, names)
+    elif isinstance(steps, list):
         named = [_with_our_names(step, names) if isinstance(step, dict) else step for step in steps]
-        renamed["steps_with_score"] = named
+        renamed[STEPS] = named
     return renamed
 
 

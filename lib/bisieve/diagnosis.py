@@ -4,8 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from bisieve.decoding import with_our_names
-from bisieve.embedded import in_text
+from bisieve.decoding import in_our_form
 from bisieve.reading import SOURCE, Layout, Reading
 from bisieve.records import (
     BAD_JSON,
@@ -44,11 +43,11 @@ def diagnose(line: bytes, layout: Layout, reading: Reading, partition: str | Non
     if not isinstance(record, dict):
         return Refusal(BAD_JSON)
     named = {} if partition is None else {SOURCE: partition}
-    return diagnose_record(named | with_our_names(record, reading), layout, reading)
+    return diagnose_record(named | in_our_form(record, layout, reading), layout, reading)
 
 
 def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) -> Refusal:
-    """As `diagnose`, of a record that is a dict already and has the names that fields have here."""
+    """As `diagnose`, of a record that is a dict `decoding.in_our_form` already."""
     labels = reading.labels_as_scores
     checks = _rollout_checks(record, labels) if layout == "rollouts" else _step_checks(record, labels)
     source = None
@@ -68,7 +67,7 @@ def _rollout_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, boo
     steps = record.get("steps_with_score")
     checks = [
         (NO_ROLLOUT_ID, record.get("rollout_id") is None or _is_id(record["rollout_id"])),
-        (NO_IMAGE, _is_image(in_text(record.get("image")))),
+        (NO_IMAGE, _is_image(record.get("image"))),
         (NO_QUESTION, _is_question(record)),
     ]
     if not isinstance(steps, list) or not steps:
@@ -86,7 +85,7 @@ def _step_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, bool]]
     return [
         (NO_ROLLOUT_ID, _is_id(record.get("rollout_id"))),
         (BAD_STEP_INDEX, type(index) is int and 0 <= index <= MAX_INT32),
-        (NO_IMAGE, record.get("image") is None or _is_image(in_text(record["image"]))),
+        (NO_IMAGE, record.get("image") is None or _is_image(record["image"])),
         (NO_QUESTION, all(record.get(key) is None or isinstance(record[key], str) for key in _QUESTIONS)),
         (EMPTY_STEP, _is_text(record.get("step"))),
         (_score_reason(score), score is None or is_score(score, labels)),

@@ -157,11 +157,6 @@ def in_text(image: Any) -> Any:
     return data if is_base64(data) and not named else f"data:{named};base64,{data.rpartition(',')[2]}"
 
 
-def has_dicts(image: Any) -> bool:
-    """Return whether `in_text` changes anything."""
-    return _is_picture(image) or (isinstance(image, list) and any(map(has_dicts, image)))
-
-
 def _is_picture(value: Any) -> bool:
     return isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value)
 

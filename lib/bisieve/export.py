@@ -1,6 +1,7 @@
 """Exports a cut with its text, in the order and to the byte as the paper's procedure writes it."""
 
 import json
+import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -18,6 +19,8 @@ from bisieve.records import Rollout
 from bisieve.storage import join, open_output
 
 _ASCII = 127  # the last character of it
+_KEPT = " !$&'()+,;=@^{}~`%"  # what a file's name may have beside letters and digits on every store
+_ENCODED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
 def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
@@ -58,9 +61,19 @@ def _export_sources(rows: pa.Table, shards: KnownShards, folder: str, save: Save
 
 
 def file_name(source: str) -> str:
-    """Return ``source`` as a file's name that lists as itself: what would hide or split it is encoded."""
-    name = "".join(c if ord(c) > _ASCII and c.isprintable() else quote(c, safe=" ") for c in source)
+    """Return ``source`` as a file's name that lists as itself: what would hide or split it is encoded.
+
+    So is a percent sign that could be taken for such a code: different sources have different names.
+    """
+    source = _ENCODED.sub("%25", source)
+    name = "".join(c if ord(c) > _ASCII and c.isprintable() else quote(c, safe=_KEPT) for c in source)
     return name if name[:1] not in (".", "_") else f"%{ord(name[0]):02X}{name[1:]}"
+
+
+def changed_names(cut: Cut) -> list[str]:
+    """Return the sources, in order, that are not called as the files that `export_records` writes of them."""
+    sources = sorted(pc.unique(cut.rows["source"]).to_pylist())
+    return [source for source in sources if file_name(source) != source]
 
 
 def in_file_order(rows: pa.Table) -> pa.Table:

@@ -41,10 +41,11 @@ def image_url(root: str, name: str) -> str:
 
     if is_base64(name):
         raise ImageError("images by name", f"an image in base64, {name[:40]}…", WAY_OUT)
-    # Stores undo percent signs and backslashes, and fsspec chains URLs at "::": harmless after that, too.
+    # Stores undo percent signs and backslashes: harmless after that, too.
     parts = PurePosixPath(unquote(name).replace("\\", "/")).parts
     relative = None
-    if parts and ".." not in parts and "::" not in name and "\0" not in name:
+    chained = "::" in name and not storage.is_local(root)  # fsspec chains URLs there, but for names on a disk
+    if parts and ".." not in parts and not chained and "\0" not in name:
         relative = _relative(root, name)
     if not relative:
         raise ImageError(

@@ -12,10 +12,11 @@ from bisieve.errors import IndexUnusableError
 
 FORMAT = "bisieve-index"
 FORMAT_VERSION = 3
-# In these the same shards and parameters give the same rows.  (In 1 a blank rollout_id was one like any
-# other, and --ties hash had another hash.)
-SAME_ROWS = (2, 3)
-ALL_SPANS = 3  # since then a reject names all records of its rollout
+# How records become rows: it rises when the same shards and parameters give other rows or rejects, so that
+# an index of before is scanned again while its readers go on.  1 to 3 were those of the formats.  Since 4 two
+# counts are a score, 3.0 is a count, a byte order mark belongs to no record, steps may be in lists and images
+# in records.
+ROWS_VERSION = 4
 MANIFEST = "manifest.json"
 ELSEWHERE = "score the corpus into another --index"  # what helps in any case
 

@@ -7,26 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bisieve.errors import CorpusError
+from bisieve.field_hints import merged, sample_of, suggested_options
 from bisieve.lines import read_blocks
-from bisieve.parquet import column_names, shown_layout
-from bisieve.reading import Layout, Reading
+from bisieve.parquet import columns_of, shown_layout
+from bisieve.reading import STEPS, Layout, Reading
 from bisieve.shards import is_parquet
 from bisieve.storage import FileInfo
 
 _HEAD = 2**18  # bytes
 _LINES = 100
 _READERS = 32  # stores answer slowly, but many at once
-
-# What other tools call the fields.
-_SYNONYMS = {
-    "rollout_id": ("id", "uid", "sample_id", "solution_id"),
-    "image": ("images", "image_path", "img", "image_file"),
-    "question": ("prompt", "problem", "query", "instruction"),
-    "steps_with_score": ("steps_with_scores", "trace", "process"),
-    "step_index": ("step_id", "step_idx", "step_number"),
-    "step": ("completions", "steps", "completion", "text"),
-    "score": ("labels", "scores", "step_scores", "label", "value"),
-}
 
 Found = dict[FileInfo, Layout | None]
 
@@ -59,40 +49,35 @@ def _layout(url: str, reading: Reading) -> Layout | None:
     if is_parquet(url):
         return shown_layout(url, reading)
     for record in _first_records(url):
-        if reading.names["steps_with_score"] in record:
-            return "rollouts"
-        if reading.names["step_index"] in record:
-            return "steps"
+        if layout := reading.layout_of({name: isinstance(value, list) for name, value in record.items()}):
+            return layout
     return None
 
 
 def _none_shown(shard: FileInfo, reading: Reading) -> CorpusError:
     names, url = reading.names, shard.url
-    fields = column_names(url) if is_parquet(url) else next(map(sorted, _first_records(url)), [])
+    fields = list(sample_record(url))
     nothing = "no JSON object in the first lines of" if shard.size else "an empty file at"
     found = f"the fields {', '.join(fields[:12])} in" if fields else nothing
     return CorpusError(
-        f"records with {names['steps_with_score']} (rollouts) or with {names['rollout_id']}, "
+        f"records with {names[STEPS]} (rollouts) or with {names['rollout_id']}, "
         f"{names['step_index']} and {names['step']} (steps)",
         f"{found} {url}",
-        _mapping(fields, reading, is_parquet(url)) or "check --input and --field, or name the --layout",
+        fitting_options(url, reading) or "check --input and --field, or name the --layout",
     )
 
 
-def _mapping(found: Sequence[str], reading: Reading, rows: bool) -> str:
-    """Return the ``--field`` options that would fit the fields ``found``, or nothing where no steps show."""
-    fits = {
-        ours: next((theirs for theirs in _SYNONYMS[ours] if theirs in found), None)
-        for ours in _SYNONYMS
-        if reading.names[ours] not in found
-    }
-    if fits.get("steps_with_score"):
-        fits = {ours: theirs for ours, theirs in fits.items() if ours not in ("step", "score")}
-    # Lists side by side are read of Parquet alone.
-    elif not fits.get("step_index") and not (rows and fits.get("step")):
-        return ""
-    options = " ".join(f"--field {ours}={theirs}" for ours, theirs in fits.items() if theirs)
-    return f"did you mean {options}?"
+def fitting_options(url: str, reading: Reading) -> str:
+    """Return "did you mean …?" with the options that would read the records of a shard; "" for none."""
+    options = suggested_options(sample_record(url), reading)
+    return options and f"did you mean {options}?"
+
+
+def sample_record(url: str) -> dict[str, Any]:
+    """Return a record that has the fields of a shard; {} where none shows."""
+    if is_parquet(url):
+        return dict(sample_of(columns_of(url)))
+    return dict(sorted(merged(_first_records(url)).items()))
 
 
 def _first_records(url: str) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ CODECS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": 
 BLOCK = 4 * 2**20  # bytes of lines handed out together
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OF_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_TOO_WIDE = "requires too much memory for decoding"  # what the decoder says of zstd's --long
 _ARRAY = re.compile(rb"\s*\[\s*\{")
 _OVER_LINES = re.compile(rb"\s*\{\s*\n\s*\"")
 
@@ -69,8 +70,20 @@ def open_text(url: str) -> Iterator[Any]:
         from bisieve.damage import damage
 
         mend = "write it again, or leave it out of --input"
-        with damage(CorpusError, f"a whole {codec} file at {url}", mend), _decompressed(file, codec) as text:
-            yield text
+        try:
+            with (
+                damage(CorpusError, f"a whole {codec} file at {url}", mend),
+                _decompressed(file, codec) as text,
+            ):
+                yield text
+        except CorpusError as error:
+            if _TOO_WIDE not in error.args[1]:
+                raise
+            raise CorpusError(
+                f"a zstd file with a window of at most 128 MiB at {url}",
+                "a larger one, as of zstd --long=28 and more",
+                "write it again: zstd -dc --long=31 OLD | zstd -o NEW",
+            ) from error
 
 
 def _decompressed(file: Any, codec: str) -> Any:

@@ -15,7 +15,7 @@ from bisieve.events import Tell, silent
 from bisieve.index_format import (
     FORMAT,
     FORMAT_VERSION,
-    SAME_ROWS,
+    ROWS_VERSION,
     no_manifest,
     require_present,
     versioned_fields,
@@ -62,7 +62,7 @@ class CutScore:
 class Manifest:
     """One published version of an index; what grows with it lies in the three lists."""
 
-    fingerprint: str  # hex, of format, parameters and shards
+    fingerprint: str  # hex, of `ROWS_VERSION`, parameters and shards
     parameters: Parameters
     inputs: list[str]  # the URLs that were listed
     rollouts: int  # usable ones
@@ -77,11 +77,12 @@ class Manifest:
     cut_scores: list[CutScore] = field(default_factory=list)  # by fraction; none with scope=source
     files_left_out: int = 0  # files at the inputs that may hold data, but are of no kind that is read
     left_out: list[str] = field(default_factory=list)  # URLs of the first of them
+    scanned_as: int = 3  # the `ROWS_VERSION` of the run that scanned it; the first that is told is 4
 
     @property
-    def rows_format(self) -> int:
-        """The version of the format in which its rows were scanned: an older one after an upgrade."""
-        return int(self.software.get(FORMAT, FORMAT_VERSION))
+    def rows_version(self) -> int:
+        """The `ROWS_VERSION` of its rows: after an upgrade the format that they were scanned in."""
+        return int(self.software.get(FORMAT, self.scanned_as))
 
     @property
     def lists(self) -> tuple[DataFile, ...]:
@@ -113,15 +114,16 @@ def _typed(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def fingerprint(
-    parameters: Parameters, shards: Sequence[FileInfo], format_version: int = FORMAT_VERSION
-) -> str:
-    """Names what an index is made of: its format, parameters and shards (URL, size, etag); 64 hex digits."""
+def fingerprint(parameters: Parameters, shards: Sequence[FileInfo], rows_version: int = ROWS_VERSION) -> str:
+    """Names an index by how records became rows, its parameters and its shards (URL, size, etag).
+
+    Returns 64 hex digits.
+    """
     digest = hashlib.sha256()
     asked = asdict(parameters)
     if not asked["reading"]["labels_as_scores"]:  # it names what it did before there was this option
         del asked["reading"]["labels_as_scores"]
-    digest.update(json.dumps([format_version, asked], sort_keys=True).encode())
+    digest.update(json.dumps([rows_version, asked], sort_keys=True).encode())
     for shard in sorted(shards, key=attrgetter("url")):
         digest.update(json.dumps([shard.url, shard.size, shard.etag]).encode() + b"\n")
     return digest.hexdigest()
@@ -129,8 +131,7 @@ def fingerprint(
 
 def is_up_to_date(manifest: Manifest, parameters: Parameters, shards: Sequence[FileInfo]) -> bool:
     """Whether scoring ``shards`` by ``parameters`` would find the rows that the index has."""
-    written = manifest.rows_format
-    return written in SAME_ROWS and manifest.fingerprint == fingerprint(parameters, shards, written)
+    return manifest.rows_version == ROWS_VERSION and manifest.fingerprint == fingerprint(parameters, shards)
 
 
 def version_folder(fingerprint: str) -> str:

@@ -76,21 +76,13 @@ def read_rows(
 
 def shown_layout(url: str, reading: Reading) -> Layout | None:
     """The layout that the columns of a shard show, None where they show none."""
-    names = reading.names
-    with _opened(url) as file:
-        columns = file.schema_arrow
-        if names["steps_with_score"] in columns.names:
-            return "rollouts"
-        if names["step_index"] in columns.names:
-            return "steps"
-        flat = names["step"] in columns.names and is_list(columns.field(names["step"]).type)
-        return "rollouts" if flat else None
+    return reading.layout_of({column.name: is_list(column.type) for column in columns_of(url)})
 
 
-def column_names(url: str) -> list[str]:
-    """The columns of a shard."""
+def columns_of(url: str) -> pa.Schema:
+    """Return the columns of a shard."""
     with _opened(url) as file:
-        return list(file.schema_arrow.names)
+        return file.schema_arrow
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from bisieve.decoding import with_our_names
 from bisieve.embedded import Save, is_embedded, located
 from bisieve.fetch import changed_record, spans_of
 from bisieve.image_folder import refuse
+from bisieve.lines import BYTE_ORDER_MARK
 from bisieve.reading import SOURCE, KnownShards, Reading
 from bisieve.spans import read_spans
 
@@ -40,6 +41,7 @@ def plain_lines(rows: pa.Table, shards: KnownShards, save: Save = refuse) -> lis
                 raise changed_record(rollout_id, row)
             partition = reading.partition_of(span[0])
             if isinstance(record, bytes):
+                record = record.removeprefix(BYTE_ORDER_MARK)
                 if as_they_are and partition is None and not is_embedded(image_in(record).image):
                     lines.append(record)
                     continue

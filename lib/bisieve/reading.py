@@ -11,8 +11,9 @@ from bisieve.shards import file_stem, folder_name, partition_value
 Layout = Literal["rollouts", "steps"]
 
 # Every field that is read, by the name that it has here.
+STEPS = "steps_with_score"
 STEP_FIELDS = ("step", "score", "num_mc_correct", "num_mc_total")
-FIELDS = ("rollout_id", "image", "question", "question_orig", "steps_with_score", "step_index", *STEP_FIELDS)
+FIELDS = ("rollout_id", "image", "question", "question_orig", STEPS, "step_index", *STEP_FIELDS)
 SOURCE = "source"  # the name here of the field that names the source
 
 
@@ -60,6 +61,18 @@ class Reading:
     def of_our_names(self) -> "Reading":
         """The same for records whose fields have been given the names that they have here."""
         return replace(self, fields={}, source_field=None if self.source_field is None else SOURCE)
+
+    def layout_of(self, fields: Mapping[str, bool]) -> Layout | None:
+        """Return the layout that a record or the columns of a table show; None where they show none.
+
+        Args:
+            fields: The names that they have, each with whether a list of values is there.
+        """
+        if self.names[STEPS] in fields:
+            return "rollouts"
+        if self.names["step_index"] in fields:
+            return "steps"
+        return "rollouts" if fields.get(self.names["step"]) else None
 
     def source_of(self, shard: str) -> str:
         """The source of the records of a shard that name none themselves."""

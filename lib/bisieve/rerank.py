@@ -62,7 +62,7 @@ def publish_ranked(
     """
     url = canonical(output)
     pointer = read_pointer(join(url, MANIFEST))
-    version = fingerprint(parameters, indexed_shards(index), index.manifest.rows_format)
+    version = fingerprint(parameters, indexed_shards(index), index.manifest.rows_version)
     if pointer.data is not None:
         current = Index(url, Manifest.from_json(pointer.data, pointer.url))
         if current.fingerprint == version and not missing_files(current):

@@ -1,12 +1,15 @@
 """Parquet rows under the names and types that fields have here, whatever their file calls and stores them as.
 
-    steps_with_score: list<struct<step, score, …>>          ─┐
-    step: list<…>, score: list<…>, … (flat, side by side)   ─┴▶ steps_with_score: list<struct<STEP_TYPES>>
+    steps_with_score: list<struct<step, score, …>>              ─┐
+    steps_with_score: struct<step: list<…>, score: list<…>, …>  ─┼▶ steps_with_score: list<struct<STEP_TYPES>>
+    step: list<…>, score: list<…>, … (side by side)             ─┘
+
+`step_lists` does the same for records of JSON.
 
 A column of a type that its field cannot have stays as it is: the checks of records then find what is wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from bisieve.embedded import holds_images, in_names
-from bisieve.reading import SOURCE, STEP_FIELDS, Layout, Reading
+from bisieve.reading import SOURCE, STEP_FIELDS, STEPS, Layout, Reading
 from bisieve.records import MAX_INT32
 
-STEPS = "steps_with_score"
 STEP_TYPES = {
     "step": pa.string(), "score": pa.float64(), "num_mc_correct": pa.int64(), "num_mc_total": pa.int64(),
 }  # fmt: skip
@@ -35,6 +37,7 @@ _LISTS = (
 _NUMBERS = (kinds.is_floating, kinds.is_integer, kinds.is_decimal)
 _INT64 = pa.scalar(2**63 - 1, pa.uint64())
 _EXACT = 2.0**53  # below it every integer is a float64
+_NO_SCORE = {pa.float64(): np.nan, pa.bool_(): False}  # a value that is rejected, by the type of the scores
 
 
 def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> list[str]:
@@ -74,7 +77,7 @@ def record_rows(
     elif reading.names[STEPS] in rows.schema.names:
         columns[STEPS] = _nested_steps(rows[reading.names[STEPS]], reading)
     else:
-        columns[STEPS] = _flat_steps(rows, reading)
+        columns[STEPS] = _joined_steps(lambda name: _column(rows, name, reading), reading)
     return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
 
@@ -134,30 +137,34 @@ def _as_lists(values: pa.Array) -> pa.ListArray:
 
 
 def _nested_steps(steps: pa.Array, reading: Reading) -> pa.Array:
+    if kinds.is_struct(steps.type):
+        return _joined_steps(lambda name: _member(steps, reading.names[name]), reading)
     if not is_list(steps.type) or not kinds.is_struct(steps.type.value_type):
         return steps
     lists = _as_lists(steps)
     ends, structs = flat(lists)
-    columns = []
-    for name in STEP_TYPES:
-        known = structs.type.get_field_index(reading.names[name]) >= 0
-        values = pc.struct_field(structs, reading.names[name]) if known else pa.nulls(len(structs))
-        columns.append(_typed_step(values, name, reading))
+    columns = [_typed_step(_member(structs, reading.names[name]), name, reading) for name in STEP_TYPES]
     return _steps(ends, columns, lists.is_null())
 
 
-def _flat_steps(rows: pa.RecordBatch, reading: Reading) -> pa.Array:
-    texts = _column(rows, "step", reading)
+def _member(structs: pa.StructArray, name: str) -> pa.Array:
+    known = structs.type.get_field_index(name) >= 0
+    return pc.struct_field(structs, name) if known else pa.nulls(len(structs))
+
+
+def _joined_steps(lists_of: Callable[[str], pa.Array], reading: Reading) -> pa.Array:
+    """Join the lists that hold one value a step; ``lists_of`` returns those of a field of `STEP_TYPES`."""
+    texts = lists_of("step")
     if not is_list(texts.type):
         return texts
     lists = _as_lists(texts)
     ends, values = flat(lists)
     columns = [typed(values, STEP_TYPES["step"])]
     for name in STEP_FIELDS[1:]:
-        theirs = _column(rows, name, reading)
+        theirs = lists_of(name)
         values = _typed_step(_beside(theirs, ends), name, reading)
-        if name == "score" and values.type == pa.float64():
-            values = pc.if_else(_of_another_length(theirs, ends), np.nan, values)  # never replaced by K/N
+        if name == "score" and (wrong := _NO_SCORE.get(values.type)) is not None:
+            values = pc.if_else(_of_another_length(theirs, ends), wrong, values)  # never replaced by K/N
         columns.append(values)
     return _steps(ends, columns, lists.is_null())
 
@@ -185,12 +192,12 @@ def _of_another_length(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array
 def _steps(ends: npt.NDArray[np.int64], columns: list[pa.Array], missing: pa.Array) -> pa.Array:
     text, score, correct, total = columns
     structs = pa.StructArray.from_arrays(
-        [text, _or_share(score, correct, total), correct, total], list(STEP_TYPES)
+        [text, or_share(score, correct, total), correct, total], list(STEP_TYPES)
     )
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs, mask=missing)
 
 
-def _or_share(score: pa.Array, correct: pa.Array, total: pa.Array) -> pa.Array:
+def or_share(score: pa.Array, correct: pa.Array, total: pa.Array) -> pa.Array:
     """``score``, and K/N where there is none but the two counts, as `records.score_of` has it."""
     counted = correct.type == pa.int64() and total.type == pa.int64()
     if not (counted and score.type == pa.float64() and score.null_count):

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from bisieve.errors import CorpusError
 from bisieve.index_format import MANIFEST
 from bisieve.lines import CODECS, codec_of
-from bisieve.storage import FileInfo, basename, join, list_files
+from bisieve.storage import DANGLING, FileInfo, basename, join, link_to_nothing, list_files
 from bisieve.wording import counted
 
 DISK = "file://"
@@ -59,20 +59,26 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
     """Return the JSONL and Parquet files at the input URLs (files, folders or globs), and what is left out.
 
     One listing an input.  Of several links to a file on a disk the first counts.  Files of other kinds
-    inside a folder are no shards; those that may hold data are left out by name, while images, words about
-    the data and checksums are passed over.  So are the files of an index: of the one at the URL ``index``,
-    which may be written now, and of any other whole one.
+    inside a folder are no shards; those that may hold data are left out by name, as are links to nothing,
+    while images, words about the data and checksums are passed over.  So are the files of an index: of the
+    one at the URL ``index``, which may be written now, and of any other whole one.
 
     Raises:
         CorpusError: an input holds no shard at all, so that a wrong folder is never an empty corpus, or it
             holds ``.json`` files, which may be shards to their owner.
+        StorageError: a link whose name is that of a shard leads to nothing.
     """
     shards: dict[str, FileInfo] = {}
     left_out: set[str] = set()
     for url in inputs:
-        listed = list_files(url)
-        files = _outside_indexes(listed, index)
-        if listed and not files:
+        listed = list_files(url, dangling=True)
+        outside = _outside_indexes(listed, index)
+        files = [file for file in outside if file.etag != DANGLING]
+        links = [file.url for file in outside if file.etag == DANGLING and _may_be_data(file.url)]
+        if lost := next((link for link in links if link.lower().endswith(SUFFIXES)), None):
+            raise link_to_nothing(lost)
+        left_out |= {f"{link} ({DANGLING})" for link in links}
+        if listed and not outside:
             raise CorpusError(f"shards at {url}", "the files of an index", "check --input and --index")
         found = {file.url: file for file in files if file.url.lower().endswith(SUFFIXES)}
         if not found:

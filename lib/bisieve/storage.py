@@ -28,6 +28,7 @@ from bisieve.store_errors import storage_errors as storage_errors  # who opens a
 S3 = ("s3://", "s3a://")
 SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # that the README names
 _GLOB_SIGNS = "*?["
+DANGLING = "a link to nothing"  # in place of the etag of a link on a disk whose target is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,12 @@ def _is_there(fs: Any, path: str) -> bool:
     return True
 
 
-def list_files(url: str) -> list[FileInfo]:
+def list_files(url: str, dangling: bool = False) -> list[FileInfo]:
     """All files at ``url``, a file, a folder (taken with its subfolders) or a glob, ordered by URL.
 
     What is there under that very name is no glob, whatever signs are in it.
     Hidden files, and those below folders whose names begin with ``_`` or ``.``, are left out as Spark does.
+    `StorageError` for a link whose target is gone; with ``dangling`` it is listed, its etag `DANGLING`.
     """
     fs, path = open_filesystem(url)
     with storage_errors(url):
@@ -150,14 +152,21 @@ def list_files(url: str) -> list[FileInfo]:
         if _hidden(entry["name"], below=root):
             continue
         if entry["type"] == "dangling":
-            raise StorageError(
-                f"files at {url}",
-                f"a link to nothing, {entry['name']} to {os.readlink(entry['name'])}",
-                "remove the link, or put back what it leads to",
-            )
+            link = FileInfo(fs.unstrip_protocol(entry["name"]), 0, DANGLING)
+            if not dangling:
+                raise link_to_nothing(link.url)
+            files.append(link)
         if entry["type"] == "file":
             files.append(_info(fs, entry))
     return sorted(files, key=attrgetter("url"))
+
+
+def link_to_nothing(url: str) -> StorageError:
+    """Return what to raise where a file is needed, and a link on a disk is there whose target is gone."""
+    target = os.readlink(url.removeprefix("file://"))
+    return StorageError(
+        f"a file at {url}", f"{DANGLING}, {target}", "remove the link, or put back what it leads to"
+    )
 
 
 def file_info(url: str) -> FileInfo:

@@ -15,6 +15,7 @@ import reference
 from bisieve.cli import main
 from bisieve.errors import CorpusError, IndexUnusableError
 from bisieve.index import open_index
+from bisieve.lines import BYTE_ORDER_MARK
 from bisieve.report import score_report
 from ray_train.config import TrainConfig
 from ray_train.run.preflight import chosen_cut
@@ -38,7 +39,8 @@ def compressed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = tmp_path / "compressed"
     folder.mkdir()
     for path in (tmp_path / "plain").iterdir():
-        (folder / f"{path.name}{request.param}").write_bytes(in_two_members(path.read_bytes(), request.param))
+        text = BYTE_ORDER_MARK * (path.stem == "a") + path.read_bytes()
+        (folder / f"{path.name}{request.param}").write_bytes(in_two_members(text, request.param))
     return folder
 
 

@@ -22,7 +22,7 @@ from bisieve.storage import write_bytes
 from ray_train.config import TrainConfig
 from ray_train.run.preflight import chosen_cut
 
-SIZES = {"a": 70, "b_lists": 9}
+SIZES = {"a": 70, "b_lists": 12}
 COLUMNS = [
     "source", "rank", "rollout_id", "question_id", "bis", "positive_fraction", "reliability", "num_steps",
     "num_positive", "scores", "mc_correct", "mc_total",
@@ -72,7 +72,7 @@ def test_forms_and_layouts_are_mixed_in_one_run(
     sniffed_at_once: int,
 ) -> None:
     monkeypatch.setattr(job, "SHARDS_A_TASK", sniffed_at_once)
-    # A file a form under the same stem: together they are the source; what was one shard lies in seven.
+    # A file a form under the same stem: together they are the source; what was one shard lies in ten.
     for source, records in plain.items():
         all_forms = [*forms.ROLLOUTS, *forms.STEPS]
         for number, form in enumerate(all_forms):
@@ -80,24 +80,33 @@ def test_forms_and_layouts_are_mixed_in_one_run(
                 tmp_path / "corpus" / str(number) / source, form, records[number :: len(all_forms)]
             )
     score(tmp_path / "plain", tmp_path / "one", ties="hash")
-    score(tmp_path / "corpus", tmp_path / "two", ties="hash")
+    told: dict[str, Any] = {}
+    score(
+        tmp_path / "corpus", tmp_path / "two",
+        lambda event, text="", **about: told.update({event: {"text": text, **about}}), ties="hash",
+    )  # fmt: skip
+    assert told["merged"]["stems"] == ["a", "b_lists"]
+    assert "--source-field NAME tells them apart" in told["merged"]["text"]
     assert table(tmp_path / "one").equals(table(tmp_path / "two"))
     layouts = list(indexed_layouts(open_index(str(tmp_path / "two"))).values())
-    assert layouts == ["rollouts"] * 10 + ["steps"] * 4
+    assert layouts == ["rollouts"] * 16 + ["steps"] * 4
     export(tmp_path / "one", tmp_path / "one.jsonl")
     export(tmp_path / "two", tmp_path / "two.jsonl")
     one, two = (sorted((tmp_path / name).read_bytes().split(b"\n")) for name in ("one.jsonl", "two.jsonl"))
     assert one == two
     export(tmp_path / "two", tmp_path / "cut", "--format", "records")
     found = sorted(str(path.relative_to(tmp_path / "cut")) for path in (tmp_path / "cut").rglob("*.jsonl"))
-    assert found == ["rollouts/a.jsonl", "steps/a.jsonl", "steps/b_lists.jsonl"]
+    cut = read_cut(open_index(str(tmp_path / "two")), 0.3)
+    kept = {(cut.shards.layouts[row["spans"][0]["shard"]], row["source"]) for row in cut.rows.to_pylist()}
+    assert found == sorted(f"{layout}/{source}.jsonl" for layout, source in kept)
+    assert {layout for layout, _ in kept} == {"rollouts", "steps"}
     again, _ = score(tmp_path / "cut", tmp_path / "again", ties="hash")
-    assert again.rollouts_by_source == {"a": 21, "b_lists": 2}
+    assert again.rollouts_by_source == {"a": 21, "b_lists": 3}
     ids = [set(table(tmp_path / name)["rollout_id"].to_pylist()) for name in ("two", "again")]
     assert ids[1] < ids[0]
 
 
-@pytest.mark.parametrize("form", ["nested.parquet", "flat.parquet"])
+@pytest.mark.parametrize("form", ["nested.parquet", "flat.parquet", "lists.parquet"])
 def test_rows_without_an_id_get_one_that_only_their_content_decides(
     score: Callable[..., Any], rollout: Callable[..., Any], tmp_path: Path, form: str
 ) -> None:

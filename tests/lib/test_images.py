@@ -35,6 +35,12 @@ def test_an_ordinary_name_stays_below_the_root(name: str) -> None:
     assert image_url("s3://bucket/images/", name) == f"s3://bucket/images/{name}"
 
 
+def test_a_name_never_chains_file_systems() -> None:
+    with pytest.raises(ImageError, match="below the image root"):
+        image_url("s3://bucket/images", "zip::a.png")
+    assert image_url("/images", "zip::a.png") == "/images/zip::a.png"
+
+
 @pytest.mark.parametrize("name", ["imgs\\a.png", ".\\imgs\\a.png", "imgs/a.png"])
 def test_separators_of_either_system_lead_to_the_image(name: str, tmp_path: Path) -> None:
     (tmp_path / "imgs").mkdir()

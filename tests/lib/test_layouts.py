@@ -38,9 +38,16 @@ def test_the_layout_shows_in_the_first_record_that_has_one(
 
 @pytest.mark.parametrize(
     ("form", "layout"),
-    [("nested.parquet", "rollouts"), ("flat.parquet", "rollouts"), ("steps.parquet", "steps")],
+    [
+        ("nested.parquet", "rollouts"),
+        ("flat.parquet", "rollouts"),
+        ("lists.parquet", "rollouts"),
+        ("steps.parquet", "steps"),
+        ("flat.jsonl", "rollouts"),
+        ("lists.jsonl", "rollouts"),
+    ],
 )
-def test_the_layout_of_rows_shows_in_their_columns(
+def test_the_layout_shows_in_columns_and_fields(
     rollout: Callable[..., Any], tmp_path: Path, form: str, layout: str
 ) -> None:
     assert detect(forms.write_form(tmp_path / "a", form, [rollout(rollout_id="r")])) == [layout]
@@ -84,25 +91,23 @@ def test_no_known_column_is_an_error_that_names_the_found_ones(tmp_path: Path) -
         detect(tmp_path)
 
 
-def test_rows_under_other_tools_names_are_an_error_whose_mapping_reads_them(tmp_path: Path) -> None:
-    rows = {"prompt": ["What?"], "completions": [["one"]], "labels": [[True]], "image": ["a.png"]}
-    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
-    mapping = "--field question=prompt --field step=completions --field score=labels"
-    with pytest.raises(CorpusError, match=rf"did you mean {mapping}\?"):
-        detect(tmp_path)
-    fields = dict(pair.split("=") for pair in mapping.replace("--field ", "").split())
-    assert detect(tmp_path, Reading(fields=fields)) == ["rollouts"]
+TRL = {"prompt": "What?", "completions": ["one"], "labels": [True], "image": "a.png"}
 
 
-def test_lines_under_other_names_get_a_mapping_only_where_it_would_read_them(
-    write_jsonl: Callable[..., Path],
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_records_under_other_tools_names_are_an_error_whose_options_read_them(
+    write_jsonl: Callable[..., Path], tmp_path: Path, suffix: str
 ) -> None:
-    record = {"prompt": "What?", "trace": [{"step": "one", "score": 1.0}]}
-    with pytest.raises(CorpusError, match="mean --field question=prompt --field steps_with_score=trace"):
-        detect(write_jsonl("a.jsonl", [record]))
-    side_by_side = {"prompt": "What?", "completions": ["one"], "labels": [True]}
-    with pytest.raises(CorpusError, match="check --input and --field"):
-        detect(write_jsonl("b.jsonl", [side_by_side]))
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "jsonl":
+        write_jsonl(path.name, [TRL])
+    else:
+        pq.write_table(pa.Table.from_pylist([TRL]), path)
+    mapping = "--field question=prompt --field step=completions --field score=labels"
+    with pytest.raises(CorpusError, match=rf"did you mean {mapping} --labels-as-scores\?"):
+        detect(path)
+    fields = dict(pair.split("=") for pair in mapping.replace("--field ", "").split())
+    assert detect(path, Reading(fields=fields)) == ["rollouts"]
 
 
 def test_a_layout_that_is_named_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,17 @@
 """The manifest is small whatever the index holds; what grows lies in lists that are read on demand."""
 
+import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from handmade import Made, make_index
 
 from bisieve import parts
-from bisieve.index import Index
+from bisieve.index import Index, indexed_layouts
+from bisieve.manifest import Manifest, fingerprint, is_up_to_date
+from bisieve.spark.kept import known_layouts
 
 SMALL = 4000  # bytes
 
@@ -55,3 +59,18 @@ def test_a_list_is_read_once_and_does_not_travel(tmp_path: Path) -> None:
     assert index.sources is sources
     assert index.files == files
     assert pickle.dumps(index) == packed
+
+
+def test_an_index_that_older_rules_scanned_is_scanned_again(tmp_path: Path) -> None:
+    """Rollouts with counts alone were rejected before: what is known of their shards is no longer so."""
+    index = index_of(tmp_path, sources=2, rollouts=4)
+    parameters, shards = index.manifest.parameters, list(indexed_layouts(index))
+    assert is_up_to_date(index.manifest, parameters, shards)
+    fields = json.loads(index.manifest.to_json())
+    del fields["scanned_as"]  # as it was written before rules had a version
+    fields["fingerprint"] = fingerprint(parameters, shards, 3)
+    older = Manifest.from_json(json.dumps(fields).encode(), "file:///manifest.json")
+    assert not is_up_to_date(older, parameters, shards)
+    assert fields["fingerprint"] != index.fingerprint  # so no version that is read is written over
+    assert known_layouts(replace(index, manifest=older), parameters) == {}
+    assert replace(index, manifest=older).rollouts_by_source == index.rollouts_by_source

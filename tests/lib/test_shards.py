@@ -87,7 +87,9 @@ def test_shards_of_all_forms_are_found_with_one_listing_an_input(
             write_jsonl(f"{folder}/{name}", [b"{}"])
     listed = []
     listing = shards.list_files
-    monkeypatch.setattr(shards, "list_files", lambda url: listed.append(url) or listing(url))
+    monkeypatch.setattr(
+        shards, "list_files", lambda url, **options: listed.append(url) or listing(url, **options)
+    )
     found = list_shards([str(tmp_path / "one"), str(tmp_path / "two")])
     assert [Path(shard.url).name for shard in found] == [Path(name).name for name in names] * 2
     assert listed == [str(tmp_path / "one"), str(tmp_path / "two")]
@@ -170,8 +172,24 @@ def test_a_link_to_nothing_is_named_with_what_it_leads_to(
     assert len(list_shards([str(tmp_path)])) == 1
     (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone")
     for url in (str(tmp_path), f"{tmp_path}/*.jsonl"):
-        with pytest.raises(StorageError, match=r"a link to nothing, .*b\.jsonl to .*gone; remove the link"):
+        with pytest.raises(
+            StorageError, match=r"file at .*b\.jsonl; found a link to nothing, .*gone; remove"
+        ):
             list_shards([url])
+
+
+def test_a_link_to_nothing_that_is_no_shard_is_left_out_and_named(
+    write_jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    shard = write_jsonl("a.jsonl", [b"{}"])
+    for name in ("README.md", "images.png", "more", "b.csv"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    listing = list_inputs([str(tmp_path)])
+    assert [found.url for found in listing.shards] == [f"file://{shard}"]
+    assert listing.left_out == [f"file://{tmp_path}/{name} (a link to nothing)" for name in ("b.csv", "more")]
+    shard.unlink()
+    with pytest.raises(CorpusError, match="found no file"):
+        list_shards([str(tmp_path)])
 
 
 def test_two_colons_in_a_name_on_a_disk_are_no_chain(write_jsonl: Callable[..., Path]) -> None:

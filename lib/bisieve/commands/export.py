@@ -25,10 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports; prints what was asked for and what was delivered."""
     from bisieve.cut import read_cut
-    from bisieve.export import export_mprm_jsonl, export_records
+    from bisieve.export import changed_names, export_mprm_jsonl, export_records, file_name
     from bisieve.image_folder import ImageFolder, refuse
     from bisieve.index import check_shards_unchanged, open_index
     from bisieve.target import check_target
+    from bisieve.wording import counted
 
     index = open_index(args.index)
     check_target(index, args.output, is_folder=args.format == "records")
@@ -39,6 +40,11 @@ def run(args: argparse.Namespace) -> int:
     check_shards_unchanged(index)
     if args.format == "records":
         written = export_records(cut, args.output, save)
+        if changed := changed_names(cut):
+            print(
+                f"{counted(len(changed), 'source')} with another name as a file, such as {changed[0]} in "
+                f"{file_name(changed[0])}.jsonl, as it is called when that is scored without --source-field"
+            )
     else:
         written = export_mprm_jsonl(cut, args.output, index.manifest.parameters.threshold, save)
     asked = f"asked for {cut.fraction:.2%} of each source"

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 import xxhash
 
 from bisieve.prompt import MARKER
-from bisieve.reading import SOURCE
-from bisieve.rows import STEPS, flat
+from bisieve.reading import SOURCE, STEPS
+from bisieve.rows import STEP_TYPES, flat, or_share
 from bisieve.scan.prompts import question_id
 from bisieve.scan.scored import Ends, UsableColumns, fitting_counts
 
@@ -45,6 +45,7 @@ def usable_columns(rows: pa.RecordBatch, numbers: npt.NDArray[np.int64], default
     ``default`` is the shard's source.
     """
     ends, steps = flat(rows[STEPS])
+    steps = _with_scores(steps)
     asked = [question.strip() for question in _questions(rows).to_pylist()]
     questions = list(map(question_id, rows["image"].to_pylist(), asked))
     named = SOURCE in rows.schema.names
@@ -59,6 +60,15 @@ def usable_columns(rows: pa.RecordBatch, numbers: npt.NDArray[np.int64], default
         mc_correct=fitting_counts(_or_nulls(steps.field("num_mc_correct"), pa.int64())),
         mc_total=fitting_counts(_or_nulls(steps.field("num_mc_total"), pa.int64())),
     )
+
+
+def _with_scores(steps: pa.StructArray) -> pa.StructArray:
+    """Return ``steps`` of usable rows with numbers as scores: where a column of labels is null, K/N."""
+    if steps.field("score").type == pa.float64():
+        return steps
+    correct, total = (steps.field(name) for name in ("num_mc_correct", "num_mc_total"))
+    score = or_share(pa.nulls(len(steps), pa.float64()), correct, total)
+    return pa.StructArray.from_arrays([steps.field("step"), score, correct, total], list(STEP_TYPES))
 
 
 def _questions(rows: pa.RecordBatch) -> pa.Array:

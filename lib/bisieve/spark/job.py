@@ -13,7 +13,8 @@ from bisieve.errors import CorpusError
 from bisieve.events import Tell, silent
 from bisieve.file_list import write_file_list
 from bisieve.index import Index, missing_files
-from bisieve.layouts import find_layouts, settled
+from bisieve.index_format import ROWS_VERSION
+from bisieve.layouts import find_layouts, fitting_options, settled
 from bisieve.manifest import (
     MANIFEST,
     DataFile,
@@ -103,6 +104,8 @@ def score_corpus(
     if older is not None and is_up_to_date(older.manifest, parameters, shards):
         tell("unchanged", index=index, fingerprint=older.fingerprint)
         return older, False
+    if older is not None and older.manifest.rows_version != ROWS_VERSION:
+        tell("rules", "the index was scanned by the rules of an older bisieve: all shards are scanned again")
     known = {} if older is None else known_layouts(older, parameters)
     new = [shard for shard in shards if shard not in known]
     few = request.reading.layout != "auto" or len(new) <= SHARDS_A_TASK
@@ -191,7 +194,7 @@ def _build(
     said += [f"took {counted(kept, 'rollout')} from the index"] * bool(kept)
     tell("scanned", "; ".join(said), **numbers, kept=kept)
     tell("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
-    _require_rollouts(totals)
+    _require_rollouts(totals, parameters.reading)
     files = write_ranked(
         chunks.map(lambda chunk: chunk.usable), [summary.usable_sample for summary in summaries],
         parameters, totals.rollouts, index, f"{folder}/rollouts",
@@ -214,19 +217,23 @@ def _build(
         files=write_file_list(index, folder, rollouts, rejects),
         software=SOFTWARE,
         cut_scores=cut_scores_over_all(files),
+        scanned_as=ROWS_VERSION,
     )
 
 
-def _require_rollouts(totals: Totals) -> None:
+def _require_rollouts(totals: Totals, reading: Reading) -> None:
     if totals.sources:
         return
     counts = totals.rejected_by_reason
     examples = totals.examples
     found = ", ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in counts.items())
-    hints = [HINTS[reason] for reason in counts if reason in HINTS]
-    mend = "check --source-field" if set(counts) == {NO_SOURCE} else "check --input and --layout"
-    mend = "; ".join(hints) or mend
-    raise _no_rollouts(found or "no record at all", mend)
+    hint = "check --source-field" if set(counts) == {NO_SOURCE} else "check --input and --layout"
+    hint = "; ".join(HINTS[reason] for reason in counts if reason in HINTS) or hint
+    shards = dict.fromkeys(shard for shard, _ in totals.first.values())
+    fitting = (fitting_options(shard, reading) for shard in shards)
+    raise _no_rollouts(
+        found or "no record at all", next((fits for fits in fitting if "--field" in fits), hint)
+    )
 
 
 def _no_rollouts(found: str, mend: str = "check --input and --layout") -> CorpusError:

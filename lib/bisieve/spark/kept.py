@@ -10,7 +10,7 @@ from pyspark import RDD, Broadcast, SparkContext
 from bisieve import schema
 from bisieve.index import Index, indexed_layouts
 from bisieve.index_files import open_part
-from bisieve.index_format import ALL_SPANS, SAME_ROWS
+from bisieve.index_format import ROWS_VERSION
 from bisieve.manifest import DataFile, Parameters
 from bisieve.reading import Layout
 from bisieve.rerank import read_scored
@@ -27,20 +27,14 @@ Named = Broadcast[NamedRollouts]
 
 def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
     """The layout of every shard that ``index`` has read as it would be read now; none where that changed."""
-    written = index.manifest.rows_format
-    if written not in SAME_ROWS:
+    if index.manifest.rows_version != ROWS_VERSION:
         return {}
     asked, was = parameters.reading, index.manifest.parameters.reading
     # Of these two, the first is asked of each shard below, and the second changes nothing in a scan.
     if replace(asked, layout=was.layout, image_prefixes=was.image_prefixes) != was:
         return {}
-    # What became of a rollout made of steps is known only by a reject that names all of its records.
-    kept = ("rollouts", "steps") if written >= ALL_SPANS else ("rollouts",)
-    return {
-        shard: layout
-        for shard, layout in indexed_layouts(index).items()
-        if asked.layout in ("auto", layout) and layout in kept
-    }
+    layouts = indexed_layouts(index)
+    return {shard: layout for shard, layout in layouts.items() if asked.layout in ("auto", layout)}
 
 
 @dataclass(frozen=True)
@@ -111,8 +105,4 @@ def num_readers(context: SparkContext, older: Older) -> int:
 
 def _read(index: Index, file: DataFile, columns: list[str] | None = None) -> pa.Table:
     with open_part(index.url, file) as part:
-        rows = part.read(columns, use_threads=False)
-    if "spans" not in rows.column_names:  # rejects of before `ALL_SPANS`; of those kept, their place is all
-        spans = schema.REJECTS.field("spans")
-        rows = rows.append_column(spans, pa.nulls(len(rows), spans.type))
-    return rows
+        return part.read(columns, use_threads=False)

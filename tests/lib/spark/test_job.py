@@ -297,6 +297,20 @@ def test_labels_alone_are_an_error_that_names_the_option_for_them(
         score(shard, tmp_path / "index")
 
 
+def test_records_that_all_lack_a_field_are_an_error_that_names_the_options_that_read_them(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    labels = {"step": ["one", "two", "three", "four"], "labels": [True, True, False, True]}
+    record = {"image": "a.png", "prompt": "What?", **labels}
+    shard = write_jsonl("a.jsonl", [record, {**record, "labels": [False] * 4}])
+    options = "--field question=prompt --field score=labels --labels-as-scores"
+    with pytest.raises(CorpusError, match=rf"found 2 no_question .*; did you mean {options}\?"):
+        score(shard, tmp_path / "index")
+    score(shard, tmp_path / "index", fields={"question": "prompt", "score": "labels"}, labels_as_scores=True)
+    # (3/4 · 1/4 + 0.05) · 1, and 0.05 where no step is right.
+    assert [row["bis"] for row in rows_of(tmp_path / "index")] == [0.2375, 0.05]
+
+
 @pytest.mark.parametrize("layout", ["auto", "rollouts", "steps"])
 def test_an_empty_shard_is_an_error_whatever_layout_is_named(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], tmp_path: Path, layout: str

@@ -90,14 +90,14 @@ def test_scored_again_it_becomes_what_a_fresh_run_makes(
             tell=lambda event, text="", **fields: told.update({event: fields}),
         )[1]  # fmt: skip
 
-    # Rows of format 1 may be others than those of now, so its shards are scanned anew.
-    assert rescored() is (version == 1)
-    assert version != 1 or told["listed"]["to_scan"] == 2
-    # Of rollouts made of steps, rejects of format 2 do not say enough: these shards are scanned, too.
+    # Rows of before may be others than those of now, so that all shards are scanned again.
+    assert rescored()
+    assert told["listed"]["to_scan"] == told["listed"]["shards"]
+    assert "rules" in told
     with (tmp_path / "corpus/maths.jsonl").open("a") as shard:
         shard.write("{\n")
     assert rescored()
-    assert told["listed"]["to_scan"] == {1: 1, 2: 3}[version]
+    assert told["listed"]["to_scan"] == 1
     score(tmp_path / "corpus", tmp_path / "fresh", layout=LAYOUT[version])
     assert contents(tmp_path / "fresh").items() <= contents(index).items()
     assert not rescored()
@@ -146,8 +146,8 @@ def test_what_is_ranked_from_it_is_told_from_what_a_fresh_run_makes(
     assert main(["rank", "--index", str(index), "--output", str(ranked), "--alpha", "0.2"]) == 0
     fresh, _ = score(corpus, tmp_path / "fresh", alpha=0.2)
     assert read_cut(open_index(str(ranked)), 1.0).rows.equals(read_cut(fresh, 1.0).rows)
-    assert open_index(str(ranked)).fingerprint != fresh.fingerprint  # its rejects have no spans
-    assert not score(corpus, ranked, alpha=0.2)[1]
+    assert open_index(str(ranked)).fingerprint != fresh.fingerprint  # its rows are those of before
+    assert score(corpus, ranked, alpha=0.2)[1]
     (corpus / "steps-b.jsonl").unlink()
     shutil.rmtree(tmp_path / "fresh")
     score(corpus, ranked, alpha=0.2)

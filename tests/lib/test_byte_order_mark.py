@@ -1,0 +1,68 @@
+"""A byte order mark costs no record, in any text format: not in the scan, the reader or the export."""
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import forms
+import pyarrow as pa
+import pytest
+
+from bisieve.fetch import fetch_rollouts
+from bisieve.layouts import find_layouts
+from bisieve.lines import BYTE_ORDER_MARK
+from bisieve.plain import plain_lines
+from bisieve.reading import KnownShards, Reading
+from bisieve.scan.assemble import assemble_unsorted
+from bisieve.scan.formats import scan_rollout_split, scan_step_split
+from bisieve.scan.options import ScanOptions
+from bisieve.shards import list_shards, split_shards
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": lambda data: bytes(pa.Codec("zstd").compress(data, asbytes=True)),
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
+OPTIONS = ScanOptions(0.05)
+
+
+def scan(folder: Path, layout: str) -> pa.Table:
+    splits = split_shards(list_shards([str(folder)]), 10**9)
+    if layout == "rollouts":
+        return pa.Table.from_batches(
+            [batch for split in splits for batch in scan_rollout_split(split, OPTIONS)]
+        )
+    steps = pa.Table.from_batches([batch for split in splits for batch in scan_step_split(split, OPTIONS)])
+    return pa.Table.from_batches(list(assemble_unsorted(steps, OPTIONS)))
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("layout", ["rollouts", "steps"])
+@pytest.mark.parametrize("place", ["at the start", "where files were joined", "in a member of its own"])
+def test_no_record_is_lost(
+    rollout: Callable[..., dict[str, Any]], tmp_path: Path, suffix: str, layout: str, place: str
+) -> None:
+    records = [rollout([1.0, 0.5], rollout_id="a"), rollout([0.0, 1.0], rollout_id="b")]
+    one, two = (
+        forms.as_lines(forms.as_steps(record) if layout == "steps" else [record]) for record in records
+    )
+    one = BYTE_ORDER_MARK + one
+    if place != "at the start":
+        two = BYTE_ORDER_MARK + two
+    compress = COMPRESS[suffix]
+    data = compress(one) + compress(two) if place == "in a member of its own" else compress(one + two)
+    (tmp_path / f"s.jsonl{suffix}").write_bytes(data)
+
+    (found,) = find_layouts(list_shards([str(tmp_path)]), Reading()).values()
+    assert found == layout
+    rows = scan(tmp_path, layout).sort_by("rollout_id")
+    assert rows["reason"].to_pylist() == [None, None]
+    assert rows["bis"].to_pylist() == pytest.approx([0.05 * 0.75, 0.25 + 0.05])
+    shards = KnownShards(Reading(), {f"file://{tmp_path}/s.jsonl{suffix}": found})
+    assert [r.scores for r in fetch_rollouts(rows, shards)] == [(1.0, 0.5), (0.0, 1.0)]
+    assert b"\n".join([*plain_lines(rows, shards), b""]) == (one + two).replace(BYTE_ORDER_MARK, b"")
