@@ -11,11 +11,10 @@ import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
-import psutil
 import pytest
+from arguments import Arguments
 from bench.cluster import Cluster, standalone_cluster
 
 from bisieve.index import open_index
@@ -62,26 +61,6 @@ def cluster(python: Path, folder: Path, s3: str) -> Iterator[Cluster]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with standalone_cluster(2, folder, {**environment, **LOCKED}) as cluster:
         yield cluster
-
-
-class Arguments:
-    """The command lines of all processes of this machine while the block runs."""
-
-    def __enter__(self) -> set[str]:
-        self._seen: set[str] = set()
-        self._ended = Event()
-        self._thread = Thread(target=self._look)
-        self._thread.start()
-        return self._seen
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._ended.wait(0.2):
-            for process in psutil.process_iter(["cmdline"]):
-                self._seen.add(" ".join(process.info["cmdline"] or ()))
 
 
 def as_options(flag: str, conf: dict[str, str]) -> list[str]:

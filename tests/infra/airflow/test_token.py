@@ -1,4 +1,4 @@
-"""The token of a real two-node Ray, right, wrong and none: as Airflow's connection and as the doctor give it."""
+"""The token of a real two-node Ray, right, wrong and none: as Airflow and as the doctor give it."""
 
 import os
 import subprocess
@@ -32,11 +32,12 @@ def test_a_connection_has_the_token_or_is_refused_in_one_line(head: Nodes, token
     assert done.returncode == 0, done.stderr
     shown, *said = done.stdout.splitlines()
     assert not any(secret in shown for secret in given.values()), "a repr ends up in logs"
-    assert said == ["jobs True"] if token == "right" else said == [
+    refused = (
         f"refused: expected the token that the Ray at {head.address}/api/jobs/ asks for; found "
         f"{'none' if token == 'none' else 'another one'}; set it as the connection's password, or as "
         "RAY_AUTH_TOKEN"
-    ]  # fmt: skip
+    )
+    assert said == ["jobs True" if token == "right" else refused]
 
 
 @pytest.mark.parametrize("token", ["right", "none", "wrong"])
