@@ -22,7 +22,7 @@ from bisieve.storage import read_bytes, stored_files
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-SECRET = "c0ffee" * 8
+SECRET = "5ec2e7" * 8
 LOCKED = {
     "_SPARK_AUTH_SECRET": SECRET,
     "SPARK_DAEMON_JAVA_OPTS": "-Dspark.authenticate=true -Dspark.master.rest.enabled=false",
