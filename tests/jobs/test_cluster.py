@@ -33,6 +33,11 @@ ON_THIS_MACHINE = {
 }  # fmt: skip
 
 
+def of_a_machine() -> dict[str, str]:
+    """Return the environment of a machine that has no checkout."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has all that bisieve needs, as the machines of a cluster have it, and no bisieve."""
@@ -42,10 +47,15 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # An editable install is a .pth file of its own, which is not read from there.
     (packages / "needed.pth").write_text(sysconfig.get_path("purelib"))
     python = folder / "bin/python"
-    assert subprocess.run([python, "-c", "import pyspark, s3fs"], cwd=folder, check=False).returncode == 0
-    assert subprocess.run(
-        [python, "-c", "import bisieve"], cwd=folder, capture_output=True, check=False
-    ).returncode == 1  # fmt: skip
+    for modules, code in (("pyspark, s3fs", 0), ("bisieve", 1)):
+        done = subprocess.run(
+            [python, "-c", f"import {modules}"],
+            cwd=folder,
+            env=of_a_machine(),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == code, modules
     return python
 
 
@@ -58,8 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster(python: Path, folder: Path, s3: str) -> Iterator[Cluster]:
     """A master and two workers that ask for `SECRET`; without bisieve."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with standalone_cluster(2, folder, {**environment, **LOCKED}) as cluster:
+    with standalone_cluster(2, folder, {**of_a_machine(), **LOCKED}) as cluster:
         yield cluster
 
 
@@ -77,7 +86,7 @@ def test_a_cluster_that_is_sent_a_wheel_scores_on_all_its_machines_and_tells_nob
     for number in range(4):  # a task each
         s3fs.S3FileSystem().pipe(f"{s3}/cluster/shards/{number}.jsonl", shard.encode())
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        **of_a_machine(),
         "PYSPARK_PYTHON": str(python), "PYSPARK_DRIVER_PYTHON": str(python), "_SPARK_AUTH_SECRET": SECRET,
     }  # fmt: skip
     (tmp_path / "log").mkdir()
