@@ -38,6 +38,17 @@ def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"] for group in groups]
 
 
+def at(value: Any, path: list[str]) -> Iterator[Any]:
+    """What lies at a path, through lists as kustomize goes."""
+    if isinstance(value, list):
+        for one in value:
+            yield from at(one, path)
+    elif path:
+        yield from at(value[path[0]], path[1:])
+    else:
+        yield value
+
+
 KUSTOMIZATION = documents("kustomization.yaml")[0]
 
 
@@ -148,17 +159,6 @@ def test_kustomize_is_told_of_every_file_and_of_every_image() -> None:
         for image in at(manifest, path["path"].split("/"))
     ]
     assert sorted(found) == ["bisieve-score", "bisieve-train", "bisieve-train"]
-
-
-def at(value: Any, path: list[str]) -> Iterator[Any]:
-    """What lies at a path, through lists as kustomize goes."""
-    if isinstance(value, list):
-        for one in value:
-            yield from at(one, path)
-    elif path:
-        yield from at(value[path[0]], path[1:])
-    else:
-        yield value
 
 
 def test_spark_ray_and_bisieve_are_those_that_all_tests_ran_with() -> None:
