@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import bisieve
-from bisieve.doctor.check import Check, Patient, attempted
+from bisieve.doctor.check import Check, Patient, attempted, examined
 from bisieve.errors import TrainingError
 from bisieve.wording import counted
 
@@ -16,7 +16,7 @@ def examine(patient: Patient) -> Iterator[Check]:
     if find_spec("torch") is not None:
         yield attempted("gpu", _gpus)
     if find_spec("ray") is not None and "RAY_ADDRESS" in os.environ:
-        yield attempted("ray", _ray)
+        yield from examined("ray", lambda: _ray, patient)
 
 
 def _gpus() -> Check:
@@ -36,8 +36,8 @@ def gpus(names: list[str], bf16: bool) -> Check:
     return Check("gpu", "ok", f"{said}; bf16")
 
 
-def _ray() -> Check:
-    """The Ray cluster: its nodes, each asked for its versions."""
+def _ray(_: Patient) -> Iterator[Check]:
+    """Look at the nodes of the Ray cluster, each asked for its versions, and at its lock."""
     from ray_train.cluster import cluster
 
     with cluster(1) as ray:
@@ -51,18 +51,35 @@ def _ray() -> Check:
         ]
         try:
             answers = ray.get(asked, timeout=60)
+            is_locked = ray.get(ray.remote(num_cpus=0)(_asks_for_token).remote(), timeout=60)
         except ray.exceptions.RayError as error:
             raise TrainingError(
                 "every node of Ray to run a task", str(error).strip().splitlines()[-1],
                 "give all nodes the package's dependencies: pip install 'bisieve[train]'",
             ) from error  # fmt: skip
         resources = ray.cluster_resources()
-    return nodes_of_ray(answers, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+    yield nodes_of_ray(answers, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+    yield token(is_locked)
 
 
 def _about_node() -> tuple[str, str, str]:
     """Host, Python's version and bisieve's, of the node that runs this."""
     return platform.node(), platform.python_version(), bisieve.__version__
+
+
+def _asks_for_token() -> bool:
+    """Return whether the Ray that runs this asks for a token: processes have the mode of their node."""
+    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+
+
+def token(is_locked: bool) -> Check:
+    """Return the check of a Ray that asks for a token or not."""
+    if is_locked:
+        return Check("ray token", "ok", "this Ray asks for one")
+    return Check(
+        "ray token", "warning", "this Ray asks for none: whoever reaches its ports may run code on it",
+        "start every node with RAY_AUTH_MODE=token and the same token (docs/security.md)",
+    )  # fmt: skip
 
 
 def nodes_of_ray(answers: list[tuple[str, str, str]], cpus: int, gpus: int) -> Check:

@@ -14,18 +14,20 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 import pytest
+from arguments import Arguments
 
 from bisieve.storage import read_bytes, stored_files
 
 ROOT = Path(__file__).parents[1]
 PLANTED = "pl4nted-s3cret"
 HARMLESS = "h4rmless"  # in the name of the folder that all work in: the search must find it
-SEARCHED = (r"/events/.*/events_1_", r"\.parquet$", r"/session_[^/]+/logs/.*\.log$")
+SEARCHED = (r"/events/.*/events_1_", r"\.parquet$", r"/session_[^/]+/logs/.*\.log$", r"/mlruns/.*/params/")
 OTHER_SECRETS = (
     "WANDB_API_KEY",
     "MLFLOW_TRACKING_PASSWORD",
     "HF_TOKEN",
     "RAY_AUTH_TOKEN",
+    "_SPARK_AUTH_SECRET",
     "AWS_SESSION_NAME",
 )
 
@@ -76,15 +78,18 @@ def test_no_secret_of_the_environment_is_said_or_written(s3: str, bisieve: Comma
     }  # fmt: skip
     logged = [word for pair in conf.items() for word in ("--spark-conf", "=".join(pair))]
     evaluated = ["--model", model, *benchmark, "--output", f"{there}/metrics", "--workers", "1"]
-    well = [
-        bisieve("corpus", "--output", corpus, "--rollouts", "100", "--benchmark", "10"),
-        bisieve(
-            "score", "--input", f"{corpus}/annotations", "--index", index, "--log-format", "json", *logged
-        ),
-        bisieve("train", *cut, *backbone, "--workers", "1", "--global-batch", "10"),
-        bisieve("evaluate", *evaluated),
-        bisieve("doctor", "--json", "--input", index, "--output", there),
-    ]
+    tracked = {"MLFLOW_TRACKING_URI": f"file://{temporary}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
+    trained = [*cut, *backbone, "--workers", "1", "--global-batch", "10", "--track", "mlflow"]
+    with Arguments() as arguments:
+        well = [
+            bisieve("corpus", "--output", corpus, "--rollouts", "100", "--benchmark", "10"),
+            bisieve(
+                "score", "--input", f"{corpus}/annotations", "--index", index, "--log-format", "json", *logged
+            ),
+            bisieve("train", *trained, **tracked),
+            bisieve("evaluate", *evaluated),
+            bisieve("doctor", "--json", "--input", index, "--output", there),
+        ]
     assert [code for code, _ in well] == [0] * 5, well
     failed = [
         bisieve("report", "--index", f"{there}/nothing"),
@@ -94,6 +99,8 @@ def test_no_secret_of_the_environment_is_said_or_written(s3: str, bisieve: Comma
     ]
     assert all(code in (1, 2) for code, _ in failed), failed
 
+    assert any(HARMLESS in line for line in arguments)
+    assert [line for line in arguments if PLANTED in line] == []
     said = {f"output {number}": text.encode() for number, (_, text) in enumerate([*well, *failed])}
     stored = {file.url: read_bytes(file.url) for file in stored_files(there)}
     left = {str(file): file.read_bytes() for file in temporary.rglob("*") if file.is_file()}

@@ -1,4 +1,4 @@
-"""Passwords and signatures in text that is shown: each gives way to ``***``."""
+"""Passwords, signatures and secrets in text that is shown: each gives way to ``***``."""
 
 import re
 
@@ -13,11 +13,16 @@ CREDENTIALS = re.compile(
     r"|(?:(?<=http://)|(?<=https://))[^/@\s]+@",
     re.IGNORECASE,
 )
+# Spark's properties that are secrets; `spark.authenticate.secret.file` and the like are places.
+SECRET_SETTING = re.compile(
+    r"spark\.[\w.-]*(?:secret|password|token|(?:secret|access)[.]?key)", re.IGNORECASE
+)
+_SETTING = re.compile(rf"\b({SECRET_SETTING.pattern})=\S+", re.IGNORECASE)
 SIGNED = re.compile(rf"(?<!file)://.*[?&]{_SECRET_NAME}=", re.IGNORECASE)
 # A question mark alone is a sign of a glob, but in HTTP.
 _QUERY = re.compile(r"((?:https?://[^\s?]*|(?<!file)://[^\s?]*(?=\?[^\s'\"]*=))\?)[^\s'\"]+", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
-    """``text`` without the passwords and the queries that URLs in it carry."""
-    return _QUERY.sub(r"\1***", CREDENTIALS.sub("***@", text))
+    """Return ``text`` without passwords and queries of URLs, and without secrets among Spark's properties."""
+    return _SETTING.sub(r"\1=***", _QUERY.sub(r"\1***", CREDENTIALS.sub("***@", text)))

@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,67 @@ def test_ray_up_takes_its_file() -> None:
     assert prepared["docker"]["image"].endswith(f"/bisieve-train:{bisieve.__version__}")
     with pytest.raises(Exception, match="max_wrokers"):
         validate_config(prepare_config(yaml.safe_load(text.replace("max_workers: 4", "max_wrokers: 4", 1))))
+
+
+class SecretStore(BaseHTTPRequestHandler):
+    """What Secrets Manager answers, for the one secret that it has."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        is_known = asked == {"SecretId": "bisieve/ray-token"}
+        self.send_response(200 if is_known else 400)
+        self.end_headers()
+        answer = {"SecretString": "t0ken"} if is_known else {"__type": "ResourceNotFoundException"}
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("kind", ["head", "worker"])
+def test_a_machine_of_aws_starts_ray_with_the_token_of_the_secret_store_or_not_at_all(
+    kind: str, tmp_path: Path
+) -> None:
+    text = (ROOT / "infra/ray/aws.yaml").read_text()
+    config = yaml.safe_load(text)
+    assert "--env RAY_AUTH_MODE=token" in config["docker"]["run_options"]
+    command = config[f"{kind}_start_ray_commands"][-1].replace("REGION", "eu-west-1")
+    (tmp_path / "ray").write_text('#!/bin/sh\necho "$RAY_AUTH_TOKEN: $*"\n')
+    (tmp_path / "ray").chmod(0o755)
+    with HTTPServer(("127.0.0.1", 0), SecretStore) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            **os.environ, "PATH": f"{tmp_path}:{BIN}:{os.environ['PATH']}", "RAY_HEAD_IP": "10.0.0.1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+        }  # fmt: skip
+        said = [
+            subprocess.run(
+                ["bash", "-c", words], env=environment, capture_output=True, text=True, check=False
+            )
+            for words in (command, command.replace("ray-token", "another"))
+        ]
+        server.shutdown()
+    where = "--head --port=6379" if kind == "head" else "--address=10.0.0.1:6379"
+    assert said[0].stdout.startswith(f"t0ken: start {where}"), said[0].stderr
+    assert "t0ken" not in command
+    assert said[1].returncode != 0
+    assert said[1].stdout == "", "no Ray without its token"
+
+
+def test_in_compose_spark_and_ray_have_their_secrets_from_the_environment_alone() -> None:
+    services = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+    secrets = {"ray": "RAY_AUTH_TOKEN", "spark": "_SPARK_AUTH_SECRET"}
+    for name, service in services.items():
+        if variable := secrets.get(name.split("-")[0]):
+            given = service["environment"]
+            assert given[variable].startswith(f"${{{variable}:?"), "no default"
+            assert not re.search(r"token|secret", " ".join(service["command"]), re.IGNORECASE)
+            assert given.get("RAY_AUTH_MODE", "token") == "token"
+            if variable == "_SPARK_AUTH_SECRET":
+                assert given["SPARK_DAEMON_JAVA_OPTS"].split() == [
+                    "-Dspark.authenticate=true", "-Dspark.master.rest.enabled=false",
+                ]  # fmt: skip
+    airflow = services["airflow"]["environment"]
+    assert airflow["_SPARK_AUTH_SECRET"] == services["spark-master"]["environment"]["_SPARK_AUTH_SECRET"]
+    assert "${RAY_AUTH_TOKEN}" in airflow["AIRFLOW_CONN_RAY_DEFAULT"]

@@ -1,18 +1,25 @@
-"""``docs/deployment.md`` speaks of what is there."""
+"""``docs/deployment.md`` and ``docs/security.md`` speak of what is there."""
 
 import argparse
 import re
 import shlex
+import subprocess
 from pathlib import Path
+
+import click
+import pytest
+import yaml
+from ray.scripts.scripts import cli as ray
 
 from ray_train.commands import submit, train
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/deployment.md").read_text()
+SECURITY = (ROOT / "docs/security.md").read_text()
 
 
 def test_the_files_that_the_guide_names_are_there() -> None:
-    named = {name.rstrip(".") for name in re.findall(r"(?:infra|jobs)/[\w./]+", GUIDE)}
+    named = {name.rstrip(".") for name in re.findall(r"(?:infra|jobs)/[\w./]+", GUIDE + SECURITY)}
     assert len(named) > 10
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
@@ -28,3 +35,41 @@ def test_the_command_that_the_guide_shows_is_one() -> None:
     train.configure(parser)
     options = parser.parse_args(args.options)
     assert (options.workers.least, options.device) == (8, "gpu")
+
+
+@pytest.mark.parametrize("text", [GUIDE, SECURITY], ids=["deployment", "security"])
+def test_every_block_of_commands_is_one_that_a_shell_reads(text: str) -> None:
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        read = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+        assert read.stderr == ""
+
+
+def test_the_commands_of_ray_are_known_to_it_with_their_options() -> None:
+    lines = [*SECURITY.splitlines(), *(ROOT / "infra/ray/aws.yaml").read_text().splitlines()]
+    shown = [line.lstrip("# ") for line in lines if re.match(r"(#\s+)?ray (start|get-auth-token) ", line)]
+    assert len(shown) >= 3
+    for line in shown:
+        _, name, *words = shlex.split(line.split(">/dev/null")[0], comments=True)
+        command = ray.commands[name]
+        command.make_parser(click.Context(command)).parse_args(words)
+
+
+def test_the_properties_that_lock_spark_are_those_of_compose() -> None:
+    compose = yaml.safe_load((ROOT / "infra/docker/compose.yaml").read_text())
+    options = compose["services"]["spark-master"]["environment"]["SPARK_DAEMON_JAVA_OPTS"]
+    assert f"export SPARK_DAEMON_JAVA_OPTS='{options}'" in SECURITY
+    for variable in ("RAY_AUTH_TOKEN", "_SPARK_AUTH_SECRET"):
+        assert f"{variable}=$(openssl rand -hex 32)" in SECURITY
+
+
+def test_the_ports_of_the_network_policy_are_those_that_are_told() -> None:
+    policy = yaml.safe_load((ROOT / "infra/kubernetes/network.yaml").read_text())["spec"]
+    told = SECURITY.split("**The NetworkPolicy**")[1]
+    for rule in [*policy["ingress"], *policy["egress"]]:
+        for port in rule.get("ports", []):
+            assert str(port["port"]) in told or port["port"] == 53
+    labels = [one["podSelector"]["matchLabels"] for rule in policy["ingress"] for one in rule["from"]]
+    assert {"bisieve/submits": "true"} in labels
+    assert 'bisieve/submits: "true"' in told

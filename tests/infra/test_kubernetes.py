@@ -38,9 +38,64 @@ def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"] for group in groups]
 
 
+def at(value: Any, path: list[str]) -> Iterator[Any]:
+    """What lies at a path, through lists as kustomize goes."""
+    if isinstance(value, list):
+        for one in value:
+            yield from at(one, path)
+    elif path:
+        yield from at(value[path[0]], path[1:])
+    else:
+        yield value
+
+
 KUSTOMIZATION = documents("kustomization.yaml")[0]
-MANIFESTS = [manifest for name in KUSTOMIZATION["resources"] for manifest in documents(name)]
-SCORE, TRAIN = documents("score.yaml")[0], documents("train.yaml")[0]
+
+
+def rendered(**node: str) -> list[dict[str, Any]]:
+    """Return all manifests with kustomize's replacements made, as it makes those of the kinds that are here.
+
+    ``node`` overrides what node.yaml says of a node.
+    """
+    manifests = [manifest for name in KUSTOMIZATION["resources"] for manifest in documents(name)]
+    named = {(one["kind"], one["metadata"]["name"]): one for one in manifests}
+    named["ConfigMap", "node"]["data"].update(node)
+    for replacement in KUSTOMIZATION["replacements"]:
+        source = replacement["source"]
+        (value,) = at(named[source["kind"], source["name"]], source["fieldPath"].split("."))
+        for target in replacement["targets"]:
+            manifest = named[target["select"]["kind"], target["select"]["name"]]
+            for path in target["fieldPaths"]:
+                replace_at(manifest, path, value, target.get("options"))
+    local = "config.kubernetes.io/local-config"
+    return [one for one in manifests if local not in one["metadata"].get("annotations", {})]
+
+
+def replace_at(manifest: Any, path: str, value: str, options: dict[str, Any] | None) -> None:
+    """Replace what is at ``path``, or one word of it; KeyError where there is nothing."""
+    *way, last = re.findall(r"\[([^\]]+)\]|([^.\[\]]+)", path)
+    for bracket, plain in way:
+        name, is_selected, wanted = bracket.partition("=")
+        if is_selected:
+            (manifest,) = (one for one in manifest if one[name] == wanted)
+        else:
+            manifest = manifest[int(plain) if isinstance(manifest, list) else bracket or plain]
+    key = last[0] or last[1]
+    if options:
+        words = manifest[key].split(options["delimiter"])
+        words[options["index"]] = value
+        value = options["delimiter"].join(words)
+    assert manifest[key], "kustomize makes no new field"
+    manifest[key] = value
+
+
+def of_kind(kind: str, manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    (manifest,) = (one for one in manifests if one["kind"] == kind)
+    return manifest
+
+
+MANIFESTS = rendered()
+SCORE, TRAIN = of_kind("SparkApplication", MANIFESTS), of_kind("RayJob", MANIFESTS)
 STAYS = documents("../ray/kuberay.yaml")[0]
 CLUSTERS = [TRAIN["spec"]["rayClusterSpec"], STAYS["spec"]]
 PODS = [pod for cluster in CLUSTERS for pod in pods(cluster)]
@@ -106,17 +161,6 @@ def test_kustomize_is_told_of_every_file_and_of_every_image() -> None:
     assert sorted(found) == ["bisieve-score", "bisieve-train", "bisieve-train"]
 
 
-def at(value: Any, path: list[str]) -> Iterator[Any]:
-    """What lies at a path, through lists as kustomize goes."""
-    if isinstance(value, list):
-        for one in value:
-            yield from at(one, path)
-    elif path:
-        yield from at(value[path[0]], path[1:])
-    else:
-        yield value
-
-
 def test_spark_ray_and_bisieve_are_those_that_all_tests_ran_with() -> None:
     versions = machine.tested_versions()
     assert SCORE["spec"]["sparkVersion"] == versions["pyspark"]
@@ -131,33 +175,60 @@ def test_the_programs_take_the_words_that_they_are_given() -> None:
     parser.parse_args(SCORE["spec"]["arguments"])
     script = SCORE["spec"]["mainApplicationFile"].removeprefix("local:///opt/bisieve/")
     assert (ROOT / script).is_file()
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    train.configure(parser)
-    program, command, *words = shlex.split(TRAIN["spec"]["entrypoint"])
-    assert (program, command) == ("bisieve", "train")
-    config = read_config(TrainConfig, parser.parse_args(words))
-    (group,) = TRAIN["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    gpus = gpus_of(group)
-    assert config.workers.least == group["minReplicas"] * gpus
-    assert config.workers.most == group["maxReplicas"] * gpus
+    config = training(TRAIN)
     assert config.device == "gpu", "else it would begin on CPUs where its first pod is late"
 
 
+def training(job: dict[str, Any]) -> TrainConfig:
+    """Return the config of a RayJob's entrypoint."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    train.configure(parser)
+    program, command, *words = shlex.split(job["spec"]["entrypoint"])
+    assert (program, command) == ("bisieve", "train")
+    return read_config(TrainConfig, parser.parse_args(words))
+
+
 def gpus_of(group: dict[str, Any]) -> int:
-    """GPUs of a worker group's pod."""
-    (container,) = group["template"]["spec"]["containers"]
-    return int(container["resources"]["limits"]["nvidia.com/gpu"])
+    """Return the GPUs of a worker group's pod, all of which Ray has, and check its shared memory for them."""
+    pod = group["template"]["spec"]
+    (container,) = pod["containers"]
+    asked = container["resources"]
+    assert asked["requests"] == asked["limits"], "Kubernetes takes no other number of GPUs"
+    gpus = int(asked["limits"]["nvidia.com/gpu"])
+    assert "num-gpus" not in group["rayStartParams"], "KubeRay takes the limit"
+    (memory,) = [one["emptyDir"] for one in pod["volumes"] if one["name"] == "shared-memory"]
+    assert memory == {"medium": "Memory", "sizeLimit": f"{16 * gpus}Gi"}
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    return gpus
 
 
 def test_a_worker_pod_has_all_gpus_of_a_node_and_shared_memory_for_their_ranks() -> None:
     for cluster in CLUSTERS:
         (group,) = cluster["workerGroupSpecs"]
-        gpus, pod = gpus_of(group), group["template"]["spec"]
-        assert gpus == 8
-        (memory,) = [one["emptyDir"] for one in pod["volumes"] if one["name"] == "shared-memory"]
-        assert memory == {"medium": "Memory", "sizeLimit": f"{16 * gpus}Gi"}
-        mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
-        assert mounts["shared-memory"] == "/dev/shm"
+        assert gpus_of(group) == 8
+
+
+@pytest.mark.parametrize(
+    ("node", "gpus"),
+    [({}, 8), ({"gpus": "4", "shared-memory": "64Gi", "workers": "4-8"}, 4)],
+    ids=["as it is", "of four GPUs"],
+)
+def test_the_gpus_of_a_node_are_set_at_one_place_and_workers_count_ranks(
+    node: dict[str, str], gpus: int
+) -> None:
+    job = of_kind("RayJob", rendered(**node))
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert gpus_of(group) == gpus
+    guide = (ROOT / "docs/deployment.md").read_text()
+    assert all(f"{name}: " in guide and value in guide for name, value in node.items())
+    workers = training(job).workers
+    assert (workers.least, workers.most) == (group["minReplicas"] * gpus, group["maxReplicas"] * gpus)
+
+
+def test_the_node_is_told_to_kustomize_and_not_applied() -> None:
+    assert not [one for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    with pytest.raises(KeyError):
+        replace_at({"spec": {}}, "spec.typo.[nvidia.com/gpu]", "4", None)
 
 
 def test_every_ray_asks_for_a_token_and_is_reached_by_those_that_need_it_alone() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bisieve.cli import main
-from bisieve.credentials import check_no_secret
+from bisieve.credentials import check_no_secret, check_no_secret_property
 from bisieve.errors import UsageError
 from bisieve.masking import without_secrets
 from bisieve.storage import canonical, list_files
@@ -93,3 +93,35 @@ def test_an_index_is_not_looked_for_with_a_secret(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("path", ["/data/a?sig=b", "/data/key:b@c/shard?.jsonl"])
 def test_a_path_on_a_disk_may_have_such_signs(path: str) -> None:
     assert canonical(path) == f"file://{path}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spark.authenticate.secret",
+        "spark.hadoop.fs.s3a.secret.key",
+        "spark.hadoop.fs.s3a.access.key",
+        "spark.hadoop.fs.s3a.session.token",
+        "spark.ssl.rpc.keyPassword",
+    ],
+)
+def test_a_secret_among_sparks_properties_is_refused_as_an_option_and_not_shown(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", "--input", "a", "--index", "b", "--spark-conf", f"{name}=s3cret"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"--spark-conf {name}=***" in said
+    assert "s3cret" not in said
+    assert len(said.splitlines()) == 1
+    assert without_secrets(f"PYSPARK_SUBMIT_ARGS='--conf {name}=s3cret pyspark-shell'") == (
+        f"PYSPARK_SUBMIT_ARGS='--conf {name}=*** pyspark-shell'"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["spark.authenticate.secret.file", "spark.executor.memory", "spark.kubernetes.driver.secrets.a"]
+)
+def test_properties_that_are_no_secrets_are_taken(name: str) -> None:
+    check_no_secret_property(name)
+    assert without_secrets(f"{name}=/a") == f"{name}=/a"

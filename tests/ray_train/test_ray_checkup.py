@@ -41,6 +41,8 @@ def test_a_ray_that_does_not_answer_fails_with_its_address(monkeypatch: pytest.M
 @pytest.mark.usefixtures("ray_cluster")
 def test_every_node_of_a_ray_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    *_, found = examine(Patient())
+    *_, found, lock = examine(Patient())
     cpus = max(4, os.cpu_count() or 1)
     assert (found.name, found.state, found.found) == ("ray", "ok", f"1 node, {cpus} CPUs, 0 GPUs")
+    assert (lock.name, lock.state) == ("ray token", "warning"), "the Ray of these tests asks for none"
+    assert lock.mend.startswith("start every node with RAY_AUTH_MODE=token")

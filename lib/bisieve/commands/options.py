@@ -4,7 +4,7 @@ import argparse
 import math
 from typing import Any
 
-from bisieve.credentials import check_no_secret
+from bisieve.credentials import check_no_secret, check_no_secret_property
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.reading import Reading
@@ -118,14 +118,17 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
 
 
 def spark_conf(args: argparse.Namespace) -> dict[str, str]:
-    """The configuration that was given; `UsageError` where a pair is none."""
-    return _pairs(
+    """The configuration that was given; `UsageError` where a pair is none, or a secret."""
+    pairs = _pairs(
         "--spark-conf KEY=VALUE",
         args.spark_conf,
         "write it as spark.executor.memory=4g",
         blank=False,
         once=False,
     )
+    for name in pairs:
+        check_no_secret_property(name)
+    return pairs
 
 
 def _pairs(

@@ -9,20 +9,28 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import bisieve
-from bisieve.doctor.check import Check, Patient, attempted
+from bisieve.doctor.check import Check, Patient, attempted, examined
 from bisieve.errors import UsageError
 from bisieve.spark.java import check_java
 from bisieve.spark.s3a_jars import s3a
 from bisieve.wording import counted
 
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+
 PATIENCE = 60.0  # seconds for workers to answer
 _JOB = "bisieve-doctor"
 _TASKS = 64  # more than enough for every worker to get one
+_REST_PORT = 6066  # Spark's own, on by default from Spark 4 on
+_REST_ANSWER = 4096  # bytes, more than it is
 
 
 def examine(patient: Patient) -> Iterator[Check]:
@@ -39,8 +47,7 @@ def examine(patient: Patient) -> Iterator[Check]:
     home = Path(os.environ.get("SPARK_HOME") or Path(spec.origin).parent)
     yield attempted("s3a", lambda: s3a(home, _properties(home, patient)))
     if patient.master is not None:
-        master = patient.master
-        yield attempted("spark workers", lambda: _workers(master))
+        yield from examined("spark workers", lambda: _cluster, patient)
 
 
 def _fits(variable: str, check: Callable[[], None]) -> Check:
@@ -58,30 +65,68 @@ def _properties(home: Path, patient: Patient) -> Path:
     return file
 
 
-def _workers(master: str) -> Check:
+def _cluster(patient: Patient) -> Iterator[Check]:
+    """Look at the workers of the master, and at its lock."""
+    from bisieve.spark.session import spark_context, unwrapped_errors
+
+    master = patient.master or ""
+    with unwrapped_errors(), spark_context(master) as spark:
+        yield _workers(spark, master)
+        if master.startswith("spark://"):
+            is_locked = spark.getConf().get("spark.authenticate") == "true"
+            yield attempted("spark secret", lambda: secret(master, is_locked, takes_rest(master)))
+
+
+def _workers(spark: "SparkContext", master: str) -> Check:
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
-    from bisieve.spark.session import spark_context, unwrapped_errors
-
-    with unwrapped_errors(), spark_context(master) as spark:
-        spark.setJobGroup(_JOB, "the doctor asks all workers")
-        until = time.monotonic() + PATIENCE
-        # Where no executor comes, a job waits for ever.
-        patience = Timer(PATIENCE, spark.cancelJobGroup, [_JOB])
-        patience.start()
-        try:
-            answers = spark.parallelize(range(_TASKS), _TASKS).map(_about_worker).distinct().collect()
-        except (PySparkException, Py4JJavaError):
-            if time.monotonic() < until:
-                raise
-            return Check(
-                "spark workers", "failed", f"no answer from the executors of {master} in {PATIENCE:.0f} s",
-                "see on the master's page whether it has workers with free cores and memory",
-            )  # fmt: skip
-        finally:
-            patience.cancel()
+    spark.setJobGroup(_JOB, "the doctor asks all workers")
+    until = time.monotonic() + PATIENCE
+    # Where no executor comes, a job waits for ever.
+    patience = Timer(PATIENCE, spark.cancelJobGroup, [_JOB])
+    patience.start()
+    try:
+        answers = spark.parallelize(range(_TASKS), _TASKS).map(_about_worker).distinct().collect()
+    except (PySparkException, Py4JJavaError):
+        if time.monotonic() < until:
+            raise
+        return Check(
+            "spark workers", "failed", f"no answer from the executors of {master} in {PATIENCE:.0f} s",
+            "see on the master's page whether it has workers with free cores and memory",
+        )  # fmt: skip
+    finally:
+        patience.cancel()
     return compared("spark workers", set(answers), platform.python_version(), bisieve.__version__)
+
+
+def takes_rest(master: str) -> bool:
+    """Return whether a host of ``master`` takes jobs by Spark's REST interface, which knows no secret."""
+    for place in master.removeprefix("spark://").split(","):
+        url = f"http://{place.rpartition(':')[0]}:{_REST_PORT}/v1/submissions/status/none"
+        try:
+            with urlopen(url, timeout=5) as answer:
+                return b"SubmissionStatusResponse" in answer.read(_REST_ANSWER)
+        except (OSError, HTTPException):
+            continue
+    return False
+
+
+def secret(master: str, is_locked: bool, is_rest: bool) -> Check:
+    """Return the check of a standalone master, by whether it asks for a secret and takes jobs by REST."""
+    if not is_locked:
+        return Check(
+            "spark secret", "warning",
+            f"{master} asks for none: whoever reaches it may run code on its workers",
+            "start its master and workers with spark.authenticate=true, as docs/security.md has it",
+        )  # fmt: skip
+    if is_rest:
+        return Check(
+            "spark secret", "warning",
+            f"{master} asks for it, but takes jobs by REST on port {_REST_PORT} without it",
+            "start the master with spark.master.rest.enabled=false",
+        )  # fmt: skip
+    return Check("spark secret", "ok", f"{master} asks for it")
 
 
 def _about_worker(_: int) -> tuple[str, str, str]:

@@ -17,6 +17,7 @@ from bisieve.spark.environment import check_environment, check_master
 from bisieve.spark.gateway import started_gateway
 from bisieve.spark.interrupts import Interrupts
 from bisieve.spark.reasons import innermost
+from bisieve.spark.secret import add_secret
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _MASTERS = ("local", "spark://", "yarn", "k8s://")
@@ -91,9 +92,12 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
 def _started(options: SparkConf, given: str) -> SparkContext:
     """Return the context; `UsageError` with Spark's reason, and what was ``given``, if none starts."""
     mend = f"correct {given}" if given else "check the environment of this machine with bisieve doctor"
-    if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkContext._gateway is None:
-        SparkContext._ensure_initialized(gateway=started_gateway(options, mend))
+    if SparkContext._gateway is None:
+        is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # its JVM has started this process
+        SparkContext._ensure_initialized(gateway=None if is_submitted else started_gateway(options, mend))
     try:
+        if SparkContext._active_spark_context is None:
+            add_secret(options, SparkContext._jvm)
         return SparkContext.getOrCreate(options)
     except (PySparkException, Py4JError) as error:
         raise UsageError(

@@ -11,7 +11,7 @@ from bench.cluster import standalone_cluster
 
 from bisieve.cli import main
 from bisieve.doctor.check import Patient
-from bisieve.spark.checkup import compared, examine
+from bisieve.spark.checkup import compared, examine, secret
 
 DOCUMENTED = Path(__file__).parents[3] / "infra/spark/s3a.conf"
 
@@ -72,7 +72,15 @@ def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Pa
         f"failed   spark workers      no answer from the executors of {cluster.master} in 5 s; "
         "see on the master's page whether it has workers with free cores and memory"
     )
+    (lock,) = (line for line in done.stdout.splitlines() if "spark secret" in line)
+    assert lock.startswith(f"warning  spark secret       {cluster.master} asks for none: whoever reaches it")
     assert "Traceback" not in done.stderr
+
+
+def test_a_master_that_takes_jobs_by_rest_is_warned_of_since_rest_knows_no_secret() -> None:
+    assert secret("spark://a:7077", is_locked=True, is_rest=False).state == "ok"
+    found = secret("spark://a:7077", is_locked=True, is_rest=True)
+    assert (found.state, found.mend) == ("warning", "start the master with spark.master.rest.enabled=false")
 
 
 def test_workers_with_another_python_or_bisieve_are_named() -> None:

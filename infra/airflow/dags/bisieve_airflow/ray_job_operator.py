@@ -6,6 +6,7 @@ try 2   finds it ──────┴──────────────
         found it failed: submits …-2, which goes on from the last checkpoint
 """
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from airflow.sdk import BaseHook, BaseOperator, ResumableJobMixin
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from websockets.exceptions import WebSocketException
 
-from bisieve_airflow.ray_jobs import RayJobs
+from bisieve_airflow.ray_jobs import RayJobs, TokenError
 
 WRONG_USAGE = 2  # exit code; what no other try will mend
 
@@ -52,7 +53,10 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
 
     def execute(self, context: Any) -> str:
         """Submits, or finds, the job and waits for its end; returns its output's URL."""
-        self.execute_resumable(context)
+        try:
+            self.execute_resumable(context)
+        except TokenError as error:
+            raise AirflowFailException(str(error)) from None
         if store := context.get("task_state_store"):
             store.delete(self.external_id_key)  # who clears this task asks for another job
         return self._output
@@ -130,11 +134,11 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
 
     @property
     def jobs(self) -> RayJobs:
-        """The Ray of the connection: its host, port and schema, its token as the password."""
+        """The Ray of the connection (host, port, schema); its token is the password, or RAY_AUTH_TOKEN."""
         if self._jobs is None:
             found = BaseHook.get_connection(self.conn_id)
             address = f"{found.schema or 'http'}://{found.host}:{found.port or 8265}"
-            self._jobs = RayJobs(address, found.password)
+            self._jobs = RayJobs(address, found.password or os.environ.get("RAY_AUTH_TOKEN"))
         return self._jobs
 
     @property

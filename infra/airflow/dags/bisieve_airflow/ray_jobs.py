@@ -30,12 +30,16 @@ _PATIENCE = Retry(
 )  # fmt: skip
 
 
+class TokenError(RuntimeError):
+    """A Ray that asks for another token than the one it was given; no other try would change that."""
+
+
 @dataclass
 class RayJobs:
     """The jobs of the Ray whose dashboard is at ``address`` (http://HOST:PORT)."""
 
     address: str
-    token: str | None = None  # of RAY_AUTH_MODE=token
+    token: str | None = field(default=None, repr=False)  # of RAY_AUTH_MODE=token
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +86,12 @@ class RayJobs:
 
 
 def _checked(answer: requests.Response) -> requests.Response:
+    if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+        found = "another one" if "Authorization" in answer.request.headers else "none"
+        raise TokenError(
+            f"expected the token that the Ray at {answer.url} asks for; found {found}; "
+            "set it as the connection's password, or as RAY_AUTH_TOKEN"
+        )
     if not answer.ok:
         last = (answer.text.strip().splitlines() or [answer.reason])[-1]
         raise RuntimeError(f"expected Ray to answer {answer.url}; found {answer.status_code}: {last}")

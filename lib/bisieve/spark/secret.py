@@ -1,0 +1,101 @@
+"""The secret of a standalone Spark (``spark.authenticate``): from the environment, tried on its master.
+
+Spark itself tries a master that refuses it for a minute, and then says nothing of a secret.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkConf
+
+from bisieve.errors import UsageError
+
+SECRET = "_SPARK_AUTH_SECRET"  # Spark's own variable: its master, workers and executors read it, too
+_SWITCH, _PROPERTY = "spark.authenticate", "spark.authenticate.secret"
+_PATIENCE = {"spark.rpc.lookupTimeout": "10s", "spark.rpc.askTimeout": "10s"}
+_ASKS = "Expected SaslMessage"  # what a master that asks for a secret answers to a client without one
+
+
+def add_secret(options: SparkConf, jvm: Any) -> None:
+    """Add the environment's secret to ``options`` if their master is a standalone one, and check it there.
+
+    Args:
+        options: What the context will be made with.
+        jvm: A JVM that runs: it was started with words of a command line, which all users of a machine see.
+
+    Raises:
+        UsageError: The master asks for a secret and this is none or another one, or asks for none.
+    """
+    conf = jvm.org.apache.spark.SparkConf()  # with what spark-submit was given
+    for name, value in options.getAll():
+        conf.set(name, value)
+    master = conf.get("spark.master", "")
+    if not master.startswith("spark://"):
+        return
+    if secret := os.environ.get(SECRET):
+        for name, value in {_SWITCH: "true", _PROPERTY: secret}.items():
+            options.set(name, value)
+            conf.set(name, value)
+    is_locked = conf.get(_SWITCH, "false").lower() == "true"
+    if is_locked and not conf.get(_PROPERTY, ""):
+        raise UsageError(f"a secret, since {_SWITCH} is set", f"none in {SECRET}", f"set {SECRET} to it")
+    with _silent(jvm):
+        for place in master.removeprefix("spark://").split(","):
+            _check(jvm, conf, place, is_locked)
+
+
+def _check(jvm: Any, conf: Any, place: str, has_secret: bool) -> None:
+    """Raise `UsageError` if the master at ``place`` refuses for a secret's sake; Spark tells the rest."""
+    expected = f"the secret that the Spark master at {place} asks for"
+    refusal = _refusal(jvm, conf, place)
+    if refusal is None:
+        return
+    if not has_secret:
+        if _ASKS in refusal:
+            raise UsageError(expected, "none", f"set {SECRET} to it")
+        return
+    refusal = _refusal(jvm, conf.clone().set(_SWITCH, "false"), place)
+    if refusal is None:
+        raise UsageError(
+            f"a Spark master at {place} that asks for the secret in {SECRET}", "one that asks for none",
+            f"start its master and workers with {_SWITCH}=true, or unset {SECRET}",
+        )  # fmt: skip
+    if _ASKS in refusal:
+        raise UsageError(expected, "another one", f"set {SECRET} to the master's")
+
+
+def _refusal(jvm: Any, conf: Any, place: str) -> str | None:
+    """Return what is said on asking for the master at ``place``, HOST:PORT; None where it answers."""
+    conf = conf.clone()
+    for name, value in _PATIENCE.items():
+        conf.set(name, value)
+    spark = jvm.org.apache.spark
+    manager = spark.SecurityManager
+    defaults = [getattr(manager, f"$lessinit$greater$default${number}")() for number in (2, 3)]
+    host, _, port = place.rpartition(":")
+    rpc = spark.rpc.RpcEnv.create("bisieve", "127.0.0.1", 0, conf, manager(conf, *defaults), True)
+    try:
+        rpc.setupEndpointRef(spark.rpc.RpcAddress(host, int(port)), "Master")
+    except Py4JJavaError as error:
+        return str(error)
+    finally:
+        rpc.shutdown()
+    return None
+
+
+@contextmanager
+def _silent(jvm: Any) -> Iterator[None]:
+    """Keep Spark from logging the stack of a refusal, which is told in one line."""
+    log4j = jvm.org.apache.logging.log4j
+    loggers = ["org.apache.spark.network", "org.apache.spark.rpc"]
+    levels = [log4j.LogManager.getLogger(name).getLevel() for name in loggers]
+    for name in loggers:
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
+    try:
+        yield
+    finally:
+        for name, level in zip(loggers, levels, strict=True):
+            log4j.core.config.Configurator.setLevel(name, level)
