@@ -142,7 +142,7 @@ def decode_image(data: bytes, name: str) -> "Image":
 
 
 def _scale_colour_key(image: "Image") -> None:
-    """Scale the transparent grey of a PNG of 2 or 4 bits a pixel, not yet read, as Pillow scales its pixels."""
+    """Scale the transparent grey of a PNG of 2 or 4 bits a pixel as Pillow will scale its pixels."""
     raw = image.tile[0][3] if image.tile else None  # type: ignore[attr-defined]
     levels = {"L;2": 3, "L;4": 15}.get(raw) if isinstance(raw, str) else None
     if levels and isinstance(image.info.get("transparency"), int):
