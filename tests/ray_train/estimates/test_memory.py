@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import resolved
+from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 
 from bisieve.errors import TrainingError
 from ray_train.estimates import memory
@@ -159,6 +160,20 @@ def test_of_several_kinds_of_gpus_the_smallest_counts_and_a_label_of_ones_own_ov
     assert device_memory(config, [*nodes_with(h200, H100), gone]) == (80e9, "")
     assert device_memory(config, nodes_with(HEAD, h200)) == (141e9, "")
     assert device_memory(config, nodes_with(labelled)) == (80e9, "")
+
+
+@pytest.mark.parametrize(
+    ("card", "gigabytes"),
+    [
+        ("NVIDIA H100 80GB HBM3", 80), ("NVIDIA H200", 141), ("NVIDIA L40S", 48), ("NVIDIA A10G", 24),
+        ("Tesla T4", 16), ("NVIDIA RTX A6000", 48), ("NVIDIA GB200", 186), ("NVIDIA B200", 180),
+        ("NVIDIA A100-SXM4-80GB", 0), ("Tesla V100-SXM2-16GB", 0), ("NVIDIA GeForce RTX 5090", 0),
+    ],
+)  # fmt: skip
+def test_the_memory_of_a_card_is_found_by_the_name_that_ray_gives_it(card: str, gigabytes: int) -> None:
+    kind = NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(card)
+    nodes = nodes_with({"GPU": 1.0, f"accelerator_type:{kind}": 1.0})
+    assert device_memory(resolved(), nodes)[0] == gigabytes * 1e9
 
 
 def test_on_cpus_nothing_is_compared_and_auto_is_zero_3(monkeypatch: pytest.MonkeyPatch) -> None:
