@@ -180,7 +180,7 @@ def test_a_dry_run_counts_unclear_places_and_transparent_images(
     Image.new("RGBA", (60, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     lines = dry_lines(
         (["a.png"], "<image>How many?"),
-        (["a.png", "a.png"], "<image>How many?"),
+        (["a.png", "a.png"], "<image>How many of both?"),
         (["a.png", "a.png"], "Count in <image>."),
         (["a.png"], "Is <image 1> as <image 2>?"),
         (["clear.png"], "How many?"),
