@@ -34,17 +34,17 @@ _NO_PIXELS = "pixels"  # tells that there are images, and nothing of them
 class Tokens:
     """What the sampled rollouts come to."""
 
-    rollouts: int
-    sequences: int
-    tokens: int  # that the language model reads, padding included
-    image_tokens: int
-    images: int
-    longest: int  # tokens of the largest batch that goes through the model at once
-    most_image_tokens: int  # of such a batch
-    shortened: int  # rollouts that lose trailing steps
-    skipped: int  # rollouts that cannot be trained on
-    transparent: int  # images that are put on white
-    unclear: int  # rollouts whose placeholders do not tell the place of every image
+    rollouts: int = 0
+    sequences: int = 0
+    tokens: int = 0  # that the language model reads, padding included
+    image_tokens: int = 0
+    images: int = 0
+    longest: int = 0  # tokens of the largest batch that goes through the model at once
+    most_image_tokens: int = 0  # of such a batch
+    shortened: int = 0  # rollouts that lose trailing steps
+    skipped: int = 0  # rollouts that cannot be trained on
+    transparent: int = 0  # images that are put on white
+    unclear: int = 0  # rollouts whose placeholders do not tell the place of every image
     # Of those that are trained on: how many have so many placeholders for so many images.
     misfits: Counter[tuple[int, int]] = field(default_factory=Counter)
 
@@ -71,7 +71,8 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
         cut, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
         config.micro_batch, 0, ranks, skip_broken=config.skip_broken_images > 0,
     )  # fmt: skip
-    sums, sampled = Tokens(*[0] * 11), []
+    sums = Tokens()
+    sampled: list[int] = []
     batches = feed.batches(0)
     for batch in batches:
         ids = batch.inputs["input_ids"]

@@ -126,7 +126,8 @@ def sent(rank: int, folder: str, stage: int) -> list[tuple[int, int]]:
     case = {"packs": True, "second": "text alone", "zero_stage": stage}
     backbone, encoder, model = model_of(folder, case)
     batch = list(batches(backbone, encoder, case))[rank]
-    engine, found = make_engine(model, config_of(case)), []
+    engine = make_engine(model, config_of(case))
+    found = []
     for place in range(3):
         engine.set_gradient_accumulation_boundary(place == 2)
         with Sent() as counted:
