@@ -54,7 +54,9 @@ class TrainConfig:
         "DeepSpeed ZeRO stage: 1, 2, 3; auto (0): the one that sends least and fits --device-memory, else 3",
         0, parse=stage_number,
     )  # fmt: skip
-    device_memory: float = option("GB of memory a GPU has; 0: as the GPUs of this machine have", 0.0)
+    device_memory: float = option(
+        "GB of memory a GPU has; 0: as those of this machine or cluster, if known", 0.0
+    )
     offload: str = option(
         "what lies in the CPU's memory: AdamW's state and step (ZeRO 2, 3), or with them the parameters (3)",
         "none", choices=("none", "optimizer", "parameters"),

@@ -3,13 +3,13 @@
 import argparse
 import os
 import re
-import shlex
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from readme import BLOCKS, MODULES, README, submitted
 
 from bisieve import __version__
 from bisieve.doctor.machine import TESTED_PYTHONS
@@ -17,24 +17,6 @@ from bisieve.index_format import FORMAT_VERSION
 from bisieve.upgrade.chain import STEPS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"(<!-- runs as a test -->\n)?```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-MODULES = {
-    "jobs/score_rollouts.py": "bisieve.commands.score",
-    "ray_train/train_mprm.py": "ray_train.commands.train",
-    "ray_train/evaluate_mprm.py": "ray_train.commands.evaluate",
-}
-
-
-def submitted() -> list[list[str]]:
-    """The words of every shown command that runs one of our entry points."""
-    lines = [
-        line
-        for _, language, text in BLOCKS
-        if language == "bash"
-        for line in text.replace("\\\n", " ").splitlines()
-    ]
-    return [words for line in lines if MODULES.keys() & set(words := shlex.split(line, comments=True))]
 
 
 def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:

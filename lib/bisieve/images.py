@@ -128,6 +128,7 @@ def decode_image(data: bytes, name: str) -> "Image":
                     f"{image.width} × {image.height}",
                     "make it smaller, then run the same command again",
                 )
+            _scale_colour_key(image)
             return _opaque(ImageOps.exif_transpose(image))
     except ImageError:
         raise
@@ -139,6 +140,14 @@ def decode_image(data: bytes, name: str) -> "Image":
             found or type(error).__name__,
             "write an image under that name, then run the same command again",
         ) from error
+
+
+def _scale_colour_key(image: "Image") -> None:
+    """Scale the transparent grey of a PNG of 2 or 4 bits a pixel as Pillow will scale its pixels."""
+    raw = image.tile[0][3] if image.tile else None  # type: ignore[attr-defined]
+    levels = {"L;2": 3, "L;4": 15}.get(raw) if isinstance(raw, str) else None
+    if levels and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= 255 // levels
 
 
 def was_transparent(image: "Image") -> bool:

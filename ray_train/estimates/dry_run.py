@@ -98,6 +98,10 @@ def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None,
     if rows.images:
         lines.append(f"  tokens an image: {rows.image_tokens / rows.images:.0f}")
     lines += [f"  of the sample: {note}" for note in picture_notes(rows.transparent, rows.unclear)]
+    lines += [
+        f"    {counted(number, 'rollout')} with {counted(marks, 'placeholder')} for {counted(image, 'image')}"
+        for (marks, image), number in sorted(rows.misfits.items())
+    ]
     return lines
 
 

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
+from ray_train.estimates.device_memory import Nodes, device_memory
 from ray_train.estimates.footprint import Layers, activations, loading, states, text_layers, vision_layers
 from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
 from ray_train.model.backbone import Backbone
@@ -73,28 +72,32 @@ def choose_stage(sizes: ModelSizes, config: TrainConfig, memory: float) -> Train
     return next((one for one in stages if needed(sizes, one) <= _USABLE * memory), stages[-1])
 
 
-def fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+def fitted(config: TrainConfig, nodes: Nodes | None = None) -> tuple[TrainConfig, list[str]]:
     """Return ``config`` with its ZeRO stage resolved, and what is to be said of a device's memory.
+
+    ``nodes`` are those of a Ray cluster; without, the run is on this machine.
 
     Raises:
         TrainingError: a device cannot hold the model; the error names options that change that.
     """
-    memory = device_memory(config)
+    memory, unknown = device_memory(config, nodes)
     if not memory:
         stage = config.zero_stage or UNKNOWN_MEMORY_STAGE
-        return replace(config, zero_stage=stage), []
+        by = "" if config.zero_stage else f"; ZeRO {stage} by --zero-stage auto"
+        return replace(config, zero_stage=stage), [f"{unknown}{by}"] if unknown else []
+    on_gpus = config if nodes is None else replace(config, device="gpu")  # this machine may have none
     backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
     if config.lora_rank:
         add_adapters(backbone, config)
     sizes = model_sizes(backbone, config)
-    chosen = config if config.zero_stage else choose_stage(sizes, config, memory)
+    chosen = on_gpus if config.zero_stage else choose_stage(sizes, on_gpus, memory)
     lines = [] if config.zero_stage else [_why(sizes, chosen, memory)]
     asked = needed(sizes, chosen)
     if asked > memory:
         raise TrainingError(
-            f"{asked / 2**30:.0f} GiB of memory a device, estimated, with ZeRO {chosen.zero_stage} on "
+            f"{asked / 2**30:.1f} GiB of memory a device, estimated, with ZeRO {chosen.zero_stage} on "
             f"{chosen.workers.words}",
-            f"{memory / 2**30:.0f} GiB",
+            f"{memory / 2**30:.1f} GiB",
             remedies(sizes, chosen, memory),
         )
     if asked > _USABLE * memory:
@@ -102,17 +105,7 @@ def fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
             f"memory may run out: {asked / 2**30:.0f} of {memory / 2**30:.0f} GiB a device, estimated; "
             + remedies(sizes, chosen, memory)
         )
-    return chosen, lines
-
-
-def device_memory(config: TrainConfig) -> float:
-    """Return the bytes of a device: as given, else this machine's smallest GPU's; 0 where not known."""
-    if config.device_memory:
-        return config.device_memory * 1e9
-    if config.device == "cpu" or not torch.cuda.is_available():
-        return 0.0
-    devices = range(torch.cuda.device_count())
-    return float(min(torch.cuda.get_device_properties(device).total_memory for device in devices))
+    return replace(config, zero_stage=chosen.zero_stage), lines
 
 
 def remedies(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:

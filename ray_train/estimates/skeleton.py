@@ -25,19 +25,11 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
     Needs its config, tokenizer and image processor alone; `TrainingError` where they are not there.
     """
     transformers: Any = import_module("transformers")
-    with _without_weights(source) as path:
-        try:
-            config, family, processor = load_processor(path, source, image_backend)
-            set_tie(config, _tensors(source))
-            with torch.device("meta"):
-                model = transformers.AutoModelForImageTextToText.from_config(config, **NO_CODE)
-        except BisieveError:
-            raise
-        except Exception as error:  # transformers and tokenizers raise what they like
-            found = " ".join(str(error).split())[:300]
-            raise TrainingError(
-                f"config, tokenizer and image processor at {source}", found, "check --backbone"
-            ) from error
+    with _without_weights(source) as path, _problems_named(source):
+        config, family, processor = load_processor(path, source, image_backend)
+        set_tie(config, _tensors(source))
+        with torch.device("meta"):
+            model = transformers.AutoModelForImageTextToText.from_config(config, **NO_CODE)
     add_marker(model, processor.tokenizer)
     train_only(model, family, trained)
     return Backbone(model, processor, family)
@@ -48,16 +40,8 @@ def load_skeleton_processor(source: str, image_backend: str = "pil") -> tuple[Fa
 
     `TrainingError` where tokenizer or image processor are not there.
     """
-    with _without_weights(source) as path:
-        try:
-            _, family, processor = load_processor(path, source, image_backend)
-        except BisieveError:
-            raise
-        except Exception as error:  # transformers and tokenizers raise what they like
-            found = " ".join(str(error).split())[:300]
-            raise TrainingError(
-                f"config, tokenizer and image processor at {source}", found, "check --backbone"
-            ) from error
+    with _without_weights(source) as path, _problems_named(source):
+        _, family, processor = load_processor(path, source, image_backend)
     return family, processor
 
 
@@ -84,6 +68,20 @@ def _tensors(source: str) -> dict[str, Stored]:
     except Exception:  # not reachable, while config and tokenizer are in its cache
         return {}
     return {name: Stored(name, 0, 0, "", ()) for name in names}
+
+
+@contextmanager
+def _problems_named(source: str) -> Iterator[None]:
+    """Turn whatever transformers and tokenizers raise into a `TrainingError` that names ``source``."""
+    try:
+        yield
+    except BisieveError:
+        raise
+    except Exception as error:
+        found = " ".join(str(error).split())[:300]
+        raise TrainingError(
+            f"config, tokenizer and image processor at {source}", found, "check --backbone"
+        ) from error
 
 
 @contextmanager

@@ -5,12 +5,15 @@ made: the processor says how many tokens an image of a size would have.
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from bisieve.cut import Cut
+from bisieve.fetch import fetch_rollouts
 from ray_train.config import TrainConfig
 from ray_train.data.encoding import make_encoder
 from ray_train.data.feed import RankFeed
@@ -19,7 +22,7 @@ from ray_train.data.plan import Plan
 from ray_train.data.stored_image import image_reader
 from ray_train.data.targets import Targets
 from ray_train.model.backbone import Backbone
-from ray_train.model.prompt_format import format_of
+from ray_train.model.prompt_format import PromptFormat, format_of
 
 SAMPLE = 256  # rollouts, a batch of one rank's at least
 
@@ -31,17 +34,19 @@ _NO_PIXELS = "pixels"  # tells that there are images, and nothing of them
 class Tokens:
     """What the sampled rollouts come to."""
 
-    rollouts: int
-    sequences: int
-    tokens: int  # that the language model reads, padding included
-    image_tokens: int
-    images: int
-    longest: int  # tokens of the largest batch that goes through the model at once
-    most_image_tokens: int  # of such a batch
-    shortened: int  # rollouts that lose trailing steps
-    skipped: int  # rollouts that cannot be trained on
-    transparent: int  # images that are put on white
-    unclear: int  # rollouts whose placeholders do not tell the place of every image
+    rollouts: int = 0
+    sequences: int = 0
+    tokens: int = 0  # that the language model reads, padding included
+    image_tokens: int = 0
+    images: int = 0
+    longest: int = 0  # tokens of the largest batch that goes through the model at once
+    most_image_tokens: int = 0  # of such a batch
+    shortened: int = 0  # rollouts that lose trailing steps
+    skipped: int = 0  # rollouts that cannot be trained on
+    transparent: int = 0  # images that are put on white
+    unclear: int = 0  # rollouts whose placeholders do not tell the place of every image
+    # Of those that are trained on: how many have so many placeholders for so many images.
+    misfits: Counter[tuple[int, int]] = field(default_factory=Counter)
 
 
 def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, backbone: Backbone) -> Tokens:
@@ -66,10 +71,12 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
         cut, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
         config.micro_batch, 0, ranks, skip_broken=config.skip_broken_images > 0,
     )  # fmt: skip
-    sums = Tokens(*[0] * 11)
+    sums = Tokens()
+    sampled: list[int] = []
     batches = feed.batches(0)
     for batch in batches:
         ids = batch.inputs["input_ids"]
+        sampled += batch.rows
         images = int((ids == slot).sum())
         sums = Tokens(
             sums.rollouts + len(batch.rows),
@@ -87,7 +94,17 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
         if batch.last and sums.rollouts >= SAMPLE:
             break
     batches.close()
-    return sums
+    return replace(sums, misfits=_misfits(cut, sampled, format)) if sums.unclear else sums
+
+
+def _misfits(cut: Cut, rows: list[int], format: PromptFormat) -> Counter[tuple[int, int]]:
+    """Count the rollouts at ``rows`` whose images' places are unclear by (placeholders, images)."""
+    rollouts = fetch_rollouts(cut.rows.take(pa.array(rows, pa.int64())), cut.shards)
+    return Counter(
+        (format.num_placeholders(rollout.question), len(rollout.images))
+        for rollout in rollouts
+        if format.is_unclear(rollout.question, len(rollout.images))
+    )
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ class PromptFormat:
         found = self.in_place and _PLACEHOLDER.search(question)
         return bool(found) and placeholders(question, num_images) is None
 
+    def num_placeholders(self, question: str) -> int:
+        """Return how many placeholders of images ``question`` has."""
+        return len(_PLACEHOLDER.findall(question))
+
     def options_for(self, num_images: int) -> dict[str, Any]:
         """Return how the processor cuts and sizes each image of a rollout with ``num_images``."""
         if num_images < 2 or not self.several_image_options:

@@ -9,6 +9,9 @@ OUTPUT/
   tensorboard/…
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -54,7 +57,23 @@ def train(config: TrainConfig) -> None:
         require_writable(config.output)
     check_trackers(config.track)
     check_model(config.backbone, "--backbone")
-    config, remarks = _fitted(config)
+    with _nodes(config) as nodes:
+        _train(config, nodes)
+
+
+@contextmanager
+def _nodes(config: TrainConfig) -> Iterator[Any]:
+    """The nodes of the Ray at ``RAY_ADDRESS``, which stays connected; None where none need be asked."""
+    known = config.device_memory or config.device == "cpu"
+    if known or config.dry_run or "RAY_ADDRESS" not in os.environ:
+        yield None
+        return
+    with cluster(config.workers.least) as ray:
+        yield ray.nodes()
+
+
+def _train(config: TrainConfig, nodes: Any) -> None:
+    config, remarks = _fitted(config, nodes)
     index = chosen_index(config)
     config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile
     cut = chosen_cut(config)
@@ -91,10 +110,10 @@ def train(config: TrainConfig) -> None:
         print(_ending(config, outcome.metrics), flush=True)
 
 
-def _fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+def _fitted(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:
     from ray_train.estimates.memory import fitted  # imports transformers: only after the cheap checks
 
-    return fitted(config)
+    return fitted(config, nodes)
 
 
 def _claimed_and_fit(

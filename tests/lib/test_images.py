@@ -1,6 +1,7 @@
 """Images below an image root."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -182,10 +183,44 @@ def test_black_ink_on_a_transparent_picture_is_black_on_white(mode: str, tmp_pat
     assert was_transparent(read)
 
 
+@pytest.mark.parametrize(("bits", "row"), [(2, 0b01_00_0000), (4, 0b0101_0000)])
+def test_a_transparent_grey_of_few_bits_is_put_on_white(bits: int, row: int, tmp_path: Path) -> None:
+    """Pillow scales the greys of such a PNG to 8 bits and leaves the transparent one as it is."""
+    key = row >> (8 - bits)  # the first of two pixels; the second is black
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0), b"tRNS": struct.pack(">H", key),
+        b"IDAT": zlib.compress(bytes([0, row])), b"IEND": b"",
+    }  # fmt: skip
+    parts = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+    (tmp_path / "ink.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    read = load_image(str(tmp_path), "ink.png")
+    assert [read.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (0, 0, 0)]
+    assert was_transparent(read)
+
+
 def test_colours_that_were_multiplied_by_their_alpha_are_read_as_meant(tmp_path: Path) -> None:
     half = Image.new("RGBA", (1, 1), (200, 100, 0, 128))
     for image in (half.convert("RGBa"), half):
         assert images._opaque(image).getpixel((0, 0)) == pytest.approx((227, 177, 127), abs=2)
+    grey = Image.new("LA", (1, 1), (100, 128))
+    for image in (grey.convert("La"), grey):
+        assert images._opaque(image).getpixel((0, 0)) == pytest.approx((177, 177, 177), abs=2)
+        assert was_transparent(images._opaque(image))
+
+
+def test_a_palette_with_opacity_of_its_own_is_put_on_white() -> None:
+    """No encoder of Pillow writes such a picture: TGA, ICO and others read as one."""
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([200, 100, 0, 128, 0, 0, 0, 255], "RGBA")
+    picture.putpixel((1, 0), 1)
+    for image in (picture, picture.convert("PA")):
+        read = images._opaque(image)
+        assert read.getpixel((0, 0)) == pytest.approx((227, 177, 127), abs=2)
+        assert read.getpixel((1, 0)) == (0, 0, 0)
+        assert was_transparent(read)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "L", "P"])

@@ -69,6 +69,19 @@ def test_the_shares_of_any_number_of_ranks_make_up_the_batch_and_keep_prompts_wh
     assert max(map(len, shares)) - min(map(len, shares)) <= largest_prompt
 
 
+@given(
+    rows=st.lists(st.tuples(*[st.integers(0, 2000)] * 3), min_size=1, max_size=100),
+    world_size=st.integers(1, 64),
+)
+def test_whatever_tokens_ranks_are_balanced_by_every_row_has_one_rank(
+    rows: list[tuple[int, int, int]], world_size: int
+) -> None:
+    batch, (prompts, shared, own) = np.arange(len(rows)), np.array(rows).T
+    prompts = prompts % 20
+    shares = [rank_share(batch, prompts, rank, world_size, shared, own) for rank in range(world_size)]
+    assert sorted(np.concatenate(shares).tolist()) == batch.tolist()
+
+
 @given(prompts=st.lists(st.integers(0, 50), min_size=1, max_size=200))
 def test_rows_of_a_prompt_can_be_brought_together(prompts: list[int]) -> None:
     order, numbers = epoch_order(len(prompts), **KEYS), np.array(prompts)

@@ -29,7 +29,7 @@ from ray_train.model.card import read_card
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
 from backbones import build_internvl, build_qwen, build_qwen3
-from hub_checkpoints import CHECKPOINTS
+from hub_checkpoints import CHECKPOINTS, internvl_3_8b
 
 torch.set_num_threads(1)
 
@@ -80,6 +80,14 @@ def hub_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     if not folder.exists():  # pytest may ask for a session's parameter again
         folder.mkdir(parents=True)
         CHECKPOINTS[request.param](folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def internvl_8b(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An InternVL3-8B without weights."""
+    folder = tmp_path_factory.mktemp("internvl-8b")
+    internvl_3_8b(folder)
     return folder
 
 

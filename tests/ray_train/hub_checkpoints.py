@@ -144,6 +144,36 @@ def internvl_3(folder: Path) -> None:
     _internvl(folder, tokenizer, text, (None, False))
 
 
+def internvl_3_8b(folder: Path) -> None:
+    """Write InternVL3-8B with its real sizes and no weights, for what reads config and processor alone.
+
+    Of the weights there is one number of embeddings and head each, which tell that these are two.
+    """
+    tokenizer = qwen_vocabulary(
+        [*_QWEN_SPECIAL, *_INTERNVL_SPECIAL],
+        extra_special_tokens=INTERNVL_TOKENS | {"video_token": "<|video_pad|>"},
+    )
+    tokenizer.save_pretrained(folder)
+    GotOcr2ImageProcessorPil(size={"height": 448, "width": 448}).save_pretrained(folder)
+    text = Qwen2Config(
+        vocab_size=151_674, hidden_size=3584, intermediate_size=18_944, num_hidden_layers=28,
+        num_attention_heads=28, num_key_value_heads=4, max_position_embeddings=32_768,
+    )  # fmt: skip
+    vision = InternVLVisionConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
+        image_size=448, patch_size=14,
+    )  # fmt: skip
+    InternVLConfig(
+        vision_config=vision, text_config=text, image_seq_length=256,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        architectures=["InternVLForConditionalGeneration"],
+    ).save_pretrained(folder)  # fmt: skip
+    set_flags(folder, None, False)
+    weights = {"model.embed_tokens.weight": torch.zeros(1), "lm_head.weight": torch.ones(1)}
+    named = {f"language_model.{name}": weight for name, weight in weights.items()}
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
+
+
 def internvl_3_5(folder: Path) -> None:
     """InternVL3.5: "tied" at the top of config.json, "not tied" below, and a head of its own; padded rows."""
     special = [*_QWEN_SPECIAL, *_QWEN3_SPECIAL, *_INTERNVL_SPECIAL, "<video>"]

@@ -64,7 +64,7 @@ def nodes(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
 
 
 def test_a_command_that_asks_for_gpus_waits_until_a_node_comes_that_has_one(
-    nodes: Nodes, corpus: Corpus, internvl: Path, tmp_path: Path
+    nodes: Nodes, corpus: Corpus, internvl: Path, internvl_8b: Path, tmp_path: Path
 ) -> None:
     words = ["--benchmark", corpus.benchmark, "--image-root", corpus.images, "--output", str(tmp_path / "m")]
     words += ["--model", str(internvl), "--max-tiles", "1", "--workers", "1", "--device", "gpu"]
@@ -75,7 +75,21 @@ def test_a_command_that_asks_for_gpus_waits_until_a_node_comes_that_has_one(
     assert any("waiting for GPUs: the cluster has 0, for 1 worker" in line for line in evaluation.stdout)
     time.sleep(3)
     assert evaluation.poll() is None
-    nodes.add("--num-gpus=1", f"--address={nodes.gcs}", "--min-worker-port=0", "--max-worker-port=0")
+    kind = '--resources={"accelerator_type:H100": 1}'  # the name alone: there is no GPU here
+    nodes.add("--num-gpus=1", kind, f"--address={nodes.gcs}", "--min-worker-port=0", "--max-worker-port=0")
     said, _ = evaluation.communicate()
     assert evaluation.returncode == 0, said
     assert (tmp_path / "m" / "metrics.json").exists()
+
+    # Its memory is known by its name: a model that it cannot hold is refused before any worker starts.
+    words = ["--index", corpus.index, "--image-root", corpus.images, "--output", str(tmp_path / "model")]
+    words += ["--backbone", str(internvl_8b), "--workers", "1"]
+    command = [sys.executable, str(ROOT / "ray_train/train_mprm.py"), *words]
+    refused = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stdout == f"using the Ray at RAY_ADDRESS={nodes.gcs}\n"
+    assert (
+        "GiB of memory a device, estimated, with ZeRO 3 on 1 worker; found 74.5 GiB; give" in refused.stderr
+    )
+    assert len(refused.stderr.splitlines()) == 1
+    assert not list((tmp_path / "model").glob("*"))

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.data.plan import Plan
+from ray_train.data.token_estimate import TokenEstimate
 from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.lora import add_adapters
 from ray_train.model.objective import loss_of
@@ -53,6 +56,7 @@ PLAN = Plan("cut", 12, (), 0, 1, 4, np.repeat(np.arange(6), 2), True)
 OTHER_PLANS: dict[str, dict[str, Any]] = {  # what the second rank's has of its own, by what both are to find
     "": {}, "number of steps": {"epochs": 2}, "order of the rollouts": {"seed": 1},
     "global batch": {"global_batch": 5},
+    "estimated tokens of the rollouts": {"tokens": TokenEstimate.equal(12)},
 }  # fmt: skip
 
 
@@ -97,6 +101,41 @@ def one_step(rank: int, folder: str, case: dict[str, Any]) -> dict[str, Any]:
         "loss": float(loss.detach()), "norm": float(engine.get_global_grad_norm()),
         "learned": learned(gathered_weights(engine.module.backbone, rank), folder),
     }  # fmt: skip
+
+
+class Sent(TorchDispatchMode):
+    """Count the bytes of the tensors that collectives work on, those they sum and those they gather."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summed = self.gathered = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "c10d":
+            leaves = ([leaf for leaf in tree_leaves(arg) if torch.is_tensor(leaf)] for arg in args[:2])
+            size = max(sum(leaf.nbytes for leaf in tensors) for tensors in leaves)  # of inputs or outputs
+            if "reduce" in func.name():
+                self.summed += size
+            elif "gather" in func.name():
+                self.gathered += size
+        return func(*args, **(kwargs or {}))
+
+
+def sent(rank: int, folder: str, stage: int) -> list[tuple[int, int]]:
+    """Return the bytes that are summed and gathered in each of the three micro-steps of a step."""
+    case = {"packs": True, "second": "text alone", "zero_stage": stage}
+    backbone, encoder, model = model_of(folder, case)
+    batch = list(batches(backbone, encoder, case))[rank]
+    engine = make_engine(model, config_of(case))
+    found = []
+    for place in range(3):
+        engine.set_gradient_accumulation_boundary(place == 2)
+        with Sent() as counted:
+            loss = loss_of(config_of(case))(engine(batch.inputs), batch)
+            engine.backward(loss, scale_wrt_gas=False)
+        found.append((counted.summed, counted.gathered))
+    engine.step()
+    return found
 
 
 def learned(weights: dict[str, torch.Tensor], folder: str) -> dict[str, float]:
@@ -161,6 +200,9 @@ def run(rank: int, folder: str, meeting: str) -> None:
     with group(rank, meeting):
         found = [one_step(rank, folder, case) for case in CASES]
         Path(f"{meeting}-{rank}").write_text(json.dumps(found))
+        Path(f"{meeting}-sent-{rank}").write_text(
+            json.dumps([sent(rank, folder, stage) for stage in (1, 2, 3)])
+        )
         hang(rank, meeting)
 
 

@@ -1,5 +1,6 @@
 """Rollouts that share a prompt in one sequence: exactly what they are on their own."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 from prompts import PARTS, PROMPTS, backbone_of, gradients
 
 from bisieve.errors import TrainingError
+from bisieve.images import decode_image
 from ray_train.data.encoding import Sample
 from ray_train.data.packing import Packer, make_packer
 from ray_train.model.packed_attention import read_packs
@@ -127,6 +129,19 @@ def test_rollouts_are_shortened_and_skipped_as_in_rows(folder: Path) -> None:
     (pack,) = make_packer(backbone, limited, 4096).packs([long[:2], long[2:]])
     assert (pack.shortened, pack.skipped) == (rows.shortened, rows.skipped) == (1, 2)
     assert (pack.rows, pack.labels.tolist()) == (rows.rows, rows.labels.tolist())
+
+
+def test_transparent_images_and_unclear_places_are_counted_in_packs_as_in_rows(folder: Path) -> None:
+    backbone, encoder = backbone_of(folder)
+    encoder = replace(encoder, format=replace(encoder.format, in_place=True))
+    file = io.BytesIO()
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(file, "png")
+    clear = decode_image(file.getvalue(), "clear.png")
+    unclear = [replace(each, images=[clear], question="Is <image 2> it?") for each in PROMPTS[0]]
+    prompts = [unclear, PROMPTS[1]]
+    rows = encoder.encode([sample for prompt in prompts for sample in prompt])
+    (pack,) = make_packer(backbone, encoder, 4096).packs(prompts)
+    assert (pack.transparent, pack.unclear) == (rows.transparent, rows.unclear) == (1, len(unclear))
 
 
 def test_without_rollouts_there_is_a_pack_that_weighs_nothing(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What a dry run says, needs and leaves behind."""
 
+import argparse
 import json
 import re
 import shutil
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from backbones import build_internvl
-from conftest import ROLLOUTS
+from conftest import ROLLOUTS, Corpus, make_record, write_index
+from PIL import Image
+from readme import submitted
 
 from bisieve.errors import TrainingError
+from ray_train.commands import train as command
 from ray_train.config import TrainConfig
 from ray_train.run import launch
 from ray_train.run.launch import train
@@ -118,3 +122,100 @@ def test_a_folder_without_an_image_processor_is_refused(
     shutil.copytree(internvl, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*"))
     with pytest.raises(TrainingError, match="expected config, tokenizer and image processor at"):
         train(settings(backbone=str(tmp_path / "bare"), dry_run=True))
+
+
+@pytest.fixture
+def of_real_tiles(internvl: Path, tmp_path: Path) -> Path:
+    """A backbone without weights whose images are tiles of 448 x 448 pixels and 256 tokens."""
+    folder = tmp_path / "tiles"
+    shutil.copytree(internvl, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    changes = {
+        "config.json": {"image_seq_length": 256},
+        "preprocessor_config.json": {"size": {"height": 448, "width": 448}},
+    }
+    for name, change in changes.items():
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | change))
+    return folder
+
+
+@pytest.fixture
+def dry_lines(
+    settings: Settings, of_real_tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """Says what a dry run says of rollouts with these images and questions."""
+
+    def run(*prompts: tuple[list[str], str]) -> list[str]:
+        shards = tmp_path / "shards"
+        shards.mkdir()
+        lines = [
+            json.dumps(make_record("s", place) | {"image": images, "question": text, "question_orig": text})
+            for place, (images, text) in enumerate(prompts)
+        ]
+        (shards / "s.jsonl").write_text("\n".join(lines) + "\n")
+        index = str(tmp_path / "index")
+        write_index(str(shards), index)
+        places = {"index": index, "image_root": str(tmp_path), "backbone": str(of_real_tiles)}
+        train(settings(**places, dry_run=True, max_tiles=0, pack_tokens=8192))
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize(("images", "tokens"), [(1, 7 * 256), (2, 256), (5, 256)])
+def test_a_dry_run_shows_the_tokens_an_image_where_images_share_the_tiles(
+    images: int, tokens: int, dry_lines: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    names = [f"{number}.png" for number in range(images)]
+    for name in names:
+        Image.new("RGB", (1000, 750)).save(tmp_path / name)
+    lines = dry_lines((names, "Same?"))
+    assert f"  tokens an image: {tokens}" in lines
+    assert not any("skipped" in line for line in lines)
+
+
+def test_a_dry_run_counts_unclear_places_and_transparent_images(
+    dry_lines: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    Image.new("RGB", (28, 28)).save(tmp_path / "a.png")
+    Image.new("RGBA", (60, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    lines = dry_lines(
+        (["a.png"], "<image>How many?"),
+        (["a.png", "a.png"], "<image>How many of both?"),
+        (["a.png", "a.png"], "Count in <image>."),
+        (["a.png"], "Is <image 1> as <image 2>?"),
+        (["clear.png"], "How many?"),
+    )
+    noted = [line for line in lines if line.startswith(("  of the sample: ", "    "))]
+    assert noted == [
+        "  of the sample: put on white: 1 transparent image, counted at every use",
+        "  of the sample: images put in front: 3 rollouts whose image placeholders do not fit the images",
+        "    2 rollouts with 1 placeholder for 2 images",
+        "    1 rollout with 2 placeholders for 1 image",
+    ]
+
+
+def test_the_readmes_command_fits_eight_devices_of_80_gb(
+    corpus: Corpus, internvl_8b: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (words,) = [words for words in submitted() if "ray_train/train_mprm.py" in words]
+    options = words[words.index("ray_train/train_mprm.py") + 1 :]
+    assert options[options.index("--backbone") + 1] == "OpenGVLab/InternVL3-8B-hf"
+    here = {
+        "--index": corpus.index, "--image-root": corpus.images, "--backbone": str(internvl_8b),
+        "--output": str(tmp_path / "output"),
+    }  # fmt: skip
+    for option, place in here.items():
+        options[options.index(option) + 1] = place
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    assert command.run(parser.parse_args([*options, "--dry-run"])) == 0
+    text = capsys.readouterr().out
+    assert "vision 304 M frozen, projector 27.5 M trained, language 7.61 G trained" in text
+    (chosen,) = [line for line in text.splitlines() if "--zero-stage auto" in line]
+    assert chosen == (
+        "ZeRO 1 by --zero-stage auto: 48 of 75 GiB a device; ZeRO 3 would send 48 GB a micro-step"
+    )
+    assert "may run out" not in text
+    needed = re.search(r"bfloat16 \(as GPUs have it\), ZeRO 1 on 8 workers.*: ([\d.]+) GiB", text)
+    assert needed is not None
+    assert 40 < float(needed[1]) < 0.9 * 80e9 / 2**30

@@ -1,13 +1,16 @@
 """Which ZeRO stage is chosen for a device's memory, and what is said where none fits."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import resolved
+from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 
 from bisieve.errors import TrainingError
 from ray_train.estimates import memory
+from ray_train.estimates.device_memory import device_memory
 from ray_train.estimates.footprint import Layers
 from ray_train.estimates.memory import ModelSizes, choose_stage, fitted, needed, remedies
 
@@ -81,20 +84,101 @@ def test_where_nothing_fits_the_options_that_change_it_are_named() -> None:
     assert "--zero-stage 3," not in advice  # 76.7 GiB, which alone does not help
 
 
-def test_a_model_that_a_device_cannot_hold_is_refused_before_anything_starts(internvl: Path) -> None:
-    config = resolved("--backbone", str(internvl), "--device-memory", "0.00001")
-    with pytest.raises(TrainingError, match=r"GiB of memory a device, estimated.*smaller --backbone"):
-        fitted(config)
+H100, A100 = ({"GPU": 8.0, f"accelerator_type:{kind}": 1.0} for kind in ("H100", "A100"))
+HEAD = {"CPU": 8.0}
 
 
-def test_the_choice_is_said_in_one_line(internvl: Path) -> None:
-    config, lines = fitted(resolved("--backbone", str(internvl), "--device-memory", "80"))
-    assert config.zero_stage == 1
-    assert len(lines) == 1
-    assert lines[0].startswith("ZeRO 1 by --zero-stage auto: ")
+def nodes_with(*resources: dict[str, float]) -> list[dict[str, Any]]:
+    return [{"Alive": True, "Resources": one} for one in resources]
 
 
-def test_without_a_known_memory_auto_is_zero_3(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("nodes", [None, nodes_with(HEAD, H100)], ids=["as told", "by Ray"])
+def test_a_model_that_a_device_cannot_hold_is_refused_and_the_error_names_options(
+    nodes: Any, internvl_8b: Path
+) -> None:
+    config = resolved("--backbone", str(internvl_8b), "--workers", "2")
+    told = replace(config, device_memory=80.0) if nodes is None else config
+    with pytest.raises(TrainingError) as error:
+        fitted(told, nodes)
+    assert str(error.value) == (
+        "expected 77.8 GiB of memory a device, estimated, with ZeRO 3 on 2 workers; found 74.5 GiB; "
+        "give --zero-stage 3 --offload optimizer, or --workers 8"
+    )
+
+
+@pytest.mark.parametrize("nodes", [None, nodes_with(HEAD, H100)], ids=["as told", "by Ray"])
+def test_a_device_that_is_nearly_full_is_warned_of(nodes: Any, internvl_8b: Path) -> None:
+    argv = ("--backbone", str(internvl_8b), "--workers", "8", "--zero-stage", "3")
+    config = resolved(*argv, "--no-gradient-checkpointing", "--max-length", "7680", "--pack-tokens", "7680")
+    told = replace(config, device_memory=80.0) if nodes is None else config
+    found, lines = fitted(told, nodes)
+    assert found == told
+    (line,) = lines
+    assert line.startswith("memory may run out: 73 of 75 GiB a device, estimated; give --gradient-check")
+
+
+def test_the_choice_is_said_in_one_line(internvl_8b: Path) -> None:
+    config = resolved("--backbone", str(internvl_8b), "--workers", "8")
+    expected = "ZeRO 1 by --zero-stage auto: 48 of 75 GiB a device; ZeRO 3 would send 48 GB a micro-step"
+    for found, lines in (
+        fitted(replace(config, device_memory=80.0)), fitted(config, nodes_with(HEAD, H100))
+    ):  # fmt: skip
+        assert (found.zero_stage, lines) == (1, [expected])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        (nodes_with(HEAD, A100), "the cluster has A100"),  # of 40 or 80 GB
+        (nodes_with(A100, H100), "the cluster has A100"),
+        (nodes_with({"GPU": 1.0}), "the cluster has a nameless kind"),
+        (nodes_with(HEAD), "no node of the cluster has one yet"),
+        (None, "they are on other machines"),
+    ],
+    ids=["A100", "one of two", "nameless", "none yet", "elsewhere"],
+)
+def test_gpus_of_unknown_memory_are_said_to_be_such_in_one_line_that_names_the_option(
+    nodes: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(memory, "load_skeleton", None)
-    found: Any = fitted(resolved("--device", "cpu"))
-    assert (found[0].zero_stage, found[1]) == (3, [])
+    config, lines = fitted(resolved("--device", "gpu"), nodes)
+    assert config.zero_stage == 3
+    assert lines == [
+        f"memory of the GPUs not known, {why}: not compared, --device-memory GB names it; "
+        "ZeRO 3 by --zero-stage auto"
+    ]
+    config, (line,) = fitted(resolved("--device", "gpu", "--zero-stage", "2"), nodes)
+    assert config.zero_stage == 2
+    assert line.endswith("names it")
+
+
+def test_of_several_kinds_of_gpus_the_smallest_counts_and_a_label_of_ones_own_over_rays() -> None:
+    config = resolved()
+    h200 = {"GPU": 8.0, "accelerator_type:H200": 1.0}
+    labelled = A100 | {"accelerator_type:A100-80G": 1.0}
+    gone = {"Alive": False, "Resources": A100}
+    assert device_memory(config, [*nodes_with(h200, H100), gone]) == (80e9, "")
+    assert device_memory(config, nodes_with(HEAD, h200)) == (141e9, "")
+    assert device_memory(config, nodes_with(labelled)) == (80e9, "")
+
+
+@pytest.mark.parametrize(
+    ("card", "gigabytes"),
+    [
+        ("NVIDIA H100 80GB HBM3", 80), ("NVIDIA H200", 141), ("NVIDIA L40S", 48), ("NVIDIA A10G", 24),
+        ("Tesla T4", 16), ("NVIDIA RTX A6000", 48), ("NVIDIA GB200", 186), ("NVIDIA B200", 180),
+        ("NVIDIA A100-SXM4-80GB", 0), ("Tesla V100-SXM2-16GB", 0), ("NVIDIA GeForce RTX 5090", 0),
+    ],
+)  # fmt: skip
+def test_the_memory_of_a_card_is_found_by_the_name_that_ray_gives_it(card: str, gigabytes: int) -> None:
+    kind = NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(card)
+    nodes = nodes_with({"GPU": 1.0, f"accelerator_type:{kind}": 1.0})
+    assert device_memory(resolved(), nodes)[0] == gigabytes * 1e9
+
+
+def test_on_cpus_nothing_is_compared_and_auto_is_zero_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "load_skeleton", None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for argv, nodes in ((("--device", "cpu"), None), ((), None), ((), nodes_with(HEAD))):
+        found: Any = fitted(resolved(*argv), nodes)
+        assert (found[0].zero_stage, found[1]) == (3, [])

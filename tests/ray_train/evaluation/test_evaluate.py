@@ -63,13 +63,16 @@ def test_steps_that_do_not_fit_get_no_reward(internvl: Path, corpus: Corpus) -> 
 def test_workers_score_what_one_process_scores_and_the_report_is_written(
     internvl: Path, corpus: Corpus, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    images = str(tmp_path / "images")
+    shutil.copytree(corpus.images, images)
+    Image.new("RGBA", (31, 28), (0, 0, 0, 0)).save(f"{images}/3.png")  # of solutions 3, 13 and 23
     config = EvaluateConfig(
-        model=str(internvl), benchmark=corpus.benchmark, image_root=corpus.images,
+        model=str(internvl), benchmark=corpus.benchmark, image_root=images,
         output=str(tmp_path / "report"), batch=5, max_tiles=1,
     )  # fmt: skip
     numbers = evaluate(config)
     solutions = read_benchmark(corpus.benchmark)
-    expected = Scorer(str(internvl), max_length=0, max_tiles=1).score(solutions, corpus.images)
+    expected = Scorer(str(internvl), max_length=0, max_tiles=1).score(solutions, images)
     lines = [json.loads(line) for line in (tmp_path / "report" / "scores.jsonl").read_text().splitlines()]
     for line, rewards in zip(lines, expected, strict=True):
         assert line["rewards"] == pytest.approx(rewards, abs=1e-5)
@@ -79,6 +82,7 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     assert numbers["steps"] + numbers["calibration_steps"] == 2 * 24
     shown = capsys.readouterr().out
     assert "untrained backbone" in shown
+    assert "put on white: 3 transparent images, counted at every use" in shown.splitlines()
     assert "even" in shown
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -20,11 +21,13 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from runs import check_exact, start_driver
 from stall import Stall, beside, wait_for
 
+from bisieve.cut import Cut
 from bisieve.errors import TrainingError
 from ray_train.checkpoints import keeper
 from ray_train.checkpoints.checkpoint import is_whole
 from ray_train.checkpoints.lease import LEASE
 from ray_train.config import TrainConfig
+from ray_train.data.token_estimate import TokenEstimate
 from ray_train.run.launch import train
 from ray_train.run.notice import HeedSigterm
 from ray_train.workers import Workers
@@ -35,7 +38,14 @@ BIN = Path(sys.executable).parent
 PATIENCE = 120  # seconds
 
 
-def test_four_workers_learn_what_two_learn(settings: Settings, trained: TrainConfig) -> None:
+def test_four_workers_learn_what_two_learn_whatever_tokens_they_are_balanced_by(
+    settings: Settings, trained: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def skewed(cut: Cut, *others: Any) -> TokenEstimate:
+        rows = np.arange(cut.rows.num_rows, dtype=np.int32)
+        return TokenEstimate(100 * (rows % 3), rows**2 % 997)
+
+    monkeypatch.setattr("ray_train.run.launch.token_estimate", skewed)
     config = settings(workers=Workers(4, 4), zero_stage=3)
     train(config)
     check_exact(config.output, trained.output, [4])

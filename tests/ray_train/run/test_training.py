@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROLLOUTS, Corpus, last_checkpoint, learned_weights, write_index, write_other_weights
+from PIL import Image
 from safetensors.torch import load_file
 
 from bisieve import storage
@@ -200,6 +201,7 @@ def test_rollouts_with_missing_images_are_left_out_on_request_and_an_unreadable_
     shutil.copytree(corpus.images, images)
     (images / "3.png").unlink()
     (images / "4.png").write_bytes(b"no image")
+    Image.new("RGBA", (28, 28), (0, 0, 0, 0)).save(images / "5.png")
     config = settings(image_root=str(images), skip_missing_images=True, max_failures=5)
     with pytest.raises(ImageError, match=r"4\.png"):
         train(config)
@@ -207,10 +209,14 @@ def test_rollouts_with_missing_images_are_left_out_on_request_and_an_unreadable_
     assert "39 of 43 rollouts" in capsys.readouterr().out
     assert not (tmp_path / "output" / "config.json").exists()
     train(replace(config, skip_broken_images=1))
-    assert "left out the rollouts of broken image 4.png (1 of at most 1): no image" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "left out the rollouts of broken image 4.png (1 of at most 1): no image" in shown
     card = json.loads((tmp_path / "output" / "bisieve.json").read_text())
     assert card["broken_images"] == {"4.png": "no image of a known format"}
     assert card["metrics"]["rollouts"] == 35
+    uses = int(card["metrics"]["transparent"])  # by two prompts, one of which two batches may share
+    assert uses in (2, 3)
+    assert f"put on white: {uses} transparent images, counted at every use" in shown.splitlines()
 
 
 def test_once_an_image_is_written_under_the_name_of_a_bad_one_the_same_command_goes_on(

@@ -1,0 +1,61 @@
+"""How much memory the devices of a run have, before any worker looks."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+from ray_train.config import TrainConfig
+
+Nodes: TypeAlias = Sequence[dict[str, Any]]  # of a cluster, as ``ray.nodes()`` returns them
+
+_TYPE = "accelerator_type:"  # how Ray begins the resource that names a node's kind of GPU
+# GB of the kinds that come with one size only, as Ray names them: not V100 (16, 32) or A100 (40, 80).
+_GB = {
+    "T4": 16, "L4": 24, "A10G": 24, "A10": 24, "A30": 24, "A40": 48, "L40": 48, "L40S": 48, "RTX-A6000": 48,
+    "RTX-PRO-6000": 96, "A100-40G": 40, "A100-80G": 80, "H20": 96, "H100": 80, "H800": 80, "H200": 141,
+    "B200": 180, "GB200": 186, "AMD-Instinct-MI300X-OAM": 192, "AMD-Instinct-MI325X-OAM": 256,
+}  # fmt: skip
+
+
+def device_memory(config: TrainConfig, nodes: Nodes | None = None) -> tuple[float, str]:
+    """Return the bytes of the smallest device, 0 where it is not known, and what is to be said of that.
+
+    Args:
+        config: of the run; what it says of the memory counts first.
+        nodes: of the Ray cluster that the run is on; without, it is this machine.
+
+    Returns:
+        bytes and one line; 0 and an empty line where the workers compute on CPUs.
+    """
+    if config.device_memory:
+        return config.device_memory * 1e9, ""
+    if config.device == "cpu":
+        return 0.0, ""
+    if nodes is not None:
+        return _of_nodes([node["Resources"] for node in nodes if node["Alive"]], config)
+    number = torch.cuda.device_count()
+    if number >= config.workers.least or (number and config.device == "gpu"):
+        return float(min(torch.cuda.get_device_properties(one).total_memory for one in range(number))), ""
+    elsewhere = config.device == "gpu" or "RAY_ADDRESS" in os.environ
+    return 0.0, _unknown("they are on other machines") if elsewhere else ""
+
+
+def _of_nodes(resources: Sequence[dict[str, float]], config: TrainConfig) -> tuple[float, str]:
+    """Return the same of nodes that have ``resources``."""
+    kinds = [
+        {name.removeprefix(_TYPE) for name in one if name.startswith(_TYPE)}
+        for one in resources
+        if one.get("GPU")
+    ]
+    if not kinds:
+        return 0.0, _unknown("no node of the cluster has one yet") if config.device == "gpu" else ""
+    unknown = {", ".join(sorted(kind)) or "a nameless kind" for kind in kinds if not kind & _GB.keys()}
+    if unknown:
+        return 0.0, _unknown(f"the cluster has {'; '.join(sorted(unknown))}")
+    return min(max(_GB[name] for name in kind & _GB.keys()) for kind in kinds) * 1e9, ""
+
+
+def _unknown(why: str) -> str:
+    return f"memory of the GPUs not known, {why}: not compared, --device-memory GB names it"
