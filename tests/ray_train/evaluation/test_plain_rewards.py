@@ -11,7 +11,7 @@ from plain_rewards import load_plain
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
-from ray_train.model.prompt_format import FAMILY, PromptFormat, chat_head
+from ray_train.model.prompt_format import FAMILY, format_of
 from ray_train.model.publish import save_model
 
 TOLERANCE = 1e-6
@@ -39,9 +39,7 @@ def test_the_checkpoint_and_a_model_published_from_it(
     torch.manual_seed(1)
     weights = {name: tensor + 0.01 * torch.randn_like(tensor) for name, tensor in _learned(backbone.model)}
     family = backbone.family
-    slot = family.image_slot(backbone.processor.tokenizer)
-    head = chat_head(FAMILY, family.system)
-    format = PromptFormat(slot, family.image_options(1), head=head)
+    format = format_of(family, backbone.processor.tokenizer, 1, FAMILY)
     card = {
         "prompt_format": format.to_json(), "config": {"max_length": 4096},
         "run": "r", "identity": {"index": "i"},

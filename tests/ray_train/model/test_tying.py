@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import InternVLForConditionalGeneration
 
 from bisieve.errors import TrainingError
 from ray_train.estimates.skeleton import load_skeleton, parameters
@@ -57,6 +58,15 @@ def test_old_rows_stay_and_the_published_config_is_true(
     assert said["tie_word_embeddings"] is said["text_config"]["tie_word_embeddings"] is tied
     saved = load_backbone(str(tmp_path / "published"), torch.float32).model
     assert torch.equal(saved.get_output_embeddings().weight[: len(head)], head)
+
+
+def test_weights_of_another_type_than_asked_for_are_named(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # transformers' own way to keep some weights of a family in fp32, whatever is asked for
+    monkeypatch.setattr(InternVLForConditionalGeneration, "_keep_in_fp32_modules_strict", {"norm"})
+    with pytest.raises(TrainingError, match=r"all weights loaded as torch.bfloat16; found .*norm.* float32"):
+        load_backbone(str(checkpoint), torch.bfloat16)
 
 
 @pytest.mark.parametrize("problem", ["missing", "place for", "another size", "quantized"])
