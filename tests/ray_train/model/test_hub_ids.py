@@ -7,8 +7,10 @@ from hub_checkpoints import MODEL_TYPES
 from safetensors import safe_open
 
 from bisieve.errors import TrainingError
+from ray_train.config import TrainConfig
 from ray_train.estimates.model_load import model_cost
-from ray_train.estimates.skeleton import load_skeleton, parameters
+from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
+from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import check_packable, check_reads_packs
 
 MARKERS = {
@@ -42,6 +44,8 @@ def test_ids_parameters_and_packs(hub_checkpoint: Path) -> None:
     else:
         check_packable(skeleton.model)
         check_reads_packs(skeleton.family)
+    add_adapters(skeleton, TrainConfig(index="", image_root="", backbone="", output="", lora_rank=4))
+    assert 0 < trained_parameters(skeleton) < counted / 2
 
 
 def stored_numbers(folder: Path) -> int:
