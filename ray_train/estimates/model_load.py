@@ -129,9 +129,9 @@ def _weights(backbone: Backbone) -> dict[str, Part]:
         for own, weight in module.named_parameters(recurse=False):
             part = backbone.family.part_of(f"{name}.{own}")
             # Gemma's projector multiplies by a matrix that is in no layer of its own.
-            share = share or float(part == "projector" and weight.ndim == 2)
-            if share and weight.ndim >= 2 and module is not head:
-                used = round(weight.numel() * share)
+            is_bare = part == "projector" and weight.ndim == 2
+            if (share or is_bare) and weight.ndim >= 2 and module is not head:
+                used = round(weight.numel() * (share or 1))
                 before = found[part]
                 found[part] = Part(before.weights + used, before.trained + used * weight.requires_grad)
     return found
