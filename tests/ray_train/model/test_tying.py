@@ -97,7 +97,9 @@ def test_weights_of_another_type_than_asked_for_are_named(
 ) -> None:
     # transformers' own way to keep some weights of a family in fp32, whatever is asked for
     monkeypatch.setattr(InternVLForConditionalGeneration, "_keep_in_fp32_modules_strict", {"norm"})
-    with pytest.raises(TrainingError, match=r"all weights loaded as torch.bfloat16; found .*norm.* in torch.float32"):
+    with pytest.raises(
+        TrainingError, match=r"all weights loaded as torch.bfloat16; found .*norm.* in torch.float32"
+    ):
         load_backbone(str(checkpoint), torch.bfloat16)
 
 
