@@ -52,10 +52,12 @@ def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str
     if differing:
         theirs = ", ".join(f"{name} {saved.get(name)!r}" for name in differing)
         asked = ", ".join(f"{name} {ours.get(name)!r}" for name in differing)
+        is_other_prompt = "prompt_format" in differing
+        named = " (of its prompt_format: --system, none for a run older than that)" if is_other_prompt else ""
         raise TrainingError(
             f"the run at {where} ({theirs})",
             f"another run ({asked})",
-            "use the options of that run to resume it, another --output, or --restart to replace it",
+            f"use the options of that run{named} to resume it, another --output, or --restart to replace it",
         )
 
 

@@ -15,7 +15,7 @@ from ray_train.config import TrainConfig, plain_options
 from ray_train.data.plan import Plan
 from ray_train.data.weights import UNIFORM
 from ray_train.model.card import MODEL, read_card
-from ray_train.model.families import system_turn
+from ray_train.model.families import system_and_chat
 from ray_train.model.prompt_format import format_fingerprint
 from ray_train.model.source import known_as
 from ray_train.needs import idle_options
@@ -56,7 +56,8 @@ def run_identity(
     return {
         **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
         "cut": plan.cut_fingerprint, "order": plan.fingerprint,
-        "prompt_format": format_fingerprint(config.system, system_turn(config.backbone)), "weights": weights,
+        "prompt_format": format_fingerprint(config.system, *system_and_chat(config.backbone)),
+        "weights": weights,
     }  # fmt: skip
 
 

@@ -229,5 +229,5 @@ def check_alignment(markers: int, labels: int, where: str = "a batch") -> None:
 def make_encoder(backbone: Backbone, format: PromptFormat, max_length: int) -> Encoder:
     """The encoder of ``backbone``."""
     tokenizer = backbone.processor.tokenizer
-    reserved = (format.marker, format.tail, "<|im_start|>", *backbone.family.reserved(tokenizer))
+    reserved = (format.marker, format.tail, backbone.family.chat.start, *backbone.family.reserved(tokenizer))
     return Encoder(backbone.processor, format, reserved, backbone.token_id(format.marker), max_length)

@@ -52,9 +52,13 @@ def training_flops(parts: list[tuple[Part, Load]], checkpointing: bool = False) 
     return total
 
 
-def causal_pairs(length: int) -> int:
-    """Pairs of a sequence in which a token sees itself and what is before it."""
-    return length * (length + 1) // 2
+def causal_pairs(length: int, window: int = 0) -> int:
+    """Return the pairs of a sequence in which a token sees itself and what is before it.
+
+    With ``window`` no more than so many tokens, itself included.
+    """
+    reach = min(length, window) if window else length
+    return reach * (reach + 1) // 2 + (length - reach) * reach
 
 
 # Dense bfloat16 with float32 sums, as the makers' data sheets give it; a name's words must all be there.

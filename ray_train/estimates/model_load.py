@@ -21,12 +21,15 @@ class ModelCost:
     vision: Part
     projector: Part
     language: Part
-    layers: int  # of the language model
+    layers: int  # of the language model, those that look at all tokens before
     vision_layers: int
     windowed_layers: int  # of the vision encoder, those that look no further than a window
     window: int  # patches along its edge
     patch: tuple[int, int]  # pixels
     image_token_id: int
+    sliding_layers: int = 0  # of the language model, those that look no further back than its window
+    sliding_window: int = 0  # tokens
+    class_tokens: int = 0  # that the vision encoder adds to a tile's patches
 
     def flops(self, batch: Batch) -> int:
         """Operations of training on ``batch``; 0 for a filler, and nothing for padding."""
@@ -39,14 +42,21 @@ class ModelCost:
         return training_flops([
             (self.vision, self._vision_load(inputs)),
             (self.projector, Load(image_tokens)),
-            (self.language, Load(tokens, pairs * self.layers)),
+            (self.language, Load(tokens, pairs * self.layers + self._sliding_pairs(inputs))),
         ])  # fmt: skip
+
+    def _sliding_pairs(self, inputs: dict[str, Any]) -> int:
+        """Pairs over all layers with a window, which read rows alone."""
+        if not self.sliding_layers:
+            return 0
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        return self.sliding_layers * sum(causal_pairs(length, self.sliding_window) for length in lengths)
 
     def _vision_load(self, inputs: dict[str, Any]) -> Load:
         full_layers = self.vision_layers - self.windowed_layers
-        if "image_grid_thw" not in inputs:  # tiles of one size, and a class token in each
+        if "image_grid_thw" not in inputs:  # tiles of one size
             tiles, _, height, width = inputs["pixel_values"].shape
-            tokens = (height // self.patch[0]) * (width // self.patch[1]) + 1
+            tokens = (height // self.patch[0]) * (width // self.patch[1]) + self.class_tokens
             return Load(tiles * tokens, tiles * tokens**2 * full_layers)
         pairs, grids = 0, inputs["image_grid_thw"].tolist()
         for frames, height, width in grids:
@@ -87,18 +97,22 @@ def model_cost(backbone: Backbone) -> ModelCost:
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     layers = getattr(vision, "depth", None) or vision.num_hidden_layers
     windowed = layers - len(vision.fullatt_block_indexes) if hasattr(vision, "fullatt_block_indexes") else 0
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     patch = vision.patch_size
     height, width = (patch, patch) if isinstance(patch, int) else patch
     return ModelCost(
         vision=replace(weights["vision"], width=vision.hidden_size),
         projector=weights["projector"],
         language=replace(weights["language"], width=text.num_attention_heads * head),
-        layers=text.num_hidden_layers,
+        layers=kinds.count("full_attention"),
         vision_layers=layers,
         windowed_layers=windowed,
         window=vision.window_size // height if windowed else 0,
         patch=(height, width),
         image_token_id=config.image_token_id,
+        sliding_layers=kinds.count("sliding_attention"),
+        sliding_window=getattr(text, "sliding_window", None) or 0,
+        class_tokens=sum(name.endswith("cls_token") for name, _ in backbone.model.named_parameters()),
     )
 
 
@@ -113,9 +127,11 @@ def _weights(backbone: Backbone) -> dict[str, Part]:
     for name, module in backbone.model.named_modules():
         share = _active_share(module, backbone.model.config.text_config)
         for own, weight in module.named_parameters(recurse=False):
-            if share and weight.ndim >= 2 and module is not head:
-                part = backbone.family.part_of(f"{name}.{own}")
-                used = round(weight.numel() * share)
+            part = backbone.family.part_of(f"{name}.{own}")
+            # Gemma's projector multiplies by a matrix that is in no layer of its own.
+            is_bare = part == "projector" and weight.ndim == 2
+            if (share or is_bare) and weight.ndim >= 2 and module is not head:
+                used = round(weight.numel() * (share or 1))
                 before = found[part]
                 found[part] = Part(before.weights + used, before.trained + used * weight.requires_grad)
     return found

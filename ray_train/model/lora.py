@@ -65,7 +65,7 @@ def _refuse_other_layers(backbone: Backbone) -> None:
     others = [
         f"{name}.{own}"
         for name, module in backbone.model.named_modules()
-        if not isinstance(module, nn.Linear | nn.Embedding)
+        if not isinstance(module, nn.Linear | nn.Embedding) and not _is_depthwise(module)
         for own, weight in module.named_parameters(recurse=False)
         if weight.ndim >= 2 and backbone.family.part_of(f"{name}.{own}") == "language"
     ]
@@ -75,6 +75,11 @@ def _refuse_other_layers(backbone: Backbone) -> None:
             f"{counted(len(others), 'other weight')}, such as {others[0]}",
             "leave out --lora-rank: then the language part is trained whole",
         )
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    """Whether ``module`` is a convolution of each channel by itself, as of linear attention: no matrix."""
+    return isinstance(module, nn.Conv1d) and module.groups == module.in_channels
 
 
 def has_adapters(model: Any) -> bool:

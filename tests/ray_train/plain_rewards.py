@@ -17,6 +17,10 @@ SYSTEM = (
     "联合开发的多模态大语言模型。<|im_end|>\n"
 )
 HEAD = "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+HEADS = {
+    "internvl": SYSTEM + HEAD,
+    "gemma3": "<start_of_turn>user\n<end_of_turn>\n<start_of_turn>model\n",
+}
 
 
 @dataclass
@@ -26,16 +30,21 @@ class PlainModel:
     model: Any
     tokenizer: Any
     images: Any
-    is_internvl: bool
+    family: str  # as config.json names it
 
     @torch.inference_mode()
     def rewards(self, image: Path, question: str, steps: list[str]) -> list[float]:
         """Return P(Yes) against P(No) at the marker behind each step."""
         pixels, slot = self._seen(Image.open(image).convert("RGB"))
-        text = (SYSTEM if self.is_internvl else "") + HEAD + slot + "\n"
+        text = HEADS.get(self.family, HEAD) + slot + "\n"
         text += f"Question: {question}\nProcess: " + "\n\n".join(step + "<prm>" for step in steps)
-        ids = self.tokenizer(text + "<|im_end|>", return_tensors="pt")["input_ids"]
-        more = {} if self.is_internvl else {"mm_token_type_ids": (ids == self._id("<|image_pad|>")).int()}
+        text += "<end_of_turn>" if self.family == "gemma3" else "<|im_end|>"
+        ids = self.tokenizer(text, return_tensors="pt")["input_ids"]
+        more = {}
+        if self.family == "gemma3":
+            more = {"token_type_ids": (ids == self._id("<image_soft_token>")).int()}
+        elif self.family != "internvl":
+            more = {"mm_token_type_ids": (ids == self._id("<|image_pad|>")).int()}
         logits = self.model(input_ids=ids, **pixels, **more).logits[0]
         at_markers = logits[ids[0] == self._id("<prm>")]
         answers = at_markers[:, [self._id("Yes"), self._id("No")]]
@@ -43,7 +52,11 @@ class PlainModel:
 
     def _seen(self, image: Image.Image) -> tuple[dict[str, torch.Tensor], str]:
         """The image's tensors, in one tile, and what stands for it in the text."""
-        if self.is_internvl:
+        if self.family == "gemma3":
+            pixels = self.images(image, return_tensors="pt")["pixel_values"]
+            tokens = "<image_soft_token>" * self.model.config.mm_tokens_per_image
+            return {"pixel_values": pixels}, f"\n\n<start_of_image>{tokens}<end_of_image>\n\n"
+        if self.family == "internvl":
             pixels = self.images(
                 image, crop_to_patches=True, min_patches=1, max_patches=1, return_tensors="pt"
             )
@@ -67,7 +80,7 @@ def load_plain(folder: Path) -> PlainModel:
     images = AutoImageProcessor.from_pretrained(folder, backend="pil")
     if "<prm>" not in tokenizer.get_vocab():
         _add_marker(model, tokenizer)
-    return PlainModel(model, tokenizer, images, model.config.model_type == "internvl")
+    return PlainModel(model, tokenizer, images, model.config.model_type)
 
 
 def _add_marker(model: Any, tokenizer: Any) -> None:

@@ -11,6 +11,7 @@ from pkgutil import iter_modules
 from bisieve import storage
 from bisieve.errors import StorageError, TrainingError
 from ray_train.model.families.family import Family
+from ray_train.model.prompt_format import CHATML, Chat
 
 
 def known_families() -> dict[str, Family]:
@@ -29,16 +30,18 @@ def family_of(model_type: str) -> Family:
     return families[model_type]
 
 
-def system_turn(source: str) -> str:
-    """Return the system turn of the family at a folder or URL, empty where its config names no known family.
+def system_and_chat(source: str) -> tuple[str, Chat]:
+    """Return the system turn and the chat of the family at a folder or URL.
 
-    Of a hub id, which the workers alone look up, it is those of all families joined.
+    Empty and ChatML where its config names no known family.  Of a hub id, which the workers alone look up,
+    the system turn is those of all families joined.
     """
     families = known_families()
     if "://" not in source and not Path(source).is_dir():
-        return "\n".join(families[name].system for name in sorted(families) if families[name].system)
+        return "\n".join(families[name].system for name in sorted(families) if families[name].system), CHATML
     try:
         config = json.loads(storage.read_bytes(storage.join(storage.canonical(source), "config.json")))
-        return families[config["model_type"]].system
+        family = families[config["model_type"]]
     except (ValueError, KeyError, TypeError, StorageError):  # the load names what is wrong
-        return ""
+        return "", CHATML
+    return family.system, family.chat

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ray_train.model.prompt_format import CHATML, Chat
+
 
 @dataclass(frozen=True)
 class Family:
@@ -26,6 +28,8 @@ class Family:
     tiles: int  # an image may have unless told otherwise; the paper's
     image_options: Callable[[int], dict[str, Any]]  # tiles one image may have -> arguments of each call
     system: str = ""  # the text of the system turn unless told otherwise; empty: no such turn
+    chat: Chat = CHATML  # how its turns are written
+    why_no_packs: str = ""  # what keeps its language part from reading packs; empty: nothing
     vision_runs: bool = False  # the vision encoder reads images, or windows of them, end to end
     vision_layers: str = ""  # where the vision encoder's layers are below it, if each reads tiles one by one
 

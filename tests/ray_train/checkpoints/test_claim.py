@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bisieve.errors import TrainingError
+from ray_train.checkpoints.checkpoint import check_identity
 from ray_train.checkpoints.claim import run_identity
 from ray_train.config import TrainConfig
 from ray_train.data.plan import Plan
@@ -65,6 +67,16 @@ def test_what_has_one_may_not(before: dict[str, Any], options: dict[str, Any], s
     assert changed != identity(settings(**before))
     for name in options:
         assert changed[name] != identity(settings(**before)).get(name), "it is named"
+
+
+def test_a_resume_with_another_system_turn_is_refused_by_the_name_of_its_option(
+    settings: Settings, internvl: Path
+) -> None:
+    own, none = (identity(settings(backbone=str(internvl), system=name)) for name in ("family", "none"))
+    with pytest.raises(
+        TrainingError, match=r"use the options of that run \(.*--system, none for .*\) to resume"
+    ):
+        check_identity(none, own, "output")
 
 
 def test_a_run_of_before_the_papers_options_goes_on(settings: Settings) -> None:

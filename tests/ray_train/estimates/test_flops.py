@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from hub_checkpoints import CHECKPOINTS
 from prompts import PARTS, PROMPTS, backbone_of
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from ray_train.data.encoding import Batch, filler
+from ray_train.data.encoding import Batch, filler, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.estimates.flops import (
     Load,
@@ -23,7 +25,9 @@ from ray_train.estimates.flops import (
     training_flops,
 )
 from ray_train.estimates.model_load import ModelCost, model_cost, token_counts
+from ray_train.model.backbone import load_backbone, train_only
 from ray_train.model.packed_attention import read_packs
+from ray_train.model.prompt_format import format_of
 from ray_train.model.reward import RewardModel, reward_loss, reward_model
 
 TOLERANCE = 0.03  # for the head's rows, rotations, the gradient of the projector's inputs
@@ -72,6 +76,21 @@ def test_the_formula_counts_what_torch_counts(folder: Path, parts: tuple[str, ..
     read_packs(backbone.model)
     (pack,) = make_packer(backbone, encoder, 4096).packs(PROMPTS)
     assert expected(cost, model, pack) == pytest.approx(counted(model, pack), rel=TOLERANCE)
+
+
+def test_a_window_of_the_language_model_and_a_bare_matrix_of_the_projector_count(tmp_path: Path) -> None:
+    CHECKPOINTS["Gemma3"](tmp_path)
+    backbone = load_backbone(str(tmp_path), torch.float32)
+    train_only(backbone.model, backbone.family, PARTS["frozen vision"])
+    format = format_of(backbone.family, backbone.processor.tokenizer, 1, "family")
+    encoder = make_encoder(backbone, format, 4096)
+    cost, batch = model_cost(backbone), encoder.encode(PROMPTS[1][:1])
+    assert (cost.sliding_layers, cost.sliding_window, cost.class_tokens) == (1, 24, 0)
+    model = reward_model(backbone, encoder.format)
+    length = int(batch.inputs["attention_mask"].sum())
+    seen = sum(min(place, 24) for place in range(1, length + 1))
+    behind = 12 * cost.language.width * (length**2 - seen)  # computed, and hidden by the window
+    assert expected(cost, model, batch) + behind == pytest.approx(counted(model, batch), rel=TOLERANCE)
 
 
 def rebuilt(folder: Path, target: Path, part: str, **options: object) -> Path:

@@ -11,7 +11,7 @@ from plain_rewards import load_plain
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
-from ray_train.model.prompt_format import FAMILY, PromptFormat, chat_head
+from ray_train.model.prompt_format import FAMILY, format_of
 from ray_train.model.publish import save_model
 
 TOLERANCE = 1e-6
@@ -37,11 +37,9 @@ def test_the_checkpoint_and_a_model_published_from_it(
 
     backbone = load_backbone(str(hub_checkpoint), torch.float32)
     torch.manual_seed(1)
-    weights = {name: tensor + 0.01 * torch.randn_like(tensor) for name, tensor in _learned(backbone.model)}
+    weights = {name: noisy(tensor) for name, tensor in _learned(backbone.model)}
     family = backbone.family
-    slot = family.image_slot(backbone.processor.tokenizer)
-    head = chat_head(FAMILY, family.system)
-    format = PromptFormat(slot, family.image_options(1), head=head)
+    format = format_of(family, backbone.processor.tokenizer, 1, FAMILY)
     card = {
         "prompt_format": format.to_json(), "config": {"max_length": 4096},
         "run": "r", "identity": {"index": "i"},
@@ -49,6 +47,11 @@ def test_the_checkpoint_and_a_model_published_from_it(
     save_model(backbone, weights, card, tmp_path)
     check_rewards(tmp_path, corpus)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == family.model_type
+
+
+def noisy(tensor: torch.Tensor) -> torch.Tensor:
+    """Return ``tensor`` a little changed where it holds weights, and not places."""
+    return tensor + 0.01 * torch.randn_like(tensor) if tensor.is_floating_point() else tensor
 
 
 def _learned(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:

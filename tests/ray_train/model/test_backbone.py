@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hub_checkpoints import CHECKPOINTS, MODEL_TYPES
 from safetensors.torch import load_file
 
 from bisieve.errors import TrainingError
@@ -18,11 +19,9 @@ from ray_train.model.backbone import load_backbone
 from ray_train.model.families import family_of, known_families
 
 
-def test_every_family_is_tested_with_a_backbone_of_its_own(internvl: Path, qwen: Path, qwen3: Path) -> None:
-    types = {
-        json.loads((folder / "config.json").read_text())["model_type"] for folder in (internvl, qwen, qwen3)
-    }
-    assert known_families().keys() == types
+def test_every_family_is_tested_with_a_checkpoint_of_its_own() -> None:
+    assert MODEL_TYPES.keys() == CHECKPOINTS.keys()
+    assert known_families().keys() == set(MODEL_TYPES.values())
 
 
 def test_another_family_is_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,11 +30,24 @@ def test_another_family_is_another_file(tmp_path: Path, monkeypatch: pytest.Monk
         "from ray_train.model.families import qwen3_vl\n"
         "FAMILY = replace(qwen3_vl.FAMILY, model_type='fourth_vl')\n"
     )
-    with pytest.raises(TrainingError, match="internvl or qwen2_5_vl or qwen3_vl; found fourth_vl"):
+    with pytest.raises(TrainingError, match=r"gemma3 or internvl or qwen2_5_vl or .*; found fourth_vl"):
         family_of("fourth_vl")
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     assert family_of("fourth_vl").processor == "Qwen3VLProcessor"
     sys.modules.pop("ray_train.model.families.fourth_vl")
+
+
+@pytest.mark.parametrize(("label", "found"), [("Perhaps", "[2-9] tokens"), ("", "0 tokens")])
+def test_a_label_that_is_no_single_token_is_named_with_its_pieces(
+    label: str, found: str, internvl: Path
+) -> None:
+    skeleton = load_skeleton(str(internvl), [])
+    expected = (
+        rf"expected a tokenizer in which '{label}' is one token; found no such token, and as text {found}"
+    )
+    with pytest.raises(TrainingError, match=rf"{expected} \(.*\); choose another backbone") as caught:
+        skeleton.token_id(label)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

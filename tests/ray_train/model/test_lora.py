@@ -8,6 +8,7 @@ import pytest
 import torch
 from backbones import build_internvl, build_qwen
 from conftest import Corpus, learned_weights, small_run
+from hub_checkpoints import set_flags
 from prompts import PROMPTS, backbone_of, gradients
 from safetensors.torch import load_file
 from transformers import Qwen3MoeConfig
@@ -81,6 +82,18 @@ def test_before_the_first_step_adapters_change_nothing_and_are_the_same_everywhe
 def test_the_published_folder_is_a_plain_model_with_the_same_outputs(tied: bool, tmp_path: Path) -> None:
     build_internvl(tmp_path / "backbone", tied)
     check_published(tmp_path / "backbone", tmp_path / "model")
+
+
+def test_a_head_of_its_own_stays_where_the_config_says_nothing_of_a_tie(tmp_path: Path) -> None:
+    before, after = tmp_path / "backbone", tmp_path / "model"
+    build_internvl(before, tied=False)
+    set_flags(before, None, None)
+    check_published(before, after)
+    old, new = (
+        load_file(folder / "model.safetensors")["language_model.lm_head.weight"] for folder in (before, after)
+    )
+    assert len(new) > len(old), "a row for the marker"
+    assert torch.equal(new[: len(old)], old)
 
 
 @pytest.mark.parametrize("family", ["qwen", "qwen3"])

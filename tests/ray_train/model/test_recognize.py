@@ -17,7 +17,7 @@ from ray_train.model.recognize import check_model
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "bert"}, "a backbone of type internvl or .*; found bert"),
+        ({"model_type": "bert"}, "a backbone of type .* or internvl or .*; found bert"),
         ({"architectures": []}, "a backbone of type .*; found None"),
         ([1], "a backbone of type .*; found None"),
         (

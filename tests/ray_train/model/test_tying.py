@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_checkpoints import set_flags
 from safetensors.torch import load_file, save_file
+from transformers import InternVLForConditionalGeneration
 
 from bisieve.errors import TrainingError
 from ray_train.estimates.skeleton import load_skeleton, parameters
@@ -57,6 +59,48 @@ def test_old_rows_stay_and_the_published_config_is_true(
     assert said["tie_word_embeddings"] is said["text_config"]["tie_word_embeddings"] is tied
     saved = load_backbone(str(tmp_path / "published"), torch.float32).model
     assert torch.equal(saved.get_output_embeddings().weight[: len(head)], head)
+
+
+def test_so_they_do_in_every_family_whatever_its_config_says(hub_checkpoint: Path, tmp_path: Path) -> None:
+    weights: dict[str, torch.Tensor] = {}
+    for file in hub_checkpoint.glob("*.safetensors"):
+        weights |= load_file(file)
+    embeddings = ending(weights, "embed_tokens.weight")
+    head = ending(weights, "lm_head.weight")
+    wrong = head is not None
+    for name, flags in {"as built": None, "silent": (None, None), "wrong": (wrong, wrong)}.items():
+        folder = tmp_path / name
+        shutil.copytree(hub_checkpoint, folder, ignore=shutil.ignore_patterns("model-*"))
+        for file in hub_checkpoint.glob("model-*"):
+            (folder / file.name).hardlink_to(file)
+        if flags:
+            set_flags(folder, *flags)
+        backbone = load_backbone(str(folder), torch.float32)
+        marker = backbone.token_id("<prm>")
+        rows, heads = (
+            layer.weight for layer in (backbone.model.get_input_embeddings(), backbone.model.lm_head)
+        )
+        assert (rows is heads) == (head is None), name
+        for found, expected in ((rows, embeddings), (heads, embeddings if head is None else head)):
+            assert expected is not None
+            old = torch.arange(len(expected)) != marker  # of padded rows one is the marker's
+            assert torch.equal(found[: len(expected)][old], expected[old]), name
+
+
+def ending(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor | None:
+    """Return the weight whose name ends so; None where there is none."""
+    return next((weight for key, weight in weights.items() if key.endswith(name)), None)
+
+
+def test_weights_of_another_type_than_asked_for_are_named(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # transformers' own way to keep some weights of a family in fp32, whatever is asked for
+    monkeypatch.setattr(InternVLForConditionalGeneration, "_keep_in_fp32_modules_strict", {"norm"})
+    with pytest.raises(
+        TrainingError, match=r"all weights loaded as torch.bfloat16; found .*norm.* in torch.float32"
+    ):
+        load_backbone(str(checkpoint), torch.bfloat16)
 
 
 @pytest.mark.parametrize("problem", ["missing", "place for", "another size", "quantized"])

@@ -1,0 +1,49 @@
+"""Gemma 3: every image is resized to one square, and its tokens see one another in both directions."""
+
+from typing import Any
+
+import torch
+
+from bisieve.errors import TrainingError
+from ray_train.model.families.family import Family
+from ray_train.model.prompt_format import Chat
+
+_START, _END, _SOFT = "<start_of_image>", "<end_of_image>", "<image_soft_token>"
+
+
+def _positions(model: Any, tokens: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.arange(len(tokens))
+
+
+def _image_options(tiles: int) -> dict[str, Any]:
+    if tiles > 1:
+        raise TrainingError(
+            "--max-tiles 1 with Gemma 3, which reads an image as one square",
+            str(tiles),
+            "leave out --max-tiles",
+        )
+    return {"do_pan_and_scan": False}
+
+
+def _patches_per_token(config: Any) -> int:
+    edge = config.vision_config.image_size // config.vision_config.patch_size
+    return int(edge**2 // config.mm_tokens_per_image)
+
+
+FAMILY = Family(
+    model_type="gemma3",
+    processor="Gemma3Processor",
+    image_slot=lambda tokenizer: _START,
+    image_token=lambda tokenizer: _START,  # the processor puts the image's tokens behind it, and an end
+    reserved=lambda tokenizer: (_START, _END, _SOFT),
+    vision="model.vision_tower.",
+    projector=("model.multi_modal_projector.",),
+    image_inputs=("pixel_values",),
+    positions=_positions,
+    patches_per_token=_patches_per_token,
+    processor_options=lambda config: {"image_seq_length": config.mm_tokens_per_image},
+    tiles=1,
+    image_options=_image_options,
+    chat=Chat("<start_of_turn>", "<end_of_turn>", "model", has_system=False),
+    why_no_packs="images whose tokens see one another, and layers of sliding_attention",
+)

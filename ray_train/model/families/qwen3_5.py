@@ -1,0 +1,12 @@
+"""Qwen3.5: as Qwen3-VL, but most layers of the language part hand on a state, so that it reads rows alone."""
+
+from dataclasses import replace
+
+from ray_train.model.families import qwen2_5_vl, qwen3_vl
+
+FAMILY = replace(
+    qwen3_vl.FAMILY,
+    model_type="qwen3_5",
+    projector=qwen2_5_vl.FAMILY.projector,
+    why_no_packs="layers of linear_attention, whose state goes from one rollout to the next",
+)

@@ -1,0 +1,53 @@
+"""The whole path from checkpoints odd as the hub's to their evaluation, by the command alone."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROLLOUTS, Corpus
+from hub_checkpoints import MODEL_TYPES
+from plain_rewards import load_plain
+
+from bisieve.cli import main
+from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.model.card import read_card
+from ray_train.model.families import family_of
+
+STEPS = 2
+
+
+def test_a_checkpoint_of_the_hub_is_counted_trained_on_two_workers_and_evaluated(
+    hub_checkpoint: Path, corpus: Corpus, tmp_path: Path, ray_cluster: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rollouts = sum(ROLLOUTS.values())
+    model, report = tmp_path / "model", tmp_path / "report"
+    training = [
+        "train", f"--index={corpus.index}", f"--image-root={corpus.images}", f"--backbone={hub_checkpoint}",
+        f"--output={model}", "--fraction=1", f"--global-batch={-(-rollouts // STEPS)}", "--workers=2",
+        "--data-workers=0", "--track=none",
+    ]  # fmt: skip
+    family = family_of(MODEL_TYPES[hub_checkpoint.name])
+    training += ["--pack-tokens=0"] if family.why_no_packs else []
+    assert main([*training, "--dry-run"]) == 0
+    shown, complaints = capfd.readouterr()
+    assert re.search(r"\nparameters: vision .* frozen, projector .* trained, language .* trained\n", shown)
+    assert shown.endswith("dry run: nothing was written\n")
+    assert not model.exists()
+
+    assert main(training) == 0
+    shown, more = capfd.readouterr()
+    card = read_card(str(model))
+    assert card is not None
+    assert f"\nstep {STEPS}/{STEPS}  loss" in shown
+    assert card["metrics"]["rollouts"] == rollouts
+
+    judging = ["evaluate", f"--benchmark={corpus.benchmark}", f"--image-root={corpus.images}", "--workers=1"]
+    assert main([*judging, f"--model={model}", f"--output={report}"]) == 0
+    assert complaints + more + capfd.readouterr().err == ""
+    plain = load_plain(model)
+    lines = [json.loads(line) for line in (report / "scores.jsonl").read_text().splitlines()]
+    for solution, line in list(zip(read_benchmark(corpus.benchmark), lines, strict=True))[:4]:
+        image = Path(corpus.images, solution.images[0])
+        expected = plain.rewards(image, solution.question, list(solution.steps))
+        assert line["rewards"] == pytest.approx(expected, abs=1e-6)
