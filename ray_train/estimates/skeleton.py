@@ -43,10 +43,12 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
     return Backbone(model, processor, family)
 
 
-def load_skeleton_processor(source: str, image_backend: str = "pil") -> tuple[Family, Any]:
+def load_skeleton_processor(
+    source: str, image_backend: str = "pil", flag: str = "--backbone"
+) -> tuple[Family, Any]:
     """Return the family and the processor of the backbone at ``source``, reading none of its weights.
 
-    `TrainingError` where tokenizer or image processor are not there.
+    `TrainingError`, which names ``flag``, where tokenizer or image processor are not there.
     """
     with _without_weights(source) as path:
         try:
@@ -56,7 +58,7 @@ def load_skeleton_processor(source: str, image_backend: str = "pil") -> tuple[Fa
         except Exception as error:  # transformers and tokenizers raise what they like
             found = " ".join(str(error).split())[:300]
             raise TrainingError(
-                f"config, tokenizer and image processor at {source}", found, "check --backbone"
+                f"config, tokenizer and image processor at {source}", found, f"check {flag}"
             ) from error
     return family, processor
 
