@@ -1,7 +1,7 @@
 """What a training run and an evaluation can be told.
 
-The defaults of training have the paper's hyper-parameters (App. C); where its code differs from them in what
-is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
+The hyper-parameters that training has by default are those of the paper's appendix C; where its code differs
+from them in what is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from ray_train.device import DEVICES
 from ray_train.evaluation.protocol import CALIBRATION, OWN_TOKENS, PROMPTS, THRESHOLDS, TRAINING, RewardTokens
 from ray_train.model.prompt_format import is_system
 from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, idle_options
-from ray_train.options import flag_of, option, require
+from ray_train.options import flag_of, option, require, with_presets
 from ray_train.recipes import RECIPES
 from ray_train.tracking import chosen_trackers
 from ray_train.workers import Workers, workers
@@ -31,6 +31,7 @@ def stage_number(given: str | int) -> int:
     return stages[str(given)]
 
 
+@with_presets
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run."""

@@ -127,7 +127,7 @@ def _from_metrics(url: str) -> list[Link]:
     """Up to an evaluation."""
     metrics = read_json(storage.join(url, METRICS))
     facts: dict[str, Any] = {name: metrics.get(name) for name in ("benchmark", "solutions")}
-    here = Link("evaluation", url, str(metrics.get("run") or "untrained"), facts)
+    here = Link("evaluation", url, str(metrics.get("run") or "of a model that bisieve did not train"), facts)
     model = metrics.get("model")
     if not metrics.get("run"):
         return [here]

@@ -10,11 +10,12 @@ from bisieve import storage
 from bisieve.errors import TrainingError
 from ray_train.model.card import CARD, read_card
 from ray_train.model.families import known_families
+from ray_train.model.families.family import Family
 from ray_train.reachable import is_reachable
 
 
-def check_model(source: str, flag: str) -> None:
-    """Raise `TrainingError` unless ``source`` has the config of a model that we can load.
+def check_model(source: str, flag: str) -> Family:
+    """Return the family of ``source``; `TrainingError` unless it has the config of a model that we can load.
 
     Args:
         source: hub id, folder or URL; of a hub id only config.json is fetched.
@@ -27,7 +28,7 @@ def check_model(source: str, flag: str) -> None:
     found = config.get("model_type") if isinstance(config, dict) else None
     families = known_families()
     if found in families:
-        return
+        return families[found]
     known = " or ".join(sorted(families))
     if found == "internvl_chat":
         name = storage.basename(source)

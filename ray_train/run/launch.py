@@ -30,6 +30,7 @@ from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.device import uses_gpus
 from ray_train.located import located
+from ray_train.model.drop_path import check_drop_path
 from ray_train.model.recognize import check_model
 from ray_train.run.preflight import (
     chosen_cut,
@@ -53,7 +54,7 @@ def train(config: TrainConfig) -> None:
     if not config.dry_run:
         require_writable(config.output)
     check_trackers(config.track)
-    check_model(config.backbone, "--backbone")
+    check_drop_path(check_model(config.backbone, "--backbone"), config.drop_path)
     config, remarks = _fitted(config)
     index = chosen_index(config)
     config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile

@@ -17,11 +17,13 @@ SYSTEM = (
     "联合开发的多模态大语言模型。<|im_end|>\n"
 )
 HEAD = "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+PAPER_EVAL_HEAD = "<|im_start|>user\n<|im_start|>assistant\n"
+OWN_TOKENS = ("<prm>", "Yes", "No")
 
 
 @dataclass
 class PlainModel:
-    """A checkpoint as transformers loads it, with the marker ``<prm>``."""
+    """A checkpoint as transformers loads it, with a marker."""
 
     model: Any
     tokenizer: Any
@@ -29,16 +31,20 @@ class PlainModel:
     is_internvl: bool
 
     @torch.inference_mode()
-    def rewards(self, image: Path, question: str, steps: list[str]) -> list[float]:
-        """Return P(Yes) against P(No) at the marker behind each step."""
-        pixels, slot = self._seen(Image.open(image).convert("RGB"))
-        text = (SYSTEM if self.is_internvl else "") + HEAD + slot + "\n"
-        text += f"Question: {question}\nProcess: " + "\n\n".join(step + "<prm>" for step in steps)
+    def rewards(
+        self, image: Image.Image, question: str, steps: list[str], tokens: tuple[str, str, str] = OWN_TOKENS,
+        head: str = HEAD, join: str = "\n\n",
+    ) -> list[float]:  # fmt: skip
+        """Return P(Yes) against P(No) at the marker behind each step; ``tokens`` are other such three."""
+        marker, *words = tokens
+        pixels, slot = self._seen(image.convert("RGB"))
+        text = (SYSTEM if self.is_internvl else "") + head + slot + "\n"
+        text += f"Question: {question}\nProcess: " + join.join(step + marker for step in steps)
         ids = self.tokenizer(text + "<|im_end|>", return_tensors="pt")["input_ids"]
         more = {} if self.is_internvl else {"mm_token_type_ids": (ids == self._id("<|image_pad|>")).int()}
         logits = self.model(input_ids=ids, **pixels, **more).logits[0]
-        at_markers = logits[ids[0] == self._id("<prm>")]
-        answers = at_markers[:, [self._id("Yes"), self._id("No")]]
+        at_markers = logits[ids[0] == self._id(marker)]
+        answers = at_markers[:, [self._id(word) for word in words]]
         return answers.softmax(dim=-1)[:, 0].tolist()
 
     def _seen(self, image: Image.Image) -> tuple[dict[str, torch.Tensor], str]:
@@ -60,12 +66,12 @@ class PlainModel:
         return int(self.tokenizer.convert_tokens_to_ids(token))
 
 
-def load_plain(folder: Path) -> PlainModel:
-    """Load the checkpoint in ``folder`` in fp32, and give it the marker by hand where it has none."""
+def load_plain(folder: Path, marker: str = "<prm>") -> PlainModel:
+    """Load the checkpoint in ``folder`` in fp32, and give it ``<prm>`` by hand where that is its marker."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     images = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    if "<prm>" not in tokenizer.get_vocab():
+    if marker == "<prm>" and marker not in tokenizer.get_vocab():
         _add_marker(model, tokenizer)
     return PlainModel(model, tokenizer, images, model.config.model_type == "internvl")
 

@@ -78,7 +78,10 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     assert numbers["trained"] is False
     assert numbers["steps"] + numbers["calibration_steps"] == 2 * 24
     shown = capsys.readouterr().out
-    assert "untrained backbone" in shown
+    assert "a model that bisieve did not train: no bisieve.json beside it" in shown
+    assert "note: <prm> is no token of this model, which was never taught to judge there" in shown
+    asked = ("prompt", "threshold_on", "marker", "positive", "negative")
+    assert [numbers[name] for name in asked] == ["training", "calibration", "<prm>", "Yes", "No"]
     assert "even" in shown
 
 
@@ -122,6 +125,6 @@ def test_a_missing_benchmark_image_is_named_before_anything_starts(
         image_root=str(tmp_path),
         output=str(tmp_path / "report"),
     )
-    with pytest.raises(ImageError, match=r"10 missing, such as 0\.png; mend --image-root or --benchmark"):
+    with pytest.raises(ImageError, match=r"10 missing, such as 0\.png; correct --image-root or --benchmark"):
         evaluate(config)
     assert not (tmp_path / "report").exists()
