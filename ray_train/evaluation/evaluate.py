@@ -18,7 +18,7 @@ from bisieve.wording import counted
 from ray_train.cluster import cluster, silenced_core, unwrapped
 from ray_train.config import EvaluateConfig
 from ray_train.data.picture_notes import picture_notes
-from ray_train.device import uses_gpus
+from ray_train.device import check_device, uses_gpus
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.metrics import report, table
 from ray_train.evaluation.preflight import checked_format, checked_solutions, refuse_decided
@@ -38,6 +38,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     config = located(config)
     require_writable(config.output)
+    check_device(config.device, config.workers)
     check_model(config.model, "--model")
     card = card_of(config.model)
     refuse_decided(config, card)
