@@ -111,12 +111,13 @@ def test_an_option_that_a_card_decides_is_refused_beside_one_alone(config: Evalu
 def test_a_marker_that_melts_into_its_neighbours_is_refused(
     config: EvaluateConfig, rewritten: Callable[[str], str]
 ) -> None:
-    """``um`` is a token of the vocabulary, and ``sum`` another one."""
-    solutions = read_benchmark(rewritten("What is the s"), "um")
-    with pytest.raises(
-        TrainingError, match=r"a token 'um' behind each of the 3 steps in line 1 .*; found 0 of"
-    ):
-        checked_format(replace(config, marker="um"), None, solutions)
+    """``git`` is a token of the vocabulary, and so is `` digit``."""
+    solutions = read_benchmark(rewritten("See the di"), "git")
+    expected = r"a token 'git' behind each of the 3 steps in line 1 .*; found 0 of them; give a --marker"
+    with pytest.raises(TrainingError, match=expected):
+        checked_format(replace(config, marker="git"), None, solutions)
+    solutions = read_benchmark(rewritten("See the 3 "), "git")
+    assert checked_format(replace(config, marker="git"), None, solutions).marker == "git"
 
 
 @pytest.fixture
