@@ -17,6 +17,7 @@ from bisieve.manifest import MANIFEST, Manifest, read_manifest, version_manifest
 from bisieve.wording import counted
 from ray_train.lineage.link import Link, read_json
 from ray_train.model.card import CARD, MODEL
+from ray_train.model.recognize import card_of
 
 # As `checkpoints.claim`, `checkpoints.checkpoint` and `evaluation.evaluate` write them: those need torch.
 RUN, CURSOR, METRICS = "run.json", "cursor.json", "metrics.json"
@@ -93,6 +94,8 @@ def _from_run(url: str) -> list[Link]:
     has_run = storage.exists(storage.join(url, RUN))
     record = read_json(storage.join(url, RUN)) if has_run else {}
     card = read_json(storage.join(url, CARD)) if has_model else {}
+    if "://" not in url:  # a model of the hub
+        card = card_of(url) or {}
     finished = bool(card) and card.get("run") == record.get("run", card.get("run"))
     said = card if finished else record
     identity = said.get("identity")

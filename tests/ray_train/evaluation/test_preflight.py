@@ -16,6 +16,7 @@ from bisieve.errors import BisieveError, TrainingError
 from ray_train.config import EvaluateConfig
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.preflight import checked_format, refuse_decided
+from ray_train.lineage.walk import chain_of
 from ray_train.model.recognize import card_of
 
 CARD: dict[str, Any] = {
@@ -150,3 +151,8 @@ def test_a_model_of_the_hub_that_bisieve_trained_is_known_by_its_card(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert card_of("lab/ours") == CARD
     assert card_of("lab/others") is None
+    (tmp_path / "metrics.json").write_text(json.dumps({"model": "lab/ours", "run": "r", "benchmark": "b"}))
+    links = chain_of(str(tmp_path))
+    assert [(link.kind, link.name, link.broken) for link in links] == [
+        ("run", "r", None), ("evaluation", "r", None),
+    ]  # fmt: skip
