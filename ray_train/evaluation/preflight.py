@@ -10,12 +10,14 @@ from bisieve.errors import TrainingError, UsageError
 from bisieve.images import missing_images, refuse_missing
 from bisieve.prompt import MARKER
 from ray_train.config import EvaluateConfig
+from ray_train.estimates.skeleton import load_skeleton_processor
 from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.protocol import format_in, prompt_of
+from ray_train.model.backbone import Backbone
 from ray_train.model.card import CARD, require_kappa
-from ray_train.model.families.family import Family
 from ray_train.model.prompt_format import PromptFormat, format_of
 from ray_train.model.source import WEIGHTS
+from ray_train.model.tying import refuse_quantized, stored_tensors
 from ray_train.options import flag_of
 
 _OF_THE_CARD = ("max_tiles", "image_backend", "system", "marker", "positive", "negative")
@@ -59,8 +61,6 @@ def checked_format(
     Raises:
         TrainingError: a part is missing or damaged, or a token of the format is none of the model's.
     """
-    from ray_train.estimates.skeleton import load_skeleton_processor  # imports transformers
-
     if "://" in config.model:
         _check_files(config, card)
     own = None if card is None else format_in(card, config.model)
@@ -70,17 +70,16 @@ def checked_format(
         own = format_of(family, processor.tokenizer, config.max_tiles, config.system, backend)
         own = replace(own, **config.tokens._asdict())
     format = prompt_of(own, config.prompt)
+    backbone = Backbone(None, processor, family)
     if card is None:
-        _check_tokens(format, family, processor)
+        _check_tokens(format, backbone)
     if format.marker != MARKER:
-        _check_markers(format, processor.tokenizer, solutions)
+        _check_markers(format, backbone, solutions)
     return format
 
 
 def _check_files(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
     """Raise `TrainingError` unless the model at a URL has weights that can be read, and its κ head if any."""
-    from ray_train.model.tying import refuse_quantized, stored_tensors
-
     try:
         tensors = stored_tensors(config.model)
     except ValueError as error:
@@ -99,11 +98,8 @@ def _check_files(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
         raise TrainingError(f"the κ head of the model, {kappa}", f"none at {config.model}", "copy it again")
 
 
-def _check_tokens(format: PromptFormat, family: Family, processor: Any) -> None:
+def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
     """Raise `TrainingError` for a marker or a word that is no token of a model that bisieve did not train."""
-    from ray_train.model.backbone import Backbone
-
-    backbone = Backbone(None, processor, family)
     words = {"--positive": format.positive, "--negative": format.negative}
     if format.marker != MARKER:
         words = {"--marker": format.marker, **words}
@@ -113,14 +109,14 @@ def _check_tokens(format: PromptFormat, family: Family, processor: Any) -> None:
             "two tokens to compare", f"one for both {format.positive!r} and {format.negative!r}",
             "give another --positive or --negative",
         )  # fmt: skip
-    if format.marker == MARKER and MARKER not in processor.tokenizer.get_vocab():
+    if format.marker == MARKER and MARKER not in backbone.processor.tokenizer.get_vocab():
         print(f"note: {MARKER} is no token of this model, which was never taught to judge there; --marker "
               "names the token at which it was", flush=True)  # fmt: skip
 
 
-def _check_markers(format: PromptFormat, tokenizer: Any, solutions: Sequence[Solution]) -> None:
+def _check_markers(format: PromptFormat, backbone: Backbone, solutions: Sequence[Solution]) -> None:
     """Raise `TrainingError` unless each step has its marker among the tokens: a word may melt into others."""
-    marker = tokenizer.convert_tokens_to_ids(format.marker)
+    marker, tokenizer = backbone.token_id(format.marker), backbone.processor.tokenizer
     for solution in solutions:
         ids = tokenizer(format.render(solution.question, solution.steps, 1))["input_ids"]
         if (found := ids.count(marker)) != len(solution.steps):
