@@ -100,6 +100,12 @@ def _check_files(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
 
 def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
     """Raise `TrainingError` for a marker or a word that is no token of a model that bisieve did not train."""
+    tokenizer = backbone.processor.tokenizer
+    if format.marker in (*backbone.family.reserved(tokenizer), tokenizer.pad_token):
+        raise TrainingError(
+            "a marker that is in a text for nothing else", f"{format.marker}, which stands for images or padding",
+            "give another --marker",
+        )  # fmt: skip
     words = {"--positive": format.positive, "--negative": format.negative}
     if format.marker != MARKER:
         words = {"--marker": format.marker, **words}
@@ -109,7 +115,7 @@ def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
             "two tokens to compare", f"one for both {format.positive!r} and {format.negative!r}",
             "give another --positive or --negative",
         )  # fmt: skip
-    if format.marker == MARKER and MARKER not in backbone.processor.tokenizer.get_vocab():
+    if format.marker == MARKER and MARKER not in tokenizer.get_vocab():
         print(f"note: {MARKER} is no token of this model, which was never taught to judge there; --marker "
               "names the token at which it was", flush=True)  # fmt: skip
 
