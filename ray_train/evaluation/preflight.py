@@ -103,8 +103,8 @@ def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
     tokenizer = backbone.processor.tokenizer
     if format.marker in (*backbone.family.reserved(tokenizer), tokenizer.pad_token):
         raise TrainingError(
-            "a marker that is in a text for nothing else", f"{format.marker}, which stands for images or padding",
-            "give another --marker",
+            "a marker that stands for the end of a step alone",
+            f"{format.marker}, which stands for images or padding", "give another --marker",
         )  # fmt: skip
     words = {"--positive": format.positive, "--negative": format.negative}
     if format.marker != MARKER:
