@@ -72,7 +72,7 @@ def test_a_model_that_bisieve_did_not_train_is_read_at_its_own_marker_and_words(
 
 
 def test_the_prompt_of_the_papers_evaluation_joins_steps_and_images(
-    hub_checkpoint: Path, corpus: Corpus, tmp_path: Path
+    folder: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
     sizes = [(40, 28), (28, 56), (28, 28), (20, 30)]
     colours = ["red", "green", "blue", "black"]
@@ -87,10 +87,10 @@ def test_the_prompt_of_the_papers_evaluation_joins_steps_and_images(
         images=("a.png", "b.png", "c.png", "d.png"),
         question="<image1><image2>How many are <image3> and <image4>?",
     )
-    expected = load_plain(hub_checkpoint).rewards(
+    expected = load_plain(folder).rewards(
         grid, "How many are  and ?", list(solution.steps), head=PAPER_EVAL_HEAD, join=""
     )
-    scorer = Scorer(str(hub_checkpoint), max_length=0, max_tiles=1, prompt=PAPER_EVAL)
+    scorer = Scorer(str(folder), max_length=0, max_tiles=1, prompt=PAPER_EVAL)
     check_equal(scorer.score([solution], str(tmp_path)), [expected])
 
 
