@@ -86,9 +86,8 @@ def pointed_at(data: bytes, url: str) -> Standing:
     """The current model, by its pointer; `TrainingError` where it is none."""
 
     def make(found: dict[str, Any]) -> Standing:
-        measured_on = {**PROTOCOL, **found["measured_on"]}
         fields = {name: found[name] for name in Standing.__dataclass_fields__}
-        return Standing(**{**fields, "measured_on": measured_on})
+        return Standing(**{**fields, "measured_on": {**PROTOCOL, **fields["measured_on"]}})
 
     return _read(data, make, f"a pointer of bisieve promote at {url}", "give another --pointer, or remove it")
 
