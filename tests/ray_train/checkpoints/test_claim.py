@@ -10,6 +10,7 @@ import pytest
 from ray_train.checkpoints.claim import run_identity
 from ray_train.config import TrainConfig
 from ray_train.data.plan import Plan
+from ray_train.recipes import PAPER
 from ray_train.workers import Workers
 
 Settings = Callable[..., TrainConfig]
@@ -30,7 +31,6 @@ def identity(config: TrainConfig) -> dict[str, Any]:
         ({}, {"micro_batch": 7}),
         ({}, {"pack_tokens": 0, "micro_batch": 1}),
         ({}, {"device": "cpu"}),
-        ({}, {"recipe": "paper"}),  # its options count, not its name
         ({}, {"workers": Workers(1, 1), "zero_stage": 3, "gradient_checkpointing": True}),
     ],
     ids=str,
@@ -65,6 +65,10 @@ def test_what_has_one_may_not(before: dict[str, Any], options: dict[str, Any], s
     assert changed != identity(settings(**before))
     for name in options:
         assert changed[name] != identity(settings(**before)).get(name), "it is named"
+
+
+def test_a_recipe_counts_by_its_options_and_not_by_its_name(settings: Settings) -> None:
+    assert identity(settings(recipe="paper")) == identity(settings(**PAPER)) != identity(settings())
 
 
 def test_a_run_of_before_the_papers_options_goes_on(settings: Settings) -> None:

@@ -30,7 +30,10 @@ from bisieve.cli import main
 for line in sys.stdin:
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        code = main(["evaluate", *json.loads(line)])
+        try:
+            code = main(["evaluate", *json.loads(line)])
+        except SystemExit as error:  # of argparse
+            code = error.code
     print(json.dumps([code, said.getvalue(), "ray" in sys.modules]), flush=True)
 """
 
