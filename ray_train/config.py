@@ -1,7 +1,7 @@
 """What a training run and an evaluation can be told.
 
-The defaults of training have the paper's hyper-parameters (App. C); where its code differs from them in what
-is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
+The hyper-parameters that training has by default are those of the paper's appendix C; where its code differs
+from them in what is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
 """
 
 import dataclasses
@@ -11,9 +11,10 @@ from typing import Any
 from bisieve.errors import UsageError
 from ray_train.data.weights import UNIFORM, column_of
 from ray_train.device import DEVICES
+from ray_train.evaluation.protocol import CALIBRATION, OWN_TOKENS, PROMPTS, THRESHOLDS, TRAINING, RewardTokens
 from ray_train.model.prompt_format import is_system
 from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, idle_options
-from ray_train.options import flag_of, option, require
+from ray_train.options import flag_of, option, require, with_presets
 from ray_train.recipes import RECIPES
 from ray_train.tracking import chosen_trackers
 from ray_train.workers import Workers, workers
@@ -30,6 +31,7 @@ def stage_number(given: str | int) -> int:
     return stages[str(given)]
 
 
+@with_presets
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run."""
@@ -214,7 +216,7 @@ class TrainConfig:
 class EvaluateConfig:
     """One evaluation."""
 
-    model: str = option("folder or URL of a trained model, or of a backbone to see its untrained self")
+    model: str = option("hub id, folder or URL of a model, trained by bisieve or not")
     benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema")
     image_root: str = option("URL below which the images of the benchmark lie")
     output: str = option("URL of the folder that gets metrics.json and scores.jsonl")
@@ -224,17 +226,32 @@ class EvaluateConfig:
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
     confidence: float = option("of the lower bounds, one-sided, in (0, 1)", 0.95)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
-    max_tiles: int = option(
-        "tiles an image may be cut into, for a model that was not trained by bisieve; 0: the paper's", 0
-    )
+    prompt: str = option(
+        "how solutions are put to the model: as in its training, or as in the paper's evaluation", TRAINING,
+        PROMPTS,
+    )  # fmt: skip
+    threshold: str = option(
+        "steps the threshold is chosen on: a half that is not reported, or, as in the paper's code, the test",
+        CALIBRATION, THRESHOLDS,
+    )  # fmt: skip
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
-    image_backend: str = option(
-        "library that makes the pixels, for a model that was not trained by bisieve", "pil", IMAGE_BACKENDS
+
+    # A model that bisieve trained has these in its card: there they are refused.
+    marker: str = option(
+        "token at which rewards are read, for a model that bisieve did not train", OWN_TOKENS.marker
     )
+    positive: str = option("token whose probability is the reward, for such a model", OWN_TOKENS.positive)
+    negative: str = option("token it is compared with, for such a model", OWN_TOKENS.negative)
+    max_tiles: int = option("tiles an image may be cut into, for such a model; 0: the paper's", 0)
+    image_backend: str = option("library that makes the pixels, for such a model", "pil", IMAGE_BACKENDS)
     system: str = option(
-        "system turn, for a model that was not trained by bisieve; family: its family's own, or none",
-        "family",
+        "system turn, for such a model; family: its family's own, or none; or a text", "family"
     )
+
+    @property
+    def tokens(self) -> RewardTokens:
+        """The tokens of a model that bisieve did not train."""
+        return RewardTokens(self.marker, self.positive, self.negative)
 
     def check(self) -> None:
         """`UsageError` for a value no evaluation can have."""
@@ -245,6 +262,9 @@ class EvaluateConfig:
         require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
         require(is_system(self.system), "system", self.system, _SYSTEMS)
         require(self.risk >= 0, "risk", self.risk, "a number of 0 or more")
+        for name in RewardTokens._fields:
+            require(bool(getattr(self, name)), name, getattr(self, name), "a token")
+        require(self.positive != self.negative, "negative", self.negative, "another token than --positive")
 
 
 def plain_options(config: TrainConfig) -> dict[str, Any]:

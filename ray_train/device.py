@@ -1,6 +1,7 @@
 """What the workers of a command compute on."""
 
 import os
+import sys
 from typing import Any
 
 from bisieve.errors import TrainingError
@@ -19,6 +20,15 @@ def uses_gpus(ray: Any, device: str, workers: int) -> bool:
     if remark:
         print(remark, flush=True)
     return on_gpus
+
+
+def check_device(device: str, workers: int) -> None:
+    """Raise `TrainingError`, before a Ray of our own starts, for GPUs that this machine does not have."""
+    ray = sys.modules.get("ray")
+    if device == "gpu" and "RAY_ADDRESS" not in os.environ and not (ray and ray.is_initialized()):
+        import torch
+
+        chosen_device(device, workers, torch.cuda.device_count(), grows=False)
 
 
 def chosen_device(device: str, workers: int, gpus: int, grows: bool) -> tuple[bool, str]:

@@ -5,6 +5,7 @@ A value comes from its flag, else from the TOML file given with ``--config``, el
 
 import argparse
 import dataclasses
+import functools
 import math
 import tomllib
 from collections.abc import Callable, Mapping
@@ -41,10 +42,25 @@ def option(
 
     ``parse`` makes the value of what was given, where its type alone does not; it raises `ValueError`.
     Unless what it ``needs`` is given, too, the option has no effect.  ``presets`` says for a value of this
-    option what other options are, where they are not given themselves.
+    option what other options are, where they are not given themselves; the config is `with_presets`.
     """
     metadata = {"help": help, "choices": choices, "parse": parse, "needs": needs, "presets": presets}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+def with_presets(kind: type[Config]) -> type[Config]:
+    """Make a dataclass set, when one is made, what its options' presets say of those that are not given."""
+    init = kind.__init__
+    presets = {item.name: item.metadata["presets"] for item in dataclasses.fields(kind)}
+
+    @functools.wraps(init)
+    def complete(self: Any, **given: Any) -> None:
+        for name, of_value in presets.items():
+            given = {**(of_value or {}).get(given.get(name), {}), **given}
+        init(self, **given)
+
+    kind.__init__ = complete  # type: ignore[method-assign]
+    return kind
 
 
 def flag_of(name: str) -> str:
@@ -89,9 +105,6 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
             raise UsageError(
                 f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
             )
-    for item in dataclasses.fields(kind):
-        preset = (item.metadata["presets"] or {}).get(values.get(item.name), {})
-        values = {**preset, **values}
     for name in _LOCATIONS & values.keys():
         values[name] = _location(values[name], may_be_hub_id=name in ("backbone", "model"))
     for name, value in values.items():

@@ -20,11 +20,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--pointer", required=True, metavar="URL", help="the JSON file that names the current model")
     add("--metric", choices=CHOICES, default=CHOICES[0], help=f"what is compared (default: {CHOICES[0]})")
     add("--untrained", action="store_true", help="promote a model that bisieve did not train, too")
+    add(
+        "--paper-eval", action="store_true",
+        help="promote by an evaluation with --prompt paper-eval or --threshold test, too",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Promotes or not, and prints which; 0 in both cases."""
+    """Promote or not, and print which; 0 in both cases."""
     from ray_train.promotion.promote import promote
 
-    print(promote(args.model, args.metrics, args.pointer, args.metric, args.untrained))
+    asked = (args.metric, args.untrained, args.paper_eval)
+    print(promote(args.model, args.metrics, args.pointer, *asked))
     return 0

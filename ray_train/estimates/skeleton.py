@@ -35,12 +35,14 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
     return Backbone(model, processor, family)
 
 
-def load_skeleton_processor(source: str, image_backend: str = "pil") -> tuple[Family, Any]:
+def load_skeleton_processor(
+    source: str, image_backend: str = "pil", flag: str = "--backbone"
+) -> tuple[Family, Any]:
     """Return the family and the processor of the backbone at ``source``, reading none of its weights.
 
-    `TrainingError` where tokenizer or image processor are not there.
+    `TrainingError`, which names ``flag``, where tokenizer or image processor are not there.
     """
-    with _without_weights(source) as path, _problems_named(source):
+    with _without_weights(source) as path, _problems_named(source, flag):
         _, family, processor = load_processor(path, source, image_backend)
     return family, processor
 
@@ -71,8 +73,8 @@ def _tensors(source: str) -> dict[str, Stored]:
 
 
 @contextmanager
-def _problems_named(source: str) -> Iterator[None]:
-    """Turn whatever transformers and tokenizers raise into a `TrainingError` that names ``source``."""
+def _problems_named(source: str, flag: str = "--backbone") -> Iterator[None]:
+    """Turn whatever transformers and tokenizers raise into a `TrainingError` that names ``source``, ``flag``."""
     try:
         yield
     except BisieveError:
@@ -80,7 +82,7 @@ def _problems_named(source: str) -> Iterator[None]:
     except Exception as error:
         found = " ".join(str(error).split())[:300]
         raise TrainingError(
-            f"config, tokenizer and image processor at {source}", found, "check --backbone"
+            f"config, tokenizer and image processor at {source}", found, f"check {flag}"
         ) from error
 
 

@@ -43,24 +43,29 @@ class Solution:
         return "\n".join([*self.images, self.question])
 
 
-def read_benchmark(url: str) -> list[Solution]:
+def read_benchmark(url: str, marker: str = MARKER) -> list[Solution]:
     """Return the solutions of a JSONL file, which may be compressed.
 
     Raises:
-        TrainingError: a line is malformed, with its number, or there is none.
+        TrainingError: a line is malformed, or has the ``marker`` in its text, with its number; or there is
+            none.
         CorpusError: the file cannot be decompressed, or holds no JSON lines.
     """
     decoder = msgspec.json.Decoder(_Record)
     lines = chain.from_iterable(block.data.split(b"\n") for block in read_blocks(url, 0, sys.maxsize))
     solutions = [
-        _solution(decoder, line, number, url) for number, line in enumerate(lines, start=1) if line.strip()
+        _solution(decoder, line, number, url, marker)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
     ]
     if not solutions:
         raise TrainingError(f"solutions in {url}", "an empty file", "give another --benchmark")
     return solutions
 
 
-def _solution(decoder: "msgspec.json.Decoder[_Record]", line: bytes, number: int, url: str) -> Solution:
+def _solution(
+    decoder: "msgspec.json.Decoder[_Record]", line: bytes, number: int, url: str, marker: str
+) -> Solution:
     try:
         record = decoder.decode(line)
     except (msgspec.MsgspecError, ValueError) as error:
@@ -76,7 +81,7 @@ def _solution(decoder: "msgspec.json.Decoder[_Record]", line: bytes, number: int
         "an empty step": not all(steps),
         f"{len(steps)} steps but {len(judgements)} judgements": len(steps) != len(judgements),
         "a judgement that is not 1, 0 or -1": not set(judgements) <= {1, 0, -1},
-        f"the marker {MARKER} in the text": any(MARKER in text for text in (question, *steps)),
+        f"the marker {marker} in the text": any(marker in text for text in (question, *steps)),
     }
     for problem, holds in problems.items():
         if holds:
@@ -88,5 +93,5 @@ def _solution(decoder: "msgspec.json.Decoder[_Record]", line: bytes, number: int
 
 def _malformed(url: str, number: int, found: str) -> TrainingError:
     return TrainingError(
-        f"a record of VisualProcessBench's schema in line {number} of {url}", found, "mend the line"
+        f"a record of VisualProcessBench's schema in line {number} of {url}", found, "correct the line"
     )

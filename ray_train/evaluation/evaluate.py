@@ -13,41 +13,40 @@ import msgspec
 import numpy as np
 
 from bisieve import storage
-from bisieve.images import missing_images, refuse_missing
 from bisieve.probe import require_writable
 from bisieve.wording import counted
 from ray_train.cluster import cluster, silenced_core, unwrapped
 from ray_train.config import EvaluateConfig
 from ray_train.data.picture_notes import picture_notes
-from ray_train.device import uses_gpus
-from ray_train.evaluation.benchmark import Solution, read_benchmark
+from ray_train.device import check_device, uses_gpus
+from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.metrics import report, table
+from ray_train.evaluation.preflight import checked_format, checked_solutions, refuse_decided
 from ray_train.evaluation.scored_steps import ScoredSteps
 from ray_train.located import located
-from ray_train.model.card import read_card, require_kappa
-from ray_train.model.recognize import check_model
+from ray_train.model.card import CARD, require_kappa
+from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.recognize import card_of, check_model
 
 Rewards = list[list[float]]
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluates as ``config`` says, writes the two files, prints the table; returns the report.
+    """Evaluate as ``config`` says, write the two files and print the table; return the report.
 
-    Raises a `BisieveError` for all that is the user's to mend, most of it before anything is scored.
+    Raises a `BisieveError` for all that is the user's to correct, most of it before Ray starts.
     """
     config = located(config)
     require_writable(config.output)
+    check_device(config.device, config.workers)
     check_model(config.model, "--model")
-    solutions = read_benchmark(config.benchmark)
-    refuse_missing(
-        config.image_root,
-        missing_images(config.image_root, {name for solution in solutions for name in solution.images}),
-        "mend --image-root or --benchmark",
-    )
-    card = read_card(config.model)
+    card = card_of(config.model)
+    refuse_decided(config, card)
     if config.risk:
         require_kappa(card, config.model)
-    print(_about(config, card, solutions), flush=True)
+    solutions = checked_solutions(config, card)
+    format = checked_format(config, card, solutions)
+    print(_about(config, card, format, solutions), flush=True)
     rewards = score_solutions(config, solutions)
     unscored = sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True))
     numbers = {
@@ -57,10 +56,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "index": card and card["identity"]["index"],
         "benchmark": config.benchmark,
         "benchmark_sha256": benchmark_digest(solutions),
+        "prompt": config.prompt,
+        "marker": format.marker,
+        "positive": format.positive,
+        "negative": format.negative,
         "risk": config.risk,
         "solutions": len(solutions),
         "unscored_steps": unscored,
-        **report(judged_steps(solutions, rewards), config.seed, config.confidence),
+        **report(judged_steps(solutions, rewards), config.seed, config.confidence, config.threshold),
     }
     _write(config.output, numbers, solutions, rewards)
     print(table(numbers))
@@ -76,15 +79,18 @@ def benchmark_digest(solutions: Sequence[Solution]) -> str:
     return hashlib.sha256(msgspec.json.encode(solutions)).hexdigest()
 
 
-def _about(config: EvaluateConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]) -> str:
+def _about(
+    config: EvaluateConfig, card: dict[str, Any] | None, format: PromptFormat, solutions: Sequence[Solution]
+) -> str:
     steps = sum(len(solution.steps) for solution in solutions)
-    kind = f"run {card['run']}" if card else "an untrained backbone: no bisieve.json beside it"
+    kind = f"run {card['run']}" if card else f"a model that bisieve did not train: no {CARD} beside it"
+    reward = f"{format.positive!r} against {format.negative!r} at each {format.marker!r}"
     size = f"{counted(len(solutions), 'solution')}, {counted(steps, 'step')}"
-    return f"model: {config.model} ({kind})\nbenchmark: {size}"
+    return f"model: {config.model} ({kind})\nreward: {reward}, prompt: {config.prompt}\nbenchmark: {size}"
 
 
 def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Rewards:
-    """The rewards of every solution, in order, from ``config.workers`` models side by side."""
+    """Return the rewards of every solution, in order, from ``config.workers`` models side by side."""
     with cluster(config.workers) as ray:
         from ray_train.evaluation.scorer import ScoreBatches
 
@@ -108,6 +114,8 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "risk": config.risk,
                 "image_backend": config.image_backend,
                 "system": config.system,
+                "tokens": config.tokens,
+                "prompt": config.prompt,
             },
         )
         try:

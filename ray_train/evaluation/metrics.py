@@ -1,7 +1,8 @@
 """How well rewards tell right steps from wrong ones, as VisualProcessBench is reported (paper §1.2).
 
 Neutral steps are never seen here.  The threshold is chosen on one half of the questions and everything
-is reported on the other: a threshold tuned on the reported steps would flatter the model.
+is reported on the other: a threshold tuned on the reported steps would flatter the model.  The paper's code
+does the latter, and so does ``--threshold test``, to compare with it.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from bisieve.errors import TrainingError
 from ray_train.evaluation.bounds import lower_bounds
-from ray_train.evaluation.scored_steps import Bools, ScoredSteps
+from ray_train.evaluation.protocol import CALIBRATION, TEST
+from ray_train.evaluation.scored_steps import Bools, Floats, ScoredSteps
 
 _CANDIDATES = 100  # thresholds tried on the calibration half
+_MOST_SWEPT = 1000  # from twice as many thresholds on, the paper's code tries each second, third, … alone
 
 
 def macro_f1(correct: Bools, predicted: Bools) -> float:
@@ -40,8 +43,35 @@ def overall(steps: ScoredSteps, threshold: float) -> tuple[float, dict[str, dict
 
 def choose_threshold(steps: ScoredSteps) -> float:
     """The threshold with the best overall score; the lowest of equals.  A step is right at or above it."""
-    candidates = np.unique(np.quantile(steps.rewards, np.linspace(0, 1, _CANDIDATES + 1), method="nearest"))
-    return float(max(candidates, key=lambda threshold: (overall(steps, threshold)[0], -threshold)))
+    shares = np.linspace(0, 1, _CANDIDATES + 1)
+    return _best(steps, np.unique(np.quantile(steps.rewards, shares, method="nearest")))
+
+
+def swept_threshold(steps: ScoredSteps) -> float:
+    """Return the threshold that the paper's code chooses: the best for ``steps`` of their own rewards.
+
+    These are rounded to four digits, and of very many each n-th is tried.
+    """
+    candidates = sorted({round(reward, 4) for reward in steps.rewards.tolist()})
+    return _best(steps, np.array(candidates[:: max(1, len(candidates) // _MOST_SWEPT)]))
+
+
+def _best(steps: ScoredSteps, candidates: Floats) -> float:
+    """Return the first of rising ``candidates`` with the best overall score."""
+    scores = np.zeros(len(candidates))
+    for source in sorted(set(steps.sources.tolist())):
+        part = steps.where(steps.sources == source)
+        scores += _macro_f1_at(candidates, part) * len(part)
+    return float(candidates[scores.argmax()])
+
+
+def _macro_f1_at(thresholds: Floats, steps: ScoredSteps) -> Floats:
+    """As `macro_f1`, at each of ``thresholds``."""
+    right, wrong = (np.sort(steps.rewards[kind]) for kind in (steps.correct, ~steps.correct))
+    missed, found = np.searchsorted(right, thresholds), np.searchsorted(wrong, thresholds)  # below it
+    mistaken = missed + len(wrong) - found
+    hits = np.stack([len(right) - missed, found])
+    return np.asarray((2 * hits / np.maximum(2 * hits + mistaken, 1)).mean(0))
 
 
 def area_under_curve(steps: ScoredSteps) -> float | None:
@@ -57,27 +87,42 @@ def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
     return np.array([value % 2 == 0 for value in hashes], dtype=np.bool_)
 
 
-def report(steps: ScoredSteps, seed: int, confidence: float = 0.95) -> dict[str, Any]:
-    """All numbers of an evaluation; `TrainingError` when a half has no judged step, or a reward is none."""
+def report(
+    steps: ScoredSteps, seed: int, confidence: float = 0.95, threshold_on: str = CALIBRATION
+) -> dict[str, Any]:
+    """Return all numbers of an evaluation.
+
+    Args:
+        steps: those that were judged and scored.
+        seed: of the halves and of the bounds.
+        confidence: of the bounds.
+        threshold_on: one of the protocol's `THRESHOLDS`; with ``test`` all steps are reported, and the
+            threshold is chosen on them.
+
+    Raises:
+        TrainingError: a reward is no number, or there is no judged step, for ``calibration`` in one half.
+    """
     if broken := int((~np.isfinite(steps.rewards)).sum()):
         raise TrainingError(
             "a number as the reward of every step", f"{broken} of {len(steps)} that are none (nan or inf)",
             "evaluate another checkpoint: the weights of this model are broken",
         )  # fmt: skip
     half = in_calibration_half(steps.questions.tolist(), seed)
-    calibration, reported = steps.where(half), steps.where(~half)
+    on_test = threshold_on == TEST
+    calibration, reported = (steps, steps) if on_test else (steps.where(half), steps.where(~half))
     if not len(calibration) or not len(reported):
         raise TrainingError(
             "judged steps of several questions in the benchmark, for two halves",
             f"{len(calibration)} and {len(reported)} steps", "give a larger benchmark, or another --seed",
         )  # fmt: skip
-    threshold = choose_threshold(calibration)
+    threshold = (swept_threshold if on_test else choose_threshold)(calibration)
     mean, sources = overall(reported, threshold)
     return {
         "threshold": threshold,
+        "threshold_on": threshold_on,
         "seed": seed,
         "steps": len(reported),
-        "calibration_steps": len(calibration),
+        "calibration_steps": 0 if on_test else len(calibration),
         "overall_f1": mean,
         "pooled_macro_f1": macro_f1(reported.correct, reported.rewards >= threshold),
         "auc": area_under_curve(reported),
@@ -98,8 +143,10 @@ def table(numbers: dict[str, Any]) -> str:
         f"{'all (step-weighted)':<{width}}  {numbers['steps']:>7,}  {'':>6}  {numbers['overall_f1']:>8.4f}"
     )
     auc = "none (one kind of step)" if numbers["auc"] is None else f"{numbers['auc']:.4f}"
+    others = f"{numbers['calibration_steps']:,} other steps"
+    chosen = "these very steps" if numbers["threshold_on"] == TEST else others
     lines.append(
         f"pooled macro-F1 {numbers['pooled_macro_f1']:.4f}, AUC {auc}; threshold {numbers['threshold']:.4f}, "
-        f"chosen on {numbers['calibration_steps']:,} other steps"
+        f"chosen on {chosen}"
     )
     return "\n".join(lines)

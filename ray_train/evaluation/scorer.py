@@ -1,8 +1,9 @@
-"""Rewards of solutions, as a trained model or an untrained backbone gives them."""
+"""Rewards of solutions, as a model gives them that bisieve trained, or that it did not."""
 
 import pickle
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ import msgspec
 import numpy as np
 import torch
 
-from bisieve.errors import BisieveError, TrainingError
+from bisieve.errors import BisieveError
 from bisieve.images import load_image
 from ray_train.data.encoding import Sample, make_encoder
 from ray_train.data.refused_image import refusals_named
 from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.paper_eval import one_image
+from ray_train.evaluation.protocol import OWN_TOKENS, PAPER_EVAL, TRAINING, RewardTokens, format_in, prompt_of
 from ray_train.model.backbone import load_backbone
-from ray_train.model.card import CARD, read_card, require_kappa
+from ray_train.model.card import read_card, require_kappa
 from ray_train.model.kappa import load_kappa
-from ray_train.model.prompt_format import FAMILY, PromptFormat, format_of
+from ray_train.model.prompt_format import FAMILY, format_of
 from ray_train.model.reward import reward_model, step_rewards
 from ray_train.model.source import local_copy
 from ray_train.run.engine import training_dtype
@@ -28,10 +31,11 @@ DEFAULT_LENGTH = 8192  # tokens; the paper's
 
 
 class Scorer:
-    """P(Yes) of every step, with the prompt format that the model was trained in.
+    """P(positive) of every step, in the prompt format that the model was trained in.
 
-    With ``risk``, less so many standard deviations, which a κ head tells.  `TrainingError` where the model,
-    its head or its card cannot be read.
+    With ``risk``, less so many standard deviations, which a κ head tells.  ``prompt`` may be the format of
+    the paper's evaluation instead.  A card decides tiles, pixels, system turn and ``tokens``, whatever is
+    given here.  `TrainingError` where the model, its head or its card cannot be read.
     """
 
     def __init__(
@@ -42,19 +46,24 @@ class Scorer:
         image_backend: str = "pil",
         risk: float = 0.0,
         system: str = FAMILY,
+        tokens: RewardTokens = OWN_TOKENS,
+        prompt: str = TRAINING,
     ) -> None:
         path = local_copy(model)
         card = read_card(path)
         if card is not None:
-            format = _format_of(card, path)
+            format = format_in(card, path)
             max_length = max_length or card["config"]["max_length"]
             precision = card["config"].get("precision", "auto")
-            backbone = load_backbone(path, training_dtype(precision), format.image_backend)
+            backbone = load_backbone(path, training_dtype(precision), format.image_backend, format.marker)
         else:
-            backbone = load_backbone(path, training_dtype("auto"), image_backend)
+            backbone = load_backbone(path, training_dtype("auto"), image_backend, tokens.marker)
             format = format_of(
                 backbone.family, backbone.processor.tokenizer, max_tiles, system, image_backend
             )
+            format = replace(format, **tokens._asdict())
+        format = prompt_of(format, prompt)
+        self._on_one_image = prompt == PAPER_EVAL
         self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._risk = risk
@@ -71,8 +80,10 @@ class Scorer:
 
         `ImageError` for an image that cannot be decoded, or that the processor does not take.
         """
-        samples = [_sample(number, solution, image_root) for number, solution in enumerate(solutions)]
-        names = [[f"{name} of line {each.line}" for name in each.images] for each in solutions]
+        samples = [self._sample(number, one, image_root) for number, one in enumerate(solutions)]
+        names = [
+            [f"{name} of line {each.line}" for name in self._per_image(each.images)] for each in solutions
+        ]
         with refusals_named(self._encoder, samples, names):
             batch = self._encoder.encode(samples).to(self._device)
         self.counts.update(transparent=batch.transparent, unclear=batch.unclear)
@@ -80,19 +91,14 @@ class Scorer:
         ends = np.cumsum(batch.kept_steps)
         return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]
 
+    def _per_image(self, names: Sequence[str]) -> list[str]:
+        """Return a name for each image that the model sees."""
+        return [" and ".join(names)] if self._on_one_image else list(names)
 
-def _format_of(card: dict[str, Any], folder: str) -> PromptFormat:
-    try:
-        return PromptFormat(**card["prompt_format"])
-    except TypeError as error:
-        raise TrainingError(
-            f"a prompt_format of this version of bisieve in {CARD} of {folder}", str(error), "check --model"
-        ) from error
-
-
-def _sample(number: int, solution: Solution, image_root: str) -> Sample:
-    images = [load_image(image_root, name) for name in solution.images]
-    return Sample(number, images, solution.question, solution.steps, [0.0] * len(solution.steps))
+    def _sample(self, number: int, solution: Solution, image_root: str) -> Sample:
+        images = [load_image(image_root, name) for name in solution.images]
+        images = [one_image(images)] if self._on_one_image else images
+        return Sample(number, images, solution.question, solution.steps, [0.0] * len(solution.steps))
 
 
 class ScoreBatches:

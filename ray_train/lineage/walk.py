@@ -17,6 +17,7 @@ from bisieve.manifest import MANIFEST, Manifest, read_manifest, version_manifest
 from bisieve.wording import counted
 from ray_train.lineage.link import Link, read_json
 from ray_train.model.card import CARD, MODEL
+from ray_train.model.recognize import card_of
 
 # As `checkpoints.claim`, `checkpoints.checkpoint` and `evaluation.evaluate` write them: those need torch.
 RUN, CURSOR, METRICS = "run.json", "cursor.json", "metrics.json"
@@ -93,6 +94,8 @@ def _from_run(url: str) -> list[Link]:
     has_run = storage.exists(storage.join(url, RUN))
     record = read_json(storage.join(url, RUN)) if has_run else {}
     card = read_json(storage.join(url, CARD)) if has_model else {}
+    if "://" not in url:  # a model of the hub
+        card = card_of(url) or {}
     finished = bool(card) and card.get("run") == record.get("run", card.get("run"))
     said = card if finished else record
     identity = said.get("identity")
@@ -127,7 +130,7 @@ def _from_metrics(url: str) -> list[Link]:
     """Up to an evaluation."""
     metrics = read_json(storage.join(url, METRICS))
     facts: dict[str, Any] = {name: metrics.get(name) for name in ("benchmark", "solutions")}
-    here = Link("evaluation", url, str(metrics.get("run") or "untrained"), facts)
+    here = Link("evaluation", url, str(metrics.get("run") or "of a model that bisieve did not train"), facts)
     model = metrics.get("model")
     if not metrics.get("run"):
         return [here]

@@ -37,8 +37,8 @@ class Backbone:
     family: Family
     folder: str = ""  # of this machine, from which it was loaded with its weights
 
-    def token_id(self, token: str) -> int:
-        """Return the id of a text that is one token; `TrainingError` where it is none or several.
+    def token_id(self, token: str, remedy: str = "choose another backbone") -> int:
+        """Return the id of a text that is one token; `TrainingError` with ``remedy`` where it is not.
 
         The vocabulary is asked first, as by the paper: to encode a word alone may put a space in front of it.
         """
@@ -52,15 +52,18 @@ class Backbone:
             raise TrainingError(
                 f"a tokenizer in which {token!r} is one token",
                 f"no such token, and as text {counted(len(ids), 'token')} ({pieces})",
-                "choose another backbone",
+                remedy,
             )
         return int(ids[0])
 
 
-def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -> Backbone:
+def load_backbone(
+    source: str, dtype: torch.dtype, image_backend: str = "pil", marker: str = MARKER
+) -> Backbone:
     """Loads ``source`` and adds the marker; `TrainingError` where it is no backbone that we know.
 
-    Its images are made by ``image_backend``, and never by another library for want of that.
+    Its images are made by ``image_backend``, and never by another library for want of that.  A ``marker``
+    other than bisieve's own is not added: only a model that has it has learned to judge there.
     """
     # transformers' own annotations are partial and, for the Auto classes, wrong.
     transformers: Any = import_module("transformers")
@@ -84,7 +87,8 @@ def load_backbone(source: str, dtype: torch.dtype, image_backend: str = "pil") -
         ) from error
     _check_loaded(model, report, dtype, source)
     record_tie(model.config, model.get_output_embeddings().weight is model.get_input_embeddings().weight)
-    add_marker(model, processor.tokenizer)
+    if marker == MARKER:
+        add_marker(model, processor.tokenizer)
     if family.vision_runs:
         join_runs(model)
     return Backbone(model, processor, family, path)

@@ -13,6 +13,7 @@ import torch
 
 from bisieve.errors import TrainingError
 from ray_train.model.backbone import Backbone
+from ray_train.model.families.family import Family
 
 _BRANCHES = ("attention", "mlp")  # of a layer; both end in a residual connection
 _ODD = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # SplitMix64's constants
@@ -40,15 +41,9 @@ class DropPath:
 def add_drop_path(backbone: Backbone, rate: float, seed: int) -> DropPath:
     """Make the vision encoder of ``backbone`` skip layers in training; evaluation mode is left as it is.
 
-    Raises:
-        TrainingError: where the family does not read images as tiles, which are what is drawn for.
+    `TrainingError` as of `check_drop_path`.
     """
-    if not backbone.family.vision_layers:
-        raise TrainingError(
-            "a backbone of InternVL for --drop-path (the paper's code has no other)",
-            backbone.family.model_type,
-            "give --drop-path 0, with --recipe paper, too",
-        )
+    check_drop_path(backbone.family, rate)
     tower = backbone.model.get_submodule(backbone.family.vision.rstrip("."))
     layers = list(tower.get_submodule(backbone.family.vision_layers))
     drop = DropPath(seed)
@@ -58,6 +53,16 @@ def add_drop_path(backbone: Backbone, rate: float, seed: int) -> DropPath:
             branch = layers[number].get_submodule(name)
             branch.register_forward_hook(_hook(drop, len(_BRANCHES) * number + place, of_layer))
     return drop
+
+
+def check_drop_path(family: Family, rate: float) -> None:
+    """Raise `TrainingError` for a ``rate`` where the family does not read images as tiles: they are drawn."""
+    if rate and not family.vision_layers:
+        raise TrainingError(
+            "a backbone of InternVL for --drop-path (the paper's code has no other)",
+            family.model_type,
+            "give --drop-path 0, with --recipe paper, too",
+        )
 
 
 def tile_names(pixels: torch.Tensor) -> torch.Tensor:

@@ -8,13 +8,14 @@ from typing import Any
 
 from bisieve import storage
 from bisieve.errors import TrainingError
+from ray_train.model.card import CARD, read_card
 from ray_train.model.families import known_families
 from ray_train.model.families.family import Family
 from ray_train.reachable import is_reachable
 
 
 def check_model(source: str, flag: str) -> Family:
-    """Return the family of the model at ``source``; `TrainingError` where it is none that we can load.
+    """Return the family of ``source``; `TrainingError` unless it has the config of a model that we can load.
 
     Args:
         source: hub id, folder or URL; of a hub id only config.json is fetched.
@@ -39,8 +40,33 @@ def check_model(source: str, flag: str) -> Family:
     raise TrainingError(f"a backbone of type {known} at {source}", str(found), f"choose another {flag}")
 
 
+def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
+    """Return the card of a model that `check_model` has recognised; None where bisieve did not train it.
+
+    `TrainingError` where the card cannot be read, or the hub fails.
+    """
+    if _is_folder(source):
+        return read_card(source, flag)
+    hub: Any = import_module("huggingface_hub")
+    answers = _hub_answers(import_module("huggingface_hub.constants").ENDPOINT)
+    try:
+        card = hub.hf_hub_download(source, CARD, local_files_only=not answers)
+    except import_module("huggingface_hub.errors").EntryNotFoundError:
+        return None
+    except Exception as error:  # the hub's library raises what it likes
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(
+            f"{CARD} of {source}, or word that it has none", reason, f"check {flag}"
+        ) from error
+    return read_card(str(Path(card).parent), flag)
+
+
+def _is_folder(source: str) -> bool:
+    return "://" in source or Path(source).is_dir()
+
+
 def _read_config(source: str, flag: str) -> bytes:
-    if "://" in source or Path(source).is_dir():
+    if _is_folder(source):
         return storage.read_bytes(storage.join(storage.canonical(source), "config.json"))
     hub: Any = import_module("huggingface_hub")
     answers = _hub_answers(import_module("huggingface_hub.constants").ENDPOINT)

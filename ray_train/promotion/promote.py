@@ -1,4 +1,4 @@
-"""Moves the pointer to a model that is not worse than the current one.
+"""Move the pointer to a model that is not worse than the current one.
 
 evaluation ─▶ candidate ─┐
                          ├─▶ bound ≥ bound? ─▶ pointer, replaced only as it was read
@@ -8,16 +8,30 @@ pointer ───▶ current ────┘
 from bisieve import storage
 from bisieve.errors import TrainingError
 from bisieve.pointer import read_pointer, replace_pointer
-from ray_train.model.card import read_card
-from ray_train.promotion.standing import CHOICES, MEASURED_ON, Standing, evaluated, pointed_at
+from ray_train.model.recognize import card_of
+from ray_train.promotion.standing import CHOICES, MEASURED_ON, PROTOCOL, Standing, evaluated, pointed_at
 
 
-def promote(model: str, metrics: str, pointer: str, metric: str = CHOICES[0], untrained: bool = False) -> str:
-    """Promotes ``model`` if its lower bound is at least the current model's; returns what became of it.
+def promote(
+    model: str, metrics: str, pointer: str, metric: str = CHOICES[0], untrained: bool = False,
+    paper_eval: bool = False,
+) -> str:  # fmt: skip
+    """Promote ``model`` if its lower bound is at least the current model's; return what became of it.
 
-    The current model with another evaluation brings its own numbers up to date.  `TrainingError` where the
-    evaluation is of another model, or of other steps than the current one's; `StorageError` where somebody
-    else has moved the pointer meanwhile.  A model that bisieve did not train is refused unless ``untrained``.
+    The current model with another evaluation brings its own numbers up to date.
+
+    Args:
+        model: as it was evaluated.
+        metrics: of its evaluation, the folder or the file.
+        pointer: the JSON file to move.
+        metric: one of `CHOICES`.
+        untrained: allow a model that bisieve did not train.
+        paper_eval: allow an evaluation whose prompt or threshold is that of the paper's code.
+
+    Raises:
+        TrainingError: the evaluation is of another model, of other steps than the current one's, or must be
+            allowed.
+        StorageError: somebody else has moved the pointer meanwhile.
     """
     found = read_pointer(storage.canonical(pointer))
     candidate = evaluated(metrics)
@@ -27,6 +41,12 @@ def promote(model: str, metrics: str, pointer: str, metric: str = CHOICES[0], un
             f"one of {candidate.model}, which it did not make",
             "give --untrained to promote it nevertheless",
         )
+    if (different := candidate.as_the_papers_code) and not paper_eval:
+        raise TrainingError(
+            f"an evaluation with the model's own prompt and a threshold from other steps, at "
+            f"{candidate.metrics}", f"{different}, as in the paper's code",
+            "give --paper-eval to promote by it nevertheless",
+        )  # fmt: skip
     _check_model(candidate, model)
     data, (value, bound) = candidate.pointer(metric), candidate.number(metric)
     told = f"{candidate.model} ({metric} {value:.4f}, lower bound {bound:.4f})"
@@ -55,7 +75,7 @@ def _check_model(candidate: Standing, model: str) -> None:
             f"an evaluation of {model}", f"one of {candidate.model} at {candidate.metrics}",
             "check --model and --metrics",
         )  # fmt: skip
-    card = read_card(candidate.model)
+    card = card_of(candidate.model)
     if (run := card and card["run"]) != candidate.run:
         raise TrainingError(
             f"the run {candidate.run}, which was evaluated, at {candidate.model}",
@@ -64,7 +84,7 @@ def _check_model(candidate: Standing, model: str) -> None:
 
 
 def _check_comparable(candidate: Standing, current: Standing) -> None:
-    for name in MEASURED_ON:
+    for name in (*MEASURED_ON, *PROTOCOL):
         new, old = candidate.measured_on[name], current.measured_on[name]
         if new != old:
             raise TrainingError(

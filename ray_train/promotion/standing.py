@@ -10,11 +10,14 @@ from typing import Any
 
 from bisieve import storage
 from bisieve.errors import TrainingError
+from ray_train.evaluation.protocol import CALIBRATION, TRAINING
 
 METRICS = "metrics.json"
 CHOICES = ("overall_f1", "pooled_macro_f1", "auc")  # the first is what the protocol reports
 # What two evaluations must share: the same steps, judged by the same people, in the same halves.
 MEASURED_ON = ("benchmark_sha256", "seed", "solutions", "steps", "calibration_steps", "confidence")
+# Shared as well; what was written before there was a choice has none of these.
+PROTOCOL = {"prompt": TRAINING, "threshold_on": CALIBRATION}
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,17 @@ class Standing:
 
     model: str  # as it was evaluated: a canonical URL or a hub id
     metrics: str  # URL of the evaluation's file
-    run: str | None  # None: an untrained backbone
+    run: str | None  # None: a model that bisieve did not train
     values: dict[str, float | None]  # by metric, as are the bounds
     bounds: dict[str, float | None]  # lower confidence bounds
     benchmark: str
-    measured_on: dict[str, Any]  # of MEASURED_ON
+    measured_on: dict[str, Any]  # of MEASURED_ON and PROTOCOL
+
+    @property
+    def as_the_papers_code(self) -> str:
+        """What was done as the paper's code does it; empty: nothing."""
+        others = {name: self.measured_on[name] for name in PROTOCOL}
+        return ", ".join(f"{name} {value}" for name, value in others.items() if value != PROTOCOL[name])
 
     def number(self, metric: str) -> tuple[float, float]:
         """The value of ``metric`` and its lower bound; `TrainingError` where there is none."""
@@ -64,7 +73,8 @@ def evaluated(metrics: str) -> Standing:
         return Standing(
             found["model"], url, found["run"],
             {name: found[name] for name in CHOICES}, {name: found["lower_bounds"][name] for name in CHOICES},
-            found["benchmark"], {name: found[name] for name in MEASURED_ON},
+            found["benchmark"], {**{name: found[name] for name in MEASURED_ON},
+                                 **{name: found.get(name, own) for name, own in PROTOCOL.items()}},
         )  # fmt: skip
 
     return _read(
@@ -76,7 +86,8 @@ def pointed_at(data: bytes, url: str) -> Standing:
     """The current model, by its pointer; `TrainingError` where it is none."""
 
     def make(found: dict[str, Any]) -> Standing:
-        return Standing(**{name: found[name] for name in Standing.__dataclass_fields__})
+        fields = {name: found[name] for name in Standing.__dataclass_fields__}
+        return Standing(**{**fields, "measured_on": {**PROTOCOL, **fields["measured_on"]}})
 
     return _read(data, make, f"a pointer of bisieve promote at {url}", "give another --pointer, or remove it")
 

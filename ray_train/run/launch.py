@@ -33,6 +33,7 @@ from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.device import uses_gpus
 from ray_train.located import located
+from ray_train.model.drop_path import check_drop_path
 from ray_train.model.packed_attention import check_reads_packs
 from ray_train.model.recognize import check_model
 from ray_train.run.preflight import (
@@ -58,6 +59,7 @@ def train(config: TrainConfig) -> None:
         require_writable(config.output)
     check_trackers(config.track)
     family = check_model(config.backbone, "--backbone")
+    check_drop_path(family, config.drop_path)
     if config.pack_tokens:
         check_reads_packs(family)
     with _nodes(config) as nodes:

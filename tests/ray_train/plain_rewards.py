@@ -21,11 +21,12 @@ HEADS = {
     "internvl": SYSTEM + HEAD,
     "gemma3": "<start_of_turn>user\n<end_of_turn>\n<start_of_turn>model\n",
 }
+OWN_TOKENS = ("<prm>", "Yes", "No")
 
 
 @dataclass
 class PlainModel:
-    """A checkpoint as transformers loads it, with the marker ``<prm>``."""
+    """A checkpoint as transformers loads it, with a marker."""
 
     model: Any
     tokenizer: Any
@@ -33,21 +34,27 @@ class PlainModel:
     family: str  # as config.json names it
 
     @torch.inference_mode()
-    def rewards(self, image: Path, question: str, steps: list[str]) -> list[float]:
-        """Return P(Yes) against P(No) at the marker behind each step."""
-        pixels, slot = self._seen(Image.open(image).convert("RGB"))
-        text = HEADS.get(self.family, HEAD) + slot + "\n"
-        text += f"Question: {question}\nProcess: " + "\n\n".join(step + "<prm>" for step in steps)
-        text += "<end_of_turn>" if self.family == "gemma3" else "<|im_end|>"
-        ids = self.tokenizer(text, return_tensors="pt")["input_ids"]
+    def rewards(
+        self, image: Image.Image, question: str, steps: list[str], tokens: tuple[str, str, str] = OWN_TOKENS,
+        as_the_papers_evaluation: bool = False,
+    ) -> list[float]:  # fmt: skip
+        """Return P(Yes) against P(No) at the marker behind each step; ``tokens`` are other such three."""
+        marker, *words = tokens
+        end = "<end_of_turn>" if self.family == "gemma3" else "<|im_end|>"
+        pixels, slot = self._seen(image.convert("RGB"))
+        head, join = HEADS.get(self.family, HEAD), "\n\n"
+        if as_the_papers_evaluation:
+            head, join = head.replace(f"user\n{end}\n", "user\n"), ""
+        text = f"{head}{slot}\nQuestion: {question}\nProcess: " + join.join(step + marker for step in steps)
+        ids = self.tokenizer(text + end, return_tensors="pt")["input_ids"]
         more = {}
         if self.family == "gemma3":
             more = {"token_type_ids": (ids == self._id("<image_soft_token>")).int()}
         elif self.family != "internvl":
             more = {"mm_token_type_ids": (ids == self._id("<|image_pad|>")).int()}
         logits = self.model(input_ids=ids, **pixels, **more).logits[0]
-        at_markers = logits[ids[0] == self._id("<prm>")]
-        answers = at_markers[:, [self._id("Yes"), self._id("No")]]
+        at_markers = logits[ids[0] == self._id(marker)]
+        answers = at_markers[:, [self._id(word) for word in words]]
         return answers.softmax(dim=-1)[:, 0].tolist()
 
     def _seen(self, image: Image.Image) -> tuple[dict[str, torch.Tensor], str]:
@@ -73,12 +80,12 @@ class PlainModel:
         return int(self.tokenizer.convert_tokens_to_ids(token))
 
 
-def load_plain(folder: Path) -> PlainModel:
-    """Load the checkpoint in ``folder`` in fp32, and give it the marker by hand where it has none."""
+def load_plain(folder: Path, marker: str = "<prm>") -> PlainModel:
+    """Load the checkpoint in ``folder`` in fp32, and give it ``<prm>`` by hand where that is its marker."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     images = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    if "<prm>" not in tokenizer.get_vocab():
+    if marker == "<prm>" and marker not in tokenizer.get_vocab():
         _add_marker(model, tokenizer)
     return PlainModel(model, tokenizer, images, model.config.model_type)
 

@@ -1,6 +1,8 @@
 """What ``--recipe paper`` sets, and what each of its options does to a run."""
 
 import argparse
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ import pytest
 import torch
 from conftest import resolved
 
+from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.data.plan import Plan
 from ray_train.data.targets import pair_factors
 from ray_train.options import add_options, read_config
 from ray_train.recipes import PAPER
+from ray_train.run import launch
 from ray_train.run.engine import adamw, learning_rate
 from ray_train.run.run_config import to_toml
 
@@ -30,6 +34,28 @@ def test_the_recipe_sets_what_is_not_given_and_leaves_what_is(tmp_path: Path) ->
     # An explicit value counts as given where it is the default, too.
     assert resolved("--recipe", "paper", "--prompts-together").prompts_together is True
     assert resolved("--recipe", "bisieve") == resolved()
+
+
+def test_a_recipe_in_python_is_that_of_the_command_line() -> None:
+    needed = {"index": "i", "image_root": "r", "backbone": "b", "output": "o"}
+    config = TrainConfig(**needed, recipe="paper")
+    assert {name: getattr(config, name) for name in PAPER} == dict(PAPER)
+    given = TrainConfig(**needed, recipe="paper", clip=1.0, prompts_together=True)
+    assert (given.clip, given.prompts_together, given.drop_path) == (1.0, True, 0.4)
+    assert replace(config, drop_path=0.0).drop_path == 0.0
+    assert pickle.loads(pickle.dumps(config)) == config, "workers train by the same options"
+    assert TrainConfig(**needed) == TrainConfig(**needed, recipe="bisieve")
+
+
+def test_the_recipe_on_a_family_without_tiles_is_refused_before_ray_starts(
+    qwen: Path, internvl: Path, settings: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "cluster", lambda workers: pytest.fail("Ray was started"))
+    monkeypatch.setattr(launch, "chosen_index", lambda config: pytest.fail("the index was opened"))
+    with pytest.raises(TrainingError, match=r"--drop-path .*; found qwen2_5_vl; give --drop-path 0"):
+        launch.train(settings(backbone=str(qwen), drop_path=0.4))
+    with pytest.raises(pytest.fail.Exception, match="the index was opened"):
+        launch.train(settings(backbone=str(internvl), drop_path=0.4))
 
 
 def test_the_resolved_config_shows_what_the_recipe_set_and_is_read_back(tmp_path: Path) -> None:

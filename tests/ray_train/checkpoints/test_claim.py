@@ -12,6 +12,7 @@ from ray_train.checkpoints.checkpoint import check_identity
 from ray_train.checkpoints.claim import run_identity
 from ray_train.config import TrainConfig
 from ray_train.data.plan import Plan
+from ray_train.recipes import PAPER
 from ray_train.workers import Workers
 
 Settings = Callable[..., TrainConfig]
@@ -32,7 +33,6 @@ def identity(config: TrainConfig) -> dict[str, Any]:
         ({}, {"micro_batch": 7}),
         ({}, {"pack_tokens": 0, "micro_batch": 1}),
         ({}, {"device": "cpu"}),
-        ({}, {"recipe": "paper"}),  # its options count, not its name
         ({}, {"workers": Workers(1, 1), "zero_stage": 3, "gradient_checkpointing": True}),
     ],
     ids=str,
@@ -77,6 +77,10 @@ def test_a_resume_with_another_system_turn_is_refused_by_the_name_of_its_option(
         TrainingError, match=r"use the options of that run \(.*--system, none for .*\) to resume"
     ):
         check_identity(none, own, "output")
+
+
+def test_a_recipe_counts_by_its_options_and_not_by_its_name(settings: Settings) -> None:
+    assert identity(settings(recipe="paper")) == identity(settings(**PAPER)) != identity(settings())
 
 
 def test_a_run_of_before_the_papers_options_goes_on(settings: Settings) -> None:

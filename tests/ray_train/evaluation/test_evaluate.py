@@ -10,16 +10,18 @@ import torch
 from conftest import Corpus
 from PIL import Image
 
-from bisieve.errors import ImageError, StorageError
+from bisieve.errors import ImageError, StorageError, TrainingError
 from ray_train.config import EvaluateConfig
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.evaluate import evaluate
+from ray_train.evaluation.protocol import RewardTokens
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
 from ray_train.model.card import read_card
 from ray_train.model.prompt_format import format_of
 from ray_train.model.publish import publish_model
 from ray_train.model.reward import reward_model
+from ray_train.promotion.promote import promote
 from ray_train.promotion.standing import evaluated
 
 
@@ -81,9 +83,39 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     assert numbers["trained"] is False
     assert numbers["steps"] + numbers["calibration_steps"] == 2 * 24
     shown = capsys.readouterr().out
-    assert "untrained backbone" in shown
     assert "put on white: 3 transparent images, counted at every use" in shown.splitlines()
+    assert "a model that bisieve did not train: no bisieve.json beside it" in shown
+    assert "note: <prm> is no token of this model, which was never taught to judge there" in shown
+    asked = ("prompt", "threshold_on", "marker", "positive", "negative")
+    assert [numbers[name] for name in asked] == ["training", "calibration", "<prm>", "Yes", "No"]
     assert "even" in shown
+
+
+def test_what_was_asked_of_a_model_that_bisieve_did_not_train_is_done_recorded_and_not_promoted_by(
+    internvl: Path, corpus: Corpus, tmp_path: Path, ray_cluster: None
+) -> None:
+    config = EvaluateConfig(
+        model=str(internvl), benchmark=corpus.benchmark, image_root=corpus.images, output=str(tmp_path / "m"),
+        batch=12, max_tiles=1, marker="Yes", positive="The", negative="No", prompt="paper-eval",
+        threshold="test",
+    )  # fmt: skip
+    numbers = evaluate(config)
+    recorded = ("marker", "positive", "negative", "prompt", "threshold_on", "calibration_steps", "run")
+    assert [numbers[name] for name in recorded] == ["Yes", "The", "No", "paper-eval", "test", 0, None]
+    assert numbers["steps"] == 2 * 24
+    scorer = Scorer(str(internvl), 0, 1, tokens=RewardTokens("Yes", "The", "No"), prompt="paper-eval")
+    expected = scorer.score(read_benchmark(corpus.benchmark), corpus.images)
+    lines = [json.loads(line) for line in (tmp_path / "m" / "scores.jsonl").read_text().splitlines()]
+    for line, rewards in zip(lines, expected, strict=True):
+        assert line["rewards"] == pytest.approx(rewards, abs=1e-5)
+    asked: dict[str, bool] = {}
+    for flag in ("--untrained", "--paper-eval"):
+        with pytest.raises(TrainingError, match=f"give {flag} to promote"):
+            promote(str(internvl), config.output, str(tmp_path / "current.json"), **asked)
+        asked[flag.removeprefix("--").replace("-", "_")] = True
+    assert promote(str(internvl), config.output, str(tmp_path / "current.json"), **asked).endswith(
+        "the first"
+    )
 
 
 def test_an_image_that_cannot_be_read_ends_the_evaluation_with_its_name(
@@ -126,6 +158,6 @@ def test_a_missing_benchmark_image_is_named_before_anything_starts(
         image_root=str(tmp_path),
         output=str(tmp_path / "report"),
     )
-    with pytest.raises(ImageError, match=r"10 missing, such as 0\.png; mend --image-root or --benchmark"):
+    with pytest.raises(ImageError, match=r"10 missing, such as 0\.png; correct --image-root or --benchmark"):
         evaluate(config)
     assert not (tmp_path / "report").exists()

@@ -11,6 +11,7 @@ from ray_train.evaluation.metrics import (
     macro_f1,
     overall,
     report,
+    swept_threshold,
     table,
 )
 from ray_train.evaluation.scored_steps import ScoredSteps
@@ -87,6 +88,31 @@ def test_the_threshold_comes_from_the_calibration_half() -> None:
     assert numbers["overall_f1"] < 0.5
     assert numbers["auc"] == 1.0
     assert "macro-F1" in table(numbers)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_papers_threshold_is_the_best_of_all_rounded_rewards_on_the_reported_steps(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    correct = rng.random(300) < 0.7
+    rewards = np.clip(correct * 0.3 + rng.random(300) * 0.7, 0, 1)
+    steps = ScoredSteps(rewards, correct, np.array(list("abc") * 100), np.arange(300).astype(str))
+    best = (-1.0, 0.5)
+    for threshold in sorted({round(reward, 4) for reward in rewards.tolist()}):
+        if (score := overall(steps, threshold)[0]) > best[0]:
+            best = score, threshold
+    numbers = report(steps, seed=0, threshold_on="test")
+    assert (numbers["overall_f1"], numbers["threshold"]) == (pytest.approx(best[0], abs=1e-12), best[1])
+    assert (numbers["steps"], numbers["calibration_steps"], numbers["threshold_on"]) == (300, 0, "test")
+    assert "chosen on these very steps" in table(numbers)
+    other = report(steps, seed=0)
+    assert (other["threshold_on"], other["steps"] < 300) == ("calibration", True)
+
+
+def test_of_very_many_rewards_the_paper_tries_each_nth() -> None:
+    rewards = np.arange(4000) / 4000  # rounded: all different
+    steps = ScoredSteps(rewards, rewards >= 0.50025, np.array(["a"] * 4000), rewards.astype(str))
+    assert choose_threshold(steps) == pytest.approx(0.5, abs=0.01)
+    assert swept_threshold(steps) == 0.5, "0.5002, the best, is not among each fourth"
 
 
 def test_a_benchmark_of_one_question_has_no_halves() -> None:

@@ -1,14 +1,17 @@
 """`evaluate` gives the P(Yes) that transformers gives without bisieve, on checkpoints odd as the hub's."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Corpus
+from PIL import Image
 from plain_rewards import load_plain
 
 from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.evaluation.protocol import PAPER_EVAL, RewardTokens
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import FAMILY, format_of
@@ -21,10 +24,13 @@ def check_rewards(folder: Path, corpus: Corpus) -> None:
     solutions = read_benchmark(corpus.benchmark)[:3]
     plain = load_plain(folder)
     expected = [
-        plain.rewards(Path(corpus.images, one.images[0]), one.question, list(one.steps)) for one in solutions
+        plain.rewards(Image.open(Path(corpus.images, one.images[0])), one.question, list(one.steps))
+        for one in solutions
     ]
-    found = Scorer(str(folder), max_length=0, max_tiles=1).score(solutions, corpus.images)
-    assert [len(one) for one in found] == [len(one.steps) for one in solutions]
+    check_equal(Scorer(str(folder), max_length=0, max_tiles=1).score(solutions, corpus.images), expected)
+
+
+def check_equal(found: list[list[float]], expected: list[list[float]]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, abs=TOLERANCE)
     assert len({round(reward, 5) for one in found for reward in one}) > 1, "steps are told apart"
@@ -47,6 +53,45 @@ def test_the_checkpoint_and_a_model_published_from_it(
     save_model(backbone, weights, card, tmp_path)
     check_rewards(tmp_path, corpus)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == family.model_type
+
+
+def test_a_model_that_bisieve_did_not_train_is_read_at_its_own_marker_and_words(
+    hub_checkpoint: Path, corpus: Corpus
+) -> None:
+    family = hub_checkpoint.name.partition("-")[0][:4]
+    markers = {"Inte": "</ref>", "Qwen": "<|object_ref_end|>", "Gemm": "<mask>"}
+    tokens = RewardTokens(markers[family], "+", "-")
+    solutions = read_benchmark(corpus.benchmark, tokens.marker)[:3]
+    plain = load_plain(hub_checkpoint, tokens.marker)
+    expected = [
+        plain.rewards(Image.open(Path(corpus.images, one.images[0])), one.question, list(one.steps), tokens)
+        for one in solutions
+    ]
+    scorer = Scorer(str(hub_checkpoint), max_length=0, max_tiles=1, tokens=tokens)
+    check_equal(scorer.score(solutions, corpus.images), expected)
+
+
+def test_the_prompt_of_the_papers_evaluation_joins_steps_and_images(
+    folder: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    sizes = [(40, 28), (28, 56), (28, 28), (20, 30)]
+    colours = ["red", "green", "blue", "black"]
+    grid = Image.new("RGB", (120, 112), "white")  # cells of 40 × 56, three in a row
+    corners = [(0, 14), (46, 0), (86, 14), (10, 69)]
+    for name, size, colour, corner in zip("abcd", sizes, colours, corners, strict=True):
+        image = Image.new("RGB", size, colour)
+        image.save(tmp_path / f"{name}.png")
+        grid.paste(image, corner)
+    solution = replace(
+        read_benchmark(corpus.benchmark)[0],
+        images=("a.png", "b.png", "c.png", "d.png"),
+        question="<image1><image2>How many are <image3> and <image4>?",
+    )
+    expected = load_plain(folder).rewards(
+        grid, "How many are  and ?", list(solution.steps), as_the_papers_evaluation=True
+    )
+    scorer = Scorer(str(folder), max_length=0, max_tiles=1, prompt=PAPER_EVAL)
+    check_equal(scorer.score([solution], str(tmp_path)), [expected])
 
 
 def noisy(tensor: torch.Tensor) -> torch.Tensor:

@@ -90,6 +90,37 @@ def test_a_model_that_bisieve_did_not_train_is_promoted_only_where_it_is_asked_f
     assert pointed(folder)["run"] is None
 
 
+@pytest.mark.parametrize("other", [{"prompt": "paper-eval"}, {"threshold_on": "test"}], ids=str)
+def test_an_evaluation_as_the_papers_code_does_it_promotes_only_where_it_is_asked_for(
+    folder: str, make: Make, other: dict[str, str]
+) -> None:
+    pointer, made = join(folder, "current.json"), make("model", **other)
+    ((name, value),) = other.items()
+    with pytest.raises(
+        TrainingError, match=rf"found {name} {value}, as in the paper's code; give --paper-eval"
+    ):
+        promote(*made, pointer)
+    assert not exists(pointer)
+    assert promote(*made, pointer, paper_eval=True).startswith("promoted: ")
+    assert pointed(folder)["measured_on"][name] == value
+    with pytest.raises(TrainingError, match=rf"expected {name} {value}, as of the evaluation of the current"):
+        promote(*make("other"), pointer)
+
+
+def test_metrics_and_pointers_from_before_there_was_a_choice_are_of_the_models_own_prompt(
+    folder: str, make: Make
+) -> None:
+    pointer, old = join(folder, "current.json"), make("old", 0.7)
+    promote(*old, pointer)
+    assert pointed(folder)["measured_on"]["prompt"] == "training"
+    written = pointed(folder)
+    for name in ("prompt", "threshold_on"):
+        del written["measured_on"][name]
+    write_bytes(pointer, json.dumps(written).encode())
+    own = {"prompt": "training", "threshold_on": "calibration"}
+    assert promote(*make("new", 0.8, **own), pointer).startswith("promoted: ")
+
+
 @pytest.mark.parametrize("folder", ["disk", "s3"], indirect=True)
 def test_of_two_promoters_that_meet_one_is_refused(
     folder: str, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -187,5 +218,9 @@ def test_the_command_says_what_became_of_it_and_a_worse_model_is_no_failure(
         (line,) = capsys.readouterr().out.splitlines()
         assert line.startswith(told)
     assert pointed(folder)["run"] == "good-1"
+    model, metrics = (url.removeprefix("file://") for url in make("theirs", 0.95, prompt="paper-eval"))
+    ask = ["promote", "--model", model, "--metrics", metrics, "--pointer", str(tmp_path / "current.json")]
+    assert main(ask) == 1
+    assert "; give --paper-eval " in capsys.readouterr().err
     assert main(["promote", "--model", "m", "--metrics", "/nowhere", "--pointer", "p"]) == 1
     assert capsys.readouterr().err.startswith("bisieve: error: expected ")

@@ -1,0 +1,66 @@
+"""How the paper's own evaluation puts a solution to a model: ``--prompt paper-eval`` (docs/paper.md).
+
+It differs from the paper's training: nothing is between a step's marker and the next step, the empty user
+turn is not closed, and all images of a solution are put into one.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from bisieve.prompt import process_text
+from ray_train.model.prompt_format import PromptFormat
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_COLUMNS = 3  # of the one image
+_TAG, _NUMBERED_TAG = "<image>", re.compile(r"<image\d+>")
+
+
+class PaperEvalFormat(PromptFormat):
+    """A format whose one image replaces the first ``<image>`` of the text, or else is in front."""
+
+    def render(self, question: str, steps: Sequence[str], num_images: int) -> str:
+        """Return the text of one solution; numbered image tags are left out of its question."""
+        question = _NUMBERED_TAG.sub("", question).strip()
+        text = process_text(question, steps, self.marker, self.step_separator)
+        tagged = text if _TAG in text else f"{_TAG}\n{text}"
+        return self.head + tagged.replace(_TAG, self.image_slot, 1) + self.tail
+
+    def image_order(self, question: str, num_images: int) -> list[int]:
+        """Return the order of the images, which here is always theirs."""
+        return list(range(num_images))
+
+    def is_unclear(self, question: str, num_images: int) -> bool:
+        """Return False: one image has one place."""
+        return False
+
+
+def paper_eval_format(format: PromptFormat) -> PaperEvalFormat:
+    """Return ``format``, a model's own, as the paper's evaluation would have it."""
+    values = {item.name: getattr(format, item.name) for item in fields(format)}
+    before, _, after = format.head.rpartition(f"{format.tail}\n")  # the end of the user's turn
+    values["head"] = before + after
+    return PaperEvalFormat(**{**values, "step_separator": ""})
+
+
+def one_image(images: "Sequence[Image]") -> "Image":
+    """Return all ``images`` (RGB) on one: a white grid of at most 3 columns, each in the middle of its cell.
+
+    Cells are as wide as the widest image and as high as the highest.  An image that is alone is returned.
+    """
+    from PIL import Image
+
+    if len(images) == 1:
+        return images[0]
+    columns = min(_COLUMNS, len(images))
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    grid = Image.new("RGB", (columns * width, -(-len(images) // columns) * height), "white")
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        left, top = (width - image.width) // 2, (height - image.height) // 2
+        grid.paste(image, (column * width + left, row * height + top))
+        grid.info |= image.info  # such as that it was transparent
+    return grid

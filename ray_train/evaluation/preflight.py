@@ -1,0 +1,133 @@
+"""What is looked at before any worker starts: the options, the benchmark, the model without its weights."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bisieve import storage
+from bisieve.errors import TrainingError, UsageError
+from bisieve.images import missing_images, refuse_missing
+from bisieve.prompt import MARKER
+from ray_train.config import EvaluateConfig
+from ray_train.estimates.skeleton import load_skeleton_processor
+from ray_train.evaluation.benchmark import Solution, read_benchmark
+from ray_train.evaluation.protocol import format_in, prompt_of
+from ray_train.model.backbone import Backbone
+from ray_train.model.card import CARD, require_kappa
+from ray_train.model.prompt_format import PromptFormat, format_of
+from ray_train.model.source import WEIGHTS
+from ray_train.model.tying import refuse_quantized, stored_tensors
+from ray_train.options import flag_of
+
+_OF_THE_CARD = ("max_tiles", "image_backend", "system", "marker", "positive", "negative")
+
+
+def refuse_decided(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
+    """Raise `UsageError` for an option whose value the ``card`` of the model decides."""
+    defaults = {item.name: item.default for item in dataclasses.fields(config)}
+    given = [name for name in _OF_THE_CARD if getattr(config, name) != defaults[name]]
+    if card is not None and given:
+        flag = flag_of(given[0])
+        raise UsageError(
+            f"no {flag} for a model that bisieve trained: {CARD} beside it says how it reads",
+            f"{flag} {getattr(config, given[0])}",
+            f"leave out {flag}",
+        )
+
+
+def checked_solutions(config: EvaluateConfig, card: dict[str, Any] | None) -> list[Solution]:
+    """Return the solutions of the benchmark, whose images are all there.
+
+    Raises:
+        TrainingError: the benchmark is none, or has the model's marker in a text.
+        ImageError: images are missing.
+    """
+    marker = config.marker if card is None else format_in(card, config.model).marker
+    solutions = read_benchmark(config.benchmark, marker)
+    names = {name for solution in solutions for name in solution.images}
+    missing = missing_images(config.image_root, names)
+    refuse_missing(config.image_root, missing, "correct --image-root or --benchmark")
+    return solutions
+
+
+def checked_format(
+    config: EvaluateConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]
+) -> PromptFormat:
+    """Return the format in which the model will read ``solutions``; says so if it has never seen the marker.
+
+    All that the model consists of is looked at, of its weights where they are.
+
+    Raises:
+        TrainingError: a part is missing or damaged, or a token of the format is none of the model's.
+    """
+    if "://" in config.model:
+        _check_files(config, card)
+    own = None if card is None else format_in(card, config.model)
+    backend = config.image_backend if own is None else own.image_backend
+    family, processor = load_skeleton_processor(config.model, backend, "--model")
+    if own is None:
+        own = format_of(family, processor.tokenizer, config.max_tiles, config.system, backend)
+        own = replace(own, **config.tokens._asdict())
+    format = prompt_of(own, config.prompt)
+    backbone = Backbone(None, processor, family)
+    if card is None:
+        _check_tokens(format, backbone)
+    if format.marker != MARKER:
+        _check_markers(format, backbone, solutions)
+    return format
+
+
+def _check_files(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
+    """Raise `TrainingError` unless the model at a URL has weights that can be read, and its κ head if any."""
+    try:
+        tensors = stored_tensors(config.model)
+    except ValueError as error:
+        raise TrainingError(
+            f"weights as {WEIGHTS} at {config.model}", str(error), "copy the model again, or check --model"
+        ) from error
+    if not tensors:
+        raise TrainingError(
+            f"weights as {WEIGHTS} at {config.model}",
+            "none of these, and pickled ones (.bin) are not read",
+            "check --model",
+        )
+    refuse_quantized(tensors, config.model)
+    kappa = require_kappa(card, config.model) if config.risk or "kappa" in (card or {}) else None
+    if kappa and not storage.exists(storage.join(config.model, kappa)):
+        raise TrainingError(f"the κ head of the model, {kappa}", f"none at {config.model}", "copy it again")
+
+
+def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
+    """Raise `TrainingError` for a marker or a word that is no token of a model that bisieve did not train."""
+    tokenizer = backbone.processor.tokenizer
+    if format.marker in (*backbone.family.reserved(tokenizer), tokenizer.pad_token):
+        raise TrainingError(
+            "a marker that stands for the end of a step alone",
+            f"{format.marker}, which stands for images or padding", "give another --marker",
+        )  # fmt: skip
+    words = {"--positive": format.positive, "--negative": format.negative}
+    if format.marker != MARKER:
+        words = {"--marker": format.marker, **words}
+    ids = {flag: backbone.token_id(word, f"give another {flag}") for flag, word in words.items()}
+    if ids["--positive"] == ids["--negative"]:
+        raise TrainingError(
+            "two tokens to compare", f"one for both {format.positive!r} and {format.negative!r}",
+            "give another --positive or --negative",
+        )  # fmt: skip
+    if format.marker == MARKER and MARKER not in tokenizer.get_vocab():
+        print(f"note: {MARKER} is no token of this model, which was never taught to judge there; --marker "
+              "names the token at which it was", flush=True)  # fmt: skip
+
+
+def _check_markers(format: PromptFormat, backbone: Backbone, solutions: Sequence[Solution]) -> None:
+    """Raise `TrainingError` unless each step has its marker among the tokens: a word may melt into others."""
+    marker, tokenizer = backbone.token_id(format.marker), backbone.processor.tokenizer
+    for solution in solutions:
+        ids = tokenizer(format.render(solution.question, solution.steps, 1))["input_ids"]
+        if (found := ids.count(marker)) != len(solution.steps):
+            raise TrainingError(
+                f"a token {format.marker!r} behind each of the {len(solution.steps)} steps in line "
+                f"{solution.line} of the benchmark", f"{found} of them",
+                "give a --marker that the tokenizer never joins with its neighbours",
+            )  # fmt: skip
