@@ -22,7 +22,7 @@ def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | No
         found = counted(unclear, "rollout")
         lines.append(f"images put in front: {found} whose image placeholders do not fit the images")
     if broken:
-        some = "; ".join(f"{name} ({why})" for name, why in list(broken.items())[:_NAMED])
+        some = "; ".join(f"{name} ({why})" for name, why in sorted(broken.items())[:_NAMED])
         more = "; …" if len(broken) > _NAMED else ""
         lines.append(f"left out: the rollouts of {counted(len(broken), 'broken image')}: {some}{more}")
     return lines

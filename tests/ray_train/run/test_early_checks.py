@@ -36,7 +36,7 @@ for name, words in json.load(open(sys.argv[1])).items():
 
 REFUSED = {
     "another model": "a backbone of type internvl or .*; found bert; choose another --backbone",
-    "no model": r"a file or folder at \S*/nothing/config.json; found nothing",
+    "no model": r"a model \(config\.json\) at \S*/nothing; found none; check --backbone",
     "original InternVL": r"found the original one.*--backbone OpenGVLab/InternVL3-8B-hf",
     "silent hub": "a model at nobody/model; found .* the hub does not answer; check --backbone",
     "mlflow-skinny": "found mlflow-skinny, which reads none; pip install mlflow",
