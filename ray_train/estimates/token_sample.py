@@ -42,7 +42,7 @@ class Tokens:
     skipped: int  # rollouts that cannot be trained on
     transparent: int  # images that are put on white
     unclear: int  # rollouts whose placeholders do not tell the place of every image
-    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts are left out, and why
+    broken: dict[str, str] = field(default_factory=dict, kw_only=True)  # images left out, and why
 
 
 def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, backbone: Backbone) -> Tokens:
@@ -84,7 +84,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
             sums.skipped + batch.skipped,
             sums.transparent + batch.transparent,
             sums.unclear + batch.unclear,
-            sums.broken | batch.broken,
+            broken=sums.broken | batch.broken,
         )
         if batch.last and sums.rollouts >= SAMPLE:
             break
