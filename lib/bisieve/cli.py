@@ -61,10 +61,8 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("bisieve", "ray_train"):
             raise
-        text = (
-            f"error: expected the package {error.name}; found it missing; "
-            f"pip install '{distribution_with(error.name)}' brings it"
-        )
+        brings = distribution_with(error.name, training=run.__module__.startswith("ray_train."))
+        text = f"error: expected the package {error.name}; found it missing; pip install '{brings}' brings it"
         return _failed(args, text, 1, missing=error.name)
     except KeyboardInterrupt as interrupt:
         word, exit_code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)

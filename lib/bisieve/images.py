@@ -20,6 +20,11 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # how absolute names begin on Windows
 MOST_PIXELS = 2**26  # 200 MB as RGB
 _ON_WHITE = "bisieve_on_white"  # marks an image that was transparent
 _STRAIGHT = {"RGBa": "RGBA", "La": "LA"}  # modes with premultiplied alpha -> the same without
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {  # orientation -> Pillow's name for what brings it upright
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+    7: "TRANSVERSE", 8: "ROTATE_90",
+}  # fmt: skip
 _LOOKUPS = 32  # names asked for at the same time: a store answers slowly, but many at once
 _STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheaper than a question for each
 
@@ -118,20 +123,18 @@ def decode_image(data: bytes, name: str) -> "Image":
     `ImageError` that tells ``name`` where the bytes are no image, or one of more than `MOST_PIXELS`: a few
     kilobytes can say that they are gigabytes of pixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ImageError(
-                    f"an image of at most {MOST_PIXELS} pixels in {name}",
-                    f"{image.width} × {image.height}",
-                    "make it smaller, then run the same command again",
-                )
+                raise _too_large(name, f"{image.width} × {image.height} pixels")
             _scale_colour_key(image)
-            return _opaque(ImageOps.exif_transpose(image))
+            return _opaque(_upright(image))
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:  # of so many pixels that Pillow does not even open it
+        raise _too_large(name, str(error).partition(" exceeds")[0]) from error
     except Exception as error:  # Pillow's many formats raise what they like
         unknown = isinstance(error, UnidentifiedImageError)  # its text shows our buffer's address
         found = "no image of a known format" if unknown else " ".join(str(error).split())
@@ -142,12 +145,29 @@ def decode_image(data: bytes, name: str) -> "Image":
         ) from error
 
 
+def _too_large(name: str, found: str) -> ImageError:
+    expected = f"an image of at most {MOST_PIXELS} pixels in {name}"
+    return ImageError(expected, found, "make it smaller, then run the same command again")
+
+
 def _scale_colour_key(image: "Image") -> None:
     """Scale the transparent grey of a PNG of 2 or 4 bits a pixel as Pillow will scale its pixels."""
     raw = image.tile[0][3] if image.tile else None  # type: ignore[attr-defined]
     levels = {"L;2": 3, "L;4": 15}.get(raw) if isinstance(raw, str) else None
     if levels and isinstance(image.info.get("transparency"), int):
         image.info["transparency"] *= 255 // levels
+
+
+def _upright(image: "Image") -> "Image":
+    """Return ``image`` turned as its EXIF says.
+
+    Pillow's ``exif_transpose`` also writes the EXIF again, and fails where another tag has a wrong type.
+    """
+    from PIL.Image import Transpose
+
+    image.load()  # the EXIF of a PNG may come behind its pixels
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return image.transpose(Transpose[turn]) if turn else image
 
 
 def was_transparent(image: "Image") -> bool:

@@ -25,8 +25,6 @@ def require_writable(url: str) -> None:
         path = os.path.dirname(path)
     if not os.path.isdir(path):
         raise StorageError(f"a folder at {path}", "a file", "name a folder")
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise StorageError(f"permission to write at {url}", f"none in {path}", "choose another place")
     with storage_errors(url), tempfile.TemporaryFile(dir=path) as file:
         file.write(bytes(4096))
         file.flush()

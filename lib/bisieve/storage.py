@@ -23,6 +23,7 @@ from bisieve.endpoint import check_endpoint
 from bisieve.errors import StorageError
 from bisieve.local_output import open_local_output
 from bisieve.patience import READS, patiently, s3_options
+from bisieve.store_errors import DRIVERS
 from bisieve.store_errors import storage_errors as storage_errors  # who opens a file needs both
 
 S3 = ("s3://", "s3a://")
@@ -73,6 +74,8 @@ def _check_scheme(url: str) -> None:
     scheme, separator, _ = url.partition("://")
     known = scheme in known_implementations or scheme in registry
     if separator and "::" not in url and not known:
+        if scheme in DRIVERS:  # fsspec knows some schemes only from their driver
+            raise StorageError(f"a driver for {url}", "none", f"pip install 'bisieve[{DRIVERS[scheme]}]'")
         raise StorageError(
             f"a URL of a known scheme ({', '.join(SCHEMES)})", f"{scheme}:// in {url}", "mend the URL"
         )

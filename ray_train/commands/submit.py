@@ -30,11 +30,17 @@ def run(args: argparse.Namespace) -> int:
     kind, script = PROGRAMS[args.program]
     parser = argparse.ArgumentParser(prog=f"bisieve submit {args.program}", allow_abbrev=False)
     import_module(f"ray_train.commands.{args.program}").configure(parser)
-    output = read_config(kind, parser.parse_args(args.options)).output
+    config = read_config(kind, parser.parse_args(args.options))
+    from ray_train.model.recognize import check_visible_model
+
+    if isinstance(config, TrainConfig):
+        check_visible_model(config.backbone, "--backbone")
+    else:
+        check_visible_model(config.model, "--model")
     from ray_train.jobs import run_job
 
     # A checkout brings its own code; of an installed bisieve the machines have one.
     is_checkout = (CHECKOUT / ".rayignore").exists()
     words = ["python", script] if is_checkout else ["bisieve", args.program]
     code = CHECKOUT if is_checkout else None
-    return run_job(args.program, output, [*words, *args.options], code, args.address, args.runtime_env)
+    return run_job(args.program, config.output, [*words, *args.options], code, args.address, args.runtime_env)

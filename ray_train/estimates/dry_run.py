@@ -21,6 +21,7 @@ from ray_train.estimates.token_sample import Tokens, sampled_tokens
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import check_packable
+from ray_train.run.broken_images import check_tolerated
 from ray_train.run.run_config import to_toml
 
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
@@ -29,8 +30,11 @@ _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
 def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
     """Config, counts per source, tokens, memory and hours, for a terminal; writes nothing.
 
-    Needs neither Ray nor the weights of the backbone; `TrainingError` where its config or processor is not
-    there.
+    Needs neither Ray nor the weights of the backbone.
+
+    Raises:
+        TrainingError: the backbone's config or processor is not there.
+        ImageError: the sample has more broken images than the run tolerates.
     """
     backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
     if config.lora_rank:
@@ -38,6 +42,7 @@ def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
     if config.pack_tokens:
         check_packable(backbone.model)
     rows = sampled_tokens(replace(config, pack_tokens=0), cut, plan, targets, backbone)
+    check_tolerated(rows.broken, config.skip_broken_images)
     packs = sampled_tokens(config, cut, plan, targets, backbone) if config.pack_tokens else None
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
     used = packs or rows
@@ -97,7 +102,8 @@ def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None,
         lines.append(f"  of the sample {rows.shortened} would be shortened to fit, {rows.skipped} skipped")
     if rows.images:
         lines.append(f"  tokens an image: {rows.image_tokens / rows.images:.0f}")
-    lines += [f"  of the sample: {note}" for note in picture_notes(rows.transparent, rows.unclear)]
+    notes = picture_notes(rows.transparent, rows.unclear, rows.broken)
+    lines += [f"  of the sample: {note}" for note in notes]
     lines += [
         f"    {counted(number, 'rollout')} with {counted(marks, 'placeholder')} for {counted(image, 'image')}"
         for (marks, image), number in sorted(rows.misfits.items())

@@ -47,6 +47,7 @@ class Tokens:
     unclear: int = 0  # rollouts whose placeholders do not tell the place of every image
     # Of those that are trained on: how many have so many placeholders for so many images.
     misfits: Counter[tuple[int, int]] = field(default_factory=Counter)
+    broken: dict[str, str] = field(default_factory=dict, kw_only=True)  # images left out, and why
 
 
 def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, backbone: Backbone) -> Tokens:
@@ -90,6 +91,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
             sums.skipped + batch.skipped,
             sums.transparent + batch.transparent,
             sums.unclear + batch.unclear,
+            broken=sums.broken | batch.broken,
         )
         if batch.last and sums.rollouts >= SAMPLE:
             break

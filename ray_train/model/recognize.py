@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bisieve import storage
-from bisieve.errors import TrainingError
+from bisieve.errors import StorageError, TrainingError
 from ray_train.model.card import CARD, read_card
 from ray_train.model.families import known_families
 from ray_train.model.families.family import Family
@@ -21,8 +21,24 @@ def check_model(source: str, flag: str) -> Family:
         source: hub id, folder or URL; of a hub id only config.json is fetched.
         flag: the option that named it, for the error.
     """
+    _check_config(_read_config(source, flag), source, flag)
+
+
+def check_visible_model(source: str, flag: str) -> None:
+    """Check as `check_model` does where config.json can be read from here.
+
+    What cannot be read here may well be where the job will run.
+    """
     try:
-        config = json.loads(_read_config(source, flag))
+        text = _read_config(source, flag)
+    except (StorageError, TrainingError, ModuleNotFoundError):
+        return
+    _check_config(text, source, flag)
+
+
+def _check_config(text: bytes, source: str, flag: str) -> None:
+    try:
+        config = json.loads(text)
     except ValueError as error:
         raise TrainingError(f"JSON in config.json of {source}", str(error), f"check {flag}") from error
     found = config.get("model_type") if isinstance(config, dict) else None

@@ -21,11 +21,16 @@ def newly_broken(found: Mapping[str, str], known: Mapping[str, str], most: int) 
     everywhere = {name: why for of_rank in from_all_ranks(dict(found)) for name, why in of_rank.items()}
     everywhere = dict(sorted(everywhere.items()))
     fresh = {name: why for name, why in everywhere.items() if name not in known}
-    broken = {**known, **fresh}
-    if fresh and len(broken) > most:
+    if fresh:
+        check_tolerated({**known, **fresh}, most)
+    return fresh
+
+
+def check_tolerated(broken: Mapping[str, str], most: int) -> None:
+    """Raise `ImageError` that names all ``broken`` images where they are more than ``most``."""
+    if len(broken) > most:
         raise ImageError(
             f"at most {counted(most, 'broken image')}",
             f"{len(broken)}: " + "; ".join(f"{name} ({why})" for name, why in broken.items()),
             "write images under these names, or raise --skip-broken-images; then run the same command again",
         )
-    return fresh

@@ -27,3 +27,4 @@ class Outcome:
 
     error: BisieveError | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts were left out, and why

@@ -112,7 +112,7 @@ def _train(config: TrainConfig, nodes: Any) -> None:
     elif outcome.error is not None:
         raise outcome.error
     else:
-        print(_ending(config, outcome.metrics), flush=True)
+        print(_ending(config, outcome), flush=True)
 
 
 def _fitted(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:
@@ -155,9 +155,10 @@ def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
     )
 
 
-def _ending(config: TrainConfig, metrics: dict[str, float]) -> str:
+def _ending(config: TrainConfig, outcome: Any) -> str:
+    metrics = outcome.metrics
     rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
-    noticed = picture_notes(int(metrics["transparent"]), int(metrics["unclear"]))
+    noticed = picture_notes(int(metrics["transparent"]), int(metrics["unclear"]), outcome.broken)
     return "\n".join([
         f"trained on {counted(rollouts, 'rollout')}, {counted(steps, 'step')}, "
         f"mean loss {metrics['mean_loss']:.4f}; {counted(shortened, 'rollout')} shortened to fit, "

@@ -215,7 +215,7 @@ class _Training:
                 card["kappa"] = KAPPA
             config, progress = self.job.config, self.pulse.come_on
             publish_model(rank.backbone, weights, card, config.output, kappa, config.storage_budget, progress)
-        return Outcome(metrics=final)
+        return Outcome(metrics=final, broken=self.cursor.broken)
 
 
 def _line(step: int, total: int, metrics: dict[str, float]) -> str:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from bisieve.cut import Cut, read_cut
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.fetch import fetch_rollouts, unseekable_shards
-from bisieve.images import missing_images, refuse_missing
+from bisieve.images import MOST_PIXELS, missing_images, refuse_missing
 from bisieve.index import Index, check_shards_unchanged
 from bisieve.versions import open_version
 from ray_train.config import TrainConfig
@@ -85,7 +85,7 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
     to be checked: else there are none.
 
     Raises:
-        ImageError: with ``check_images``, for images whose header cannot be read.
+        ImageError: with ``check_images``, for more broken headers than ``skip_broken_images`` tolerates.
     """
     if config.workers.most == 1 and not config.check_images:
         return {}
@@ -97,15 +97,21 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
 
 
 def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None:
-    """Raise `ImageError` for images that are there, and whose header cannot be read."""
-    unread = [name for name, size in sizes.items() if size is None]
-    broken = sorted(set(unread) - missing_images(config.image_root, unread))
-    if broken:
+    """Raise `ImageError` for more broken images than the run tolerates, as far as their headers tell.
+
+    Broken are images that are there and have no readable header, or one of more than `MOST_PIXELS`.
+    """
+    suspect = [name for name, size in sizes.items() if size is None or size[0] * size[1] > MOST_PIXELS]
+    broken = sorted(set(suspect) - missing_images(config.image_root, suspect))
+    if len(broken) > config.skip_broken_images:
+        more = " …" if len(broken) > _NAMED else ""
+        tolerated = f", all but {config.skip_broken_images}" if config.skip_broken_images else ""
         raise ImageError(
-            f"images with a readable header below {config.image_root}",
-            f"{len(broken)} of {len(sizes)} without: {', '.join(broken[:_NAMED])}"
-            + (" …" if len(broken) > _NAMED else ""),
-            "write images under these names, or take their rollouts out of the corpus",
+            f"images with a readable header of at most {MOST_PIXELS} pixels below {config.image_root}"
+            f"{tolerated}",
+            f"{len(broken)} of {len(sizes)} without: {', '.join(broken[:_NAMED])}{more}",
+            "write images under these names, or leave out their rollouts with "
+            f"--skip-broken-images {len(broken)}",
         )
 
 

@@ -1,16 +1,54 @@
 """A missing package names the one extra that brings it."""
 
 import ast
+import json
 import re
+import subprocess
 import sys
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from handmade import Made, make_index
 
 from bisieve.extras import EXTRAS, distribution_with
+from bisieve.store_errors import DRIVERS
 
 ROOT = Path(__file__).parents[2]
 NEEDED = {"numpy", "pyarrow", "fsspec", "msgspec", "xxhash", "packaging", "bisieve", "ray_train"}
+OF_OTHERS = {"torchvision", "sqlalchemy"}  # no extra brings them: their errors say what to do
+# Those of infra have a place of their own: Airflow's requirements, and the demo's own modules.
+OUTSIDE = {
+    "airflow",
+    "bisieve_airflow",
+    "requests",
+    "urllib3",
+    "websockets",
+    "backbone_lessons",
+    "backbone_model",
+}
+
+# Commands where no extra is installed: other tests show that the packages are needed.
+_BARE = """
+import contextlib, io, json, sys
+from importlib.machinery import PathFinder
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in absent else super().find_spec(name, path, target)
+
+absent, commands = map(json.loads, sys.argv[1:])
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+from bisieve.cli import main
+for name, words in commands.items():
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        code = main(words)
+    print(json.dumps([name, code, said.getvalue()]))
+"""
 
 
 @pytest.mark.parametrize(
@@ -24,15 +62,58 @@ def test_a_module_is_brought_by_one_extra(module: str, distribution: str) -> Non
     assert distribution_with(module) == distribution
 
 
+@pytest.mark.parametrize("module", ["pandas", "sklearn.metrics", "PIL", "huggingface_hub", "torch"])
+def test_what_training_needs_comes_with_all_of_its_extra(module: str) -> None:
+    assert distribution_with(module, training=True) == "bisieve[train]"
+    assert distribution_with("s3fs", training=True) == "bisieve[s3]"
+
+
+def test_without_any_extra_each_command_names_the_one_that_it_needs(
+    write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    shard, output = str(write_jsonl("a.jsonl", [rollout()])), str(tmp_path / "output")
+    (tmp_path / "config.json").write_text('{"model_type": "internvl"}')
+    model, images = str(tmp_path), ["--image-root", str(tmp_path), "--output", output]
+    index = make_index(tmp_path, [Made("a", "a-0", (0.5,))]).url
+    train = ["train", "--index", index, *images, "--backbone"]
+    evaluate = ["evaluate", "--benchmark", shard, *images, "--model", model]
+    extras = {
+        "score": (["score", "--input", shard, "--index", output], "score"),
+        "train": ([*train, model], "train"),
+        "train of a hub id": ([*train, "someone/model"], "train"),
+        "dry run": ([*train, model, "--dry-run"], "train"),
+        "evaluate": (evaluate, "train"),
+        "submit": (["submit", *train, model], "train"),
+        "submit of a hub id": (["submit", *train, "someone/model"], "train"),
+        "submit of an evaluation": (["submit", *evaluate], "train"),
+        "corpus": (["corpus", "--output", output, "--rollouts", "8", "--images", "8"], "corpus"),
+    } | {
+        scheme: (["export", "--index", f"{scheme}://b/x", "--fraction", "1", "--output", output], extra)
+        for scheme, extra in DRIVERS.items()
+    }
+    commands = {name: words for name, (words, _) in extras.items()}
+    words = [sys.executable, "-c", _BARE, json.dumps([*EXTRAS]), json.dumps(commands)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in answers] == [*extras]
+    for name, code, said in answers:
+        (line,) = said.splitlines()
+        assert code == 1, name
+        assert re.findall(r"pip install '(.*?)'", line) == [f"bisieve[{extras[name][1]}]"], (name, line)
+
+
 def test_every_import_of_the_source_is_needed_always_or_has_its_extra() -> None:
     imported = set()
-    for file in [*ROOT.glob("lib/**/*.py"), *ROOT.glob("ray_train/**/*.py")]:
+    for file in chain(*(ROOT.glob(f"{folder}/**/*.py") for folder in ("lib", "ray_train", "jobs", "infra"))):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.split(".")[0])
-    assert imported - NEEDED - set(sys.stdlib_module_names) <= set(EXTRAS)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("import_module", "find_spec"):
+                imported |= {word.value.split(".")[0] for word in node.args if isinstance(word, ast.Constant)}
+    assert {"torch", "mlflow", "sqlalchemy"} <= imported, "whatever way they are imported in"
+    assert imported - NEEDED - OF_OTHERS - OUTSIDE - set(sys.stdlib_module_names) <= set(EXTRAS)
 
 
 def test_every_extra_that_is_named_is_one_of_setup() -> None:

@@ -1,5 +1,7 @@
 """Where nothing can be written is found out before the work."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,17 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
             require_writable(str(url))
 
 
-def test_a_folder_without_rights_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may do everything
-    with pytest.raises(StorageError, match="permission to write"):
-        require_writable(str(tmp_path / "a"))
+def test_a_folder_without_rights_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    code = (
+        "import os, sys\nfrom bisieve.probe import require_writable\n"
+        "from bisieve.errors import StorageError\n"
+        "os.getuid() or os.setuid(65534)\n"  # root may do everything
+        "try:\n    require_writable(sys.argv[1])\nexcept StorageError as error:\n    print(error)"
+    )
+    url = str(tmp_path / "a")
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=True)
+    assert f"expected permission to use {url}; found Permission denied: user " in done.stdout
 
 
 def test_a_store_is_asked_and_nothing_stays_there(s3: str, tmp_path: Path) -> None:

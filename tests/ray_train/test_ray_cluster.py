@@ -1,9 +1,41 @@
 """What a command says of the Ray that it is about to use, before Ray itself says it worse."""
 
+import socket
+from typing import Any
+
 import pytest
 
 from bisieve.errors import TrainingError
-from ray_train.cluster import check_socket_room, token_error
+from ray_train.cluster import check_socket_room, cluster, token_error
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What ``ray.init`` is asked for, and what was printed before; it is replaced, and starts nothing."""
+    asked: dict[str, Any] = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **options: asked.update(options, said=capsys.readouterr().out))
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    return asked
+
+
+def test_a_ray_that_happens_to_run_on_this_machine_is_not_used(asked: dict[str, Any]) -> None:
+    with cluster(1):
+        assert asked["address"] == "local", "Ray's word for a new one, whatever else `ray start` has started"
+        assert asked["said"] == ""
+
+
+@pytest.mark.parametrize("word", ["HOST:PORT", "auto"])
+def test_a_ray_that_was_asked_for_is_named_before_it_is_used(
+    word: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = word.replace("HOST:PORT", f"127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with cluster(1):
+            assert asked["said"] == f"using the Ray at RAY_ADDRESS={address}\n"
+            assert "address" not in asked, "Ray reads the variable itself"
 
 
 def test_a_temporary_folder_with_too_long_a_name_is_named_before_ray_starts() -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:  # a family is known by its config without seconds of torch's import
+    import torch
 
 from ray_train.model.prompt_format import CHATML, Chat
 
@@ -22,7 +23,7 @@ class Family:
     projector: tuple[str, ...]  # prefixes of the parameters between vision and language; they win over vision
     image_inputs: tuple[str, ...]  # what the processor makes of images, each stacked along its first axis
     # Model, tokens [length], image inputs -> positions [length], or [axes, length], of a rollout on its own.
-    positions: Callable[[Any, torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
+    positions: "Callable[[Any, torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]"
     patches_per_token: Callable[[Any], int]  # model config -> vision encoder's positions for one image token
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
     tiles: int  # an image may have unless told otherwise; the paper's

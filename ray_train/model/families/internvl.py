@@ -1,13 +1,16 @@
 """InternVL 2.5 (converted), 3 and 3.5 as ``-hf`` checkpoints: an image is cut into tiles."""
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ray_train.model.families.family import Family
 
+if TYPE_CHECKING:
+    import torch
 
-def _positions(model: Any, tokens: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
+
+def _positions(model: Any, tokens: "torch.Tensor", images: "dict[str, torch.Tensor]") -> "torch.Tensor":
+    import torch
+
     return torch.arange(len(tokens))
 
 

@@ -1,17 +1,18 @@
 """Qwen2.5-VL: an image keeps its shape, and its tokens have a position in time, height and width."""
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ray_train.model.families.family import Family
 
+if TYPE_CHECKING:
+    import torch
 
-def rope_index(model: Any, tokens: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
+
+def rope_index(model: Any, tokens: "torch.Tensor", images: "dict[str, torch.Tensor]") -> "torch.Tensor":
     """int64 ``[3, length]``: the model's own rule, text going on from the image's largest position."""
     is_image = (tokens == model.config.image_token_id).int()
     positions, _ = model.model.get_rope_index(tokens[None], is_image[None], images.get("image_grid_thw"))
-    return torch.as_tensor(positions[:, 0])
+    return positions[:, 0]  # type: ignore[no-any-return]
 
 
 def sized(edge: int, tiles: int) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """What a rank is fed: the same batches whoever prepares them, and errors where they belong."""
 
-import io
 import json
 import os
+import re
 import shutil
 import signal
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from broken_images import BROKEN
 from conftest import Corpus, make_record, write_index
 from PIL import Image
 
@@ -26,7 +28,9 @@ from ray_train.data.plan import Plan, prompts_of
 from ray_train.data.stored_image import ImageReader
 from ray_train.data.targets import Targets
 from ray_train.model.backbone import load_backbone
+from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.reward import reward_loss, reward_model
 
 BATCH = 6
 
@@ -90,8 +94,8 @@ def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed:
 @pytest.mark.parametrize(
     ("workers", "kind", "found"),
     [
-        (0, "truncated", "decoded in {}; .*; write an image under that name, then run the same"),
-        (2, "truncated", "decoded in {}"),
+        (0, "truncated PNG", "decoded in {}; .*; write an image under that name, then run the same"),
+        (2, "truncated PNG", "decoded in {}"),
         (0, "bomb", "pixels in {}"),
     ],
 )
@@ -101,7 +105,7 @@ def test_a_bad_image_ends_the_run_in_its_step(
     images = tmp_path / "images"
     shutil.copytree(corpus.images, images)
     step, name = latest_image(internvl_feed)
-    (images / name).write_bytes(bad_image(kind))
+    (images / name).write_bytes(BROKEN[kind][0])
     broken = replace(internvl_feed, images=ImageReader(str(images)), data_workers=workers)
     batches: list[Batch] = []
     with pytest.raises(ImageError, match=found.format(name)):
@@ -126,7 +130,20 @@ def test_an_image_that_the_processor_does_not_take_is_named_with_its_rollout(
     assert sum(batch.last for batch in batches) == step > 0
 
 
-KINDS = {"truncated": "", "bomb": "65536", "refused": "ratio"}  # and what is said of each
+KINDS = {name: said for name, (_, said) in BROKEN.items()} | {"refused": "ratio"}  # and what is said of each
+
+
+def broken_copy(corpus: Corpus, images: Path, kinds: Iterable[str]) -> list[str]:
+    """Copy the images of ``corpus``, the first ones broken in these ways, to a folder; return their names."""
+    shutil.copytree(corpus.images, images)
+    names = sorted(file.name for file in images.iterdir())
+    broken = dict(zip(names, kinds, strict=False))
+    for name, kind in broken.items():
+        if kind == "refused":
+            Image.new("RGB", (4100, 10)).save(images / name)
+        else:
+            (images / name).write_bytes(BROKEN[kind][0])
+    return list(broken)
 
 
 @pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
@@ -135,14 +152,8 @@ def test_broken_images_of_all_kinds_cost_their_rollouts_and_nothing_else_on_any_
     workers: int, packs: bool, qwen: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
     images, whole = tmp_path / "images", feed_of(corpus, qwen)
-    shutil.copytree(corpus.images, images)
+    names = broken_copy(corpus, images, KINDS)
     rollouts = fetch_rollouts(whole.cut.rows, whole.cut.shards)
-    names = sorted({rollout.images[0] for rollout in rollouts})[: len(KINDS)]
-    for kind, name in zip(KINDS, names, strict=True):
-        if kind == "refused":
-            Image.new("RGB", (4100, 10)).save(images / name)
-        else:
-            (images / name).write_bytes(bad_image(kind))
     packer, reader = whole.packer if packs else None, ImageReader(str(images))
     feed = replace(whole, images=reader, packer=packer, data_workers=workers, skip_broken=True)
     expected = [
@@ -164,7 +175,40 @@ def test_broken_images_of_all_kinds_cost_their_rollouts_and_nothing_else_on_any_
         assert found == expected
         assert sorted(broken) == names
         for name, said in zip(names, KINDS.values(), strict=True):
-            assert said in broken[name]
+            assert re.search(said, broken[name])
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
+def test_losses_beside_broken_images_are_the_same_on_any_number_of_ranks(
+    packs: bool, internvl: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    broken_copy(corpus, images, list(BROKEN)[:4])
+    feed = replace(feed_of(corpus, internvl), images=ImageReader(str(images)), skip_broken=True)
+    feed = feed if packs else replace(feed, packer=None)
+    backbone = load_backbone(str(internvl), torch.float32)
+    if packs:
+        read_packs(backbone.model)
+    model = reward_model(backbone, feed.encoder.format).eval()
+
+    def losses(world_size: int) -> list[float]:
+        """The sum of the losses of all ranks by step."""
+        found = [0.0] * feed.plan.total_steps
+        for rank in range(world_size):
+            step = 0
+            for batch in replace(feed, rank=rank, world_size=world_size).batches(0):
+                found[step] += float(reward_loss(model(batch.inputs), batch.labels, batch.weights))
+                step += batch.last
+            assert step == feed.plan.total_steps
+        return found
+
+    with torch.inference_mode():
+        alone = losses(1)
+        assert len(alone) > 6
+        assert min(alone) >= 0
+        assert max(alone) > 0
+        for world_size in (2, 4):
+            assert losses(world_size) == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_missing_image_is_no_broken_one(internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path) -> None:
@@ -175,15 +219,6 @@ def test_a_missing_image_is_no_broken_one(internvl_feed: RankFeed, corpus: Corpu
     tolerant = replace(internvl_feed, images=ImageReader(str(images)), skip_broken=True)
     with pytest.raises(ImageError, match=name):
         list(tolerant.batches(0))
-
-
-def bad_image(kind: str) -> bytes:
-    file = io.BytesIO()
-    if kind == "bomb":
-        Image.new("1", (2**16, 1200)).save(file, "png")
-        return file.getvalue()
-    Image.effect_noise((64, 64), 50).save(file, "png")
-    return file.getvalue()[:200]
 
 
 def latest_image(feed: RankFeed) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from conftest import ROLLOUTS, Corpus, make_record, write_index
 from PIL import Image
 from readme import submitted
 
-from bisieve.errors import TrainingError
+from bisieve.errors import ImageError, TrainingError
 from ray_train.commands import train as command
 from ray_train.config import TrainConfig
 from ray_train.run import launch
@@ -66,6 +66,23 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     time = re.search(r"([\d.e-]+) hours for ([\d.e+]+) FLOPs on 2 devices of 1e\+06 FLOP/s .*50%", text)
     assert time is not None
     assert float(time[1]) == pytest.approx(float(time[2]) / (2 * 1e6 * 0.5) / 3600, rel=0.01)
+
+
+def test_a_dry_run_names_broken_images_of_its_sample_and_refuses_more_than_are_tolerated(
+    settings: Settings, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(corpus.images, tmp_path / "images")
+    for name in ("4.png", "7.png"):
+        (tmp_path / "images" / name).write_bytes(b"")
+    why = "no image of a known format"
+    config = settings(image_root=str(tmp_path / "images"), dry_run=True, workers=Workers(1, 1))
+    train(replace(config, skip_broken_images=2))
+    note = f"of the sample: left out: the rollouts of 2 broken images: 4.png ({why}); 7.png ({why})"
+    assert note in capsys.readouterr().out
+    with pytest.raises(ImageError, match="expected at most 1 broken image; found 2: "):
+        train(replace(config, skip_broken_images=1))
+    with pytest.raises(ImageError, match=r"can be decoded in [47]\.png"):
+        train(config)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_images import BROKEN
 
 from bisieve.errors import ImageError, IndexUnusableError
 from bisieve.index import open_index
@@ -36,6 +37,7 @@ def test_headers_are_checked_where_that_was_asked_for(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "good.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:20])
     (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "bomb.png").write_bytes(BROKEN["bomb"][0])
     output = str(tmp_path / "output")
     config = TrainConfig(
         index="i",
@@ -45,8 +47,14 @@ def test_headers_are_checked_where_that_was_asked_for(tmp_path: Path) -> None:
         check_images=True,
         workers=Workers(1, 1),
     )
-    rollouts = [RolloutSize((name,), 1, 1, 1) for name in ("good.png", "cut.png", "text.jpg", "missing.png")]
-    with pytest.raises(ImageError, match=r"found 2 of 4 without: cut\.png, text\.jpg; write images"):
+    names = ("good.png", "bomb.png", "cut.png", "text.jpg", "missing.png")
+    rollouts = [RolloutSize((name,), 1, 1, 1) for name in names]
+    found = r"found 3 of 5 without: bomb\.png, cut\.png, text\.jpg; write .* with --skip-broken-images 3"
+    with pytest.raises(ImageError, match=rf"of at most \d+ pixels below {tmp_path}; {found}"):
         header_sizes(rollouts, config)
+    with pytest.raises(ImageError, match=f"pixels below {tmp_path}, all but 2; {found}"):
+        header_sizes(rollouts, replace(config, skip_broken_images=2))
+    tolerated = header_sizes(rollouts, replace(config, skip_broken_images=3))
+    assert [tolerated[name] for name in names] == [(8, 6), (65536, 1200), None, None, None]
     assert header_sizes(rollouts[:1], config) == {"good.png": (8, 6)}
     assert header_sizes(rollouts, replace(config, check_images=False)) == {}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from ray_train.checkpoints.checkpoint import check_identity, read_cursor, read_s
 from ray_train.checkpoints.claim import claim_output
 from ray_train.checkpoints.lease import LEASE
 from ray_train.config import TrainConfig
+from ray_train.data.held_out import held_out_rows
 from ray_train.data.plan import Plan, prompts_of
 from ray_train.model.card import read_card
 from ray_train.model.source import contents_of
@@ -194,29 +196,54 @@ def test_missing_images_stop_the_run_before_it_starts(
     assert not (tmp_path / "output").exists()
 
 
-def test_rollouts_with_missing_images_are_left_out_on_request_and_an_unreadable_image_ends_all_ranks(
+def test_rollouts_with_missing_images_and_up_to_n_broken_ones_are_left_out_on_request(
     corpus: Corpus, settings: Settings, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = tmp_path / "images"
     shutil.copytree(corpus.images, images)
     (images / "3.png").unlink()
-    (images / "4.png").write_bytes(b"no image")
-    Image.new("RGBA", (28, 28), (0, 0, 0, 0)).save(images / "5.png")
-    config = settings(image_root=str(images), skip_missing_images=True, max_failures=5)
-    with pytest.raises(ImageError, match=r"4\.png"):
+    config = settings(
+        image_root=str(images), skip_missing_images=True, max_failures=5, checkpoint_every=2,
+        skip_broken_images=1, validation_fraction=0.4, validate_every=100,
+    )  # fmt: skip
+    cut = chosen_cut(config)
+    uses = [rollout.images[0] for rollout in fetch_rollouts(cut.rows, cut.shards)]
+    left_out = tuple(row for row, name in enumerate(uses) if name == "3.png")
+    held = held_out_rows(cut, 0.4, config.seed, left_out)
+    plan = Plan(cut.fingerprint, TOTAL, left_out, config.seed, 1, 6, prompts_of(cut), True, held)
+    first = {uses[row]: step for step in reversed(range(plan.total_steps)) for row in plan.batch(step)}
+    early, late = min(first, key=lambda name: first[name]), max(first, key=lambda name: first[name])
+    assert first[late] >= config.checkpoint_every
+    validated = min({uses[row] for row in held} - first.keys())
+    for name in (early, late, validated):
+        (images / name).write_bytes(b"no image")
+    whole = next(name for name in first if name not in (early, late, validated))
+    Image.new("RGBA", (28, 28), (0, 0, 0, 0)).save(images / whole)
+    why = "no image of a known format"
+
+    with pytest.raises(ImageError, match=rf"at most 1 broken image; found 2: {early} \({why}\); {late} "):
         train(config)
-    # Without 3, 13 and 23 of the one source and 3 of the other.
-    assert "39 of 43 rollouts" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"cut: {plan.rows_per_epoch} of 43 rollouts" in said
+    assert "4 left out for missing images" in said, "3, 13 and 23 of the one source and 3 of the other"
+    assert f"left out the rollouts of broken image {early} (1 of at most 1): {why}" in said
     assert not (tmp_path / "output" / "config.json").exists()
-    train(replace(config, skip_broken_images=1))
-    shown = capsys.readouterr().out
-    assert "left out the rollouts of broken image 4.png (1 of at most 1): no image" in shown
+
+    train(replace(config, skip_broken_images=3))
+    said = capsys.readouterr().out
+    assert re.search(rf"resumed at step [1-9] of {plan.total_steps}", said)
+    assert f"broken image {early} (" not in said, "it was counted before"
+    assert f"left out the rollouts of broken image {late} (2 of at most 3): {why}" in said
+    assert f"left out the rollouts of broken image {validated} (3 of at most 3): {why}" in said
+    names = "; ".join(f"{name} ({why})" for name in sorted((early, late, validated)))
+    assert f"left out: the rollouts of 3 broken images: {names}\n" in said
     card = json.loads((tmp_path / "output" / "bisieve.json").read_text())
-    assert card["broken_images"] == {"4.png": "no image of a known format"}
-    assert card["metrics"]["rollouts"] == 35
-    uses = int(card["metrics"]["transparent"])  # by two prompts, one of which two batches may share
-    assert uses in (2, 3)
-    assert f"put on white: {uses} transparent images, counted at every use" in shown.splitlines()
+    assert card["broken_images"] == dict.fromkeys((early, late, validated), why)
+    on_white = int(card["metrics"]["transparent"])
+    assert on_white >= 1
+    assert f"put on white: {on_white} transparent image" in said
+    trained_on = [row for step in range(plan.total_steps) for row in plan.batch(step)]
+    assert card["metrics"]["rollouts"] == sum(uses[row] not in (early, late) for row in trained_on)
 
 
 def test_once_an_image_is_written_under_the_name_of_a_bad_one_the_same_command_goes_on(

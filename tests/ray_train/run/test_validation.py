@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from conftest import ROLLOUTS, Corpus, last_checkpoint
 
 from bisieve.cut import read_cut
-from bisieve.errors import TrainingError
+from bisieve.errors import ImageError, TrainingError
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
 from ray_train.checkpoints.checkpoint import read_sample_logs
@@ -31,7 +32,7 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model, step_rewards
 from ray_train.run.launch import train
-from ray_train.run.validation import counted_macro_f1, validate, validation_feed, validation_plan
+from ray_train.run.validation import Validated, counted_macro_f1, validate, validation_feed, validation_plan
 
 Settings = Callable[..., TrainConfig]
 
@@ -141,6 +142,40 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     assert (result.steps, result.rollouts) == (len(right), len(held))
     assert result.loss == pytest.approx(loss / mass, rel=1e-4)
     assert result.f1 == pytest.approx(expected)
+
+
+def test_a_broken_image_costs_the_validation_its_rollouts_and_is_named(
+    corpus: Corpus, internvl: Path, settings: Settings, alone: None, tmp_path: Path
+) -> None:
+    config, images = settings(), tmp_path / "images"
+    cut = read_cut(open_index(config.index), 1.0)
+    held = held_out_rows(cut, 0.4, 0, ())
+    rollouts = fetch_rollouts(cut.rows, cut.shards)
+    bad = rollouts[held[0]].images[0]
+    left = tuple(row for row in held if bad not in rollouts[row].images)
+    assert 0 < len(left) < len(held)
+    shutil.copytree(corpus.images, images)
+    (images / bad).write_bytes(b"no image")
+
+    backbone = load_backbone(str(internvl), torch.float32)
+    slot = backbone.family.image_slot(backbone.processor.tokenizer)
+    encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), config.max_length)
+    model, targets = reward_model(backbone, encoder.format), targets_of(cut, config)
+
+    def validated(rows: tuple[int, ...], root: Path, skip_broken: bool) -> Validated:
+        plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, rows)
+        feed = RankFeed(
+            cut, plan, encoder, None, ImageReader(str(root)), targets, 2, 0, 1, skip_broken=skip_broken
+        )
+        return validate(model, validation_feed(feed), loss_of(config), 0.0, torch.device("cpu"))
+
+    with pytest.raises(ImageError, match=rf"can be decoded in {bad}"):
+        validated(held, images, skip_broken=False)
+    found, expected = validated(held, images, skip_broken=True), validated(left, Path(corpus.images), False)
+    assert found.broken == {bad: "no image of a known format"}
+    assert (found.rollouts, found.steps) == (len(left), expected.steps)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert found.f1 == pytest.approx(expected.f1)
 
 
 @pytest.mark.parametrize("counts", [(3, 1, 2, 4), (5, 0, 0, 0), (0, 0, 0, 0), (0, 2, 3, 0)])
