@@ -6,7 +6,7 @@ import uuid
 
 from fsspec.implementations.local import LocalFileSystem
 
-from bisieve.errors import StorageError
+from bisieve.errors import DiskError, StorageError
 from bisieve.storage import join, open_filesystem, remove, storage_errors, write_bytes
 
 
@@ -26,7 +26,7 @@ def require_writable(url: str) -> None:
     if not os.path.isdir(path):
         raise StorageError(f"a folder at {path}", "a file", "name a folder")
     if not os.access(path, os.W_OK | os.X_OK):
-        raise StorageError(f"permission to write at {url}", f"none in {path}", "choose another place")
+        raise DiskError(f"permission to write at {url}", f"none in {path}", "choose another place")
     with storage_errors(url), tempfile.TemporaryFile(dir=path) as file:
         file.write(bytes(4096))
         file.flush()

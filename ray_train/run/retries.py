@@ -8,7 +8,7 @@ from ray.train.v2._internal.execution.failure_handling import DefaultFailurePoli
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from bisieve.errors import StorageError
+from bisieve.errors import DiskError, StorageError
 from bisieve.patience import RETRIES, passes
 from ray_train.cluster import unwrapped
 
@@ -43,14 +43,9 @@ class FailurePolicy(DefaultFailurePolicy):
 def _may_pass(error: StorageError) -> bool:
     # A cause is lost where an error was pickled; what was lost is not known to be final.
     cause = error.__cause__
-    final = error.args[0].startswith(_FINAL)
-    return not final and (
+    return not isinstance(error, DiskError) and (
         not isinstance(cause, Exception) or isinstance(cause, StorageError) or passes(cause)
     )
-
-
-# What `bisieve.disk_errors` and `checkpoint` expect of a disk.
-_FINAL = ("room for", "a disk that can be written", "permission to", "a name short enough")
 
 
 def show_retries(board: Any, rank: int) -> None:

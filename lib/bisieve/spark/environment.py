@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pyspark
 
-from bisieve.errors import UsageError
+from bisieve.errors import StorageError, UsageError
+from bisieve.probe import require_writable
 from bisieve.spark.java import check_java
 
 _SHELL = "pyspark-shell"  # the word that makes spark-submit start a gateway for Python
@@ -26,6 +27,7 @@ def check_environment(conf: Mapping[str, str], is_local: bool = True) -> None:
     check_submit_args()
     if is_local:
         check_python(conf)
+        check_local_dirs(conf)
 
 
 def check_home() -> None:
@@ -61,6 +63,23 @@ def check_python(conf: Mapping[str, str]) -> None:
     if answer.returncode or found != ours:
         said = (answer.stderr.strip().splitlines() or ["a program that says nothing"])[-1]
         raise UsageError(expected, said if answer.returncode else f"Python {found}"[:200], mend)
+
+
+def check_local_dirs(conf: Mapping[str, str]) -> None:
+    """`UsageError` where Spark can write into none of its local folders; its JVM would end without a word."""
+    variable = "SPARK_LOCAL_DIRS" if "SPARK_LOCAL_DIRS" in os.environ else "spark.local.dir"
+    folders = os.environ.get("SPARK_LOCAL_DIRS") or conf.get("spark.local.dir")
+    reasons = []
+    for folder in folders.split(",") if folders else ():
+        try:
+            return require_writable(os.path.abspath(folder.strip()))
+        except StorageError as error:
+            reasons.append(f"{folder}: {error.args[1]}")
+    if reasons:
+        raise UsageError(
+            f"a folder that can be written at {variable}={folders}", "; ".join(reasons),
+            "correct it, or leave it out",
+        )  # fmt: skip
 
 
 def check_submit_args() -> None:
@@ -107,6 +126,7 @@ def check_master(master: str) -> None:
 CHECKS: Mapping[str, Callable[[], None]] = {
     "SPARK_HOME": check_home,
     "PYSPARK_PYTHON": lambda: check_python({}),
+    "SPARK_LOCAL_DIRS": lambda: check_local_dirs({}),
     "PYSPARK_SUBMIT_ARGS": check_submit_args,
     "user": check_user,
 }  # for the doctor, by what is looked at

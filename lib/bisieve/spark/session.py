@@ -11,7 +11,8 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
 from bisieve import errors
-from bisieve.errors import BisieveError, CorpusError, UsageError
+from bisieve.disk_errors import says_full
+from bisieve.errors import BisieveError, CorpusError, DiskError, UsageError
 from bisieve.masking import without_secrets
 from bisieve.spark.environment import check_environment, check_master
 from bisieve.spark.gateway import started_gateway
@@ -129,4 +130,10 @@ def _unwrap(report: str) -> BisieveError:
         if isinstance(kind, type) and issubclass(kind, BisieveError) and len(parts) >= 3:
             expected, *found, mend = parts
             return kind(expected.removeprefix("expected "), "; ".join(found).removeprefix("found "), mend)
-    return CorpusError("a Spark job that ends well", innermost(report), "see Spark's own log")
+    said = innermost(report)
+    if says_full(said):
+        return DiskError(
+            "room for the files that Spark writes while it works", said,
+            "free space in its local folders, or name others: SPARK_LOCAL_DIRS=FOLDER",
+        )  # fmt: skip
+    return CorpusError("a Spark job that ends well", said, "see Spark's own log")
