@@ -72,7 +72,8 @@ def check_local_dirs(conf: Mapping[str, str]) -> None:
     reasons = []
     for folder in folders.split(",") if folders else ():
         try:
-            return require_writable(os.path.abspath(folder.strip()))
+            require_writable(os.path.abspath(folder.strip()))
+            return
         except StorageError as error:
             reasons.append(f"{folder}: {error.args[1]}")
     if reasons:

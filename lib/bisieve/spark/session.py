@@ -118,10 +118,11 @@ def unwrapped_errors() -> Iterator[None]:
     except (Py4JNetworkError, ConnectionError) as error:
         raise CorpusError("a Spark that stays up", f"its JVM gone: {error}", "see Spark's own log") from error
     except (PySparkException, Py4JJavaError) as error:
-        raise _unwrap(str(error)) from error
+        raise reported_error(str(error)) from error
 
 
-def _unwrap(report: str) -> BisieveError:
+def reported_error(report: str) -> BisieveError:
+    """Return the `BisieveError` that a task's report ends with, else one that gives its innermost reason."""
     # Spark hands over the worker's traceback as text; its last lines name the exception.
     for line in reversed(report.splitlines()):
         name, _, message = line.strip().partition(": ")

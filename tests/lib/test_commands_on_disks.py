@@ -1,0 +1,78 @@
+"""Every command that writes, on a disk that is full, read-only or another user's: one line, nothing left."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# In a mount namespace of its own, so that no mount outlives it.
+_MOUNTS = {
+    "full": "mount -t tmpfs -o size=16k none {disk} && head -c 16384 /dev/zero >{disk}/filled",
+    "read-only": "mount -t tmpfs -o ro none {disk}",
+    "another user's": "mount -t tmpfs -o mode=755 none {disk}",
+}
+_AS_NOBODY = "setpriv --reuid 65534 --clear-groups"
+
+_COMMANDS = (
+    "rank --index {index} --output {disk}/rank",
+    "export --index {index} --fraction 1 --output {disk}/best.jsonl",
+    "export --index {index} --fraction 1 --format records --output {disk}/records",
+    "diff {index} --fraction 0.1 --fraction-b 1 --output {disk}/changes.parquet",
+    "corpus --output {disk}/corpus --rollouts 60 --benchmark 4",
+)
+_PROGRAM = """
+import contextlib, io, json, sys
+from bisieve.cli import main
+ended = []
+for words in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        code = main(words)
+    ended.append((code, said.getvalue()))
+print(json.dumps(ended))
+"""
+_SAID = {
+    "full": "expected room for .*; found No space left on device: 0.0 MB free in {disk}.*; free space there",
+    "read-only": "expected a disk that can be written at .*; found Read-only file system; choose another",
+    "another user's": "expected permission to use .*; found Permission denied: user 65534 .* at {disk}; change",
+}
+
+
+def run_on(kind: str, disk: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` where ``disk`` is a disk of this ``kind``; it ends with what is left there."""
+    who = _AS_NOBODY if kind == "another user's" else ""
+    mounted = _MOUNTS[kind].format(disk=disk)
+    script = f"{mounted} && {{ {who} {shlex.join(command)}; code=$?; find {disk} -type f; exit $code; }}"
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False,
+        env={**os.environ, "HOME": "/nonexistent"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A folder to mount on; its path is open to every user."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    for above in folder.parents[:3]:
+        above.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("kind", _MOUNTS)
+def test_a_command_ends_with_the_disks_words_and_leaves_no_part_of_a_file(
+    kind: str, disk: Path, indexed: Path
+) -> None:
+    words = [shlex.split(command.format(index=indexed, disk=disk)) for command in _COMMANDS]
+    done = run_on(kind, disk, [sys.executable, "-c", _PROGRAM, json.dumps(words)])
+    ended, *left = done.stdout.splitlines()
+    for (code, said), command in zip(json.loads(ended), words, strict=True):
+        assert (code, said.count("\n")) == (1, 1), f"{command}: {said}"
+        assert re.match(f"bisieve: error: {_SAID[kind].format(disk=disk)}", said), f"{command}: {said}"
+    assert left == [f"{disk}/filled"] * (kind == "full")
+    assert done.stderr == ""
