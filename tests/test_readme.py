@@ -19,6 +19,8 @@ from bisieve.upgrade.chain import STEPS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- runs as a test -->\n)?```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+# All that the example may write to stderr: what bash shows of it, and how far `bisieve score` is.
+SAID = re.compile(r"\+ .*|\d+ of \d+ shards to scan|[a-z]+: \d+ of \d+ tasks.*|scanned \d+ rollouts .*")
 MODULES = {
     "jobs/score_rollouts.py": "bisieve.commands.score",
     "ray_train/train_mprm.py": "ray_train.commands.train",
@@ -48,6 +50,7 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
         ["bash", "-euxc", example], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert [line for line in done.stderr.splitlines() if not SAID.fullmatch(line)] == []
     for made in ("index/manifest.json", "best.jsonl", "model/bisieve.json", "metrics/metrics.json"):
         assert (tmp_path / made).stat().st_size > 0
 

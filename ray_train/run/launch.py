@@ -169,6 +169,7 @@ def _fit(
         from ray_train.run.notice import HeedSigterm, passed_on
         from ray_train.run.progress import shown_board
         from ray_train.run.pulse import StuckWatch
+        from ray_train.run.retries import ShownRetries
         from ray_train.run.trainer import Trainer
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
@@ -176,6 +177,7 @@ def _fit(
             after = config.stuck_after
             callbacks: list[Any] = [
                 HeedSigterm(),
+                ShownRetries(board),
                 *([StuckWatch(board, after, config.again)] if after else []),
             ]
             job = Job(config, plan, identity, card, weights, board)

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import ray
+from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -48,16 +49,27 @@ def _may_pass(error: StorageError) -> bool:
     )
 
 
-def show_retries(board: Any, rank: int) -> None:
-    """Show on the driver's terminal what this worker tries again (`bisieve.patience.say_retry`)."""
-    RETRIES.handlers = [_OnBoard(board, rank)] if board is not None else []
+class ShownRetries(ControllerCallback):
+    """Shows what Ray Train's controller tries again at the store of a run."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Ray calls this in the controller's process."""
+        show_retries(self._board, "controller")
+
+
+def show_retries(board: Any, who: str) -> None:
+    """Show on the driver's terminal what this process tries again (`bisieve.patience.say_retry`)."""
+    RETRIES.handlers = [_OnBoard(board, who)] if board is not None else []
     RETRIES.propagate = board is None
 
 
 class _OnBoard(logging.Handler):
-    def __init__(self, board: Any, rank: int) -> None:
+    def __init__(self, board: Any, who: str) -> None:
         super().__init__()
-        self._board, self._rank = board, rank
+        self._board, self._who = board, who
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._board.put.remote(f"rank {self._rank}: {record.getMessage()}")
+        self._board.put.remote(f"{self._who}: {record.getMessage()}")

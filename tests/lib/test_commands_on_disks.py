@@ -39,7 +39,7 @@ print(json.dumps(ended))
 _SAID = {
     "full": "expected room for .*; found No space left on device: 0.0 MB free in {disk}.*; free space there",
     "read-only": "expected a disk that can be written at .*; found Read-only file system; choose another",
-    "another user's": "expected permission to use .*; found Permission denied: user 65534 .* at {disk}; change",
+    "another user's": "expected permission to use .*; found Permission denied: user 65534 .* at {disk}; ",
 }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shlex
 import shutil
 import socket
@@ -16,6 +17,8 @@ from bisieve.errors import StorageError, UsageError
 from bisieve.probe import require_writable
 from bisieve.spark.java import check_java
 
+# As Spark reads it: local, local[N], local[*], local[N,FAILURES], local-cluster[…].
+_LOCAL = re.compile(r"local|local\[([1-9]\d*|\*)(\s*,\s*\d+)?\s*\]|local-cluster\[.+\]")
 _SHELL = "pyspark-shell"  # the word that makes spark-submit start a gateway for Python
 
 
@@ -25,6 +28,7 @@ def check_environment(conf: Mapping[str, str], is_local: bool = True) -> None:
     check_user()
     check_home()
     check_submit_args()
+    check_event_log(conf)
     if is_local:
         check_python(conf)
         check_local_dirs(conf)
@@ -63,6 +67,23 @@ def check_python(conf: Mapping[str, str]) -> None:
     if answer.returncode or found != ours:
         said = (answer.stderr.strip().splitlines() or ["a program that says nothing"])[-1]
         raise UsageError(expected, said if answer.returncode else f"Python {found}"[:200], mend)
+
+
+def check_event_log(conf: Mapping[str, str]) -> None:
+    """`UsageError` where Spark is to write its event log into a folder of a disk that is not there."""
+    folder = conf.get("spark.eventLog.dir", "file:/tmp/spark-events")  # Spark's default
+    path = Path(re.sub("^file:(//(?=/))?", "", folder))
+    if conf.get("spark.eventLog.enabled") != "true" or ":" in folder.removeprefix("file:"):
+        return
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise UsageError(f"a folder at spark.eventLog.dir={folder}", found, "create it, or name another")
+    try:
+        require_writable(str(path.absolute()))
+    except StorageError as error:
+        raise UsageError(
+            f"a folder that can be written at spark.eventLog.dir={folder}", *error.args[1:]
+        ) from error
 
 
 def check_local_dirs(conf: Mapping[str, str]) -> None:
@@ -110,7 +131,12 @@ def check_user() -> None:
 
 
 def check_master(master: str) -> None:
-    """`UsageError` unless a host of a ``spark://`` URL answers; Spark itself tries for a minute."""
+    """`UsageError` for a misspelled ``local[N]``, and unless a host of a ``spark://`` URL answers.
+
+    Spark itself tries for a minute.
+    """
+    if master.startswith("local") and not _LOCAL.fullmatch(master):
+        raise UsageError("--master local, local[N] or local[*]", master, "such as local[4]")
     if not master.startswith("spark://"):
         return
     reasons = []
