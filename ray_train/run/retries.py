@@ -10,6 +10,7 @@ from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from bisieve.errors import DiskError, StorageError
+from bisieve.masking import without_secrets
 from bisieve.patience import RETRIES, passes
 from ray_train.cluster import unwrapped
 
@@ -62,8 +63,14 @@ class ShownRetries(ControllerCallback):
 
 def show_retries(board: Any, who: str) -> None:
     """Show on the driver's terminal what this process tries again (`bisieve.patience.say_retry`)."""
-    RETRIES.handlers = [_OnBoard(board, who)] if board is not None else []
+    shown = [_OnBoard(board, who)] if board is not None else []
+    for logger in (RETRIES, *map(logging.getLogger, _THEIR_RETRIES)):
+        logger.handlers = [*(one for one in logger.handlers if not isinstance(one, _OnBoard)), *shown]
     RETRIES.propagate = board is None
+
+
+# Who warns of retries of its own: the client of MLflow's server, and that of the hub.
+_THEIR_RETRIES = ("urllib3.connectionpool", "huggingface_hub.utils._http")
 
 
 class _OnBoard(logging.Handler):
@@ -72,4 +79,5 @@ class _OnBoard(logging.Handler):
         self._board, self._who = board, who
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._board.put.remote(f"{self._who}: {record.getMessage()}")
+        if record.name == RETRIES.name or record.getMessage().startswith("Retrying"):
+            self._board.put.remote(f"{self._who}: {without_secrets(record.getMessage())}")

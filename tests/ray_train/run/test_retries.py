@@ -1,6 +1,7 @@
 """A failure that passes is tried again and said; a full disk ends the run at the first."""
 
 import errno
+import logging
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +48,7 @@ def full_disk() -> BisieveError:
 def heard(board: Lines) -> Iterator[list[str]]:
     """What the retries of a process are shown as, once it is said whose they are."""
     yield board.said
-    retries.RETRIES.handlers, retries.RETRIES.propagate = [], True
+    retries.show_retries(None, "")
 
 
 def test_retries_of_a_worker_and_of_the_controller_are_shown_with_who_tries_again(
@@ -57,9 +58,13 @@ def test_retries_of_a_worker_and_of_the_controller_are_shown_with_who_tries_agai
     say_retry("upload", 2, TimeoutError("no answer"), 0.5)
     retries.ShownRetries(board).after_controller_start(None)
     say_retry("store", 3, ConnectionResetError("reset by peer"))
+    warn = logging.getLogger("urllib3.connectionpool").warning
+    warn("Connection pool is full, discarding connection")
+    warn("Retrying (Retry(total=%d)) after connection broken by '%s'", 2, "refused")
     assert heard == [
         "rank 1: upload: try 2 in 0.5 s, after TimeoutError: no answer",
         "controller: store: try 3 now, after ConnectionResetError: reset by peer",
+        "controller: Retrying (Retry(total=2)) after connection broken by 'refused'",
     ]
 
 
