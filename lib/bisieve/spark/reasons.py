@@ -20,6 +20,9 @@ def innermost(report: str) -> str:
     speaking = [found for found in named if found[2] and not found[2].startswith("Traceback (most recent")]
     if speaking:
         kind, said = speaking[-1][1], speaking[-1][2]
+        for found in reversed(speaking[:-1]):  # what says the same and more is the better reason
+            if found[2].endswith(said):
+                kind, said = found[1], found[2]
         return f"{kind.rpartition('.')[2]}: {said}"[:_LONGEST]
     if named:
         return named[-1][1].rpartition(".")[2]

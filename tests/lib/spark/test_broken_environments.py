@@ -60,7 +60,7 @@ def refused(
             check=False,
         )  # fmt: skip
         *others, line = done.stderr.splitlines()
-        assert (done.returncode, others, done.stdout) == (2, ["1 of 1 shard to scan"], ""), done.stderr
+        assert (done.returncode, others, done.stdout) == (2, ["1 of 1 shards to scan"], ""), done.stderr
         assert not JAVA_FRAME.search(done.stderr)
         assert not (tmp_path / "index").exists()
         return line.removeprefix("bisieve: error: expected ")
