@@ -2,17 +2,23 @@
 
 import json
 import os
+import random
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+BISIEVE = str(Path(sys.executable).with_name("bisieve"))
 
 # In a mount namespace of its own, so that no mount outlives it.
 _MOUNTS = {
     "full": "mount -t tmpfs -o size=16k none {disk} && head -c 16384 /dev/zero >{disk}/filled",
+    "small": "mount -t tmpfs -o size=16k none {disk}",
     "read-only": "mount -t tmpfs -o ro none {disk}",
     "another user's": "mount -t tmpfs -o mode=755 none {disk}",
 }
@@ -64,7 +70,7 @@ def disk(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", _MOUNTS)
+@pytest.mark.parametrize("kind", _SAID)
 def test_a_command_ends_with_the_disks_words_and_leaves_no_part_of_a_file(
     kind: str, disk: Path, indexed: Path
 ) -> None:
@@ -76,3 +82,32 @@ def test_a_command_ends_with_the_disks_words_and_leaves_no_part_of_a_file(
         assert re.match(f"bisieve: error: {_SAID[kind].format(disk=disk)}", said), f"{command}: {said}"
     assert left == [f"{disk}/filled"] * (kind == "full")
     assert done.stderr == ""
+
+
+def test_a_disk_that_gets_full_under_spark_is_named_and_each_try_of_a_task_is_said(
+    disk: Path, write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
+) -> None:
+    names = [f"{number:x}-{random.Random(number).randbytes(32).hex()}" for number in range(1000)]
+    shard = write_jsonl("a.jsonl", [rollout(rollout_id=name) for name in names])
+    command = [BISIEVE, "score", "--input", str(shard), "--index", f"{disk}/index", "--master", "local[2,3]"]
+    done = run_on("small", disk, command)
+    full = f"expected room for file://{disk}/index/versions/.*; found No space left on device.*; free space.*"
+    lines = [
+        "1 of 1 shards to scan",
+        "scanned 1,000 rollouts .*",
+        *(f"Spark's task 0 of write: try {number} now, after DiskError: {full[:40]}.*" for number in (2, 3)),
+        f"bisieve: error: {full}",
+    ]
+    assert done.returncode == 1
+    for line, expected in zip(done.stderr.splitlines(), lines, strict=True):
+        assert re.fullmatch(expected, line), done.stderr
+    assert done.stdout == ""
+
+
+def test_the_doctor_fails_on_a_full_folder_of_temporary_files(disk: Path) -> None:
+    done = run_on("full", disk, ["env", f"TMPDIR={disk}", BISIEVE, "doctor"])
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("failed"))
+    assert line.split(maxsplit=2)[1:] == [
+        "disk", f"0.0 GB free in {disk}, 10 GB needed; free 10 GB there or set TMPDIR",
+    ]  # fmt: skip
+    assert done.returncode == 1

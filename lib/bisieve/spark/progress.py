@@ -78,6 +78,7 @@ def watched(context: SparkContext, tell: Tell, every: float = _EVERY) -> Iterato
                 retries.look()
                 if (at_work := tasks_at_work(tracker)) is not None:
                     _tell_progress(tell, scanned, *at_work)
+            retries.look()  # a short job has ended since the last time
 
     thread = threading.Thread(target=follow, name="bisieve-progress", daemon=True)
     thread.start()
