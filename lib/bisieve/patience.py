@@ -2,7 +2,7 @@
 
 Two layers, each for what the one below cannot see: botocore sends a request again that was refused (500,
 503, SlowDown, a reset, a time-out), and `patiently` begins a whole read or write again, as where a body broke
-off.  Both say so (`say_retry`).  A store that refuses everything is given up after some 20 seconds, one that
+off.  Both say so (`say_retry`).  A store that refuses everything is given up after some 25 seconds, one that
 takes requests and never answers after some minutes.
 """
 
@@ -19,7 +19,7 @@ from bisieve.masking import without_secrets
 
 Result = TypeVar("Result")
 
-TRIES = 3
+TRIES = 4
 FIRST_PAUSE = 0.5  # seconds; the next one is twice as long
 LONGEST = 60.0  # seconds after which nothing is begun anew
 READS = 1  # of a body by s3fs, whose retries nobody could hear

@@ -46,8 +46,9 @@ class TaskRetries:
         failed = list(_failed_tasks(self._context, number, attempt))
         for task in failed[self._said[number, attempt] :]:
             if (tries := task.attempt() + 1) < self._most:
-                error = reported_error(task.errorMessage().getOrElse(None) or "no word from its executor")
-                say_retry(f"Spark's task {task.index()} of {stage}", tries + 1, error)
+                said = task.errorMessage()
+                report = said.get() if said.isDefined() else "no word from its executor"
+                say_retry(f"Spark's task {task.index()} of {stage}", tries + 1, reported_error(report))
         self._said[number, attempt] = len(failed)
 
 
