@@ -15,7 +15,7 @@ from bisieve.doctor.check import Patient
 from bisieve.spark.checkup import examine
 
 BISIEVE = str(Path(sys.executable).with_name("bisieve"))
-JAVA_FRAME = re.compile(r"\.java:\d+|\.scala:\d+|\d+ more|JAVA_GATEWAY_EXITED|Traceback|\bat [a-z]+\.")
+JAVA_FRAME = re.compile(r"\.java:\d+|\.scala:\d+|\d+ more|JAVA_GATEWAY_EXITED|Traceback|\bat [\w.$/]+\(")
 
 # What is set, how the line begins; none of these starts a JVM.
 VARIABLES = {
