@@ -99,7 +99,8 @@ def test_a_disk_that_gets_full_under_spark_is_named_and_each_try_of_a_task_is_sa
         f"bisieve: error: {full}",
     ]
     assert done.returncode == 1
-    for line, expected in zip(done.stderr.splitlines(), lines, strict=True):
+    said = [line for line in done.stderr.splitlines() if " tasks" not in line]  # how far it is
+    for line, expected in zip(said, lines, strict=True):
         assert re.fullmatch(expected, line), done.stderr
     assert done.stdout == ""
 

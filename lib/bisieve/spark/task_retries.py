@@ -59,5 +59,5 @@ def _failed_tasks(context: SparkContext, stage: int, attempt: int) -> Iterable[A
     failed = jvm.java.util.ArrayList()
     failed.add(kinds.TaskStatus.FAILED)
     store = context._jsc.sc().statusStore()
-    tasks = store.taskList(stage, attempt, 0, 1000, kinds.TaskSorting.ID, True, failed)
+    tasks = store.taskList(stage, attempt, 0, 1000, kinds.TaskSorting.ID, failed)
     return (tasks.apply(place) for place in range(tasks.size()))
