@@ -16,8 +16,9 @@ _OF_LOCAL = re.compile(r"local\[[^,\]]+,\s*(\d+)\]")  # local[WORKERS,FAILURES]
 
 def most_failures(context: SparkContext) -> int:
     """Return how often a task may fail before Spark gives its job up; 1 on one machine, unless asked."""
-    if context.master.startswith("local") and "local-cluster" not in context.master:
-        asked = _OF_LOCAL.fullmatch(context.master)
+    master = context.master or ""
+    if master.startswith("local") and not master.startswith("local-cluster"):
+        asked = _OF_LOCAL.fullmatch(master)
         return int(asked[1]) if asked else 1
     return int(context.getConf().get("spark.task.maxFailures", "4"))
 
