@@ -211,15 +211,16 @@ def test_a_renewal_that_a_store_refuses_is_said_with_its_number_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = StorageError("an answer from the store", "503", "check the URL")
-    answers = iter([refused, refused, None])
+    answers, renewed = [refused, refused], threading.Event()
 
     def renew(url: str, driver: Driver) -> None:
-        if (answer := next(answers, None)) is not None:
-            raise answer
+        if answers:
+            raise answers.pop()
+        renewed.set()
 
     monkeypatch.setattr(lease, "_renewed", renew)
     with leased(str(tmp_path), print):
-        _wait_for(lambda: next(answers, "all") == "all")
+        assert renewed.wait(60)
     said = [record.getMessage() for record in caplog.records if record.name == "bisieve.retries"]
     assert said == [
         f"lease {tmp_path}/{LEASE}: try {number} in 0.4 s, after StorageError: {refused}" for number in (2, 3)
