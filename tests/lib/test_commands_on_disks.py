@@ -112,3 +112,18 @@ def test_the_doctor_fails_on_a_full_folder_of_temporary_files(disk: Path) -> Non
         "disk", f"0.0 GB free in {disk}, 10 GB needed; free 10 GB there or set TMPDIR",
     ]  # fmt: skip
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("kind", ["small", "read-only"])
+def test_a_ray_of_our_own_is_not_started_in_a_folder_without_room(kind: str, disk: Path) -> None:
+    program = (
+        "import sys; from bisieve.errors import DiskError; from ray_train.cluster import check_disk_room\n"
+        "try: check_disk_room(sys.argv[1])\nexcept DiskError as error: print(error)"
+    )
+    done = run_on(kind, disk, [sys.executable, "-c", program, str(disk)])
+    said = {
+        "small": f"expected at least 100 MB for Ray's files in {disk}; found 0.0 MB free; free space there.*",
+        "read-only": f"expected .* at {disk}; found .*",
+    }
+    (line,) = done.stdout.splitlines()
+    assert re.fullmatch(said[kind], line), done.stdout + done.stderr
