@@ -98,7 +98,7 @@ def check_socket_room(folder: str) -> None:
 
 
 def check_disk_room(folder: str) -> None:
-    """Raise `DiskError` where a Ray in ``folder`` finds no room: it would start its workers again for ever."""
+    """Raise `DiskError` where a Ray in ``folder`` finds no room: it would start workers again for ever."""
     require_writable(folder)
     free = shutil.disk_usage(existing_folder(folder)).free
     if free < FULL_DISK:
