@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import socket
 import sys
 import warnings
@@ -10,8 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from bisieve.errors import BisieveError, TrainingError
+from bisieve.disk_errors import existing_folder
+from bisieve.doctor.machine import FULL_DISK
+from bisieve.errors import BisieveError, DiskError, TrainingError
 from bisieve.masking import without_secrets
+from bisieve.probe import require_writable
 from ray_train.own_session import Watch, ended_with_us, kept_handlers, own_session
 
 QUIET = {
@@ -50,7 +54,9 @@ def cluster(workers: int) -> Iterator[Any]:
         print(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}", flush=True)
         _check_listening(os.environ["RAY_ADDRESS"])
     else:
-        check_socket_room(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        check_socket_room(folder)
+        check_disk_room(folder)
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
@@ -89,6 +95,17 @@ def check_socket_room(folder: str) -> None:
             f"{folder}, of {len(os.fsencode(folder))}",
             "set TMPDIR to a shorter one, such as /tmp",
         )
+
+
+def check_disk_room(folder: str) -> None:
+    """Raise `DiskError` where a Ray in ``folder`` finds no room: it would start workers again for ever."""
+    require_writable(folder)
+    free = shutil.disk_usage(existing_folder(folder)).free
+    if free < FULL_DISK:
+        raise DiskError(
+            f"at least {FULL_DISK / 1e6:.0f} MB for Ray's files in {folder}", f"{free / 1e6:.1f} MB free",
+            "free space there, or set TMPDIR to another folder",
+        )  # fmt: skip
 
 
 def token_error(address: str, reason: str) -> TrainingError:

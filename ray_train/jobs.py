@@ -13,6 +13,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from bisieve.errors import PreemptedError, TrainingError, UsageError
+from bisieve.patience import say_retry
 from ray_train.cluster import token_error
 from ray_train.submission import TIME_TO_SAVE, SeenJob, Submission, next_submission
 
@@ -111,6 +112,7 @@ def _connected(address: str | None) -> JobSubmissionClient:
 def _submitted(
     client: JobSubmissionClient, program: str, output: str, entrypoint: str, env: dict[str, Any]
 ) -> Submission:
+    tries = 1
     while True:
         try:
             listed = client.list_jobs()
@@ -130,6 +132,8 @@ def _submitted(
         except (*_LOST, TypeError, ValueError) as error:  # the last two of a runtime environment
             if "already" not in str(error):  # else somebody was quicker with the same command
                 raise TrainingError("the cluster to take the job", str(error), "see its dashboard") from error
+            tries += 1
+            say_retry(f"job {job.id}", tries, error)
 
 
 def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
@@ -144,12 +148,12 @@ def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
             seen += len(text)
             shown = max(shown, seen)
 
-    answered = time.monotonic()
+    answered, tries = time.monotonic(), 1
     while True:
         try:
             asyncio.run(show())
             job = client.get_job_info(name)
-            answered = time.monotonic()
+            answered, tries = time.monotonic(), 1
             if job.status.is_terminal():
                 return job
         except _LOST as error:
@@ -157,6 +161,8 @@ def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
                 raise TrainingError(
                     f"news of job {name}", f"none for {SILENCE:.0f} s: {error}", "the same command asks again"
                 ) from error
+            tries += 1
+            say_retry(f"news of job {name}", tries, error, _PAUSE)
         time.sleep(_PAUSE)
 
 

@@ -32,6 +32,10 @@ class StorageError(BisieveError):
     """A URL that cannot be listed, read or written."""
 
 
+class DiskError(StorageError):
+    """A disk that is full, read-only or forbidden: no new try can help."""
+
+
 class CorpusError(BisieveError):
     """Shards from which no index can be made."""
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -34,7 +33,7 @@ class Datasets:
 def configured() -> bool:
     """Whether somebody wants the events."""
     return any(name.startswith("OPENLINEAGE_") for name in os.environ.keys() - {NAMESPACE}) or any(
-        Path(file).expanduser().is_file() for file in _FILES
+        os.path.isfile(os.path.expanduser(file)) for file in _FILES
     )
 
 

@@ -1,9 +1,9 @@
 """Patience with stores that refuse, stall or break off for a moment, and an end to it.
 
-Three layers, each for what the one below cannot see: botocore sends a request again that was refused (500,
-503, SlowDown, a reset, a time-out), s3fs reads a body again that broke off, and `patiently` begins a whole
-read or write anew.  A store that refuses everything is given up after some 20 seconds, one that takes
-requests and never answers after some minutes.
+Two layers, each for what the one below cannot see: botocore sends a request again that was refused (500,
+503, SlowDown, a reset, a time-out), and `patiently` begins a whole read or write again, as where a body broke
+off.  Both say so (`say_retry`).  A store that refuses everything is given up after some 25 seconds, one that
+takes requests and never answers after some minutes.
 """
 
 import errno
@@ -19,10 +19,10 @@ from bisieve.masking import without_secrets
 
 Result = TypeVar("Result")
 
-TRIES = 3
+TRIES = 4
 FIRST_PAUSE = 0.5  # seconds; the next one is twice as long
 LONGEST = 60.0  # seconds after which nothing is begun anew
-READS = 2  # of a body by s3fs
+READS = 1  # of a body by s3fs, whose retries nobody could hear
 
 # What passes by itself.  The text of a 500 or 503 without a code of its own comes from s3fs as one of these.
 _PASSING = {
@@ -52,13 +52,14 @@ def s3_options() -> dict[str, Any]:
 RETRIES = logging.getLogger("bisieve.retries")
 
 
-def say_retry(what: str, number: int, error: BaseException, pause: float) -> None:
+def say_retry(what: str, number: int, error: BaseException, pause: float = 0.0) -> None:
     """Tell on stderr at once that ``what`` is tried again: the number of the try, the reason, the pause (s).
 
     A logger carries it: from a worker of Ray or Spark, too, and without a handler Python shows it on stderr.
     """
     reason = without_secrets(" ".join(str(error).split())[:300]) or type(error).__name__
-    RETRIES.warning("%s: try %d in %.1f s, after %s: %s", what, number, pause, type(error).__name__, reason)
+    when = f"in {pause:.1f} s" if pause else "now"
+    RETRIES.warning("%s: try %d %s, after %s: %s", what, number, when, type(error).__name__, reason)
 
 
 def patiently(work: Callable[[], Result]) -> Result:

@@ -23,6 +23,7 @@ from bisieve.endpoint import check_endpoint
 from bisieve.errors import StorageError
 from bisieve.local_output import open_local_output
 from bisieve.patience import READS, patiently, s3_options
+from bisieve.s3_retries import say_retries
 from bisieve.store_errors import DRIVERS
 from bisieve.store_errors import storage_errors as storage_errors  # who opens a file needs both
 
@@ -58,6 +59,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
             fs, path = fsspec.core.url_to_fs(os.path.expanduser(url), **options)
         if options:
             fs.retries = READS
+            say_retries(fs.s3)
             check_endpoint(fs.s3.meta.endpoint_url, url)
         return fs, _collapsed(path) if isinstance(fs, LocalFileSystem) else path
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bisieve import storage
-from bisieve.errors import StorageError, TrainingError
+from bisieve.errors import DiskError, TrainingError
 from bisieve.patience import patiently
 from ray_train.checkpoints.fragments import KINDS, Fragment, adopt, fragments, steps_done
 from ray_train.run.agreement import together
@@ -98,7 +98,7 @@ def loss_curve(checkpoint: str) -> list[float]:
 def write_part(
     engine: Any, cursor: Cursor, log: SampleLog, rank: int, ranks: int, notes: Mapping[str, str]
 ) -> Path:
-    """A new folder on this machine with this rank's part of a checkpoint; `StorageError` without room.
+    """A new folder on this machine with this rank's part of a checkpoint; `DiskError` without room.
 
     ``notes`` are texts that belong to it, by file name.
     """
@@ -109,7 +109,7 @@ def write_part(
         _write_files(engine, cursor, log, rank, folder, f"{PART}{rank:05d}-of-{ranks:05d}.json")
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise StorageError(f"room for a checkpoint in {folder.parent}", str(error), "set TMPDIR") from error
+        raise DiskError(f"room for a checkpoint in {folder.parent}", str(error), "set TMPDIR") from error
     return folder
 
 

@@ -45,6 +45,7 @@ class Keeper:
         self.url = storage.join(config.output, RUNS, run)
         self.budget, self.keep_last = config.storage_budget, config.keep_checkpoints
         self.say = say
+        self._refused = 0  # times that old checkpoints could not be removed, one after the other
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         self.notes = {RUN_CONFIG: to_toml(config, f"run {run}", used)} if self.rank == 0 else {}
 
@@ -91,8 +92,11 @@ class Keeper:
         if self.rank == 0:
             try:
                 remove_others(self.url, committed, kept(committed, self.keep_last, self._is_whole))
-            except StorageError as error:  # the next one will try again
-                self.say(f"old checkpoints were not removed: {error}")
+                self._refused = 0
+            except StorageError as error:
+                self._refused += 1
+                again = f"try {self._refused + 1} comes with the next one"
+                self.say(f"old checkpoints were not removed, {again}: {error}")
 
     def _upload(self, part: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
         upload_part(Path(part.path), storage.join(self.url, name), self.budget)

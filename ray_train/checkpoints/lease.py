@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 
 from bisieve import storage
 from bisieve.errors import PreemptedError, StorageError, TrainingError
+from bisieve.patience import say_retry
 from bisieve.pointer import Pointer, read_pointer, replace_pointer
 from ray_train.checkpoints.driver import Driver, is_dead, this_driver
 
@@ -39,10 +40,17 @@ def leased(output: str, say: Callable[[str], None]) -> Iterator[None]:
     rival: list[Driver] = []
 
     def renew() -> None:
-        mine = driver
+        mine, refused = driver, 0
         while not rival and not ended.wait(RENEWED_EVERY):
             mine = replace(mine, renewed=mine.renewed + 1)
-            if other := _renewed(url, mine):
+            try:
+                other = _renewed(url, mine)
+                refused = 0
+            except StorageError as error:  # out of sorts, or just replaced: the next time will show
+                refused += 1
+                say_retry(f"lease {url}", refused + 1, error, RENEWED_EVERY)
+                continue
+            if other:
                 rival.append(other)
                 if interrupted is not None and not ended.is_set():
                     signal.pthread_kill(interrupted, TAKEN_OVER)
@@ -77,6 +85,7 @@ def leased(output: str, say: Callable[[str], None]) -> Iterator[None]:
 
 def _take(output: str, driver: Driver, say: Callable[[str], None]) -> None:
     url = storage.join(output, LEASE)
+    tries = 1
     while True:
         found = read_pointer(url)
         holder = _holder(found)
@@ -92,9 +101,11 @@ def _take(output: str, driver: Driver, say: Callable[[str], None]) -> None:
             found = now
         try:
             return replace_pointer(found, _content(driver))
-        except StorageError:
+        except StorageError as error:
             if read_pointer(url).token == found.token:  # else another one was quicker
                 raise
+            tries += 1
+            say_retry(f"lease {url}", tries, error)
 
 
 def _watched(found: Pointer, seconds: float) -> Pointer:
@@ -109,12 +120,11 @@ def _watched(found: Pointer, seconds: float) -> Pointer:
 
 def _renewed(url: str, driver: Driver) -> Driver | None:
     """Says that ``driver`` lives; returns who else has the lease, None as long as nobody is known to."""
-    with suppress(StorageError):  # out of sorts, or just replaced: the next time will show
-        found = read_pointer(url)
-        holder = _holder(found) or _UNKNOWN  # gone: it was taken over, and given back
-        if holder.token != driver.token:
-            return holder
-        replace_pointer(found, _content(driver))
+    found = read_pointer(url)
+    holder = _holder(found) or _UNKNOWN  # gone: it was taken over, and given back
+    if holder.token != driver.token:
+        return holder
+    replace_pointer(found, _content(driver))
     return None
 
 

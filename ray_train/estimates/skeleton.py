@@ -74,7 +74,7 @@ def _tensors(source: str) -> dict[str, Stored]:
 
 @contextmanager
 def _problems_named(source: str, flag: str = "--backbone") -> Iterator[None]:
-    """Turn what transformers and tokenizers raise into a `TrainingError` that names ``source`` and ``flag``."""
+    """Turn what transformers and tokenizers raise into a `TrainingError` that names source and flag."""
     try:
         yield
     except BisieveError:

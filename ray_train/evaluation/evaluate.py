@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -91,7 +92,7 @@ def _about(
 
 def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Rewards:
     """Return the rewards of every solution, in order, from ``config.workers`` models side by side."""
-    with cluster(config.workers) as ray:
+    with cluster(config.workers) as ray, _shown_board() as board:
         from ray_train.evaluation.scorer import ScoreBatches
 
         context = ray.data.DataContext.get_current()
@@ -108,6 +109,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
             num_gpus=int(uses_gpus(ray, config.device, config.workers)),
             fn_constructor_kwargs={
                 "image_root": config.image_root,
+                "board": board,
                 "model": config.model,
                 "max_length": config.max_length,
                 "max_tiles": config.max_tiles,
@@ -130,6 +132,12 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
         print(note, flush=True)
     rewards = {row["line"]: list(row["rewards"]) for row in rows}
     return [rewards[solution.line] for solution in solutions]
+
+
+def _shown_board() -> AbstractContextManager[Any]:
+    from ray_train.run.progress import shown_board  # imports Ray
+
+    return shown_board()
 
 
 def judged_steps(solutions: Sequence[Solution], rewards: Rewards) -> ScoredSteps:

@@ -26,6 +26,7 @@ from ray_train.model.prompt_format import FAMILY, format_of
 from ray_train.model.reward import reward_model, step_rewards
 from ray_train.model.source import local_copy
 from ray_train.run.engine import training_dtype
+from ray_train.run.retries import show_retries
 
 DEFAULT_LENGTH = 8192  # tokens; the paper's
 
@@ -108,7 +109,8 @@ class ScoreBatches:
     the text alone.  After the first one nothing more is scored.
     """
 
-    def __init__(self, image_root: str, **scorer: Any) -> None:
+    def __init__(self, image_root: str, board: Any = None, **scorer: Any) -> None:
+        show_retries(board, "scorer")
         self._image_root = image_root
         self._options = scorer
         self._error: BisieveError | None = None

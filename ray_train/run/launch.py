@@ -194,6 +194,7 @@ def _fit(
         from ray_train.run.notice import HeedSigterm, passed_on
         from ray_train.run.progress import shown_board
         from ray_train.run.pulse import StuckWatch
+        from ray_train.run.retries import ShownRetries
         from ray_train.run.trainer import Trainer
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
@@ -201,6 +202,7 @@ def _fit(
             after = config.stuck_after
             callbacks: list[Any] = [
                 HeedSigterm(),
+                ShownRetries(board),
                 *([StuckWatch(board, after, config.again)] if after else []),
             ]
             job = Job(config, plan, identity, card, weights, board)

@@ -43,7 +43,7 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
     """One rank of a training run; ``settings["job"]`` is a `Job`."""
     job: Job = settings["job"]
     pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
-    show_retries(job.board, dist.get_rank())
+    show_retries(job.board, f"rank {dist.get_rank()}")
     with tidy_scratch():
         try:
             return _Training(make_rank(job), pulse).run()

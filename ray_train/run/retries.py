@@ -4,11 +4,13 @@ import logging
 from typing import Any
 
 import ray
+from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from bisieve.errors import StorageError
+from bisieve.errors import DiskError, StorageError
+from bisieve.masking import without_secrets
 from bisieve.patience import RETRIES, passes
 from ray_train.cluster import unwrapped
 
@@ -43,26 +45,39 @@ class FailurePolicy(DefaultFailurePolicy):
 def _may_pass(error: StorageError) -> bool:
     # A cause is lost where an error was pickled; what was lost is not known to be final.
     cause = error.__cause__
-    final = error.args[0].startswith(_FINAL)
-    return not final and (
+    return not isinstance(error, DiskError) and (
         not isinstance(cause, Exception) or isinstance(cause, StorageError) or passes(cause)
     )
 
 
-# What `bisieve.disk_errors` and `checkpoint` expect of a disk.
-_FINAL = ("room for", "a disk that can be written", "permission to", "a name short enough")
+class ShownRetries(ControllerCallback):
+    """Shows what Ray Train's controller tries again at the store of a run."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Ray calls this in the controller's process."""
+        show_retries(self._board, "controller")
 
 
-def show_retries(board: Any, rank: int) -> None:
-    """Show on the driver's terminal what this worker tries again (`bisieve.patience.say_retry`)."""
-    RETRIES.handlers = [_OnBoard(board, rank)] if board is not None else []
+def show_retries(board: Any, who: str) -> None:
+    """Show on the driver's terminal what this process tries again (`bisieve.patience.say_retry`)."""
+    shown = [_OnBoard(board, who)] if board is not None else []
+    for logger in (RETRIES, *map(logging.getLogger, _THEIR_RETRIES)):
+        logger.handlers = [*(one for one in logger.handlers if not isinstance(one, _OnBoard)), *shown]
     RETRIES.propagate = board is None
 
 
+# Who warns of retries of its own: the client of MLflow's server, and that of the hub.
+_THEIR_RETRIES = ("urllib3.connectionpool", "huggingface_hub.utils._http")
+
+
 class _OnBoard(logging.Handler):
-    def __init__(self, board: Any, rank: int) -> None:
+    def __init__(self, board: Any, who: str) -> None:
         super().__init__()
-        self._board, self._rank = board, rank
+        self._board, self._who = board, who
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._board.put.remote(f"rank {self._rank}: {record.getMessage()}")
+        if record.name == RETRIES.name or record.getMessage().startswith("Retrying"):
+            self._board.put.remote(f"{self._who}: {without_secrets(record.getMessage())}")

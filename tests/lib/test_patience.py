@@ -1,6 +1,7 @@
 """Reads, listings and writes on a store that fails now and then: whole, or one line."""
 
 import gzip
+import logging
 import os
 from pathlib import Path
 
@@ -113,3 +114,19 @@ def test_a_writer_whose_answer_was_lost_has_won(folder: str, faulty_s3: FaultyPr
     assert read_pointer(f"{folder}/pointer").data == b"mine"
     with pytest.raises(StorageError, match="another run has replaced it"):
         replace_pointer(Pointer(old.url, None, None), b"of another")
+
+
+def test_every_retry_of_a_request_is_said_with_its_number_and_reason(
+    folder: str, faulty_s3: FaultyProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_bytes(f"{folder}/a", TEXT)
+    refusals = iter([True, True])
+    faulty_s3.harm(1, ["503"], only=lambda method, _: method == "GET" and next(refusals, False))
+    with caplog.at_level(logging.WARNING, "bisieve.retries"):
+        assert read_bytes(f"{folder}/a") == TEXT
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(", after ")[0] for line in said] == [
+        "S3 GetObject: try 2 now",
+        "S3 GetObject: try 3 now",
+    ]
+    assert all("after ClientError: " in line and line.endswith(": harmed") for line in said)

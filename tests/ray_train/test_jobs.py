@@ -12,7 +12,7 @@ from ray.runtime_env import RuntimeEnv
 from bisieve.cli import run_command
 from bisieve.errors import BisieveError, PreemptedError, TrainingError, UsageError
 from ray_train import jobs
-from ray_train.submission import Submission
+from ray_train.submission import Submission, submission_id
 
 
 def job(status: JobStatus, **more: Any) -> JobDetails:
@@ -39,12 +39,37 @@ class Cluster:
 
 
 def test_a_log_is_shown_once_however_often_its_connection_breaks_off(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(jobs, "_PAUSE", 0)
     client: Any = Cluster(9, 3, 0, len(Cluster.log))
     assert jobs._followed(client, "j").status == JobStatus.SUCCEEDED
     assert capsys.readouterr().out == Cluster.log
+    assert [record.getMessage() for record in caplog.records] == [
+        f"news of job j: try {number} now, after RuntimeError: closed unexpectedly" for number in (2, 3, 4)
+    ]
+
+
+def test_a_job_that_somebody_was_quicker_to_submit_is_asked_for_again_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Rival(Cluster):
+        def __init__(self) -> None:
+            self.theirs: list[JobDetails] = []
+
+        def list_jobs(self) -> list[JobDetails]:
+            return self.theirs
+
+        def submit_job(self, submission_id: str, entrypoint: str, **more: Any) -> None:
+            theirs = {"submission_id": submission_id, "entrypoint": entrypoint, "status": JobStatus.RUNNING}
+            self.theirs.append(JobDetails(type=JobType.SUBMISSION, **theirs))
+            raise RuntimeError(f"job {submission_id} already exists")
+
+    client: Any = Rival()
+    name = submission_id("train", "s3://a/o")
+    assert jobs._submitted(client, "train", "s3://a/o", "x", {}) == Submission(name, is_new=False)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line == f"job {name}: try 2 now, after RuntimeError: job {name} already exists"
 
 
 def test_a_cluster_that_is_silent_for_long_is_an_error_and_the_job_can_be_followed_again(

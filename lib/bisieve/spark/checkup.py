@@ -5,9 +5,10 @@ It is called even where Spark is not installed: nothing of Spark is imported bef
 
 import os
 import platform
+import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -38,7 +39,7 @@ def examine(patient: Patient) -> Iterator[Check]:
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
         return
-    from bisieve.spark.environment import CHECKS
+    from bisieve.spark.environment import CHECKS, check_event_log
 
     yield attempted("java", lambda: Check("java", "ok", str(check_java())))
     for variable, check in CHECKS.items():
@@ -46,6 +47,9 @@ def examine(patient: Patient) -> Iterator[Check]:
             yield attempted(variable, partial(_fits, variable, check))
     home = Path(os.environ.get("SPARK_HOME") or Path(spec.origin).parent)
     yield attempted("s3a", lambda: s3a(home, _properties(home, patient)))
+    yield attempted(
+        "event log", lambda: _event_log(_read_properties(_properties(home, patient)), check_event_log)
+    )
     if patient.master is not None:
         yield from examined("spark workers", lambda: _cluster, patient)
 
@@ -63,6 +67,20 @@ def _properties(home: Path, patient: Patient) -> Path:
     if not file.is_file():
         raise UsageError(f"Spark's properties in {file}", "no such file", "mend --properties-file")
     return file
+
+
+def _read_properties(file: Path) -> dict[str, str]:
+    """Return what a file of Spark's properties says, by name; nothing where there is no such file."""
+    text = file.read_text() if file.is_file() else ""
+    lines = [line.strip() for line in text.splitlines()]
+    pairs = [re.split(r"\s*[=:\s]\s*", line, maxsplit=1) for line in lines if line and line[0] not in "#!"]
+    return {pair[0]: pair[-1] for pair in pairs}
+
+
+def _event_log(conf: Mapping[str, str], check: Callable[[Mapping[str, str]], None]) -> Check:
+    check(conf)
+    folder = conf.get("spark.eventLog.dir", "Spark's default folder")
+    return Check("event log", "ok", folder if conf.get("spark.eventLog.enabled") == "true" else "not written")
 
 
 def _cluster(patient: Patient) -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shlex
 import shutil
 import socket
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pyspark
 
-from bisieve.errors import UsageError
+from bisieve.errors import StorageError, UsageError
+from bisieve.probe import require_writable
 from bisieve.spark.java import check_java
 
+# As Spark reads it: local, local[N], local[*], local[N,FAILURES], local-cluster[…].
+_LOCAL = re.compile(r"local|local\[([1-9]\d*|\*)(\s*,\s*\d+)?\s*\]|local-cluster\[.+\]")
 _SHELL = "pyspark-shell"  # the word that makes spark-submit start a gateway for Python
 
 
@@ -24,8 +28,10 @@ def check_environment(conf: Mapping[str, str], is_local: bool = True) -> None:
     check_user()
     check_home()
     check_submit_args()
+    check_event_log(conf)
     if is_local:
         check_python(conf)
+        check_local_dirs(conf)
 
 
 def check_home() -> None:
@@ -63,6 +69,41 @@ def check_python(conf: Mapping[str, str]) -> None:
         raise UsageError(expected, said if answer.returncode else f"Python {found}"[:200], mend)
 
 
+def check_event_log(conf: Mapping[str, str]) -> None:
+    """`UsageError` where Spark is to write its event log into a folder of a disk that is not there."""
+    folder = conf.get("spark.eventLog.dir", "file:/tmp/spark-events")  # Spark's default
+    path = Path(re.sub("^file:(//(?=/))?", "", folder))
+    if conf.get("spark.eventLog.enabled") != "true" or ":" in folder.removeprefix("file:"):
+        return
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise UsageError(f"a folder at spark.eventLog.dir={folder}", found, "create it, or name another")
+    try:
+        require_writable(str(path.absolute()))
+    except StorageError as error:
+        raise UsageError(
+            f"a folder that can be written at spark.eventLog.dir={folder}", *error.args[1:]
+        ) from error
+
+
+def check_local_dirs(conf: Mapping[str, str]) -> None:
+    """`UsageError` where Spark can write into none of its local folders; its JVM would end without a word."""
+    variable = "SPARK_LOCAL_DIRS" if "SPARK_LOCAL_DIRS" in os.environ else "spark.local.dir"
+    folders = os.environ.get("SPARK_LOCAL_DIRS") or conf.get("spark.local.dir")
+    reasons = []
+    for folder in folders.split(",") if folders else ():
+        try:
+            require_writable(os.path.abspath(folder.strip()))
+            return
+        except StorageError as error:
+            reasons.append(f"{folder}: {error.args[1]}")
+    if reasons:
+        raise UsageError(
+            f"a folder that can be written at {variable}={folders}", "; ".join(reasons),
+            "correct it, or leave it out",
+        )  # fmt: skip
+
+
 def check_submit_args() -> None:
     """`UsageError` where PYSPARK_SUBMIT_ARGS cannot be read, or does not end as pyspark needs it."""
     text = os.environ.get("PYSPARK_SUBMIT_ARGS")
@@ -90,7 +131,12 @@ def check_user() -> None:
 
 
 def check_master(master: str) -> None:
-    """`UsageError` unless a host of a ``spark://`` URL answers; Spark itself tries for a minute."""
+    """`UsageError` for a misspelled ``local[N]``, and unless a host of a ``spark://`` URL answers.
+
+    Spark itself tries for a minute.
+    """
+    if master.startswith("local") and not _LOCAL.fullmatch(master):
+        raise UsageError("--master local, local[N] or local[*]", master, "such as local[4]")
     if not master.startswith("spark://"):
         return
     reasons = []
@@ -107,6 +153,7 @@ def check_master(master: str) -> None:
 CHECKS: Mapping[str, Callable[[], None]] = {
     "SPARK_HOME": check_home,
     "PYSPARK_PYTHON": lambda: check_python({}),
+    "SPARK_LOCAL_DIRS": lambda: check_local_dirs({}),
     "PYSPARK_SUBMIT_ARGS": check_submit_args,
     "user": check_user,
 }  # for the doctor, by what is looked at

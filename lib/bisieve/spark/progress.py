@@ -12,6 +12,7 @@ from bisieve.events import PROGRESS, Tell
 from bisieve.scan.chunks import Chunk
 from bisieve.shards import Split
 from bisieve.spark.stages import STAGES, job_group
+from bisieve.spark.task_retries import TaskRetries
 
 _EVERY = 1.0  # seconds
 
@@ -61,18 +62,23 @@ def _rollouts(chunk: Chunk) -> int:
 
 @contextmanager
 def watched(context: SparkContext, tell: Tell, every: float = _EVERY) -> Iterator[Scanned]:
-    """Tells every so many seconds which stage is at work and how far it is, as long as the block runs."""
+    """Tells every so many seconds which stage is at work and how far it is, as long as the block runs.
+
+    What Spark tries again is said, too.
+    """
     read, records, kept = (context.accumulator(0) for _ in range(3))
     scanned = Scanned(read, records, kept, time.monotonic())
     ended = threading.Event()
 
     def follow() -> None:
-        tracker = context.statusTracker()
+        tracker, retries = context.statusTracker(), TaskRetries(context)
         # A tracker whose Spark is gone raises what it likes; the run itself says what went wrong.
         with suppress(Exception):
             while not ended.wait(every):
+                retries.look()
                 if (at_work := tasks_at_work(tracker)) is not None:
                     _tell_progress(tell, scanned, *at_work)
+            retries.look()  # a short job has ended since the last time
 
     thread = threading.Thread(target=follow, name="bisieve-progress", daemon=True)
     thread.start()

@@ -11,7 +11,8 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
 from bisieve import errors
-from bisieve.errors import BisieveError, CorpusError, UsageError
+from bisieve.disk_errors import says_full
+from bisieve.errors import BisieveError, CorpusError, DiskError, UsageError
 from bisieve.masking import without_secrets
 from bisieve.spark.environment import check_environment, check_master
 from bisieve.spark.gateway import started_gateway
@@ -121,10 +122,11 @@ def unwrapped_errors() -> Iterator[None]:
     except (Py4JNetworkError, ConnectionError) as error:
         raise CorpusError("a Spark that stays up", f"its JVM gone: {error}", "see Spark's own log") from error
     except (PySparkException, Py4JJavaError) as error:
-        raise _unwrap(str(error)) from error
+        raise reported_error(str(error)) from error
 
 
-def _unwrap(report: str) -> BisieveError:
+def reported_error(report: str) -> BisieveError:
+    """Return the `BisieveError` that a task's report ends with, else one that gives its innermost reason."""
     # Spark hands over the worker's traceback as text; its last lines name the exception.
     for line in reversed(report.splitlines()):
         name, _, message = line.strip().partition(": ")
@@ -133,4 +135,10 @@ def _unwrap(report: str) -> BisieveError:
         if isinstance(kind, type) and issubclass(kind, BisieveError) and len(parts) >= 3:
             expected, *found, mend = parts
             return kind(expected.removeprefix("expected "), "; ".join(found).removeprefix("found "), mend)
-    return CorpusError("a Spark job that ends well", innermost(report), "see Spark's own log")
+    said = innermost(report)
+    if says_full(said):
+        return DiskError(
+            "room for the files that Spark writes while it works", said,
+            "free space in its local folders, or name others: SPARK_LOCAL_DIRS=FOLDER",
+        )  # fmt: skip
+    return CorpusError("a Spark job that ends well", said, "see Spark's own log")

@@ -83,3 +83,39 @@ def test_a_master_that_nobody_is_at_is_named() -> None:
         UsageError, match=f"master at spark://{place}; found {place}: .*refused; check --master"
     ):
         environment.check_master(f"spark://{place}")
+
+
+def test_local_folders_of_which_none_can_be_written_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    environment.check_local_dirs({"spark.local.dir": f"{tmp_path}/file,{tmp_path}/new"})
+    found = rf"at spark.local.dir={tmp_path}/file; found {tmp_path}/file: a file; correct it"
+    with pytest.raises(UsageError, match=found):
+        environment.check_local_dirs({"spark.local.dir": f"{tmp_path}/file"})
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{tmp_path}/file")
+    with pytest.raises(UsageError, match=f"at SPARK_LOCAL_DIRS={tmp_path}/file; found"):
+        environment.check_local_dirs({"spark.local.dir": str(tmp_path)})
+
+
+@pytest.mark.parametrize("form", ["{}", "file:{}", "file://{}"])
+def test_a_folder_of_event_logs_that_is_not_there_is_named(form: str, tmp_path: Path) -> None:
+    folder = form.format(tmp_path / "events")
+    conf = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": folder}
+    with pytest.raises(UsageError, match=f"a folder at spark.eventLog.dir={folder}; found nothing; create"):
+        environment.check_event_log(conf)
+    environment.check_event_log({**conf, "spark.eventLog.enabled": "false"})
+    environment.check_event_log({**conf, "spark.eventLog.dir": "hdfs://nn/events"})
+    (tmp_path / "events").mkdir()
+    environment.check_event_log(conf)
+
+
+@pytest.mark.parametrize("master", ["local[x]", "local[0]", "local[2", "localhost"])
+def test_a_misspelled_local_master_is_named(master: str) -> None:
+    with pytest.raises(UsageError, match=r"expected --master local, local\[N\] or local\[\*\]; found local"):
+        environment.check_master(master)
+
+
+@pytest.mark.parametrize("master", ["local", "local[2]", "local[*]", "local[2,3]", "local[*, 3]"])
+def test_every_form_of_a_local_master_passes(master: str) -> None:
+    environment.check_master(master)

@@ -16,6 +16,13 @@ Caused by: java.lang.ClassNotFoundException: Class S3AFileSystem not found
 \tat a.b(C.java:2)
 \t... 25 more
 """,
+    'Cannot run program "python9": error=2, No such file': """: SparkException: Job aborted
+\tat a.b(C.java:1)
+Caused by: java.io.IOException: Cannot run program "python9": error=2, No such file
+\tat a.b(C.java:2)
+Caused by: java.io.IOException: error=2, No such file
+\t... 25 more
+""",
     "ValueError: no such thing": """: org.apache.spark.SparkException: Job aborted due to stage failure
 org.apache.spark.api.python.PythonException: Traceback (most recent call last):
   File "x.py", line 1, in f

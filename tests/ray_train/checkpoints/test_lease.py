@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bisieve import storage
-from bisieve.errors import PreemptedError, TrainingError
+from bisieve.errors import PreemptedError, StorageError, TrainingError
 from ray_train.checkpoints import lease
 from ray_train.checkpoints.driver import Driver, is_dead, this_driver
 from ray_train.checkpoints.lease import LEASE, leased
@@ -205,3 +205,41 @@ def _wait_for(holds: Any) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_renewal_that_a_store_refuses_is_said_with_its_number_and_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = StorageError("an answer from the store", "503", "check the URL")
+    answers, renewed = [refused, refused], threading.Event()
+
+    def renew(url: str, driver: Driver) -> None:
+        if answers:
+            raise answers.pop()
+        renewed.set()
+
+    monkeypatch.setattr(lease, "_renewed", renew)
+    with leased(str(tmp_path), print):
+        assert renewed.wait(60)
+    said = [record.getMessage() for record in caplog.records if record.name == "bisieve.retries"]
+    assert said == [
+        f"lease {tmp_path}/{LEASE}: try {number} in 0.4 s, after StorageError: {refused}" for number in (2, 3)
+    ]
+
+
+def test_a_lease_that_another_driver_was_quicker_to_take_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replace_pointer, dead = lease.replace_pointer, replace(this_driver(), pid=2**22 + 1)
+    rivals = iter([True])
+
+    def take(found: Any, content: bytes) -> None:
+        if next(rivals, False):
+            write(str(tmp_path), dead)
+        replace_pointer(found, content)
+
+    monkeypatch.setattr(lease, "replace_pointer", take)
+    with leased(str(tmp_path), print):
+        assert holder(str(tmp_path)).pid == os.getpid()
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "bisieve.retries")
+    assert line.startswith(f"lease {tmp_path}/{LEASE}: try 2 now, after StorageError: expected ")

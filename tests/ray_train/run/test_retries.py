@@ -1,7 +1,9 @@
 """A failure that passes is tried again and said; a full disk ends the run at the first."""
 
 import errno
+import logging
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from bisieve.errors import BisieveError, StorageError, TrainingError
+from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
+from bisieve.patience import say_retry
 from bisieve.storage import storage_errors
 from ray_train.run import retries
 
@@ -36,9 +39,33 @@ def decided(policy: Any, error: Exception) -> FailureDecision:
 
 
 def full_disk() -> BisieveError:
-    with pytest.raises(StorageError) as caught, storage_errors("/x/y"):
+    with pytest.raises(DiskError) as caught, storage_errors("/x/y"):
         raise OSError(errno.ENOSPC, "No space left on device", "/x/y")
     return caught.value
+
+
+@pytest.fixture
+def heard(board: Lines) -> Iterator[list[str]]:
+    """What the retries of a process are shown as, once it is said whose they are."""
+    yield board.said
+    retries.show_retries(None, "")
+
+
+def test_retries_of_a_worker_and_of_the_controller_are_shown_with_who_tries_again(
+    board: Lines, heard: list[str]
+) -> None:
+    retries.show_retries(board, "rank 1")
+    say_retry("upload", 2, TimeoutError("no answer"), 0.5)
+    retries.ShownRetries(board).after_controller_start(None)
+    say_retry("store", 3, ConnectionResetError("reset by peer"))
+    warn = logging.getLogger("urllib3.connectionpool").warning
+    warn("Connection pool is full, discarding connection")
+    warn("Retrying (Retry(total=%d)) after connection broken by '%s'", 2, "refused")
+    assert heard == [
+        "rank 1: upload: try 2 in 0.5 s, after TimeoutError: no answer",
+        "controller: store: try 3 now, after ConnectionResetError: reset by peer",
+        "controller: Retrying (Retry(total=2)) after connection broken by 'refused'",
+    ]
 
 
 @pytest.mark.parametrize("pickled", [False, True])
@@ -47,6 +74,12 @@ def test_a_full_disk_is_not_tried_again(board: Lines, pickled: bool) -> None:
     policy = retries.FailurePolicy(FailureConfig(max_failures=3), board)
     assert decided(policy, error) == FailureDecision.RAISE
     assert board.said == []
+
+
+def test_a_store_that_was_away_is_tried_again(board: Lines) -> None:
+    policy = retries.FailurePolicy(FailureConfig(max_failures=3), board)
+    away = pickle.loads(pickle.dumps(StorageError("an answer from the store", "503", "check the URL")))
+    assert decided(policy, away) == FailureDecision.RETRY
 
 
 def test_every_new_try_of_a_killed_worker_is_said_with_its_number_and_reason(board: Lines) -> None:
