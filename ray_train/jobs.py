@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
@@ -20,7 +22,8 @@ from ray_train.submission import TIME_TO_SAVE, SeenJob, Submission, next_submiss
 SILENCE = 300.0  # seconds for which a cluster may not answer
 _PAUSE = 2.0
 _IMPORTS = {"PYTHONPATH": "lib:."}  # of a checkout
-_LOST = (RuntimeError, OSError)  # what Ray's client raises, that of requests and aiohttp included
+_LOST = (RuntimeError, OSError, aiohttp.ClientError)  # what Ray's client raises, that of requests included
+_NOT_ALLOWED = (401, 403)
 
 
 def run_job(
@@ -48,6 +51,8 @@ def run_job(
     env = _runtime_env(runtime_env, code)
     try:
         client = _connected(address)
+        if not (address or "RAY_ADDRESS" in os.environ or "RAY_API_SERVER_ADDRESS" in os.environ):
+            print(f"using the Ray found at {client.get_address()}", flush=True)
         job = _submitted(client, program, output, shlex.join(words), env)
     except AuthenticationError as error:
         raise token_error(address or "RAY_ADDRESS", error.message) from error
@@ -157,6 +162,8 @@ def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
             if job.status.is_terminal():
                 return job
         except _LOST as error:
+            if getattr(error, "status", None) in _NOT_ALLOWED:  # of a log's connection
+                raise AuthenticationError(str(error)) from error
             if time.monotonic() - answered > SILENCE:
                 raise TrainingError(
                     f"news of job {name}", f"none for {SILENCE:.0f} s: {error}", "the same command asks again"

@@ -6,7 +6,7 @@ import uuid
 
 from fsspec.implementations.local import LocalFileSystem
 
-from bisieve.errors import DiskError, StorageError
+from bisieve.errors import StorageError
 from bisieve.storage import join, open_filesystem, remove, storage_errors, write_bytes
 
 

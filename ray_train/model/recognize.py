@@ -21,7 +21,7 @@ def check_model(source: str, flag: str) -> Family:
         source: hub id, folder or URL; of a hub id only config.json is fetched.
         flag: the option that named it, for the error.
     """
-    _check_config(_read_config(source, flag), source, flag)
+    return _check_config(_read_config(source, flag), source, flag)
 
 
 def check_visible_model(source: str, flag: str) -> None:
@@ -36,7 +36,7 @@ def check_visible_model(source: str, flag: str) -> None:
     _check_config(text, source, flag)
 
 
-def _check_config(text: bytes, source: str, flag: str) -> None:
+def _check_config(text: bytes, source: str, flag: str) -> Family:
     try:
         config = json.loads(text)
     except ValueError as error:

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from aiohttp import WSServerHandshakeError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobType
 from ray.runtime_env import RuntimeEnv
@@ -179,13 +181,20 @@ def test_a_cluster_that_does_not_list_its_jobs_is_one_line(
     assert str(caught.value).startswith(expected)
 
 
-def test_a_token_that_changes_while_a_job_is_followed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(client: Any, name: str) -> JobDetails:
-        raise AuthenticationError("no")
+@pytest.mark.parametrize(
+    "error",
+    [AuthenticationError("no"), WSServerHandshakeError(Mock(), (), status=401, message="Unauthorized")],
+)
+def test_a_token_that_changes_while_a_job_is_followed_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Changed(Cluster):
+        async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
+            raise error
+            yield ""
 
-    monkeypatch.setattr(jobs, "_connected", lambda address: None)
+    monkeypatch.setattr(jobs, "_connected", lambda address: Changed())
     monkeypatch.setattr(jobs, "_submitted", lambda *args: Submission("j", is_new=True))
-    monkeypatch.setattr(jobs, "_followed", refuse)
     with pytest.raises(TrainingError, match="expected the token that the Ray at http://ray:8265"):
         jobs.run_job("train", "s3://a/o", ["x"], None, "http://ray:8265")
 
