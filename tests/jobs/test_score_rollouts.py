@@ -49,7 +49,11 @@ def submitted(rollout: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     shard.write_text("".join(json.dumps(record) + "\n" for record in [*records, rollout(image=None)]))
     log.mkdir()
     conf = ["spark.eventLog.enabled=true", f"spark.eventLog.dir=file://{log}"]
-    plain = ["spark.eventLog.rolling.enabled=false", "spark.eventLog.compress=false"]
+    plain = [
+        "spark.eventLog.rolling.enabled=false",
+        "spark.eventLog.compress=false",
+        "spark.shuffle.compress=true",
+    ]
     done = spark_submit("--input", shard, "--index", index, conf=[*conf, *plain])
     assert done.returncode == 0, done.stderr[-3000:]
     (events,) = log.iterdir()
@@ -59,6 +63,13 @@ def submitted(rollout: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
 def test_spark_submit_writes_the_index_and_reports(submitted: Submitted) -> None:
     assert open_index(str(submitted.index)).manifest.rollouts == 1000
     assert "rejected 1 no_image (first: file://" in submitted.said
+
+
+def test_what_spark_submit_is_given_wins_over_the_values_that_are_set_otherwise(submitted: Submitted) -> None:
+    (environment,) = (one for one in submitted.events if one["Event"] == "SparkListenerEnvironmentUpdate")
+    properties = dict(environment["Spark Properties"])
+    assert properties["spark.shuffle.compress"] == "true"
+    assert properties["spark.shuffle.sort.bypassMergeThreshold"] == "1"
 
 
 def test_spark_submit_ends_with_one_line_and_a_code_when_there_is_nothing_to_score(tmp_path: Path) -> None:

@@ -59,10 +59,13 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     """
     if master is not None and not master.startswith(_MASTERS):
         raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose JVM started this process
+    if is_submitted:
+        SparkContext._ensure_initialized()  # so that a SparkConf begins with what spark-submit was given
     options = SparkConf().setAppName("bisieve score")
     for name, value in _EVERYWHERE.items():
-        options.setIfMissing(name, value)  # what spark-submit was told rules
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit, which has checked its own Java
+        options.setIfMissing(name, value)
+    if not is_submitted:  # spark-submit has checked its own Java
         check_environment(conf or {}, is_local=master is None or master.startswith("local"))
         check_master(master or "")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -94,8 +97,7 @@ def _started(options: SparkConf, given: str) -> SparkContext:
     """Return the context; `UsageError` with Spark's reason, and what was ``given``, if none starts."""
     mend = f"correct {given}" if given else "check the environment of this machine with bisieve doctor"
     if SparkContext._gateway is None:
-        is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # its JVM has started this process
-        SparkContext._ensure_initialized(gateway=None if is_submitted else started_gateway(options, mend))
+        SparkContext._ensure_initialized(gateway=started_gateway(options, mend))
     try:
         if SparkContext._active_spark_context is None:
             add_secret(options, SparkContext._jvm)
