@@ -42,6 +42,7 @@ def add_secret(options: SparkConf, jvm: Any) -> None:
     is_locked = conf.get(_SWITCH, "false").lower() == "true"
     if is_locked and not conf.get(_PROPERTY, ""):
         raise UsageError(f"a secret, since {_SWITCH} is set", f"none in {SECRET}", f"set {SECRET} to it")
+    _security_manager(jvm, conf)  # Spark sets its log up with its first line, and levels set before are lost
     with _silent(jvm):
         for place in master.removeprefix("spark://").split(","):
             _check(jvm, conf, place, is_locked)
@@ -72,18 +73,21 @@ def _refusal(jvm: Any, conf: Any, place: str) -> str | None:
     conf = conf.clone()
     for name, value in _PATIENCE.items():
         conf.set(name, value)
-    spark = jvm.org.apache.spark
-    manager = spark.SecurityManager
-    defaults = [getattr(manager, f"$lessinit$greater$default${number}")() for number in (2, 3)]
+    rpc_env = jvm.org.apache.spark.rpc
     host, _, port = place.rpartition(":")
-    rpc = spark.rpc.RpcEnv.create("bisieve", "127.0.0.1", 0, conf, manager(conf, *defaults), True)
+    rpc = rpc_env.RpcEnv.create("bisieve", "127.0.0.1", 0, conf, _security_manager(jvm, conf), True)
     try:
-        rpc.setupEndpointRef(spark.rpc.RpcAddress(host, int(port)), "Master")
+        rpc.setupEndpointRef(rpc_env.RpcAddress(host, int(port)), "Master")
     except Py4JJavaError as error:
         return str(error)
     finally:
         rpc.shutdown()
     return None
+
+
+def _security_manager(jvm: Any, conf: Any) -> Any:
+    manager = jvm.org.apache.spark.SecurityManager
+    return manager(conf, *(getattr(manager, f"$lessinit$greater$default${number}")() for number in (2, 3)))
 
 
 @contextmanager
