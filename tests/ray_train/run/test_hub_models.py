@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROLLOUTS, Corpus
 from hub_checkpoints import MODEL_TYPES
+from PIL import Image
 from plain_rewards import load_plain
 
 from bisieve.cli import main
@@ -48,6 +49,6 @@ def test_a_checkpoint_of_the_hub_is_counted_trained_on_two_workers_and_evaluated
     plain = load_plain(model)
     lines = [json.loads(line) for line in (report / "scores.jsonl").read_text().splitlines()]
     for solution, line in list(zip(read_benchmark(corpus.benchmark), lines, strict=True))[:4]:
-        image = Path(corpus.images, solution.images[0])
+        image = Image.open(Path(corpus.images, solution.images[0]))
         expected = plain.rewards(image, solution.question, list(solution.steps))
         assert line["rewards"] == pytest.approx(expected, abs=1e-6)
