@@ -2,19 +2,16 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
 
 from bisieve.errors import BisieveError
 from bisieve.events import log_format, told_on_stderr
 from bisieve.extras import distribution_with
+from bisieve.sigterm import sigterm_as_interrupt
 
 COMMANDS = "bisieve.commands"
 INTERRUPTED = 130  # what shells give for Ctrl-C
@@ -53,7 +50,7 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     """
     terminated: list[int] = []
     try:
-        with _sigterm_as_interrupt(terminated):
+        with sigterm_as_interrupt(terminated):
             return run(args)
     except BisieveError as error:
         expected, found, mend = error.args
@@ -72,30 +69,6 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-@contextmanager
-def _sigterm_as_interrupt(terminated: list[int]) -> Iterator[None]:
-    """Let SIGTERM end the block in the way that Ctrl-C would at that moment, and append it to the list."""
-
-    def on_sigterm(number: int, frame: Any) -> None:
-        terminated.append(number)
-        on_interrupt = signal.getsignal(signal.SIGINT)
-        if not callable(on_interrupt):
-            raise KeyboardInterrupt
-        on_interrupt(signal.SIGINT, frame)
-
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
-    signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:
