@@ -18,6 +18,7 @@ from bisieve import storage
 from bisieve.errors import PreemptedError, StorageError, TrainingError
 from bisieve.patience import say_retry
 from bisieve.pointer import Pointer, read_pointer, replace_pointer
+from bisieve.sigterm import sigterm_as_interrupt
 from ray_train.checkpoints.driver import Driver, is_dead, this_driver
 
 LEASE = "driver.json"
@@ -55,7 +56,8 @@ def leased(output: str, say: Callable[[str], None]) -> Iterator[None]:
                 if interrupted is not None and not ended.is_set():
                     signal.pthread_kill(interrupted, TAKEN_OVER)
 
-    with _sigterm_as_interrupt() as terminated, _interrupted_by(TAKEN_OVER):
+    terminated: list[int] = []
+    with sigterm_as_interrupt(terminated), _interrupted_by(TAKEN_OVER):
         here = threading.current_thread()
         interrupted = here.ident if here is threading.main_thread() else None
         thread = threading.Thread(target=renew, name="lease", daemon=True)
@@ -163,25 +165,3 @@ def _interrupted_by(number: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[list[int]]:
-    """SIGTERM interrupts the block, as Ctrl-C does, while nobody else heeds it; the list then says so."""
-    met: list[int] = []
-
-    def on_sigterm(number: int, frame: object) -> None:
-        met.append(number)
-        raise KeyboardInterrupt
-
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield met
-        return
-    signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield met
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
