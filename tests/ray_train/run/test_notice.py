@@ -54,24 +54,22 @@ def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], Non
     return start
 
 
-def test_sigterm_at_a_worker_and_at_the_driver_saves_the_run_and_the_same_command_goes_on(
+def test_sigterm_at_a_worker_saves_the_run_and_the_same_command_goes_on(
     settings: Settings,
     trained: TrainConfig,
     once_two_are_present: Callable[[Act], None],
     s3: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """At the driver it does the same: test_group_signals.py."""
     config = settings(checkpoint_every=100, workers=workers("1-2"), output=f"{s3}/preempted/output")
-    for victim, restart in ((lambda: worker_pids()[-1], True), (os.getpid, False)):
-        once_two_are_present(lambda victim=victim: os.kill(victim(), signal.SIGTERM))  # type: ignore[misc]
-        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-        with pytest.raises(
-            PreemptedError, match=r"stopped after step [1-7] of 8 with a checkpoint"
-        ) as stopped:
-            train(replace(config, restart=restart))
-        assert stopped.value.exit_code == 143
-        assert ("again without --restart: it goes on" in str(stopped.value)) == restart
-        assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    once_two_are_present(lambda: os.kill(worker_pids()[-1], signal.SIGTERM))
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(PreemptedError, match=r"stopped after step [1-7] of 8 with a checkpoint") as stopped:
+        train(replace(config, restart=True))
+    assert stopped.value.exit_code == 143
+    assert "again without --restart: it goes on" in str(stopped.value)
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     step = read_cursor(last_checkpoint(config.output)).step
     capsys.readouterr()
     train(config)
