@@ -79,13 +79,13 @@ def _runtime_file(url: str) -> dict[str, Any]:
     try:
         env = yaml.safe_load(Path(url).read_bytes()) or {}
     except OSError as error:
-        raise UsageError(f"a YAML file at {url}", str(error), "mend --runtime-env") from error
+        raise UsageError(f"a YAML file at {url}", str(error), "correct --runtime-env") from error
     except (yaml.YAMLError, ValueError) as error:  # the latter of a date that is none
         mark = getattr(error, "problem_mark", None)
         where = f"a fault in line {mark.line + 1}, column {mark.column + 1}" if mark else type(error).__name__
-        raise UsageError(f"a YAML file at {url}", where, "mend it") from None
+        raise UsageError(f"a YAML file at {url}", where, "correct it") from None
     if not isinstance(env, dict):
-        raise UsageError(f"a runtime environment in {url}", type(env).__name__, "mend the file")
+        raise UsageError(f"a runtime environment in {url}", type(env).__name__, "correct the file")
     variables = env.get("env_vars") or {}
     if not isinstance(variables, dict):
         raise UsageError(

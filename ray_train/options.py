@@ -129,7 +129,7 @@ def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:
     try:
         values = tomllib.loads(storage.read_bytes(url).decode())
     except ValueError as error:  # TOML's and UTF-8's errors both are
-        raise UsageError(f"a TOML file at {url}", str(error), "mend the file") from error
+        raise UsageError(f"a TOML file at {url}", str(error), "correct the file") from error
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():
         if key not in known:
@@ -145,9 +145,9 @@ def _typed(item: "dataclasses.Field[Any]", value: Any, url: str) -> Any:
         try:
             return parse(value)
         except ValueError as error:
-            raise UsageError(f"{item.name} in {url}", str(error), "mend the file") from error
+            raise UsageError(f"{item.name} in {url}", str(error), "correct the file") from error
     choices = item.metadata["choices"]
     if type(value) is not item.type or (choices and value not in choices):
         expected = f"one of {choices}" if choices else f"a value of type {getattr(item.type, '__name__', '')}"
-        raise UsageError(f"{expected} for {item.name} in {url}", repr(value), "mend the file")
+        raise UsageError(f"{expected} for {item.name} in {url}", repr(value), "correct the file")
     return value

@@ -221,5 +221,5 @@ def image_bytes(root: str, name: str, read: Callable[[str], bytes] = storage.rea
         return read(image_url(root, name))
     except StorageError as error:
         raise ImageError(
-            f"image {name} below {root}", error.args[1], "mend --image-root or the image"
+            f"image {name} below {root}", error.args[1], "correct --image-root or the image"
         ) from error

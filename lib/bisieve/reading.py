@@ -34,7 +34,7 @@ class Reading:
         """Checks the names."""
         if unknown := sorted(set(self.fields) - set(FIELDS)):
             raise UsageError(
-                f"--field NAME=THEIRS with a NAME of {', '.join(FIELDS)}", unknown[0], "mend the NAME"
+                f"--field NAME=THEIRS with a NAME of {', '.join(FIELDS)}", unknown[0], "correct the NAME"
             )
         read: dict[str, list[str]] = defaultdict(list)
         for ours, theirs in self.names.items():
@@ -42,7 +42,7 @@ class Reading:
         if twice := next((theirs for theirs, ours in read.items() if len(ours) > 1), None):
             raise UsageError(
                 "each field of the records under one name", f"{twice} as {' and '.join(read[twice])}",
-                "mend --field or --source-field",
+                "correct --field or --source-field",
             )  # fmt: skip
         if self.source_from == "folder" and self.source_field is not None:
             raise UsageError(

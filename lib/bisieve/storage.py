@@ -79,7 +79,7 @@ def _check_scheme(url: str) -> None:
         if scheme in DRIVERS:  # fsspec knows some schemes only from their driver
             raise StorageError(f"a driver for {url}", "none", f"pip install 'bisieve[{DRIVERS[scheme]}]'")
         raise StorageError(
-            f"a URL of a known scheme ({', '.join(SCHEMES)})", f"{scheme}:// in {url}", "mend the URL"
+            f"a URL of a known scheme ({', '.join(SCHEMES)})", f"{scheme}:// in {url}", "correct the URL"
         )
 
 

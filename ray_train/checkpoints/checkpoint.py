@@ -172,7 +172,7 @@ def _read_pieces(ours: Sequence[Fragment], checkpoint: str) -> int:
                 _fill(shared, part["fragments"], kind, storage.join(checkpoint, _state_file(rank, kind)))
     if missing:
         found = f"{missing} elements fewer"
-        raise TrainingError(f"all trained parameters in {checkpoint}", found, "begin anew with --restart")
+        raise TrainingError(f"all trained parameters in {checkpoint}", found, "start again with --restart")
     return int(parts[0]["steps"])
 
 

@@ -66,7 +66,7 @@ class Keeper:
         if not committed:
             return None
         raise TrainingError(
-            f"a whole checkpoint in {self.url}", "none but torn ones", "begin anew with --restart"
+            f"a whole checkpoint in {self.url}", "none but torn ones", "start again with --restart"
         )
 
     def _is_whole(self, name: str) -> bool:

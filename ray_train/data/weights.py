@@ -17,7 +17,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 UNIFORM, BY_INDEX = "uniform", ("bis", "reliability")  # columns of the index
 _PARQUET = ".parquet"
-_MEND = "mend the file or --rollout-weights"
+_MEND = "correct the file or --rollout-weights"
 
 
 def column_of(choice: str) -> tuple[str, str] | None:

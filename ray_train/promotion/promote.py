@@ -58,7 +58,7 @@ def promote(
         return f"unchanged: {told} is the current model"
     if (current.model, current.run) == (candidate.model, candidate.run):
         replace_pointer(found, data)
-        return f"evaluated anew: {told} stays the current model"
+        return f"evaluated again: {told} stays the current model"
     _check_comparable(candidate, current)
     old_value, old_bound = current.number(metric)
     compared = f"the current {current.model} ({metric} {old_value:.4f}, lower bound {old_bound:.4f})"

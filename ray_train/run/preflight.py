@@ -68,12 +68,12 @@ def rows_without_images(rollouts: Sequence[RolloutSize], config: TrainConfig) ->
     names = [rollout.images for rollout in rollouts]
     missing = missing_images(config.image_root, {name for row in names for name in row})
     if not config.skip_missing_images:
-        mend = "mend --image-root, or leave out their rollouts with --skip-missing-images"
+        mend = "correct --image-root, or leave out their rollouts with --skip-missing-images"
         refuse_missing(config.image_root, missing, mend)
     left_out = tuple(row for row, images in enumerate(names) if not missing.isdisjoint(images))
     if len(left_out) == len(names):
         raise TrainingError(
-            f"images below {config.image_root}", "none of the cut's rollouts has one", "mend --image-root"
+            f"images below {config.image_root}", "none of the cut's rollouts has one", "correct --image-root"
         )
     return left_out
 

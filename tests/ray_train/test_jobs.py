@@ -125,8 +125,8 @@ def test_a_job_has_the_code_the_time_to_save_and_what_its_file_says(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('env_vars:\n  HF_TOKEN: "hf_PLANTED\n', "found a fault in line 3, column 1; mend it"),
-        ("env_vars: {HF_TOKEN: hf_PLANTED: no}\n", "found a fault in line 1, column 32; mend it"),
+        ('env_vars:\n  HF_TOKEN: "hf_PLANTED\n', "found a fault in line 3, column 1; correct it"),
+        ("env_vars: {HF_TOKEN: hf_PLANTED: no}\n", "found a fault in line 1, column 32; correct it"),
         ("env_vars: [HF_TOKEN=hf_PLANTED]\n", "found a list"),
         ("env_vars: HF_TOKEN=hf_PLANTED\n", "found a str"),
         ("env_vars: {HF_TOKEN: {PLANTED: 1}}\n", "found HF_TOKEN, of types str and dict"),

@@ -39,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
 def seconds(age: str) -> int:
     """``30m``, ``12h`` or ``7d`` in seconds."""
     if not (parts := re.fullmatch(r"(\d+)([mhd])", age)):
-        raise UsageError("an age such as 30m, 12h or 7d", age, "mend --older-than")
+        raise UsageError("an age such as 30m, 12h or 7d", age, "correct --older-than")
     return int(parts[1]) * _SECONDS[parts[2]]

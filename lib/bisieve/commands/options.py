@@ -48,7 +48,7 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
     if not 0 <= threshold < 1:
         raise UsageError("a threshold in [0, 1)", str(threshold), "the paper uses 0")
     if not 0 <= given.get("seed", 0) < 2**63:
-        raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "mend --seed")
+        raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
     if given.get("strategy") in _SHUFFLED and given.get("ties", "file") != "file":
         raise UsageError(
             "no --ties beside --strategy random or mixed", given["ties"], "their ties are in random order"

@@ -4,7 +4,7 @@ import argparse
 
 from bisieve.commands import options
 
-HELP = "rank an index anew: another alpha, threshold, strategy, scope or rule for ties"
+HELP = "rank an index again: by another alpha, threshold, strategy, scope or rule for ties"
 IN_MEMORY = 2_000_000  # rollouts that one process ranks, in about 2 GB; more are Spark's
 
 

@@ -49,7 +49,7 @@ def failed(name: str, error: Exception) -> Check:
         expected, found, mend = error.args
         return Check(name, "failed", f"expected {expected}; found {found}", mend)
     said = without_secrets(f"{type(error).__name__}: {reason(error)}")
-    return Check(name, "failed", said, "mend what this names, or install its package anew")
+    return Check(name, "failed", said, "correct what this names, or install its package again")
 
 
 def examined(name: str, load: Callable[[], Examine], patient: Patient) -> Iterator[Check]:

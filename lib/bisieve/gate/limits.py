@@ -24,6 +24,6 @@ class Limits:
             found = getattr(self, name)
             if not 0 <= found <= most:  # nan, too
                 expected = "a share from 0 to 1" if most == 1 else "a number from 0 on"
-                raise UsageError(expected, str(found), f"mend --max-{name.replace('_', '-')}")
+                raise UsageError(expected, str(found), f"correct --max-{name.replace('_', '-')}")
         if self.min_rollouts < 1:
-            raise UsageError("an integer of 1 or more", str(self.min_rollouts), "mend --min-rollouts")
+            raise UsageError("an integer of 1 or more", str(self.min_rollouts), "correct --min-rollouts")

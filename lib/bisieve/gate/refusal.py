@@ -21,7 +21,7 @@ def refuse(verdict: Verdict) -> None:
         expected, found = (", ".join(parts) for parts in zip(*failures, strict=True))
         raise GateError(
             f"{expected} in version {verdict.now.name} of {verdict.now.index.url}", found,
-            "mend the shards and score again, or raise the limit; bisieve report and bisieve diff tell more",
+            "correct the shards, score again, or raise the limit; bisieve report and bisieve diff show more",
         )  # fmt: skip
 
 

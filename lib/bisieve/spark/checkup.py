@@ -65,7 +65,7 @@ def _properties(home: Path, patient: Patient) -> Path:
         return Path(os.environ.get("SPARK_CONF_DIR") or home / "conf") / "spark-defaults.conf"
     file = Path(patient.properties_file)
     if not file.is_file():
-        raise UsageError(f"Spark's properties in {file}", "no such file", "mend --properties-file")
+        raise UsageError(f"Spark's properties in {file}", "no such file", "correct --properties-file")
     return file
 
 

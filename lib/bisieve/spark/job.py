@@ -99,7 +99,7 @@ def score_corpus(
     if older is None:
         require_writable(index)
     elif lost := missing_files(older):
-        tell("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned anew", missing=lost)
+        tell("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned again", missing=lost)
         older = None
     if older is not None and is_up_to_date(older.manifest, parameters, shards):
         tell("unchanged", index=index, fingerprint=older.fingerprint)

@@ -44,7 +44,7 @@ def test_a_properties_file_is_looked_at_as_spark_submit_gets_it(
 
 def test_a_properties_file_that_is_not_there_has_failed(tmp_path: Path) -> None:
     checks = {check.name: check for check in examine(Patient(properties_file=str(tmp_path / "none")))}
-    assert (checks["s3a"].state, checks["s3a"].mend) == ("failed", "mend --properties-file")
+    assert (checks["s3a"].state, checks["s3a"].mend) == ("failed", "correct --properties-file")
 
 
 def test_workers_are_asked_for_their_python() -> None:

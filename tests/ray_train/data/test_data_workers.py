@@ -66,7 +66,7 @@ def finished(number: int) -> "Future[int]":
 def test_an_error_of_the_source_comes_behind_what_it_gave_before() -> None:
     def items() -> Iterator[int]:
         yield from range(3)
-        raise ImageError("an image", "none", "mend it")
+        raise ImageError("an image", "none", "correct it")
 
     results = in_order(finished, items(), ahead=10)
     assert [next(results) for _ in range(3)] == [0, 1, 2]

@@ -156,7 +156,7 @@ def test_evaluations_on_other_steps_are_not_compared_until_the_current_model_is_
     with pytest.raises(TrainingError, match=rf"expected {next(iter(other))} .*; evaluate \S*old as this"):
         promote(*candidate, pointer)
     assert pointed(folder) == before
-    assert promote(*make("old", 0.6, **other), pointer).startswith("evaluated anew: ")
+    assert promote(*make("old", 0.6, **other), pointer).startswith("evaluated again: ")
     assert pointed(folder)["bound"] == 0.6
     assert promote(*candidate, pointer).startswith("promoted: ")
 

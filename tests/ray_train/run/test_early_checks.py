@@ -35,7 +35,7 @@ for name, words in json.load(open(sys.argv[1])).items():
 """
 
 REFUSED = {
-    "another model": "a backbone of type gemma3 or internvl or .*; found bert; choose another --backbone",
+    "another model": "a backbone of type gemma3 or .*; found bert; choose another --backbone",
     "no model": r"a model \(config\.json\) at \S*/nothing; found none; check --backbone",
     "original InternVL": r"found the original one.*--backbone OpenGVLab/InternVL3-8B-hf",
     "silent hub": "a model at nobody/model; found .* the hub does not answer; check --backbone",
@@ -44,7 +44,7 @@ REFUSED = {
     "full disk": r"room for \S*/full/run; found No space left on device: 0\.0 MB free in",
     "read-only disk": r"a disk that can be written at \S*/read-only/run; found Read-only file system",
     "no index": "expected .*/no-index",
-    "submit another model": "a backbone of type gemma3 or internvl or .*; found bert; choose another --backbone",
+    "submit another model": "a backbone of type gemma3 or .*; found bert; choose another --backbone",
     "submit to evaluate another model": "a backbone of type .*; found bert; choose another --model",
     "submit with a wrong option": "expected a number in .* for --fraction",
 }
