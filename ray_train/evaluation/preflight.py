@@ -15,9 +15,8 @@ from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.protocol import format_in, prompt_of
 from ray_train.model.backbone import Backbone
 from ray_train.model.card import CARD, require_kappa
+from ray_train.model.check_weights import check_weights
 from ray_train.model.prompt_format import PromptFormat, format_of
-from ray_train.model.source import WEIGHTS
-from ray_train.model.tying import refuse_quantized, stored_tensors
 from ray_train.options import flag_of
 
 _OF_THE_CARD = ("max_tiles", "image_backend", "system", "marker", "positive", "negative")
@@ -62,7 +61,8 @@ def checked_format(
         TrainingError: a part is missing or damaged, or a token of the format is none of the model's.
     """
     if "://" in config.model:
-        _check_files(config, card)
+        check_weights(config.model, "--model")
+        _check_kappa(config, card)
     own = None if card is None else format_in(card, config.model)
     backend = config.image_backend if own is None else own.image_backend
     family, processor = load_skeleton_processor(config.model, backend, "--model")
@@ -78,21 +78,8 @@ def checked_format(
     return format
 
 
-def _check_files(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
-    """Raise `TrainingError` unless the model at a URL has weights that can be read, and its κ head if any."""
-    try:
-        tensors = stored_tensors(config.model)
-    except ValueError as error:
-        raise TrainingError(
-            f"weights as {WEIGHTS} at {config.model}", str(error), "copy the model again, or check --model"
-        ) from error
-    if not tensors:
-        raise TrainingError(
-            f"weights as {WEIGHTS} at {config.model}",
-            "none of these, and pickled ones (.bin) are not read",
-            "check --model",
-        )
-    refuse_quantized(tensors, config.model)
+def _check_kappa(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
+    """Raise `TrainingError` unless the model at a URL has its κ head, if any."""
     kappa = require_kappa(card, config.model) if config.risk or "kappa" in (card or {}) else None
     if kappa and not storage.exists(storage.join(config.model, kappa)):
         raise TrainingError(f"the κ head of the model, {kappa}", f"none at {config.model}", "copy it again")

@@ -33,6 +33,7 @@ from ray_train.data.targets import Floats, about, check_some_weight, targets_of
 from ray_train.data.weights import weights_name
 from ray_train.device import uses_gpus
 from ray_train.located import located
+from ray_train.model.check_weights import check_weights
 from ray_train.model.drop_path import check_drop_path
 from ray_train.model.packed_attention import check_reads_packs
 from ray_train.model.recognize import check_model
@@ -62,6 +63,8 @@ def train(config: TrainConfig) -> None:
     check_drop_path(family, config.drop_path)
     if config.pack_tokens:
         check_reads_packs(family)
+    if not config.dry_run:
+        check_weights(config.backbone, "--backbone")
     with _nodes(config) as nodes:
         _train(config, nodes)
 

@@ -82,7 +82,7 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
     """Return the sizes of the images of ``rollouts`` from their headers, None for one without a readable one.
 
     They are read where ranks are to be balanced by them, which one alone need not be, or where the images are
-    to be checked: else there are none.
+    to be checked: else there are none.  Those that an earlier start kept are read again only for a check.
 
     Raises:
         ImageError: with ``check_images``, for more broken headers than ``skip_broken_images`` tolerates.
@@ -90,7 +90,10 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
     if config.workers.most == 1 and not config.check_images:
         return {}
     names = {name for rollout in rollouts for name in rollout.images}
-    sizes = image_sizes(config.image_root, names, kept_sizes(config.output, config.image_root))
+    kept = {} if config.check_images else kept_sizes(config.output, config.image_root)
+    if unread := len(names - kept.keys()):
+        print(f"images: reading the headers of {unread}", flush=True)
+    sizes = image_sizes(config.image_root, names, kept)
     if config.check_images:
         refuse_broken(config, sizes)
     return sizes

@@ -99,14 +99,17 @@ def test_files_that_may_be_data_and_are_not_read_are_said_and_refused_where_aske
     score: Callable[..., Any], tmp_path: Path
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=9, sizes={"a": 9})
-    (tmp_path / "corpus" / "part-00000").write_bytes(b"{}")
+    names = [f"part-0000{number}" for number in range(7)]
+    for name in names:
+        (tmp_path / "corpus" / name).write_bytes(b"{}")
     said: dict[str, Any] = {}
     index, _ = score(
         tmp_path / "corpus", tmp_path / "index", lambda kind, *_, **about: said.update({kind: about})
     )
-    assert said["left_out"] == {"files": 1, "names": [f"file://{tmp_path}/corpus/part-00000"]}
-    assert (index.manifest.files_left_out, index.manifest.left_out) == (1, said["left_out"]["names"])
-    assert "left out 1 file of another kind (first: file://" in score_report(index, "index")
-    with pytest.raises(CorpusError, match=r"1 file of another kind, such as .*part-00000"):
+    urls = [f"file://{tmp_path}/corpus/{name}" for name in names]
+    assert said["left_out"] == {"files": 7, "names": urls}
+    assert (index.manifest.files_left_out, index.manifest.left_out) == (7, urls)
+    assert "left out 7 files of another kind (first: file://" in score_report(index, "index")
+    with pytest.raises(CorpusError, match=f"found 7 files of another kind: {', '.join(urls[:5])}, …; rename"):
         score(tmp_path / "corpus", tmp_path / "other", strict=True)
     assert not (tmp_path / "other").exists()

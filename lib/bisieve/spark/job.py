@@ -46,6 +46,7 @@ from bisieve.totals import Totals, add_up
 from bisieve.wording import counted
 
 LEFT_OUT_NAMED = 100  # in the manifest
+_NAMED = 5  # in a line of text
 SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__}
 
 Layouts = Mapping[FileInfo, Layout]
@@ -134,7 +135,8 @@ def _say_left_out(listing: Listing, strict: bool, tell: Tell) -> None:
     names = listing.left_out
     if not names:
         return
-    found = f"{counted(len(names), 'file')} of another kind, such as {names[0]}"
+    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    found = f"{counted(len(names), 'file')} of another kind: {shown}"
     if strict:
         raise CorpusError(
             f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) with --strict",

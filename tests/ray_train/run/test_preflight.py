@@ -11,6 +11,7 @@ from broken_images import BROKEN
 from bisieve.errors import ImageError, IndexUnusableError
 from bisieve.index import open_index
 from ray_train.config import TrainConfig
+from ray_train.data.image_sizes import keep_sizes
 from ray_train.data.token_estimate import RolloutSize
 from ray_train.run.preflight import chosen_cut, chosen_index, header_sizes
 from ray_train.workers import Workers
@@ -58,3 +59,23 @@ def test_headers_are_checked_where_that_was_asked_for(tmp_path: Path) -> None:
     assert [tolerated[name] for name in names] == [(8, 6), (65536, 1200), None, None, None]
     assert header_sizes(rollouts[:1], config) == {"good.png": (8, 6)}
     assert header_sizes(rollouts, replace(config, check_images=False)) == {}
+
+
+def test_a_check_reads_the_headers_that_an_earlier_start_has_kept_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig(
+        index="i",
+        image_root=str(tmp_path),
+        backbone="b",
+        output=str(tmp_path / "output"),
+        workers=Workers(2, 2),
+    )
+    keep_sizes(config.output, config.image_root, {"1.png": (8, 6)})
+    (tmp_path / "1.png").write_text("no image any more")
+    rollouts = [RolloutSize(("1.png",), 1, 1, 1)]
+    assert header_sizes(rollouts, config) == {"1.png": (8, 6)}
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ImageError, match=r"found 1 of 1 without: 1\.png"):
+        header_sizes(rollouts, replace(config, check_images=True))
+    assert capsys.readouterr().out == "images: reading the headers of 1\n"
