@@ -20,8 +20,8 @@ _RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # what Rust adds to the text o
 def disk_errors(folder: str | os.PathLike[str], elsewhere: str) -> Iterator[None]:
     """Raise what the disk of ``folder`` refuses as a `DiskError`; let every other error pass.
 
-    A store may be read in the block: its errors are no disk's. ``elsewhere`` says how to choose another folder,
-    such as "set TMPDIR to a folder on another disk".
+    A store may be read in the block: its errors are no disk's.  ``elsewhere`` says how to choose another
+    folder, such as "set TMPDIR to a folder on another disk".
     """
     try:
         yield
@@ -41,7 +41,7 @@ def is_of_this_machine(error: OSError) -> bool:
 
 
 def _raised_in(folder: str, error: Exception) -> OSError | None:
-    """Return ``error`` as Python would raise it of a disk at ``folder``; None where it is of something else."""
+    """Return ``error`` as Python would raise it of a disk at ``folder``; None where it is another's."""
     if isinstance(error, OSError):
         name = str(error.filename or "")
         inside = os.path.isabs(name) and Path(name).is_relative_to(folder)

@@ -198,7 +198,8 @@ def _fill(ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: st
     fs, path = storage.open_filesystem(url)
     if isinstance(fs, LocalFileSystem):
         with storage.storage_errors(url):
-            return _fill_from(path, ours, saved, kind)
+            _fill_from(path, ours, saved, kind)
+        return
     # The disk of this machine is asked first what an error is: the store is not to blame for it.
     with storage.storage_errors(url), passing_folder("restore") as folder:
         copy = str(folder / "state")
