@@ -91,7 +91,7 @@ def test_a_ray_of_our_own_is_not_started_in_a_folder_without_room(kind: str, dis
     )
     done = run_on(kind, disk, [sys.executable, "-c", program, str(disk)])
     said = {
-        "small": f"expected at least 100 MB for Ray's files in {disk}; found 0.0 MB free; free space there, or .*",
+        "small": f"expected at least 100 MB for Ray's files in {disk}; found 0.0 MB free; .* or ",
         "read-only": f"expected a disk that can be written at {disk}; found .*",
     }
     (line,) = done.stdout.splitlines()

@@ -55,13 +55,13 @@ LOCAL = {
         OSError(errno.ENOSPC, "No space left on device"),
         "room for a copy of s3://b/x on this machine; found No space left on device; free space there",
     ),
-    "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "room for a copy of s3://b/x on this machine; "),
+    "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "room for a copy of s3://b/x on this machine"),
     "a named file": (
         OSError(errno.ENOSPC, "No space left on device", "/x/y"),
         "room for /x/y; found No space left on device: .* MB free in /; ",
     ),
     "read-only": (
-        OSError(errno.EROFS, "Read-only file system", "/x/y"), "a disk that can be written at /x/y; found Read",
+        OSError(errno.EROFS, "Read-only file system", "/x/y"), "a disk that can be written at /x/y; found",
     ),
     "forbidden": (
         PermissionError(errno.EACCES, "Permission denied", "/x/y"),

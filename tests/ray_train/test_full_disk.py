@@ -137,7 +137,7 @@ except Exception as error:
     print(type(error).__name__, error)
 """
 _REFUSED = {
-    "small": "room for {cache}/.*; found No space left on device: 0.0 MB free in {disk}.*; free space there, or",
+    "small": "room for {cache}/.*; found No space left on device: 0.0 MB free in {disk}.*; .* or",
     "read-only": "a disk that can be written at {cache}.*; found Read-only file system;",
     "another user's": "permission to use {cache}.*; found Permission denied: user 65534 .* at {disk}; .* or",
 }
