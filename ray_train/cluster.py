@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from bisieve.disk_errors import existing_folder
 from bisieve.doctor.machine import FULL_DISK
-from bisieve.errors import BisieveError, DiskError, TrainingError
+from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
 from bisieve.masking import without_secrets
 from bisieve.probe import require_writable
 from ray_train.own_session import Watch, ended_with_us, kept_handlers, own_session
@@ -54,9 +54,11 @@ def cluster(workers: int) -> Iterator[Any]:
         print(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}", flush=True)
         _check_listening(os.environ["RAY_ADDRESS"])
     else:
-        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-        check_socket_room(folder)
-        check_disk_room(folder)
+        # As Ray chooses it; without either it is /tmp, and TMPDIR changes that.
+        variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+        folder = os.environ.get(variable) or "/tmp"
+        check_socket_room(folder, variable)
+        check_disk_room(folder, variable)
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
@@ -85,26 +87,37 @@ def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
         ) from error
 
 
-def check_socket_room(folder: str) -> None:
-    """Raise `TrainingError` where sockets of a Ray in ``folder`` would have too long a name."""
+def check_socket_room(folder: str, variable: str) -> None:
+    """Raise `TrainingError` where sockets of a Ray in ``folder`` would have too long a name.
+
+    ``variable`` is the one that another folder can be set by.
+    """
     longest = len(os.fsencode(os.path.join(folder, _LONGEST_SOCKET)))
     if longest > _SOCKET_NAME:
         raise TrainingError(
             f"a temporary folder whose name has at most {_SOCKET_NAME - len(_LONGEST_SOCKET) - 1} bytes, "
             "since Ray puts sockets there",
             f"{folder}, of {len(os.fsencode(folder))}",
-            "set TMPDIR to a shorter one, such as /tmp",
+            f"set {variable} to a shorter one, such as /tmp",
         )
 
 
-def check_disk_room(folder: str) -> None:
-    """Raise `DiskError` where a Ray in ``folder`` finds no room: it would start workers again for ever."""
-    require_writable(folder)
+def check_disk_room(folder: str, variable: str) -> None:
+    """Raise `DiskError` where a Ray in ``folder`` finds no room: it would start workers again for ever.
+
+    ``variable`` is the one that another folder can be set by.
+    """
+    elsewhere = f"set {variable} to another folder"
+    try:
+        require_writable(folder)
+    except StorageError as error:
+        expected, found, _ = error.args
+        raise type(error)(expected, found, elsewhere) from error
     free = shutil.disk_usage(existing_folder(folder)).free
     if free < FULL_DISK:
         raise DiskError(
             f"at least {FULL_DISK / 1e6:.0f} MB for Ray's files in {folder}", f"{free / 1e6:.1f} MB free",
-            "free space there, or set TMPDIR to another folder",
+            f"free space there, or {elsewhere}",
         )  # fmt: skip
 
 

@@ -8,26 +8,39 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from bisieve.disk_errors import disk_errors
+from bisieve.errors import DiskError
 from bisieve.lock import hold
 
 _PREFIX = "bisieve-scratch-"
+_ELSEWHERE = "set TMPDIR to a folder on another disk"
 
 
 def scratch_folder(name: str) -> Path:
-    """A new folder below ``TMPDIR``, for whoever asks to remove; ``name`` is what its name begins with."""
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_ours()[0]))
+    """Return a new folder below ``TMPDIR``; `DiskError` without one.  The caller removes it.
+
+    ``name`` is what its name begins with.
+    """
+    with scratch_errors(temporary_folder()):
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_ours()[0]))
+
+
+def scratch_errors(folder: Path) -> AbstractContextManager[None]:
+    """Raise what the disk refuses in ``folder``, a scratch folder, as a `DiskError` that names ``TMPDIR``."""
+    return disk_errors(folder, _ELSEWHERE)
 
 
 @contextmanager
 def passing_folder(name: str) -> Iterator[Path]:
-    """A new folder below ``TMPDIR``, removed when the block ends."""
+    """A new folder below ``TMPDIR``, removed when the block ends; `DiskError` for what its disk refuses."""
     folder = scratch_folder(name)
     try:
-        yield folder
+        with scratch_errors(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -48,11 +61,19 @@ def tidy_scratch() -> Iterator[None]:
 
 def remove_orphans() -> None:
     """Removes the folders of this user's processes that are no more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in temporary_folder().glob(f"{_PREFIX}*"):
         with suppress(OSError):  # its owner lives, or it is somebody else's
             holder = hold(folder)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(holder)
+
+
+def temporary_folder() -> Path:
+    """Return the folder that Python has found for temporary files; `DiskError` where no place takes any."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # of all places, which its text lists
+        raise DiskError("a folder for temporary files", str(error.strerror), _ELSEWHERE) from error
 
 
 @cache

@@ -58,6 +58,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A folder to mount on; its path is open to every user."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    for above in folder.parents[:3]:
+        above.chmod(0o755)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def spark(s3: str) -> Iterator[Any]:
     """A local Spark; it comes after the S3 server since its workers keep the environment it starts with."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bisieve.disk_errors import disk_error
+from bisieve.disk_errors import disk_error, is_of_this_machine
 from bisieve.errors import BisieveError, StorageError
 from bisieve.patience import replaced_while_read
 
@@ -48,9 +48,10 @@ def _said(url: str, error: Exception) -> StorageError:
         mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         return StorageError(f"credentials for {url}", reason(error), mend)
     on_disk = "://" not in url or url.startswith("file://")
-    if on_disk and isinstance(error, OSError):
+    if isinstance(error, OSError) and (on_disk or is_of_this_machine(error)):
+        place = url if on_disk else _copy(url, error)
         said = f"{type(error).__name__}: {reason(error)}"
-        return disk_error(url, error) or StorageError(f"a disk that serves {url}", said, "check the disk")
+        return disk_error(place, error) or StorageError(f"a disk that serves {place}", said, "check the disk")
     if isinstance(error, PermissionError):
         mend = "check the credentials in the environment"
         return StorageError(f"permission to use {url}", reason(error), mend)
@@ -67,6 +68,13 @@ def _said(url: str, error: Exception) -> StorageError:
         f"{type(error).__name__}: {reason(error)}",
         "check the URL, the network, the endpoint and the credentials",
     )
+
+
+def _copy(url: str, error: OSError) -> str:
+    """Where on this machine a disk refused what belongs to ``url``, a file in a store."""
+    if url.startswith("hdfs://"):  # a file system, which has quotas and a mode to read only
+        return str(error.filename or url)
+    return str(error.filename or f"a copy of {url} on this machine")
 
 
 def _file_in_the_way(error: OSError, url: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from fsspec.implementations.local import LocalFileSystem
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bisieve import storage
@@ -27,7 +27,7 @@ from bisieve.errors import DiskError, TrainingError
 from bisieve.patience import patiently
 from ray_train.checkpoints.fragments import KINDS, Fragment, adopt, fragments, steps_done
 from ray_train.run.agreement import together
-from ray_train.scratch import passing_folder, scratch_folder
+from ray_train.scratch import passing_folder, scratch_errors, scratch_folder
 
 CURSOR = "cursor.json"
 PART = "part-"
@@ -62,21 +62,30 @@ def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str
 
 
 class SampleLog:
-    """The rows one rank trained on and the loss, a JSON line a step; committed with a checkpoint."""
+    """The rows one rank trained on and the loss, a JSON line a step; committed with a checkpoint.
+
+    ``error`` is what the disk said when a line found no room: all ranks are to end with it, where they meet.
+    """
 
     def __init__(self, rank: int, first_step: int) -> None:
         self.folder = scratch_folder("samples")
+        self.error: DiskError | None = None
         self._name = f"from-{first_step:08d}-rank-{rank:05d}.jsonl"
 
     def add(self, step: int, rows: list[int], rollout_ids: list[str], loss: float) -> None:
+        """Write down one step; what the disk refuses becomes ``error``."""
         line = {"step": step, "loss": loss, "rows": rows, "rollout_ids": rollout_ids}
-        with (self.folder / self._name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with scratch_errors(self.folder), (self.folder / self._name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except DiskError as error:
+            self.error = error
 
     def carry_over(self, checkpoint: str) -> None:
         """Takes in the lines that a checkpoint holds."""
-        for file in storage.list_files(storage.join(checkpoint, SAMPLES)):
-            (self.folder / storage.basename(file.url)).write_bytes(storage.read_bytes(file.url))
+        with scratch_errors(self.folder):
+            for file in storage.list_files(storage.join(checkpoint, SAMPLES)):
+                (self.folder / storage.basename(file.url)).write_bytes(storage.read_bytes(file.url))
 
     def close(self) -> None:
         """Forgets the lines that no checkpoint has."""
@@ -98,18 +107,21 @@ def loss_curve(checkpoint: str) -> list[float]:
 def write_part(
     engine: Any, cursor: Cursor, log: SampleLog, rank: int, ranks: int, notes: Mapping[str, str]
 ) -> Path:
-    """A new folder on this machine with this rank's part of a checkpoint; `DiskError` without room.
+    """A new folder on this machine with this rank's part of a checkpoint; `DiskError` where its disk refuses.
 
     ``notes`` are texts that belong to it, by file name.
     """
+    if log.error:
+        raise log.error
     folder = scratch_folder("checkpoint")
     try:
-        for note, text in notes.items():
-            (folder / note).write_text(text, encoding="utf-8")
-        _write_files(engine, cursor, log, rank, folder, f"{PART}{rank:05d}-of-{ranks:05d}.json")
-    except (OSError, SafetensorError) as error:
+        with scratch_errors(folder):
+            for note, text in notes.items():
+                (folder / note).write_text(text, encoding="utf-8")
+            _write_files(engine, cursor, log, rank, folder, f"{PART}{rank:05d}-of-{ranks:05d}.json")
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DiskError(f"room for a checkpoint in {folder.parent}", str(error), "set TMPDIR") from error
+        raise
     return folder
 
 
@@ -182,18 +194,26 @@ def _overlap(piece: Fragment, saved: Mapping[str, Sequence[int]]) -> range:
     return range(max(start, piece.start), min(end, piece.end))
 
 
-@torch.no_grad()
 def _fill(ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: str, url: str) -> None:
     fs, path = storage.open_filesystem(url)
-    with passing_folder("restore") as folder, storage.storage_errors(url):
-        if not isinstance(fs, LocalFileSystem):
-            remote, path = path, str(folder / "state")
-            patiently(lambda: fs.get_file(remote, path))
-        with safe_open(path, "pt") as file:
-            for piece in ours:
-                shared, start = _overlap(piece, saved), saved[piece.name][0]
-                read = file.get_slice(piece.name)[shared.start - start : shared.stop - start]
-                piece.tensor(kind)[shared.start - piece.start : shared.stop - piece.start] = read
+    if isinstance(fs, LocalFileSystem):
+        with storage.storage_errors(url):
+            _fill_from(path, ours, saved, kind)
+        return
+    # The disk of this machine is asked first what an error is: the store is not to blame for it.
+    with storage.storage_errors(url), passing_folder("restore") as folder:
+        copy = str(folder / "state")
+        patiently(lambda: fs.get_file(path, copy))
+        _fill_from(copy, ours, saved, kind)
+
+
+@torch.no_grad()
+def _fill_from(path: str, ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: str) -> None:
+    with safe_open(path, "pt") as file:
+        for piece in ours:
+            shared, start = _overlap(piece, saved), saved[piece.name][0]
+            read = file.get_slice(piece.name)[shared.start - start : shared.stop - start]
+            piece.tensor(kind)[shared.start - piece.start : shared.stop - piece.start] = read
 
 
 def _state_file(rank: int, kind: str) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 
 from bisieve import storage
-from bisieve.errors import PreemptedError, StorageError, TrainingError
+from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
 from bisieve.patience import say_retry
 from bisieve.pointer import Pointer, read_pointer, replace_pointer
 from bisieve.sigterm import sigterm_as_interrupt
@@ -41,12 +41,20 @@ def leased(output: str, say: Callable[[str], None]) -> Iterator[None]:
     rival: list[Driver] = []
 
     def renew() -> None:
-        mine, refused = driver, 0
+        mine, refused, on_full_disk = driver, 0, False
         while not rival and not ended.wait(RENEWED_EVERY):
             mine = replace(mine, renewed=mine.renewed + 1)
             try:
                 other = _renewed(url, mine)
                 refused = 0
+                if on_full_disk:
+                    say(f"{url} is renewed again")
+                    on_full_disk = False
+            except DiskError as error:  # no reason to end a run; nobody else can take the lease over there
+                if not on_full_disk:
+                    say(f"{url} is not renewed while its disk refuses it, and the run goes on: {error}")
+                    on_full_disk = True
+                continue
             except StorageError as error:  # out of sorts, or just replaced: the next time will show
                 refused += 1
                 say_retry(f"lease {url}", refused + 1, error, RENEWED_EVERY)
@@ -104,7 +112,8 @@ def _take(output: str, driver: Driver, say: Callable[[str], None]) -> None:
         try:
             return replace_pointer(found, _content(driver))
         except StorageError as error:
-            if read_pointer(url).token == found.token:  # else another one was quicker
+            is_final = isinstance(error, DiskError)
+            if is_final or read_pointer(url).token == found.token:  # else another one was quicker
                 raise
             tries += 1
             say_retry(f"lease {url}", tries, error)

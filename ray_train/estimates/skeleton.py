@@ -15,6 +15,7 @@ from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_process
 from ray_train.model.families.family import Family
 from ray_train.model.source import SMALL
 from ray_train.model.tying import Stored, set_tie, stored_tensors
+from ray_train.scratch import scratch_errors, temporary_folder
 
 _PARTS = ("vision", "projector", "language")
 
@@ -92,7 +93,10 @@ def _without_weights(source: str) -> Iterator[str]:
     if "://" not in source or source.startswith("file://"):
         yield source if "://" not in source else storage.open_filesystem(source)[1]
         return
-    with tempfile.TemporaryDirectory(prefix="bisieve-skeleton-") as name:
+    with (
+        scratch_errors(temporary_folder()),
+        tempfile.TemporaryDirectory(prefix="bisieve-skeleton-") as name,
+    ):
         for file in storage.list_files(source):
             base = storage.basename(file.url)
             if file.url == storage.join(source, base) and base.endswith(SMALL):

@@ -69,7 +69,7 @@ def publish_model(
     """Saves the model and uploads it to ``output``; a model that lay there is withdrawn first.
 
     ``progress`` is called as it comes on.  `StorageError` when a store has refused for more than ``budget``
-    seconds, all its refusals together.
+    seconds, all its refusals together; `DiskError` when the model finds no room on this machine.
     """
     persistently = Persistence(budget)
     with passing_folder("model") as folder:

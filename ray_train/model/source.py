@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bisieve import storage
-from bisieve.errors import TrainingError
+from bisieve.disk_errors import disk_errors
+from bisieve.errors import DiskError, TrainingError
 from bisieve.lock import locked
 from bisieve.patience import patiently
 from bisieve.whole import read_ranges
@@ -33,12 +34,15 @@ def local_copy(source: str) -> str:
         return source if Path(source).is_dir() else _from_hub(source)
     files = storage.list_files(source)
     names = "\n".join(f"{file.url} {file.size} {file.etag}" for file in files)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "models")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bisieve", "models")
     target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
-    cache.mkdir(parents=True, exist_ok=True)
-    with locked(f"{target}.lock"):  # the ranks of a machine come all at once
-        if not target.is_dir():
-            _download(source, files, target)
+    elsewhere = "set XDG_CACHE_HOME to a folder on another disk"
+    # The disk of this machine is asked first what an error is: the store is not to blame for it.
+    with storage.storage_errors(source), disk_errors(cache, elsewhere):
+        cache.mkdir(parents=True, exist_ok=True)
+        with locked(f"{target}.lock"):  # the ranks of a machine come all at once
+            if not target.is_dir():
+                _download(source, files, target)
     return str(target)
 
 
@@ -89,7 +93,10 @@ def _from_hub(hub_id: str) -> str:
     hub: Any = import_module("huggingface_hub")
     wanted = [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)]
     try:
-        return str(hub.snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns="*/*"))
+        with disk_errors(hub.constants.HF_HUB_CACHE, "set HF_HUB_CACHE to a folder on another disk"):
+            return str(hub.snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns="*/*"))
+    except DiskError:
+        raise
     except Exception as error:  # the hub's library raises what it likes
         found = f"no such folder here, and looked up as a hub id: {' '.join(str(error).split())[:300]}"
         raise TrainingError(
@@ -103,13 +110,11 @@ def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
     unfinished.mkdir()
     fs, root = storage.open_filesystem(source)
     try:
-        with storage.storage_errors(source):
-            for file in files:
-                path = storage.open_filesystem(file.url)[1]
-                if "/" not in (
-                    name := path.removeprefix(root.rstrip("/") + "/")
-                ):  # runs/ and the like stay where they are
-                    patiently(partial(fs.get_file, path, str(unfinished / name)))
+        for file in files:
+            path = storage.open_filesystem(file.url)[1]
+            name = path.removeprefix(root.rstrip("/") + "/")
+            if "/" not in name:  # runs/ and the like stay where they are
+                patiently(partial(fs.get_file, path, str(unfinished / name)))
         unfinished.rename(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -73,11 +73,11 @@ class _Training:
     def _start_or_resume(self) -> tuple[Cursor, SampleLog]:
         rank, checkpoint = self.rank, self.keeper.newest()
         if checkpoint is None:
-            return Cursor(self.identity), SampleLog(rank.number, 0)
+            return Cursor(self.identity), together(lambda: SampleLog(rank.number, 0))
         cursor = together(lambda: read_cursor(checkpoint))
         check_identity(cursor.identity, self.identity, "the checkpoint")
         restore(rank.engine, checkpoint)
-        log = SampleLog(rank.number, cursor.step)
+        log = together(lambda: SampleLog(rank.number, cursor.step))
         together(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
         rank.say(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
         return cursor, log
@@ -151,7 +151,7 @@ class _Training:
             broken |= batch.broken
         fresh = float(len(broken.keys() - self.cursor.broken.keys()))
         counts = totals | self.notices.counts() | {"broken": fresh}
-        totals = summed(counts, prefetcher.error, rank.device)
+        totals = summed(counts, prefetcher.error or self.log.error, rank.device)
         self.notices.take(totals)
         if totals.pop("broken"):
             self._note_broken(broken)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bisieve.disk_errors import disk_error
-from bisieve.errors import StorageError
+from bisieve.disk_errors import disk_error, disk_errors
+from bisieve.errors import DiskError, StorageError
 from bisieve.patience import passes, patiently
 from bisieve.storage import open_output, storage_errors
 
@@ -48,6 +48,86 @@ def test_a_fault_of_a_disk_without_own_words_is_still_a_disks() -> None:
     expected = r"a disk that serves /x; found OSError.*; check the disk"
     with pytest.raises(StorageError, match=expected), storage_errors("/x"):
         raise unknown
+
+
+LOCAL = {
+    "a copy finds no room": (
+        OSError(errno.ENOSPC, "No space left on device"),
+        "room for a copy of s3://b/x on this machine; found No space left on device; free space there",
+    ),
+    "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "room for a copy of s3://b/x on this machine"),
+    "a named file": (
+        OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+        "room for /x/y; found No space left on device: .* MB free in /; ",
+    ),
+    "read-only": (
+        OSError(errno.EROFS, "Read-only file system", "/x/y"), "a disk that can be written at /x/y; found",
+    ),
+    "forbidden": (
+        PermissionError(errno.EACCES, "Permission denied", "/x/y"),
+        "permission to use /x/y; found Permission denied: user .* no permission at /; change the permissions",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", LOCAL)
+def test_a_disk_that_refuses_while_a_store_is_used_is_named_and_the_store_is_not(fault: str) -> None:
+    error, words = LOCAL[fault]
+    with pytest.raises(DiskError, match=words) as caught, storage_errors("s3://b/x"):
+        raise error
+    assert not any(word in str(caught.value) for word in ("network", "endpoint", "credentials"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError("Access Denied"), "permission to use s3://b/x; .* credentials"),
+        (PermissionError(errno.EACCES, "Forbidden"), "permission to use s3://b/x; .* credentials"),
+        (OSError(errno.EREMOTEIO, "503"), "an answer from the store of s3://b/x"),
+    ],
+)
+def test_what_a_store_refuses_stays_the_stores(error: OSError, words: str, tmp_path: Path) -> None:
+    said = pytest.raises(StorageError, match=words)
+    with said as caught, storage_errors("s3://b/x"), disk_errors(tmp_path, "set TMPDIR"):
+        raise error
+    assert not isinstance(caught.value, DiskError)
+
+
+def test_a_quota_of_hdfs_is_not_called_this_machines() -> None:
+    said = "room for hdfs://n/x; found Disk quota exceeded; free space there"
+    with pytest.raises(DiskError, match=said), storage_errors("hdfs://n/x"):
+        raise OSError(errno.EDQUOT, "quota of /x")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["Python", "Rust"],
+)
+def test_what_a_disk_refuses_in_a_folder_says_how_to_choose_another(error: Exception, tmp_path: Path) -> None:
+    words = f"room for {tmp_path}; found No space left on device: .* MB free in {tmp_path}; .*, or set TMPDIR"
+    with pytest.raises(DiskError, match=words) as caught, disk_errors(tmp_path, "set TMPDIR"):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a shape"),
+        ConnectionResetError("reset by peer"),
+        PermissionError(errno.EACCES, "Permission denied", "/elsewhere/x"),
+        StorageError("an answer", "503", "check the URL"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_of_a_folders_disk_no_other_error_is_made_one(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(type(error)) as caught, disk_errors(tmp_path, "set TMPDIR"):
+        raise error
+    assert caught.value is error
 
 
 def test_a_new_try_is_said_at_once_with_number_and_reason(

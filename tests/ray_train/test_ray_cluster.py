@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bisieve.errors import TrainingError
+from bisieve.errors import BisieveError, TrainingError
 from ray_train.cluster import check_socket_room, cluster, token_error
 
 
@@ -39,15 +39,38 @@ def test_a_ray_that_was_asked_for_is_named_before_it_is_used(
 
 
 def test_a_temporary_folder_with_too_long_a_name_is_named_before_ray_starts() -> None:
-    check_socket_room("/tmp")
+    check_socket_room("/tmp", "TMPDIR")
     with pytest.raises(TrainingError, match=r"found /t+, of 90; set TMPDIR to a shorter one") as error:
-        check_socket_room("/" + "t" * 89)
+        check_socket_room("/" + "t" * 89, "TMPDIR")
     assert "RAY_ADDRESS" not in str(error.value)
 
 
 def test_bytes_of_the_name_count_not_letters() -> None:
     with pytest.raises(TrainingError, match="of 61"):
-        check_socket_room("/" + "ä" * 30)
+        check_socket_room("/" + "ä" * 30, "TMPDIR")
+
+
+@pytest.mark.parametrize(
+    ("set_to", "words"),
+    [
+        ({"RAY_TMPDIR": "/" + "r" * 89, "TMPDIR": "/tmp"}, r"found /r+, of 90; set RAY_TMPDIR to a shorter"),
+        ({"RAY_TMPDIR": "", "TMPDIR": "/" + "t" * 89}, r"found /t+, of 90; set TMPDIR to a shorter"),
+        (
+            {"RAY_TMPDIR": "/etc/passwd", "TMPDIR": "/tmp"},
+            r"a folder at .*; found a file; set RAY_TMPDIR to another",
+        ),
+        ({"TMPDIR": "/etc/passwd"}, r"a folder at .*; found a file; set TMPDIR to another"),
+    ],
+)
+@pytest.mark.usefixtures("asked")
+def test_the_variable_that_was_read_is_the_one_that_is_to_be_changed(
+    set_to: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    for name, value in set_to.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BisieveError, match=words), cluster(1):
+        pytest.fail("Ray was asked for")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bisieve import storage
-from bisieve.errors import PreemptedError, StorageError, TrainingError
+from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
 from ray_train.checkpoints import lease
 from ray_train.checkpoints.driver import Driver, is_dead, this_driver
 from ray_train.checkpoints.lease import LEASE, leased
@@ -225,6 +225,48 @@ def test_a_renewal_that_a_store_refuses_is_said_with_its_number_and_reason(
     assert said == [
         f"lease {tmp_path}/{LEASE}: try {number} in 0.4 s, after StorageError: {refused}" for number in (2, 3)
     ]
+
+
+def test_a_disk_that_refuses_a_renewal_is_said_once_and_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = DiskError(f"room for {tmp_path}", "No space left on device", "free space there")
+    refused, room, renewed, said = [], threading.Event(), threading.Event(), list[str]()
+
+    def renew(url: str, driver: Driver) -> None:
+        if room.is_set():
+            renewed.set()
+            return
+        refused.append(driver)
+        raise full
+
+    monkeypatch.setattr(lease, "_renewed", renew)
+    with leased(str(tmp_path), said.append):
+        _wait_for(lambda: len(refused) >= 3)
+        url = f"{tmp_path}/{LEASE}"
+        line = f"{url} is not renewed while its disk refuses it, and the run goes on: {full}"
+        assert said == [line]
+        room.set()
+        assert renewed.wait(60)
+        _wait_for(lambda: len(said) == 2)
+        assert said == [line, f"{url} is renewed again"]
+    assert not [record for record in caplog.records if record.name == "bisieve.retries"]
+
+
+def test_a_full_disk_takes_no_lease_and_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, tries = DiskError(f"room for {tmp_path}", "No space left on device", "free space there"), []
+
+    def take(found: Any, content: bytes) -> None:
+        tries.append(found)
+        write(str(tmp_path), replace(this_driver(), pid=2**22 + 1))  # even where the lease has changed
+        raise full
+
+    monkeypatch.setattr(lease, "replace_pointer", take)
+    with pytest.raises(DiskError) as caught, leased(str(tmp_path), print):
+        pytest.fail("a lease without a file")
+    assert (caught.value, len(tries)) == (full, 1)
 
 
 def test_a_lease_that_another_driver_was_quicker_to_take_is_said(

@@ -1,5 +1,6 @@
 """Where a backbone comes from, and that another one at the same place is told from it."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from conftest import write_other_weights
 
 from bisieve import storage
-from bisieve.errors import TrainingError
+from bisieve.errors import DiskError, TrainingError
 from ray_train.model.backbone import load_backbone
 from ray_train.model.source import contents_of, known_as, local_copy, revision_of
 
@@ -49,6 +50,27 @@ def test_a_hub_that_does_not_answer_is_told_in_one_line(hub: Path) -> None:
     with pytest.raises(TrainingError, match=r"looked up as a hub id: .*; check --backbone") as caught:
         load_backbone("another-lab/Another-VL", torch.float32)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Data processing error: No space left on device (os error 28)"),
+    ],
+    ids=["Python", "Rust"],
+)
+def test_a_disk_without_room_for_a_models_files_is_not_called_a_hub_without_the_model(
+    error: Exception, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*args: object, **options: object) -> str:  # stands for the hub, which tests cannot reach
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    cache = hub.parents[2]
+    words = f"room for {cache}; found No space left on device: .*; free space there, or set HF_HUB_CACHE"
+    with pytest.raises(DiskError, match=words):
+        load_backbone(HUB_ID, torch.float32)
 
 
 def test_a_hub_id_that_has_moved_on_is_told_from_what_it_was(qwen: Path, hub: Path) -> None:
