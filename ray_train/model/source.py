@@ -18,6 +18,7 @@ from bisieve.whole import read_ranges
 
 WEIGHTS = ".safetensors"  # the one format of weights that is read: others are pickles, which can run code
 SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
+_OF_THE_HUB = {"allow_patterns": [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)], "ignore_patterns": "*/*"}
 _PIECE, _EVERY = 4 * 2**10, 16 * 2**20  # bytes that are looked at, of as many
 
 
@@ -40,6 +41,18 @@ def local_copy(source: str) -> str:
         if not target.is_dir():
             _download(source, files, target)
     return str(target)
+
+
+def cached_copy(hub_id: str) -> str | None:
+    """Return the folder with what was fetched of ``hub_id`` before, without asking the hub; None without.
+
+    Whether it is all that a model is loaded from, only some versions of the hub's library know.
+    """
+    hub: Any = import_module("huggingface_hub")
+    try:
+        return str(hub.snapshot_download(hub_id, local_files_only=True, **_OF_THE_HUB))
+    except Exception:  # the hub's library raises what it likes
+        return None
 
 
 def contents_of(folder: str) -> str:
@@ -87,9 +100,8 @@ def _loaded_files(folder: str) -> Iterator[storage.FileInfo]:
 
 def _from_hub(hub_id: str) -> str:
     hub: Any = import_module("huggingface_hub")
-    wanted = [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)]
     try:
-        return str(hub.snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns="*/*"))
+        return str(hub.snapshot_download(hub_id, **_OF_THE_HUB))
     except Exception as error:  # the hub's library raises what it likes
         found = f"no such folder here, and looked up as a hub id: {' '.join(str(error).split())[:300]}"
         raise TrainingError(
