@@ -74,7 +74,7 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             self._answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def _file(self, file: Path) -> None:
         if not file.is_file():

@@ -61,7 +61,7 @@ def test_a_trained_vision_encoder_reads_as_many_patches_for_a_token_as_its_famil
 ) -> None:
     gemma_3(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["mm_tokens_per_image"] = 1  # of 4 × 4 patches; Gemma 3 has 256 of 64 × 64, which is as many each
+    config["mm_tokens_per_image"] = 1  # of 4 × 4 patches; each of Gemma 3's 256 has as many
     (tmp_path / "config.json").write_text(json.dumps(config))
     config = resolved(
         *ON_GPUS, "--pack-tokens", "0", "--micro-batch", "1", "--train-vision", "--workers", "8"

@@ -78,9 +78,7 @@ def test_so_they_do_in_every_family_whatever_its_config_says(hub_checkpoint: Pat
         backbone = load_backbone(str(folder), torch.float32)
         counted = sum(parameters(load_skeleton(str(folder), [])).values())
         assert counted == sum(weight.numel() for weight in backbone.model.parameters()), name
-        save_model(
-            backbone, {}, {}, tmp_path / f"{name}, published"
-        )  # its config: the weights are seen below
+        save_model(backbone, {}, {}, tmp_path / f"{name}, published")  # its config alone
         said = json.loads((tmp_path / f"{name}, published" / "config.json").read_text())
         levels = [said["tie_word_embeddings"], said["text_config"]["tie_word_embeddings"]]
         assert levels == [head is None, head is None], name
