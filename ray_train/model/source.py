@@ -19,7 +19,7 @@ from bisieve.whole import read_ranges
 WEIGHTS = ".safetensors"  # the one format of weights that is read: others are pickles, which can run code
 SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
 _OF_THE_HUB = {"allow_patterns": [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)], "ignore_patterns": "*/*"}
-_PIECE, _EVERY = 4 * 2**10, 16 * 2**20  # bytes that are looked at, of as many
+PIECE, EVERY = 4 * 2**10, 16 * 2**20  # bytes that are looked at, of as many
 
 
 def local_copy(source: str) -> str:
@@ -66,8 +66,8 @@ def contents_of(folder: str) -> str:
 
     seen = xxhash.xxh3_128()
     for file in _loaded_files(folder):
-        starts = range(0, file.size, _EVERY) if file.size > _EVERY else range(1)
-        piece = _PIECE if file.size > _EVERY else file.size
+        starts = range(0, file.size, EVERY) if file.size > EVERY else range(1)
+        piece = PIECE if file.size > EVERY else file.size
         ends = [min(start + piece, file.size) for start in starts]
         seen.update(f"{storage.basename(file.url)}\n{file.size}\n".encode())
         for block in read_ranges(file.url, starts, ends):

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from bisieve import storage
 from bisieve.errors import TrainingError
 from bisieve.whole import read_ranges
+from ray_train.model.source import EVERY, PIECE
 
 _HEAD, _EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
-_PIECE, _EVERY = 4 * 2**10, 16 * 2**20  # bytes that are compared, of as many
 _ONE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PLAIN_DTYPES = {"F64", "F32", "F16", "BF16"}
 
@@ -133,10 +133,10 @@ def _seem_equal(one: Stored, other: Stored | None) -> bool:
     if other is None or (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     length = one.end - one.start
-    offsets = range(0, length, _EVERY)
+    offsets = range(0, length, EVERY)
     return all(_pieces(one, some) == _pieces(other, some) for some in (offsets[:1], offsets[1:]))
 
 
 def _pieces(tensor: Stored, offsets: range) -> list[bytes]:
     starts = [tensor.start + offset for offset in offsets]
-    return read_ranges(tensor.url, starts, [min(start + _PIECE, tensor.end) for start in starts])
+    return read_ranges(tensor.url, starts, [min(start + PIECE, tensor.end) for start in starts])
