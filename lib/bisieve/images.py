@@ -20,7 +20,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # how absolute names begin on Windows
 MOST_PIXELS = 2**26  # 200 MB as RGB
 _ON_WHITE = "bisieve_on_white"  # marks an image that was transparent
 _STRAIGHT = {"RGBa": "RGBA", "La": "LA"}  # modes with premultiplied alpha -> the same without
-_ORIENTATION = 0x0112  # EXIF
+ORIENTATION = 0x0112  # EXIF
 _TURNS = {  # orientation -> Pillow's name for what brings it upright
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
     7: "TRANSVERSE", 8: "ROTATE_90",
@@ -166,7 +166,7 @@ def _upright(image: "Image") -> "Image":
     from PIL.Image import Transpose
 
     image.load()  # the EXIF of a PNG may come behind its pixels
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
     return image.transpose(Transpose[turn]) if turn else image
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bisieve import storage
 from bisieve.errors import BisieveError
-from bisieve.images import image_url
+from bisieve.images import ORIENTATION, image_url
 
 Size: TypeAlias = tuple[int, int]  # width and height in pixels, upright
 
@@ -21,7 +21,7 @@ KEPT = "image_sizes.parquet"
 _READERS = 32  # headers read at the same time: a store answers slowly, but many at once
 _HEAD = 2**16  # bytes read at first
 _ROOT = b"image_root"
-_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # EXIF
+_TURNED = range(5, 9)  # values of `ORIENTATION` that change width for height
 
 
 def image_sizes(
@@ -61,7 +61,7 @@ def size_in(data: bytes) -> Size | None:
         with Image.open(io.BytesIO(data)) as image:
             exif = Image.Exif()
             exif.load(image.info.get("exif", b""))  # ``getexif`` would decode a PNG, cut off as it is here
-            turned = exif.get(_ORIENTATION) in _TURNED
+            turned = exif.get(ORIENTATION) in _TURNED
             return (image.height, image.width) if turned else (image.width, image.height)
     except Exception:  # Pillow's many formats raise what they like
         return None

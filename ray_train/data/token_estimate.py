@@ -104,6 +104,14 @@ def sample_rows(num_rows: int) -> list[int]:
     return sorted({row * num_rows // _SAMPLE for row in range(_SAMPLE)}) if num_rows else []
 
 
+def counting_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` of a processor as its counting of tokens has them: ``size`` by its old names."""
+    named = dict(options)
+    if size := named.pop("size", None):
+        named |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+    return named
+
+
 def image_counter(
     processor: Any, image_options: Callable[[int], dict[str, Any]], tiles: int
 ) -> Callable[[Size, int], int]:
@@ -114,9 +122,7 @@ def image_counter(
     """
 
     def tokens(size: Size, images: int) -> int:
-        options = image_options(max(1, tiles // images))
-        if given := options.pop("size", None):  # what counts tokens knows it by its old names alone
-            options |= {"min_pixels": given["shortest_edge"], "max_pixels": given["longest_edge"]}
+        options = counting_options(image_options(max(1, tiles // images)))
         width, height = size
         try:
             counts = processor._get_num_multimodal_tokens(image_sizes=[(height, width)], **options)

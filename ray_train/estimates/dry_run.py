@@ -117,7 +117,7 @@ def _model(backbone: Backbone) -> list[str]:
         f"{part} {_short(number)} {_trained(trained[part], number)}"
         for part, number in parameters(backbone).items()
     ]
-    return [f"parameters: {', '.join(parts)}"]
+    return [f"parameters: {', '.join(parts)}", *([f"  {backbone.note}"] if backbone.note else [])]
 
 
 def _trained(trained: int, number: int) -> str:

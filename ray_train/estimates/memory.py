@@ -24,6 +24,7 @@ class ModelSizes:
     trained: int
     text: Layers
     vision: Layers | None = None  # where it is trained
+    patches_per_token: int = 0  # of an image, that the vision encoder reads
 
 
 def model_sizes(backbone: Backbone, config: TrainConfig) -> ModelSizes:
@@ -31,7 +32,8 @@ def model_sizes(backbone: Backbone, config: TrainConfig) -> ModelSizes:
     model = backbone.model.config
     vision = vision_layers(model.vision_config) if config.train_vision else None
     total = sum(parameters(backbone).values())
-    return ModelSizes(total, trained_parameters(backbone), text_layers(model.text_config), vision)
+    patches = backbone.family.patches_per_token(model)
+    return ModelSizes(total, trained_parameters(backbone), text_layers(model.text_config), vision, patches)
 
 
 def number_bytes(config: TrainConfig) -> int:
@@ -58,7 +60,7 @@ def needed(sizes: ModelSizes, config: TrainConfig) -> float:
     """Return the most bytes that one device needs at the start or in training, with a full batch."""
     rows = config.micro_batch * config.max_length
     tokens = max(config.pack_tokens, config.max_length) if config.pack_tokens else rows
-    in_training = sum(training_memory(sizes, config, tokens, patches=4 * tokens).values())
+    in_training = sum(training_memory(sizes, config, tokens, sizes.patches_per_token * tokens).values())
     return max(in_training, loading(sizes.total, number_bytes(config)))
 
 
@@ -92,6 +94,8 @@ def fitted(config: TrainConfig, nodes: Nodes | None = None) -> tuple[TrainConfig
     sizes = model_sizes(backbone, config)
     chosen = on_gpus if config.zero_stage else choose_stage(sizes, on_gpus, memory)
     lines = [] if config.zero_stage else [_why(sizes, chosen, memory)]
+    if backbone.note and not config.dry_run:  # which says it itself
+        lines.append(backbone.note)
     asked = needed(sizes, chosen)
     if asked > memory:
         raise TrainingError(

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from bisieve import storage
-from bisieve.errors import BisieveError, TrainingError
+from bisieve.errors import BisieveError, StorageError, TrainingError
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
 from ray_train.model.families.family import Family
-from ray_train.model.source import SMALL
+from ray_train.model.recognize import hub_answers
+from ray_train.model.source import SMALL, cached_copy
 from ray_train.model.tying import Stored, set_tie, stored_tensors
 from ray_train.scratch import scratch_errors, temporary_folder
 
@@ -21,19 +22,24 @@ _PARTS = ("vision", "projector", "language")
 
 
 def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -> Backbone:
-    """The backbone at ``source`` on the meta device, the ``trained`` parts marked as such.
+    """Return the backbone at ``source`` on the meta device, the ``trained`` parts marked as such.
 
-    Needs its config, tokenizer and image processor alone; `TrainingError` where they are not there.
+    Of weights the headers are read, and pieces of a head that may be the embeddings.  Where no weights can be
+    seen, the config is believed, and the backbone's ``note`` says so.
+
+    Raises:
+        TrainingError: config, tokenizer or image processor is not there, or a part of the weights.
     """
     transformers: Any = import_module("transformers")
     with _without_weights(source) as path, _problems_named(source):
         config, family, processor = load_processor(path, source, image_backend)
-        set_tie(config, _tensors(source))
+        tensors = _tensors(source)
+        set_tie(config, tensors)
         with torch.device("meta"):
             model = transformers.AutoModelForImageTextToText.from_config(config, **NO_CODE)
     add_marker(model, processor.tokenizer)
     train_only(model, family, trained)
-    return Backbone(model, processor, family)
+    return Backbone(model, processor, family, note="" if tensors else _unseen(config))
 
 
 def load_skeleton_processor(
@@ -62,15 +68,22 @@ def trained_parameters(backbone: Backbone) -> int:
 
 
 def _tensors(source: str) -> dict[str, Stored]:
-    """Where the tensors at ``source`` are; those of a hub id by name, as far as its library tells."""
+    """Return where the tensors at ``source`` are: of a hub id on the hub, else in its cache; else none."""
     if "://" in source or Path(source).is_dir():
         return stored_tensors(source)
-    hub: Any = import_module("huggingface_hub")
+    if hub_answers():
+        with suppress(StorageError):
+            return stored_tensors(f"hf://{source}")
+    folder = cached_copy(source)
     try:
-        names = hub.get_safetensors_metadata(source).weight_map
-    except Exception:  # not reachable, while config and tokenizer are in its cache
+        return stored_tensors(folder) if folder else {}
+    except TrainingError:  # fetched in part: the hub has the others
         return {}
-    return {name: Stored(name, 0, 0, "", ()) for name in names}
+
+
+def _unseen(config: Any) -> str:
+    head = "the embeddings" if config.tie_word_embeddings else "one of its own"
+    return f"weights not seen: the head counts as {head}, as config.json has it"
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ray_train.data.packing import make_packer
 from ray_train.data.plan import Plan
 from ray_train.data.stored_image import image_reader
 from ray_train.data.targets import Targets
+from ray_train.data.token_estimate import counting_options
 from ray_train.model.backbone import Backbone
 from ray_train.model.prompt_format import PromptFormat, format_of
 
@@ -125,12 +126,10 @@ class CountingProcessor:
         """``input_ids`` and ``attention_mask``, int64 ``[rows, length]``, padded to the right; no pixels."""
         for name in ("padding", "return_tensors"):
             options.pop(name, None)
-        if size := options.pop("size", None):  # what counts tokens knows it by its old names alone
-            options |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
         rows = []
         for ids, pictures in zip(self.tokenizer(text).input_ids, images, strict=True):
             sizes = [(picture.height, picture.width) for picture in pictures]
-            counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes, **options)
+            counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes, **counting_options(options))
             numbers = iter(counts.num_image_tokens)
             repeated = ([token] * next(numbers) if token == self.slot else [token] for token in ids)
             rows.append(torch.tensor([token for some in repeated for token in some]))

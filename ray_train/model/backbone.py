@@ -36,6 +36,7 @@ class Backbone:
     processor: Any  # text and PIL images -> tensors
     family: Family
     folder: str = ""  # of this machine, from which it was loaded with its weights
+    note: str = ""  # what had to be assumed of it, for whom it is estimated
 
     def token_id(self, token: str, remedy: str = "choose another backbone") -> int:
         """Return the id of a text that is one token; `TrainingError` with ``remedy`` where it is not.

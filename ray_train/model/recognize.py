@@ -1,7 +1,6 @@
 """Recognise a backbone by its config.json alone, before Ray starts or any weights are fetched."""
 
 import json
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
     if _is_folder(source):
         return read_card(source, flag)
     hub: Any = import_module("huggingface_hub")
-    answers = _hub_answers(import_module("huggingface_hub.constants").ENDPOINT)
+    answers = hub_answers()
     try:
         card = hub.hf_hub_download(source, CARD, local_files_only=not answers)
     except import_module("huggingface_hub.errors").EntryNotFoundError:
@@ -77,6 +76,12 @@ def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
     return read_card(str(Path(card).parent), flag)
 
 
+def hub_answers() -> bool:
+    """Return whether the hub may be asked, and listens: its library alone would retry for minutes."""
+    hub: Any = import_module("huggingface_hub.constants")
+    return not hub.HF_HUB_OFFLINE and is_reachable(hub.ENDPOINT)
+
+
 def _is_folder(source: str) -> bool:
     return "://" in source or Path(source).is_dir()
 
@@ -85,7 +90,7 @@ def _read_config(source: str, flag: str) -> bytes:
     if _is_folder(source):
         return storage.read_bytes(storage.join(storage.canonical(source), "config.json"))
     hub: Any = import_module("huggingface_hub")
-    answers = _hub_answers(import_module("huggingface_hub.constants").ENDPOINT)
+    answers = hub_answers()
     try:
         return Path(hub.hf_hub_download(source, "config.json", local_files_only=not answers)).read_bytes()
     except Exception as error:  # the hub's library raises what it likes
@@ -94,8 +99,3 @@ def _read_config(source: str, flag: str) -> bytes:
             f"a model at {source}", f"no such folder here, and looked up as a hub id: {reason}",
             f"check {flag}",
         ) from error  # fmt: skip
-
-
-def _hub_answers(endpoint: str) -> bool:
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    return not offline and is_reachable(endpoint)

@@ -19,7 +19,8 @@ from bisieve.whole import read_ranges
 
 WEIGHTS = ".safetensors"  # the one format of weights that is read: others are pickles, which can run code
 SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
-_PIECE, _EVERY = 4 * 2**10, 16 * 2**20  # bytes that are looked at, of as many
+_OF_THE_HUB = {"allow_patterns": [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)], "ignore_patterns": "*/*"}
+PIECE, EVERY = 4 * 2**10, 16 * 2**20  # bytes that are looked at, of as many
 
 
 def local_copy(source: str) -> str:
@@ -46,6 +47,18 @@ def local_copy(source: str) -> str:
     return str(target)
 
 
+def cached_copy(hub_id: str) -> str | None:
+    """Return the folder with what was fetched of ``hub_id`` before, without asking the hub; None without.
+
+    Whether it is all that a model is loaded from, only some versions of the hub's library know.
+    """
+    hub: Any = import_module("huggingface_hub")
+    try:
+        return str(hub.snapshot_download(hub_id, local_files_only=True, **_OF_THE_HUB))
+    except Exception:  # the hub's library raises what it likes
+        return None
+
+
 def contents_of(folder: str) -> str:
     """Names what a model is loaded from in the folder at a path or URL, wherever it lies.
 
@@ -57,8 +70,8 @@ def contents_of(folder: str) -> str:
 
     seen = xxhash.xxh3_128()
     for file in _loaded_files(folder):
-        starts = range(0, file.size, _EVERY) if file.size > _EVERY else range(1)
-        piece = _PIECE if file.size > _EVERY else file.size
+        starts = range(0, file.size, EVERY) if file.size > EVERY else range(1)
+        piece = PIECE if file.size > EVERY else file.size
         ends = [min(start + piece, file.size) for start in starts]
         seen.update(f"{storage.basename(file.url)}\n{file.size}\n".encode())
         for block in read_ranges(file.url, starts, ends):
@@ -91,10 +104,9 @@ def _loaded_files(folder: str) -> Iterator[storage.FileInfo]:
 
 def _from_hub(hub_id: str) -> str:
     hub: Any = import_module("huggingface_hub")
-    wanted = [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)]
     try:
         with disk_errors(hub.constants.HF_HUB_CACHE, "set HF_HUB_CACHE to a folder on another disk"):
-            return str(hub.snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns="*/*"))
+            return str(hub.snapshot_download(hub_id, **_OF_THE_HUB))
     except DiskError:
         raise
     except Exception as error:  # the hub's library raises what it likes

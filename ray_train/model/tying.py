@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from bisieve import storage
 from bisieve.errors import TrainingError
 from bisieve.whole import read_ranges
+from ray_train.model.source import EVERY, PIECE
 
 _HEAD, _EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
-_PIECE, _EVERY = 4 * 2**10, 16 * 2**20  # bytes that are compared, of as many
 _ONE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PLAIN_DTYPES = {"F64", "F32", "F16", "BF16"}
 
@@ -31,7 +31,11 @@ class Stored(NamedTuple):
 def stored_tensors(folder: str) -> dict[str, Stored]:
     """Return where each tensor of the checkpoint at a path or URL is, by its name in the files.
 
-    Headers alone are read.  `ValueError` for a damaged file; empty where there are no weights.
+    Headers alone are read; where there are no weights, there are no tensors.
+
+    Raises:
+        ValueError: a file is damaged.
+        TrainingError: a file that the index names is missing.
     """
     found: dict[str, Stored] = {}
     for file in _weight_files(folder):
@@ -82,7 +86,13 @@ def _weight_files(folder: str) -> Iterator[storage.FileInfo]:
             names = set(json.loads(storage.read_bytes(files[_INDEX].url))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(files[_INDEX].url) from error
-        yield from (files[name] for name in sorted(names) if name in files)  # others: transformers names them
+        if missing := sorted(names - files.keys()):
+            raise TrainingError(
+                f"the weights that {_INDEX} names, all of them, at {folder}",
+                f"no {missing[0]}",
+                "copy the folder again, or choose another checkpoint",
+            )
+        yield from (files[name] for name in sorted(names))
 
 
 def _header(file: storage.FileInfo) -> dict[str, Stored]:
@@ -115,13 +125,18 @@ def _ending(tensors: dict[str, Stored], name: str) -> Stored | None:
 
 
 def _seem_equal(one: Stored, other: Stored | None) -> bool:
-    """Whether pieces of both are the same; transformers compares all of them before it ties."""
+    """Return whether both have one dtype, one shape and the same pieces.
+
+    Separate ones mostly differ in the first piece, so that a store is seldom asked for all of them.
+    transformers compares the whole before it ties.
+    """
     if other is None or (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     length = one.end - one.start
-    offsets = range(0, length, _EVERY)
-    ends = [min(offset + _PIECE, length) for offset in offsets]
-    blocks = [
-        read_ranges(t.url, [t.start + o for o in offsets], [t.start + e for e in ends]) for t in (one, other)
-    ]
-    return blocks[0] == blocks[1]
+    offsets = range(0, length, EVERY)
+    return all(_pieces(one, some) == _pieces(other, some) for some in (offsets[:1], offsets[1:]))
+
+
+def _pieces(tensor: Stored, offsets: range) -> list[bytes]:
+    starts = [tensor.start + offset for offset in offsets]
+    return read_ranges(tensor.url, starts, [min(start + PIECE, tensor.end) for start in starts])

@@ -333,6 +333,12 @@ def _save(
     weights = {key(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
     weights |= {name: torch.ones(HIDDEN) for name in unused}
     (folder / "model.safetensors").unlink()
+    save_in_shards(weights, folder)
+    set_flags(folder, *flags)
+
+
+def save_in_shards(weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Save ``weights`` in two shards with an index."""
     names = sorted(weights)
     shards = [names[::2], names[1::2]]
     places = {}
@@ -342,7 +348,6 @@ def _save(
         places |= dict.fromkeys(part, file)
     index = {"metadata": {"total_size": sum(w.nbytes for w in weights.values())}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    set_flags(folder, *flags)
 
 
 def set_flags(folder: Path, top: bool | None, text: bool | None) -> None:

@@ -1,18 +1,21 @@
 """Which ZeRO stage is chosen for a device's memory, and what is said where none fits."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import resolved
+from hub_checkpoints import gemma_3
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 
 from bisieve.errors import TrainingError
 from ray_train.estimates import memory
 from ray_train.estimates.device_memory import device_memory
 from ray_train.estimates.footprint import Layers
-from ray_train.estimates.memory import ModelSizes, choose_stage, fitted, needed, remedies
+from ray_train.estimates.memory import ModelSizes, choose_stage, fitted, model_sizes, needed, remedies
+from ray_train.estimates.skeleton import load_skeleton
 
 # Parameters in all, and of vision; hidden, layers, query, key, MLP.
 MODELS = {
@@ -51,6 +54,22 @@ def test_the_estimates_of_zero_3_are_those_of_the_field(
         options = ("--zero-stage", "3", "--workers", workers)
         assert gib(name, *options) == pytest.approx(saving, abs=0.5)
         assert gib(name, *options, "--no-gradient-checkpointing") == pytest.approx(plain, abs=0.7)
+
+
+def test_a_trained_vision_encoder_reads_as_many_patches_for_a_token_as_its_family_has(
+    tmp_path: Path,
+) -> None:
+    gemma_3(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["mm_tokens_per_image"] = 1  # of 4 × 4 patches; each of Gemma 3's 256 has as many
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    config = resolved(
+        *ON_GPUS, "--pack-tokens", "0", "--micro-batch", "1", "--train-vision", "--workers", "8"
+    )
+    sizes = model_sizes(load_skeleton(str(tmp_path), ["vision", "projector", "language"]), config)
+    layer = 12 * 32 + 3 * 64  # numbers kept of a patch in the one layer, and 32 between layers
+    of_vision = needed(sizes, config) - needed(replace(sizes, vision=None), config)
+    assert of_vision == 2 * 16 * 8192 * (layer + 32)
 
 
 @pytest.mark.parametrize(("workers", "expected"), [("8", 48), ("16", 41), ("64", 35)])

@@ -152,7 +152,7 @@ def test_a_model_of_the_hub_that_bisieve_trained_is_known_by_its_card(
         (snapshot / "config.json").write_text('{"model_type": "internvl"}')
         if card is not None:
             (snapshot / "bisieve.json").write_text(json.dumps(card))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert card_of("lab/ours") == CARD
     assert card_of("lab/others") is None

@@ -7,26 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_other_weights
+from hubs import HUB_ID, empty_cache
 
 from bisieve import storage
 from bisieve.errors import DiskError, TrainingError
 from ray_train.model.backbone import load_backbone
 from ray_train.model.source import contents_of, known_as, local_copy, revision_of
 
-HUB_ID = "some-lab/Some-VL-1B-hf"
-
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a hub id that was fetched before, in a cache with no hub behind it."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    repository = tmp_path / "hub" / f"models--{HUB_ID.replace('/', '--')}"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    return repository / "snapshots" / ("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return empty_cache(tmp_path / "hub", monkeypatch)
 
 
 def test_a_hub_id_a_folder_and_a_url_give_the_same_backbone(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_checkpoints import set_flags
+from hub_checkpoints import save_in_shards, set_flags
 from safetensors.torch import load_file, save_file
 from transformers import InternVLForConditionalGeneration
 
@@ -76,6 +76,12 @@ def test_so_they_do_in_every_family_whatever_its_config_says(hub_checkpoint: Pat
         if flags:
             set_flags(folder, *flags)
         backbone = load_backbone(str(folder), torch.float32)
+        counted = sum(parameters(load_skeleton(str(folder), [])).values())
+        assert counted == sum(weight.numel() for weight in backbone.model.parameters()), name
+        save_model(backbone, {}, {}, tmp_path / f"{name}, published")  # its config alone
+        said = json.loads((tmp_path / f"{name}, published" / "config.json").read_text())
+        levels = [said["tie_word_embeddings"], said["text_config"]["tie_word_embeddings"]]
+        assert levels == [head is None, head is None], name
         marker = backbone.token_id("<prm>")
         rows, heads = (
             layer.weight for layer in (backbone.model.get_input_embeddings(), backbone.model.lm_head)
@@ -101,6 +107,20 @@ def test_weights_of_another_type_than_asked_for_are_named(
         TrainingError, match=r"all weights loaded as torch.bfloat16; found .*norm.* in torch.float32"
     ):
         load_backbone(str(checkpoint), torch.bfloat16)
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["of the embeddings", "of the head"])
+def test_a_shard_that_the_index_names_and_that_is_missing_is_named(
+    number: int, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    save_in_shards(load_file(folder / "model.safetensors"), folder)
+    (folder / "model.safetensors").unlink()
+    missing = f"model-{number:05d}-of-00002.safetensors"
+    (folder / missing).unlink()
+    for load in (lambda: load_skeleton(str(folder), []), lambda: load_backbone(str(folder), torch.float32)):
+        with pytest.raises(TrainingError, match=f"names, all of them, at .*; found no {missing}; copy"):
+            load()
 
 
 @pytest.mark.parametrize("problem", ["missing", "place for", "another size", "quantized"])
