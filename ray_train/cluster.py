@@ -23,6 +23,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker that was given no GPU must see none
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller to look: 2 s else
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers: 30 s else
+    "RAY_raylet_start_wait_time_s": "120",  # a node of a crowded machine is not up in 30 s
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
@@ -30,6 +31,8 @@ QUIET = {
 # Below the temporary folder; Linux takes 107 bytes for the name of a socket.
 _LONGEST_SOCKET = f"ray/session_2026-11-29_06-00-00_000000_{os.getpid()}/sockets/plasma_store"
 _SOCKET_NAME = 107
+
+_NO_TOKEN = "InvalidAuthToken"  # of a connection to Ray's core, whose error is that of a failed connection
 
 # glibc gives big blocks back at once; on a CPU, faulting them in again costs more than a small model's step.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
@@ -75,13 +78,14 @@ def cluster(workers: int) -> Iterator[Any]:
 
 def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
     """Connect to a Ray, or start one whose processes ``watch`` ends; `TrainingError` where that fails."""
+    where = os.environ.get("RAY_ADDRESS", "this machine")
     try:
         with own_session(watch), kept_handlers():
             ray.init(**options)
-    except ray.exceptions.AuthenticationError as error:
-        raise token_error(os.environ.get("RAY_ADDRESS", "this machine"), error.message) from error
-    except (OSError, RuntimeError, ValueError) as error:
-        where = os.environ.get("RAY_ADDRESS", "this machine")
+    except Exception as error:  # a bare one of a node that did not start in time
+        told = f"{error} {error.__cause__}"
+        if isinstance(error, ray.exceptions.AuthenticationError) or _NO_TOKEN in told:
+            raise token_error(where, told) from error
         raise TrainingError(
             f"a Ray that answers at {where}", _last_line(error), "check RAY_ADDRESS"
         ) from error
@@ -123,7 +127,7 @@ def check_disk_room(folder: str, variable: str) -> None:
 
 def token_error(address: str, reason: str) -> TrainingError:
     """Return the error for a Ray that refuses for want of the right token; ``reason`` is Ray's."""
-    missing = "no authentication token was found" in reason
+    missing = "no authentication token was found" in reason or "RAY_AUTH_MODE is currently" in reason
     return TrainingError(
         f"the token that the Ray at {address} asks for",
         "none" if missing else "none, or another one",

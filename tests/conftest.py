@@ -32,6 +32,9 @@ FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault(
+    "RAY_raylet_start_wait_time_s", "120"
+)  # two of pytest's processes start engines at once
+os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
 

@@ -77,7 +77,7 @@ class Nodes:
             return json.load(answer)
 
     def _wait_until_up(self) -> None:
-        for _ in range(120):
+        for _ in range(360):
             try:
                 self.get("/api/jobs/")
                 return
