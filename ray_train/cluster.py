@@ -23,7 +23,6 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker that was given no GPU must see none
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller to look: 2 s else
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers: 30 s else
-    "RAY_raylet_start_wait_time_s": "120",  # a node of a crowded machine is not up in 30 s
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
@@ -57,9 +56,7 @@ def cluster(workers: int) -> Iterator[Any]:
         print(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}", flush=True)
         _check_listening(os.environ["RAY_ADDRESS"])
     else:
-        # As Ray chooses it; without either it is /tmp, and TMPDIR changes that.
-        variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
-        folder = os.environ.get(variable) or "/tmp"
+        folder, variable = _temporary_folder()
         check_socket_room(folder, variable)
         check_disk_room(folder, variable)
         for name, value in KEEP_MEMORY.items():
@@ -76,16 +73,27 @@ def cluster(workers: int) -> Iterator[Any]:
             ray.shutdown()
 
 
+def _temporary_folder() -> tuple[str, str]:
+    """Return the folder that Ray takes for its files, and the variable that chooses it."""
+    variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    return os.environ.get(variable) or "/tmp", variable
+
+
 def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
     """Connect to a Ray, or start one whose processes ``watch`` ends; `TrainingError` where that fails."""
-    where = os.environ.get("RAY_ADDRESS", "this machine")
+    where = os.environ.get("RAY_ADDRESS")
     try:
         with own_session(watch), kept_handlers():
             ray.init(**options)
     except Exception as error:  # a bare one of a node that did not start in time
         told = f"{error} {error.__cause__}"
         if isinstance(error, ray.exceptions.AuthenticationError) or _NO_TOKEN in told:
-            raise token_error(where, told) from error
+            raise token_error(where or "this machine", told) from error
+        if where is None:
+            logs = os.path.join(_temporary_folder()[0], "ray/session_latest/logs")
+            raise TrainingError(
+                "a Ray that starts on this machine", _last_line(error), f"look into {logs}"
+            ) from error
         raise TrainingError(
             f"a Ray that answers at {where}", _last_line(error), "check RAY_ADDRESS"
         ) from error

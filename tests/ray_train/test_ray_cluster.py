@@ -73,6 +73,23 @@ def test_the_variable_that_was_read_is_the_one_that_is_to_be_changed(
         pytest.fail("Ray was asked for")
 
 
+@pytest.mark.usefixtures("asked")
+def test_a_node_that_does_not_start_in_time_is_one_line_that_names_its_logs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002  Ray's own
+
+    monkeypatch.setattr("ray.init", fail)
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    with pytest.raises(TrainingError) as error, cluster(1):
+        pytest.fail("Ray was started")
+    assert str(error.value) == (
+        "expected a Ray that starts on this machine; found The current node timed out during startup.; "
+        "look into /tmp/ray/session_latest/logs"
+    )
+
+
 @pytest.mark.parametrize(
     ("reason", "found"),
     [
