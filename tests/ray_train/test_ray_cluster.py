@@ -78,7 +78,7 @@ def test_a_node_that_does_not_start_in_time_is_one_line_that_names_its_logs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(**options: Any) -> None:
-        raise Exception("The current node timed out during startup.")  # noqa: TRY002  Ray's own
+        raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr("ray.init", fail)
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
