@@ -69,8 +69,10 @@ class FaultyProxy:
         met: Counter[str] = Counter()
 
         def early(method: str, path: str) -> bool:
-            met[path] += method == "PUT" and any(name in path for name in names)
-            return 1 <= met[path] <= 3
+            if method != "PUT" or not any(name in path for name in names):
+                return False
+            met[path] += 1
+            return met[path] <= 3
 
         self.harm(1.0, ["503", "reset"], only=early)
 

@@ -6,8 +6,9 @@ EXTRAS = {  # the one that brings an import, for all imports that bisieve itself
     "pyspark": "score", "py4j": "score", "pandas": "score",
     "torch": "train", "ray": "train", "transformers": "train", "deepspeed": "train", "accelerate": "train",
     "peft": "train", "tensorboardX": "train", "safetensors": "train", "tokenizers": "train", "yaml": "train",
+    "aiohttp": "train",
     "sklearn": "corpus", "scipy": "corpus", "PIL": "corpus",
-    "s3fs": "s3", "gcsfs": "gcs", "adlfs": "azure", "huggingface_hub": "hf",
+    "s3fs": "s3", "botocore": "s3", "gcsfs": "gcs", "adlfs": "azure", "huggingface_hub": "hf",
     "mlflow": "mlflow", "wandb": "wandb", "openlineage": "openlineage",
 }  # fmt: skip
 

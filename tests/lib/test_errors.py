@@ -8,7 +8,7 @@ from bisieve import errors
 @pytest.mark.parametrize("kind", errors.BisieveError.__subclasses__())
 def test_an_error_is_one_line_and_crosses_process_borders(kind: type[errors.BisieveError]) -> None:
     error = kind("a thing", "another\nthing", "correct it")
-    assert str(error) == "expected a thing; found another thing; mend it"
+    assert str(error) == "expected a thing; found another thing; correct it"
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.exit_code) == (kind, str(error), error.exit_code)
 

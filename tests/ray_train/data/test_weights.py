@@ -60,10 +60,10 @@ def test_weights_that_cannot_be_are_named(
 
 
 def test_a_file_that_is_none_or_lacks_a_column_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"a column w in .*found only rollout_id, v; mend"):
+    with pytest.raises(TrainingError, match=r"a column w in .*found only rollout_id, v; correct"):
         weights_of(tmp_path, ["a"], v=[1.0])
     pq.write_table(pa.table({"w": [1.0]}), tmp_path / "w.parquet")
-    with pytest.raises(TrainingError, match=r"a column rollout_id in .*found only w; mend"):
+    with pytest.raises(TrainingError, match=r"a column rollout_id in .*found only w; correct"):
         rollout_weights(ROWS, f"{tmp_path}/w.parquet:w")
     (tmp_path / "w.parquet").write_text("no Parquet")
     with pytest.raises(TrainingError, match="a Parquet file at"):

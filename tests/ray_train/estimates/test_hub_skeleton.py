@@ -88,19 +88,6 @@ def test_where_its_weights_cannot_be_seen_one_line_says_what_is_believed(
     assert fitted(config)[1][1:] == [line], "a run's, behind the choice of a stage"
 
 
-def test_a_hub_that_refuses_leaves_what_was_fetched_before(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = shutil.copytree(checkpoint, empty_cache(tmp_path / "cache", monkeypatch))
-    set_flags(folder, None, None)
-    (tmp_path / "nothing").mkdir()
-    with serving(tmp_path / "nothing", monkeypatch) as hub:
-        hub.refusing = True
-        skeleton = load_skeleton(HUB_ID, [])
-    assert sum(parameters(skeleton).values()) == expected_numbers(folder, checkpoint.name == "untied")
-    assert skeleton.note == ""
-
-
 def test_a_shard_that_is_missing_on_the_hub_is_named(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
