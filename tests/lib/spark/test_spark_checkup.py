@@ -64,7 +64,7 @@ def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Pa
     with standalone_cluster(0, tmp_path, os.environ) as cluster:
         done = subprocess.run(
             [sys.executable, "-c", impatient, cluster.master],
-            capture_output=True, text=True, check=False, timeout=120,
+            capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
     assert done.returncode == 1, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if "spark workers" in line)
