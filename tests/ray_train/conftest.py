@@ -193,6 +193,7 @@ def ray_cluster(s3: str) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "2000")  # 10 s else
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token that this user has locks it
         with cluster(4):
             yield
 
