@@ -49,6 +49,8 @@ from ray_train.tracking.check import check_trackers
 
 _NEVER = 10**7  # seconds; torch wants a number
 
+_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
+
 
 def train(config: TrainConfig) -> None:
     """Trains as ``config`` says, or goes on with the run at its output; prints what happens.
@@ -71,8 +73,11 @@ def train(config: TrainConfig) -> None:
 
 @contextmanager
 def _nodes(config: TrainConfig) -> Iterator[Any]:
-    """The nodes of the Ray at ``RAY_ADDRESS``, which stays connected; None where none need be asked."""
-    known = config.device_memory or config.device == "cpu"
+    """The nodes of the Ray at ``RAY_ADDRESS``, which stays connected; None where none need be asked.
+
+    A Ray job does not ask: nodes that share a machine's folder remove its code while no worker uses it.
+    """
+    known = config.device_memory or config.device == "cpu" or _IN_A_JOB in os.environ
     if known or config.dry_run or "RAY_ADDRESS" not in os.environ:
         yield None
         return
