@@ -58,7 +58,7 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     assert counts["all"][0] + counts["held out"][0] == sum(ROLLOUTS.values())
     assert lines[0].startswith("images: reading the headers of ")
     assert lines[1].endswith(f"{counts['held out'][0]} held out for validation")
-    assert lines[1].startswith(f"run: {2 * -(-counts['all'][0] // 6)} steps of 6 rollouts")
+    assert lines[2].startswith(f"run: {2 * -(-counts['all'][0] // 6)} steps of 6 rollouts")
     text = "\n".join(lines)
     assert "in packs of 200" in text
     assert "in rows of --micro-batch 2" in text
