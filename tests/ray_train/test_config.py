@@ -20,7 +20,7 @@ def test_the_defaults_have_the_papers_hyper_parameters() -> None:
     assert (config.global_batch, config.max_length, config.zero_stage) == (512, 8192, 0)
     assert config.gradient_checkpointing
     tiles = {name: config.max_tiles or family.tiles for name, family in known_families().items()}
-    assert tiles == {"internvl": 6, "qwen2_5_vl": 1, "qwen3_vl": 1}
+    assert tiles == {"internvl": 6, "qwen2_5_vl": 1, "qwen3_vl": 1, "qwen3_5": 1, "gemma3": 1}
     assert (config.objective, config.label_threshold, config.rollout_weights) == ("hard", 0.0, "uniform")
     assert (config.evidence_weight, config.kappa_rate) == (0.05, 10.0)
 

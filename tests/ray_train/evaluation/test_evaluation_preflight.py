@@ -57,7 +57,7 @@ def test_each_is_one_line_and_no_ray_is_imported(internvl: Path, corpus: Corpus,
     in_text = tmp_path / "in_text.jsonl"
     in_text.write_text(json.dumps(make_solution(0) | {"question": "Is </img> here?"}) + "\n")
     cases: list[tuple[dict[str, Any], int, str]] = [
-        (model("bert", {"model_type": "bert"}), 1, "expected a backbone of type internvl or "),
+        (model("bert", {"model_type": "bert"}), 1, "expected a backbone of type gemma3 or internvl or "),
         (model("InternVL3-1B", original), 1, "use its -hf checkpoint, as --model OpenGVLab/InternVL3-1B-hf"),
         ({"model": tmp_path / "empty"}, 1, "expected a model (config.json) at "),
         (model("pickled", without="model.safetensors"), 1, "none of these, and pickled ones (.bin) are not"),
