@@ -77,7 +77,7 @@ def token(is_locked: bool) -> Check:
     if is_locked:
         return Check("ray token", "ok", "this Ray asks for one")
     return Check(
-        "ray token", "warning", "this Ray asks for none: whoever reaches its ports may run code on it",
+        "ray token", "warning", "this Ray asks for none: anyone who reaches its ports may run code on it",
         "start every node with RAY_AUTH_MODE=token and the same token (docs/security.md)",
     )  # fmt: skip
 

@@ -63,7 +63,7 @@ def _export_sources(rows: pa.Table, shards: KnownShards, folder: str, save: Save
 def file_name(source: str) -> str:
     """Return ``source`` as a file's name that lists as itself: what would hide or split it is encoded.
 
-    So is a percent sign that could be taken for such a code: different sources have different names.
+    So is a percent sign that could be read as such a code: different sources have different names.
     """
     source = _ENCODED.sub("%25", source)
     name = "".join(c if ord(c) > _ASCII and c.isprintable() else quote(c, safe=_KEPT) for c in source)

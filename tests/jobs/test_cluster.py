@@ -1,6 +1,6 @@
 """A real standalone cluster that asks for a secret: ``spark-submit``, ``bisieve score`` and the doctor.
 
-The code comes to its workers as a wheel, the index lies on S3.
+The code comes to its workers as a wheel, the index is on S3.
 """
 
 import json

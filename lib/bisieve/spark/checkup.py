@@ -135,7 +135,7 @@ def secret(master: str, is_locked: bool, is_rest: bool) -> Check:
     if not is_locked:
         return Check(
             "spark secret", "warning",
-            f"{master} asks for none: whoever reaches it may run code on its workers",
+            f"{master} asks for none: anyone who reaches it may run code on its workers",
             "start its master and workers with spark.authenticate=true, as docs/security.md has it",
         )  # fmt: skip
     if is_rest:
