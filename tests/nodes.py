@@ -43,7 +43,10 @@ class Nodes:
         """Starts a node, by default one that joins the head."""
         command = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
         command += [f"--{name}={port}" for name, port in self._free_ports(*_OF_NODE).items()]
-        joins = [f"--address={self.gcs}", "--min-worker-port=0", "--max-worker-port=0"]
+        # A folder of its own, as on a machine of its own: a node unpacks a job's code over what is there.
+        folder = self._folder / f"{len(self._started)}"
+        joins = [f"--address={self.gcs}", f"--temp-dir={folder}"]
+        joins += ["--min-worker-port=0", "--max-worker-port=0"]
         with open(self._folder / f"log-{len(self._started)}", "w") as log:
             self._started.append(
                 subprocess.Popen(

@@ -27,7 +27,12 @@ class Cluster:
 
 @contextmanager
 def standalone_cluster(workers: int, folder: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
-    """A cluster that ends with the block; its logs lie in ``folder``."""
+    """A cluster that ends with the block; its logs lie in ``folder``.
+
+    Its master takes no jobs by REST: that port is one a machine, and another cluster's would answer for it.
+    """
+    daemons = f"-Dspark.master.rest.enabled=false {environment.get('SPARK_DAEMON_JAVA_OPTS', '')}"
+    environment = {**environment, "SPARK_DAEMON_JAVA_OPTS": daemons}
     folder.mkdir(parents=True, exist_ok=True)
     port, web_port = _free_ports(2)
     master = f"spark://127.0.0.1:{port}"

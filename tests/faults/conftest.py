@@ -100,7 +100,9 @@ def cluster(
         ]
         for host, port in (("127.0.0.1", ports["one"]), ("localhost", ports["two"]))
     ]
-    environment = {**os.environ, "SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": _LEAN_JVM}
+    # The port of REST is one a machine: a doctor elsewhere would find this master's.
+    daemons = f"{_LEAN_JVM} -Dspark.master.rest.enabled=false"
+    environment = {**os.environ, "SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": daemons}
     spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
     running = []
     try:

@@ -23,10 +23,7 @@ from bisieve.storage import read_bytes, stored_files
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SECRET = "5ec2e7" * 8
-LOCKED = {
-    "_SPARK_AUTH_SECRET": SECRET,
-    "SPARK_DAEMON_JAVA_OPTS": "-Dspark.authenticate=true -Dspark.master.rest.enabled=false",
-}
+LOCKED = {"_SPARK_AUTH_SECRET": SECRET, "SPARK_DAEMON_JAVA_OPTS": "-Dspark.authenticate=true"}
 ON_THIS_MACHINE = {
     "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
     "spark.executor.memory": "1g",

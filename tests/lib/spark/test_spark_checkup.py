@@ -61,9 +61,7 @@ def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Pa
         "import sys; from bisieve.spark import checkup; checkup.PATIENCE = 5; "
         "from bisieve.cli import main; sys.exit(main(['doctor', '--master', sys.argv[1]]))"
     )
-    # Another test's master would be taken to answer on the port of REST, which is one a machine.
-    closed = {"SPARK_DAEMON_JAVA_OPTS": "-Dspark.master.rest.enabled=false"}
-    with standalone_cluster(0, tmp_path, {**os.environ, **closed}) as cluster:
+    with standalone_cluster(0, tmp_path, os.environ) as cluster:
         done = subprocess.run(
             [sys.executable, "-c", impatient, cluster.master],
             capture_output=True, text=True, check=False, timeout=300,

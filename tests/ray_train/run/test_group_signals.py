@@ -23,6 +23,14 @@ ROOT = Path(__file__).parents[3]
 GRACE = 30  # seconds from SIGTERM to SIGKILL, as of Kubernetes and Slurm
 
 
+def _called(process: psutil.Process) -> str:
+    """Return its command line; "" if it has ended since it was found."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return ""
+
+
 class Command:
     """A command in a process group of its own; its processes carry a marker in their environment."""
 
@@ -39,7 +47,7 @@ class Command:
     def wait_for(self, title: str) -> None:
         """Return as soon as one of its processes is called ``title``."""
         deadline = time.monotonic() + 120
-        while not any(title in " ".join(one.cmdline()) for one in self.living()):
+        while not any(title in _called(one) for one in self.living()):
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -68,7 +76,7 @@ class Command:
         deadline = time.monotonic() + GRACE
         said, errors = self.process.communicate(timeout=GRACE)
         while left := self.living():
-            assert time.monotonic() < deadline, [one.cmdline() for one in left]
+            assert time.monotonic() < deadline, [_called(one) for one in left]
             time.sleep(0.2)
         return self.process.returncode, self.said + said, errors
 
