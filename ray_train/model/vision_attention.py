@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from bisieve.errors import TrainingError
@@ -89,7 +88,9 @@ def runs_attention(
     if _has_kernel(query, dropout):
         q, k, v = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
         ends, longest = cu_seq_lens_q.int(), runs.longest
-        found: Any = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling)
+        # Here, since it imports torch's compiler: seconds that no start needs.
+        varlen: Any = import_module("torch.nn.attention.varlen")
+        found = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling)
         return found[None], None
     return _attend_by_size(query, key, value, runs, scaling, dropout), None
 

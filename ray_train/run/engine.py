@@ -3,6 +3,8 @@
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -97,16 +99,30 @@ def _offloads(config: TrainConfig) -> dict[str, Any]:
 
 
 def import_deepspeed() -> Any:
-    """DeepSpeed; on a machine without GPU it neither looks for one nor compiles an extension.
+    """Import DeepSpeed and return it, with no more work than training needs.
 
-    The extension speeds up all-reduce inside one machine and costs a C++ compiler and most of a minute.
+    Its autotuner imports MLflow where that is installed, which takes longer than all else.  On a machine
+    without GPU it neither looks for one nor compiles the extension that speeds up all-reduce inside one
+    machine, which costs a C++ compiler and most of a minute.
     """
-    if torch.cuda.is_available():
+    is_gpu = torch.cuda.is_available()
+    if not is_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    with _hidden("mlflow"):
         import deepspeed
-
-        return deepspeed
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed
-
-    deepspeed.ops.__compatible_ops__ = {}
+    if not is_gpu:
+        deepspeed.ops.__compatible_ops__ = {}
     return deepspeed
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Let an import of ``module`` fail as if it were not installed, unless it has been imported before."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]

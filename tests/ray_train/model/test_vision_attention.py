@@ -160,7 +160,7 @@ def test_the_kernel_for_runs_of_any_sizes_gets_what_it_reads(monkeypatch: pytest
     options: Any = {"scaling": 0.3, "cu_seq_lens_q": ends}
     expected, _ = runs_attention(None, *parts, None, **options)
     monkeypatch.setattr("ray_train.model.vision_attention._has_kernel", lambda *of: True)
-    monkeypatch.setattr("ray_train.model.vision_attention.varlen_attn", kernel)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
     found, _ = runs_attention(None, *parts, None, **options)
     assert found.shape == (1, 6, 2, 8)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
