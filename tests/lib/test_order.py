@@ -14,7 +14,6 @@ from bisieve.order import (
     global_batch,
     num_batches,
     order_fingerprint,
-    rank_loads,
     rank_share,
 )
 
@@ -92,6 +91,17 @@ def test_rows_of_a_prompt_can_be_brought_together(prompts: list[int]) -> None:
     assert list(dict.fromkeys(seen)) == list(dict.fromkeys(numbers[order].tolist()))
     distinct = np.arange(len(prompts))
     assert gathered(order, distinct).tolist() == order.tolist()
+
+
+def rank_loads(prompts: Rows, world_size: int, shared: Rows, own: Rows) -> list[int]:
+    """Return the tokens of each rank's share of a batch."""
+    rows = np.arange(len(prompts))
+    shares = [rank_share(rows, prompts, rank, world_size, shared, own) for rank in range(world_size)]
+    return [
+        int(own[share].sum())
+        + sum(int(shared[share][prompts[share] == p].max()) for p in set(prompts[share]))
+        for share in shares
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))
