@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisieve.order import (
+    Rows,
     epoch_order,
     gathered,
     global_batch,
@@ -97,11 +98,8 @@ def rank_loads(prompts: Rows, world_size: int, shared: Rows, own: Rows) -> list[
     """Return the tokens of each rank's share of a batch."""
     rows = np.arange(len(prompts))
     shares = [rank_share(rows, prompts, rank, world_size, shared, own) for rank in range(world_size)]
-    return [
-        int(own[share].sum())
-        + sum(int(shared[share][prompts[share] == p].max()) for p in set(prompts[share]))
-        for share in shares
-    ]
+    once = [{p: shared[prompts == p].max() for p in set(prompts[share])} for share in shares]
+    return [int(own[share].sum() + sum(of.values())) for share, of in zip(shares, once, strict=True)]
 
 
 @pytest.mark.parametrize("seed", range(3))
