@@ -24,7 +24,7 @@ def located(config: Config) -> Config:
 
 
 def _model_source(source: str, flag: str) -> str:
-    """A canonical URL with a ``config.json`` below it, or a hub id, which only the workers look up."""
+    """A canonical URL with a ``config.json`` below it, or a hub id, whose weights the workers fetch."""
     is_hub_id = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source) and not Path(source).exists()
     if is_hub_id:
         return source

@@ -12,6 +12,13 @@ _MOUNTS = {
     "read-only": "mount -t tmpfs -o ro none {disk}",
     "another user's": "mount -t tmpfs -o mode=755 none {disk}",
 }
+# What an error says of a file of such a disk: what was expected, and the disk's own words.
+REFUSALS = {
+    "full": "expected room for {file}; found No space left on device: 0.0 MB free in {disk}.*; free space .*",
+    "read-only": "expected a disk that can be written at {file}; found Read-only file system; .*",
+    "another user's": "expected permission to use {file}; found Permission denied: user 65534 .*; .*",
+}
+REFUSALS["small"] = REFUSALS["full"]
 _AS_NOBODY = "setpriv --reuid 65534 --clear-groups"
 
 

@@ -1,8 +1,10 @@
 """One corpus in every form that is read."""
 
+import bz2
 import gzip
 import json
-from collections.abc import Sequence
+import lzma
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,13 @@ ROLLOUTS = (
     "lists.parquet",
 )  # fmt: skip
 STEPS = ("steps.jsonl", "steps.parquet")
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": lambda data: bytes(pa.Codec("zstd").compress(data, asbytes=True)),
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
 
 
 def as_lines(records: Sequence[Any]) -> bytes:
@@ -61,11 +70,7 @@ def write_form(path: Path, form: str, records: Sequence[dict[str, Any]], group: 
         columns = {name: [row.get(name) for row in records] for name in names}
         pq.write_table(pa.table(columns), path, row_group_size=group)
         return path
-    data = as_lines(records)
-    if form.endswith(".gz"):
-        data = gzip.compress(data)
-    if form.endswith(".zst"):
-        data = pa.Codec("zstd").compress(data, asbytes=True)
+    data = COMPRESS[path.suffix if path.suffix in COMPRESS else ""](as_lines(records))
     path.write_bytes(data)
     return path
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from bisieve.errors import BisieveError
+from bisieve.errors import BisieveError, UsageError
 from bisieve.events import log_format, told_on_stderr
 from bisieve.extras import distribution_with
 from bisieve.sigterm import sigterm_as_interrupt
@@ -51,6 +51,7 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     terminated: list[int] = []
     try:
         with sigterm_as_interrupt(terminated):
+            check_working_directory()
             return run(args)
     except BisieveError as error:
         expected, found, mend = error.args
@@ -69,6 +70,16 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def check_working_directory() -> None:
+    """Raise `UsageError` where the working directory has been deleted: no process can start from there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "to be started in a directory", "one that has been deleted", "cd to another, or to its new one"
+        ) from error
 
 
 def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:

@@ -72,19 +72,12 @@ def rank_share(batch: Rows, prompts: Rows, rank: int, world_size: int, shared: T
         shared: int ``[rows]``, tokens that the rows of a prompt have in common, counted once a prompt.
         own: int ``[rows]``, tokens of each row alone.
     """
-    owners, _ = _assigned(prompts, world_size, shared, own)
+    owners = _owners(prompts, world_size, shared, own)
     return batch[[owners[prompt] == rank for prompt in prompts.tolist()]]
 
 
-def rank_loads(prompts: Rows, world_size: int, shared: Tokens, own: Tokens) -> list[int]:
-    """Return the tokens of each rank's `rank_share` of a batch; arguments as there."""
-    return _assigned(prompts, world_size, shared, own)[1]
-
-
-def _assigned(
-    prompts: Rows, world_size: int, shared: Tokens, own: Tokens
-) -> tuple[dict[int, int], list[int]]:
-    """Return the rank of each prompt, and the tokens of each rank."""
+def _owners(prompts: Rows, world_size: int, shared: Tokens, own: Tokens) -> dict[int, int]:
+    """Return the rank of each prompt."""
     common: dict[int, int] = {}
     alone: dict[int, int] = {}
     for prompt, once, each in zip(prompts.tolist(), shared.tolist(), own.tolist(), strict=True):
@@ -96,7 +89,7 @@ def _assigned(
     for prompt in sorted(tokens, key=lambda prompt: -tokens[prompt]):  # stable
         load, owners[prompt] = loads[0]
         heapreplace(loads, (load + tokens[prompt], owners[prompt]))
-    return owners, [load for load, _ in sorted(loads, key=lambda each: each[1])]
+    return owners
 
 
 def order_fingerprint(order: Rows) -> str:

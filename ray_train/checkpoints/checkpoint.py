@@ -92,18 +92,6 @@ class SampleLog:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def read_sample_logs(checkpoint: str) -> list[dict[str, Any]]:
-    """All lines of the sample logs of a checkpoint."""
-    files = storage.list_files(storage.join(checkpoint, SAMPLES))
-    return [json.loads(line) for file in files for line in storage.read_bytes(file.url).splitlines()]
-
-
-def loss_curve(checkpoint: str) -> list[float]:
-    """The loss of every step up to a checkpoint, the first step first."""
-    losses = {line["step"]: line["loss"] for line in read_sample_logs(checkpoint)}
-    return [losses[step] for step in sorted(losses)]
-
-
 def write_part(
     engine: Any, cursor: Cursor, log: SampleLog, rank: int, ranks: int, notes: Mapping[str, str]
 ) -> Path:

@@ -10,6 +10,7 @@ from ray_train.config import TrainConfig
 
 Nodes: TypeAlias = Sequence[dict[str, Any]]  # of a cluster, as ``ray.nodes()`` returns them
 
+_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
 _TYPE = "accelerator_type:"  # how Ray begins the resource that names a node's kind of GPU
 # GB of the kinds that come with one size only, as Ray names them: not V100 (16, 32) or A100 (40, 80).
 _GB = {
@@ -17,6 +18,24 @@ _GB = {
     "RTX-PRO-6000": 96, "A100-40G": 40, "A100-80G": 80, "H20": 96, "H100": 80, "H800": 80, "H200": 141,
     "B200": 180, "GB200": 186, "AMD-Instinct-MI300X-OAM": 192, "AMD-Instinct-MI325X-OAM": 256,
 }  # fmt: skip
+
+
+def asked_before_workers(config: TrainConfig) -> bool:
+    """Return whether the nodes are asked for their devices when a run is planned, long before it starts.
+
+    A Ray job does not ask: nodes that share a machine's folder remove its code while no worker uses it.
+    """
+    return _is_asked(config) and _IN_A_JOB not in os.environ
+
+
+def asked_with_workers(config: TrainConfig) -> bool:
+    """Return whether the nodes are asked once the run is connected, just before its workers start."""
+    return _is_asked(config) and _IN_A_JOB in os.environ
+
+
+def _is_asked(config: TrainConfig) -> bool:
+    known = config.device_memory or config.device == "cpu"
+    return not known and not config.dry_run and "RAY_ADDRESS" in os.environ
 
 
 def device_memory(config: TrainConfig, nodes: Nodes | None = None) -> tuple[float, str]:
@@ -38,6 +57,8 @@ def device_memory(config: TrainConfig, nodes: Nodes | None = None) -> tuple[floa
     number = torch.cuda.device_count()
     if number >= config.workers.least or (number and config.device == "gpu"):
         return float(min(torch.cuda.get_device_properties(one).total_memory for one in range(number))), ""
+    if asked_with_workers(config):
+        return 0.0, "memory of the GPUs not known yet: compared before the workers start"
     elsewhere = config.device == "gpu" or "RAY_ADDRESS" in os.environ
     return 0.0, _unknown("they are on other machines") if elsewhere else ""
 

@@ -82,7 +82,7 @@ def contents_of(folder: str) -> str:
 def known_as(source: str) -> str:
     """What a run that is to begin calls its backbone: by its contents, or by a hub id.
 
-    A hub id is looked up by the workers alone, which then call it by its contents, too.
+    The workers alone fetch the weights of a hub id; they then call it by its contents, too.
     """
     return contents_of(source) if "://" in source else source
 

@@ -9,8 +9,7 @@ OUTPUT/
   tensorboard/…
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -49,8 +48,6 @@ from ray_train.tracking.check import check_trackers
 
 _NEVER = 10**7  # seconds; torch wants a number
 
-_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
-
 
 def train(config: TrainConfig) -> None:
     """Trains as ``config`` says, or goes on with the run at its output; prints what happens.
@@ -73,12 +70,10 @@ def train(config: TrainConfig) -> None:
 
 @contextmanager
 def _nodes(config: TrainConfig) -> Iterator[Any]:
-    """The nodes of the Ray at ``RAY_ADDRESS``, which stays connected; None where none need be asked.
+    """The nodes of the Ray at ``RAY_ADDRESS``, which stays connected; None where none are asked yet."""
+    from ray_train.estimates.device_memory import asked_before_workers  # imports torch
 
-    A Ray job does not ask: nodes that share a machine's folder remove its code while no worker uses it.
-    """
-    known = config.device_memory or config.device == "cpu" or _IN_A_JOB in os.environ
-    if known or config.dry_run or "RAY_ADDRESS" not in os.environ:
+    if not asked_before_workers(config):
         yield None
         return
     with cluster(config.workers.least) as ray:
@@ -176,6 +171,15 @@ def _ending(config: TrainConfig, outcome: Any) -> str:
     ])  # fmt: skip
 
 
+def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
+    """Raise `TrainingError` where the devices of the cluster cannot hold the model, unless asked before."""
+    from ray_train.estimates.device_memory import asked_with_workers
+
+    if asked_with_workers(config):
+        for remark in _fitted(config, nodes())[1]:
+            print(remark, flush=True)
+
+
 def _fit(
     config: TrainConfig,
     plan: Plan,
@@ -185,6 +189,8 @@ def _fit(
     weights: Floats,
 ) -> Any:
     with cluster(config.workers.least) as ray:
+        _compare_memory(config, ray.nodes)
+
         from ray.exceptions import RayError
         from ray.train.torch import TorchConfig
         from ray.train.v2.api.config import (

@@ -1,8 +1,5 @@
-"""A byte order mark costs no record, in any text format: not in the scan, the reader or the export."""
+"""A byte order mark costs no line and no record, in any text format: in scan, reader and export alike."""
 
-import bz2
-import gzip
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +7,11 @@ from typing import Any
 import forms
 import pyarrow as pa
 import pytest
+from forms import COMPRESS
 
 from bisieve.fetch import fetch_rollouts
 from bisieve.layouts import find_layouts
-from bisieve.lines import BYTE_ORDER_MARK
+from bisieve.lines import BYTE_ORDER_MARK, read_blocks
 from bisieve.plain import plain_lines
 from bisieve.reading import KnownShards, Reading
 from bisieve.scan.assemble import assemble_unsorted
@@ -21,13 +19,6 @@ from bisieve.scan.formats import scan_rollout_split, scan_step_split
 from bisieve.scan.options import ScanOptions
 from bisieve.shards import list_shards, split_shards
 
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": lambda data: bytes(pa.Codec("zstd").compress(data, asbytes=True)),
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
 OPTIONS = ScanOptions(0.05)
 
 
@@ -66,3 +57,25 @@ def test_no_record_is_lost(
     shards = KnownShards(Reading(), {f"file://{tmp_path}/s.jsonl{suffix}": found})
     assert [r.scores for r in fetch_rollouts(rows, shards)] == [(1.0, 0.5), (0.0, 1.0)]
     assert b"\n".join([*plain_lines(rows, shards), b""]) == (one + two).replace(BYTE_ORDER_MARK, b"")
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_byte_order_mark_belongs_to_no_line_and_moves_no_place(tmp_path: Path, suffix: str) -> None:
+    text = BYTE_ORDER_MARK + b'{"a": 1}\n{"b": 2}\n'
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(COMPRESS[suffix](text))
+    (block,) = read_blocks(str(tmp_path / f"a.jsonl{suffix}"), 0, len(text))
+    assert (block.offset, block.data) == (3, text[3:-1])
+
+
+@pytest.mark.parametrize("split", [1, 2, 3, 4, 7])
+def test_of_a_file_with_a_byte_order_mark_each_line_belongs_to_one_range(tmp_path: Path, split: int) -> None:
+    text = BYTE_ORDER_MARK + b"one\ntwo\n"
+    (tmp_path / "a.jsonl").write_bytes(text)
+    found = [
+        (block.offset, line)
+        for start in range(0, len(text), split)
+        for block in read_blocks(str(tmp_path / "a.jsonl"), start, min(start + split, len(text)), 64)
+        for line in block.data.split(b"\n")
+    ]
+    assert [line for _, line in found] == [b"one", b"two"]
+    assert found[0][0] == 3

@@ -1,15 +1,17 @@
+import argparse
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bisieve.cli import main
+from bisieve.cli import COMMANDS, guarded, main
 
 SCORE = ["score", "--input", "in", "--index", "out"]
 
@@ -111,3 +113,36 @@ def test_ctrl_c_says_so_and_publishes_nothing(
     assert said.splitlines()[-1] == "bisieve: interrupted; nothing half-written was made visible"
     assert "Traceback" not in said
     assert not (tmp_path / "index/manifest.json").exists()
+
+
+@pytest.fixture
+def deleted(tmp_path: Path) -> Iterator[None]:
+    """Work in a directory that is deleted meanwhile."""
+    folder, home = tmp_path / "deleted", Path.cwd()
+    folder.mkdir()
+    os.chdir(folder)
+    folder.rmdir()
+    yield
+    os.chdir(home)
+
+
+@pytest.mark.usefixtures("deleted")
+def test_a_working_directory_that_is_gone_is_named_by_every_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    points = entry_points(group=COMMANDS)
+    assert len(points) > 10
+    for point in points:
+        assert guarded(point.load().run, argparse.Namespace()) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("bisieve: error: expected to be started in a directory; found one that has")
+
+
+@pytest.mark.usefixtures("deleted")
+@pytest.mark.parametrize("argv", [SCORE, ["train", "--config", "x.toml"], ["doctor"]])
+def test_a_process_that_starts_where_nothing_is_any_more_ends_with_one_line(argv: list[str]) -> None:
+    command = [sys.executable, "-c", "from bisieve.cli import main; raise SystemExit(main())", *argv]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "found one that has been deleted; cd to another" in line

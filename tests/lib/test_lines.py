@@ -1,11 +1,8 @@
-import bz2
-import gzip
 import lzma
-from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from forms import COMPRESS
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -69,37 +66,6 @@ def test_a_store_is_asked_for_more_than_a_block_at_once(s3: str, monkeypatch: py
     ]
     assert max(len(block.data) for block in blocks) < 210_000
     assert asked == [len(data)]
-
-
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": lambda data: bytes(pa.Codec("zstd").compress(data, asbytes=True)),
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
-
-
-@pytest.mark.parametrize("suffix", COMPRESS)
-def test_a_byte_order_mark_belongs_to_no_line_and_moves_no_place(tmp_path: Path, suffix: str) -> None:
-    text = b"\xef\xbb\xbf" + b'{"a": 1}\n{"b": 2}\n'
-    (tmp_path / f"a.jsonl{suffix}").write_bytes(COMPRESS[suffix](text))
-    (block,) = read_blocks(str(tmp_path / f"a.jsonl{suffix}"), 0, len(text))
-    assert (block.offset, block.data) == (3, text[3:-1])
-
-
-@pytest.mark.parametrize("split", [1, 2, 3, 4, 7])
-def test_of_a_file_with_a_byte_order_mark_each_line_belongs_to_one_range(tmp_path: Path, split: int) -> None:
-    text = b"\xef\xbb\xbfone\ntwo\n"
-    (tmp_path / "a.jsonl").write_bytes(text)
-    found = [
-        (block.offset, line)
-        for start in range(0, len(text), split)
-        for block in read_blocks(str(tmp_path / "a.jsonl"), start, min(start + split, len(text)), 64)
-        for line in block.data.split(b"\n")
-    ]
-    assert [line for _, line in found] == [b"one", b"two"]
-    assert found[0][0] == 3
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)

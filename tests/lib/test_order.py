@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisieve.order import (
+    Rows,
     epoch_order,
     gathered,
     global_batch,
     num_batches,
     order_fingerprint,
-    rank_loads,
     rank_share,
 )
 
@@ -92,6 +92,14 @@ def test_rows_of_a_prompt_can_be_brought_together(prompts: list[int]) -> None:
     assert list(dict.fromkeys(seen)) == list(dict.fromkeys(numbers[order].tolist()))
     distinct = np.arange(len(prompts))
     assert gathered(order, distinct).tolist() == order.tolist()
+
+
+def rank_loads(prompts: Rows, world_size: int, shared: Rows, own: Rows) -> list[int]:
+    """Return the tokens of each rank's share of a batch."""
+    rows = np.arange(len(prompts))
+    shares = [rank_share(rows, prompts, rank, world_size, shared, own) for rank in range(world_size)]
+    once = [{p: shared[prompts == p].max() for p in set(prompts[share])} for share in shares]
+    return [int(own[share].sum() + sum(of.values())) for share, of in zip(shares, once, strict=True)]
 
 
 @pytest.mark.parametrize("seed", range(3))

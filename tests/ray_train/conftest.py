@@ -17,6 +17,7 @@ import torch.distributed as dist
 from handmade import publish_rows
 from PIL import Image
 from safetensors.torch import load, load_file, save_file
+from sample_logs import loss_curve
 
 from bisieve import storage
 from bisieve.cut import read_cut
@@ -24,7 +25,6 @@ from bisieve.index import open_index
 from bisieve.lock import locked
 from bisieve.score import balanced_information_score
 from bisieve.shards import file_stem, list_shards
-from ray_train.checkpoints.checkpoint import loss_curve
 from ray_train.model.card import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones

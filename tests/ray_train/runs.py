@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 
 from conftest import ROLLOUTS, check_learned_the_same, last_checkpoint
+from sample_logs import read_sample_logs
 
-from ray_train.checkpoints.checkpoint import read_cursor, read_sample_logs
+from ray_train.checkpoints.checkpoint import read_cursor
 from ray_train.checkpoints.lease import LEASE
 from ray_train.config import TrainConfig
 

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from conftest import Corpus, last_checkpoint
+from sample_logs import read_sample_logs
 
-from ray_train.checkpoints.checkpoint import read_cursor, read_sample_logs
+from ray_train.checkpoints.checkpoint import read_cursor
 from ray_train.config import TrainConfig
 
 PATIENCE = 150  # seconds

@@ -9,18 +9,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bisieve.errors import TrainingError
+from bisieve.errors import BisieveError, DiskError, ImageError, TrainingError
+from ray_train.checkpoints.checkpoint import Cursor, SampleLog
 from ray_train.config import TrainConfig
 from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
+from ray_train.data.feed import Prefetcher
 from ray_train.data.packing import make_packer
 from ray_train.data.plan import Plan
 from ray_train.data.token_estimate import TokenEstimate
@@ -33,6 +37,8 @@ from ray_train.model.publish import gathered_weights
 from ray_train.model.reward import RewardModel, reward_model
 from ray_train.run.agreement import check_agreed, meetings
 from ray_train.run.engine import deepspeed_config, import_deepspeed, make_engine
+from ray_train.run.guards import Guard
+from ray_train.run.loop import _Training
 from ray_train.run.pulse import whereabouts
 
 PICTURE = [
@@ -218,3 +224,76 @@ def compare_plans(rank: int, meeting: str) -> None:
             except TrainingError as error:
                 told.append([str(error), meetings() - before])
         Path(f"{meeting}-{rank}").write_text(json.dumps(told))
+
+
+# Which rank meets an error in its second step, and where; both have met another in the last case.
+STEP_ERRORS = [{0: "batch"}, {1: "batch"}, {1: "sample log"}, {0: "sample log", 1: "batch"}]
+
+
+class NoUpdate:
+    """A model that answers nothing; it tells how often it was updated."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.optimizer = SimpleNamespace(param_groups=[])
+
+    def __call__(self, inputs: dict[str, Any]) -> torch.Tensor:
+        return torch.zeros(1)
+
+    def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
+        """Nothing is accumulated."""
+
+    def backward(self, loss: torch.Tensor, scale_wrt_gas: bool) -> None:
+        """Nothing is learned."""
+
+    def step(self) -> None:
+        self.updates += 1
+
+    def get_global_grad_norm(self) -> float:
+        return 0.0
+
+
+def steps_with_error(rank: int, found: str) -> tuple[str, str, int]:
+    """Return what ends the second step of a rank which finds an error there, and the updates before."""
+    one = torch.ones(1)
+    batch = Batch({}, one, one, one.long(), [1], [rank], 0, 0, last=True)
+
+    def batches() -> Iterator[Batch]:
+        yield batch
+        yield replace(batch, last=False)  # the others need only one in a step: it waits for this rank
+        if found == "batch":
+            raise ImageError("an image", f"none by rank {rank}", "look")
+        yield replace(batch, rows=[])
+
+    training: Any = _Training.__new__(_Training)
+    training.rank = SimpleNamespace(
+        engine=NoUpdate(), number=rank, world_size=2, device=torch.device("cpu"), drop_path=None,
+        targets=SimpleNamespace(mass=np.ones(12)),
+        cut=SimpleNamespace(rows=pa.table({"rollout_id": [str(row) for row in range(12)]})),
+    )  # fmt: skip
+    training.job = SimpleNamespace(plan=PLAN, config=config_of({}))
+    training.pulse = SimpleNamespace()
+    training.guard = Guard(training.rank.cut.rows["rollout_id"], "memory://run", 0.0, 1e6, rank)
+    training.meter = SimpleNamespace(start=lambda: None, add=lambda batch: None, read=dict)
+    training.notices = SimpleNamespace(counts=dict, take=lambda totals: None)
+    training.loss = lambda answers, batch: one.sum()
+    training.cursor, training.log = Cursor({}), SampleLog(rank, 0)
+    prefetcher = Prefetcher(batches(), batch)
+    try:
+        training._step(prefetcher)
+        if found == "sample log":
+            training.log.error = DiskError("room", f"none by rank {rank}", "free some")
+        training._step(prefetcher)
+    except BisieveError as error:
+        return type(error).__name__, str(error), training.rank.engine.updates
+    finally:
+        prefetcher.close()
+        training.log.close()
+    return "nothing", "", training.rank.engine.updates
+
+
+def meet_errors(rank: int, meeting: str) -> None:
+    """One of the two processes; leaves how each of `STEP_ERRORS` ended."""
+    with group(rank, meeting):
+        ends = [steps_with_error(rank, places.get(rank, "")) for places in [*STEP_ERRORS, {}]]
+        Path(f"{meeting}-{rank}").write_text(json.dumps(ends))

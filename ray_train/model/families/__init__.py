@@ -33,7 +33,7 @@ def family_of(model_type: str) -> Family:
 def system_and_chat(source: str) -> tuple[str, Chat]:
     """Return the system turn and the chat of the family at a folder or URL.
 
-    Empty and ChatML where its config names no known family.  Of a hub id, which the workers alone look up,
+    Empty and ChatML where its config names no known family.  Of a hub id, whose config is not asked for here,
     the system turn is those of all families joined.
     """
     families = known_families()

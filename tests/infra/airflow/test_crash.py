@@ -14,10 +14,10 @@ from urllib.error import HTTPError
 import pytest
 from nodes import Nodes
 from real_airflow import AIRFLOW, Airflow, Run
+from sample_logs import loss_curve
 from services import Services, services
 
 from bisieve import storage
-from ray_train.checkpoints.checkpoint import loss_curve
 
 DAG = "bisieve_train"
 RUNS = f"/api/v2/dags/{DAG}/dagRuns"

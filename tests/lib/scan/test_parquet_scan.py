@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve import parquet, records
+from bisieve import records
 from bisieve.decoding import record_converter
 from bisieve.reading import Reading
 from bisieve.rows import record_rows
@@ -284,70 +284,6 @@ def test_no_row_that_a_check_would_reject_is_free_of_doubt(rows: list[dict[str, 
         except ValueError:
             reason = "refused"
         assert doubt == (reason is not None)
-
-
-@pytest.mark.parametrize("layout", ["rollouts", "steps"])
-def test_every_row_belongs_to_exactly_one_split(tmp_path: Path, layout: str) -> None:
-    rows = [{**GOOD, "rollout_id": str(number)} for number in range(95)]
-    path = forms.write_form(
-        tmp_path / "a", "nested.parquet" if layout == "rollouts" else "steps.parquet", rows, group=10
-    )
-    size = path.stat().st_size
-    for part in (size // 7, size // 3, size):
-        numbers: list[int] = []
-        for start in range(0, size, part):
-            split = Split(str(path), start, min(start + part, size))
-            for first, some in parquet.read_split(split, layout, Reading()):
-                numbers += range(first, first + some.num_rows)
-        assert numbers == list(range(95))
-
-
-def test_memory_holds_some_rows_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = forms.write_form(tmp_path / "a", "nested.parquet", [GOOD] * 100, group=100)
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 8)
-    sizes = [
-        rows.num_rows for _, rows in parquet.read_split(Split(str(path), 0, WHOLE), "rollouts", Reading())
-    ]
-    assert max(sizes) == 8
-    assert sum(sizes) == 100
-
-
-def test_rows_are_read_by_number_and_each_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{**GOOD, "rollout_id": str(number)} for number in range(50)]
-    path = forms.write_form(tmp_path / "a", "flat.parquet", rows, group=10)
-    groups: list[int] = []
-    read = pq.ParquetFile.iter_batches
-    monkeypatch.setattr(
-        pq.ParquetFile,
-        "iter_batches",
-        lambda self, *args, **options: groups.extend(options["row_groups"]) or read(self, *args, **options),
-    )
-    found = dict(parquet.read_rows(str(path), [3, 4, 29, 30, 99], "rollouts", Reading()))
-    assert {number: row["rollout_id"] for number, row in found.items()} == {
-        3: "3",
-        4: "4",
-        29: "29",
-        30: "30",
-    }
-    assert groups == [0, 2, 3]
-    assert found[3]["steps_with_score"] == [
-        {"step": "one", "score": 1.0, "num_mc_correct": None, "num_mc_total": None}
-    ]
-
-
-def test_only_the_columns_that_are_read_are_decoded(
-    tmp_path: Path, rollout: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = forms.write_form(tmp_path / "a", "nested.parquet", [rollout(answer="x", response="y")])
-    asked: list[list[str]] = []
-    read = pq.ParquetFile.iter_batches
-    monkeypatch.setattr(
-        pq.ParquetFile,
-        "iter_batches",
-        lambda self, *args, **options: asked.append(options["columns"]) or read(self, *args, **options),
-    )
-    assert len(scan(path)) == 1
-    assert asked == [["image", "question", "steps_with_score"]]
 
 
 def test_a_row_is_scored_as_the_line(tmp_path: Path, rollout: Callable[..., Any]) -> None:

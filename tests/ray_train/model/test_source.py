@@ -76,7 +76,7 @@ def test_a_hub_id_that_has_moved_on_is_told_from_what_it_was(qwen: Path, hub: Pa
     after = local_copy(HUB_ID)
     assert revision_of(after) == "1" * 40
     assert contents_of(after) != contents_of(before)
-    assert known_as(HUB_ID) == HUB_ID, "only the workers look it up"
+    assert known_as(HUB_ID) == HUB_ID, "only the workers fetch its weights"
     assert revision_of(str(qwen)) is None
 
 

@@ -16,11 +16,12 @@ import torch
 from conftest import ROLLOUTS, Corpus, last_checkpoint, learned_weights, write_index, write_other_weights
 from PIL import Image
 from safetensors.torch import load_file
+from sample_logs import read_sample_logs
 
 from bisieve import storage
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.fetch import fetch_rollouts
-from ray_train.checkpoints.checkpoint import check_identity, read_cursor, read_sample_logs
+from ray_train.checkpoints.checkpoint import check_identity, read_cursor
 from ray_train.checkpoints.claim import claim_output
 from ray_train.checkpoints.lease import LEASE
 from ray_train.config import TrainConfig

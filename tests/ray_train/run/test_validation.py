@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROLLOUTS, Corpus, last_checkpoint
+from sample_logs import read_sample_logs
 
 from bisieve.cut import read_cut
 from bisieve.errors import ImageError, TrainingError
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
-from ray_train.checkpoints.checkpoint import read_sample_logs
 from ray_train.config import TrainConfig
 from ray_train.data.encoding import Sample, make_encoder
 from ray_train.data.feed import RankFeed

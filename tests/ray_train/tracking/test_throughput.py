@@ -13,8 +13,8 @@ import torch.distributed as dist
 from conftest import last_checkpoint
 from event_files import scalars
 from prompts import PROMPTS, backbone_of
+from sample_logs import read_sample_logs
 
-from ray_train.checkpoints.checkpoint import read_sample_logs
 from ray_train.config import TrainConfig
 from ray_train.data.encoding import filler
 from ray_train.data.feed import Prefetcher

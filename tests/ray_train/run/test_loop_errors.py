@@ -1,0 +1,37 @@
+"""An error that one rank meets in its data, or on its disk, ends a step on all ranks before the update."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import multiprocessing
+from two_ranks import STEP_ERRORS, meet_errors
+
+KINDS = {"batch": "ImageError", "sample log": "DiskError"}
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    """By case, how each of two processes ended: the error, its text and the updates made before."""
+    meeting = tmp_path_factory.mktemp("ranks") / "meeting"
+    multiprocessing.spawn(meet_errors, (str(meeting),), nprocs=2)
+    ranks = (json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2))
+    return [list(case) for case in zip(*ranks, strict=True)]
+
+
+@pytest.mark.parametrize("number", range(len(STEP_ERRORS)), ids=lambda number: str(STEP_ERRORS[number]))
+def test_both_ranks_end_with_the_error_of_the_first_that_has_one_named_once(
+    number: int, ends: list[list[Any]]
+) -> None:
+    one, other = ends[number]
+    assert one == other
+    kind, text, updates = one
+    rank = min(STEP_ERRORS[number])
+    assert kind == KINDS[STEP_ERRORS[number][rank]]
+    assert text.count(f"none by rank {rank}") == text.count("none by rank") == 1
+    assert updates == 1, "the first step's alone"
+
+
+def test_without_an_error_both_go_on(ends: list[list[Any]]) -> None:
+    assert ends[-1] == [["nothing", "", 2]] * 2
