@@ -16,6 +16,7 @@ from itertools import chain, count
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from bisieve.disk_errors import disk_errors
+from bisieve.errors import DiskError
 from bisieve.pipeline.engine import Engine, Parts, Report
 from bisieve.processes import Processes, Task
 
@@ -39,9 +40,7 @@ def local_engine(size: int, workers: int | None = None) -> Iterator["LocalEngine
     Raises:
         DiskError: The folder of temporary files, which ``TMPDIR`` names, cannot be written, or is full.
     """
-    folder = temporary_folder()
-    with disk_errors(folder, ELSEWHERE):
-        scratch = tempfile.mkdtemp(prefix="bisieve-", dir=folder)
+    scratch = _scratch_folder()
     cores = workers or usable_cores()
     engine = LocalEngine(cores, scratch, in_this_process=size <= SMALL or cores == 1)
     try:
@@ -51,12 +50,21 @@ def local_engine(size: int, workers: int | None = None) -> Iterator["LocalEngine
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _scratch_folder() -> str:
+    folder = temporary_folder()
+    try:
+        with disk_errors(folder, ELSEWHERE):
+            return tempfile.mkdtemp(prefix="bisieve-", dir=folder)
+    except FileNotFoundError as error:
+        raise DiskError(f"a folder for temporary files at {folder}", "nothing", ELSEWHERE) from error
+
+
 class LocalEngine(Engine):
     """Tasks run in ``cores`` processes, or one after the other in this one."""
 
     def __init__(self, cores: int, scratch: str, in_this_process: bool) -> None:
         self.cores = cores
-        self.scratch = scratch
+        self.scratch = self._folder = scratch
         self._names = count()
         self._counted: dict[int, int] = defaultdict(int)
         self._report: Report | None = None
@@ -76,7 +84,7 @@ class LocalEngine(Engine):
 
     def share(self, value: T) -> "LocalShared[T]":
         path = self.new_file()
-        with disk_errors(self.scratch, ELSEWHERE), open(path, "wb") as file:
+        with disk_errors(self._folder, ELSEWHERE), open(path, "wb") as file:
             pickle.dump(value, file, protocol=5)
         return LocalShared(path)
 
@@ -93,11 +101,11 @@ class LocalEngine(Engine):
 
     def new_file(self) -> str:
         """Return the path of a file that is not there yet."""
-        return os.path.join(self.scratch, str(next(self._names)))
+        return os.path.join(self._folder, str(next(self._names)))
 
     def run(self, stage: str, tasks: Sequence[Task]) -> list[Any]:
         """Return what the tasks return, in their order."""
-        tasks = [partial(_counted, task, self.scratch) for task in tasks]
+        tasks = [partial(_counted, task, self._folder) for task in tasks]
         if self._processes is None or len(tasks) == 1:
             return [self._result(task()) for task in tasks]
         return self._processes.run(stage, tasks, self._result, self._progress)
@@ -130,7 +138,8 @@ class LocalParts(Parts[T]):
 
     def by_number(self, parts: int, stage: str) -> Parts[Any]:
         files = [self._engine.new_file() for _ in self.sources]
-        tasks = [partial(_scatter, *pair) for pair in zip(self.sources, files, strict=True)]
+        sources: Any = self.sources
+        tasks = [partial(_scatter, *pair) for pair in zip(sources, files, strict=True)]
         pieces: list[list[Piece]] = [[] for _ in range(parts)]
         for path, found in zip(files, self._engine.run(stage, tasks), strict=True):
             for number, places in found.items():

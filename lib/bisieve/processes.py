@@ -87,13 +87,12 @@ class Processes:
         tries: dict[int, int] = {}
         while len(results) < len(tasks):
             self._hand_out(waiting, tasks, tries)
-            for worker in self._ready():
-                number = worker.task
+            for worker, number in self._ready():
                 try:
                     failed, outcome = worker.connection.recv()
                 except (EOFError, OSError):  # it has died
                     self._workers.remove(worker)
-                    self._again(stage, worker, waiting, tries)
+                    self._again(stage, worker, number, waiting, tries)
                     continue
                 worker.task = None
                 if failed:
@@ -125,19 +124,21 @@ class Processes:
         self._workers.append(worker)
         return worker
 
-    def _ready(self) -> list[_Worker]:
-        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
-        return [busy[one] for one in connection.wait(list(busy), _EVERY)]
+    def _ready(self) -> list[tuple[_Worker, int]]:
+        """The workers that have something to say, or have died, with their tasks."""
+        busy = {one.connection: (one, one.task) for one in self._workers if one.task is not None}
+        return [busy[ready] for ready in connection.wait(list(busy), _EVERY)]  # type: ignore[index]
 
-    def _again(self, stage: str, worker: _Worker, waiting: deque[Any], tries: dict[int, int]) -> None:
+    def _again(
+        self, stage: str, worker: _Worker, number: int, waiting: deque[Any], tries: dict[int, int]
+    ) -> None:
         worker.process.join(_PATIENCE)
         said = _end_of(worker.process.exitcode)
         error = CorpusError(
             "worker processes that live until they are done", f"one of stage {stage} {said}",
             "give the machine more memory or use a smaller --workers, then run again; the index is as it was",
         )  # fmt: skip
-        number = worker.task
-        if number is None or tries[number] == TRIES:
+        if tries[number] == TRIES:
             raise error
         say_retry(f"task {number} of {stage}", tries[number] + 1, error)
         waiting.appendleft((number, tries[number] + 1))
@@ -179,7 +180,8 @@ def _environment(more: dict[str, str]) -> Iterator[None]:
 def _no_main() -> Iterator[None]:
     """Hide the script that runs while a worker starts: it would import it, and no task is defined there."""
     main = sys.modules["__main__"]
-    hidden = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    names = [name for name in ("__file__", "__spec__") if name in main.__dict__]
+    hidden: dict[str, Any] = {name: main.__dict__.pop(name) for name in names}
     main.__spec__ = None
     try:
         yield

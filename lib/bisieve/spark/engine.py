@@ -40,7 +40,7 @@ class SparkEngine(Engine):
         self.cores = context.defaultParallelism
 
     def spread(self, values: Sequence[T]) -> Parts[T]:
-        rdd = self._context.parallelize(values, max(len(values), 1))
+        rdd: Any = self._context.parallelize(values, max(len(values), 1))
         return SparkParts(rdd.mapPartitionsWithIndex(_settled))
 
     def union(self, collections: Sequence[Parts[T]]) -> Parts[T]:
@@ -64,7 +64,8 @@ class SparkParts(Parts[T]):
         self.rdd = rdd
 
     def map_parts(self, work: Callable[[int, Iterator[T]], Iterable[U]]) -> Parts[U]:
-        return SparkParts(self.rdd.mapPartitionsWithIndex(work))
+        rdd: Any = self.rdd  # which is typed as giving an iterable
+        return SparkParts(rdd.mapPartitionsWithIndex(work))
 
     def by_number(self, parts: int, stage: str) -> Parts[Any]:
         rdd: Any = self.rdd
