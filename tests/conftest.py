@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,30 @@ def score(spark: Any) -> Callable[..., Any]:
 
     Options are those of `ScoreRequest` and of `Reading`.
     """
+    from bisieve.spark.engine import engine_on
+
+    return partial(_score, lambda size: engine_on(spark))
+
+
+@pytest.fixture(scope="session")
+def score_local() -> Callable[..., Any]:
+    """As `score`, with the local engine, which starts no process for a small corpus."""
+    from bisieve.local import local_engine
+
+    return partial(_score, local_engine)
+
+
+def _score(open_engine: Any, inputs: Any, index: Any, tell: Any = None, **options: Any) -> Any:
     from bisieve.events import silent
+    from bisieve.pipeline.run import ScoreRequest, score_corpus
     from bisieve.reading import Reading
-    from bisieve.spark.job import ScoreRequest, score_corpus
 
-    def run(inputs: Any, index: Any, tell: Any = silent, **options: Any) -> Any:
-        urls = [inputs] if isinstance(inputs, str | Path) else inputs
-        asked = {field.name for field in fields(Reading)} & options.keys()
-        reading = Reading(**{name: options.pop(name) for name in asked})
-        options = {"alpha": 0.05, "reading": reading, **options}
-        request = ScoreRequest(tuple(map(str, urls)), str(index), **options)
-        return score_corpus(lambda: nullcontext(spark), request, tell)
-
-    return run
+    urls = [inputs] if isinstance(inputs, str | Path) else inputs
+    asked = {field.name for field in fields(Reading)} & options.keys()
+    reading = Reading(**{name: options.pop(name) for name in asked})
+    options = {"alpha": 0.05, "reading": reading, **options}
+    request = ScoreRequest(tuple(map(str, urls)), str(index), **options)
+    return score_corpus(open_engine, request, tell or silent)
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,11 @@ from bisieve import schema
 from bisieve.file_list import write_file_list
 from bisieve.index import Index, open_index
 from bisieve.index_format import ROWS_VERSION
+from bisieve.local import local_engine
 from bisieve.manifest import MANIFEST, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import write_part
+from bisieve.pipeline.rank import rank_index
 from bisieve.pointer import read_pointer
-from bisieve.rerank import publish_ranked, rank_in_memory
 from bisieve.source_list import write_source_list
 from bisieve.storage import FileInfo
 from bisieve.totals import Totals
@@ -32,7 +33,7 @@ def make_index(folder: Path, rollouts: Sequence[Made], parameters: Parameters = 
     """An index whose rollouts lie in this order, one behind the other, in one shard a source; no shard is."""
     rows = [_row(place, made) for place, made in enumerate(rollouts)]
     unranked = publish_rows(str(folder / "unranked"), rows, [], [])
-    publish_ranked(unranked, parameters, str(folder / "index"), rank_in_memory)
+    rank_index(local_engine, unranked, parameters, str(folder / "index"))
     return open_index(str(folder / "index"))
 
 

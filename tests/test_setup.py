@@ -41,7 +41,7 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
 @pytest.mark.parametrize(
     ("blocked", "modules"),
     [
-        (("torch", "ray", "transformers", "deepspeed"), ("bisieve.spark.job", "bisieve.corpus.corpus")),
+        (("torch", "ray", "transformers", "deepspeed"), ("bisieve.spark.engine", "bisieve.corpus.corpus")),
         (
             ("pyspark",),
             ("ray_train.run.launch", "ray_train.run.loop", "ray_train.evaluation.evaluate", "bisieve.export"),

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve import parts, schema
+from bisieve import schema
 from bisieve.errors import UsageError
 from bisieve.events import Tell, silent
 from bisieve.file_list import write_file_list
@@ -20,20 +20,12 @@ from bisieve.index_files import open_part, read_part
 from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import part_path
 from bisieve.pointer import read_pointer
-from bisieve.ranked import RankedFile, cut_scores_over_all, write_ranked_file
-from bisieve.ranking import (
-    INDEX_ORDER,
-    SHUFFLED,
-    places_in,
-    ranking_order,
-    with_keys,
-    with_occurrence,
-)
+from bisieve.ranked import RankedFile, cut_scores_over_all
+from bisieve.ranking import SHUFFLED
 from bisieve.score import score_rollouts
-from bisieve.sort.keys import sorted_indices
 from bisieve.source_list import rejected_by_source, write_source_list
 from bisieve.storage import canonical, join, write_bytes
-from bisieve.totals import Totals, add_up, count
+from bisieve.totals import Totals, count
 
 Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 
@@ -58,7 +50,7 @@ def publish_ranked(
 ) -> tuple[Index, bool]:
     """Ranks ``index`` into the index at ``output``; returns that one and whether there was work to do.
 
-    ``rank(index, parameters, output, folder)`` orders and writes the rollouts: `rank_in_memory`, or Spark's.
+    ``rank(index, parameters, output, folder)`` orders and writes the rollouts.
     """
     url = canonical(output)
     pointer = read_pointer(join(url, MANIFEST))
@@ -100,36 +92,6 @@ def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: 
 def _copy(file: DataFile, index: Index, url: str, path: str) -> DataFile:
     write_bytes(join(url, path), read_part(index.url, file))
     return replace(file, path=path)
-
-
-def rank_in_memory(
-    index: Index, parameters: Parameters, url: str, folder: str
-) -> tuple[list[RankedFile], Totals]:
-    """Ranks an index that fits into the memory of one process, about 1.1 kB a rollout of six steps."""
-    rows, totals = _all_scored(index, parameters)
-    if parameters.ties == "spread":
-        rows = with_occurrence(rows, parameters)
-    rows = rows.take(sorted_indices(rows, ranking_order(parameters)))
-    if parameters.scope == "global":
-        rows = rows.append_column("rank", pa.array(1 + np.arange(rows.num_rows)))
-        rows = rows.take(sorted_indices(rows, INDEX_ORDER))
-    else:
-        rows = rows.append_column("rank", pa.array(places_in(rows, ["source"])))
-
-    def write(number: int) -> RankedFile:
-        start = number * parts.ROWS_PER_FILE
-        # Taken, not sliced: the lists of a slice are cast with all of the table's.
-        mine = rows.take(np.arange(start, min(start + parts.ROWS_PER_FILE, rows.num_rows)))
-        return write_ranked_file(
-            url, part_path(folder, number), mine, parts.ROWS_PER_GROUP, totals.rollouts, parameters.scope
-        )
-
-    return [write(number) for number in range(-(-rows.num_rows // parts.ROWS_PER_FILE))], totals
-
-
-def _all_scored(index: Index, parameters: Parameters) -> tuple[pa.Table, Totals]:
-    tables = [with_keys(read_scored(index, file, parameters), parameters) for file in index.files]
-    return pa.concat_tables(tables).combine_chunks(), add_up(map(count_usable, tables))
 
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:

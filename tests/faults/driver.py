@@ -5,14 +5,15 @@ python driver.py MASTER CONF      CONF: Spark's configuration as a JSON object
 
 import json
 import sys
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
 import mishaps
 
 from bisieve.errors import BisieveError
-from bisieve.spark.job import ScoreRequest, score_corpus
+from bisieve.pipeline.run import ScoreRequest, score_corpus
+from bisieve.spark.engine import engine_on
 from bisieve.spark.session import spark_context
 
 
@@ -40,7 +41,7 @@ def answer(
         if mishap is not None:
             patched.enter_context(getattr(mishaps, mishap)(marker))
         try:
-            score_corpus(lambda: nullcontext(context), request)
+            score_corpus(lambda size: engine_on(context), request)
         except BisieveError as error:
             return str(error)
     return None

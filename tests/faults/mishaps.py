@@ -45,7 +45,7 @@ def an_executor_dies_while_it_writes(marker: str) -> Any:
                 _kill_all()
         return ranked.write_ranked_file(index, path, *rest)
 
-    return patch("bisieve.spark.write.write_ranked_file", write)
+    return patch("bisieve.pipeline.ranked_files.write_ranked_file", write)
 
 
 def a_shard_is_replaced_while_it_is_read(marker: str) -> Any:
@@ -54,7 +54,7 @@ def a_shard_is_replaced_while_it_is_read(marker: str) -> Any:
 
 
 def the_driver_dies_before_it_publishes(marker: str) -> Any:
-    return patch("bisieve.spark.job.check_unchanged", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    return patch("bisieve.pipeline.run.check_unchanged", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def _while_it_scans(befalls: Befalls) -> Any:
@@ -64,7 +64,7 @@ def _while_it_scans(befalls: Befalls) -> Any:
             if not place:
                 befalls()
 
-    return patch("bisieve.spark.scan.scan_rollout_split", scan)
+    return patch("bisieve.pipeline.scan_tasks.scan_rollout_split", scan)
 
 
 def _after_it_wrote(befalls: Befalls) -> Any:
@@ -73,7 +73,7 @@ def _after_it_wrote(befalls: Befalls) -> Any:
         befalls()
         return written
 
-    return patch("bisieve.spark.write.write_ranked_file", write)
+    return patch("bisieve.pipeline.ranked_files.write_ranked_file", write)
 
 
 def _fail_at_first(marker: str) -> None:

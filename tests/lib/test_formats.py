@@ -16,8 +16,8 @@ from bisieve.cut import read_cut
 from bisieve.errors import CorpusError, IndexUnusableError
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import indexed_layouts, open_index
+from bisieve.pipeline import run as job
 from bisieve.plain import plain_lines
-from bisieve.spark import job
 from bisieve.storage import write_bytes
 from ray_train.config import TrainConfig
 from ray_train.run.preflight import chosen_cut

@@ -12,8 +12,9 @@ from bisieve.cut import read_cut
 from bisieve.diff.rows import by_source
 from bisieve.errors import IndexUnusableError
 from bisieve.index import Index, indexed_shards, missing_files
+from bisieve.local import local_engine
+from bisieve.pipeline.rank import rank_index
 from bisieve.report import score_report
-from bisieve.rerank import publish_ranked, rank_in_memory
 
 LISTS = ("shards", "sources", "files")
 READERS: list[tuple[str, Callable[[Index], object]]] = [
@@ -110,7 +111,7 @@ def test_files_that_are_gone_or_too_short_are_found(index: Index) -> None:
 def test_ranking_anew_writes_a_damaged_version_again(index: Index, tmp_path: Path, name: str) -> None:
     def rank() -> tuple[Index, bool]:
         parameters = replace(index.manifest.parameters, alpha=0.2)
-        return publish_ranked(index, parameters, str(tmp_path / "ranked"), rank_in_memory)
+        return rank_index(local_engine, index, parameters, str(tmp_path / "ranked"))
 
     ranked, written = rank()
     assert written

@@ -10,10 +10,11 @@ import pytest
 from bisieve import layouts
 from bisieve.errors import CorpusError
 from bisieve.layouts import find_layouts, settled
+from bisieve.pipeline import scan_tasks
+from bisieve.pipeline.scan_tasks import layouts_by_tasks
 from bisieve.reading import Reading
 from bisieve.shards import list_shards
-from bisieve.spark import layouts as spark_layouts
-from bisieve.spark.layouts import layouts_on_spark
+from bisieve.spark.engine import SparkEngine
 
 
 def detect(path: Path, reading: Reading | None = None) -> list[str]:
@@ -121,6 +122,6 @@ def test_many_shards_are_looked_at_by_spark(
 ) -> None:
     for number in range(7):
         write_jsonl(f"{number}.jsonl", [{"step_index": 0} if number % 2 else {"steps_with_score": []}])
-    monkeypatch.setattr(spark_layouts, "SHARDS_A_TASK", 3)
+    monkeypatch.setattr(scan_tasks, "SHARDS_A_TASK", 3)
     shards = list_shards([str(tmp_path)])
-    assert layouts_on_spark(spark, shards, Reading()) == find_layouts(shards, Reading())
+    assert layouts_by_tasks(SparkEngine(spark), shards, Reading()) == find_layouts(shards, Reading())

@@ -11,7 +11,7 @@ from handmade import Made, make_index
 from bisieve import parts
 from bisieve.index import Index, indexed_layouts
 from bisieve.manifest import Manifest, fingerprint, is_up_to_date
-from bisieve.spark.kept import known_layouts
+from bisieve.pipeline.incremental import known_layouts
 
 SMALL = 4000  # bytes
 

@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ from bisieve.cli import main
 from bisieve.cut import read_cut
 from bisieve.errors import UsageError
 from bisieve.index import Index, open_index
-from bisieve.rerank import asked_anew, publish_ranked, rank_in_memory
-from bisieve.spark.rerank import rank_on_spark
+from bisieve.local import local_engine
+from bisieve.pipeline.rank import rank_index
+from bisieve.rerank import asked_anew
+from bisieve.spark.engine import engine_on
 
 SIZES = {"big": 250, "small": 7, "one": 1}
 OPTIONS: list[dict[str, Any]] = [
@@ -58,10 +59,10 @@ def test_an_index_ranked_anew_is_the_one_that_scoring_gives(
     score(corpus, tmp_path / "scored", **options)
     old = open_index(str(tmp_path / "old"))
     parameters = replace(old.manifest.parameters, **options)
-    for place, rank in {"in memory": rank_in_memory, "on Spark": partial(rank_on_spark, spark)}.items():
-        assert publish_ranked(old, parameters, str(tmp_path / place), rank)[1]
+    for place, engine in {"local": local_engine, "on Spark": lambda size: engine_on(spark)}.items():
+        assert rank_index(engine, old, parameters, str(tmp_path / place))[1]
         assert contents(tmp_path / place) == contents(tmp_path / "scored")
-        assert not publish_ranked(old, parameters, str(tmp_path / place), rank)[1]
+        assert not rank_index(engine, old, parameters, str(tmp_path / place))[1]
 
 
 def test_the_command_needs_no_shards_and_keeps_what_is_not_asked_for(
@@ -80,18 +81,17 @@ def test_the_command_needs_no_shards_and_keeps_what_is_not_asked_for(
     assert main([*ask, "--strategy", "random", "--ties", "hash"]) == 2
 
 
-def test_the_command_ranks_on_spark_what_is_too_large_for_a_process(
+def test_the_command_ranks_on_spark_where_that_is_asked_for(
     spark: Any, score: Callable[..., Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score(corpus, tmp_path / "old")
     ask = ["rank", "--index", str(tmp_path / "old"), "--alpha", "0.2", "--output"]
-    assert main([*ask, str(tmp_path / "in memory")]) == 0
-    monkeypatch.setattr("bisieve.commands.rank.IN_MEMORY", 257)
-    monkeypatch.setattr("bisieve.spark.session.spark_context", lambda master, conf: nullcontext(spark))
+    assert main([*ask, str(tmp_path / "local")]) == 0
+    monkeypatch.setattr("bisieve.spark.engine.spark_context", lambda master, conf: nullcontext(spark))
     jobs = len(spark.statusTracker().getJobIdsForGroup("bisieve-write"))
-    assert main([*ask, str(tmp_path / "on spark")]) == 0
+    assert main([*ask, str(tmp_path / "on spark"), "--engine", "spark"]) == 0
     assert len(spark.statusTracker().getJobIdsForGroup("bisieve-write")) == jobs + 1
-    assert contents(tmp_path / "in memory") == contents(tmp_path / "on spark")
+    assert contents(tmp_path / "local") == contents(tmp_path / "on spark")
 
 
 def test_strategies_order_as_they_say(
@@ -131,7 +131,7 @@ def pure_and_mixed(tmp_path: Path) -> Index:
 
 def quarter(index: Index, output: Path, **asked: Any) -> dict[str, list[dict[str, Any]]]:
     """The best 25 % of each source when ``index`` is ranked as ``asked``."""
-    publish_ranked(index, asked_anew(index.manifest.parameters, asked), str(output), rank_in_memory)
+    rank_index(local_engine, index, asked_anew(index.manifest.parameters, asked), str(output))
     rows = read_cut(open_index(str(output)), 0.25).rows.to_pylist()
     return {source: [row for row in rows if row["source"] == source] for source in ("few", "many")}
 
@@ -187,9 +187,9 @@ def test_mixed_takes_mixed_rollouts_first_and_fills_up_at_random(
 def test_random_is_a_seeded_sample_whatever_the_ties_were(
     pure_and_mixed: Index, tmp_path: Path, ties: str
 ) -> None:
-    publish_ranked(
-        pure_and_mixed, replace(pure_and_mixed.manifest.parameters, ties=ties),
-        str(tmp_path / "first"), rank_in_memory,
+    rank_index(
+        local_engine, pure_and_mixed, replace(pure_and_mixed.manifest.parameters, ties=ties),
+        str(tmp_path / "first"),
     )  # fmt: skip
     first = open_index(str(tmp_path / "first"))
     cuts = [

@@ -16,9 +16,10 @@ from bisieve.cut import read_cut
 from bisieve.errors import StorageError
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
+from bisieve.local import local_engine
+from bisieve.pipeline import run as job
+from bisieve.pipeline.rank import rank_index
 from bisieve.pointer import Pointer, read_pointer, replace_pointer
-from bisieve.rerank import publish_ranked, rank_in_memory
-from bisieve.spark import job
 from bisieve.storage import canonical, stored_files
 from bisieve.versions import clean
 
@@ -122,7 +123,7 @@ def test_a_reader_reads_its_version_while_others_are_published_and_cleaned(
             for alpha in (0.2, 0.3, 0.4):
                 newest = open_index(mine.url)
                 parameters = replace(newest.manifest.parameters, alpha=alpha)
-                assert publish_ranked(newest, parameters, mine.url, rank_in_memory)[1]
+                assert rank_index(local_engine, newest, parameters, mine.url)[1]
                 assert clean(open_index(mine.url), older_than=3600) == []
         finally:
             stop.set()

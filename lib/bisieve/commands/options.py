@@ -102,9 +102,19 @@ def reading(args: argparse.Namespace) -> Reading:
     )
 
 
-def add_spark(parser: argparse.ArgumentParser) -> None:
-    """Where Spark runs, when it is not spark-submit that says it."""
-    add = parser.add_argument_group("Spark").add_argument
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """What does the work, and where Spark runs when it is not spark-submit that says it."""
+    add = parser.add_argument_group("engine").add_argument
+    add(
+        "--engine", choices=("auto", "local", "spark"), default="auto",
+        help="local: processes of this machine, no Java; auto (default): Spark under spark-submit, with "
+        "--master or --spark-conf, or above --local-limit, else local; the index is the same",
+    )  # fmt: skip
+    add("--workers", type=int, metavar="N", help="processes of the local engine (default: one a core)")
+    add(
+        "--local-limit", type=float, metavar="GB",
+        help="input above which auto takes Spark (default: 100 a core, at most twice the free disk)",
+    )  # fmt: skip
     add("--master", metavar="URL", help="Spark master (default: spark-submit's, else local[*])")
     add("--spark-conf", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
 
@@ -115,6 +125,25 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
         "--log-format", choices=FORMATS,
         help=f"what stderr gets: lines, or a JSON object an event (default: ${FORMAT_VARIABLE}, else text)",
     )  # fmt: skip
+
+
+def engine(args: argparse.Namespace) -> dict[str, Any]:
+    """What `engines.choose_engine` needs; `UsageError` where the options contradict each other."""
+    conf = spark_conf(args)
+    if args.workers is not None and args.workers < 1:
+        raise UsageError("--workers from 1 on", str(args.workers), "leave it out for one a core")
+    if args.local_limit is not None and not args.local_limit >= 0:
+        raise UsageError("a --local-limit from 0 GB on", str(args.local_limit), "correct it")
+    if args.engine == "local" and (args.master or conf):
+        raise UsageError("no --master and no --spark-conf with --engine local", "one", "leave it out")
+    if args.workers is not None and (args.engine == "spark" or args.master or conf):
+        raise UsageError(
+            "--workers with the local engine alone", "Spark", "name Spark's in --master local[N]"
+        )
+    limit = None if args.local_limit is None else int(args.local_limit * 1e9)
+    return {
+        "asked": args.engine, "workers": args.workers, "limit": limit, "master": args.master, "conf": conf,
+    }  # fmt: skip
 
 
 def spark_conf(args: argparse.Namespace) -> dict[str, str]:

@@ -4,7 +4,7 @@ import argparse
 
 from bisieve.commands import options
 
-HELP = "score and rank the rollouts of a corpus with Spark; write the index"
+HELP = "score and rank the rollouts of a corpus; write the index"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,19 +16,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", required=True, metavar="URL", help="where the index goes")
     options.add_reading(parser)
     options.add_ranking(parser, alpha=0.05)
-    options.add_spark(parser)
+    options.add_engine(parser)
     options.add_logging(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores; prints what was found."""
-    reading, ranking, conf = options.reading(args), options.ranking(args), options.spark_conf(args)
+    reading, ranking, engine = options.reading(args), options.ranking(args), options.engine(args)
 
+    from bisieve.engines import choose_engine
     from bisieve.events import log_format, told_on_stderr
     from bisieve.lineage_events import lineage_events
+    from bisieve.pipeline.run import ScoreRequest, score_corpus
     from bisieve.report import score_report
-    from bisieve.spark.job import ScoreRequest, score_corpus
-    from bisieve.spark.session import spark_context
     from bisieve.storage import canonical
 
     request = ScoreRequest(
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         told_on_stderr(log_format(args.log_format)) as tell,
         lineage_events("score", inputs, [url]) as datasets,
     ):
-        index, written = score_corpus(lambda: spark_context(args.master, conf), request, tell)
+        index, written = score_corpus(choose_engine(tell=tell, **engine), request, tell)
         datasets.versions[url] = index.fingerprint
     print(score_report(index, args.index, written))
     return 0

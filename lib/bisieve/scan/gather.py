@@ -33,10 +33,11 @@ def partitions(stored: int, stored_compressed: int, at_least: int) -> int:
     return max(at_least, -(-text // PART_TEXT))
 
 
-def gathered(pieces: Iterable[bytes]) -> Iterator[pa.Table]:
+def gathered(pieces: Iterable[bytes], scratch: str | None = None) -> Iterator[pa.Table]:
     """The rows of pieces (Arrow tables of `schema.STEPS`), all steps of a rollout in one table.
 
-    Holds about `HELD_BYTES` at once, or the longest rollout where that is more.
+    Holds about `HELD_BYTES` at once, or the longest rollout where that is more.  What is more waits in the
+    folder ``scratch``; without one where Spark, or else the system, has its temporary files.
     """
     held: list[pa.Table] = []
     size = 0
@@ -45,15 +46,15 @@ def gathered(pieces: Iterable[bytes]) -> Iterator[pa.Table]:
         held.append(table)
         size += table.nbytes
         if size > HELD_BYTES:
-            yield from _spilled(chain((held.pop() for _ in range(len(held))), tables))
+            yield from _spilled(chain((held.pop() for _ in range(len(held))), tables), scratch)
             return
     if held:
         yield pa.concat_tables(held)
 
 
-def _spilled(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _spilled(tables: Iterable[pa.Table], scratch: str | None) -> Iterator[pa.Table]:
     batches = (batch for table in tables for batch in table.to_batches())
-    with tempfile.TemporaryDirectory(prefix="bisieve-steps-", dir=_local_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix="bisieve-steps-", dir=scratch or _local_folder()) as folder:
         with ExitStack() as closing:
             files = {}
             for number, rows in parted_by_rollout(batches, FILES, _SEED):

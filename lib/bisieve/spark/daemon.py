@@ -20,7 +20,8 @@ def main() -> None:
     import pyspark.daemon
     import pyspark.worker
 
-    import bisieve.spark.job  # noqa: F401
+    import bisieve.pipeline.run
+    import bisieve.spark.engine  # noqa: F401
 
     pyspark.daemon.worker = until_jvm_leaves(pyspark.daemon.worker)  # type: ignore[assignment]
     gc.freeze()  # a worker collects garbage after every task: not among what stays for ever

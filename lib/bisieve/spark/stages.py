@@ -2,14 +2,7 @@
 
 from pyspark import SparkContext
 
-STAGES = {
-    "scan": "records to scored rollouts in sorted runs",
-    "spread": "rollouts of each question brought together",
-    "count": "rows of the sorted runs by intervals of their keys",
-    "rank": "ranks over all sources",
-    "write": "ranked files",
-    "rejects": "files of rejected records",
-}
+from bisieve.pipeline.engine import STAGES
 
 
 def name_jobs(context: SparkContext, stage: str) -> None:

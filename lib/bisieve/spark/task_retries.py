@@ -8,8 +8,9 @@ from typing import Any
 from pyspark import SparkContext
 
 from bisieve.patience import say_retry
+from bisieve.pipeline.engine import STAGES
 from bisieve.spark.session import reported_error
-from bisieve.spark.stages import STAGES, job_group
+from bisieve.spark.stages import job_group
 
 _OF_LOCAL = re.compile(r"local\[[^,\]]+,\s*(\d+)\]")  # local[WORKERS,FAILURES]
 

@@ -14,10 +14,10 @@ from bisieve.errors import CorpusError
 from bisieve.export import export_mprm_jsonl
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import check_shards_unchanged, open_index
+from bisieve.pipeline import run as job
+from bisieve.pipeline.ranked_files import write_few_rejects
 from bisieve.ranking import REJECTS_ORDER
 from bisieve.sort.runs import sorted_run
-from bisieve.spark import job
-from bisieve.spark.write import write_few_rejects
 from bisieve.storage import list_files, read_bytes, write_bytes
 
 SIZES = {"big": 300, "a-small": 7, "a_small": 1, "ä": 40}
@@ -224,7 +224,9 @@ def test_many_rejects_are_written_as_few_are(
 ) -> None:  # fmt: skip
     shard = write_jsonl("a.jsonl", [rollout(), *[b"broken"] * 9000])
     with monkeypatch.context() as patch:
-        patch.setattr("bisieve.spark.write.write_few_rejects", None)  # they are too many for the driver
+        patch.setattr(
+            "bisieve.pipeline.ranked_files.write_few_rejects", None
+        )  # they are too many for the driver
         made, _ = score(shard, tmp_path / "index")
     assert [file.rows for file in made.rejects] == [9000]
     offsets = pq.read_table(tmp_path / "index" / made.rejects[0].path)["offset"].to_pylist()

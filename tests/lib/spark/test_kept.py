@@ -12,7 +12,7 @@ import pytest
 from bisieve.cut import read_cut
 from bisieve.fetch import fetch_rollouts
 from bisieve.index import open_index
-from bisieve.spark import job
+from bisieve.pipeline import run as job
 
 
 def contents(index: Path) -> dict[str, bytes]:

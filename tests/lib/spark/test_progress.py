@@ -9,6 +9,8 @@ import pytest
 import reference
 
 from bisieve import shards
+from bisieve.pipeline.progress import Scanned, reporter
+from bisieve.spark.engine import SparkEngine
 from bisieve.spark.progress import watched
 from bisieve.spark.stages import name_jobs
 
@@ -78,7 +80,8 @@ def test_what_is_taken_from_the_index_is_not_told_as_scanned(
 
 
 def test_progress_tells_the_stage_and_how_many_tasks_have_ended(spark: Any, heard: Heard) -> None:
-    with watched(spark, heard, every=0.05) as scanned:
+    scanned = Scanned.on(SparkEngine(spark))
+    with watched(spark, reporter(heard, scanned), every=0.05):
         name_jobs(spark, "scan")
 
         def work(number: int) -> int:
@@ -108,14 +111,11 @@ def test_a_watch_ends_with_its_block_also_when_it_fails_and_when_spark_is_gone(h
             raise ConnectionError("no more")
 
     class Context:
-        def accumulator(self, start: int) -> int:
-            return start
-
         def statusTracker(self) -> Gone:  # noqa: N802 - Spark's name
             return Gone()
 
     def interrupted() -> None:
-        with watched(Context(), heard, every=0.01):  # type: ignore[arg-type]
+        with watched(Context(), lambda *at_work: heard("progress"), every=0.01):  # type: ignore[arg-type]
             time.sleep(0.1)
             raise KeyboardInterrupt
 

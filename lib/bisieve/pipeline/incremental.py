@@ -2,27 +2,29 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import RDD, Broadcast, SparkContext
 
 from bisieve import schema
 from bisieve.index import Index, indexed_layouts
 from bisieve.index_files import open_part
 from bisieve.index_format import ROWS_VERSION
 from bisieve.manifest import DataFile, Parameters
-from bisieve.reading import Layout
+from bisieve.pipeline.engine import Engine, Parts, Shared
+from bisieve.pipeline.progress import Scanned
+from bisieve.reading import Layout, Reading
 from bisieve.rerank import read_scored
 from bisieve.scan.again import parted_by_place, read_again, rounds
 from bisieve.scan.chunks import Chunk, make_chunk
 from bisieve.scan.parting import parted_by_rollout
 from bisieve.scan.touched import KeptShards, NamedRollouts
 from bisieve.shards import is_seekable
-from bisieve.spark.progress import Scanned
 from bisieve.storage import FileInfo
 
-Named = Broadcast[NamedRollouts]
+Named = Shared[NamedRollouts]
+Kind = tuple[bool, DataFile]  # a file of usable rollouts (true) or of rejects
 
 
 def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
@@ -45,7 +47,7 @@ class Older:
     shards: KeptShards
 
     @property
-    def files(self) -> list[tuple[bool, DataFile]]:
+    def files(self) -> list[Kind]:
         """Its files of usable rollouts (true) and of rejects."""
         return [*((True, file) for file in self.index.files), *((False, file) for file in self.index.rejects)]
 
@@ -55,52 +57,55 @@ def older_rows(index: Index, now: Mapping[FileInfo, Layout], kept: Collection[Fi
     return Older(index, KeptShards.of(indexed_layouts(index), now, kept)) if kept else None
 
 
-def kept_chunks(context: SparkContext, older: Older, named: Named, parameters: Parameters) -> "RDD[Chunk]":
+def kept_chunks(engine: Engine, older: Older, named: Named, parameters: Parameters) -> Parts[Chunk]:
     """The rollouts and rejects that no shard touches that is new, changed or gone, from the index alone."""
-    index, shards = older.index, older.shards
+    return engine.spread(list(enumerate(older.files))).map(partial(_kept_chunk, older, named, parameters))
 
-    def read(numbered: tuple[int, tuple[bool, DataFile]]) -> Chunk:
-        number, (usable, file) = numbered
-        rows = read_scored(index, file, parameters) if usable else _read(index, file)
-        rows = rows.filter(pa.array(~shards.touched(rows, named.value)))
-        empty = (schema.REJECTS if usable else schema.USABLE).empty_table()
-        # Behind the numbers of scanned chunks, so that all are told apart.
-        return make_chunk((-1, number), *((rows, empty) if usable else (empty, rows)), parameters)
 
-    return context.parallelize(list(enumerate(older.files)), len(older.files)).map(read)
+def _kept_chunk(older: Older, named: Named, parameters: Parameters, numbered: tuple[int, Kind]) -> Chunk:
+    number, (usable, file) = numbered
+    rows = read_scored(older.index, file, parameters) if usable else _read(older.index, file)
+    rows = rows.filter(pa.array(~older.shards.touched(rows, named.value)))
+    empty = (schema.REJECTS if usable else schema.USABLE).empty_table()
+    # Behind the numbers of scanned chunks, so that all are told apart.
+    return make_chunk((-1, number), *((rows, empty) if usable else (empty, rows)), parameters)
 
 
 def steps_again(
-    context: SparkContext, older: Older, named: Named, parameters: Parameters, parts: int, scanned: Scanned
-) -> "RDD[tuple[int, bytes]]":
+    engine: Engine, older: Older, named: Named, parameters: Parameters, parts: int, scanned: Scanned
+) -> Parts[tuple[int, bytes]]:
     """The steps of the other rollouts in shards that are as they were, parted by rollout.
 
     Their places are brought together by shard first: what lies close together is read at once.
     """
-    index, shards, reading = older.index, older.shards, parameters.reading
-    readers = num_readers(context, older)
-
-    def find(kind: tuple[bool, DataFile]) -> Iterator[tuple[int, bytes]]:
-        usable, file = kind
-        rows = _read(index, file, ["rollout_id", "spans", *([] if usable else ["shard"])])
-        if usable:
-            rows = rows.append_column("shard", pc.struct_field(pc.list_element(rows["spans"], 0), "shard"))
-        return parted_by_place(shards.spans_left(rows, named.value), readers)
-
-    def read(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-        for spans in rounds(rows for _, rows in pieces):
-            whole = {shard for shard, _, _ in spans if not is_seekable(shard)}
-            scanned.count_bytes(sum(shards.steps[shard] for shard in whole))
-            scanned.count_bytes(sum(length for shard, _, length in spans if shard not in whole))
-            yield from parted_by_rollout(read_again(spans, reading), parts)
-
-    files = context.parallelize(older.files, len(older.files))
-    return files.flatMap(find).partitionBy(readers, int).mapPartitions(read)
+    readers = num_readers(engine, older)
+    places = engine.spread(older.files).flat_map(partial(_places, older, named, readers))
+    read = partial(_read_places, older, parameters.reading, parts, scanned)
+    return places.by_number(readers, "scan").map_parts(read)
 
 
-def num_readers(context: SparkContext, older: Older) -> int:
+def _places(older: Older, named: Named, readers: int, kind: Kind) -> Iterator[tuple[int, bytes]]:
+    usable, file = kind
+    rows = _read(older.index, file, ["rollout_id", "spans", *([] if usable else ["shard"])])
+    if usable:
+        rows = rows.append_column("shard", pc.struct_field(pc.list_element(rows["spans"], 0), "shard"))
+    return parted_by_place(older.shards.spans_left(rows, named.value), readers)
+
+
+def _read_places(
+    older: Older, reading: Reading, parts: int, scanned: Scanned, _: int, pieces: Iterable[tuple[int, bytes]]
+) -> Iterator[tuple[int, bytes]]:
+    steps = older.shards.steps
+    for spans in rounds(rows for _, rows in pieces):
+        whole = {shard for shard, _, _ in spans if not is_seekable(shard)}
+        scanned.count_bytes(sum(steps[shard] for shard in whole))
+        scanned.count_bytes(sum(length for shard, _, length in spans if shard not in whole))
+        yield from parted_by_rollout(read_again(spans, reading), parts)
+
+
+def num_readers(engine: Engine, older: Older) -> int:
     """How many tasks read steps again."""
-    return min(len(older.shards.steps), 8 * context.defaultParallelism)
+    return min(len(older.shards.steps), 8 * engine.cores)
 
 
 def _read(index: Index, file: DataFile, columns: list[str] | None = None) -> pa.Table:

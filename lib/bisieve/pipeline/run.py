@@ -1,12 +1,10 @@
 """The scoring job: shards in, a published index out."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import pyarrow as pa
-import pyspark
-from pyspark import RDD, SparkContext
 
 from bisieve import __version__, schema
 from bisieve.errors import CorpusError
@@ -26,6 +24,11 @@ from bisieve.manifest import (
     version_folder,
 )
 from bisieve.parts import write_part
+from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
+from bisieve.pipeline.incremental import Older, known_layouts, older_rows
+from bisieve.pipeline.progress import Scanned, reporter, scan_line
+from bisieve.pipeline.ranked_files import write_ranked, write_rejects
+from bisieve.pipeline.scan_tasks import SHARDS_A_TASK, Tasks, layouts_by_tasks, scan_corpus
 from bisieve.pointer import read_pointer
 from bisieve.probe import require_writable
 from bisieve.ranked import cut_scores_over_all
@@ -34,20 +37,13 @@ from bisieve.records import HINTS, NO_SOURCE
 from bisieve.scan.chunks import Chunk
 from bisieve.shards import SUFFIXES, Listing, list_inputs, list_shards, merged_stems, plan_tasks
 from bisieve.source_list import write_source_list
-from bisieve.spark.kept import Older, known_layouts, older_rows
-from bisieve.spark.layouts import SHARDS_A_TASK, layouts_on_spark
-from bisieve.spark.progress import Scanned, scan_line, watched
-from bisieve.spark.scan import Tasks, scan_corpus
-from bisieve.spark.session import unwrapped_errors
-from bisieve.spark.summaries import summarised
-from bisieve.spark.write import write_ranked, write_rejects
 from bisieve.storage import FileInfo, canonical, join
 from bisieve.totals import Totals, add_up
 from bisieve.wording import counted
 
 LEFT_OUT_NAMED = 100  # in the manifest
 _NAMED = 5  # in a line of text
-SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__, "pyspark": pyspark.__version__}
+SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__}  # what decides the bytes: no engine does
 
 Layouts = Mapping[FileInfo, Layout]
 
@@ -68,16 +64,18 @@ class ScoreRequest:
     strict: bool = False  # refuse inputs of which a file is left out
 
 
-def score_corpus(
-    spark_context: Callable[[], AbstractContextManager[SparkContext]],
-    request: ScoreRequest,
-    tell: Tell = silent,
-) -> tuple[Index, bool]:
-    """Scores, ranks and publishes; returns the index and whether anything had to be done.
+def score_corpus(open_engine: OpenEngine, request: ScoreRequest, tell: Tell = silent) -> tuple[Index, bool]:
+    """Score, rank and publish; return the index and whether anything had to be done.
 
-    A Spark context is made only when there is something to do, and of shards that the index knows as they
-    are nothing is read.  `CorpusError` where there is nothing to rank, or where a shard changed while it was
-    read; `StorageError` where a store refuses.
+    Args:
+        open_engine: Gets how many bytes there are to work on: new shards, and rollouts of an older index.
+            It is asked only when there is something to do; of the other shards nothing is read.
+        request: What to score, how, and where the index goes.
+        tell: Gets the events of the run.
+
+    Raises:
+        CorpusError: There is nothing to rank, or a shard changed while it was read.
+        StorageError: A store refuses.
     """
     index = canonical(request.index)
     inputs = sorted({canonical(url) for url in request.inputs})
@@ -113,21 +111,27 @@ def score_corpus(
     if few:
         layouts = settled(shards, known | find_layouts(new, request.reading), request.reading)
         scan = _to_scan(layouts, known, tell)
-    with unwrapped_errors(), spark_context() as context, watched(context, tell) as scanned:
-        if not few:
-            found = layouts_on_spark(context, new, request.reading)
-            layouts = settled(shards, known | found, request.reading)
-            scan = _to_scan(layouts, known, tell)
-        kept = None if older is None else older_rows(older, layouts, layouts.keys() - scan.keys())
-        chunks = _scanned(context, scan, kept, parameters, scanned)
-        if not chunks:
-            raise _no_rollouts("no record at all")
-        manifest = _build(context.union(chunks), index, inputs, layouts, parameters, scanned, tell)
+    with open_engine(sum(shard.size for shard in new) + BYTES_A_ROLLOUT * _rollouts(older)) as engine:
+        scanned = Scanned.on(engine)
+        with engine.watched(reporter(tell, scanned)):
+            if not few:
+                found = layouts_by_tasks(engine, new, request.reading)
+                layouts = settled(shards, known | found, request.reading)
+                scan = _to_scan(layouts, known, tell)
+            kept = None if older is None else older_rows(older, layouts, layouts.keys() - scan.keys())
+            chunks = _scanned(engine, scan, kept, parameters, scanned)
+            if not chunks:
+                raise _no_rollouts("no record at all")
+            manifest = _build(engine, engine.union(chunks), index, inputs, layouts, parameters, scanned, tell)
         manifest = replace(
             manifest, left_out=listing.left_out[:LEFT_OUT_NAMED], files_left_out=len(listing.left_out)
         )
     publish(pointer, index, manifest, tell)
     return Index(index, manifest), True
+
+
+def _rollouts(index: Index | None) -> int:
+    return 0 if index is None else index.manifest.rollouts
 
 
 def _say_left_out(listing: Listing, strict: bool, tell: Tell) -> None:
@@ -170,25 +174,25 @@ def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:
 
 
 def _scanned(
-    context: SparkContext, layouts: Layouts, older: Older | None, parameters: Parameters, scanned: Scanned
-) -> "list[RDD[Chunk]]":
+    engine: Engine, layouts: Layouts, older: Older | None, parameters: Parameters, scanned: Scanned
+) -> list[Parts[Chunk]]:
     """What a scan of shards finds, and what an older index knows; nothing where there is nothing in them."""
     tasks: dict[Layout, Tasks] = {}
     for layout in sorted(set(layouts.values())):
         mine = [shard for shard, its in layouts.items() if its == layout]
-        tasks[layout] = plan_tasks(mine, context.defaultParallelism)
-    return scan_corpus(context, tasks, parameters, scanned, older)
+        tasks[layout] = plan_tasks(mine, engine.cores)
+    return scan_corpus(engine, tasks, parameters, scanned, older)
 
 
 def _build(
-    chunks: "RDD[Chunk]", index: str, inputs: list[str], layouts: Layouts, parameters: Parameters,
-    scanned: Scanned, tell: Tell,
+    engine: Engine, chunks: Parts[Chunk], index: str, inputs: list[str], layouts: Layouts,
+    parameters: Parameters, scanned: Scanned, tell: Tell,
 ) -> Manifest:  # fmt: skip
     """Writes all files of a new version, which nobody sees before the manifest names them."""
     shards = list(layouts)
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
-    chunks, summaries = summarised(chunks)
+    chunks, summaries = chunks.keep("scan", attrgetter("summary"))
     totals = add_up(summary.totals for summary in summaries)
     numbers = scanned.numbers()
     kept = scanned.kept.value
@@ -198,10 +202,11 @@ def _build(
     tell("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
     _require_rollouts(totals, parameters.reading)
     files = write_ranked(
-        chunks.map(lambda chunk: chunk.usable), [summary.usable_sample for summary in summaries],
+        engine, chunks.map(attrgetter("usable")), [summary.usable_sample for summary in summaries],
         parameters, totals.rollouts, index, f"{folder}/rollouts",
     )  # fmt: skip
-    rejects = write_rejects(chunks.map(lambda chunk: chunk.rejects), summaries, index, f"{folder}/rejects")
+    rejected = chunks.map(attrgetter("rejects"))
+    rejects = write_rejects(engine, rejected, summaries, index, f"{folder}/rejects")
     rollouts = [file.file for file in files]
     tell("ranked", rollouts=totals.num_rollouts, strategy=parameters.strategy)
     check_unchanged(inputs, shards, index)

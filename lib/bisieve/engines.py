@@ -1,0 +1,71 @@
+"""Which engine does the work: processes of this machine, or Spark."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Literal
+
+from bisieve.events import Tell, silent
+from bisieve.local import local_engine, temporary_folder, usable_cores
+from bisieve.pipeline.engine import Engine, OpenEngine
+
+LIMIT_A_CORE = 100 * 10**9  # bytes that a core scores in some 15 minutes
+INPUT_A_BYTE_OF_DISK = 2  # what a run keeps in files is less than half of what it reads
+
+
+def choose_engine(
+    asked: Literal["auto", "local", "spark"] = "auto",
+    workers: int | None = None,
+    limit: int | None = None,
+    master: str | None = None,
+    conf: Mapping[str, str] | None = None,
+    tell: Tell = silent,
+) -> OpenEngine:
+    """Return what opens an engine for so many bytes of shards.
+
+    Args:
+        asked: "auto" is Spark under spark-submit, with ``master`` or ``conf``, or above ``limit``.
+        workers: Processes of the local engine; None: one a core.
+        limit: Bytes of shards; None: `default_limit`.
+        master: Spark's.
+        conf: Properties of Spark.
+        tell: Gets the event ``engine``, with a line for people where the size has decided.
+    """
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit
+    named = "spark" if is_submitted or master is not None or conf else None
+    return partial(_opened, asked if asked != "auto" else named, workers, limit, master, conf or {}, tell)
+
+
+def default_limit(workers: int | None = None) -> int:
+    """Return the bytes of shards up to which "auto" is the local engine, by cores and free disk."""
+    free = shutil.disk_usage(temporary_folder()).free
+    return min((workers or usable_cores()) * LIMIT_A_CORE, INPUT_A_BYTE_OF_DISK * free)
+
+
+@contextmanager
+def _opened(
+    named: str | None,
+    workers: int | None,
+    limit: int | None,
+    master: str | None,
+    conf: Mapping[str, str],
+    tell: Tell,
+    size: int,
+) -> Iterator[Engine]:
+    text = ""
+    if named is None:
+        limit = default_limit(workers) if limit is None else limit
+        named = "spark" if size > limit else "local"
+        if named == "spark":
+            text = f"{size / 1e9:,.1f} GB to read, above --local-limit {limit / 1e9:,.1f}: Spark does it"
+    tell("engine", text, engine=named, bytes=size)
+    if named == "local":
+        with local_engine(size, workers) as engine:
+            yield engine
+        return
+    from bisieve.spark.engine import spark_engine
+
+    with spark_engine(master, conf) as on_spark:
+        yield on_spark

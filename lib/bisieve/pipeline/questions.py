@@ -1,0 +1,62 @@
+"""Brings the rollouts of each question together, to tell first ones from second ones."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from bisieve.manifest import Parameters
+from bisieve.occurrence import Ends, continued, counted_before, ends
+from bisieve.pipeline.engine import Engine, Parts
+from bisieve.pipeline.sorted_files import sorted_files
+from bisieve.ranking import question_order, ranking_order, with_occurrence
+from bisieve.sort.runs import Run, Sample, sorted_run, to_bytes
+
+
+def with_occurrences(
+    engine: Engine, runs: Parts[Run], parameters: Parameters, rows_per_piece: int
+) -> tuple[Parts[Run], list[Sample]]:
+    """The same rollouts with their place in their question as ``tie``; kept.
+
+    Sorted by question and cut into pieces of equal size, not parted by question: one that has most of the
+    rollouts would make one task hold them.
+    """
+    order = question_order(parameters)
+    asked, samples = runs.map(partial(_by_question, parameters)).keep("spread", _second)
+    counted = sorted_files(
+        engine, asked.map(_first), samples, order, rows_per_piece, partial(_count, parameters), "spread"
+    )
+    pieces, found = counted.keep("spread", _numbered_ends)
+    before = counted_before([its_ends for _, its_ends in sorted(found)])
+    go_on = partial(_go_on, parameters, before)
+    ordered, order_samples = pieces.map(go_on).keep("spread", _second)
+    for used in (asked, pieces):
+        used.drop()
+    return ordered.map(_first), order_samples
+
+
+def _by_question(parameters: Parameters, run: Run) -> tuple[Run, Sample]:
+    return sorted_run(run.number, run.table, question_order(parameters))
+
+
+def _count(parameters: Parameters, number: int, first_row: int, rows: pa.Table) -> tuple[Run, Ends]:
+    counted = with_occurrence(rows, parameters)
+    return Run((number,), to_bytes(counted)), ends(counted, parameters)
+
+
+def _go_on(parameters: Parameters, before: Sequence[int], piece: tuple[Run, Ends]) -> tuple[Run, Sample]:
+    run = piece[0]
+    rows = continued(run.table, parameters, before[run.number[0]])
+    return sorted_run(run.number, rows, ranking_order(parameters))
+
+
+def _first(both: tuple[Run, Sample]) -> Run:
+    return both[0]
+
+
+def _second(both: tuple[Run, Sample]) -> Sample:
+    return both[1]
+
+
+def _numbered_ends(piece: tuple[Run, Ends]) -> tuple[tuple[int, ...], Ends]:
+    return piece[0].number, piece[1]

@@ -1,0 +1,55 @@
+"""Ranks an index again on an engine, with no look at its shards."""
+
+from functools import partial
+from typing import Any
+
+from bisieve.events import Tell, silent
+from bisieve.index import Index
+from bisieve.manifest import DataFile, Parameters
+from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine
+from bisieve.pipeline.progress import Scanned, reporter
+from bisieve.pipeline.ranked_files import write_ranked
+from bisieve.ranked import RankedFile
+from bisieve.ranking import ranking_order, with_keys
+from bisieve.rerank import count_usable, publish_ranked, read_scored
+from bisieve.sort.runs import Run, Sample, sorted_run
+from bisieve.totals import Totals, add_up
+
+
+def rank_index(
+    open_engine: OpenEngine, index: Index, parameters: Parameters, output: str, tell: Tell = silent
+) -> tuple[Index, bool]:
+    """As `rerank.publish_ranked`, on an engine that is asked for only when there is something to do."""
+
+    def rank(*asked: Any) -> tuple[list[RankedFile], Totals]:
+        size = BYTES_A_ROLLOUT * index.manifest.rollouts
+        with open_engine(size) as engine, engine.watched(reporter(tell, Scanned.on(engine))):
+            return rank_on(engine, *asked)
+
+    return publish_ranked(index, parameters, output, rank, tell)
+
+
+def rank_on(
+    engine: Engine, index: Index, parameters: Parameters, url: str, folder: str
+) -> tuple[list[RankedFile], Totals]:
+    """Order and write the rollouts of ``index``, read one file at a time, by other parameters."""
+    files = engine.spread(list(enumerate(index.files)))
+    found, summaries = files.map(partial(_run, index, parameters)).keep("scan", _sample_and_totals)
+    totals = add_up(part for _, part in summaries)
+    samples = [sample for sample, _ in summaries]
+    ranked = write_ranked(engine, found.map(_only_run), samples, parameters, totals.rollouts, url, folder)
+    return ranked, totals
+
+
+def _run(index: Index, parameters: Parameters, numbered: tuple[int, DataFile]) -> tuple[Run, Sample, Totals]:
+    number, file = numbered
+    rows = with_keys(read_scored(index, file, parameters), parameters)
+    return *sorted_run((number,), rows, ranking_order(parameters)), count_usable(rows)
+
+
+def _only_run(found: tuple[Run, Sample, Totals]) -> Run:
+    return found[0]
+
+
+def _sample_and_totals(found: tuple[Run, Sample, Totals]) -> tuple[Sample, Totals]:
+    return found[1:]

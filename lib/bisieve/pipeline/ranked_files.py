@@ -1,0 +1,117 @@
+"""Writes what was scanned as the ranked files of an index version."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from operator import attrgetter
+
+import numpy as np
+import pyarrow as pa
+
+from bisieve import parts, schema
+from bisieve.coded import codes_and_texts
+from bisieve.manifest import DataFile, Parameters
+from bisieve.parts import part_path, write_part
+from bisieve.pipeline.engine import Engine, Parts
+from bisieve.pipeline.questions import with_occurrences
+from bisieve.pipeline.sorted_files import sorted_files
+from bisieve.ranked import RankedFile, write_ranked_file
+from bisieve.ranking import INDEX_ORDER, REJECTS_ORDER, ranking_order
+from bisieve.scan.chunks import Summary
+from bisieve.sort.keys import sorted_indices
+from bisieve.sort.runs import Run, Sample, sorted_run
+
+
+def write_ranked(
+    engine: Engine,
+    runs: Parts[Run],
+    samples: Sequence[Sample],
+    parameters: Parameters,
+    rollouts: Mapping[str, int],
+    index: str,
+    folder: str,
+) -> list[RankedFile]:
+    """Writes usable rollouts by (source, rank).
+
+    ``rollouts`` gives the usable rollouts of each source.
+    """
+    rows_per_file = parts.ROWS_PER_FILE
+    order = ranking_order(parameters)
+    if parameters.ties == "spread":
+        runs, samples = with_occurrences(engine, runs, parameters, rows_per_file)
+    if parameters.scope == "global":
+        ranked = sorted_files(engine, runs, samples, order, rows_per_file, _ranked_over_all, "rank")
+        both, samples = ranked.keep("rank", _second)
+        runs, order = both.map(_first), INDEX_ORDER
+    write = partial(
+        _write, write_ranked_file, index, folder, parts.ROWS_PER_GROUP, dict(rollouts), parameters.scope
+    )
+    files = sorted_files(engine, runs, samples, order, rows_per_file, write, "write")
+    return sorted(files.collect("write"), key=lambda ranked: ranked.file.path)
+
+
+def _write(
+    write_file: Callable[..., RankedFile],
+    index: str,
+    folder: str,
+    rows_per_group: int,
+    rollouts: Mapping[str, int],
+    scope: str,
+    number: int,
+    first_row: int,
+    rows: pa.Table,
+) -> RankedFile:
+    if scope == "source":
+        starts = dict(zip(rollouts, accumulate(rollouts.values(), initial=0), strict=False))
+        codes, sources = codes_and_texts(rows["source"])
+        before = np.array([starts.get(source, 0) for source in sources], np.int64)[codes]
+        rank = first_row + 1 + np.arange(rows.num_rows) - before
+        rows = rows.append_column("rank", pa.array(rank))
+    return write_file(index, part_path(folder, number), rows, rows_per_group, rollouts, scope)
+
+
+def _ranked_over_all(number: int, first_row: int, rows: pa.Table) -> tuple[Run, Sample]:
+    ranks = pa.array(first_row + 1 + np.arange(rows.num_rows))
+    return sorted_run((number,), rows.append_column("rank", ranks), INDEX_ORDER)
+
+
+def write_rejects(
+    engine: Engine, runs: Parts[Run], summaries: Sequence[Summary], index: str, folder: str
+) -> list[DataFile]:
+    """Writes rejected records by shard and offset; no file where there are none."""
+    samples = [summary.rejects_sample for summary in summaries]
+    if not any(sum(sample.weights) for sample in samples):
+        return []
+    few = [summary.few_rejects for summary in summaries if summary.few_rejects is not None]
+    if len(few) == len(summaries):
+        return write_few_rejects(few, index, folder)
+    write = partial(_write_rejects, index, folder, parts.ROWS_PER_GROUP)
+    files = sorted_files(engine, runs, samples, REJECTS_ORDER, parts.ROWS_PER_FILE, write, "rejects")
+    return sorted(files.collect("rejects"), key=attrgetter("path"))
+
+
+def _write_rejects(
+    index: str, folder: str, rows_per_group: int, number: int, first_row: int, rows: pa.Table
+) -> DataFile:
+    return write_part(index, part_path(folder, number), rows, schema.REJECTS, rows_per_group)
+
+
+def write_few_rejects(runs: Sequence[Run], index: str, folder: str) -> list[DataFile]:
+    """The same files, by the driver alone."""
+    rows = pa.concat_tables([run.table for run in runs])
+    rows = rows.take(sorted_indices(rows, REJECTS_ORDER))
+    return [
+        write_part(
+            index, part_path(folder, number), rows.slice(start, parts.ROWS_PER_FILE),
+            schema.REJECTS, parts.ROWS_PER_GROUP,
+        )
+        for number, start in enumerate(range(0, rows.num_rows, parts.ROWS_PER_FILE))
+    ]  # fmt: skip
+
+
+def _first(both: tuple[Run, Sample]) -> Run:
+    return both[0]
+
+
+def _second(both: tuple[Run, Sample]) -> Sample:
+    return both[1]

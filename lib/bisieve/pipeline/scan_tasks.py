@@ -1,0 +1,123 @@
+"""Runs the engine-free scan on an engine: splits of shards in, chunks of scored rollouts out."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from bisieve.layouts import Found, find_layouts
+from bisieve.manifest import Parameters
+from bisieve.pipeline.engine import Engine, Parts
+from bisieve.pipeline.incremental import Older, kept_chunks, num_readers, steps_again
+from bisieve.pipeline.progress import Scanned
+from bisieve.reading import Layout, Reading
+from bisieve.scan.assemble import assemble_unsorted
+from bisieve.scan.chunks import Chunk, chunked
+from bisieve.scan.formats import scan_rollout_split, scan_step_split
+from bisieve.scan.gather import gathered, partitions
+from bisieve.scan.options import ScanOptions
+from bisieve.scan.parting import parted_by_rollout
+from bisieve.scan.touched import Hashes, NamedRollouts, hashed
+from bisieve.shards import Split, is_seekable
+from bisieve.sort.runs import from_bytes
+from bisieve.storage import FileInfo
+
+SHARDS_A_TASK = 256  # whose first records a task reads
+
+Tasks = Sequence[Sequence[Split]]
+Pieces = Parts[tuple[int, bytes]]  # steps, by the part that their rollout falls in
+ScanSplit: TypeAlias = Callable[[Split, ScanOptions], Iterator[pa.RecordBatch]]
+
+
+def layouts_by_tasks(engine: Engine, shards: Sequence[FileInfo], reading: Reading) -> Found:
+    """As `layouts.find_layouts`, some hundred shards a task."""
+    starts = range(0, len(shards), SHARDS_A_TASK)
+    some = engine.spread([shards[start : start + SHARDS_A_TASK] for start in starts])
+    found: Found = {}
+    for part in some.map(partial(find_layouts, reading=reading)).collect("scan"):
+        found |= part
+    return found
+
+
+def scan_corpus(
+    engine: Engine,
+    tasks: Mapping[Layout, Tasks],
+    parameters: Parameters,
+    scanned: Scanned,
+    older: Older | None = None,
+) -> list[Parts[Chunk]]:
+    """Every rollout of the splits, one task an entry of ``tasks``, and of ``older``, scored or rejected."""
+    options = ScanOptions(parameters.alpha, parameters.threshold, parameters.reading)
+    rollouts, steps = tasks.get("rollouts", []), tasks.get("steps", [])
+    found: list[Parts[Chunk]] = []
+    if rollouts:
+        scan = partial(_scan_rollouts, scan_rollout_split, options, parameters, scanned)
+        found.append(engine.spread(list(enumerate(rollouts))).flat_map(scan))
+    readers = 0 if older is None else num_readers(engine, older)
+    num_parts = _num_parts(steps, readers)
+    part = partial(_scan_steps, options, scanned, num_parts)
+    pieces: list[Pieces] = [engine.spread(steps).flat_map(part)] if steps else []
+    kept = []
+    if older is not None:
+        names: list[Hashes] = []
+        if pieces and readers:
+            # Kept, so that the shards are read but once.
+            pieces[0], names = pieces[0].keep("scan", _names)
+        named = engine.share(NamedRollouts.of(names))
+        kept.append(kept_chunks(engine, older, named, parameters).map(scanned.count_kept))
+        if readers:
+            pieces.append(steps_again(engine, older, named, parameters, num_parts, scanned))
+    if pieces:
+        together = engine.union(pieces).by_number(num_parts, "scan")
+        assemble = partial(_assemble, options, parameters, len(rollouts), engine.scratch)
+        found.append(together.map_parts(assemble))
+    return [*(chunks.map(scanned.count_records) for chunks in found), *kept]
+
+
+def _scan_rollouts(
+    scan_split: ScanSplit,
+    options: ScanOptions,
+    parameters: Parameters,
+    scanned: Scanned,
+    task: tuple[int, Sequence[Split]],
+) -> Iterator[Chunk]:
+    number, splits = task
+    scanned.count_splits(splits)
+    batches = chain.from_iterable(scan_split(split, options) for split in splits)
+    return chunked(number, batches, parameters)
+
+
+def _num_parts(tasks: Tasks, at_least: int) -> int:
+    every = [split for mine in tasks for split in mine]
+    compressed = sum(split.stored for split in every if not is_seekable(split.shard))
+    return partitions(
+        sum(split.stored for split in every) - compressed, compressed, max(len(tasks), at_least)
+    )
+
+
+def _scan_steps(
+    options: ScanOptions, scanned: Scanned, num_parts: int, splits: Sequence[Split]
+) -> Iterator[tuple[int, bytes]]:
+    scanned.count_splits(splits)
+    batches = chain.from_iterable(scan_step_split(split, options) for split in splits)
+    return parted_by_rollout(batches, num_parts)
+
+
+def _names(piece: tuple[int, bytes]) -> Hashes:
+    """The rollouts whose steps are in a piece."""
+    return hashed(from_bytes(piece[1], ["rollout_id"])["rollout_id"])
+
+
+def _assemble(
+    options: ScanOptions,
+    parameters: Parameters,
+    first_number: int,
+    scratch: str | None,
+    number: int,
+    pieces: Iterable[tuple[int, bytes]],
+) -> Iterator[Chunk]:
+    tables = gathered((rows for _, rows in pieces), scratch)
+    batches = chain.from_iterable(assemble_unsorted(table, options) for table in tables)
+    return chunked(first_number + number, batches, parameters)

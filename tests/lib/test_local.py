@@ -1,0 +1,277 @@
+"""The local engine writes what Spark writes, to the byte, and needs nothing of it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import forms
+import pytest
+import reference
+
+from bisieve import parts, shards
+from bisieve.errors import StorageError
+from bisieve.index import open_index
+from bisieve.local import local_engine
+from bisieve.pipeline.rank import rank_index
+from bisieve.scan import chunks, gather
+
+SIZES = {"big": 300, "a-small": 7, "ä": 40}
+TIES_AND_SCOPES = [("file", "source"), ("hash", "global"), ("spread", "source"), ("spread", "global")]
+
+
+def contents(index: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(index)): path.read_bytes() for path in index.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def many_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several tasks, chunks, files and row groups of a corpus that is small."""
+    for module, name, value in (
+        (parts, "ROWS_PER_FILE", 100), (parts, "ROWS_PER_GROUP", 30),
+        (shards, "SMALLEST_TASK", 40_000), (shards, "OPENING", 0),
+        (chunks, "CHUNK_ROWS", 64), (gather, "HELD_BYTES", 10_000),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def same(
+    score: Callable[..., Any], score_local: Callable[..., Any], tmp_path: Path
+) -> Callable[..., dict[str, bytes]]:
+    """Score with both engines, and return the files that both have written."""
+
+    def run(corpus: Path, name: str = "index", **options: Any) -> dict[str, bytes]:
+        score(corpus, tmp_path / "spark" / name, **options)
+        score_local(corpus, tmp_path / "local" / name, **options)
+        found = contents(tmp_path / "local" / name)
+        assert found == contents(tmp_path / "spark" / name)
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize(("ties", "scope"), TIES_AND_SCOPES)
+@pytest.mark.parametrize("layout", ["rollouts", "steps"])
+def test_an_index_has_the_bytes_that_spark_gives_it(
+    many_small_parts: None,
+    same: Callable[..., Any],
+    tmp_path: Path,
+    layout: str,
+    ties: str,
+    scope: str,
+) -> None:
+    reference.write_random_corpus(tmp_path / "rollouts", seed=5, sizes=SIZES)
+    reference.write_as_steps(tmp_path / "rollouts", tmp_path / "steps", seed=5)
+    broken = tmp_path / layout / "broken.jsonl"
+    broken.write_bytes(b"\n".join([b"broken", b"{}", b'{"rollout_id": "x", "step_index": 3}'] * 50))
+    files = same(tmp_path / layout, ties=ties, scope=scope, seed=3)
+    assert len([name for name in files if "rollouts/part" in name]) == 4
+
+
+FORMS = ("jsonl", "jsonl.gz", "jsonl.zst", "nested.parquet", "flat.parquet", "steps.jsonl", "steps.parquet")
+
+
+def test_an_index_of_shards_of_all_kinds_has_the_bytes_that_spark_gives_it(
+    same: Callable[..., Any], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    for place, form in enumerate(FORMS):
+        records = [rollout([n / 20, 1.0], rollout_id=f"{form}-{n}") for n in range(place, 20)]
+        forms.write_form(tmp_path / "corpus" / f"s{place}", form, records)
+    same(tmp_path / "corpus")
+    same(tmp_path / "corpus", "by strategy", strategy="mixed", threshold=0.3, alpha=0.2, seed=4)
+
+
+def test_a_rerun_takes_from_an_index_of_either_engine_what_has_not_changed(
+    score: Callable[..., Any],
+    score_local: Callable[..., Any],
+    many_small_parts: None,
+    tmp_path: Path,
+) -> None:
+    reference.write_random_corpus(tmp_path / "rollouts", seed=6, sizes=SIZES)
+    corpus = tmp_path / "corpus"
+    reference.write_as_steps(tmp_path / "rollouts", corpus, seed=6)
+    shutil.copy(tmp_path / "rollouts/big.jsonl", corpus / "whole.jsonl")
+    score(corpus, tmp_path / "index")
+    first, *_ = sorted(corpus.iterdir())
+    lines = first.read_bytes().splitlines(keepends=True)
+    first.write_bytes(b"".join(lines[3:]))  # some rollouts lose a step, others go
+    told: dict[str, Any] = {}
+    shutil.copytree(tmp_path / "index", tmp_path / "on spark")
+    score(corpus, tmp_path / "on spark")
+    score_local(corpus, tmp_path / "index", tell=lambda event, text="", **more: told.update({event: more}))
+    assert told["listed"]["to_scan"] == 1
+    assert told["scanned"]["kept"] > 300
+    assert contents(tmp_path / "index") == contents(tmp_path / "on spark")
+    assert not score_local(corpus, tmp_path / "index")[1]
+    assert not score(corpus, tmp_path / "index")[1]
+
+
+# ---- Without Spark -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bisieve.local.SMALL", 0)
+    monkeypatch.setattr("bisieve.local.usable_cores", lambda: 2)
+
+
+@pytest.mark.parametrize("layout", ["rollouts", "steps"])
+def test_processes_write_what_one_writes(
+    score_local: Callable[..., Any],
+    many_small_parts: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: str,
+) -> None:
+    reference.write_random_corpus(tmp_path / "rollouts", seed=7, sizes=SIZES)
+    reference.write_as_steps(tmp_path / "rollouts", tmp_path / "steps", seed=7)
+    told: dict[str, Any] = {}
+    options = {"ties": "spread", "scope": "global"}
+    score_local(tmp_path / layout, tmp_path / "one", **options)
+    monkeypatch.setattr("bisieve.local.SMALL", 0)
+    monkeypatch.setattr("bisieve.local.usable_cores", lambda: 2)
+    score_local(
+        tmp_path / layout, tmp_path / "two", **options,
+        tell=lambda event, text="", **more: told.update({event: more}),
+    )  # fmt: skip
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert told["scanned"]["rollouts"] == sum(SIZES.values())
+    assert told["scanned"]["bytes"] == sum(path.stat().st_size for path in (tmp_path / layout).iterdir())
+
+
+def test_rank_writes_what_score_writes_in_processes_too(
+    score_local: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_processes: None
+) -> None:
+    reference.write_random_corpus(tmp_path / "corpus", seed=8, sizes=SIZES)
+    monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
+    score_local(tmp_path / "corpus", tmp_path / "old", alpha=0.2)
+    score_local(tmp_path / "corpus", tmp_path / "scored", ties="spread")
+    old = open_index(str(tmp_path / "old"))
+    parameters = open_index(str(tmp_path / "scored")).manifest.parameters
+    assert rank_index(local_engine, old, parameters, str(tmp_path / "ranked"))[1]
+    assert contents(tmp_path / "ranked") == contents(tmp_path / "scored")
+
+
+COMMAND = """
+import sys
+import bisieve.local, bisieve.pipeline.scan_tasks, tasks
+bisieve.local.SMALL, bisieve.local.usable_cores = 0, lambda: 2
+bisieve.pipeline.scan_tasks.scan_rollout_split = tasks.{scan}
+from bisieve.cli import main
+sys.exit(main(["score", "--input", "corpus", "--index", "index"]))
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Start ``bisieve score`` on a corpus of two tasks, with another scan in its place."""
+    reference.write_random_corpus(tmp_path / "corpus", seed=9, sizes={"a": 30, "b": 30})
+    (tmp_path / "tmp").mkdir()
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": path}
+
+    def run(scan: str) -> "subprocess.Popen[str]":
+        words = [sys.executable, "-c", f"import bisieve.shards; bisieve.shards.SMALLEST_TASK = 1\n{COMMAND}"]
+        words[2] = words[2].format(scan=scan)
+        return subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+        )
+
+    return run
+
+
+def scanning(folder: Path) -> list[int]:
+    """The workers that scan, once there is one."""
+    for _ in range(600):
+        if found := [int(path.name.rpartition(" ")[2]) for path in folder.glob("scanned by *")]:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nobody scans")
+
+
+def gone(pids: list[int]) -> bool:
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_run_that_is_told_to_end_leaves_no_process_no_file_and_no_index(
+    start: Callable[..., Any], tmp_path: Path, number: int, code: int, word: str
+) -> None:
+    running = start("slow_scan")
+    workers = scanning(tmp_path)
+    running.send_signal(number)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == code
+    assert said.splitlines()[-1] == f"bisieve: {word}; nothing half-written was made visible"
+    assert gone(workers)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not list((tmp_path / "index").rglob("*"))
+
+
+def test_workers_of_a_run_that_is_killed_end_and_remove_its_files(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    running = start("slow_scan")
+    workers = scanning(tmp_path)
+    running.kill()
+    running.communicate()
+    assert gone(workers)
+    assert list((tmp_path / "tmp").glob("bisieve-*")) == []  # a folder of multiprocessing's own is left
+
+
+def test_a_worker_that_is_killed_leaves_no_trace_in_the_index(
+    start: Callable[..., Any], score_local: Callable[..., Any], tmp_path: Path
+) -> None:
+    running = start("dying_scan")
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 0, said
+    assert "of scan: try 2 now, after CorpusError" in said
+    score_local(tmp_path / "corpus", tmp_path / "unharmed")
+    assert contents(tmp_path / "index") == contents(tmp_path / "unharmed")
+
+
+def test_neither_java_nor_pyspark_is_needed(tmp_path: Path) -> None:
+    reference.write_random_corpus(tmp_path / "corpus", seed=9, sizes={"a": 30, "b": 30})
+    script = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pyspark", "py4j", "pandas", "torch", "ray"):
+            raise ModuleNotFoundError(f"blocked: {name}", name=name)
+sys.meta_path.insert(0, Blocked())
+from bisieve.cli import main
+for words in (["score", "--input", "corpus"], ["rank", "--alpha", "0.2", "--output", "ranked"]):
+    assert main([*words, "--index", "index"]) == 0
+sys.exit(main(["score", "--input", "corpus", "--index", "other", "--engine", "spark"]))
+"""
+    environment = {**os.environ, "JAVA_HOME": "/nowhere", "PATH": "/nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment,
+        check=False,
+    )  # fmt: skip
+    assert open_index(str(tmp_path / "index")).manifest.rollouts == 60
+    assert open_index(str(tmp_path / "ranked")).manifest.parameters.alpha == 0.2
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("pip install 'bisieve[score]' brings it")
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_named(
+    score_local: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TMPDIR", "/proc/nothing")
+    with pytest.raises(StorageError, match="/proc/nothing"):
+        score_local(write_jsonl("a.jsonl", [rollout()]), tmp_path / "index")

@@ -1,0 +1,71 @@
+"""The pool of worker processes: results in order, errors as they are, and none lost with a process."""
+
+import logging
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tasks
+
+from bisieve.errors import CorpusError
+from bisieve.processes import Processes
+
+
+def nothing(stage: str, done: int, of: int) -> None:
+    return
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Processes]:
+    pool = Processes(2, str(tmp_path))
+    yield pool
+    pool.close()
+
+
+def run(pool: Processes, *work: Any) -> list[Any]:
+    return pool.run("scan", work, lambda result: result, nothing)
+
+
+def test_results_are_in_the_order_of_the_tasks_and_no_more_workers_than_asked_are_started(
+    pool: Processes,
+) -> None:
+    assert run(pool, *(partial(tasks.number, value) for value in range(20))) == list(range(20))
+    pids = {worker.process.pid for worker in pool._workers}
+    assert len(pids) == 2
+    pool.close()
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def test_a_task_whose_worker_is_killed_is_run_again_and_that_is_said(
+    pool: Processes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "bisieve.retries"):
+        work = [partial(tasks.die, str(tmp_path / "tries"), 0), *(partial(tasks.number, n) for n in (1, 2))]
+        assert run(pool, *work) == [0, 1, 2]
+    assert "task 0 of scan: try 2 now" in caplog.text
+    assert "SIGKILL" in caplog.text
+
+
+def test_a_task_that_is_killed_again_is_an_error_with_its_cause(pool: Processes, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="one of stage scan that SIGKILL ended, as where memory runs out"):
+        run(pool, partial(tasks.die, str(tmp_path / "tries"), 0, times=9), partial(tasks.number, 1))
+
+
+def test_what_a_task_raises_is_raised_with_where_it_was(pool: Processes) -> None:
+    with pytest.raises(ValueError, match="no such thing") as raised:
+        run(pool, tasks.refuse, partial(tasks.number, 1))
+    assert "in refuse" in raised.value.__notes__[0]
+
+
+def test_progress_is_told_while_tasks_run(pool: Processes) -> None:
+    told: list[tuple[str, int, int]] = []
+    pool.run(
+        "scan", [partial(time.sleep, 1.5), partial(time.sleep, 1.5), partial(time.sleep, 0)],
+        lambda result: result, lambda *at: told.append(at),
+    )  # fmt: skip
+    assert told
+    assert {(stage, of) for stage, _, of in told} == {("scan", 3)}
