@@ -82,23 +82,24 @@ def spark(s3: str) -> Iterator[Any]:
         yield context
 
 
-@pytest.fixture
-def score(spark: Any) -> Callable[..., Any]:
-    """Scores shards into an index with the shared Spark; returns the index and whether it was written.
-
-    Options are those of `ScoreRequest` and of `Reading`.
-    """
-    from bisieve.spark.engine import engine_on
-
-    return partial(_score, lambda size: engine_on(spark))
-
-
 @pytest.fixture(scope="session")
-def score_local() -> Callable[..., Any]:
-    """As `score`, with the local engine, which starts no process for a small corpus."""
+def score() -> Callable[..., Any]:
+    """Scores shards into an index; returns the index and whether it was written.
+
+    The local engine does it, in this process where a corpus is small.  Options are those of `ScoreRequest`
+    and of `Reading`.
+    """
     from bisieve.local import local_engine
 
     return partial(_score, local_engine)
+
+
+@pytest.fixture
+def score_with_spark(spark: Any) -> Callable[..., Any]:
+    """As `score`, with the shared Spark."""
+    from bisieve.spark.engine import engine_on
+
+    return partial(_score, lambda size: engine_on(spark))
 
 
 def _score(open_engine: Any, inputs: Any, index: Any, tell: Any = None, **options: Any) -> Any:

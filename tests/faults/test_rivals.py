@@ -12,7 +12,7 @@ from bisieve.storage import exists
 
 
 def test_of_two_processes_that_publish_at_once_on_s3_one_wins_and_the_other_says_so(
-    score: Callable[..., Any],
+    score_with_spark: Callable[..., Any],
     write_jsonl: Callable[..., Path],
     rollout: Callable[..., Any],
     s3: str,
@@ -20,7 +20,7 @@ def test_of_two_processes_that_publish_at_once_on_s3_one_wins_and_the_other_says
 ) -> None:
     index, meeting = f"{s3}/rivals", tmp_path / "meeting"
     meeting.mkdir()
-    score(write_jsonl("a.jsonl", [rollout(), rollout([1.0])]), index)
+    score_with_spark(write_jsonl("a.jsonl", [rollout(), rollout([1.0])]), index)
     script = str(Path(__file__).with_name("rival.py"))
     rivals = {
         alpha: subprocess.Popen(

@@ -21,10 +21,12 @@ OPTIONS = [
 
 
 @pytest.fixture
-def score_in_small_files(score: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def score_in_small_files(
+    score_with_spark: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     for name, value in SMALL_FILES.items():
         monkeypatch.setattr(f"bisieve.{name}", value)
-    return score
+    return score_with_spark
 
 
 @pytest.mark.parametrize(("layout", "ties", "scope"), OPTIONS)

@@ -99,6 +99,8 @@ def test_ctrl_c_says_so_and_publishes_nothing(
         shard,
         "--index",
         tmp_path / "index",
+        "--engine",
+        "spark",
     ]
     running = subprocess.Popen(
         [str(word) for word in command],

@@ -42,13 +42,13 @@ def many_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def same(
-    score: Callable[..., Any], score_local: Callable[..., Any], tmp_path: Path
+    score_with_spark: Callable[..., Any], score: Callable[..., Any], tmp_path: Path
 ) -> Callable[..., dict[str, bytes]]:
     """Score with both engines, and return the files that both have written."""
 
     def run(corpus: Path, name: str = "index", **options: Any) -> dict[str, bytes]:
-        score(corpus, tmp_path / "spark" / name, **options)
-        score_local(corpus, tmp_path / "local" / name, **options)
+        score_with_spark(corpus, tmp_path / "spark" / name, **options)
+        score(corpus, tmp_path / "local" / name, **options)
         found = contents(tmp_path / "local" / name)
         assert found == contents(tmp_path / "spark" / name)
         return found
@@ -88,8 +88,8 @@ def test_an_index_of_shards_of_all_kinds_has_the_bytes_that_spark_gives_it(
 
 
 def test_a_rerun_takes_from_an_index_of_either_engine_what_has_not_changed(
+    score_with_spark: Callable[..., Any],
     score: Callable[..., Any],
-    score_local: Callable[..., Any],
     many_small_parts: None,
     tmp_path: Path,
 ) -> None:
@@ -97,19 +97,19 @@ def test_a_rerun_takes_from_an_index_of_either_engine_what_has_not_changed(
     corpus = tmp_path / "corpus"
     reference.write_as_steps(tmp_path / "rollouts", corpus, seed=6)
     shutil.copy(tmp_path / "rollouts/big.jsonl", corpus / "whole.jsonl")
-    score(corpus, tmp_path / "index")
+    score_with_spark(corpus, tmp_path / "index")
     first, *_ = sorted(corpus.iterdir())
     lines = first.read_bytes().splitlines(keepends=True)
     first.write_bytes(b"".join(lines[3:]))  # some rollouts lose a step, others go
     told: dict[str, Any] = {}
     shutil.copytree(tmp_path / "index", tmp_path / "on spark")
-    score(corpus, tmp_path / "on spark")
-    score_local(corpus, tmp_path / "index", tell=lambda event, text="", **more: told.update({event: more}))
+    score_with_spark(corpus, tmp_path / "on spark")
+    score(corpus, tmp_path / "index", tell=lambda event, text="", **more: told.update({event: more}))
     assert told["listed"]["to_scan"] == 1
     assert told["scanned"]["kept"] > 300
     assert contents(tmp_path / "index") == contents(tmp_path / "on spark")
-    assert not score_local(corpus, tmp_path / "index")[1]
     assert not score(corpus, tmp_path / "index")[1]
+    assert not score_with_spark(corpus, tmp_path / "index")[1]
 
 
 # ---- Without Spark -----------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("layout", ["rollouts", "steps"])
 def test_processes_write_what_one_writes(
-    score_local: Callable[..., Any],
+    score: Callable[..., Any],
     many_small_parts: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,10 +133,10 @@ def test_processes_write_what_one_writes(
     reference.write_as_steps(tmp_path / "rollouts", tmp_path / "steps", seed=7)
     told: dict[str, Any] = {}
     options = {"ties": "spread", "scope": "global"}
-    score_local(tmp_path / layout, tmp_path / "one", **options)
+    score(tmp_path / layout, tmp_path / "one", **options)
     monkeypatch.setattr("bisieve.local.SMALL", 0)
     monkeypatch.setattr("bisieve.local.usable_cores", lambda: 2)
-    score_local(
+    score(
         tmp_path / layout, tmp_path / "two", **options,
         tell=lambda event, text="", **more: told.update({event: more}),
     )  # fmt: skip
@@ -146,12 +146,12 @@ def test_processes_write_what_one_writes(
 
 
 def test_rank_writes_what_score_writes_in_processes_too(
-    score_local: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_processes: None
+    score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_processes: None
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=8, sizes=SIZES)
     monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
-    score_local(tmp_path / "corpus", tmp_path / "old", alpha=0.2)
-    score_local(tmp_path / "corpus", tmp_path / "scored", ties="spread")
+    score(tmp_path / "corpus", tmp_path / "old", alpha=0.2)
+    score(tmp_path / "corpus", tmp_path / "scored", ties="spread")
     old = open_index(str(tmp_path / "old"))
     parameters = open_index(str(tmp_path / "scored")).manifest.parameters
     assert rank_index(local_engine, old, parameters, str(tmp_path / "ranked"))[1]
@@ -233,13 +233,13 @@ def test_workers_of_a_run_that_is_killed_end_and_remove_its_files(
 
 
 def test_a_worker_that_is_killed_leaves_no_trace_in_the_index(
-    start: Callable[..., Any], score_local: Callable[..., Any], tmp_path: Path
+    start: Callable[..., Any], score: Callable[..., Any], tmp_path: Path
 ) -> None:
     running = start("dying_scan")
     said = running.communicate(timeout=120)[1]
     assert running.returncode == 0, said
     assert "of scan: try 2 now, after CorpusError" in said
-    score_local(tmp_path / "corpus", tmp_path / "unharmed")
+    score(tmp_path / "corpus", tmp_path / "unharmed")
     assert contents(tmp_path / "index") == contents(tmp_path / "unharmed")
 
 
@@ -269,9 +269,9 @@ sys.exit(main(["score", "--input", "corpus", "--index", "other", "--engine", "sp
 
 
 def test_a_temporary_folder_that_cannot_be_written_is_named(
-    score_local: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("TMPDIR", "/proc/nothing")
     with pytest.raises(StorageError, match="/proc/nothing"):
-        score_local(write_jsonl("a.jsonl", [rollout()]), tmp_path / "index")
+        score(write_jsonl("a.jsonl", [rollout()]), tmp_path / "index")

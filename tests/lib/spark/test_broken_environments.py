@@ -55,6 +55,7 @@ def refused(
 
     def score(*options: str, before: tuple[str, ...] = (), **environment: str) -> str:
         command = [*before, BISIEVE, "score", "--input", str(shard), "--index", str(tmp_path / "index")]
+        command += ["--engine", "spark"]
         done = subprocess.run(
             [*command, *options], env={**os.environ, **environment}, capture_output=True, text=True,
             check=False,
