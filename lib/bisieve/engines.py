@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
+from bisieve.disk_errors import existing_folder
 from bisieve.events import Tell, silent
-from bisieve.local import local_engine, temporary_folder, usable_cores
+from bisieve.local import local_engine
 from bisieve.pipeline.engine import Engine, OpenEngine
 from bisieve.processes import start_server
+from bisieve.resources import temporary_folder, usable_cores, usable_workers
 
 LIMIT_A_CORE = 100 * 10**9  # bytes that a core scores in some 15 minutes
-INPUT_A_BYTE_OF_DISK = 2  # what a run keeps in files is less than half of what it reads
-
-
 Asked: TypeAlias = Literal["auto", "local", "spark"]
 
 
@@ -23,7 +22,7 @@ def prepare_engine(asked: Asked = "auto", workers: int | None = None, **options:
     """Start early what the engine takes long to start, where that can only be the local one."""
     if (
         _named(asked, options.get("master"), options.get("conf")) != "spark"
-        and (workers or usable_cores()) > 1
+        and (workers or usable_workers()) > 1
     ):
         start_server()
 
@@ -62,8 +61,9 @@ def _named(asked: Asked, master: str | None, conf: Mapping[str, str] | None) -> 
 
 def default_limit(workers: int | None = None) -> int:
     """Return the bytes of shards up to which "auto" is the local engine, by cores and free disk."""
-    free = shutil.disk_usage(temporary_folder()).free
-    return min((workers or usable_cores()) * LIMIT_A_CORE, INPUT_A_BYTE_OF_DISK * free)
+    # Runs and pieces are a tenth of plain shards, and twice what is compressed in the worst case.
+    free = shutil.disk_usage(existing_folder(temporary_folder())).free
+    return min((workers or usable_cores()) * LIMIT_A_CORE, free)
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class Processes:
     def _ready(self) -> list[tuple[_Worker, int]]:
         """The workers that have something to say, or have died, with their tasks."""
         busy = {one.connection: (one, one.task) for one in self._workers if one.task is not None}
-        return [busy[ready] for ready in connection.wait(list(busy), _EVERY)]  # type: ignore[index]
+        return [busy[ready] for ready in connection.wait(list(busy), _EVERY)]
 
     def _again(
         self, stage: str, worker: _Worker, number: int, waiting: deque[Any], tries: dict[int, int]
