@@ -1,4 +1,5 @@
-# Two commands on a fresh machine: `make demo` and `make test`.  Needs Python 3.11+, Java 17+ and make.
+# Two commands on a fresh machine: `make demo` and `make test`.  Needs Python 3.11+ and make; the tests, and the
+# part of the demo that shows Spark, Java 17+.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,13 +8,16 @@ READY  := $(VENV)/.ready
 AIRFLOW := .venv-airflow/.ready
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test check bench bench-train clean
+.PHONY: demo java test check bench bench-train clean
 
 demo: $(READY)
 	infra/demo/run.sh
 
-test: check $(AIRFLOW)
+test: java check $(AIRFLOW)
 	pytest -n 2
+
+java:
+	@sh infra/require.sh java
 
 check: $(READY)
 	ruff check .
@@ -33,7 +37,7 @@ bench-train: $(READY)
 
 # Torch first: DeepSpeed's build asks it for its version.
 $(READY): setup.py constraints.txt
-	@sh infra/require.sh $(PYTHON)
+	@sh infra/require.sh python $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch setuptools wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'

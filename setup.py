@@ -1,7 +1,8 @@
 """Packaging: one distribution, extras by machine.
 
-A Spark driver installs ``bisieve[score]`` and never sees torch; a GPU node installs ``bisieve[train]`` and
-never sees Spark.  The versions that were tested together stand in ``constraints.txt``.
+``bisieve`` alone scores on one machine.  A Spark driver installs ``bisieve[score]`` and never sees torch; a
+GPU node installs ``bisieve[train]`` and never sees Spark.  The versions in ``constraints.txt`` were tested
+together.
 """
 
 import re

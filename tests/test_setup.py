@@ -47,8 +47,16 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
             ("ray_train.run.launch", "ray_train.run.loop", "ray_train.evaluation.evaluate", "bisieve.export"),
         ),
         (
-            ("pyspark", "torch", "ray", "sklearn", "PIL", "s3fs"),
-            ("bisieve.cli", "bisieve.commands.export", "bisieve.gate.refusal", "ray_train.promotion.promote"),
+            ("pyspark", "pandas", "torch", "ray", "sklearn", "PIL", "s3fs"),
+            (
+                "bisieve.cli",
+                "bisieve.commands.export",
+                "bisieve.gate.refusal",
+                "bisieve.engines",
+                "bisieve.pipeline.run",
+                "bisieve.pipeline.rank",
+                "ray_train.promotion.promote",
+            ),
         ),
     ],
     ids=["a Spark driver", "a GPU node", "neither"],

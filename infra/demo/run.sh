@@ -18,6 +18,12 @@ run() { printf '\n$ %s\n' "$*"; "$@"; }
 rm -rf "$here"
 run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $benchmark --mistake-rate 0.08
 run bisieve score --input $here/corpus/annotations --index $here/index
+if sh infra/require.sh java; then
+    run spark-submit jobs/score_rollouts.py --input $here/corpus/annotations --index $here/index-of-spark
+    run python infra/demo/same_index.py $here/index $here/index-of-spark
+else
+    echo "demo: without Java the same is not scored with Spark, too; all else goes on"
+fi
 run bisieve train --config infra/demo/train.toml --workers "$workers" --index $here/index --fraction 0.25 \
     --image-root $here/corpus --backbone $backbone --output $here/model
 run bisieve evaluate --workers "$workers" --model $backbone --benchmark $here/corpus/benchmark.jsonl \

@@ -20,6 +20,7 @@ TERMINATED = 143  # and for SIGTERM
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``bisieve COMMAND …``; returns the exit code."""
+    own_process = argv is None
     argv = sys.argv[1:] if argv is None else argv
     # No abbreviations: what one stands for would change when an option is added.
     parser = argparse.ArgumentParser(
@@ -30,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     points = {point.name: point for point in entry_points(group=COMMANDS)}
     named = argv[0] if argv else ""
     for name in [named] if named in points else sorted(points):  # the others are only for --help
-        _add_command(subparsers, name, points[name].load())
+        command = points[name].load()
+        if own_process and getattr(command, "WITHOUT_PANDAS", False):
+            import bisieve.no_pandas  # noqa: F401
+        _add_command(subparsers, name, command)
     args = parser.parse_args(argv)
     return guarded(args.run, args)
 

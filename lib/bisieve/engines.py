@@ -5,18 +5,30 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
+from bisieve.disk_errors import existing_folder
 from bisieve.events import Tell, silent
-from bisieve.local import local_engine, temporary_folder, usable_cores
+from bisieve.local import local_engine
 from bisieve.pipeline.engine import Engine, OpenEngine
+from bisieve.processes import start_server
+from bisieve.resources import temporary_folder, usable_cores, usable_workers
 
 LIMIT_A_CORE = 100 * 10**9  # bytes that a core scores in some 15 minutes
-INPUT_A_BYTE_OF_DISK = 2  # what a run keeps in files is less than half of what it reads
+Asked: TypeAlias = Literal["auto", "local", "spark"]
+
+
+def prepare_engine(asked: Asked = "auto", workers: int | None = None, **options: Any) -> None:
+    """Start early what the engine takes long to start, where that can only be the local one."""
+    if (
+        _named(asked, options.get("master"), options.get("conf")) != "spark"
+        and (workers or usable_workers()) > 1
+    ):
+        start_server()
 
 
 def choose_engine(
-    asked: Literal["auto", "local", "spark"] = "auto",
+    asked: Asked = "auto",
     workers: int | None = None,
     limit: int | None = None,
     master: str | None = None,
@@ -33,15 +45,25 @@ def choose_engine(
         conf: Properties of Spark.
         tell: Gets the event ``engine``, with a line for people where the size has decided.
     """
+    named = _named(asked, master, conf)
+    if named == "spark":
+        import bisieve.spark.engine  # noqa: F401 - a missing pyspark is said before shards are listed
+    return partial(_opened, named, workers, limit, master, conf or {}, tell)
+
+
+def _named(asked: Asked, master: str | None, conf: Mapping[str, str] | None) -> str | None:
+    """Return the engine that the options name, None where it is for the size to say."""
+    if asked != "auto":
+        return asked
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit
-    named = "spark" if is_submitted or master is not None or conf else None
-    return partial(_opened, asked if asked != "auto" else named, workers, limit, master, conf or {}, tell)
+    return "spark" if is_submitted or master is not None or conf else None
 
 
 def default_limit(workers: int | None = None) -> int:
     """Return the bytes of shards up to which "auto" is the local engine, by cores and free disk."""
-    free = shutil.disk_usage(temporary_folder()).free
-    return min((workers or usable_cores()) * LIMIT_A_CORE, INPUT_A_BYTE_OF_DISK * free)
+    # Runs and pieces are a tenth of plain shards, and twice what is compressed in the worst case.
+    free = shutil.disk_usage(existing_folder(temporary_folder())).free
+    return min((workers or usable_cores()) * LIMIT_A_CORE, free)
 
 
 @contextmanager

@@ -4,31 +4,26 @@ The workers are forked from a server that has imported what they need and opened
 as s3fs, does not survive a fork.
 """
 
-import gc
 import os
 import pickle
-import shutil
 import signal
 import sys
-import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, forkserver, get_context
 from typing import Any, TypeAlias
 
-import pyarrow as pa
-
-from bisieve.errors import BisieveError, CorpusError
+from bisieve.errors import CorpusError
 from bisieve.patience import say_retry
+from bisieve.worker import work
 
 TRIES = 2  # of a task whose worker is killed
 _EVERY = 1.0  # seconds between two looks at how far a stage is
 _PATIENCE = 5.0  # seconds for a worker that is told to end
-_IMPORTED = ["bisieve.pipeline.run", "bisieve.local"]  # once, by the server
+_IMPORTED = ["bisieve.no_pandas", "bisieve.pipeline.run", "bisieve.local"]  # in this order, by the server
 # One thread a worker.  glibc gives big blocks back at once: faulting them in again slows a scan by a tenth.
 _ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
@@ -39,6 +34,13 @@ _ENVIRONMENT = {
 
 Task: TypeAlias = Callable[[], Any]
 Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+def start_server() -> None:
+    """Start the server that workers are forked from; it imports while this process has other things to do."""
+    forkserver.set_forkserver_preload(_IMPORTED)
+    with _environment(_ENVIRONMENT):
+        forkserver.ensure_running()
 
 
 @dataclass
@@ -56,14 +58,7 @@ class Processes:
         self._scratch = scratch
         self._workers: list[_Worker] = []
         self._context: Any = get_context("forkserver")
-        self._context.set_forkserver_preload(_IMPORTED)
-
-    def warm_up(self) -> None:
-        """Begin to start the server, which imports while this process has other things to do."""
-        from multiprocessing import forkserver
-
-        with _environment(_ENVIRONMENT):
-            forkserver.ensure_running()
+        start_server()
 
     def run(
         self, stage: str, tasks: Sequence[Task], use: Callable[[Any], Any], progress: Progress
@@ -116,8 +111,10 @@ class Processes:
 
     def _started(self) -> _Worker:
         mine, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self._scratch), daemon=True)
-        with _environment(_ENVIRONMENT), _no_main():
+        process = self._context.Process(
+            target=work, args=(theirs, self._scratch, dict(os.environ)), daemon=True
+        )
+        with _no_main():
             process.start()
         theirs.close()
         worker = _Worker(process, mine)
@@ -187,48 +184,3 @@ def _no_main() -> Iterator[None]:
         yield
     finally:
         main.__dict__.update(hidden)
-
-
-# ---- In a worker -------------------------------------------------------------------------------------------
-
-
-def _work(tasks: Any, scratch: str) -> None:
-    """Do tasks until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends us
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    pa.set_cpu_count(1)
-    gc.freeze()  # what is imported stays
-    threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
-    while True:
-        try:
-            task = tasks.recv_bytes()
-        except EOFError:
-            return
-        tasks.send_bytes(_outcome(task))
-
-
-def _outcome(task: bytes) -> bytes:
-    try:
-        return pickle.dumps((False, pickle.loads(task)()), protocol=5)
-    except Exception as error:
-        if not isinstance(error, BisieveError):
-            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-        try:
-            data = pickle.dumps((True, error), protocol=5)
-            pickle.loads(data)
-        except Exception:
-            data = pickle.dumps((True, RuntimeError(repr(error))), protocol=5)
-        return data
-
-
-def _on_sigterm(number: int, frame: object) -> None:
-    sys.exit(128 + number)  # unlike the signal's default it lets files be closed and removed
-
-
-def _end_with_parent(scratch: str) -> None:
-    """A process that is killed can neither end its workers nor remove its files."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        shutil.rmtree(scratch, ignore_errors=True)
-        os._exit(1)

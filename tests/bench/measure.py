@@ -24,7 +24,7 @@ class Usage:
     wall_s: float  # from before its process begins until it has ended
     cpu_s: float
     memory_mb: float  # the most at one time, over all processes; mapped files are not counted
-    worker_mb: float  # the most that one of Spark's Python workers held, mapped files counted; 0: no such
+    worker_mb: float  # the most that a Python worker of Spark or of ours held, mapped files counted; 0: none
 
 
 def measure(
@@ -104,7 +104,10 @@ def _with_children(roots: Sequence[psutil.Process]) -> Iterator[psutil.Process]:
 
 
 def _is_python_worker(command: Sequence[str]) -> bool:
-    return any(part in ("pyspark.daemon", "pyspark.worker") for part in command)
+    return any(
+        part in ("pyspark.daemon", "pyspark.worker") or part.startswith("from multiprocessing.forkserver")
+        for part in command
+    )
 
 
 def _end(root: psutil.Process) -> None:

@@ -19,7 +19,9 @@ TINY = 0.002
 
 PLAN = """
 [contenders.bisieve]
-command = "bisieve score --input {input} --index {output}"
+command = "bisieve score --input {input} --index {output} --engine spark"
+[contenders.local]
+command = "bisieve score --input {input} --index {output} --engine local"
 [contenders.plain]
 command = "python {bench}/contenders/plain_script.py --input {input} --output {output}"
 [contenders.spark_reader]
@@ -35,7 +37,7 @@ command = "python -m bench.listing --size {size}"
 name = "rollouts"
 corpus = "rollouts"
 sizes = [1]
-contenders = ["bisieve", "plain", "spark_reader", "duckdb", "polars"]
+contenders = ["bisieve", "local", "plain", "spark_reader", "duckdb", "polars"]
 
 [[case]]
 name = "listing"

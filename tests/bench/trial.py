@@ -149,8 +149,9 @@ def _read_once(shard: Path) -> None:
 
 def _environment() -> dict[str, str]:
     beside_python = str(Path(sys.executable).parent)
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **ours,  # what pip has installed is compiled
         "PATH": f"{beside_python}:{os.environ['PATH']}",
         "PYTHONPATH": str(BENCH.parent),
         "PYSPARK_PYTHON": sys.executable,

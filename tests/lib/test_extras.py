@@ -78,7 +78,7 @@ def test_without_any_extra_each_command_names_the_one_that_it_needs(
     train = ["train", "--index", index, *images, "--backbone"]
     evaluate = ["evaluate", "--benchmark", shard, *images, "--model", model]
     extras = {
-        "score": (["score", "--input", shard, "--index", output], "score"),
+        "score": (["score", "--input", shard, "--index", output, "--engine", "spark"], "score"),
         "train": ([*train, model], "train"),
         "train of a hub id": ([*train, "someone/model"], "train"),
         "dry run": ([*train, model, "--dry-run"], "train"),

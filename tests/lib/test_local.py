@@ -1,6 +1,8 @@
 """The local engine writes what Spark writes, to the byte, and needs nothing of it."""
 
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from typing import Any
 import forms
 import pytest
 import reference
+from disks import run_on
 
 from bisieve import parts, shards
 from bisieve.errors import StorageError
@@ -118,7 +121,7 @@ def test_a_rerun_takes_from_an_index_of_either_engine_what_has_not_changed(
 @pytest.fixture
 def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bisieve.local.SMALL", 0)
-    monkeypatch.setattr("bisieve.local.usable_cores", lambda: 2)
+    monkeypatch.setattr("bisieve.local.usable_workers", lambda: 2)
 
 
 @pytest.mark.parametrize("layout", ["rollouts", "steps"])
@@ -135,7 +138,7 @@ def test_processes_write_what_one_writes(
     options = {"ties": "spread", "scope": "global"}
     score(tmp_path / layout, tmp_path / "one", **options)
     monkeypatch.setattr("bisieve.local.SMALL", 0)
-    monkeypatch.setattr("bisieve.local.usable_cores", lambda: 2)
+    monkeypatch.setattr("bisieve.local.usable_workers", lambda: 2)
     score(
         tmp_path / layout, tmp_path / "two", **options,
         tell=lambda event, text="", **more: told.update({event: more}),
@@ -161,7 +164,7 @@ def test_rank_writes_what_score_writes_in_processes_too(
 COMMAND = """
 import sys
 import bisieve.local, bisieve.pipeline.scan_tasks, tasks
-bisieve.local.SMALL, bisieve.local.usable_cores = 0, lambda: 2
+bisieve.local.SMALL, bisieve.local.usable_workers = 0, lambda: 2
 bisieve.pipeline.scan_tasks.scan_rollout_split = tasks.{scan}
 from bisieve.cli import main
 sys.exit(main(["score", "--input", "corpus", "--index", "index"]))
@@ -275,3 +278,18 @@ def test_a_temporary_folder_that_cannot_be_written_is_named(
     monkeypatch.setenv("TMPDIR", "/proc/nothing")
     with pytest.raises(StorageError, match="/proc/nothing"):
         score(write_jsonl("a.jsonl", [rollout()]), tmp_path / "index")
+
+
+def test_a_temporary_folder_that_gets_full_is_named(
+    disk: Path, write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    names = [f"{number:x}-{random.Random(number).randbytes(32).hex()}" for number in range(1000)]
+    write_jsonl("corpus/a.jsonl", [rollout(rollout_id=name) for name in names])
+    command = [str(Path(sys.executable).with_name("bisieve")), "score", "--input", str(tmp_path / "corpus")]
+    command += ["--index", str(tmp_path / "index"), "--engine", "local"]
+    done = run_on("small", disk, ["env", f"TMPDIR={disk}", *command])
+    (error,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert re.match(f"bisieve: error: expected room for {disk}/bisieve-.*; found No space left", error)
+    assert error.endswith("free space there, or set TMPDIR to a folder on another disk")
+    assert (done.returncode, done.stdout) == (1, "")  # no file is left there
+    assert not list((tmp_path / "index").rglob("*.parquet"))

@@ -110,10 +110,15 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         help="local: processes of this machine, no Java; auto (default): Spark under spark-submit, with "
         "--master or --spark-conf, or above --local-limit, else local; the index is the same",
     )  # fmt: skip
-    add("--workers", type=int, metavar="N", help="processes of the local engine (default: one a core)")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes of the local engine (default: one a core, with 600 MB each)",
+    )
     add(
         "--local-limit", type=float, metavar="GB",
-        help="input above which auto takes Spark (default: 100 a core, at most twice the free disk)",
+        help="input above which auto takes Spark (default: 100 a core, at most the free disk)",
     )  # fmt: skip
     add("--master", metavar="URL", help="Spark master (default: spark-submit's, else local[*])")
     add("--spark-conf", action="append", default=[], metavar="KEY=VALUE", help="repeatable")

@@ -5,6 +5,7 @@ import argparse
 from bisieve.commands import options
 
 HELP = "rank an index again: by another alpha, threshold, strategy, scope or rule for ties"
+WITHOUT_PANDAS = True  # nothing that it runs needs it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

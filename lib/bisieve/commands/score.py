@@ -5,6 +5,7 @@ import argparse
 from bisieve.commands import options
 
 HELP = "score and rank the rollouts of a corpus; write the index"
+WITHOUT_PANDAS = True  # nothing that it runs needs it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
     """Scores; prints what was found."""
     reading, ranking, engine = options.reading(args), options.ranking(args), options.engine(args)
 
-    from bisieve.engines import choose_engine
+    from bisieve.engines import choose_engine, prepare_engine
+
+    prepare_engine(**engine)
     from bisieve.events import log_format, told_on_stderr
     from bisieve.lineage_events import lineage_events
     from bisieve.pipeline.run import ScoreRequest, score_corpus

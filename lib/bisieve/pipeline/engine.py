@@ -83,7 +83,7 @@ Report: TypeAlias = Callable[[str, int, int], None]  # of a stage: its name, end
 class Engine(ABC):
     """Where tasks run."""
 
-    cores: int  # tasks that run at one time
+    cores: int  # that work is divided for; more than there are where starting a task costs nothing
     scratch: str | None = (
         None  # folder for what a task spills; None: it is the engine's environment that says
     )

@@ -42,7 +42,7 @@ def running(
 def asked(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a training that is not over soon."""
     asked = {name: value for name, value in params.items() if name not in ("input", "score_options")}
-    return {**asked, "train_options": {**params["train_options"], "epochs": 20, "seed": 7}}
+    return {**asked, "train_options": {**params["train_options"], "epochs": 6, "seed": 7}}
 
 
 def test_a_run_with_a_wrong_parameter_is_refused_before_it_starts(
@@ -76,7 +76,7 @@ def test_a_task_and_then_the_scheduler_killed_in_the_midst_of_training_find_the_
     checkpoints = Path(model.removeprefix("file://"), "runs", run["run"])
     snapshot = json.loads((checkpoints / "checkpoint_manager_snapshot.json").read_text())
     curve = loss_curve(str(checkpoints / snapshot["latest_checkpoint_result"]["checkpoint_dir_name"]))
-    assert len(curve) == logs(head, job).count("\nstep ") == 80
+    assert len(curve) == logs(head, job).count("\nstep ") == 24
 
 
 def test_a_task_that_is_cleared_asks_again_and_learns_nothing_twice(running: Services, head: Nodes) -> None:
