@@ -28,7 +28,7 @@ from bisieve.manifest import (
 from bisieve.parts import write_part
 from bisieve.pointer import read_pointer
 from bisieve.probe import require_writable
-from bisieve.ranked import cut_scores_over_all
+from bisieve.ranked import cutoff_scores_over_all
 from bisieve.reading import Layout, Reading
 from bisieve.records import HINTS, NO_SOURCE
 from bisieve.scan.chunks import Chunk
@@ -218,8 +218,8 @@ def _build(
         sources=write_source_list(index, folder, totals, files),
         files=write_file_list(index, folder, rollouts, rejects),
         software=SOFTWARE,
-        cut_scores=cut_scores_over_all(files),
-        scanned_as=ROWS_VERSION,
+        cutoff_scores=cutoff_scores_over_all(files),
+        rows_version=ROWS_VERSION,
     )
 
 
