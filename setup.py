@@ -98,7 +98,6 @@ setup(
             "export = bisieve.commands.export",
             "versions = bisieve.commands.versions",
             "clean = bisieve.commands.clean",
-            "upgrade = bisieve.commands.upgrade",
             "doctor = bisieve.commands.doctor",
             "submit = ray_train.commands.submit",
             "train = ray_train.commands.train",

@@ -61,7 +61,7 @@ def publish_rows(
         sources=write_source_list(url, folder, totals, []),
         files=write_file_list(url, folder, [file], []),
         software={},
-        scanned_as=ROWS_VERSION,
+        rows_version=ROWS_VERSION,
     )
     publish(read_pointer(f"{url}/{MANIFEST}"), url, manifest)
     return open_index(url)

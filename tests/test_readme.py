@@ -14,7 +14,6 @@ from readme import BLOCKS, MODULES, README, submitted
 from bisieve import __version__
 from bisieve.doctor.machine import TESTED_PYTHONS
 from bisieve.index_format import FORMAT_VERSION
-from bisieve.upgrade.chain import STEPS
 
 ROOT = Path(__file__).parents[1]
 # All that the example may write to stderr: what bash shows of it, and how far `bisieve score` is.
@@ -72,7 +71,6 @@ def test_the_table_of_what_goes_together_is_what_was_tested() -> None:
     assert shown == {
         "bisieve": __version__.rsplit(".", 1)[0],
         "reads index format": str(FORMAT_VERSION),
-        "upgrades": ", ".join(map(str, STEPS)),
         "Python": ", ".join(f"{major}.{minor}" for major, minor in TESTED_PYTHONS),
         **{name: pinned[package] for name, package in packages.items()},
         "DeepSpeed": pinned["deepspeed"],

@@ -9,17 +9,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from operator import attrgetter
-from typing import Any
+
+import msgspec
 
 from bisieve.events import Tell, silent
-from bisieve.index_format import (
-    FORMAT,
-    FORMAT_VERSION,
-    ROWS_VERSION,
-    no_manifest,
-    require_present,
-    versioned_fields,
-)
+from bisieve.index_format import FORMAT, FORMAT_VERSION, ROWS_VERSION, check_format, no_manifest
 from bisieve.index_format import MANIFEST as MANIFEST  # who reads one asks for it here
 from bisieve.pointer import Pointer, replace_pointer
 from bisieve.reading import Reading
@@ -50,7 +44,7 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class CutScore:
+class CutoffScore:
     """Where a cut over all sources ends."""
 
     fraction: float
@@ -73,16 +67,11 @@ class Manifest:
     shards: DataFile  # a row of schema.SHARDS each
     sources: DataFile  # a row of schema.SOURCES each, in the order of their names
     files: DataFile  # a row of schema.FILES each: ranked rows in order, rejects by shard and offset
-    software: dict[str, str]  # versions of what wrote it, of the format too when that was an older one
-    cut_scores: list[CutScore] = field(default_factory=list)  # by fraction; none with scope=source
+    software: dict[str, str]  # versions of what wrote it
+    rows_version: int  # the `ROWS_VERSION` of the run that scanned it
+    cutoff_scores: list[CutoffScore] = field(default_factory=list)  # by fraction; none with scope=source
     files_left_out: int = 0  # files at the inputs that may hold data, but are of no kind that is read
     left_out: list[str] = field(default_factory=list)  # URLs of the first of them
-    scanned_as: int = 3  # the `ROWS_VERSION` of the run that scanned it; the first that is told is 4
-
-    @property
-    def rows_version(self) -> int:
-        """The `ROWS_VERSION` of its rows: after an upgrade the format that they were scanned in."""
-        return int(self.software.get(FORMAT, self.scanned_as))
 
     @property
     def lists(self) -> tuple[DataFile, ...]:
@@ -92,26 +81,16 @@ class Manifest:
     def to_json(self) -> bytes:
         """The file's bytes."""
         head = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        return json.dumps({**head, **asdict(self)}, indent=1, ensure_ascii=False).encode() + b"\n"
+        return msgspec.json.format(msgspec.json.encode({**head, **asdict(self)}), indent=1) + b"\n"
 
     @staticmethod
     def from_json(data: bytes, url: str) -> "Manifest":
         """The manifest in ``data``; `IndexUnusableError` where it is none, or of another format version."""
-        version, fields = versioned_fields(data, url)
-        require_present(version, url)
+        check_format(data, url)
         try:
-            return Manifest(**{**fields, **_typed(fields)})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise no_manifest(url, "other fields") from error
-
-
-def _typed(fields: dict[str, Any]) -> dict[str, Any]:
-    parameters = fields["parameters"]
-    return {
-        "parameters": Parameters(**{**parameters, "reading": Reading(**parameters["reading"])}),
-        **{name: DataFile(**fields[name]) for name in ("shards", "sources", "files")},
-        "cut_scores": [CutScore(**score) for score in fields["cut_scores"]],
-    }
+            return msgspec.json.decode(data, type=Manifest)
+        except msgspec.ValidationError as error:
+            raise no_manifest(url, f"other fields: {error}") from error
 
 
 def fingerprint(parameters: Parameters, shards: Sequence[FileInfo], rows_version: int = ROWS_VERSION) -> str:
@@ -120,10 +99,7 @@ def fingerprint(parameters: Parameters, shards: Sequence[FileInfo], rows_version
     Returns 64 hex digits.
     """
     digest = hashlib.sha256()
-    asked = asdict(parameters)
-    if not asked["reading"]["labels_as_scores"]:  # it names what it did before there was this option
-        del asked["reading"]["labels_as_scores"]
-    digest.update(json.dumps([rows_version, asked], sort_keys=True).encode())
+    digest.update(json.dumps([rows_version, asdict(parameters)], sort_keys=True).encode())
     for shard in sorted(shards, key=attrgetter("url")):
         digest.update(json.dumps([shard.url, shard.size, shard.etag]).encode() + b"\n")
     return digest.hexdigest()

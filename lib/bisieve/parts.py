@@ -24,15 +24,6 @@ def write_part(
     index_url: str, path: str, table: pa.Table, schema: pa.Schema, rows_per_group: int = ROWS_PER_GROUP
 ) -> DataFile:
     """Writes the columns of ``schema`` as one file, whole or not at all; `StorageError` where it cannot."""
-    file, data = encoded_part(path, table, schema, rows_per_group)
-    write_bytes(join(index_url, path), data)
-    return file
-
-
-def encoded_part(
-    path: str, table: pa.Table, schema: pa.Schema, rows_per_group: int = ROWS_PER_GROUP
-) -> tuple[DataFile, bytes]:
-    """The columns of ``schema`` as a file that is to lie at ``path``, and its bytes."""
     buffer = io.BytesIO()
     rows = table.select(schema.names).cast(schema).combine_chunks()
     pq.write_table(
@@ -43,7 +34,8 @@ def encoded_part(
         use_dictionary=list(_repeating(schema)),
     )
     data = buffer.getvalue()
-    return DataFile(path, table.num_rows, len(data), hashlib.sha256(data).hexdigest()), data
+    write_bytes(join(index_url, path), data)
+    return DataFile(path, table.num_rows, len(data), hashlib.sha256(data).hexdigest())
 
 
 def _repeating(schema: pa.Schema) -> Iterator[str]:

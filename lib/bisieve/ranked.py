@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from bisieve import schema
 from bisieve.coded import codes_and_texts
 from bisieve.fraction import cut_limits
-from bisieve.manifest import CutScore, DataFile
+from bisieve.manifest import CutoffScore, DataFile
 from bisieve.parts import write_part
 from bisieve.ranking import TieBlock, telling_tie_blocks
 
-REPORTED = (0.05, 0.10, 0.25, 0.50)  # fractions whose cut scores every index tells
+REPORTED = (0.05, 0.10, 0.25, 0.50)  # fractions whose cutoff scores every index tells
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RankedFile:
 
     file: DataFile
     tie_blocks: list[TieBlock]  # see `ranking.telling_tie_blocks`
-    cut_scores: pa.Table  # of schema.CUT_SCORES: where cuts end in it
+    cutoff_scores: pa.Table  # of schema.CUTOFF_SCORES: where cuts end in it
 
 
 def write_ranked_file(
@@ -34,10 +34,10 @@ def write_ranked_file(
     ``rollouts`` gives the usable rollouts of each source.  `StorageError` where it cannot be written.
     """
     file = write_part(index, path, rows, schema.INDEX, rows_per_group)
-    return RankedFile(file, telling_tie_blocks(rows), _cut_scores(rows, rollouts, scope))
+    return RankedFile(file, telling_tie_blocks(rows), _cutoff_scores(rows, rollouts, scope))
 
 
-def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.Table:
+def _cutoff_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.Table:
     codes, names = codes_and_texts(rows["source"])
     if scope == "source":  # there may be very many others
         rollouts = {name: rollouts[name] for name in names if name in rollouts}
@@ -53,21 +53,21 @@ def _cut_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.T
             "rollouts": limit[ends],
             "bis": rows["bis"].to_numpy()[ends],
         }
-        found.append(pa.table(columns, schema=schema.CUT_SCORES))
+        found.append(pa.table(columns, schema=schema.CUTOFF_SCORES))
     return pa.concat_tables(found)
 
 
-def cut_scores_by_source(files: Iterable[RankedFile]) -> pa.Table:
+def cutoff_scores_by_source(files: Iterable[RankedFile]) -> pa.Table:
     """Those of cuts of one source, by source, then by fraction; none with ``scope`` global."""
     return _together(files).drop_null().sort_by([("source", "ascending"), ("fraction", "ascending")])
 
 
-def cut_scores_over_all(files: Iterable[RankedFile]) -> list[CutScore]:
+def cutoff_scores_over_all(files: Iterable[RankedFile]) -> list[CutoffScore]:
     """Those of cuts over all sources, by fraction; none with ``scope`` source."""
     scores = _together(files)
     over_all = scores.filter(pc.is_null(scores["source"])).drop_columns("source").sort_by("fraction")
-    return [CutScore(**score) for score in over_all.to_pylist()]
+    return [CutoffScore(**score) for score in over_all.to_pylist()]
 
 
 def _together(files: Iterable[RankedFile]) -> pa.Table:
-    return pa.concat_tables([schema.CUT_SCORES.empty_table(), *(file.cut_scores for file in files)])
+    return pa.concat_tables([schema.CUTOFF_SCORES.empty_table(), *(file.cutoff_scores for file in files)])

@@ -20,7 +20,7 @@ _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "tie block", "reject
 def score_report(index: Index, url: str, written: bool | None = None) -> str:
     """A table with a line a source, the rejects by reason with an example each, and where the index lies.
 
-    The last columns are the cut scores: the BIS of the last rollout that the best 5, 10, 25 and 50 % take.
+    The last columns are the cutoff scores: the BIS of the last rollout that the best 5, 10, 25 and 50 % take.
     ``written`` tells whether a run had work to do; None where there was no run.  After a run, of very many
     sources the largest are shown.
     """
@@ -55,7 +55,7 @@ def _largest(sources: pa.Table) -> pa.Table:
 
 def _row(source: dict[str, Any]) -> tuple[str, ...]:
     rollouts = source["rollouts"]
-    ends = {score["fraction"]: f"{score['bis']:.4f}" for score in source["cut_scores"]}
+    ends = {score["fraction"]: f"{score['bis']:.4f}" for score in source["cutoff_scores"]}
     return (
         source["source"],
         str(rollouts),
@@ -74,7 +74,7 @@ def _whole(index: Index) -> dict[str, Any]:
         **{name: pc.sum(index.sources[name]).as_py() for name in COUNTED},
         "tie_block": "-",  # how many rollouts of different sources share a score is nowhere counted
         "rejected": [{"records": records} for records in index.manifest.rejected.values()],
-        "cut_scores": [asdict(score) for score in index.manifest.cut_scores],
+        "cutoff_scores": [asdict(score) for score in index.manifest.cutoff_scores],
     }
 
 

@@ -20,7 +20,7 @@ from bisieve.index_files import open_part, read_part
 from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
 from bisieve.parts import part_path
 from bisieve.pointer import read_pointer
-from bisieve.ranked import RankedFile, cut_scores_over_all
+from bisieve.ranked import RankedFile, cutoff_scores_over_all
 from bisieve.ranking import SHUFFLED
 from bisieve.score import score_rollouts
 from bisieve.source_list import rejected_by_source, write_source_list
@@ -85,7 +85,7 @@ def _ranked(index: Index, parameters: Parameters, url: str, version: str, rank: 
         shards=shards,
         sources=write_source_list(url, folder, totals, files),
         files=write_file_list(url, folder, rollouts, rejects),
-        cut_scores=cut_scores_over_all(files),
+        cutoff_scores=cutoff_scores_over_all(files),
     )
 
 

@@ -71,12 +71,12 @@ _REJECT_COUNT = [("reason", pa.string()), ("records", pa.int64())]
 REJECT_COUNTS = pa.schema([("source", pa.string()), *_REJECT_COUNT])
 
 # Where a cut ends; with scope=global it is one over all, and the source is null.
-_CUT_SCORE = [
+_CUTOFF_SCORE = [
     ("fraction", pa.float64()),
     ("rollouts", pa.int64()),  # that it takes, of the source or of all
     ("bis", pa.float64()),  # of the last one that it takes
 ]
-CUT_SCORES = pa.schema([("source", pa.string()), *_CUT_SCORE])
+CUTOFF_SCORES = pa.schema([("source", pa.string()), *_CUTOFF_SCORE])
 
 SOURCES = pa.schema(
     [
@@ -88,7 +88,7 @@ SOURCES = pa.schema(
         ("all_negative", pa.int64()),
         ("tie_block", pa.int64()),  # the most rollouts that share one score
         ("rejected", pa.list_(pa.struct(_REJECT_COUNT))),
-        ("cut_scores", pa.list_(pa.struct(_CUT_SCORE))),  # none with scope=global
+        ("cutoff_scores", pa.list_(pa.struct(_CUTOFF_SCORE))),  # none with scope=global
     ]
 )
 

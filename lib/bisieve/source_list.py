@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from bisieve import schema
 from bisieve.manifest import DataFile
 from bisieve.parts import write_part
-from bisieve.ranked import RankedFile, cut_scores_by_source
+from bisieve.ranked import RankedFile, cutoff_scores_by_source
 from bisieve.ranking import largest_tie_blocks
 from bisieve.totals import COUNTED, Totals
 
@@ -38,7 +38,7 @@ def source_table(totals: Totals, files: Sequence[RankedFile]) -> pa.Table:
         **dict(zip(COUNTED, counts.reshape(-1, len(COUNTED)).T, strict=True)),
         "tie_block": [tie_blocks.get(name, 0) for name in names],
         "rejected": _by_source(names, rejects),
-        "cut_scores": _by_source(names, cut_scores_by_source(files)),
+        "cutoff_scores": _by_source(names, cutoff_scores_by_source(files)),
     }
     return pa.table(columns, schema=schema.SOURCES)
 

@@ -29,12 +29,12 @@ def versions(index: Index) -> list[Version]:
             file.modified,
             file.url == join(index.url, version_manifest(index.fingerprint)),
         )
-        for file in manifest_files(index.url)
+        for file in _manifest_files(index.url)
     ]
     return sorted(found, key=lambda version: -version.published)
 
 
-def manifest_files(index_url: str) -> list[StoredFile]:
+def _manifest_files(index_url: str) -> list[StoredFile]:
     """The manifests of the versions of an index, each beside the files of its version."""
     stored = stored_files(join(index_url, VERSIONS))
     return [file for file in stored if file.url.endswith(f"/{MANIFEST}")]

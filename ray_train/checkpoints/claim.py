@@ -8,6 +8,8 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
+
 from bisieve import storage
 from bisieve.errors import TrainingError
 from ray_train.checkpoints.checkpoint import check_identity
@@ -67,7 +69,7 @@ def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:
     if config.restart or not storage.exists(url):
         return False
     found = _read_run(url)
-    return bool(found["identity"] == identity) and _is_finished(config.output, found["run"])
+    return found.identity == identity and _is_finished(config.output, found.run)
 
 
 def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
@@ -81,11 +83,11 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
     attempt = 1
     if storage.exists(url):
         found = _read_run(url)
-        attempt = found["attempt"] + 1
-        ours = found["identity"] == identity
-        if not config.restart and (ours or _has_progress(config.output, found["run"])):
-            check_identity(found["identity"], identity, config.output)
-            return found["run"], _is_finished(config.output, found["run"])
+        attempt = found.attempt + 1
+        ours = found.identity == identity
+        if not config.restart and (ours or _has_progress(config.output, found.run)):
+            check_identity(found.identity, identity, config.output)
+            return found.run, _is_finished(config.output, found.run)
     elif not config.restart and storage.exists(storage.join(config.output, MODEL)):
         raise TrainingError(
             f"a new folder at {config.output}", "a model", "give another --output, or --restart"
@@ -99,14 +101,21 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
     return name, False
 
 
-def _read_run(url: str) -> dict[str, Any]:
+class _Run(msgspec.Struct):
+    """What run.json says of the run at an output."""
+
+    run: str
+    attempt: int
+    identity: dict[str, Any]
+
+
+def _read_run(url: str) -> _Run:
     try:
-        run = json.loads(storage.read_bytes(url))
-        return {name: run[name] for name in ("run", "attempt", "identity")}
-    except (ValueError, KeyError, TypeError) as error:
+        return msgspec.json.decode(storage.read_bytes(url), type=_Run)
+    except msgspec.DecodeError as error:
         raise TrainingError(
             f"the name of a run at {url}",
-            "a file that is cut off or no JSON of ours",
+            f"a file that is cut off or not bisieve's: {error}",
             "give another --output, or delete this one",
         ) from error
 

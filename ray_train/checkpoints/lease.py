@@ -1,79 +1,76 @@
-"""Who drives the run at an output: one driver at a time, since two would remove each other's checkpoints.
+"""One driver at a time at an output, since two would remove each other's checkpoints.
 
-OUTPUT/driver.json      the driver, written anew every few seconds while it lives, removed at its end
+OUTPUT/driver.json      the driver, written again every few seconds while it lives, removed at its end
 
-One that is killed leaves it behind.  On its own machine the next one sees that the process is gone; on
-another one it watches whether the file still changes.  Clocks of two machines are never compared.
+A retry of Airflow or Kubernetes may find it there though its driver was killed.  On the same machine it sees
+that the process is gone; on another one it watches whether the file still changes.  Clocks of two machines
+are never compared.
 """
 
-import json
+import os
 import signal
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
 
 from bisieve import storage
 from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
 from bisieve.patience import say_retry
 from bisieve.pointer import Pointer, read_pointer, replace_pointer
 from bisieve.sigterm import sigterm_as_interrupt
-from ray_train.checkpoints.driver import Driver, is_dead, this_driver
 
 LEASE = "driver.json"
 RENEWED_EVERY = 10.0  # seconds
 TAKEN_OVER = signal.SIGUSR1  # not SIGINT: at Ctrl-C a run saves, which this one must not do any more
 WATCHED_FOR = 2.5  # times that: a store may be slow once
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The process of one run of the command."""
+
+    token: str  # tells it from all others
+    host: str
+    pid: int
+    machine: str  # in which the pid counts: two machines, boots or containers differ; empty: unknown
+    started: str  # when the process started, by that machine's own count
+    renewed: int = 0  # times that it has said that it lives
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
 _UNKNOWN = Driver("", "a machine unknown", 0, "", "")
 
 
 @contextmanager
-def leased(output: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds the lease of ``output`` while the block runs, and gives it back however the block ends.
+def leased(output: str, say: Say) -> Iterator[None]:
+    """Hold the lease of ``output`` while the block runs, and give it back however the block ends.
 
-    `TrainingError` where another driver has it, and, in place of what the block raises, where another one has
-    taken it over.  SIGTERM, if nothing else is set for it, ends the block with a `PreemptedError`.
+    SIGTERM, if nothing else is set for it, ends the block.
+
+    Raises:
+        TrainingError: another driver has the lease, or has taken it over, whatever the block raised.
+        PreemptedError: in place of what SIGTERM raised in the block.
     """
     url, driver = storage.join(output, LEASE), this_driver()
     _take(output, driver, say)
-    ended = threading.Event()
-    rival: list[Driver] = []
-
-    def renew() -> None:
-        mine, refused, on_full_disk = driver, 0, False
-        while not rival and not ended.wait(RENEWED_EVERY):
-            mine = replace(mine, renewed=mine.renewed + 1)
-            try:
-                other = _renewed(url, mine)
-                refused = 0
-                if on_full_disk:
-                    say(f"{url} is renewed again")
-                    on_full_disk = False
-            except DiskError as error:  # no reason to end a run; nobody else can take the lease over there
-                if not on_full_disk:
-                    say(f"{url} is not renewed while its disk refuses it, and the run goes on: {error}")
-                    on_full_disk = True
-                continue
-            except StorageError as error:  # out of sorts, or just replaced: the next time will show
-                refused += 1
-                say_retry(f"lease {url}", refused + 1, error, RENEWED_EVERY)
-                continue
-            if other:
-                rival.append(other)
-                if interrupted is not None and not ended.is_set():
-                    signal.pthread_kill(interrupted, TAKEN_OVER)
-
     terminated: list[int] = []
     with sigterm_as_interrupt(terminated), _interrupted_by(TAKEN_OVER):
-        here = threading.current_thread()
-        interrupted = here.ident if here is threading.main_thread() else None
-        thread = threading.Thread(target=renew, name="lease", daemon=True)
-        thread.start()
+        renewal = _Renewal(url, driver, say)
         try:
             yield
         except BaseException as error:
-            if not rival:
+            if renewal.rival is None:
                 # Ray, too, sets a handler, and makes an exit of it.
                 if terminated or (isinstance(error, SystemExit) and error.code == signal.SIGTERM):
                     raise PreemptedError(
@@ -81,19 +78,19 @@ def leased(output: str, say: Callable[[str], None]) -> Iterator[None]:
                     ) from None
                 raise
         finally:
-            ended.set()
-            thread.join()
-            with suppress(StorageError):  # who comes next will see that it is not renewed
+            renewal.end()
+            with suppress(StorageError):  # the next driver will see that it is not renewed
                 _give_back(url, driver)
-    if rival:
+    if renewal.rival is not None:
         raise TrainingError(
             f"this driver to be the only one of {output}",
-            f"that {rival[0]} took it over when {LEASE} there had not been renewed for long",
+            f"that {renewal.rival} took it over when {LEASE} there had not been renewed for long",
             "see which of the two is to go on; nothing that was saved is lost",
         )
 
 
-def _take(output: str, driver: Driver, say: Callable[[str], None]) -> None:
+def _take(output: str, driver: Driver, say: Say) -> None:
+    """Write ``driver`` into the lease once nobody else who lives has it; else raise `TrainingError`."""
     url = storage.join(output, LEASE)
     tries = 1
     while True:
@@ -119,8 +116,50 @@ def _take(output: str, driver: Driver, say: Callable[[str], None]) -> None:
             say_retry(f"lease {url}", tries, error)
 
 
+class _Renewal:
+    """A thread that renews a lease; it interrupts the thread that made it when another driver has it."""
+
+    def __init__(self, url: str, driver: Driver, say: Say) -> None:
+        self.rival: Driver | None = None
+        self._url, self._driver, self._say = url, driver, say
+        here = threading.current_thread()
+        self._interrupted = here.ident if here is threading.main_thread() else None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Renew no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        mine, refused, on_full_disk = self._driver, 0, False
+        while self.rival is None and not self._ended.wait(RENEWED_EVERY):
+            mine = replace(mine, renewed=mine.renewed + 1)
+            try:
+                self.rival = _renewed(self._url, mine)
+            except DiskError as error:  # no reason to end a run: nobody else can take the lease there
+                if not on_full_disk:
+                    self._say(
+                        f"{self._url} is not renewed while its disk refuses it, and the run goes on: {error}"
+                    )
+                on_full_disk = True
+                continue
+            except StorageError as error:  # out of order, or just replaced: the next time will show
+                refused += 1
+                say_retry(f"lease {self._url}", refused + 1, error, RENEWED_EVERY)
+                continue
+            refused = 0
+            if on_full_disk:
+                self._say(f"{self._url} is renewed again")
+                on_full_disk = False
+        if self.rival is not None and self._interrupted is not None and not self._ended.is_set():
+            signal.pthread_kill(self._interrupted, TAKEN_OVER)
+
+
 def _watched(found: Pointer, seconds: float) -> Pointer:
-    """The file as soon as it is not what it was, or after so many seconds as it is."""
+    """Return the file as soon as it is not what it was, or after so many seconds as it is."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(seconds / 25)
@@ -130,7 +169,7 @@ def _watched(found: Pointer, seconds: float) -> Pointer:
 
 
 def _renewed(url: str, driver: Driver) -> Driver | None:
-    """Says that ``driver`` lives; returns who else has the lease, None as long as nobody is known to."""
+    """Say that ``driver`` lives; return who else has the lease, None as long as nobody is known to."""
     found = read_pointer(url)
     holder = _holder(found) or _UNKNOWN  # gone: it was taken over, and given back
     if holder.token != driver.token:
@@ -146,16 +185,16 @@ def _give_back(url: str, driver: Driver) -> None:
 
 
 def _content(driver: Driver) -> bytes:
-    return json.dumps(asdict(driver), indent=2).encode()
+    return msgspec.json.format(msgspec.json.encode(driver), indent=2)
 
 
 def _holder(found: Pointer) -> Driver | None:
-    """Whose lease it is; None where there is none."""
+    """Return whose lease it is; None where there is none."""
     if found.data is None:
         return None
     try:
-        return Driver(**json.loads(found.data))
-    except (ValueError, TypeError):  # cut off, or of another version
+        return msgspec.json.decode(found.data, type=Driver)
+    except msgspec.DecodeError:  # cut off, or of another version
         return _UNKNOWN
 
 
@@ -174,3 +213,39 @@ def _interrupted_by(number: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
+
+
+def this_driver() -> Driver:
+    """Return the driver that this process is."""
+    return Driver(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _machine(), _started(os.getpid()))
+
+
+def is_dead(driver: Driver) -> bool:
+    """Return whether ``driver`` was a process of this machine and is no more; False where not known."""
+    if not driver.machine or driver.machine != _machine():
+        return False
+    try:
+        os.kill(driver.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        pass
+    started = _started(driver.pid)
+    return started != "" and started != driver.started
+
+
+def _machine() -> str:
+    """Name this machine since its last boot, and the container; empty where there is no ``/proc``."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    return ""
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in ticks since the boot, or that it ended; empty where not shown."""
+    # Not psutil: it gives seconds since 1970, which move when the clock is set.
+    with suppress(OSError):
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "ended" if state == "Z" else fields[18]
+    return ""

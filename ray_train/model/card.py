@@ -1,16 +1,32 @@
 """The small JSON beside every trained model: prompt format, lineage, hyper-parameters, metrics."""
 
 import json
-from functools import reduce
-from operator import getitem
 from typing import Any
+
+import msgspec
 
 from bisieve import storage
 from bisieve.errors import TrainingError
 
 CARD = "bisieve.json"
 MODEL = "config.json"  # written last: without it nothing takes a folder for a model
-_NEEDED = (("run",), ("identity", "index"), ("config", "max_length"), ("prompt_format",))
+
+
+class _Identity(msgspec.Struct):
+    index: str
+
+
+class _Config(msgspec.Struct):
+    max_length: int
+
+
+class _Needed(msgspec.Struct):
+    """What an evaluation needs of a card."""
+
+    run: str
+    identity: _Identity
+    config: _Config
+    prompt_format: dict[str, Any]
 
 
 def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
@@ -23,13 +39,11 @@ def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
         return None
     try:
         card: dict[str, Any] = json.loads(storage.read_bytes(url))
+        msgspec.convert(card, _Needed)
+    except msgspec.ValidationError as error:
+        raise _no_card(url, f"something else: {error}", flag) from error
     except ValueError as error:
         raise _no_card(url, "a file that is cut off or no JSON", flag) from error
-    try:
-        for path in _NEEDED:
-            reduce(getitem, path, card)
-    except (KeyError, TypeError) as error:
-        raise _no_card(url, f"one without {'.'.join(path)}", flag) from error
     return card
 
 

@@ -142,7 +142,7 @@ def _ranked_files(sources: list[str]) -> Iterator[RankedFile]:
         yield RankedFile(
             DataFile(part_path("rollouts", number), SHARD_ROLLOUTS * len(mine), 10**7, f"{number:064x}"),
             [(source, 0.05, SHARD_ROLLOUTS) for source in mine],
-            pa.table(cuts, schema=schema.CUT_SCORES),
+            pa.table(cuts, schema=schema.CUTOFF_SCORES),
         )
 
 

@@ -117,7 +117,7 @@ def test_what_is_pinned_is_to_be_had_by_everybody() -> None:
 def test_ray_up_takes_its_file() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    text = (ROOT / "infra/ray/aws.yaml").read_text()
+    text = (ROOT / "infra/examples/ray-aws.yaml").read_text()
     prepared = prepare_config(yaml.safe_load(text))
     validate_config(prepared)
     assert prepared["docker"]["image"].endswith(f"/bisieve-train:{bisieve.__version__}")
@@ -144,7 +144,7 @@ class SecretStore(BaseHTTPRequestHandler):
 def test_a_machine_of_aws_starts_ray_with_the_token_of_the_secret_store_or_not_at_all(
     kind: str, tmp_path: Path
 ) -> None:
-    text = (ROOT / "infra/ray/aws.yaml").read_text()
+    text = (ROOT / "infra/examples/ray-aws.yaml").read_text()
     config = yaml.safe_load(text)
     assert "--env RAY_AUTH_MODE=token" in config["docker"]["run_options"]
     command = config[f"{kind}_start_ray_commands"][-1].replace("REGION", "eu-west-1")

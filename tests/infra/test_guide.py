@@ -19,9 +19,17 @@ SECURITY = (ROOT / "docs/security.md").read_text()
 
 
 def test_the_files_that_the_guide_names_are_there() -> None:
-    named = {name.rstrip(".") for name in re.findall(r"(?:infra|jobs)/[\w./]+", GUIDE + SECURITY)}
+    named = {name.rstrip(".") for name in re.findall(r"(?:infra|jobs)/[\w./-]+", GUIDE + SECURITY)}
     assert len(named) > 10
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_example_says_first_what_was_checked_and_what_was_not() -> None:
+    files = sorted((ROOT / "infra/examples").iterdir())
+    assert len(files) >= 5
+    for file in files:
+        first = file.read_text().partition("\n")[0]
+        assert re.match(r"(#|//) Checked by .*: .+\. Not checked: .+\.$", first), f"{file}: {first}"
 
 
 def test_the_command_that_the_guide_shows_is_one() -> None:
@@ -47,7 +55,7 @@ def test_every_block_of_commands_is_one_that_a_shell_reads(text: str) -> None:
 
 
 def test_the_commands_of_ray_are_known_to_it_with_their_options() -> None:
-    lines = [*SECURITY.splitlines(), *(ROOT / "infra/ray/aws.yaml").read_text().splitlines()]
+    lines = [*SECURITY.splitlines(), *(ROOT / "infra/examples/ray-aws.yaml").read_text().splitlines()]
     shown = [line.lstrip("# ") for line in lines if re.match(r"(#\s+)?ray (start|get-auth-token) ", line)]
     assert len(shown) >= 3
     for line in shown:

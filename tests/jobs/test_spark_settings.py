@@ -1,4 +1,4 @@
-"""``infra/spark``: what stands there is what the pinned Spark knows."""
+"""``infra/spark`` and ``infra/examples``: their settings are those that the pinned Spark knows."""
 
 import json
 import re
@@ -11,7 +11,8 @@ import pytest
 
 from bisieve.spark.s3a_jars import AWS_SDK
 
-SETTINGS = Path(__file__).parents[2] / "infra/spark"
+INFRA = Path(__file__).parents[2] / "infra"
+FILES = [*INFRA.glob("spark/*"), *INFRA.glob("examples/*.conf"), *INFRA.glob("examples/*.jsonc")]
 # Spark keeps these outside of the list of its settings, or takes any name behind them.
 _FREE = ("spark.master", "spark.hadoop.", "spark.executorEnv.", "spark.yarn.appMasterEnv.")
 _REGISTERS = (
@@ -26,7 +27,9 @@ def settings(file: Path) -> dict[str, str]:
     if file.suffix == ".conf":
         lines = [re.split(r"\s+", line, maxsplit=1) for line in file.read_text().splitlines()]
         return {name: rest[0] for name, *rest in lines if name and not name.startswith("#")}
-    return dict(_named(json.loads(file.read_text())))
+    comment, _, job = file.read_text().partition("\n")
+    assert comment.startswith("// ")
+    return dict(_named(json.loads(job)))
 
 
 def _named(value: Any) -> Iterator[tuple[str, str]]:
@@ -37,7 +40,7 @@ def _named(value: Any) -> Iterator[tuple[str, str]]:
         yield from _named(part)
 
 
-@pytest.mark.parametrize("file", sorted(SETTINGS.iterdir()), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(FILES), ids=lambda file: file.name)
 def test_spark_knows_every_setting(spark: Any, file: Path) -> None:
     for name in _REGISTERS:
         spark._jvm.java.lang.Class.forName(name)  # which lists its settings
@@ -51,6 +54,6 @@ def test_spark_knows_every_setting(spark: Any, file: Path) -> None:
 def test_the_jar_of_s3a_is_of_the_version_of_sparks_own_hadoop() -> None:
     (jar,) = (Path(pyspark.__file__).parent / "jars").glob("hadoop-client-api-*.jar")
     hadoop = jar.stem.removeprefix("hadoop-client-api-")
-    packages = settings(SETTINGS / "s3a.conf")["spark.jars.packages"].split(",")
+    packages = settings(INFRA / "spark/s3a.conf")["spark.jars.packages"].split(",")
     assert packages[0] == f"org.apache.hadoop:hadoop-aws:{hadoop}"
     assert packages[1] == f"software.amazon.awssdk:bundle:{AWS_SDK[hadoop]}"

@@ -7,9 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from bisieve import parts
+from bisieve.cli import main
 from bisieve.cut import read_cut
 from bisieve.errors import IndexUnusableError, UsageError
 from bisieve.index import open_index
+from bisieve.index_format import FORMAT_VERSION
 
 
 @pytest.mark.parametrize(("fraction", "kept"), [(1e-9, 1), (0.29, 28), (0.3, 30), (0.999, 99), (1.0, 100)])
@@ -69,12 +71,45 @@ def test_a_fraction_outside_zero_to_one_is_refused(indexed: Path, fraction: floa
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b'{"format": "bisieve-index", "format_version": 99}', b'{"x": 1}']
+    ("content", "found"),
+    [
+        (b"[]", "something else: Expected `object`, got `array`"),
+        (b'{"x": 1}', "something else: Object missing required field `format`"),
+        (b'{"format": "other", "format_version": 1}', "format other"),
+        (
+            b'{"format": "bisieve-index", "format_version": "1"}',
+            r".*Expected `int`, got `str` - at `\$.format_v",
+        ),
+        (
+            b'{"format": "bisieve-index", "format_version": 1}',
+            "other fields: .* missing required field `finger",
+        ),
+    ],
 )
-def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_manifest_that_is_none_is_refused_and_what_is_wrong_with_it_is_named(
+    tmp_path: Path, content: bytes, found: str
+) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(IndexUnusableError, match="bisieve-index version 3"):
+    named = f"expected a manifest of bisieve-index version 1 at .*; found {found}.*; score the corpus"
+    with pytest.raises(IndexUnusableError, match=named):
         open_index(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [(FORMAT_VERSION + 1, "install a newer bisieve"), (0, "score the corpus into another --index")],
+)
+def test_an_index_of_another_format_version_is_refused_with_what_to_do(
+    indexed: Path, capsys: pytest.CaptureFixture[str], version: int, remedy: str
+) -> None:
+    manifest = indexed / "manifest.json"
+    ours = f'"format_version": {FORMAT_VERSION}'
+    assert ours in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(ours, f'"format_version": {version}'))
+    assert main(["report", "--index", str(indexed)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"expected bisieve-index version {FORMAT_VERSION} at file://{manifest}" in line
+    assert f"found version {version}; {remedy}" in line
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": "bisieve-in'])

@@ -10,6 +10,7 @@ from handmade import Made, make_index
 
 from bisieve import parts
 from bisieve.index import Index, indexed_layouts
+from bisieve.index_format import ROWS_VERSION
 from bisieve.manifest import Manifest, fingerprint, is_up_to_date
 from bisieve.pipeline.incremental import known_layouts
 
@@ -62,13 +63,12 @@ def test_a_list_is_read_once_and_does_not_travel(tmp_path: Path) -> None:
 
 
 def test_an_index_that_older_rules_scanned_is_scanned_again(tmp_path: Path) -> None:
-    """Rollouts with counts alone were rejected before: what is known of their shards is no longer so."""
     index = index_of(tmp_path, sources=2, rollouts=4)
     parameters, shards = index.manifest.parameters, list(indexed_layouts(index))
     assert is_up_to_date(index.manifest, parameters, shards)
     fields = json.loads(index.manifest.to_json())
-    del fields["scanned_as"]  # as it was written before rules had a version
-    fields["fingerprint"] = fingerprint(parameters, shards, 3)
+    fields["rows_version"] = ROWS_VERSION - 1
+    fields["fingerprint"] = fingerprint(parameters, shards, ROWS_VERSION - 1)
     older = Manifest.from_json(json.dumps(fields).encode(), "file:///manifest.json")
     assert not is_up_to_date(older, parameters, shards)
     assert fields["fingerprint"] != index.fingerprint  # so no version that is read is written over

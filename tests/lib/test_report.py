@@ -20,7 +20,7 @@ FRACTIONS = (0.05, 0.10, 0.25, 0.50)
 
 @pytest.mark.parametrize("ranked", ["scored", "ranked anew"])
 @pytest.mark.parametrize("scope", ["source", "global"])
-def test_the_cut_scores_are_those_of_the_cuts(
+def test_the_cutoff_scores_are_those_of_the_cuts(
     score: Callable[..., Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -34,8 +34,8 @@ def test_the_cut_scores_are_those_of_the_cuts(
         ask = ["rank", "--index", str(tmp_path / "index"), "--output", str(tmp_path / "index")]
         assert main([*ask, "--scope", scope, "--alpha", "0.2"]) == 0
     index = open_index(str(tmp_path / "index"))
-    over_all = [asdict(score) for score in index.manifest.cut_scores]
-    by_source = [(row["source"], row["cut_scores"]) for row in index.sources.to_pylist()]
+    over_all = [asdict(score) for score in index.manifest.cutoff_scores]
+    by_source = [(row["source"], row["cutoff_scores"]) for row in index.sources.to_pylist()]
     told = {
         (source, score["fraction"]): (score["rollouts"], score["bis"])
         for source, scores in [(None, over_all), *by_source]

@@ -2,8 +2,8 @@ import pyarrow as pa
 import pytest
 
 from bisieve import schema
-from bisieve.manifest import CutScore, DataFile
-from bisieve.ranked import RankedFile, cut_scores_over_all
+from bisieve.manifest import CutoffScore, DataFile
+from bisieve.ranked import RankedFile, cutoff_scores_over_all
 from bisieve.source_list import rejected_by_source, source_table
 from bisieve.totals import Totals
 
@@ -13,9 +13,9 @@ TOTALS = Totals(
 )
 
 
-def ranked(*cut_scores: tuple[str | None, float, int, float]) -> RankedFile:
-    rows = [dict(zip(schema.CUT_SCORES.names, row, strict=True)) for row in cut_scores]
-    return RankedFile(DataFile("", 0, 0, ""), [], pa.Table.from_pylist(rows, schema.CUT_SCORES))
+def ranked(*cutoff_scores: tuple[str | None, float, int, float]) -> RankedFile:
+    rows = [dict(zip(schema.CUTOFF_SCORES.names, row, strict=True)) for row in cutoff_scores]
+    return RankedFile(DataFile("", 0, 0, ""), [], pa.Table.from_pylist(rows, schema.CUTOFF_SCORES))
 
 
 def test_each_source_has_its_counts_its_rejects_and_where_its_cuts_end() -> None:
@@ -27,15 +27,15 @@ def test_each_source_has_its_counts_its_rejects_and_where_its_cuts_end() -> None
         {"reason": "bad_json", "records": 2},
         {"reason": "no_steps", "records": 1},
     ]
-    ends = [[(end["fraction"], end["bis"]) for end in row["cut_scores"]] for row in rows]
+    ends = [[(end["fraction"], end["bis"]) for end in row["cutoff_scores"]] for row in rows]
     assert ends == [[(0.1, 0.3), (0.5, 0.3)], [], [(0.1, 0.2)]]
-    assert cut_scores_over_all(files) == []
+    assert cutoff_scores_over_all(files) == []
 
 
 def test_cuts_over_all_belong_to_no_source() -> None:
     files = [ranked((None, 0.5, 2, 0.1)), ranked((None, 0.1, 1, 0.4))]
-    assert source_table(TOTALS, files)["cut_scores"].to_pylist() == [[], [], []]
-    assert cut_scores_over_all(files) == [CutScore(0.1, 1, 0.4), CutScore(0.5, 2, 0.1)]
+    assert source_table(TOTALS, files)["cutoff_scores"].to_pylist() == [[], [], []]
+    assert cutoff_scores_over_all(files) == [CutoffScore(0.1, 1, 0.4), CutoffScore(0.5, 2, 0.1)]
 
 
 @pytest.mark.parametrize("rejected", [TOTALS.rejected, {}], ids=["some", "none"])

@@ -4,6 +4,7 @@ Nothing here comes from bisieve.  The text is written out by hand, and one step 
 last position of the whole logits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,33 @@ class PlainModel:
         as_the_papers_evaluation: bool = False,
     ) -> list[float]:  # fmt: skip
         """Return P(Yes) against P(No) at the marker behind each step; ``tokens`` are other such three."""
-        marker, *words = tokens
-        end = "<end_of_turn>" if self.family == "gemma3" else "<|im_end|>"
-        pixels, slot = self._seen(image.convert("RGB"))
-        head, join = HEADS.get(self.family, HEAD), "\n\n"
+        head, join = "", "\n\n"
         if as_the_papers_evaluation:
-            head, join = head.replace(f"user\n{end}\n", "user\n"), ""
-        text = f"{head}{slot}\nQuestion: {question}\nProcess: " + join.join(step + marker for step in steps)
-        ids = self.tokenizer(text + end, return_tensors="pt")["input_ids"]
+            head, join = self._head.replace(f"user\n{self._end}\n", "user\n"), ""
+        process = join.join(step + tokens[0] for step in steps)
+        return self.read(f"[image]\nQuestion: {question}\nProcess: {process}", [image], 1, tokens, head)
+
+    @torch.inference_mode()
+    def read(
+        self, text: str, images: Sequence[Image.Image], tiles: int = 1,
+        tokens: tuple[str, str, str] = OWN_TOKENS, head: str = "",
+    ) -> list[float]:  # fmt: skip
+        """Return P(Yes) against P(No) at each marker of ``text``.
+
+        Args:
+            text: the model's turn, with ``[image]`` in the place of each image.
+            images: in the order of their places.
+            tiles: that each of the images may have.
+            tokens: marker, Yes and No.
+            head: what begins the chat where it is not the family's.
+        """
+        marker, *words = tokens
+        seen = [self._seen(image.convert("RGB"), tiles) for image in images]
+        for _, slot in seen:
+            text = text.replace("[image]", slot, 1)
+        pixels = {name: torch.cat([each[name] for each, _ in seen]) for name in seen[0][0]}
+        text = (head or self._head) + text + self._end
+        ids = self.tokenizer(text, return_tensors="pt")["input_ids"]
         more = {}
         if self.family == "gemma3":
             more = {"token_type_ids": (ids == self._id("<image_soft_token>")).int()}
@@ -57,21 +77,29 @@ class PlainModel:
         answers = at_markers[:, [self._id(word) for word in words]]
         return answers.softmax(dim=-1)[:, 0].tolist()
 
-    def _seen(self, image: Image.Image) -> tuple[dict[str, torch.Tensor], str]:
-        """The image's tensors, in one tile, and what stands for it in the text."""
+    @property
+    def _head(self) -> str:
+        return HEADS.get(self.family, HEAD)
+
+    @property
+    def _end(self) -> str:
+        return "<end_of_turn>" if self.family == "gemma3" else "<|im_end|>"
+
+    def _seen(self, image: Image.Image, tiles: int) -> tuple[dict[str, torch.Tensor], str]:
+        """The image's tensors, in up to ``tiles`` tiles, and what stands for it in the text."""
         if self.family == "gemma3":
             pixels = self.images(image, return_tensors="pt")["pixel_values"]
             tokens = "<image_soft_token>" * self.model.config.mm_tokens_per_image
             return {"pixel_values": pixels}, f"\n\n<start_of_image>{tokens}<end_of_image>\n\n"
         if self.family == "internvl":
             pixels = self.images(
-                image, crop_to_patches=True, min_patches=1, max_patches=1, return_tensors="pt"
+                image, crop_to_patches=True, min_patches=1, max_patches=tiles, return_tensors="pt"
             )
             tokens = len(pixels["pixel_values"]) * self.model.config.image_seq_length
             slot = "<img>" + "<IMG_CONTEXT>" * tokens + "</img>"
             return {"pixel_values": pixels["pixel_values"]}, slot
         edge = self.images.patch_size * 2
-        size = {"shortest_edge": edge**2, "longest_edge": 256 * edge**2}
+        size = {"shortest_edge": edge**2, "longest_edge": tiles * 256 * edge**2}
         pixels = self.images(image, size=size, return_tensors="pt")
         tokens = int(pixels["image_grid_thw"].prod()) // 4
         return dict(pixels), "<|vision_start|>" + "<|image_pad|>" * tokens + "<|vision_end|>"

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 from PIL import Image
+from torch import multiprocessing
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -210,6 +211,13 @@ def run(rank: int, folder: str, meeting: str) -> None:
             json.dumps([sent(rank, folder, stage) for stage in (1, 2, 3)])
         )
         hang(rank, meeting)
+
+
+def by_case(work: Callable[[int, str], None], meeting: Path) -> list[list[Any]]:
+    """Run ``work`` in two processes, which each leave a list; return both items by case."""
+    multiprocessing.spawn(work, (str(meeting),), nprocs=2)
+    ranks = (json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2))
+    return [list(case) for case in zip(*ranks, strict=True)]
 
 
 def compare_plans(rank: int, meeting: str) -> None:

@@ -23,12 +23,12 @@ def cut_ends(index: Index, fraction: float) -> dict[str, float]:
     if fraction not in REPORTED:
         return _from_rows(index, limits, is_global)
     if is_global:
-        (end,) = (score.bis for score in index.manifest.cut_scores if score.fraction == fraction)
+        (end,) = (score.bis for score in index.manifest.cutoff_scores if score.fraction == fraction)
         return {ALL: end}
     return {
         row["source"]: score["bis"]
-        for row in index.sources.select(["source", "cut_scores"]).to_pylist()
-        for score in row["cut_scores"]
+        for row in index.sources.select(["source", "cutoff_scores"]).to_pylist()
+        for score in row["cutoff_scores"]
         if score["fraction"] == fraction
     }
 

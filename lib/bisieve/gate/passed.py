@@ -6,8 +6,9 @@ A version that was refused is the current one, too.  Compared with that, the nex
 from: so the gate remembers what it let pass.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+import msgspec
 
 from bisieve.errors import IndexUnusableError, StorageError
 from bisieve.index import Index
@@ -37,7 +38,7 @@ def mark_passed(index: Index, before: Index | None) -> None:
         return
     passed = Passed(index.fingerprint, before.fingerprint if before else None)
     try:
-        replace_pointer(found, json.dumps(asdict(passed), indent=1).encode() + b"\n")
+        replace_pointer(found, msgspec.json.format(msgspec.json.encode(passed), indent=1) + b"\n")
     except StorageError:
         if not _names(read_pointer(found.url), index):
             raise
@@ -52,9 +53,9 @@ def _read(found: Pointer) -> Passed | None:
     if found.data is None:
         return None
     try:
-        return Passed(**json.loads(found.data))
-    except (ValueError, TypeError) as error:
+        return msgspec.json.decode(found.data, type=Passed)
+    except msgspec.DecodeError as error:
         raise IndexUnusableError(
-            f"what bisieve gate has written at {found.url}", "something else",
+            f"what bisieve gate has written at {found.url}", f"something else: {error}",
             "remove it, and name the last good version with --against",
         ) from error  # fmt: skip

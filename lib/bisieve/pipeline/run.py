@@ -31,7 +31,7 @@ from bisieve.pipeline.ranked_files import write_ranked, write_rejects
 from bisieve.pipeline.scan_tasks import SHARDS_A_TASK, Tasks, layouts_by_tasks, scan_corpus
 from bisieve.pointer import read_pointer
 from bisieve.probe import require_writable
-from bisieve.ranked import cut_scores_over_all
+from bisieve.ranked import cutoff_scores_over_all
 from bisieve.reading import Layout, Reading
 from bisieve.records import HINTS, NO_SOURCE
 from bisieve.scan.chunks import Chunk
@@ -223,8 +223,8 @@ def _build(
         sources=write_source_list(index, folder, totals, files),
         files=write_file_list(index, folder, rollouts, rejects),
         software=SOFTWARE,
-        cut_scores=cut_scores_over_all(files),
-        scanned_as=ROWS_VERSION,
+        cutoff_scores=cutoff_scores_over_all(files),
+        rows_version=ROWS_VERSION,
     )
 
 

@@ -19,8 +19,7 @@ import pytest
 from bisieve import storage
 from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
 from ray_train.checkpoints import lease
-from ray_train.checkpoints.driver import Driver, is_dead, this_driver
-from ray_train.checkpoints.lease import LEASE, leased
+from ray_train.checkpoints.lease import LEASE, Driver, is_dead, leased, this_driver
 
 ELSEWHERE = replace(this_driver(), token="theirs", host="elsewhere", pid=7, machine="elsewhere since May")
 

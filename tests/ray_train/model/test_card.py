@@ -29,9 +29,13 @@ def model(internvl: Path, tmp_path: Path) -> Path:
     [
         (json.dumps(CARD)[:50], "cut off or no JSON"),
         ("", "cut off or no JSON"),
-        ("[]", "without run"),
-        (json.dumps(CARD | {"identity": {}}), r"without identity\.index"),
-        (json.dumps(CARD | {"config": 5}), r"without config\.max_length"),
+        ("[]", "Expected `object`, got `array`"),
+        (json.dumps(CARD | {"identity": {}}), r"missing required field `index` - at `\$\.identity`"),
+        (json.dumps(CARD | {"config": 5}), r"Expected `object`, got `int` - at `\$\.config`"),
+        (
+            json.dumps(CARD | {"config": {"max_length": "8k"}}),
+            r"Expected `int`, got `str` - at .*max_length`",
+        ),
     ],
 )
 def test_a_card_that_is_none_is_named(content: str, found: str, model: Path) -> None:

@@ -1,21 +1,15 @@
 """What ranks find out about one another before they start."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import multiprocessing
-from two_ranks import OTHER_PLANS, PLAN, compare_plans
+from two_ranks import OTHER_PLANS, PLAN, by_case, compare_plans
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
     """By case, what each of two processes was told, and how often it met the other for that."""
-    meeting = tmp_path_factory.mktemp("ranks") / "meeting"
-    multiprocessing.spawn(compare_plans, (str(meeting),), nprocs=2)
-    ranks = (json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2))
-    return [list(case) for case in zip(*ranks, strict=True)]
+    return by_case(compare_plans, tmp_path_factory.mktemp("ranks") / "meeting")
 
 
 def test_ranks_with_the_same_plan_go_on(told: list[list[Any]]) -> None:

@@ -1,12 +1,9 @@
 """An error that one rank meets in its data, or on its disk, ends a step on all ranks before the update."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import multiprocessing
-from two_ranks import STEP_ERRORS, meet_errors
+from two_ranks import STEP_ERRORS, by_case, meet_errors
 
 KINDS = {"batch": "ImageError", "sample log": "DiskError"}
 
@@ -14,10 +11,7 @@ KINDS = {"batch": "ImageError", "sample log": "DiskError"}
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
     """By case, how each of two processes ended: the error, its text and the updates made before."""
-    meeting = tmp_path_factory.mktemp("ranks") / "meeting"
-    multiprocessing.spawn(meet_errors, (str(meeting),), nprocs=2)
-    ranks = (json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2))
-    return [list(case) for case in zip(*ranks, strict=True)]
+    return by_case(meet_errors, tmp_path_factory.mktemp("ranks") / "meeting")
 
 
 @pytest.mark.parametrize("number", range(len(STEP_ERRORS)), ids=lambda number: str(STEP_ERRORS[number]))
