@@ -73,9 +73,10 @@ class LocalEngine(Engine):
         self._processes = None if in_this_process else Processes(processes, scratch)
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, and forget what was shared."""
         if self._processes is not None:
             self._processes.close()
+        _loaded.cache_clear()
 
     def spread(self, values: Sequence[T]) -> Parts[T]:
         return LocalParts(self, [partial(iter, (value,)) for value in values])

@@ -23,6 +23,7 @@ from bisieve.index import open_index
 from bisieve.local import local_engine
 from bisieve.pipeline.rank import rank_index
 from bisieve.scan import chunks, gather
+from bisieve.storage import write_bytes
 
 SIZES = {"big": 300, "a-small": 7, "ä": 40}
 TIES_AND_SCOPES = [("file", "source"), ("hash", "global"), ("spread", "source"), ("spread", "global")]
@@ -146,6 +147,21 @@ def test_processes_write_what_one_writes(
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert told["scanned"]["rollouts"] == sum(SIZES.values())
     assert told["scanned"]["bytes"] == sum(path.stat().st_size for path in (tmp_path / layout).iterdir())
+
+
+def test_processes_read_and_write_s3(
+    s3: str, score_local: Callable[..., Any], many_small_parts: None, in_processes: None, tmp_path: Path
+) -> None:
+    reference.write_random_corpus(tmp_path / "corpus", seed=7, sizes=SIZES)
+    for path in (tmp_path / "corpus").iterdir():
+        write_bytes(f"{s3}/local/corpus/{path.name}", path.read_bytes())
+    index, _ = score_local(f"{s3}/local/corpus", f"{s3}/local/index")
+    score_local(tmp_path / "corpus", tmp_path / "index")
+    on_disk = open_index(str(tmp_path / "index"))
+    assert [(file.rows, file.path.rpartition("/")[2]) for file in index.files] == [
+        (file.rows, file.path.rpartition("/")[2]) for file in on_disk.files
+    ]
+    assert index.rollouts_by_source == on_disk.rollouts_by_source == SIZES
 
 
 def test_rank_writes_what_score_writes_in_processes_too(

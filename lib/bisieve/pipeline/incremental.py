@@ -59,11 +59,14 @@ def older_rows(index: Index, now: Mapping[FileInfo, Layout], kept: Collection[Fi
 
 def kept_chunks(engine: Engine, older: Older, named: Named, parameters: Parameters) -> Parts[Chunk]:
     """The rollouts and rejects that no shard touches that is new, changed or gone, from the index alone."""
-    return engine.spread(list(enumerate(older.files))).map(partial(_kept_chunk, older, named, parameters))
+    keep = partial(_kept_chunk, engine.share(older), named, parameters)
+    return engine.spread(list(enumerate(older.files))).map(keep)
 
 
-def _kept_chunk(older: Older, named: Named, parameters: Parameters, numbered: tuple[int, Kind]) -> Chunk:
-    number, (usable, file) = numbered
+def _kept_chunk(
+    shared: Shared[Older], named: Named, parameters: Parameters, numbered: tuple[int, Kind]
+) -> Chunk:
+    older, (number, (usable, file)) = shared.value, numbered
     rows = read_scored(older.index, file, parameters) if usable else _read(older.index, file)
     rows = rows.filter(pa.array(~older.shards.touched(rows, named.value)))
     empty = (schema.REJECTS if usable else schema.USABLE).empty_table()
@@ -79,13 +82,14 @@ def steps_again(
     Their places are brought together by shard first: what lies close together is read at once.
     """
     readers = num_readers(engine, older)
-    places = engine.spread(older.files).flat_map(partial(_places, older, named, readers))
-    read = partial(_read_places, older, parameters.reading, parts, scanned)
+    shared = engine.share(older)
+    places = engine.spread(older.files).flat_map(partial(_places, shared, named, readers))
+    read = partial(_read_places, shared, parameters.reading, parts, scanned)
     return places.by_number(readers, "scan").map_parts(read)
 
 
-def _places(older: Older, named: Named, readers: int, kind: Kind) -> Iterator[tuple[int, bytes]]:
-    usable, file = kind
+def _places(shared: Shared[Older], named: Named, readers: int, kind: Kind) -> Iterator[tuple[int, bytes]]:
+    older, (usable, file) = shared.value, kind
     rows = _read(older.index, file, ["rollout_id", "spans", *([] if usable else ["shard"])])
     if usable:
         rows = rows.append_column("shard", pc.struct_field(pc.list_element(rows["spans"], 0), "shard"))
@@ -93,9 +97,14 @@ def _places(older: Older, named: Named, readers: int, kind: Kind) -> Iterator[tu
 
 
 def _read_places(
-    older: Older, reading: Reading, parts: int, scanned: Scanned, _: int, pieces: Iterable[tuple[int, bytes]]
+    shared: Shared[Older],
+    reading: Reading,
+    parts: int,
+    scanned: Scanned,
+    _: int,
+    pieces: Iterable[tuple[int, bytes]],
 ) -> Iterator[tuple[int, bytes]]:
-    steps = older.shards.steps
+    steps = shared.value.shards.steps
     for spans in rounds(rows for _, rows in pieces):
         whole = {shard for shard, _, _ in spans if not is_seekable(shard)}
         scanned.count_bytes(sum(steps[shard] for shard in whole))

@@ -1,6 +1,7 @@
 """Writes what was scanned as the ranked files of an index version."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from operator import attrgetter
@@ -12,7 +13,7 @@ from bisieve import parts, schema
 from bisieve.coded import codes_and_texts
 from bisieve.manifest import DataFile, Parameters
 from bisieve.parts import part_path, write_part
-from bisieve.pipeline.engine import Engine, Parts
+from bisieve.pipeline.engine import Engine, Parts, Shared
 from bisieve.pipeline.questions import with_occurrences
 from bisieve.pipeline.sorted_files import sorted_files
 from bisieve.ranked import RankedFile, write_ranked_file
@@ -43,31 +44,45 @@ def write_ranked(
         ranked = sorted_files(engine, runs, samples, order, rows_per_file, _ranked_over_all, "rank")
         both, samples = ranked.keep("rank", _second)
         runs, order = both.map(_first), INDEX_ORDER
-    write = partial(
-        _write, write_ranked_file, index, folder, parts.ROWS_PER_GROUP, dict(rollouts), parameters.scope
-    )
+    sources = engine.share(_Sources.of(rollouts, parameters.scope))
+    write = _Write(write_ranked_file, index, folder, parts.ROWS_PER_GROUP, sources)
     files = sorted_files(engine, runs, samples, order, rows_per_file, write, "write")
     return sorted(files.collect("write"), key=lambda ranked: ranked.file.path)
 
 
-def _write(
-    write_file: Callable[..., RankedFile],
-    index: str,
-    folder: str,
-    rows_per_group: int,
-    rollouts: Mapping[str, int],
-    scope: str,
-    number: int,
-    first_row: int,
-    rows: pa.Table,
-) -> RankedFile:
-    if scope == "source":
+@dataclass(frozen=True)
+class _Sources:
+    """What every file must know of all sources, of which there may be very many."""
+
+    scope: str
+    rollouts: Mapping[str, int]  # usable ones
+    starts: Mapping[str, int]  # the number of a source's first row in the whole index
+
+    @staticmethod
+    def of(rollouts: Mapping[str, int], scope: str) -> "_Sources":
         starts = dict(zip(rollouts, accumulate(rollouts.values(), initial=0), strict=False))
-        codes, sources = codes_and_texts(rows["source"])
-        before = np.array([starts.get(source, 0) for source in sources], np.int64)[codes]
-        rank = first_row + 1 + np.arange(rows.num_rows) - before
-        rows = rows.append_column("rank", pa.array(rank))
-    return write_file(index, part_path(folder, number), rows, rows_per_group, rollouts, scope)
+        return _Sources(scope, dict(rollouts), starts)
+
+
+@dataclass(frozen=True)
+class _Write:
+    """Writes one file, in a task."""
+
+    write_file: Callable[..., RankedFile]
+    index: str
+    folder: str
+    rows_per_group: int
+    sources: Shared[_Sources]
+
+    def __call__(self, number: int, first_row: int, rows: pa.Table) -> RankedFile:
+        sources = self.sources.value
+        if sources.scope == "source":
+            codes, names = codes_and_texts(rows["source"])
+            before = np.array([sources.starts.get(name, 0) for name in names], np.int64)[codes]
+            rank = first_row + 1 + np.arange(rows.num_rows) - before
+            rows = rows.append_column("rank", pa.array(rank))
+        path = part_path(self.folder, number)
+        return self.write_file(self.index, path, rows, self.rows_per_group, sources.rollouts, sources.scope)
 
 
 def _ranked_over_all(number: int, first_row: int, rows: pa.Table) -> tuple[Run, Sample]:
