@@ -93,6 +93,8 @@ def test_ctrl_c_says_so_and_publishes_nothing(
     command = [
         Path(sys.executable).with_name("bisieve"),
         "score",
+        "--engine",
+        "spark",
         "--input",
         shard,
         "--index",
