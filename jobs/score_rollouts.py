@@ -5,4 +5,4 @@ import sys
 from bisieve.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command("bisieve.commands.score"))
+    sys.exit(run_command("bisieve.commands.score", ["--engine", "spark", *sys.argv[1:]]))

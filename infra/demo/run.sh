@@ -19,6 +19,8 @@ rm -rf "$here"
 run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $benchmark --mistake-rate 0.08
 run bisieve score --input $here/corpus/annotations --index $here/index
 if sh infra/require.sh java; then
+    # Spark alone would log some 150 lines.
+    export SPARK_SUBMIT_OPTS="-Dlog4j2.configurationFile=file:$PWD/lib/bisieve/spark/log4j2.properties"
     run spark-submit jobs/score_rollouts.py --input $here/corpus/annotations --index $here/index-of-spark
     run python infra/demo/same_index.py $here/index $here/index-of-spark
 else

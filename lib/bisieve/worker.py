@@ -30,6 +30,7 @@ def work(tasks: Any, scratch: str, environment: Mapping[str, str]) -> None:
 
     pa.set_cpu_count(1)
     gc.freeze()  # what is imported stays
+    gc.disable()  # a task makes millions of objects and hardly a cycle: garbage is looked for between tasks
     threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
     while True:
         try:
@@ -37,6 +38,7 @@ def work(tasks: Any, scratch: str, environment: Mapping[str, str]) -> None:
         except EOFError:
             return
         tasks.send_bytes(_outcome(task))
+        gc.collect()
 
 
 def _outcome(task: bytes) -> bytes:

@@ -95,12 +95,12 @@ def test_ctrl_c_says_so_and_publishes_nothing(
     command = [
         Path(sys.executable).with_name("bisieve"),
         "score",
+        "--engine",
+        "spark",
         "--input",
         shard,
         "--index",
         tmp_path / "index",
-        "--engine",
-        "spark",
     ]
     running = subprocess.Popen(
         [str(word) for word in command],

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bisieve.pipeline.engine import Engine, Parts, Shared
-from bisieve.sort.cuts import Bounds, Cuts, Places, choose_bounds
+from bisieve.sort.cuts import INTERVALS_A_FILE, Bounds, Cuts, Places, choose_bounds
 from bisieve.sort.keys import Order
 from bisieve.sort.runs import Run, Sample
 
@@ -50,7 +50,7 @@ def _cuts(
 ) -> Cuts:
     if num_rows <= rows_per_file:
         return Cuts(choose_bounds(samples[:1], order, 1), np.array([num_rows]), rows_per_file)
-    bounds = choose_bounds(samples, order, 8 * -(-num_rows // rows_per_file))
+    bounds = choose_bounds(samples, order, INTERVALS_A_FILE * -(-num_rows // rows_per_file))
     counts = runs.map_parts(partial(_count, engine.share(bounds))).total("count")
     return Cuts(bounds, counts, rows_per_file)
 

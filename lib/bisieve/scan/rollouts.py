@@ -34,7 +34,7 @@ from bisieve.scan.prompts import question_id
 from bisieve.scan.scored import UsableColumns, rejected_batch, scored_batch, small_counts
 from bisieve.shards import Split
 
-BLOCK = 2**19  # bytes whose records are read together: what fits into a core's cache
+BLOCK = 2**18  # bytes whose records are read together: with them what fits into a core's cache
 BATCH_ROWS = 2**13
 
 Floats: TypeAlias = npt.NDArray[np.float64]

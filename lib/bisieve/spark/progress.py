@@ -22,9 +22,9 @@ def watched(context: SparkContext, report: Report, every: float = _EVERY) -> Ite
     ended = threading.Event()
 
     def follow() -> None:
-        tracker, retries = context.statusTracker(), TaskRetries(context)
         # A tracker whose Spark is gone raises what it likes; the run itself says what went wrong.
         with suppress(Exception):
+            tracker, retries = context.statusTracker(), TaskRetries(context)
             while not ended.wait(every):
                 retries.look()
                 if (at_work := tasks_at_work(tracker)) is not None:

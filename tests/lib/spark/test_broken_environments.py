@@ -54,8 +54,8 @@ def refused(
     shard = write_jsonl("a.jsonl", [rollout()])
 
     def score(*options: str, before: tuple[str, ...] = (), **environment: str) -> str:
-        command = [*before, BISIEVE, "score", "--input", str(shard), "--index", str(tmp_path / "index")]
-        command += ["--engine", "spark"]
+        words = ["--engine", "spark", "--input", str(shard), "--index", str(tmp_path / "index")]
+        command = [*before, BISIEVE, "score", *words]
         done = subprocess.run(
             [*command, *options], env={**os.environ, **environment}, capture_output=True, text=True,
             check=False,
