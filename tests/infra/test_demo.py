@@ -63,12 +63,12 @@ def test_without_java_the_demo_says_so_and_ends_well(tmp_path: Path) -> None:
     ],
 )
 def test_two_indexes_are_the_same_only_to_the_byte(
-    score_local: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
     tmp_path: Path, changed: str, code: int, said: str,
 ) -> None:  # fmt: skip
     shard = write_jsonl("a.jsonl", [rollout()])
-    score_local(shard, tmp_path / "one", alpha=0.2 if changed == "alpha" else 0.05)
-    score_local(shard, tmp_path / "two")
+    score(shard, tmp_path / "one", alpha=0.2 if changed == "alpha" else 0.05)
+    score(shard, tmp_path / "two")
     part = next((tmp_path / "two").rglob("rollouts/part-*"))
     if changed == "a byte":
         part.write_bytes(part.read_bytes() + b"x")

@@ -150,13 +150,13 @@ def test_processes_write_what_one_writes(
 
 
 def test_processes_read_and_write_s3(
-    s3: str, score_local: Callable[..., Any], many_small_parts: None, in_processes: None, tmp_path: Path
+    s3: str, score: Callable[..., Any], many_small_parts: None, in_processes: None, tmp_path: Path
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=7, sizes=SIZES)
     for path in (tmp_path / "corpus").iterdir():
         write_bytes(f"{s3}/local/corpus/{path.name}", path.read_bytes())
-    index, _ = score_local(f"{s3}/local/corpus", f"{s3}/local/index")
-    score_local(tmp_path / "corpus", tmp_path / "index")
+    index, _ = score(f"{s3}/local/corpus", f"{s3}/local/index")
+    score(tmp_path / "corpus", tmp_path / "index")
     on_disk = open_index(str(tmp_path / "index"))
     assert [(file.rows, file.path.rpartition("/")[2]) for file in index.files] == [
         (file.rows, file.path.rpartition("/")[2]) for file in on_disk.files
