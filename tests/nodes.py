@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,18 @@ class Nodes:
             return json.load(answer)
 
     def _wait_until_up(self) -> None:
-        for _ in range(360):
-            try:
-                self.get("/api/jobs/")
-                return
-            except (URLError, OSError):
-                time.sleep(0.5)
-        raise RuntimeError(f"Ray did not come up:\n{(self._folder / 'log-0').read_text()[-2000:]}")
+        """Return once all of its nodes have joined: under load one may fail to."""
+        for _ in range(720):
+            if any(node.poll() is not None for node in self._started):
+                break
+            with suppress(URLError, OSError, KeyError):
+                nodes = self.get("/api/v0/nodes")["data"]["result"]["result"]
+                if [node["state"] for node in nodes] == ["ALIVE"] * len(self._started):
+                    self.get("/api/jobs/")
+                    return
+            time.sleep(0.5)
+        logs = [(self._folder / f"log-{number}").read_text()[-1500:] for number in range(len(self._started))]
+        raise RuntimeError("Ray did not come up:\n" + "\n".join(logs))
 
 
 @contextmanager
@@ -111,6 +116,7 @@ def started_nodes(free_ports: FreePorts, others: int = 1, **environment: str) ->
         nodes._wait_until_up()
         for _ in range(others):
             nodes.add()
+            nodes._wait_until_up()
         yield nodes
     finally:
         for number in reversed(range(len(nodes._started))):
