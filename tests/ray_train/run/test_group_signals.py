@@ -46,7 +46,7 @@ class Command:
 
     def wait_for(self, title: str) -> None:
         """Return as soon as one of its processes is called ``title``."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not any(title in _called(one) for one in self.living()):
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
