@@ -20,6 +20,24 @@ TERMINATED = 143  # and for SIGTERM
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``bisieve COMMAND …``; returns the exit code."""
+    return _called(lambda: _parsed(argv))
+
+
+def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
+    """One subcommand alone, as the entry scripts under ``jobs`` and ``ray_train`` run it."""
+    return _called(lambda: _parsed_alone(module_name, argv))
+
+
+def _called(parse: Callable[[], argparse.Namespace]) -> int:
+    """Run what ``parse`` finds; it imports the command, which is time enough for Ctrl-C."""
+    try:
+        args = parse()
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(argparse.Namespace(), interrupt)
+    return guarded(args.run, args)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     own_process = argv is None
     argv = sys.argv[1:] if argv is None else argv
     # No abbreviations: what one stands for would change when an option is added.
@@ -35,16 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if own_process and getattr(command, "WITHOUT_PANDAS", False):
             import bisieve.no_pandas  # noqa: F401
         _add_command(subparsers, name, command)
-    args = parser.parse_args(argv)
-    return guarded(args.run, args)
+    return parser.parse_args(argv)
 
 
-def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
-    """One subcommand alone, as the entry scripts under ``jobs`` and ``ray_train`` run it."""
+def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Namespace:
     command = import_module(module_name)
     parser = argparse.ArgumentParser(description=command.HELP, allow_abbrev=False)
     command.configure(parser)
-    return guarded(command.run, parser.parse_args(argv))
+    parser.set_defaults(run=command.run)
+    return parser.parse_args(argv)
 
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -67,13 +84,17 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         text = f"error: expected the package {error.name}; found it missing; pip install '{brings}' brings it"
         return _failed(args, text, 1, missing=error.name)
     except KeyboardInterrupt as interrupt:
-        word, exit_code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
-        notes = getattr(interrupt, "__notes__", ["nothing half-written was made visible"])
-        return _failed(args, "; ".join([word, *notes]), exit_code)
+        return _interrupted(args, interrupt, bool(terminated))
     except BrokenPipeError:
         # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _interrupted(args: argparse.Namespace, interrupt: KeyboardInterrupt, by_sigterm: bool = False) -> int:
+    word, exit_code = ("terminated", TERMINATED) if by_sigterm else ("interrupted", INTERRUPTED)
+    notes = getattr(interrupt, "__notes__", ["nothing half-written was made visible"])
+    return _failed(args, "; ".join([word, *notes]), exit_code)
 
 
 def check_working_directory() -> None:

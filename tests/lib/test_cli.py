@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bisieve.cli import COMMANDS, guarded, main
+from bisieve.cli import COMMANDS, guarded, main, run_command
 
 SCORE = ["score", "--input", "in", "--index", "out"]
 
@@ -115,6 +115,19 @@ def test_ctrl_c_says_so_and_publishes_nothing(
     assert said.splitlines()[-1] == "bisieve: interrupted; nothing half-written was made visible"
     assert "Traceback" not in said
     assert not (tmp_path / "index/manifest.json").exists()
+
+
+@pytest.mark.parametrize("call", [lambda: main(["score"]), lambda: run_command("bisieve.commands.score", [])])
+def test_ctrl_c_while_a_command_is_imported_is_one_line(
+    call: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.metadata.EntryPoint.load", interrupted)
+    monkeypatch.setattr("bisieve.cli.import_module", interrupted)
+    assert call() == 130
+    assert capsys.readouterr().err == "bisieve: interrupted; nothing half-written was made visible\n"
 
 
 @pytest.fixture
