@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver, get_context
+from multiprocessing import connection, forkserver, get_context, resource_tracker
 from typing import Any, TypeAlias
 
 from bisieve.errors import CorpusError
@@ -39,7 +39,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 def start_server() -> None:
     """Start the server that workers are forked from; it imports while this process has other things to do."""
     forkserver.set_forkserver_preload(_IMPORTED)
-    with _environment(_ENVIRONMENT):
+    resource_tracker.ensure_running()  # the server starts it, too, and would undo what holds Ctrl-C back
+    with _environment(_ENVIRONMENT), _ctrl_c_later():
         forkserver.ensure_running()
 
 
@@ -171,6 +172,19 @@ def _environment(more: dict[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back while the block runs; a process that is started in it never hears it.
+
+    A terminal sends it to all of them: the server would show where its imports were interrupted.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

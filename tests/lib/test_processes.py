@@ -1,6 +1,10 @@
 """The pool of worker processes: results in order, errors as they are, and none lost with a process."""
 
 import logging
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -69,3 +73,23 @@ def test_progress_is_told_while_tasks_run(pool: Processes) -> None:
     )  # fmt: skip
     assert told
     assert {(stage, of) for stage, _, of in told} == {("scan", 3)}
+
+
+def test_ctrl_c_while_the_server_imports_shows_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import pathlib, time; pathlib.Path('begun').touch(); time.sleep(2)")
+    code = (
+        "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); "
+        "from bisieve import processes; processes._IMPORTED = ['slow']; processes.start_server(); "
+        "time.sleep(60)"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    while not (tmp_path / "begun").exists():
+        assert running.poll() is None
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.communicate(timeout=60)[1] == ""
+    assert running.returncode == 130
