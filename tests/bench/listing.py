@@ -16,6 +16,7 @@ from fsspec.spec import AbstractFileSystem
 
 from bisieve import schema
 from bisieve.file_list import write_file_list
+from bisieve.index_format import ROWS_VERSION
 from bisieve.manifest import DataFile, Manifest, Parameters, fingerprint
 from bisieve.parts import ROWS_PER_FILE, part_path, write_part
 from bisieve.ranked import REPORTED, RankedFile
@@ -114,6 +115,7 @@ def _write_lists(
     columns["rollouts"], columns["rejected"] = ([pair[place] for pair in yields] for place in (0, 1))
     return Manifest(
         fingerprint=version,
+        rows_version=ROWS_VERSION,
         parameters=parameters,
         inputs=[_URL],
         rollouts=totals.num_rollouts,
