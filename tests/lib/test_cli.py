@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,7 +125,8 @@ def test_ctrl_c_while_a_command_is_imported_is_one_line(
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("importlib.metadata.EntryPoint.load", interrupted)
+    points = [SimpleNamespace(name="score", load=interrupted)]  # whose class setuptools may replace
+    monkeypatch.setattr("bisieve.cli.entry_points", lambda group: points)
     monkeypatch.setattr("bisieve.cli.import_module", interrupted)
     assert call() == 130
     assert capsys.readouterr().err == "bisieve: interrupted; nothing half-written was made visible\n"

@@ -304,8 +304,8 @@ def test_a_temporary_folder_that_gets_full_is_named(
     command = [str(Path(sys.executable).with_name("bisieve")), "score", "--input", str(tmp_path / "corpus")]
     command += ["--index", str(tmp_path / "index"), "--engine", "local"]
     done = run_on("small", disk, ["env", f"TMPDIR={disk}", *command])
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr  # no file is left there
     (error,) = [line for line in done.stderr.splitlines() if "error" in line]
     assert re.match(f"bisieve: error: expected room for {disk}/bisieve-.*; found No space left", error)
     assert error.endswith("free space there, or set TMPDIR to a folder on another disk")
-    assert (done.returncode, done.stdout) == (1, "")  # no file is left there
     assert not list((tmp_path / "index").rglob("*.parquet"))
