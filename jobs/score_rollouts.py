@@ -2,7 +2,7 @@
 
 import sys
 
-from bisieve.cli import run_command
+from bisieve.cli.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command("bisieve.commands.score", ["--engine", "spark", *sys.argv[1:]]))
+    sys.exit(run_command("bisieve.cli.score", ["--engine", "spark", *sys.argv[1:]]))

@@ -1,9 +1,61 @@
-"""How many workers a run has: a number, or as many of a range as the cluster has room for."""
+"""Values that options may have, and what each option needs to have an effect.
 
+What each recipe changes, with its measured effect, is in docs/paper.md.
+"""
+
+import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from bisieve.wording import counted
+from bisieve._text import pluralize
+from bisieve.errors import UsageError
+from bisieve.records.prompt import MARKER
+from ray_train.config_io import Need
+
+BETA_BINOMIAL = Need("--objective beta-binomial", lambda config: config.objective == "beta-binomial")
+ADAPTERS = Need("--lora-rank above 0", lambda config: config.lora_rank > 0)
+ROWS = Need("--pack-tokens 0", lambda config: config.pack_tokens == 0)
+VALIDATION = Need("--validation-fraction above 0", lambda config: config.validation_fraction > 0)
+HARD_LABELS = Need(
+    "--objective hard or --validation-fraction above 0",
+    lambda config: config.objective == "hard" or config.validation_fraction > 0,
+)
+
+# 512 rollouts a step are 4 GPUs × 2 rollouts × 64.  The paper's code divides the gradient by the 64 twice.
+# AdamW does not see a gradient's scale, but the clipping and epsilon do: both count 64 times as much there.
+_ACCUMULATION = 64
+
+PAPER: Mapping[str, Any] = {
+    "prompts_together": False,
+    "pack_tokens": 0,
+    "micro_batch": 2,
+    "loss_mean": "pair",
+    "drop_last": True,
+    "start_at_zero": True,
+    "decayed": "all",
+    "drop_path": 0.4,
+    "clip": 1.0 * _ACCUMULATION,
+    "epsilon": 1e-8 * _ACCUMULATION,
+    "gradient_checkpointing": True,
+}
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {"bisieve": {}, "paper": PAPER}
+
+DEVICES = ("auto", "gpu", "cpu")
+
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+UNIFORM, BY_INDEX = "uniform", ("bis", "reliability")  # columns of the index
+_PARQUET = ".parquet"
+
+FAMILY, NONE = "family", "none"  # of --system: the family's own system turn, or no such turn
+
+_CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # how those of any family begin
+
+TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")
+CALIBRATION, TEST = THRESHOLDS = ("calibration", "test")  # what the threshold is chosen on
 
 
 @dataclass(frozen=True)
@@ -23,7 +75,7 @@ class Workers:
     @property
     def words(self) -> str:
         """As "1 worker" or "2-8 workers"."""
-        return f"{self} workers" if self.elastic else counted(self.least, "worker")
+        return f"{self} workers" if self.elastic else pluralize(self.least, "worker")
 
     @property
     def given(self) -> int | str:
@@ -46,3 +98,50 @@ def workers(given: str | int) -> Workers:
     if most < least:
         raise ValueError(f"a range that falls: {given!r}")
     return Workers(least, most)
+
+
+def ineffective_options(config: Any) -> dict[str, Need]:
+    """The options of ``config`` that have no effect, whatever they say, each with what it would need."""
+    needs = {item.name: item.metadata.get("needs") for item in dataclasses.fields(config)}
+    return {name: need for name, need in needs.items() if need is not None and not need.met(config)}
+
+
+def chosen_trackers(track: str) -> tuple[str, ...]:
+    """The names in ``track``, none for ``"none"``; `UsageError` for an unknown one."""
+    if track == "none":
+        return ()
+    names = tuple(dict.fromkeys(name.strip() for name in track.split(",")))
+    for name in names:
+        if name not in TRACKERS:
+            expected = f"{', '.join(TRACKERS)}, several by comma, or none for --track"
+            raise UsageError(expected, repr(name), "give another --track")
+    return names
+
+
+def column_of(choice: str) -> tuple[str, str] | None:
+    """The URL and column of a choice that names a Parquet file, None for one of ours; else `UsageError`."""
+    if choice in (UNIFORM, *BY_INDEX):
+        return None
+    url, found, column = choice.rpartition(_PARQUET + ":")
+    if not (url and found and column):
+        names = ", ".join((UNIFORM, *BY_INDEX))
+        raise UsageError(
+            f"{names} or URL{_PARQUET}:COLUMN for --rollout-weights", repr(choice), "give one of these"
+        )
+    return url + _PARQUET, column
+
+
+def is_system(system: str) -> bool:
+    """Whether ``system`` is one of the two names, or a text without any token of the chat or the marker."""
+    return bool(system.strip()) and not any(token in system for token in (*_CHAT_TOKENS, MARKER))
+
+
+class RewardTokens(NamedTuple):
+    """The token at which a reward is read, and the two whose probabilities are compared there."""
+
+    marker: str = MARKER
+    positive: str = "Yes"
+    negative: str = "No"
+
+
+OWN_TOKENS = RewardTokens()  # of the models that bisieve trains

@@ -1,4 +1,4 @@
-"""The Ray that a command runs on: the one it was submitted to, or one of its own on this machine."""
+"""Join the Ray of a job or start a local one, and choose the device of its workers."""
 
 import logging
 import os
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from bisieve.disk_errors import existing_folder
+from bisieve._redact import without_secrets
+from bisieve._text import pluralize
 from bisieve.doctor.machine import FULL_DISK
 from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
-from bisieve.masking import without_secrets
-from bisieve.probe import require_writable
-from ray_train.own_session import Watch, ended_with_us, kept_handlers, own_session
+from bisieve.io.errors import existing_folder
+from bisieve.io.storage import require_writable
+from ray_train.compat.own_session import Watch, ended_with_us, kept_handlers, own_session
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -184,3 +185,47 @@ def unwrapped(error: BaseException, expected: str, mend: str) -> BisieveError:
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+def uses_gpus(ray: Any, device: str, workers: int) -> bool:
+    """Whether each of ``workers`` gets a GPU; says so where that is not what one would expect.
+
+    `TrainingError` as of `chosen_device`.
+    """
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    on_gpus, remark = chosen_device(device, workers, gpus, grows="RAY_ADDRESS" in os.environ)
+    if remark:
+        print(remark, flush=True)
+    return on_gpus
+
+
+def check_device(device: str, workers: int) -> None:
+    """Raise `TrainingError`, before a Ray of our own starts, for GPUs that this machine does not have."""
+    ray = sys.modules.get("ray")
+    if device == "gpu" and "RAY_ADDRESS" not in os.environ and not (ray and ray.is_initialized()):
+        import torch
+
+        chosen_device(device, workers, torch.cuda.device_count(), grows=False)
+
+
+def chosen_device(device: str, workers: int, gpus: int, grows: bool) -> tuple[bool, str]:
+    """Whether each of ``workers`` gets a GPU where there are ``gpus`` now, and what is to be said of it.
+
+    A cluster that others have started ``grows``, by its autoscaler or by hand, and Ray waits for that.  Which
+    machines its autoscaler could bring, Ray does not tell.  `TrainingError` for GPUs that cannot come.
+    """
+    enough = gpus >= workers
+    if device == "cpu":
+        return False, ""
+    if grows and device == "auto" and not gpus:
+        return False, "on CPUs: no node of the cluster has a GPU; --device gpu waits for nodes that have"
+    if grows:
+        wait = f"waiting for GPUs: the cluster has {gpus}, for {pluralize(workers, 'worker')}"
+        return True, "" if enough else wait
+    if device == "gpu" and not enough:
+        raise TrainingError(
+            f"{pluralize(workers, 'GPU')} on this machine, for --workers {workers} --device gpu", str(gpus),
+            "give fewer --workers, or another --device",
+        )  # fmt: skip
+    few = f"on CPUs: {pluralize(gpus, 'GPU')} for {pluralize(workers, 'worker')}; --workers {gpus} uses them"
+    return enough, few if 0 < gpus < workers else ""

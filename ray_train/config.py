@@ -9,15 +9,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisieve.errors import UsageError
-from ray_train.data.weights import UNIFORM, column_of
-from ray_train.device import DEVICES
-from ray_train.evaluation.protocol import CALIBRATION, OWN_TOKENS, PROMPTS, THRESHOLDS, TRAINING, RewardTokens
-from ray_train.model.prompt_format import is_system
-from ray_train.needs import ADAPTERS, BETA_BINOMIAL, HARD_LABELS, ROWS, VALIDATION, idle_options
-from ray_train.options import flag_of, option, require, with_presets
-from ray_train.recipes import RECIPES
-from ray_train.tracking import chosen_trackers
-from ray_train.workers import Workers, workers
+from ray_train.choices import (
+    ADAPTERS,
+    BETA_BINOMIAL,
+    CALIBRATION,
+    DEVICES,
+    HARD_LABELS,
+    OWN_TOKENS,
+    PROMPTS,
+    RECIPES,
+    ROWS,
+    THRESHOLDS,
+    TRAINING,
+    UNIFORM,
+    VALIDATION,
+    RewardTokens,
+    Workers,
+    chosen_trackers,
+    column_of,
+    ineffective_options,
+    is_system,
+    workers,
+)
+from ray_train.config_io import flag_of, option, require, with_presets
 
 _SYSTEMS = "family, none, or a text without tokens of the chat"
 IMAGE_BACKENDS = ("pil", "torchvision")
@@ -276,7 +290,7 @@ def plain_options(config: TrainConfig) -> dict[str, Any]:
 def _require_an_effect(config: TrainConfig) -> None:
     """`UsageError` for an option that is not at its default, and without another one would do nothing."""
     defaults = {item.name: item.default for item in dataclasses.fields(config)}
-    for name, need in idle_options(config).items():
+    for name, need in ineffective_options(config).items():
         if (value := getattr(config, name)) != defaults[name]:
             flag = flag_of(name)
             raise UsageError(

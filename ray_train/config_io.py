@@ -1,4 +1,4 @@
-"""Options of a command that are the fields of a dataclass: a flag and a TOML key each.
+"""Declare, parse and print options: the fields of a dataclass as flags and TOML keys.
 
 A value comes from its flag, else from the TOML file given with ``--config``, else from the field's default.
 """
@@ -11,11 +11,20 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
-from bisieve import storage
 from bisieve.errors import UsageError
-from ray_train.needs import Need
+from bisieve.io import storage
+
+# Workers have a working directory of their own: what is relative to ours would be lost on them.
+_LOCATIONS = {"index", "image_root", "output", "benchmark", "backbone", "model"}
+
+
+class Need(NamedTuple):
+    """What an option needs to have an effect."""
+
+    flag: str  # as it is asked for
+    met: Callable[[Any], bool]  # by a config
 
 
 class Checked(Protocol):
@@ -112,10 +121,6 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
     config = kind(**values)
     config.check()
     return config
-
-
-# Workers have a working directory of their own: what is relative to ours would be lost on them.
-_LOCATIONS = {"index", "image_root", "output", "benchmark", "backbone", "model"}
 
 
 def _location(given: str, may_be_hub_id: bool) -> str:

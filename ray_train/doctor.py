@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import bisieve
-from bisieve.doctor.check import Check, Patient, attempted, examined
+from bisieve._text import pluralize
+from bisieve.doctor.checks import Check, Patient, attempted, examined
 from bisieve.errors import TrainingError
-from bisieve.wording import counted
 
 
 def examine(patient: Patient) -> Iterator[Check]:
@@ -30,7 +30,7 @@ def gpus(names: list[str], bf16: bool) -> Check:
     """Of the GPUs with these names."""
     if not names:
         return Check("gpu", "ok", "none on this machine: it trains on CPUs, in fp32")
-    said = f"{counted(len(names), 'GPU')}: {', '.join(sorted(set(names)))}"
+    said = f"{pluralize(len(names), 'GPU')}: {', '.join(sorted(set(names)))}"
     if not bf16:
         return Check("gpu", "warning", f"{said}; no bf16", "training is in fp32: twice the memory")
     return Check("gpu", "ok", f"{said}; bf16")
@@ -95,4 +95,4 @@ def nodes_of_ray(answers: list[tuple[str, str, str]], cpus: int, gpus: int) -> C
             "ray", "failed", f"{', '.join(others)}; here Python {here[0]}, bisieve {here[1]}",
             "give all nodes the same environment, or submit with a runtime_env",
         )  # fmt: skip
-    return Check("ray", "ok", f"{counted(len(answers), 'node')}, {cpus} CPUs, {gpus} GPUs")
+    return Check("ray", "ok", f"{pluralize(len(answers), 'node')}, {cpus} CPUs, {gpus} GPUs")

@@ -15,9 +15,9 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from bisieve.errors import PreemptedError, TrainingError, UsageError
-from bisieve.patience import say_retry
+from bisieve.io.retry import say_retry
 from ray_train.cluster import token_error
-from ray_train.submission import TIME_TO_SAVE, SeenJob, Submission, next_submission
+from ray_train.job_ids import TIME_TO_SAVE, SeenJob, Submission, next_submission
 
 SILENCE = 300.0  # seconds for which a cluster may not answer
 _PAUSE = 2.0

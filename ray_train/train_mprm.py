@@ -6,6 +6,6 @@ from pathlib import Path
 if __name__ == "__main__":
     # In place of this folder, whose module names would hide other packages'.
     sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "lib")]
-    from bisieve.cli import run_command
+    from bisieve.cli.main import run_command
 
-    sys.exit(run_command("ray_train.commands.train"))
+    sys.exit(run_command("ray_train.cli.train"))

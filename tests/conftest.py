@@ -87,9 +87,9 @@ def score() -> Callable[..., Any]:
     """Scores shards into an index; returns the index and whether it was written.
 
     The local engine does it, in this process where a corpus is small.  Options are those of `ScoreRequest`
-    and of `Reading`.
+    and of `ReadOptions`.
     """
-    from bisieve.local import local_engine
+    from bisieve.local.engine import local_engine
 
     return partial(_score, local_engine)
 
@@ -103,16 +103,16 @@ def score_with_spark(spark: Any) -> Callable[..., Any]:
 
 
 def _score(open_engine: Any, inputs: Any, index: Any, tell: Any = None, **options: Any) -> Any:
-    from bisieve.events import silent
+    from bisieve.events import null_sink
     from bisieve.pipeline.run import ScoreRequest, score_corpus
-    from bisieve.reading import Reading
+    from bisieve.records.options import ReadOptions
 
     urls = [inputs] if isinstance(inputs, str | Path) else inputs
-    asked = {field.name for field in fields(Reading)} & options.keys()
-    reading = Reading(**{name: options.pop(name) for name in asked})
+    asked = {field.name for field in fields(ReadOptions)} & options.keys()
+    reading = ReadOptions(**{name: options.pop(name) for name in asked})
     options = {"alpha": 0.05, "reading": reading, **options}
     request = ScoreRequest(tuple(map(str, urls)), str(index), **options)
-    return score_corpus(open_engine, request, tell or silent)
+    return score_corpus(open_engine, request, tell or null_sink)
 
 
 @pytest.fixture(scope="session")
@@ -218,7 +218,7 @@ def faulty_s3(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[F
     import s3fs
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    monkeypatch.setattr("bisieve.patience.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("bisieve.io.retry.FIRST_PAUSE", 0.05)
     s3fs.S3FileSystem.clear_instance_cache()
     proxy.calm()
     yield proxy

@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from bisieve import schema
-from bisieve.file_list import write_file_list
-from bisieve.index import Index, open_index
-from bisieve.index_format import ROWS_VERSION
-from bisieve.local import local_engine
-from bisieve.manifest import MANIFEST, Manifest, Parameters, fingerprint, publish, version_folder
-from bisieve.parts import write_part
+from bisieve import schemas
+from bisieve.index.manifest import ROWS_VERSION, Manifest, fingerprint, publish, version_folder
+from bisieve.index.reader import Index, open_index
+from bisieve.index.writer import write_file_list, write_part, write_source_list
+from bisieve.io.conditional import read_pointer
+from bisieve.io.storage import FileInfo
+from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
-from bisieve.pointer import read_pointer
-from bisieve.source_list import write_source_list
-from bisieve.storage import FileInfo
-from bisieve.totals import Totals
+from bisieve.records.options import Parameters
+from bisieve.scan.chunks import Totals
+from bisieve.schemas import MANIFEST
 
 DEFAULTS = Parameters(0.05, "source", "file", 0)
 
@@ -40,11 +39,11 @@ def make_index(folder: Path, rollouts: Sequence[Made], parameters: Parameters = 
 def publish_rows(
     url: str, rows: Sequence[dict[str, Any]], inputs: list[str], shards: Sequence[FileInfo]
 ) -> Index:
-    """Publishes ``rows``, of `schema.INDEX` and already in order, as an index of ``shards`` of rollouts."""
+    """Publishes ``rows``, of `schemas.INDEX` and already in order, as an index of ``shards`` of rollouts."""
     known = [{"url": file.url, "size": file.size, "etag": file.etag, "layout": "rollouts"} for file in shards]
     name = fingerprint(DEFAULTS, shards)
     folder = version_folder(name)
-    file = write_part(url, f"{folder}/rows.parquet", pa.Table.from_pylist(rows, schema.INDEX), schema.INDEX)
+    file = write_part(url, f"{folder}/rows.parquet", pa.Table.from_pylist(rows, schemas.INDEX), schemas.INDEX)
     totals = Totals({name: [count, 0, 0, 0, 0] for name, count in Counter(r["source"] for r in rows).items()})
     manifest = Manifest(
         fingerprint=name,
@@ -56,7 +55,7 @@ def publish_rows(
         shard_bytes=sum(file.size for file in shards),
         file_bytes=file.bytes,
         shards=write_part(
-            url, f"{folder}/shards.parquet", pa.Table.from_pylist(known, schema.SHARDS), schema.SHARDS
+            url, f"{folder}/shards.parquet", pa.Table.from_pylist(known, schemas.SHARDS), schemas.SHARDS
         ),
         sources=write_source_list(url, folder, totals, []),
         files=write_file_list(url, folder, [file], []),

@@ -8,9 +8,9 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- runs as a test -->\n)?```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 MODULES = {
-    "jobs/score_rollouts.py": "bisieve.commands.score",
-    "ray_train/train_mprm.py": "ray_train.commands.train",
-    "ray_train/evaluate_mprm.py": "ray_train.commands.evaluate",
+    "jobs/score_rollouts.py": "bisieve.cli.score",
+    "ray_train/train_mprm.py": "ray_train.cli.train",
+    "ray_train/evaluate_mprm.py": "ray_train.cli.evaluate",
 }
 
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from bisieve import storage
-from ray_train.checkpoints.checkpoint import SAMPLES
+from bisieve.io import storage
+from ray_train.checkpoints.state import SAMPLES
 
 
 def read_sample_logs(checkpoint: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bisieve.scan.formats import scan_rollout_split
+from bisieve.scan import scan_rollout_split
 
 
 def number(value: int) -> int:

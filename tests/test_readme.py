@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from readme import BLOCKS, MODULES, README, submitted
 
-from bisieve import __version__
+from bisieve._version import __version__
 from bisieve.doctor.machine import TESTED_PYTHONS
-from bisieve.index_format import FORMAT_VERSION
+from bisieve.index.manifest import FORMAT_VERSION
 
 ROOT = Path(__file__).parents[1]
 # All that the example may write to stderr: what bash shows of it, and how far `bisieve score` is.

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from arguments import Arguments
 
-from bisieve.storage import read_bytes, stored_files
+from bisieve.io.storage import read_bytes, stored_files
 
 ROOT = Path(__file__).parents[1]
 PLANTED = "pl4nted-s3cret"

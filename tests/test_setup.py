@@ -41,21 +41,26 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
 @pytest.mark.parametrize(
     ("blocked", "modules"),
     [
-        (("torch", "ray", "transformers", "deepspeed"), ("bisieve.spark.engine", "bisieve.corpus.corpus")),
+        (("torch", "ray", "transformers", "deepspeed"), ("bisieve.spark.engine", "bisieve.synthetic.corpus")),
         (
             ("pyspark",),
-            ("ray_train.run.launch", "ray_train.run.loop", "ray_train.evaluation.evaluate", "bisieve.export"),
+            (
+                "ray_train.train.driver",
+                "ray_train.train.loop",
+                "ray_train.evaluation.evaluate",
+                "bisieve.tools.export",
+            ),
         ),
         (
             ("pyspark", "pandas", "torch", "ray", "sklearn", "PIL", "s3fs"),
             (
-                "bisieve.cli",
-                "bisieve.commands.export",
-                "bisieve.gate.refusal",
+                "bisieve.cli.main",
+                "bisieve.cli.export",
+                "bisieve.tools.gate_report",
                 "bisieve.engines",
                 "bisieve.pipeline.run",
                 "bisieve.pipeline.rank",
-                "ray_train.promotion.promote",
+                "ray_train.registry.promote",
             ),
         ),
     ],

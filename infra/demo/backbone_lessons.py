@@ -12,14 +12,19 @@ import numpy as np
 from backbone_model import END, PICTURE, TOKENS_A_SIDE, TURN
 from scipy import ndimage
 
-from bisieve.corpus.attempts import Attempts, attempt
-from bisieve.corpus.digits import Digits, training_digits
-from bisieve.corpus.layouts import SIDE, digit_boxes, draw
-from bisieve.corpus.pictures import Pictures, make_pictures
-from bisieve.corpus.questions import ask
-from bisieve.corpus.records import question_texts
-from bisieve.corpus.solver import Solver
-from bisieve.corpus.tasks import TASKS, Step, Task, Values
+from bisieve.synthetic.annotation import Attempts, attempt
+from bisieve.synthetic.pictures import (
+    SIDE,
+    Digits,
+    Pictures,
+    digit_boxes,
+    draw,
+    make_pictures,
+    training_digits,
+)
+from bisieve.synthetic.shard_files import question_texts
+from bisieve.synthetic.solver import Solver, ask
+from bisieve.synthetic.tasks import TASKS, Step, Task, Values
 
 COPIES = 8  # of every digit, each turned, stretched and shifted a little
 WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # of the tasks in the lessons

@@ -30,8 +30,8 @@ from backbone_model import build_model, image_processor, pixels_of, train_tokeni
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
-from bisieve.corpus.digits import Digits, held_out_digits
-from bisieve.corpus.tasks import TASKS
+from bisieve.synthetic.pictures import Digits, held_out_digits
+from bisieve.synthetic.tasks import TASKS
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 SHARPNESS = 4.0  # of the comparison of an image token with the digits' embeddings

@@ -1,6 +1,11 @@
-"""Tables for the terminal."""
+"""Words for the terminal: numbers with their nouns, and aligned tables."""
 
 from collections.abc import Sequence
+
+
+def pluralize(number: int, noun: str) -> str:
+    """As "1 step", "0 steps" or "12000 steps"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from bisieve.disk_errors import existing_folder
-from bisieve.events import Tell, silent
-from bisieve.local import local_engine
+from bisieve.events import EventSink, null_sink
+from bisieve.io.errors import existing_folder
+from bisieve.local.engine import local_engine
+from bisieve.local.processes import start_server
+from bisieve.local.resources import temporary_folder, usable_cores, usable_workers
 from bisieve.pipeline.engine import Engine, OpenEngine
-from bisieve.processes import start_server
-from bisieve.resources import temporary_folder, usable_cores, usable_workers
 
 LIMIT_A_CORE = 100 * 10**9  # bytes that a core scores in some 15 minutes
 Asked: TypeAlias = Literal["auto", "local", "spark"]
@@ -33,7 +33,7 @@ def choose_engine(
     limit: int | None = None,
     master: str | None = None,
     conf: Mapping[str, str] | None = None,
-    tell: Tell = silent,
+    tell: EventSink = null_sink,
 ) -> OpenEngine:
     """Return what opens an engine for so many bytes of shards.
 
@@ -73,7 +73,7 @@ def _opened(
     limit: int | None,
     master: str | None,
     conf: Mapping[str, str],
-    tell: Tell,
+    tell: EventSink,
     size: int,
 ) -> Iterator[Engine]:
     text = ""

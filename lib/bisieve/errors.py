@@ -5,7 +5,7 @@ Every error says what was expected, what was found and what to do.  All three pa
 parser said may quote a URL: whatever secret one carries is masked, as the last line of defence.
 """
 
-from bisieve.masking import without_secrets
+from bisieve._redact import without_secrets
 
 
 class BisieveError(Exception):

@@ -1,6 +1,6 @@
 """What a run tells while it goes on: each event a line for people, or one JSON object for programs.
 
-The library calls the `Tell` that it is given and prints nothing by itself; commands tell on stderr.
+The library calls the `EventSink` that it is given and prints nothing by itself; commands tell on stderr.
 """
 
 import json
@@ -23,13 +23,13 @@ _CLEAR = "\r\x1b[K"
 _log = logging.getLogger("bisieve.events")
 
 
-class Tell(Protocol):
+class EventSink(Protocol):
     """Takes an event: its name, the line for people (none: not for them), and its numbers by name."""
 
     def __call__(self, event: str, text: str = "", **fields: Any) -> None: ...
 
 
-def silent(event: str, text: str = "", **fields: Any) -> None:
+def null_sink(event: str, text: str = "", **fields: Any) -> None:
     """Tells nobody."""
 
 
@@ -39,8 +39,8 @@ def log_format(asked: str | None) -> str:
 
 
 @contextmanager
-def told_on_stderr(form: str) -> Iterator[Tell]:
-    """A `Tell` whose events go to stderr, in one of `FORMATS`, until the block ends."""
+def events_on_stderr(form: str) -> Iterator[EventSink]:
+    """A `EventSink` whose events go to stderr, in one of `FORMATS`, until the block ends."""
     handler = _JsonLines(sys.stderr) if form == "json" else _Terminal(sys.stderr)
     if not handler.rewrites:
         handler.addFilter(_Seldom(PROGRESS_EVERY))

@@ -8,30 +8,6 @@ import pyarrow as pa
 
 CODED = pa.dictionary(pa.int32(), pa.string())
 
-
-def _place(name: pa.DataType) -> list[tuple[str, pa.DataType]]:
-    return [("shard", name), ("offset", pa.int64()), ("length", pa.int64())]
-
-
-SPAN = pa.struct(_place(CODED))
-
-# One step of the steps layout as its record gave it; text stays in the shard.
-STEPS = pa.schema(
-    [
-        ("rollout_id", pa.string()),  # null: a record that belongs to no rollout
-        ("step_index", pa.int32()),
-        ("source", CODED),
-        ("image_id", pa.int64()),  # hash of the image(s); null where the record has none
-        ("prompt_id", pa.int64()),  # hash of the question; null where the record has none
-        ("question_id", pa.string()),  # hash of both; null where one is missing
-        ("score", pa.float64()),
-        ("mc_correct", pa.int32()),
-        ("mc_total", pa.int32()),
-        *_place(CODED),
-        ("reason", pa.string()),  # why the record spoils its rollout; null where it does not
-    ]
-)
-
 _ROLLOUT = [
     ("rollout_id", pa.string()),
     ("question_id", pa.string()),
@@ -44,28 +20,6 @@ _ROLLOUT = [
     ("mc_correct", pa.list_(pa.int32())),
     ("mc_total", pa.list_(pa.int32())),
 ]
-_SPANS = ("spans", pa.list_(SPAN))
-
-# One rollout, scored (reason is null) or rejected (reason is set, the scores are null).  Its place is that of
-# its first span: with it ties are broken.
-SCORED = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED), ("reason", pa.string())])
-
-# A usable rollout before it is ranked.
-USABLE = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED)[:2]])
-
-_PLAIN_SPANS = ("spans", pa.list_(pa.struct(_place(pa.string()))))
-INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT, _PLAIN_SPANS])
-
-REJECTS = pa.schema(
-    [
-        ("source", pa.string()),
-        *_place(pa.string()),
-        ("rollout_id", pa.string()),
-        ("reason", pa.string()),
-        # All records of a rollout made of steps; null: its place is all.
-        _PLAIN_SPANS,
-    ]
-)
 
 _REJECT_COUNT = [("reason", pa.string()), ("records", pa.int64())]
 REJECT_COUNTS = pa.schema([("source", pa.string()), *_REJECT_COUNT])
@@ -110,5 +64,54 @@ SHARDS = pa.schema(
         ("layout", pa.string()),
         ("rollouts", pa.int64()),  # usable ones whose first record lies here
         ("rejected", pa.int64()),
+    ]
+)
+
+MANIFEST = "manifest.json"
+
+
+def _place(name: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    return [("shard", name), ("offset", pa.int64()), ("length", pa.int64())]
+
+
+SPAN = pa.struct(_place(CODED))
+
+# One step of the steps layout as its record gave it; text stays in the shard.
+STEPS = pa.schema(
+    [
+        ("rollout_id", pa.string()),  # null: a record that belongs to no rollout
+        ("step_index", pa.int32()),
+        ("source", CODED),
+        ("image_id", pa.int64()),  # hash of the image(s); null where the record has none
+        ("prompt_id", pa.int64()),  # hash of the question; null where the record has none
+        ("question_id", pa.string()),  # hash of both; null where one is missing
+        ("score", pa.float64()),
+        ("mc_correct", pa.int32()),
+        ("mc_total", pa.int32()),
+        *_place(CODED),
+        ("reason", pa.string()),  # why the record spoils its rollout; null where it does not
+    ]
+)
+
+_SPANS = ("spans", pa.list_(SPAN))
+
+# One rollout, scored (reason is null) or rejected (reason is set, the scores are null).  Its place is that of
+# its first span: with it ties are broken.
+SCORED = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED), ("reason", pa.string())])
+
+# A usable rollout before it is ranked.
+USABLE = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED)[:2]])
+
+_PLAIN_SPANS = ("spans", pa.list_(pa.struct(_place(pa.string()))))
+INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT, _PLAIN_SPANS])
+
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),
+        *_place(pa.string()),
+        ("rollout_id", pa.string()),
+        ("reason", pa.string()),
+        # All records of a rollout made of steps; null: its place is all.
+        _PLAIN_SPANS,
     ]
 )

@@ -1,4 +1,4 @@
-"""One driver at a time at an output, since two would remove each other's checkpoints.
+"""Ensure that one driver at a time writes to an output folder.
 
 OUTPUT/driver.json      the driver, written again every few seconds while it lives, removed at its end
 
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from bisieve import storage
+from bisieve.cli.sigterm import sigterm_as_interrupt
 from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
-from bisieve.patience import say_retry
-from bisieve.pointer import Pointer, read_pointer, replace_pointer
-from bisieve.sigterm import sigterm_as_interrupt
+from bisieve.io import storage
+from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
+from bisieve.io.retry import say_retry
 
 LEASE = "driver.json"
 RENEWED_EVERY = 10.0  # seconds

@@ -1,12 +1,16 @@
-"""When checkpoints are written, which are kept, and which one a run goes on from.
+"""Write checkpoints, choose which to keep, and find the one to resume from.
 
     state ──copied to this machine──▶ training goes on
                      └──a thread──▶ store ──all ranks' parts there──▶ Ray's list: committed
 
 Ray Train's list of committed checkpoints only grows.  Of one that is not kept, the cursor stays: Ray wants
 all that it lists to be there, and a checkpoint without its parts is never chosen.
+
+Ray's controller keeps its list of committed checkpoints there.  On a disk it would write over the last one,
+and a kill in the midst of it would lose the run.
 """
 
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,25 +18,30 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import ray.train
 import torch.distributed as dist
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train.v2.api.report_config import CheckpointConsistencyMode, CheckpointUploadMode
 
-from bisieve import storage
 from bisieve.errors import StorageError, TrainingError
-from ray_train.checkpoints.checkpoint import CURSOR, PART, Cursor, SampleLog, is_whole, write_part
-from ray_train.checkpoints.claim import RUNS
+from bisieve.io import storage
+from bisieve.io.errors import storage_errors
+from bisieve.io.retry import with_retries
+from bisieve.io.upload import Persistence, upload
+from ray_train.checkpoints.run_dir import RUNS
+from ray_train.checkpoints.state import CURSOR, PART, Cursor, SampleLog, is_whole, write_part
 from ray_train.config import TrainConfig
-from ray_train.run.agreement import together
-from ray_train.run.run_config import RUN_CONFIG, to_toml
-from ray_train.uploading import Persistence, upload
+from ray_train.distributed.collectives import run_on_all_ranks
+from ray_train.run_config import RUN_CONFIG, to_toml
 
 FOLDER = "checkpoint_"  # as Ray names them
 
 Committed: TypeAlias = tuple[str, dict[str, float]]  # a checkpoint's folder, and the metrics it came with
 
 
-class Keeper:
+class CheckpointManager:
     """The checkpoints of a run, seen from one of its ranks."""
 
     def __init__(
@@ -54,7 +63,7 @@ class Keeper:
 
         `TrainingError` when there are some and none is whole.
         """
-        found = [together(self._newest_name if self.rank == 0 else lambda: None)]
+        found = [run_on_all_ranks(self._newest_name if self.rank == 0 else lambda: None)]
         dist.broadcast_object_list(found)
         return None if found[0] is None else storage.join(self.url, found[0])
 
@@ -78,7 +87,7 @@ class Keeper:
         Returns as soon as this rank's part is a copy on this machine.
         """
         self.settle()
-        folder = together(lambda: write_part(engine, cursor, log, self.rank, self.ranks, self.notes))
+        folder = run_on_all_ranks(lambda: write_part(engine, cursor, log, self.rank, self.ranks, self.notes))
         ray.train.report(
             cursor.metrics,
             checkpoint=ray.train.Checkpoint.from_directory(folder),
@@ -123,7 +132,7 @@ def remove_others(run: str, committed: Sequence[Committed], kept: set[str]) -> N
     """Removes the checkpoints below ``run`` that are not kept; of committed ones the cursor stays."""
     fs, path = storage.open_filesystem(run)
     listed = {name for name, _ in committed}
-    with storage.storage_errors(run):
+    with storage_errors(run):
         fs.invalidate_cache()
         folders = [entry["name"] for entry in fs.ls(path, detail=True) if entry["type"] == "directory"]
         for name in {storage.basename(folder) for folder in folders} - kept:
@@ -146,3 +155,47 @@ def upload_part(part: Path, checkpoint: str, budget: float) -> None:
     for file in sorted(files, key=lambda file: file.name.startswith(PART)):
         url = storage.join(checkpoint, file.relative_to(part).as_posix())
         persistently(partial(upload, file, url))
+
+
+def run_storage(url: str) -> dict[str, Any]:
+    """The part of Ray Train's `RunConfig` that says where a run lies."""
+    fs, path = storage.open_filesystem(url)
+    if not isinstance(fs, LocalFileSystem):
+        # A listing kept from before a write would hide what another worker wrote since.
+        fs = type(fs)(**fs.storage_options, use_listings_cache=False)
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(PatientHandler(fs))}
+
+
+class PatientHandler(FSSpecHandler):  # type: ignore[misc]
+    """An fsspec file system for pyarrow, whose requests are begun anew when a store is out of sorts."""
+
+    def get_file_info(self, paths: Any) -> Any:
+        return with_retries(partial(super().get_file_info, paths))
+
+    def get_file_info_selector(self, selector: Any) -> Any:
+        return with_retries(partial(super().get_file_info_selector, selector))
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        with_retries(partial(super().create_dir, path, recursive))
+
+    def open_input_stream(self, path: str) -> Any:
+        data = storage.read_bytes(self.fs.unstrip_protocol(path))
+        return pa.PythonFile(io.BytesIO(data), mode="r")
+
+    def open_output_stream(self, path: str, metadata: Any) -> Any:
+        write = partial(storage.write_bytes, self.fs.unstrip_protocol(path))
+        return pa.PythonFile(_WrittenWhole(write), mode="w")
+
+
+class _WrittenWhole(io.BytesIO):
+    """Hands over all that was written, once, when it is closed."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def close(self) -> None:
+        if not self.closed:
+            data = self.getvalue()
+            super().close()
+            self._write(data)

@@ -10,17 +10,16 @@ from typing import Any
 
 import msgspec
 
-from bisieve import storage
 from bisieve.errors import TrainingError
-from ray_train.checkpoints.checkpoint import check_identity
+from bisieve.io import storage
+from ray_train.checkpoints.state import check_identity
+from ray_train.choices import UNIFORM, ineffective_options
 from ray_train.config import TrainConfig, plain_options
-from ray_train.data.plan import Plan
-from ray_train.data.weights import UNIFORM
-from ray_train.model.card import MODEL, read_card
+from ray_train.data.sampler import BatchPlan
 from ray_train.model.families import system_and_chat
+from ray_train.model.metadata import MODEL, read_card
 from ray_train.model.prompt_format import format_fingerprint
-from ray_train.model.source import known_as
-from ray_train.needs import idle_options
+from ray_train.model.sources import known_as
 
 RUN = "run.json"
 RUNS = "runs"  # Ray Train's storage, below the output
@@ -42,14 +41,14 @@ _NEW_OPTIONS = {"loss_mean": "batch", "drop_last": False, "start_at_zero": False
 
 
 def run_identity(
-    config: TrainConfig, plan: Plan, index_fingerprint: str, weights: str = UNIFORM
+    config: TrainConfig, plan: BatchPlan, index_fingerprint: str, weights: str = UNIFORM
 ) -> dict[str, Any]:
     """All that decides what is learned; two runs with the same are one.
 
     ``weights`` names the rollout weights.  Options that have no effect in this run have no part in it.
     `StorageError` where the backbone cannot be read.
     """
-    without = _NOT_IDENTITY | idle_options(config).keys()
+    without = _NOT_IDENTITY | ineffective_options(config).keys()
     options = {
         name: value
         for name, value in plain_options(config).items()

@@ -22,12 +22,13 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bisieve import storage
 from bisieve.errors import DiskError, TrainingError
-from bisieve.patience import patiently
-from ray_train.checkpoints.fragments import KINDS, Fragment, adopt, fragments, steps_done
-from ray_train.run.agreement import together
-from ray_train.scratch import passing_folder, scratch_errors, scratch_folder
+from bisieve.io import storage
+from bisieve.io.errors import storage_errors
+from bisieve.io.retry import with_retries
+from bisieve.io.tempdirs import passing_folder, scratch_errors, scratch_folder
+from ray_train.compat.deepspeed import KINDS, Fragment, fragments, steps_done, sync_model_weights
+from ray_train.distributed.collectives import run_on_all_ranks
 
 CURSOR = "cursor.json"
 PART = "part-"
@@ -155,8 +156,8 @@ def restore(engine: Any, checkpoint: str) -> None:
     A rank reads the files that hold something of its pieces; all ranks must come here together.
     """
     pieces = fragments(engine)
-    steps = together(lambda: _read_pieces(pieces, checkpoint))
-    adopt(engine, steps)
+    steps = run_on_all_ranks(lambda: _read_pieces(pieces, checkpoint))
+    sync_model_weights(engine, steps)
 
 
 def _read_pieces(ours: Sequence[Fragment], checkpoint: str) -> int:
@@ -185,13 +186,13 @@ def _overlap(piece: Fragment, saved: Mapping[str, Sequence[int]]) -> range:
 def _fill(ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: str, url: str) -> None:
     fs, path = storage.open_filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        with storage.storage_errors(url):
+        with storage_errors(url):
             _fill_from(path, ours, saved, kind)
         return
     # The disk of this machine is asked first what an error is: the store is not to blame for it.
-    with storage.storage_errors(url), passing_folder("restore") as folder:
+    with storage_errors(url), passing_folder("restore") as folder:
         copy = str(folder / "state")
-        patiently(lambda: fs.get_file(path, copy))
+        with_retries(lambda: fs.get_file(path, copy))
         _fill_from(copy, ours, saved, kind)
 
 

@@ -3,7 +3,7 @@
 import argparse
 
 from ray_train.config import EvaluateConfig
-from ray_train.options import add_options, read_config
+from ray_train.config_io import add_options, read_config
 
 HELP = "evaluate a process reward model on a benchmark of judged steps"
 
@@ -16,8 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates; returns the exit code."""
     config = read_config(EvaluateConfig, args)
-    from bisieve.lineage_events import lineage_events
-    from bisieve.storage import canonical
+    from bisieve.io.storage import canonical
+    from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.evaluate import evaluate
 
     benchmark, output = canonical(config.benchmark), canonical(config.output)

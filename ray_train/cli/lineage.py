@@ -16,8 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the chain, the shards first; 1 where a link of it is broken."""
-    from ray_train.lineage.link import as_json, as_text
-    from ray_train.lineage.walk import chain_of
+    from ray_train.registry.lineage import as_json, as_text, chain_of
 
     chain = chain_of(args.url)
     print(as_json(chain) if args.json else as_text(chain))

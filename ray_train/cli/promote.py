@@ -2,7 +2,7 @@
 
 import argparse
 
-from ray_train.promotion.standing import CHOICES
+from ray_train.registry.promote import CHOICES
 
 HELP = "move a pointer to a model whose metric's lower bound is not below the current one's"
 
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Promote or not, and print which; 0 in both cases."""
-    from ray_train.promotion.promote import promote
+    from ray_train.registry.promote import promote
 
     asked = (args.metric, args.untrained, args.paper_eval)
     print(promote(args.model, args.metrics, args.pointer, *asked))

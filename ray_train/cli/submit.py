@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ray_train.config import EvaluateConfig, TrainConfig
-from ray_train.options import read_config
+from ray_train.config_io import read_config
 
 HELP = "run train or evaluate on a Ray cluster: submit it, or follow it where it is at work already"
 PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Submits or follows; returns the exit code of the job."""
     kind, script = PROGRAMS[args.program]
     parser = argparse.ArgumentParser(prog=f"bisieve submit {args.program}", allow_abbrev=False)
-    import_module(f"ray_train.commands.{args.program}").configure(parser)
+    import_module(f"ray_train.cli.{args.program}").configure(parser)
     config = read_config(kind, parser.parse_args(args.options))
     from ray_train.model.recognize import check_visible_model
 

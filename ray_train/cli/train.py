@@ -3,7 +3,7 @@
 import argparse
 
 from ray_train.config import TrainConfig
-from ray_train.options import add_options, read_config
+from ray_train.config_io import add_options, read_config
 
 HELP = "train a multimodal process reward model on the best rollouts of an index"
 
@@ -16,11 +16,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
     config = read_config(TrainConfig, args)
-    from bisieve.lineage_events import lineage_events
-    from bisieve.storage import canonical
-    from ray_train.model.card import read_card
-    from ray_train.run.launch import train
-    from ray_train.run.preflight import chosen_index
+    from bisieve.io.storage import canonical
+    from bisieve.tools.openlineage import lineage_events
+    from ray_train.model.metadata import read_card
+    from ray_train.train.driver import train
+    from ray_train.train.preflight import chosen_index
 
     if config.dry_run:
         train(config)

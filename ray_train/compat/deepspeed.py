@@ -1,4 +1,4 @@
-"""What a rank holds of the trained parameters and of their optimizer, as pieces that fit any number of ranks.
+"""Private state of DeepSpeed's ZeRO optimizers, as pieces that fit any number of ranks.
 
 ZeRO gives every rank a piece of each parameter (stage 3) or of all of them end to end (stages 1 and 2).  Told
 by parameter and place, the pieces of one split can be put together into those of another.
@@ -7,7 +7,10 @@ by parameter and place, the pieces of one split can be put together into those o
     rank 1 of 2   ├── language.weight[50:100) ─┤   ──▶   rank 1 of 3  ├─ [34:68) ─┤  …
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +84,7 @@ def steps_done(engine: Any) -> int:
     return int(next(iter(engine.optimizer.optimizer.state.values()))["step"])
 
 
-def adopt(engine: Any, steps: int) -> None:
+def sync_model_weights(engine: Any, steps: int) -> None:
     """Makes what was written into the pieces the model's own weights; all ranks must come here together."""
     optimizer = engine.optimizer
     for state in optimizer.optimizer.state.values():
@@ -104,3 +107,33 @@ def _make_moments(optimizer: Any) -> None:
         if not state:
             state["step"] = torch.tensor(0.0)
             state |= {kind: torch.zeros_like(parameters) for kind in KINDS[1:]}
+
+
+def import_deepspeed() -> Any:
+    """Import DeepSpeed and return it, with no more work than training needs.
+
+    Its autotuner imports MLflow where that is installed, which takes longer than all else.  On a machine
+    without GPU it neither looks for one nor compiles the extension that speeds up all-reduce inside one
+    machine, which costs a C++ compiler and most of a minute.
+    """
+    is_gpu = torch.cuda.is_available()
+    if not is_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    with _hidden("mlflow"):
+        import deepspeed
+    if not is_gpu:
+        deepspeed.ops.__compatible_ops__ = {}
+    return deepspeed
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Let an import of ``module`` fail as if it were not installed, unless it has been imported before."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]

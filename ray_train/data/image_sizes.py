@@ -11,9 +11,10 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bisieve import storage
 from bisieve.errors import BisieveError
-from bisieve.images import ORIENTATION, image_url
+from bisieve.io import storage
+from bisieve.io.errors import storage_errors
+from bisieve.io.images import ORIENTATION, image_url
 
 Size: TypeAlias = tuple[int, int]  # width and height in pixels, upright
 
@@ -49,7 +50,7 @@ def _size(root: str, name: str) -> Size | None:
 
 def _head(url: str) -> bytes:
     fs, path = storage.open_filesystem(url)
-    with storage.storage_errors(url):
+    with storage_errors(url):
         return bytes(fs.cat_file(path, start=0, end=_HEAD))
 
 

@@ -18,19 +18,19 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from bisieve.cut import Cut
 from bisieve.errors import BisieveError
-from bisieve.fetch import fetch_rollouts
-from bisieve.records import Rollout
-from ray_train.data.data_workers import data_workers, threads
-from ray_train.data.encoding import Batch, Encoder, Sample
-from ray_train.data.packing import Packer
-from ray_train.data.plan import Plan
-from ray_train.data.preparing import Preparation
-from ray_train.data.prompt_tokens import PromptTokens
-from ray_train.data.stored_image import ImageReader
-from ray_train.data.targets import Targets
-from ray_train.run.agreement import any_rank
+from bisieve.index.selection import Selection
+from bisieve.records.model import Rollout
+from bisieve.shards.fetch import fetch_rollouts
+from ray_train.data.encode import Encoder, Sample
+from ray_train.data.image_cache import ImageReader
+from ray_train.data.labels import Targets
+from ray_train.data.packing import Packer, PromptTokens
+from ray_train.data.prepare import Preparation
+from ray_train.data.sampler import BatchPlan
+from ray_train.data.workers import data_workers, threads
+from ray_train.distributed.collectives import any_rank
+from ray_train.model.batch import Batch
 
 _READERS = 8  # images read at the same time; stores answer slowly, but many at once
 
@@ -42,11 +42,11 @@ Prepared = tuple[bool, PromptTokens | Batch]
 
 
 @dataclass(frozen=True)
-class RankFeed:
+class RankLoader:
     """Makes the micro-batches of one rank: packs, or with no packer rows."""
 
-    cut: Cut
-    plan: Plan
+    cut: Selection
+    plan: BatchPlan
     encoder: Encoder
     packer: Packer | None
     images: ImageReader

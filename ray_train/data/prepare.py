@@ -1,14 +1,15 @@
-"""From samples with stored images to tensors: what a data worker does."""
+"""Prepare samples in a data worker: decode images, tokenize, name an image that is refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bisieve.errors import BisieveError, ImageError
-from ray_train.data.encoding import Batch, Encoder, Sample
-from ray_train.data.prompt_tokens import PromptReader, PromptTokens
-from ray_train.data.refused_image import reason, refusal, refusals_named
-from ray_train.data.stored_image import StoredImage
+from ray_train.data.encode import Encoder, Sample
+from ray_train.data.image_cache import StoredImage
+from ray_train.data.packing import PromptReader, PromptTokens
+from ray_train.model.batch import Batch
 
 Prepared = PromptTokens | Batch
 
@@ -87,3 +88,47 @@ def _decoded(samples: Sequence[Sample], pixels: dict[int, Any]) -> list[Sample]:
         for sample in samples
         if all(id(image) in pixels for image in sample.images)
     ]
+
+
+@contextmanager
+def refusals_named(
+    encoder: Encoder, samples: Sequence[Sample], names: Sequence[Sequence[str]]
+) -> Iterator[None]:
+    """Where encoding ``samples`` fails for one of their images, an `ImageError` that says which.
+
+    ``names`` tell of each sample's images, and whose they are.  What fails otherwise is raised as it is.
+    """
+    try:
+        yield
+    except BisieveError:
+        raise
+    except Exception as error:  # processors raise what they like, and do not say for which image
+        for sample, of_sample in zip(samples, names, strict=True):
+            for number, name in enumerate(of_sample):
+                _try_alone(encoder, sample, number, name)
+        raise error
+
+
+def _try_alone(encoder: Encoder, sample: Sample, number: int, name: str) -> None:
+    error = refusal(encoder, sample.images[number], len(sample.images))
+    if error is not None:
+        raise ImageError(
+            f"an image that the backbone's processor takes in {name}",
+            reason(error),
+            "write one of another shape under that name, then run the same command again",
+        ) from error
+
+
+def refusal(encoder: Encoder, image: Any, num_images: int) -> Exception | None:
+    """Return what the processor raises for ``image``, one of ``num_images`` of its rollout; or None."""
+    options, slot = encoder.format.options_for(num_images), encoder.format.image_slot
+    try:
+        encoder.processor(images=[[image]], text=[slot], return_tensors="pt", **options)
+    except Exception as error:
+        return error
+    return None
+
+
+def reason(error: Exception) -> str:
+    """Return the text of ``error`` in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

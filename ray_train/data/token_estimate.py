@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from bisieve.records import Rollout
+from bisieve.records.model import Rollout
 from ray_train.data.image_sizes import Size
 
 _SAMPLE = 64  # rollouts whose text is tokenized

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from bisieve._text import pluralize
 from bisieve.errors import TrainingError
-from bisieve.wording import counted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -102,7 +102,7 @@ def _unpickled(results: Iterator[bytes], number: int) -> Iterator[Any]:
         yield from map(pickle.loads, results)
     except BrokenProcessPool as error:
         raise TrainingError(
-            f"{counted(number, 'data worker')} at work",
+            f"{pluralize(number, 'data worker')} at work",
             "one that was killed or could not start; memory may have run out",
             "give the machine more memory, or the run fewer --data-workers",
         ) from error

@@ -23,7 +23,7 @@ def _meet() -> None:
     _meetings += 1
 
 
-def together(prepare: Callable[[], Result]) -> Result:
+def run_on_all_ranks(prepare: Callable[[], Result]) -> Result:
     """The result of ``prepare()``; when it fails on any rank, every rank raises that rank's error."""
     error, result = None, None
     try:
@@ -49,7 +49,9 @@ def from_all_ranks(value: Result) -> list[Result]:
     return values
 
 
-def summed(counts: dict[str, float], error: BisieveError | None, device: torch.device) -> dict[str, float]:
+def all_reduce_sum(
+    counts: dict[str, float], error: BisieveError | None, device: torch.device
+) -> dict[str, float]:
     """The sums of ``counts`` over all ranks; when any rank brings an error, every rank raises it."""
     _meet()
     sums = torch.tensor([*counts.values(), float(error is not None)], dtype=torch.float64).to(device)
@@ -60,7 +62,7 @@ def summed(counts: dict[str, float], error: BisieveError | None, device: torch.d
     return dict(zip(counts, values, strict=True))
 
 
-def largest(values: dict[str, float], device: torch.device) -> dict[str, float]:
+def all_reduce_max(values: dict[str, float], device: torch.device) -> dict[str, float]:
     """The largest of each of ``values`` over all ranks."""
     _meet()
     tops = torch.tensor([*values.values()], dtype=torch.float64).to(device)

@@ -15,10 +15,9 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.train.v2._internal.execution.callback import WorkerCallback
-from ray.train.v2._internal.execution.context import get_train_context
 
 from bisieve.errors import InterruptedRunError, PreemptedError
+from ray_train.compat.ray import WorkerCallback, get_train_context
 
 _given = threading.Event()  # in a worker: it is to stop
 
@@ -28,7 +27,7 @@ def give() -> None:
     _given.set()
 
 
-class Notices:
+class PreemptionState:
     """What a rank has heard, and what all ranks have made of it; the same on all once they have summed."""
 
     def __init__(self) -> None:

@@ -1,18 +1,28 @@
-"""Which failures of workers are tried again, and that every new try is said at once."""
+"""Retries of a run: which worker failures are retried, and how each retry is reported."""
 
 import logging
 from typing import Any
 
 import ray
-from ray.train.v2._internal.execution.callback import ControllerCallback
-from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 
+from bisieve._redact import without_secrets
 from bisieve.errors import DiskError, StorageError
-from bisieve.masking import without_secrets
-from bisieve.patience import RETRIES, passes
+from bisieve.io.retry import RETRIES, is_transient
 from ray_train.cluster import unwrapped
+from ray_train.compat.ray import (
+    ControllerCallback,
+    DatasetsCallback,
+    DefaultFailurePolicy,
+    FailureDecision,
+    PlacementGroupCleanerCallback,
+    get_dashboard_url,
+)
+
+# Who warns of retries of its own: the client of MLflow's server, and that of the hub.
+_THEIR_RETRIES = ("urllib3.connectionpool", "huggingface_hub.utils._http")
 
 
 class FailurePolicy(DefaultFailurePolicy):
@@ -46,7 +56,7 @@ def _may_pass(error: StorageError) -> bool:
     # A cause is lost where an error was pickled; what was lost is not known to be final.
     cause = error.__cause__
     return not isinstance(error, DiskError) and (
-        not isinstance(cause, Exception) or isinstance(cause, StorageError) or passes(cause)
+        not isinstance(cause, Exception) or isinstance(cause, StorageError) or is_transient(cause)
     )
 
 
@@ -62,15 +72,11 @@ class ShownRetries(ControllerCallback):
 
 
 def show_retries(board: Any, who: str) -> None:
-    """Show on the driver's terminal what this process tries again (`bisieve.patience.say_retry`)."""
+    """Show on the driver's terminal what this process tries again (`bisieve.io.retry.say_retry`)."""
     shown = [_OnBoard(board, who)] if board is not None else []
     for logger in (RETRIES, *map(logging.getLogger, _THEIR_RETRIES)):
         logger.handlers = [*(one for one in logger.handlers if not isinstance(one, _OnBoard)), *shown]
     RETRIES.propagate = board is None
-
-
-# Who warns of retries of its own: the client of MLflow's server, and that of the hub.
-_THEIR_RETRIES = ("urllib3.connectionpool", "huggingface_hub.utils._http")
 
 
 class _OnBoard(logging.Handler):
@@ -81,3 +87,31 @@ class _OnBoard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == RETRIES.name or record.getMessage().startswith("Retrying"):
             self._board.put.remote(f"{self._who}: {without_secrets(record.getMessage())}")
+
+
+class Trainer(TorchTrainer):
+    """Ray Train's trainer without the actors that have nothing to do here.
+
+    The manager of Ray Data's datasets, of which there are none: a process that imports Ray Data each time
+    workers start.  The cleaner of placement groups asks the dashboard whether the controller lives; where
+    there is none, on the Ray that we start for one command, it gets no answer, and every run waits 12 s for
+    it to give up.
+    """
+
+    def __init__(self, *args: Any, board: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._board = board
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        failures: Any = self.run_config.failure_config
+        parts["failure_policy"] = FailurePolicy(failures, self._board)
+        return super()._initialize_and_run_controller(**parts)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Keep the handler of `preemption.passed_on`: Ray Train's (2.60) aborts without a checkpoint."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        idle: tuple[type, ...] = (DatasetsCallback,)
+        if not get_dashboard_url():  # type: ignore[no-untyped-call]
+            idle += (PlacementGroupCleanerCallback,)
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]

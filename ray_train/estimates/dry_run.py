@@ -5,29 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.compute as pc
 
-from bisieve.cut import Cut
-from bisieve.order import Rows
-from bisieve.wording import counted
+from bisieve._text import pluralize
+from bisieve.index.selection import Selection
 from ray_train.config import TrainConfig
-from ray_train.data.picture_notes import picture_notes
-from ray_train.data.plan import Plan
-from ray_train.data.targets import Targets
-from ray_train.estimates.flops import Load, hours, training_flops
-from ray_train.estimates.footprint import loading
-from ray_train.estimates.memory import model_sizes, number_bytes, training_memory
-from ray_train.estimates.model_load import model_cost
-from ray_train.estimates.skeleton import load_skeleton, parameters
-from ray_train.estimates.token_sample import Tokens, sampled_tokens
+from ray_train.data.image_problems import check_tolerated, picture_notes
+from ray_train.data.labels import Targets
+from ray_train.data.sampler import BatchPlan, Rows
+from ray_train.estimates.flops import Load, hours, model_cost, training_flops
+from ray_train.estimates.memory import loading, model_sizes, number_bytes, training_memory
+from ray_train.estimates.sample import Tokens, sampled_tokens
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import check_packable
-from ray_train.run.broken_images import check_tolerated
-from ray_train.run.run_config import to_toml
+from ray_train.model.skeleton import load_skeleton, parameters
+from ray_train.run_config import to_toml
 
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
 
 
-def dry_run(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets) -> str:
+def dry_run(config: TrainConfig, cut: Selection, plan: BatchPlan, targets: Targets) -> str:
     """Config, counts per source, tokens, memory and hours, for a terminal; writes nothing.
 
     Needs neither Ray nor the weights of the backbone.
@@ -60,7 +56,7 @@ def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
     return [f"  {line}" for line in text.splitlines()]
 
 
-def _sources(cut: Cut, plan: Plan, threshold: float) -> list[str]:
+def _sources(cut: Selection, plan: BatchPlan, threshold: float) -> list[str]:
     """A table of what is trained on, by source, and what is held out."""
     absent = np.zeros(plan.num_rows, np.bool_)
     absent[list(plan.left_out)] = True
@@ -79,14 +75,16 @@ def _sources(cut: Cut, plan: Plan, threshold: float) -> list[str]:
     return lines
 
 
-def _counts(cut: Cut, rows: Rows, threshold: float) -> tuple[int, int, int]:
+def _counts(cut: Selection, rows: Rows, threshold: float) -> tuple[int, int, int]:
     scores = pc.list_flatten(cut.rows["scores"].take(rows)).to_numpy()
     return len(rows), len(scores), int((scores > threshold).sum())
 
 
-def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None, factor: float) -> list[str]:
-    size = counted(rows.rollouts + rows.skipped, "rollout")
-    lines = [f"tokens, estimated from {size} of the first batches, over {counted(plan.epochs, 'epoch')}:"]
+def _tokens(
+    config: TrainConfig, plan: BatchPlan, rows: Tokens, packs: Tokens | None, factor: float
+) -> list[str]:
+    size = pluralize(rows.rollouts + rows.skipped, "rollout")
+    lines = [f"tokens, estimated from {size} of the first batches, over {pluralize(plan.epochs, 'epoch')}:"]
     if packs is not None:
         lines.append(
             f"  in packs of {config.pack_tokens}: {_short(packs.tokens * factor)}, of images "
@@ -105,7 +103,7 @@ def _tokens(config: TrainConfig, plan: Plan, rows: Tokens, packs: Tokens | None,
     notes = picture_notes(rows.transparent, rows.unclear, rows.broken)
     lines += [f"  of the sample: {note}" for note in notes]
     lines += [
-        f"    {counted(number, 'rollout')} with {counted(marks, 'placeholder')} for {counted(image, 'image')}"
+        f"    {pluralize(number, 'rollout')} with {pluralize(marks, 'placeholder')} for {pluralize(image, 'image')}"
         for (marks, image), number in sorted(rows.misfits.items())
     ]
     return lines
@@ -150,7 +148,7 @@ def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float)
     cost, loads = model_cost(backbone), (patches, used.image_tokens, used.tokens)
     parts = zip((cost.vision, cost.projector, cost.language), map(Load, loads), strict=True)
     work = factor * training_flops(list(parts), config.gradient_checkpointing)
-    peak, devices = config.peak_flops or _ANY_PEAK, counted(config.workers.least, "device")
+    peak, devices = config.peak_flops or _ANY_PEAK, pluralize(config.workers.least, "device")
     time = hours(work, config.workers.least, peak, config.mfu)
     return [
         f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {devices} of "

@@ -12,15 +12,15 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from bisieve.cut import Cut
-from bisieve.fetch import fetch_rollouts
+from bisieve.index.selection import Selection
+from bisieve.shards.fetch import fetch_rollouts
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import make_encoder
-from ray_train.data.feed import RankFeed
+from ray_train.data.encode import make_encoder
+from ray_train.data.image_cache import image_reader
+from ray_train.data.labels import Targets
+from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
-from ray_train.data.plan import Plan
-from ray_train.data.stored_image import image_reader
-from ray_train.data.targets import Targets
+from ray_train.data.sampler import BatchPlan
 from ray_train.data.token_estimate import counting_options
 from ray_train.model.backbone import Backbone
 from ray_train.model.prompt_format import PromptFormat, format_of
@@ -51,7 +51,9 @@ class Tokens:
     broken: dict[str, str] = field(default_factory=dict, kw_only=True)  # images left out, and why
 
 
-def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, backbone: Backbone) -> Tokens:
+def sampled_tokens(
+    config: TrainConfig, cut: Selection, plan: BatchPlan, targets: Targets, backbone: Backbone
+) -> Tokens:
     """The tokens of the first rollouts of a run, in the packs, or rows, that ``config`` asks for.
 
     They are one rank's part of the first batches: random ones of the cut, prompts together or not.
@@ -69,7 +71,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
             positions=lambda tokens, images: torch.arange(len(tokens)),
         )
     ranks = max(config.workers.least, math.ceil(config.global_batch / SAMPLE))
-    feed = RankFeed(
+    feed = RankLoader(
         cut, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
         config.micro_batch, 0, ranks, skip_broken=config.skip_broken_images > 0,
     )  # fmt: skip
@@ -100,7 +102,7 @@ def sampled_tokens(config: TrainConfig, cut: Cut, plan: Plan, targets: Targets, 
     return replace(sums, misfits=_misfits(cut, sampled, format)) if sums.unclear else sums
 
 
-def _misfits(cut: Cut, rows: list[int], format: PromptFormat) -> Counter[tuple[int, int]]:
+def _misfits(cut: Selection, rows: list[int], format: PromptFormat) -> Counter[tuple[int, int]]:
     """Count the rollouts at ``rows`` whose images' places are unclear by (placeholders, images)."""
     rollouts = fetch_rollouts(cut.rows.take(pa.array(rows, pa.int64())), cut.shards)
     return Counter(

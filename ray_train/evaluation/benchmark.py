@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from bisieve.errors import TrainingError
-from bisieve.lines import read_blocks
-from bisieve.prompt import MARKER
+from bisieve.records.prompt import MARKER
+from bisieve.shards.jsonl import read_blocks
 
 
 class _Response(msgspec.Struct):

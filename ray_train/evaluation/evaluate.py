@@ -13,21 +13,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bisieve import storage
-from bisieve.probe import require_writable
-from bisieve.wording import counted
-from ray_train.cluster import cluster, silenced_core, unwrapped
+from bisieve._text import pluralize
+from bisieve.io import storage
+from bisieve.io.storage import require_writable
+from ray_train.cluster import check_device, cluster, silenced_core, unwrapped, uses_gpus
 from ray_train.config import EvaluateConfig
-from ray_train.data.picture_notes import picture_notes
-from ray_train.device import check_device, uses_gpus
+from ray_train.data.image_problems import picture_notes
 from ray_train.evaluation.benchmark import Solution
-from ray_train.evaluation.metrics import report, table
+from ray_train.evaluation.metrics import ScoredSteps, report, table
 from ray_train.evaluation.preflight import checked_format, checked_solutions, refuse_decided
-from ray_train.evaluation.scored_steps import ScoredSteps
-from ray_train.located import located
-from ray_train.model.card import CARD, require_kappa
+from ray_train.model.metadata import CARD, require_kappa
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.recognize import card_of, check_model
+from ray_train.run_config import located
 
 Rewards = list[list[float]]
 
@@ -70,7 +68,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     print(table(numbers))
     if unscored:
         why = "solutions that are too long, or have a token of the prompt in the text"
-        print(f"not scored: {counted(unscored, 'step')} of {why}")
+        print(f"not scored: {pluralize(unscored, 'step')} of {why}")
     print(f"report: {storage.join(config.output, 'metrics.json')}")
     return numbers
 
@@ -86,7 +84,7 @@ def _about(
     steps = sum(len(solution.steps) for solution in solutions)
     kind = f"run {card['run']}" if card else f"a model that bisieve did not train: no {CARD} beside it"
     reward = f"{format.positive!r} against {format.negative!r} at each {format.marker!r}"
-    size = f"{counted(len(solutions), 'solution')}, {counted(steps, 'step')}"
+    size = f"{pluralize(len(solutions), 'solution')}, {pluralize(steps, 'step')}"
     return f"model: {config.model} ({kind})\nreward: {reward}, prompt: {config.prompt}\nbenchmark: {size}"
 
 
@@ -135,7 +133,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
 
 
 def _shown_board() -> AbstractContextManager[Any]:
-    from ray_train.run.progress import shown_board  # imports Ray
+    from ray_train.distributed.heartbeat import shown_board  # imports Ray
 
     return shown_board()
 

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bisieve import storage
 from bisieve.errors import TrainingError, UsageError
-from bisieve.images import missing_images, refuse_missing
-from bisieve.prompt import MARKER
+from bisieve.io import storage
+from bisieve.io.images import missing_images, refuse_missing
+from bisieve.records.prompt import MARKER
 from ray_train.config import EvaluateConfig
-from ray_train.estimates.skeleton import load_skeleton_processor
+from ray_train.config_io import flag_of
 from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.protocol import format_in, prompt_of
 from ray_train.model.backbone import Backbone
-from ray_train.model.card import CARD, require_kappa
-from ray_train.model.check_weights import check_weights
+from ray_train.model.metadata import CARD, require_kappa
 from ray_train.model.prompt_format import PromptFormat, format_of
-from ray_train.options import flag_of
+from ray_train.model.skeleton import load_skeleton_processor
+from ray_train.model.weight_files import check_weights
 
 _OF_THE_CARD = ("max_tiles", "image_backend", "system", "marker", "positive", "negative")
 

@@ -1,29 +1,27 @@
-"""What an evaluation may do in its own way or in that of the paper's code: its prompt and its threshold.
+"""Prompt and threshold of an evaluation: those of training, or those of the paper's code.
 
 bisieve.json, else options and family ──▶ the model's own format ──▶ --prompt training, or paper-eval
+
+``--prompt paper-eval`` differs from the paper's training: nothing is between a step's marker and the
+next step, the empty user turn is not closed, and all images of a solution are put into one.
 """
 
-from typing import Any, NamedTuple
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from bisieve.errors import TrainingError
-from bisieve.prompt import MARKER
-from ray_train.evaluation.paper_eval import paper_eval_format
-from ray_train.model.card import CARD
+from bisieve.records.prompt import process_text
+from ray_train.choices import PAPER_EVAL
+from ray_train.model.metadata import CARD
 from ray_train.model.prompt_format import PromptFormat
 
-TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")
-CALIBRATION, TEST = THRESHOLDS = ("calibration", "test")  # what the threshold is chosen on
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-
-class RewardTokens(NamedTuple):
-    """The token at which a reward is read, and the two whose probabilities are compared there."""
-
-    marker: str = MARKER
-    positive: str = "Yes"
-    negative: str = "No"
-
-
-OWN_TOKENS = RewardTokens()  # of the models that bisieve trains
+_COLUMNS = 3  # of the one image
+_TAG, _NUMBERED_TAG = "<image>", re.compile(r"<image\d+>")
 
 
 def prompt_of(format: PromptFormat, prompt: str) -> PromptFormat:
@@ -39,3 +37,50 @@ def format_in(card: dict[str, Any], folder: str) -> PromptFormat:
         raise TrainingError(
             f"a prompt_format of this version of bisieve in {CARD} of {folder}", str(error), "check --model"
         ) from error
+
+
+class PaperEvalFormat(PromptFormat):
+    """A format whose one image replaces the first ``<image>`` of the text, or else is in front."""
+
+    def render(self, question: str, steps: Sequence[str], num_images: int) -> str:
+        """Return the text of one solution; numbered image tags are left out of its question."""
+        question = _NUMBERED_TAG.sub("", question).strip()
+        text = process_text(question, steps, self.marker, self.step_separator)
+        tagged = text if _TAG in text else f"{_TAG}\n{text}"
+        return self.head + tagged.replace(_TAG, self.image_slot, 1) + self.tail
+
+    def image_order(self, question: str, num_images: int) -> list[int]:
+        """Return the order of the images, which here is always theirs."""
+        return list(range(num_images))
+
+    def is_unclear(self, question: str, num_images: int) -> bool:
+        """Return False: one image has one place."""
+        return False
+
+
+def paper_eval_format(format: PromptFormat) -> PaperEvalFormat:
+    """Return ``format``, a model's own, as the paper's evaluation would have it."""
+    values = {item.name: getattr(format, item.name) for item in fields(format)}
+    before, _, after = format.head.rpartition(f"{format.tail}\n")  # the end of the user's turn
+    values["head"] = before + after
+    return PaperEvalFormat(**{**values, "step_separator": ""})
+
+
+def one_image(images: "Sequence[Image]") -> "Image":
+    """Return all ``images`` (RGB) on one: a white grid of at most 3 columns, each in the middle of its cell.
+
+    Cells are as wide as the widest image and as high as the highest.  An image that is alone is returned.
+    """
+    from PIL import Image
+
+    if len(images) == 1:
+        return images[0]
+    columns = min(_COLUMNS, len(images))
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    grid = Image.new("RGB", (columns * width, -(-len(images) // columns) * height), "white")
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        left, top = (width - image.width) // 2, (height - image.height) // 2
+        grid.paste(image, (column * width + left, row * height + top))
+        grid.info |= image.info  # such as that it was transparent
+    return grid

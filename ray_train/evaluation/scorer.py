@@ -13,20 +13,19 @@ import numpy as np
 import torch
 
 from bisieve.errors import BisieveError
-from bisieve.images import load_image
-from ray_train.data.encoding import Sample, make_encoder
-from ray_train.data.refused_image import refusals_named
+from bisieve.io.images import load_image
+from ray_train.choices import FAMILY, OWN_TOKENS, PAPER_EVAL, TRAINING, RewardTokens
+from ray_train.data.encode import Sample, make_encoder
+from ray_train.data.prepare import refusals_named
+from ray_train.distributed.retries import show_retries
 from ray_train.evaluation.benchmark import Solution
-from ray_train.evaluation.paper_eval import one_image
-from ray_train.evaluation.protocol import OWN_TOKENS, PAPER_EVAL, TRAINING, RewardTokens, format_in, prompt_of
+from ray_train.evaluation.protocol import format_in, one_image, prompt_of
 from ray_train.model.backbone import load_backbone
-from ray_train.model.card import read_card, require_kappa
-from ray_train.model.kappa import load_kappa
-from ray_train.model.prompt_format import FAMILY, format_of
-from ray_train.model.reward import reward_model, step_rewards
-from ray_train.model.source import local_copy
-from ray_train.run.engine import training_dtype
-from ray_train.run.retries import show_retries
+from ray_train.model.metadata import read_card, require_kappa
+from ray_train.model.precision import training_dtype
+from ray_train.model.prompt_format import format_of
+from ray_train.model.reward import load_kappa, reward_model, step_rewards
+from ray_train.model.sources import local_copy
 
 DEFAULT_LENGTH = 8192  # tokens; the paper's
 

@@ -1,4 +1,8 @@
-"""A vision-language model from a hub id, a folder or a URL, made ready to read a marker."""
+"""Load a vision-language backbone and its processor, and add the marker token.
+
+PIL and torchvision make different pixels, so a model is evaluated with the library that it was
+trained with.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,15 +12,14 @@ from typing import Any
 
 import torch
 
+from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
-from bisieve.prompt import MARKER
-from bisieve.wording import counted
+from bisieve.records.prompt import MARKER
 from ray_train.model.families import family_of
-from ray_train.model.families.family import Family
-from ray_train.model.image_backend import load_image_processor
-from ray_train.model.source import WEIGHTS, local_copy
-from ray_train.model.tying import record_tie, refuse_quantized, set_tie, stored_tensors
+from ray_train.model.families.base import Family
+from ray_train.model.sources import WEIGHTS, local_copy
 from ray_train.model.vision_attention import join_runs
+from ray_train.model.weight_files import record_tie, refuse_quantized, set_tie, stored_tensors
 
 # Of a folder only data is read: neither code of its own is run, nor a pickle opened, which would run some.
 NO_CODE = {"trust_remote_code": False}
@@ -52,7 +55,7 @@ class Backbone:
             pieces = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids)))
             raise TrainingError(
                 f"a tokenizer in which {token!r} is one token",
-                f"no such token, and as text {counted(len(ids), 'token')} ({pieces})",
+                f"no such token, and as text {pluralize(len(ids), 'token')} ({pieces})",
                 remedy,
             )
         return int(ids[0])
@@ -117,7 +120,7 @@ def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source
     expected = f"the weights of {model.config.model_type}, all and no others, at {source}"
     for problem, words in _LOADING_PROBLEMS.items():
         if names := report.get(problem):
-            found = f"{counted(len(names), 'weight')} {words}, such as {min(map(_key, names))}"
+            found = f"{pluralize(len(names), 'weight')} {words}, such as {min(map(_key, names))}"
             raise TrainingError(expected, found, "copy the folder again, or choose another checkpoint")
     others = [name for name, weight in model.named_parameters() if weight.dtype != dtype]
     if others:
@@ -178,3 +181,43 @@ def train_only(model: Any, family: Family, parts: Collection[str]) -> None:
     """All other parts keep their weights; the paper trains projector and language (App. C)."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(family.part_of(name) in parts)
+
+
+def load_image_processor(path: str, source: str, backend: str) -> Any:
+    """The image processor in the folder or hub id ``path``, which ``source`` names in errors.
+
+    `TrainingError` where it, or this machine, lacks ``backend``: transformers would take another one.
+    """
+    if backend == "torchvision":
+        _require_torchvision()
+    try:
+        found = _loaded(path, backend)
+    except ValueError as error:
+        if "torchvision: " not in str(error):  # the classes it has found, each behind its library
+            raise
+        has = "torchvision"
+    else:
+        has = str(found.backend)
+    if has != backend:
+        raise TrainingError(
+            f"an image processor with {backend} at {source}",
+            f"one with {has} alone",
+            f"use --image-backend {has}",
+        )
+    return found
+
+
+def _loaded(path: str, backend: str) -> Any:
+    transformers: Any = import_module("transformers")
+    return transformers.AutoImageProcessor.from_pretrained(path, backend=backend, trust_remote_code=False)
+
+
+def _require_torchvision() -> None:
+    try:
+        import_module("torchvision")
+    except Exception as error:  # missing, or made for another torch: then it raises what it likes
+        raise TrainingError(
+            "torchvision, since the images are its, with --image-backend or as the model was trained",
+            str(error),
+            f"install the one for torch {torch.__version__}; a new run may use --image-backend pil instead",
+        ) from error

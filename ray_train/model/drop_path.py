@@ -13,7 +13,7 @@ import torch
 
 from bisieve.errors import TrainingError
 from ray_train.model.backbone import Backbone
-from ray_train.model.families.family import Family
+from ray_train.model.families.base import Family
 
 _BRANCHES = ("attention", "mlp")  # of a layer; both end in a residual connection
 _ODD = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # SplitMix64's constants

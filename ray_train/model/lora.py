@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from bisieve._text import pluralize
 from bisieve.errors import TrainingError
-from bisieve.prompt import MARKER
-from bisieve.wording import counted
+from bisieve.records.prompt import MARKER
 from ray_train.config import TrainConfig
 from ray_train.model.backbone import Backbone
 
@@ -72,7 +72,7 @@ def _refuse_other_layers(backbone: Backbone) -> None:
     if others:
         raise TrainingError(
             "a language part of linear layers, to put adapters (--lora-rank) beside them",
-            f"{counted(len(others), 'other weight')}, such as {others[0]}",
+            f"{pluralize(len(others), 'other weight')}, such as {others[0]}",
             "leave out --lora-rank: then the language part is trained whole",
         )
 

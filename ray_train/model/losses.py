@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import Batch, check_alignment
+from ray_train.model.batch import Batch, check_alignment
 from ray_train.model.reward import reward_loss
 
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]  # of a reward model's answers; a sum over the steps

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from bisieve import storage
 from bisieve.errors import TrainingError
+from bisieve.io import storage
 
 CARD = "bisieve.json"
 MODEL = "config.json"  # written last: without it nothing takes a folder for a model

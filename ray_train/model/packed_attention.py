@@ -18,7 +18,7 @@ from torch.nn import functional
 from bisieve.errors import TrainingError
 
 if TYPE_CHECKING:
-    from ray_train.model.families.family import Family
+    from ray_train.model.families.base import Family
 
 NAME = "shared_prompt"  # of this attention among those of transformers
 _OTHER = {"s_aux": "attention sinks", "sliding_window": "a sliding window", "softcap": "a cap on its scores"}

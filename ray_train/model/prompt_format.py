@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bisieve.prompt import MARKER, STEP_SEPARATOR, process_text
+from bisieve.records.prompt import MARKER, STEP_SEPARATOR, process_text
+from ray_train.choices import FAMILY, NONE
 
 if TYPE_CHECKING:
-    from ray_train.model.families.family import Family
-
-FAMILY, NONE = "family", "none"  # of --system: the family's own system turn, or no such turn
+    from ray_train.model.families.base import Family
 
 # <image>, <image1>, <image 1>, <image_1>, <image-1>
 _PLACEHOLDER = re.compile(r"<image(?:[ _-]?([0-9]+))?>", re.IGNORECASE)
@@ -38,7 +37,6 @@ class Chat:
 
 
 CHATML = Chat()
-_CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # how those of any family begin
 
 
 @dataclass(frozen=True)
@@ -137,11 +135,6 @@ def chat_head(system: str, own: str, chat: Chat = CHATML) -> str:
         chat: of the family.
     """
     return chat.head({FAMILY: own, NONE: ""}.get(system, system))
-
-
-def is_system(system: str) -> bool:
-    """Whether ``system`` is one of the two names, or a text without any token of the chat or the marker."""
-    return bool(system.strip()) and not any(token in system for token in (*_CHAT_TOKENS, MARKER))
 
 
 def format_fingerprint(system: str = NONE, own: str = "", chat: Chat = CHATML) -> str:

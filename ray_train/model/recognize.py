@@ -5,12 +5,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bisieve import storage
 from bisieve.errors import StorageError, TrainingError
-from ray_train.model.card import CARD, read_card
+from bisieve.io import storage
+from bisieve.io.access import is_reachable
 from ray_train.model.families import known_families
-from ray_train.model.families.family import Family
-from ray_train.reachable import is_reachable
+from ray_train.model.families.base import Family
+from ray_train.model.metadata import CARD, read_card
 
 
 def check_model(source: str, flag: str) -> Family:

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from bisieve import storage
+from bisieve.io import storage
+from bisieve.io.errors import storage_errors
+from bisieve.io.tempdirs import passing_folder
+from bisieve.io.upload import Persistence, Progress, no_one, upload
 from ray_train.model.backbone import Backbone
-from ray_train.model.card import CARD, MODEL
-from ray_train.model.kappa import KAPPA
 from ray_train.model.lora import has_adapters, merged, plain_model
-from ray_train.scratch import passing_folder
-from ray_train.uploading import Persistence, Progress, no_one, upload
+from ray_train.model.metadata import CARD, MODEL
+from ray_train.model.reward import KAPPA
 
 Weights = dict[str, torch.Tensor]
 
@@ -28,7 +29,7 @@ def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
     Adapters are merged into the weights beside which they learned.  Under ZeRO-3 each parameter is put
     together from the ranks' parts, one at a time.
     """
-    from ray_train.run.engine import import_deepspeed
+    from ray_train.compat.deepspeed import import_deepspeed
 
     zero = import_deepspeed().zero
     weights = {}
@@ -85,7 +86,7 @@ def withdraw_model(output: str) -> None:
     if not storage.exists(output):
         return
     fs, path = storage.open_filesystem(output)
-    with storage.storage_errors(output):
+    with storage_errors(output):
         files = [storage.basename(file) for file in fs.ls(path, detail=False)]
         weights = [name for name in files if ".safetensors" in name]
         for name in [MODEL, CARD, *weights]:

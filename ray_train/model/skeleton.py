@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from bisieve import storage
 from bisieve.errors import BisieveError, StorageError, TrainingError
+from bisieve.io import storage
+from bisieve.io.tempdirs import scratch_errors, temporary_folder
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
-from ray_train.model.families.family import Family
+from ray_train.model.families.base import Family
 from ray_train.model.recognize import hub_answers
-from ray_train.model.source import SMALL, cached_copy
-from ray_train.model.tying import Stored, set_tie, stored_tensors
-from ray_train.scratch import scratch_errors, temporary_folder
+from ray_train.model.sources import SMALL, cached_copy
+from ray_train.model.weight_files import Stored, set_tie, stored_tensors
 
 _PARTS = ("vision", "projector", "language")
 

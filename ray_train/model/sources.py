@@ -10,12 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bisieve import storage
-from bisieve.disk_errors import disk_errors
 from bisieve.errors import DiskError, TrainingError
-from bisieve.lock import locked
-from bisieve.patience import patiently
-from bisieve.whole import read_ranges
+from bisieve.io import storage
+from bisieve.io.conditional import locked
+from bisieve.io.errors import disk_errors, storage_errors
+from bisieve.io.read import read_ranges
+from bisieve.io.retry import with_retries
 
 WEIGHTS = ".safetensors"  # the one format of weights that is read: others are pickles, which can run code
 SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
@@ -39,7 +39,7 @@ def local_copy(source: str) -> str:
     target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
     elsewhere = "set XDG_CACHE_HOME to a folder on another disk"
     # The disk of this machine is asked first what an error is: the store is not to blame for it.
-    with storage.storage_errors(source), disk_errors(cache, elsewhere):
+    with storage_errors(source), disk_errors(cache, elsewhere):
         cache.mkdir(parents=True, exist_ok=True)
         with locked(f"{target}.lock"):  # the ranks of a machine come all at once
             if not target.is_dir():
@@ -126,7 +126,7 @@ def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
             path = storage.open_filesystem(file.url)[1]
             name = path.removeprefix(root.rstrip("/") + "/")
             if "/" not in name:  # runs/ and the like stay where they are
-                patiently(partial(fs.get_file, path, str(unfinished / name)))
+                with_retries(partial(fs.get_file, path, str(unfinished / name)))
         unfinished.rename(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

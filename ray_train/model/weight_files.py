@@ -1,4 +1,4 @@
-"""Whether a checkpoint's language head is its input embeddings: its files say so, its config may not.
+"""Check weight files by their headers: quantisation, and whether the language head is tied.
 
 transformers ties both wherever ``tie_word_embeddings`` is true, also after a resize.  In InternVL's config it
 is true where config.json is silent, and a separate head would be lost: so the flag is set by the files.
@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bisieve import storage
 from bisieve.errors import TrainingError
-from bisieve.whole import read_ranges
-from ray_train.model.source import EVERY, PIECE
+from bisieve.io import storage
+from bisieve.io.read import read_ranges
+from ray_train.model.sources import EVERY, PIECE, WEIGHTS
 
 _HEAD, _EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
 _ONE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -140,3 +140,27 @@ def _seem_equal(one: Stored, other: Stored | None) -> bool:
 def _pieces(tensor: Stored, offsets: range) -> list[bytes]:
     starts = [tensor.start + offset for offset in offsets]
     return read_ranges(tensor.url, starts, [min(start + PIECE, tensor.end) for start in starts])
+
+
+def check_weights(source: str, flag: str) -> None:
+    """Raise `TrainingError` unless the model at ``source`` has weights that can be read.
+
+    Args:
+        source: a URL; a hub id passes, since only the workers fetch its files.
+        flag: the option that named it, for the error.
+    """
+    if "://" not in source:
+        return
+    try:
+        tensors = stored_tensors(source)
+    except ValueError as error:
+        raise TrainingError(
+            f"weights as {WEIGHTS} at {source}", str(error), f"copy the model again, or check {flag}"
+        ) from error
+    if not tensors:
+        raise TrainingError(
+            f"weights as {WEIGHTS} at {source}",
+            "none of these, and pickled ones (.bin) are not read",
+            f"check {flag}",
+        )
+    refuse_quantized(tensors, source)

@@ -1,4 +1,4 @@
-"""Walks from any end of the chain back to the shards.
+"""Trace the lineage of a model, run, evaluation or index back to its shards.
 
     shards ◀── index ◀── run ◀──┬── checkpoint
                                 └── evaluation ◀── pointer
@@ -7,20 +7,62 @@ Every link is what its own files say.  Where what it was made of is gone, or is 
 chain says so and goes on with what is known.
 """
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from bisieve import storage
+from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
-from bisieve.index import Index, check_shards_unchanged, missing_files
-from bisieve.manifest import MANIFEST, Manifest, read_manifest, version_manifest
-from bisieve.wording import counted
-from ray_train.lineage.link import Link, read_json
-from ray_train.model.card import CARD, MODEL
+from bisieve.index.manifest import Manifest, read_manifest, version_manifest
+from bisieve.index.reader import Index, check_shards_unchanged, missing_files
+from bisieve.io import storage
+from bisieve.schemas import MANIFEST
+from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.recognize import card_of
+
+Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "pointer"]
 
 # As `checkpoints.claim`, `checkpoints.checkpoint` and `evaluation.evaluate` write them: those need torch.
 RUN, CURSOR, METRICS = "run.json", "cursor.json", "metrics.json"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link, by what its own files say."""
+
+    kind: Kind
+    url: str
+    name: str  # its fingerprint, the name of the run, the step of a checkpoint
+    facts: dict[str, Any] = field(default_factory=dict)
+    broken: str | None = None  # why what lies at the URL is not what the next link was made of
+
+
+def as_json(chain: Sequence[Link]) -> str:
+    """``[{kind, url, name, facts, broken}]``, the shards first."""
+    return json.dumps([asdict(link) for link in chain], indent=1, ensure_ascii=False)
+
+
+def as_text(chain: Sequence[Link]) -> str:
+    """A line each, the shards first."""
+    return "\n".join(map(_line, chain))
+
+
+def _line(link: Link) -> str:
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in link.facts.items())
+    broken = f"; BROKEN: {link.broken}" if link.broken else ""
+    return f"{link.kind:<11}{link.name:<18} {link.url}{f' ({facts})' if facts else ''}{broken}"
+
+
+def read_json(url: str) -> dict[str, Any]:
+    """The JSON object at ``url``; `TrainingError` where it is none."""
+    try:
+        found = json.loads(storage.read_bytes(url))
+    except ValueError as error:
+        raise TrainingError(f"JSON at {url}", "a file that is cut off or none", "check the URL") from error
+    if not isinstance(found, dict):
+        raise TrainingError(f"a JSON object at {url}", type(found).__name__, "check the URL")
+    return found
 
 
 def chain_of(url: str) -> list[Link]:
@@ -84,7 +126,7 @@ def _index(url: str, manifest: Manifest, is_current: bool) -> Link:
         missing = missing_files(Index(url, manifest))
     except BisieveError as error:
         return Link("index", url, manifest.fingerprint[:16], facts, str(error))
-    broken = f"{counted(len(missing), 'file')} gone, such as {missing[0]}" if missing else None
+    broken = f"{pluralize(len(missing), 'file')} gone, such as {missing[0]}" if missing else None
     return Link("index", url, manifest.fingerprint[:16], facts, broken)
 
 

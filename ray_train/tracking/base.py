@@ -1,4 +1,4 @@
-"""The trackers of a run, each in a thread of its own: a server that does not answer holds nobody up.
+"""The interface of a tracker, and the threads that run each tracker of a run.
 
 Only one rank tracks.  If it waited for a server, the others would wait for it in their next collective.
 """
@@ -7,17 +7,46 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
+from bisieve._redact import without_secrets
 from bisieve.errors import BisieveError, TrainingError
-from bisieve.masking import without_secrets
-from ray_train.run.run_config import parameters
-from ray_train.tracking import chosen_trackers
-from ray_train.tracking.tracker import Run, Tracker
+from ray_train.choices import chosen_trackers
+from ray_train.run_config import parameters
 
 _WAITING = 10_000  # calls that a tracker may be behind; what comes on top is lost
 _PATIENCE = 30.0  # seconds that all trackers together get to write what they have when the run ends
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run as trackers know it; one that is resumed has the name it had."""
+
+    name: str
+    output: str  # URL of the folder that gets the trained model
+    first_step: int  # steps done when it is started or resumed
+    params: dict[str, Any]  # the resolved config, fit to be shown
+    lineage: dict[str, Any]  # what it is trained on
+    say: Callable[[str], None]  # a line for the user's terminal
+    total_steps: int = 0  # that it will have done at its end
+
+
+class Tracker(Protocol):
+    """Takes the metrics of a run; made by a function ``start(run)``, which may raise what it likes.
+
+    The methods may raise and may take long: they are called from a thread of their own.
+    """
+
+    def add(self, step: int, values: dict[str, float], seconds: float) -> None:
+        """Takes the metrics after ``step`` steps, which was ``seconds`` after the epoch (Unix)."""
+
+    def commit(self) -> None:
+        """Makes all that was added readable."""
+
+    def close(self, finished: bool) -> None:
+        """The run ends; unless ``finished`` it may be resumed."""
 
 
 def started_trackers(job: Any, rank: int, first_step: int, say: Callable[[str], None]) -> "Trackers":

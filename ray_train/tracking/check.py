@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bisieve._redact import without_secrets
 from bisieve.errors import TrainingError
-from bisieve.masking import without_secrets
-from ray_train.reachable import is_reachable
-from ray_train.tracking import chosen_trackers
+from bisieve.io.access import is_reachable
+from ray_train.choices import chosen_trackers
 
 _PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 _EXTRAS = {"tensorboard": "train", "mlflow": "mlflow", "wandb": "wandb"}

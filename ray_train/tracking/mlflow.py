@@ -7,7 +7,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from ray_train.tracking.tracker import Run
+from ray_train.tracking.base import Run
 
 TAG = "bisieve.run"
 _EXPERIMENT = "bisieve"

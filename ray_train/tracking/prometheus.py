@@ -5,7 +5,7 @@ Ray puts ``ray_`` before the names.  A gauge is gone when its worker is.
 
 from ray.util.metrics import Gauge
 
-from ray_train.tracking.tracker import Run
+from ray_train.tracking.base import Run
 
 PREFIX = "bisieve_"
 PROGRESS = ("step", "total_steps", "checkpoint_step")  # beside the metrics of a step

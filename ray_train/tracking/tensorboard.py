@@ -6,10 +6,11 @@ OUTPUT/tensorboard/RUN/…
 import shutil
 from pathlib import Path
 
-from bisieve import storage
-from ray_train.scratch import scratch_folder
-from ray_train.tracking.tracker import Run
-from ray_train.uploading import upload
+from bisieve.io import storage
+from bisieve.io.errors import storage_errors
+from bisieve.io.tempdirs import scratch_folder
+from bisieve.io.upload import upload
+from ray_train.tracking.base import Run
 
 
 def start(run: Run) -> "TensorBoard":
@@ -27,7 +28,7 @@ class TensorBoard:
         fs, path = storage.open_filesystem(url)
         self._url = None if "file" in fs.protocol else url
         self._folder = scratch_folder("curves") if self._url else Path(path)
-        with storage.storage_errors(url):
+        with storage_errors(url):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._writer = SummaryWriter(
             str(self._folder), purge_step=run.first_step + 1, filename_suffix=f".from-{run.first_step}"

@@ -8,10 +8,9 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
-from ray_train.data.encoding import Batch
-from ray_train.estimates.flops import peak_flops
-from ray_train.estimates.model_load import ModelCost, token_counts
-from ray_train.run.agreement import largest, summed
+from ray_train.distributed.collectives import all_reduce_max, all_reduce_sum
+from ray_train.estimates.flops import ModelCost, peak_flops, token_counts
+from ray_train.model.batch import Batch
 
 
 class Feed(Protocol):
@@ -50,9 +49,11 @@ class Meter:
         for its feed, the others wait for it.
         """
         waited = self._feed.waited - self._waited
-        sums = summed(self._counts, None, self._device)  # behind it nothing of the step is left in a queue
+        sums = all_reduce_sum(
+            self._counts, None, self._device
+        )  # behind it nothing of the step is left in a queue
         seconds = time.perf_counter() - self._started
-        worst = largest(
+        worst = all_reduce_max(
             {"seconds": seconds, "waited": waited, "memory": _peak_memory(self._device)}, self._device
         )
         metrics = {

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from bisieve import storage
-from ray_train.tracking.tracker import Run
+from bisieve.io import storage
+from ray_train.tracking.base import Run
 
 _PROJECT = "bisieve"
 

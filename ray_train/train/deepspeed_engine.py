@@ -1,15 +1,14 @@
 """The DeepSpeed engine around a reward model, and the learning rate of each step."""
 
 import math
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from ray_train.compat.deepspeed import import_deepspeed
 from ray_train.config import TrainConfig
+from ray_train.model.precision import training_dtype
 from ray_train.model.reward import RewardModel
 
 
@@ -24,23 +23,11 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
 
 
-def resolved_precision(precision: str) -> str:
-    """``"bf16"`` where the hardware has it, or where it is asked for; else ``"fp32"``."""
-    if precision != "auto":
-        return precision
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
-
-
-def training_dtype(precision: str) -> torch.dtype:
-    """That of the forward pass, on this machine."""
-    return torch.bfloat16 if resolved_precision(precision) == "bf16" else torch.float32
-
-
 def make_engine(model: RewardModel, config: TrainConfig) -> Any:
     """A DeepSpeed engine that owns ``model`` and its AdamW; the process group must be up.
 
     ``model`` is whole in every rank and is moved to its device as such, before ZeRO-3 splits it: so a start
-    takes what `footprint.loading` says.
+    takes what `memory.loading` says.
     """
     deepspeed = import_deepspeed()
     model.train()  # as loaded it would not heed gradient checkpointing
@@ -96,33 +83,3 @@ def _offloads(config: TrainConfig) -> dict[str, Any]:
     place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     kept = {"none": [], "optimizer": ["optimizer"], "parameters": ["optimizer", "param"]}[config.offload]
     return {f"offload_{part}": place for part in kept}
-
-
-def import_deepspeed() -> Any:
-    """Import DeepSpeed and return it, with no more work than training needs.
-
-    Its autotuner imports MLflow where that is installed, which takes longer than all else.  On a machine
-    without GPU it neither looks for one nor compiles the extension that speeds up all-reduce inside one
-    machine, which costs a C++ compiler and most of a minute.
-    """
-    is_gpu = torch.cuda.is_available()
-    if not is_gpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    with _hidden("mlflow"):
-        import deepspeed
-    if not is_gpu:
-        deepspeed.ops.__compatible_ops__ = {}
-    return deepspeed
-
-
-@contextmanager
-def _hidden(module: str) -> Iterator[None]:
-    """Let an import of ``module`` fail as if it were not installed, unless it has been imported before."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[module]

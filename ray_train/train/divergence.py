@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from bisieve import storage
 from bisieve.errors import StorageError, TrainingError
-from ray_train.run.agreement import from_all_ranks
+from bisieve.io import storage
+from ray_train.distributed.collectives import from_all_ranks
 
 _WINDOW = 50  # steps whose gradients say what is usual
 _LEAST = 10  # steps before anything is unusual
@@ -36,7 +36,7 @@ def remembered(norm: float, earlier: Sequence[float]) -> list[float]:
 
 
 @dataclass
-class Watched:
+class StepRecord:
     """What this rank has put through the model in one step."""
 
     step: int
@@ -50,7 +50,7 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Guard:
+class DivergenceGuard:
     """What decides that a run must stop, and where it says so; all ranks call together."""
 
     rollout_ids: pa.ChunkedArray  # of the cut's rows
@@ -59,13 +59,13 @@ class Guard:
     clip: float
     rank: int
 
-    def check_loss(self, loss: float, watched: Watched) -> None:
+    def check_loss(self, loss: float, watched: StepRecord) -> None:
         """`TrainingError`, on all ranks, unless the mean loss of the step is a number: before the update."""
         if not math.isfinite(loss):
             mend = "look at these rollouts, or lower --learning-rate and give --restart"
             raise self._stopped(watched, "a finite loss", {"loss": loss}, mend)
 
-    def check_gradient(self, loss: float, norm: float, earlier: Sequence[float], watched: Watched) -> None:
+    def check_gradient(self, loss: float, norm: float, earlier: Sequence[float], watched: StepRecord) -> None:
         """`TrainingError`, on all ranks, where the gradient of the step is no number, or explodes.
 
         DeepSpeed has no norm before it updates.  It does not update where the norm is no number; else the
@@ -89,7 +89,7 @@ class Guard:
                 "and give --restart",
             )
 
-    def _stopped(self, watched: Watched, expected: str, found: dict[str, Any], mend: str) -> TrainingError:
+    def _stopped(self, watched: StepRecord, expected: str, found: dict[str, Any], mend: str) -> TrainingError:
         suspects = sorted(row for rows in from_all_ranks(watched.suspects) for row in rows)
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in found.items())
         url = storage.join(self.folder, f"stopped-at-step-{watched.step}.json")

@@ -15,36 +15,33 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bisieve import storage
-from bisieve.cut import Cut
+from bisieve._text import pluralize
 from bisieve.errors import PreemptedError
-from bisieve.probe import require_writable
-from bisieve.wording import counted
-from ray_train.checkpoints.claim import RUNS, claim_output, is_finished, run_identity
+from bisieve.index.selection import Selection
+from bisieve.io import storage
+from bisieve.io.storage import require_writable
 from ray_train.checkpoints.lease import leased
-from ray_train.cluster import cluster, unwrapped
+from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished, run_identity
+from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, plain_options
-from ray_train.data.held_out import held_out_rows
+from ray_train.data.image_problems import picture_notes
 from ray_train.data.image_sizes import Size, keep_sizes
-from ray_train.data.picture_notes import picture_notes
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.data.targets import Floats, about, check_some_weight, targets_of
-from ray_train.data.weights import weights_name
-from ray_train.device import uses_gpus
-from ray_train.located import located
-from ray_train.model.check_weights import check_weights
+from ray_train.data.labels import Floats, about, check_some_weight, targets_of, weights_name
+from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
 from ray_train.model.drop_path import check_drop_path
 from ray_train.model.packed_attention import check_reads_packs
 from ray_train.model.recognize import check_model
-from ray_train.run.preflight import (
-    chosen_cut,
+from ray_train.model.weight_files import check_weights
+from ray_train.run_config import located
+from ray_train.tracking.check import check_trackers
+from ray_train.train.preflight import (
     chosen_index,
+    chosen_selection,
     header_sizes,
     rollout_sizes,
     rows_without_images,
     token_estimate,
 )
-from ray_train.tracking.check import check_trackers
 
 _NEVER = 10**7  # seconds; torch wants a number
 
@@ -84,15 +81,15 @@ def _train(config: TrainConfig, nodes: Any) -> None:
     config, remarks = _fitted(config, nodes)
     index = chosen_index(config)
     config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile
-    cut = chosen_cut(config)
+    cut = chosen_selection(config)
     targets = targets_of(cut, config)
     rollouts = rollout_sizes(cut)
     left_out = rows_without_images(rollouts, config)
-    held_out = held_out_rows(cut, config.validation_fraction, config.seed, left_out)
+    held_out = validation_split(cut, config.validation_fraction, config.seed, left_out)
     check_some_weight(targets, left_out, held_out)
     sizes = header_sizes(rollouts, config)
     tokens = token_estimate(cut, rollouts, sizes, config)
-    plan = Plan(
+    plan = BatchPlan(
         cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
         prompts_of(cut), config.prompts_together, held_out, config.drop_last, tokens,
     )  # fmt: skip
@@ -125,7 +122,7 @@ def _fitted(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:
 
 
 def _claimed_and_fit(
-    config: TrainConfig, cut: Cut, plan: Plan, identity: dict[str, Any], weights: Floats,
+    config: TrainConfig, cut: Selection, plan: BatchPlan, identity: dict[str, Any], weights: Floats,
     sizes: dict[str, Size | None],
 ) -> Any:  # fmt: skip
     """What the workers give back; None where the run is finished, as by who had the lease before."""
@@ -143,7 +140,7 @@ def _claimed_and_fit(
     return _fit(config, plan, identity, card, name, weights)
 
 
-def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
+def _summary(config: TrainConfig, cut: Selection, plan: BatchPlan) -> str:
     left_out = f", {len(plan.left_out)} left out for missing images" if plan.left_out else ""
     if plan.held_out:
         left_out += f", {len(plan.held_out)} held out for validation"
@@ -152,7 +149,7 @@ def _summary(config: TrainConfig, cut: Cut, plan: Plan) -> str:
     return (
         f"cut: {plan.rows_per_epoch} of {cut.available} rollouts, fraction asked {cut.fraction:g}, "
         f"delivered {plan.rows_per_epoch / cut.available:.4f}{left_out}\n"
-        f"run: {counted(plan.total_steps, 'step')} of {counted(config.global_batch, 'rollout')} "
+        f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "
         f"on {config.workers.words}, "
         f"ZeRO {config.zero_stage}"
     )
@@ -163,8 +160,8 @@ def _ending(config: TrainConfig, outcome: Any) -> str:
     rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
     noticed = picture_notes(int(metrics["transparent"]), int(metrics["unclear"]), outcome.broken)
     return "\n".join([
-        f"trained on {counted(rollouts, 'rollout')}, {counted(steps, 'step')}, "
-        f"mean loss {metrics['mean_loss']:.4f}; {counted(shortened, 'rollout')} shortened to fit, "
+        f"trained on {pluralize(rollouts, 'rollout')}, {pluralize(steps, 'step')}, "
+        f"mean loss {metrics['mean_loss']:.4f}; {pluralize(shortened, 'rollout')} shortened to fit, "
         f"{metrics['skipped']:.0f} skipped (too long, or a token of the prompt in the text)",
         *noticed,
         f"model: {config.output}",
@@ -182,7 +179,7 @@ def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
 
 def _fit(
     config: TrainConfig,
-    plan: Plan,
+    plan: BatchPlan,
     identity: dict[str, Any],
     card: dict[str, Any],
     name: str,
@@ -202,14 +199,12 @@ def _fit(
         )
         from ray.train.v2.api.exceptions import TrainingFailedError
 
-        from ray_train.checkpoints.run_storage import run_storage
-        from ray_train.run.job import Job
-        from ray_train.run.loop import train_worker
-        from ray_train.run.notice import HeedSigterm, passed_on
-        from ray_train.run.progress import shown_board
-        from ray_train.run.pulse import StuckWatch
-        from ray_train.run.retries import ShownRetries
-        from ray_train.run.trainer import Trainer
+        from ray_train.checkpoints.manager import run_storage
+        from ray_train.distributed.heartbeat import StuckRankWatchdog, shown_board
+        from ray_train.distributed.preemption import HeedSigterm, passed_on
+        from ray_train.distributed.retries import ShownRetries, Trainer
+        from ray_train.train.loop import train_worker
+        from ray_train.train.worker import Job
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
         with shown_board() as board, passed_on(board, config.again) as asked:
@@ -217,7 +212,7 @@ def _fit(
             callbacks: list[Any] = [
                 HeedSigterm(),
                 ShownRetries(board),
-                *([StuckWatch(board, after, config.again)] if after else []),
+                *([StuckRankWatchdog(board, after, config.again)] if after else []),
             ]
             job = Job(config, plan, identity, card, weights, board)
             trainer = Trainer(
@@ -231,7 +226,7 @@ def _fit(
                 run_config=RunConfig(
                     name=name,
                     failure_config=FailureConfig(max_failures=config.max_failures),
-                    checkpoint_config=CheckpointConfig(),  # see `keeper` for which are kept
+                    checkpoint_config=CheckpointConfig(),  # see `manager` for which are kept
                     logging_config=LoggingConfig(log_level="ERROR"),
                     callbacks=callbacks,
                     **run_storage(storage.join(config.output, RUNS)),

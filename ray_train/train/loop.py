@@ -12,28 +12,26 @@ import pyarrow as pa
 import torch.distributed as dist
 
 from bisieve.errors import BisieveError
-from bisieve.storage import join
-from ray_train.checkpoints.checkpoint import Cursor, SampleLog, check_identity, read_cursor, restore
-from ray_train.checkpoints.claim import RUNS
-from ray_train.checkpoints.keeper import Keeper
-from ray_train.data.feed import Prefetcher
-from ray_train.model.kappa import KAPPA
-from ray_train.model.objective import loss_of
-from ray_train.model.publish import gathered_weights, publish_model
-from ray_train.run.agreement import check_agreed, summed, together
-from ray_train.run.broken_images import newly_broken
-from ray_train.run.engine import learning_rate
-from ray_train.run.guards import Guard, Watched, remembered
-from ray_train.run.job import Job, Outcome
-from ray_train.run.notice import Notices, preempted
-from ray_train.run.pulse import Pulse
-from ray_train.run.rank import Rank, make_rank
-from ray_train.run.retries import show_retries
-from ray_train.run.seeds import fix_seeds
-from ray_train.run.validation import VALIDATION, validate, validation_feed
-from ray_train.scratch import tidy_scratch
+from bisieve.io.storage import join
+from bisieve.io.tempdirs import tidy_scratch
+from ray_train.checkpoints.manager import CheckpointManager
+from ray_train.checkpoints.run_dir import RUNS
+from ray_train.checkpoints.state import Cursor, SampleLog, check_identity, read_cursor, restore
+from ray_train.data.image_problems import newly_broken
+from ray_train.data.loader import Prefetcher
+from ray_train.distributed.collectives import all_reduce_sum, check_agreed, run_on_all_ranks
+from ray_train.distributed.heartbeat import Pulse
+from ray_train.distributed.preemption import PreemptionState, preempted
+from ray_train.distributed.retries import show_retries
+from ray_train.model.losses import loss_of
+from ray_train.model.reward import KAPPA
+from ray_train.model.save import gathered_weights, publish_model
+from ray_train.tracking.base import Trackers, started_trackers
 from ray_train.tracking.throughput import Meter
-from ray_train.tracking.trackers import Trackers, started_trackers
+from ray_train.train.deepspeed_engine import learning_rate
+from ray_train.train.divergence import DivergenceGuard, StepRecord, remembered
+from ray_train.train.validation import VALIDATION, validate, validation_feed
+from ray_train.train.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
 
 # Summed over all ranks.
 TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped", "transparent", "unclear")
@@ -46,8 +44,8 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
     show_retries(job.board, f"rank {dist.get_rank()}")
     with tidy_scratch():
         try:
-            return _Training(make_rank(job), pulse).run()
-        except BisieveError as error:  # all ranks have it, see `agreement`
+            return _Training(make_worker_context(job), pulse).run()
+        except BisieveError as error:  # all ranks have it, see `collectives`
             return Outcome(error)
         finally:
             pulse.end()
@@ -56,16 +54,16 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
 class _Training:
     """A run, or the rest of one, as one rank goes through it."""
 
-    def __init__(self, rank: Rank, pulse: Pulse) -> None:
-        self.rank, self.job, self.pulse, self.notices = rank, rank.job, pulse, Notices()
+    def __init__(self, rank: WorkerContext, pulse: Pulse) -> None:
+        self.rank, self.job, self.pulse, self.notices = rank, rank.job, pulse, PreemptionState()
         config, run = rank.job.config, str(rank.job.card["run"])
         self.identity = rank.job.identity | rank.looked_up
         self.loss = loss_of(config)
-        self.guard = Guard(
+        self.guard = DivergenceGuard(
             rank.cut.rows["rollout_id"], join(config.output, RUNS, run), config.explode_above, config.clip,
             rank.number,
         )  # fmt: skip
-        self.keeper = Keeper(config, run, rank.say, rank.used)
+        self.keeper = CheckpointManager(config, run, rank.say, rank.used)
         check_agreed(self.job.plan.facts() | rank.looked_up)
         self.cursor, self.log = self._start_or_resume()
         check_agreed({"step to start from": self.cursor.step})
@@ -73,19 +71,21 @@ class _Training:
     def _start_or_resume(self) -> tuple[Cursor, SampleLog]:
         rank, checkpoint = self.rank, self.keeper.newest()
         if checkpoint is None:
-            return Cursor(self.identity), together(lambda: SampleLog(rank.number, 0))
-        cursor = together(lambda: read_cursor(checkpoint))
+            return Cursor(self.identity), run_on_all_ranks(lambda: SampleLog(rank.number, 0))
+        cursor = run_on_all_ranks(lambda: read_cursor(checkpoint))
         check_identity(cursor.identity, self.identity, "the checkpoint")
         restore(rank.engine, checkpoint)
-        log = together(lambda: SampleLog(rank.number, cursor.step))
-        together(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
+        log = run_on_all_ranks(lambda: SampleLog(rank.number, cursor.step))
+        run_on_all_ranks(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
         rank.say(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
         return cursor, log
 
     def run(self) -> Outcome:
         rank, config, plan, cursor = self.rank, self.job.config, self.job.plan, self.cursor
         feed = rank.feed()
-        trackers: Trackers = together(lambda: started_trackers(self.job, rank.number, cursor.step, rank.say))
+        trackers: Trackers = run_on_all_ranks(
+            lambda: started_trackers(self.job, rank.number, cursor.step, rank.say)
+        )
         held_out = validation_feed(feed) if plan.held_out else None
         prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
         self.meter = Meter(rank.cost, config.peak_flops, rank.device, prefetcher)
@@ -126,7 +126,7 @@ class _Training:
         weight_of_batch = float(rank.targets.mass[batch_rows].sum()) or 1.0
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
-        watched = Watched(step, batch_rows.tolist(), [])
+        watched = StepRecord(step, batch_rows.tolist(), [])
         broken: dict[str, str] = {}
         fix_seeds(self.job.config.seed, rank.number, step)
         if rank.drop_path is not None:
@@ -151,7 +151,7 @@ class _Training:
             broken |= batch.broken
         fresh = float(len(broken.keys() - self.cursor.broken.keys()))
         counts = totals | self.notices.counts() | {"broken": fresh}
-        totals = summed(counts, prefetcher.error or self.log.error, rank.device)
+        totals = all_reduce_sum(counts, prefetcher.error or self.log.error, rank.device)
         self.notices.take(totals)
         if totals.pop("broken"):
             self._note_broken(broken)

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from bisieve.cut import Cut, read_cut
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
-from bisieve.fetch import fetch_rollouts, unseekable_shards
-from bisieve.images import MOST_PIXELS, missing_images, refuse_missing
-from bisieve.index import Index, check_shards_unchanged
-from bisieve.versions import open_version
+from bisieve.index.reader import Index, check_shards_unchanged
+from bisieve.index.selection import Selection, read_selection
+from bisieve.index.versions import open_version
+from bisieve.io.images import MOST_PIXELS, missing_images, refuse_missing
+from bisieve.shards.fetch import fetch_rollouts, unseekable_shards
 from ray_train.config import TrainConfig
 from ray_train.data.image_sizes import Size, image_sizes, kept_sizes
 from ray_train.data.token_estimate import (
@@ -22,7 +22,7 @@ from ray_train.data.token_estimate import (
     sample_rows,
     size_of,
 )
-from ray_train.estimates.skeleton import load_skeleton_processor
+from ray_train.model.skeleton import load_skeleton_processor
 
 _CHUNK = 2048  # rollouts fetched at once
 _READERS = 8  # chunks fetched at the same time
@@ -34,7 +34,7 @@ def chosen_index(config: TrainConfig) -> Index:
     return open_version(config.index, config.index_version or None)
 
 
-def chosen_cut(config: TrainConfig) -> Cut:
+def chosen_selection(config: TrainConfig) -> Selection:
     """The cut to train on.
 
     `IndexUnusableError` when the index is missing, when its shards have changed, or when they are compressed
@@ -42,7 +42,7 @@ def chosen_cut(config: TrainConfig) -> Cut:
     """
     index = chosen_index(config)
     check_shards_unchanged(index)
-    cut = read_cut(index, config.fraction)
+    cut = read_selection(index, config.fraction)
     if unseekable := unseekable_shards(cut.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",
@@ -52,7 +52,7 @@ def chosen_cut(config: TrainConfig) -> Cut:
     return cut
 
 
-def rollout_sizes(cut: Cut) -> list[RolloutSize]:
+def rollout_sizes(cut: Selection) -> list[RolloutSize]:
     """Read every rollout of the cut once; return its images' names and its text's length."""
     starts = range(0, cut.rows.num_rows, _CHUNK)
     with ThreadPoolExecutor(_READERS) as readers:
@@ -119,7 +119,7 @@ def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None
 
 
 def token_estimate(
-    cut: Cut, rollouts: Sequence[RolloutSize], sizes: Mapping[str, Size | None], config: TrainConfig
+    cut: Selection, rollouts: Sequence[RolloutSize], sizes: Mapping[str, Size | None], config: TrainConfig
 ) -> TokenEstimate | None:
     """Return the estimated tokens of the cut's rollouts, whose images have ``sizes``; None for one worker.
 

@@ -1,4 +1,4 @@
-"""Loss and F1 on the held-out prompts, which no training step sees (`held_out`)."""
+"""Loss and F1 on the held-out prompts, which no training step sees (`sampler`)."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bisieve.wording import counted
-from ray_train.data.feed import Prefetcher, RankFeed
-from ray_train.data.plan import Plan
-from ray_train.model.objective import Loss
+from bisieve._text import pluralize
+from ray_train.data.loader import Prefetcher, RankLoader
+from ray_train.data.sampler import BatchPlan
+from ray_train.distributed.collectives import all_reduce_sum
+from ray_train.model.losses import Loss
 from ray_train.model.reward import step_rewards
-from ray_train.run.agreement import summed
 
 VALIDATION = ("validation_loss", "validation_f1")  # among the metrics of a step
 _THRESHOLD = 0.5  # of P(Yes); nothing is tuned here
@@ -33,11 +33,11 @@ class Validated:
         return dict(zip(VALIDATION, (self.loss, self.f1), strict=True))
 
     def __str__(self) -> str:
-        size = f"{counted(self.steps, 'step')} of {counted(self.rollouts, 'rollout')}"
+        size = f"{pluralize(self.steps, 'step')} of {pluralize(self.rollouts, 'rollout')}"
         return f"loss {self.loss:.4f}  macro-F1 {self.f1:.4f}  ({size})"
 
 
-def validation_plan(plan: Plan) -> Plan:
+def validation_plan(plan: BatchPlan) -> BatchPlan:
     """The plan of one epoch over the held-out rows of ``plan``, a global batch at a time."""
     others = np.setdiff1d(np.arange(plan.num_rows), plan.held_out)
     return replace(
@@ -45,7 +45,7 @@ def validation_plan(plan: Plan) -> Plan:
     )
 
 
-def validation_feed(feed: RankFeed) -> RankFeed:
+def validation_feed(feed: RankLoader) -> RankLoader:
     """The feed of this rank's share of the held-out rows of ``feed``'s plan, whatever the number of ranks."""
     # A tokenizer can serve one thread only, and that of the training feed goes on reading ahead.
     encoder = replace(feed.encoder, processor=copy.deepcopy(feed.encoder.processor))
@@ -56,7 +56,7 @@ def validation_feed(feed: RankFeed) -> RankFeed:
 
 @torch.no_grad()
 def validate(
-    engine: Any, feed: RankFeed, loss: Loss, label_threshold: float, device: torch.device
+    engine: Any, feed: RankLoader, loss: Loss, label_threshold: float, device: torch.device
 ) -> Validated:
     """Loss and F1 over all that the ranks' feeds hold; all ranks must come here together.
 
@@ -85,7 +85,7 @@ def validate(
                 sums["miss"] += int((counts & right & ~found).sum())
                 sums["false_alarm"] += int((counts & ~right & found).sum())
                 sums["rejected"] += int((counts & ~right & ~found).sum())
-        sums = summed(sums, prefetcher.error, device)
+        sums = all_reduce_sum(sums, prefetcher.error, device)
     finally:
         engine.train()
         prefetcher.close()

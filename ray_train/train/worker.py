@@ -1,41 +1,65 @@
-"""What one worker trains with: its place among the ranks, the model in its engine, the feed of its share."""
+"""Build what one worker trains with: its rank, model, engine, loader and seeds."""
 
 import os
+import random
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import ray.train.torch
 import torch
 import torch.distributed as dist
+import xxhash
 
-from bisieve.cut import Cut, read_cut
-from bisieve.errors import TrainingError
+from bisieve.errors import BisieveError, TrainingError
+from bisieve.index.selection import Selection, read_selection
 from ray_train.config import TrainConfig
-from ray_train.data.data_workers import chosen_workers
-from ray_train.data.encoding import make_encoder
-from ray_train.data.feed import RankFeed
+from ray_train.data.encode import make_encoder
+from ray_train.data.image_cache import image_reader
+from ray_train.data.labels import Floats, Targets
+from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
-from ray_train.data.stored_image import image_reader
-from ray_train.data.targets import Targets
-from ray_train.estimates.model_load import ModelCost, model_cost
+from ray_train.data.sampler import BatchPlan
+from ray_train.data.workers import chosen_workers
+from ray_train.distributed.collectives import run_on_all_ranks
+from ray_train.estimates.flops import ModelCost, model_cost
 from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.drop_path import DropPath, add_drop_path
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import read_packs
+from ray_train.model.precision import resolved_precision, training_dtype
 from ray_train.model.prompt_format import PromptFormat, format_of
 from ray_train.model.reward import reward_model
-from ray_train.model.source import contents_of, revision_of
-from ray_train.run.agreement import together
-from ray_train.run.engine import make_engine, resolved_precision, training_dtype
-from ray_train.run.job import Job
-from ray_train.run.preflight import chosen_index
-from ray_train.run.seeds import fix_seeds, make_deterministic
+from ray_train.model.sources import contents_of, revision_of
 from ray_train.tracking.throughput import peak_of
+from ray_train.train.deepspeed_engine import make_engine
+from ray_train.train.preflight import chosen_index
 
 
 @dataclass(frozen=True)
-class Rank:
+class Job:
+    """All that the driver tells a worker; plain data."""
+
+    config: TrainConfig
+    plan: BatchPlan
+    identity: dict[str, Any]  # what makes two runs the same run
+    card: dict[str, Any]  # lineage, for the model's card
+    weights: Floats  # float64 [rows of the cut], of each rollout
+    board: Any  # actor handle for progress lines
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker gives back."""
+
+    error: BisieveError | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts were left out, and why
+
+
+@dataclass(frozen=True)
+class WorkerContext:
     """One of ``world_size`` workers."""
 
     job: Job
@@ -44,7 +68,7 @@ class Rank:
     device: torch.device
     backbone: Backbone  # its model is the engine's
     format: PromptFormat
-    cut: Cut
+    cut: Selection
     targets: Targets
     cost: ModelCost
     engine: Any  # DeepSpeed's, around a `RewardModel`
@@ -77,13 +101,13 @@ class Rank:
             "peak_flops": config.peak_flops or peak_of(self.device) or "unknown",
         }
 
-    def feed(self) -> RankFeed:
+    def feed(self) -> RankLoader:
         """The rank's share of every batch; all ranks come here together."""
         config = self.job.config
         encoder = make_encoder(self.backbone, self.format, config.max_length)
         packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
-        images = together(lambda: image_reader(config.image_root, config.image_cache_gb))
-        return RankFeed(
+        images = run_on_all_ranks(lambda: image_reader(config.image_root, config.image_cache_gb))
+        return RankLoader(
             self.cut, self.job.plan, encoder, packer, images, self.targets,
             config.micro_batch, self.number, self.world_size, self.data_workers,
             skip_broken=config.skip_broken_images > 0,
@@ -95,20 +119,20 @@ class Rank:
             self.job.board.put.remote(line)
 
 
-def make_rank(job: Job) -> Rank:
+def make_worker_context(job: Job) -> WorkerContext:
     """Loads the model and what it trains on; all ranks come here together, and fail together."""
     config = job.config
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # new weights are the same on all ranks
-    cut, (backbone, contents) = together(lambda: (_cut(job), expected_backbone(job)))
+    cut, (backbone, contents) = run_on_all_ranks(lambda: (_cut(job), expected_backbone(job)))
     format = format_of(
         backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
     )
     cost = model_cost(backbone)  # before ZeRO takes the weights apart
-    drop_path = together(lambda: _drop_path(backbone, config))
+    drop_path = run_on_all_ranks(lambda: _drop_path(backbone, config))
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
-    return Rank(
+    return WorkerContext(
         job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format, cut,
         Targets(cut.rows, job.weights, config.objective, config.label_threshold, config.loss_mean), cost,
         make_engine(model, config), contents, drop_path,
@@ -119,8 +143,8 @@ def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
     return add_drop_path(backbone, config.drop_path, config.seed) if config.drop_path else None
 
 
-def _cut(job: Job) -> Cut:
-    cut = read_cut(chosen_index(job.config), job.config.fraction)
+def _cut(job: Job) -> Selection:
+    cut = read_selection(chosen_index(job.config), job.config.fraction)
     if cut.fingerprint != job.plan.cut_fingerprint:
         raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
     return cut
@@ -151,3 +175,24 @@ def trainable_backbone(config: TrainConfig) -> Backbone:
     if config.pack_tokens:
         read_packs(backbone.model)
     return backbone
+
+
+def fix_seeds(*key: int) -> None:
+    """Seeds Python, numpy and torch, on all devices, from ``key`` alone: equal keys draw equal numbers.
+
+    Keyed by (seed, rank, step) at every step, dropout does not depend on where a run was resumed.
+    """
+    seed = xxhash.xxh3_64_intdigest(repr(key).encode())
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def make_deterministic() -> None:
+    """From now on an operation gives the same bits each time, or an error where it cannot.
+
+    Before the first product on a GPU: cuBLAS reads its setting once.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False

@@ -14,16 +14,21 @@ import fsspec
 import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
-from bisieve import schema
-from bisieve.file_list import write_file_list
-from bisieve.index_format import ROWS_VERSION
-from bisieve.manifest import DataFile, Manifest, Parameters, fingerprint
-from bisieve.parts import ROWS_PER_FILE, part_path, write_part
-from bisieve.ranked import REPORTED, RankedFile
-from bisieve.shards import list_shards, plan_tasks
-from bisieve.source_list import write_source_list
-from bisieve.storage import FileInfo
-from bisieve.totals import Totals, add_up
+from bisieve import schemas
+from bisieve.index.manifest import ROWS_VERSION, DataFile, Manifest, fingerprint
+from bisieve.index.writer import (
+    REPORTED,
+    ROWS_PER_FILE,
+    RankedFile,
+    part_path,
+    write_file_list,
+    write_part,
+    write_source_list,
+)
+from bisieve.io.storage import FileInfo
+from bisieve.records.options import Parameters
+from bisieve.scan.chunks import Totals, add_up
+from bisieve.shards.listing import list_shards, plan_tasks
 
 SHARDS = 1_000_000
 SHARD_BYTES = 3_000_000
@@ -123,7 +128,7 @@ def _write_lists(
         examples={},
         shard_bytes=sum(shard.size for shard in shards),
         file_bytes=sum(file.file.bytes for file in files),
-        shards=write_part(index, "shards.parquet", pa.table(columns), schema.SHARDS),
+        shards=write_part(index, "shards.parquet", pa.table(columns), schemas.SHARDS),
         sources=write_source_list(index, "lists", totals, files),
         files=write_file_list(index, "lists", [file.file for file in files], []),
         software={},
@@ -144,7 +149,7 @@ def _ranked_files(sources: list[str]) -> Iterator[RankedFile]:
         yield RankedFile(
             DataFile(part_path("rollouts", number), SHARD_ROLLOUTS * len(mine), 10**7, f"{number:064x}"),
             [(source, 0.05, SHARD_ROLLOUTS) for source in mine],
-            pa.table(cuts, schema=schema.CUTOFF_SCORES),
+            pa.table(cuts, schema=schemas.CUTOFF_SCORES),
         )
 
 

@@ -16,17 +16,18 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from bisieve import parts, schema
-from bisieve.decoding import lines_decoder
-from bisieve.lines import read_blocks
-from bisieve.manifest import Parameters
-from bisieve.ranking import ranking_order
+from bisieve import schemas
+from bisieve.index import writer
+from bisieve.ranking.sort import Run
+from bisieve.ranking.splitters import INTERVALS_A_FILE, Cuts, choose_bounds
+from bisieve.ranking.strategies import ranking_order
+from bisieve.records.decode import lines_decoder
+from bisieve.records.options import Parameters
+from bisieve.scan.batches import ScanOptions
 from bisieve.scan.chunks import Chunk, chunked
-from bisieve.scan.options import ScanOptions
 from bisieve.scan.rollouts import BLOCK, scan_rollouts
-from bisieve.shards import Split, list_shards, plan_tasks
-from bisieve.sort.cuts import INTERVALS_A_FILE, Cuts, choose_bounds
-from bisieve.sort.runs import Run
+from bisieve.shards.jsonl import read_blocks
+from bisieve.shards.listing import Split, list_shards, plan_tasks
 
 Result = TypeVar("Result")
 PARAMETERS = Parameters(0.05, "source", "file", 0)
@@ -81,9 +82,9 @@ def cut(runs: list[Run], chunks: list[Chunk]) -> tuple[Cuts, dict[int, list[Run]
     """The pieces of each file."""
     samples = [made.summary.usable_sample for made in chunks]
     num_rows = sum(sum(sample.weights) for sample in samples)
-    num_files = -(-num_rows // parts.ROWS_PER_FILE)
+    num_files = -(-num_rows // writer.ROWS_PER_FILE)
     bounds = choose_bounds(samples, ranking_order(PARAMETERS), INTERVALS_A_FILE * num_files)
-    cuts = Cuts(bounds, np.sum([bounds.counts(run) for run in runs], axis=0), parts.ROWS_PER_FILE)
+    cuts = Cuts(bounds, np.sum([bounds.counts(run) for run in runs], axis=0), writer.ROWS_PER_FILE)
     pieces: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         for file, piece in cuts.pieces(run):
@@ -97,7 +98,7 @@ def write(cuts: Cuts, pieces: dict[int, list[Run]]) -> None:
         for number in range(cuts.num_files):
             first, rows = cuts.merged(number, pieces[number])
             rows = rows.append_column("rank", pa.array(first + 1 + np.arange(rows.num_rows)))
-            parts.write_part(folder, parts.part_path("rollouts", number), rows, schema.INDEX)
+            writer.write_part(folder, writer.part_path("rollouts", number), rows, schemas.INDEX)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from bench.training.contenders import CONTENDERS
 from bench.training.models import SIZES, build_model
 from bench.training.rollouts import make_prompts
 from bench.training.utilization import attention_kernels, mfu, step_flops
-from ray_train.data.data_workers import chosen_workers
+from ray_train.data.workers import chosen_workers
 
 
 def test_all_contenders_have_the_same_loss_and_gradient() -> None:

@@ -13,21 +13,19 @@ import numpy as np
 import pyarrow as pa
 import reference
 
-from bisieve import schema
-from bisieve.manifest import Parameters
-from bisieve.parts import part_path, write_part
-from bisieve.ranking import INDEX_ORDER, ranking_order
-from bisieve.reading import Reading
-from bisieve.scan.assemble import assemble_unsorted
+from bisieve import schemas
+from bisieve.index.writer import part_path, write_part
+from bisieve.ranking.sort import sorted_indices
+from bisieve.ranking.splitters import Cuts, choose_bounds
+from bisieve.ranking.strategies import INDEX_ORDER, ranking_order
+from bisieve.records.options import Parameters, ReadOptions
+from bisieve.scan.batches import ScanOptions
 from bisieve.scan.chunks import Chunk, chunked
-from bisieve.scan.gather import gathered
-from bisieve.scan.options import ScanOptions
-from bisieve.scan.parting import parted_by_rollout
+from bisieve.scan.group_steps import assemble_unsorted
+from bisieve.scan.partition import gathered, parted_by_rollout
 from bisieve.scan.rollouts import scan_rollouts
 from bisieve.scan.steps import scan_steps
-from bisieve.shards import Split
-from bisieve.sort.cuts import Cuts, choose_bounds
-from bisieve.sort.keys import sorted_indices
+from bisieve.shards.listing import Split
 
 ROWS_PER_FILE = 100
 CORPUS = "memory://corpus"  # file URLs would differ between machines
@@ -42,7 +40,7 @@ def main() -> None:
             for path in sorted((Path(folder) / layout).iterdir()):
                 fsspec.filesystem("memory").pipe_file(f"/corpus/{layout}/{path.name}", path.read_bytes())
             for ties, scope in (("file", "source"), ("hash", "global")):
-                parameters = Parameters(0.05, scope, ties, 3, Reading(layout=layout))
+                parameters = Parameters(0.05, scope, ties, 3, ReadOptions(layout=layout))
                 for data in index_files(parameters, sorted((Path(folder) / layout).iterdir())):
                     written.update(data)
     print(written.hexdigest())
@@ -66,7 +64,7 @@ def index_files(parameters: Parameters, shards: list[Path]) -> list[bytes]:
         first, rows = cuts.merged(number, [run for file, run in pieces if file == number])
         rows = rows.append_column("rank", pa.array(first + 1 + np.arange(rows.num_rows)))
         path = part_path("rollouts", number)
-        write_part("memory://index", path, rows.take(sorted_indices(rows, INDEX_ORDER)), schema.INDEX, 30)
+        write_part("memory://index", path, rows.take(sorted_indices(rows, INDEX_ORDER)), schemas.INDEX, 30)
         files.append(fsspec.filesystem("memory").cat_file(f"/index/{path}"))
     counted = [sorted(chunk.summary.totals.sources.items()) for chunk in chunks]
     return [*files, json.dumps(counted).encode()]

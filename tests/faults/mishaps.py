@@ -13,9 +13,9 @@ from unittest.mock import patch
 import psutil
 from pyspark import TaskContext
 
-from bisieve import ranked
-from bisieve.scan.formats import scan_rollout_split
-from bisieve.storage import open_output, write_bytes
+from bisieve.index.writer import write_ranked_file
+from bisieve.io.storage import open_output, write_bytes
+from bisieve.scan import scan_rollout_split
 
 Befalls = Callable[[], None]
 
@@ -43,7 +43,7 @@ def an_executor_dies_while_it_writes(marker: str) -> Any:
                 file.write(b"half of it")
                 file.flush()
                 _kill_all()
-        return ranked.write_ranked_file(index, path, *rest)
+        return write_ranked_file(index, path, *rest)
 
     return patch("bisieve.pipeline.ranked_files.write_ranked_file", write)
 
@@ -69,7 +69,7 @@ def _while_it_scans(befalls: Befalls) -> Any:
 
 def _after_it_wrote(befalls: Befalls) -> Any:
     def write(*args: Any) -> Any:
-        written = ranked.write_ranked_file(*args)
+        written = write_ranked_file(*args)
         befalls()
         return written
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bisieve import rerank
-from bisieve.cli import main
+from bisieve.cli.main import main
+from bisieve.index import rerank
 
 meeting, index, output, alpha = sys.argv[1:]
 publish = rerank.publish
@@ -23,5 +23,5 @@ def when_both_are_there(*args: Any) -> None:
     publish(*args)
 
 
-with patch("bisieve.rerank.publish", when_both_are_there):
+with patch("bisieve.index.rerank.publish", when_both_are_there):
     sys.exit(main(["rank", "--index", index, "--output", output, "--alpha", alpha]))

@@ -7,9 +7,9 @@ import pytest
 from faulty_proxy import FAULTS, FaultyProxy
 from sparks import MANY_TASKS, Driver
 
-from bisieve.cut import read_cut
-from bisieve.index import open_index
-from bisieve.storage import join, read_bytes, stored_files, write_bytes
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.io.storage import join, read_bytes, stored_files, write_bytes
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_store_that_refuses_to_the_end_is_one_line_and_leaves_the_old_index(
     assert refused.split("/")[-1] in error
     assert "\n" not in error
     assert open_index(index) == before
-    assert read_cut(before, 1.0).rows.num_rows == before.manifest.rollouts
+    assert read_selection(before, 1.0).rows.num_rows == before.manifest.rollouts
 
 
 def test_a_shard_that_is_replaced_while_it_is_read_fails_and_leaves_the_old_index(

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from sparks import MANY_TASKS, Driver, StartDriver, contents
 
-from bisieve.index import open_index
-from bisieve.versions import clean
+from bisieve.index.reader import open_index
+from bisieve.index.versions import clean
 
 
 @pytest.mark.parametrize("mishap", ["an_executor_dies_while_it_scans", "an_executor_dies_while_it_writes"])

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bisieve.cut import read_cut
-from bisieve.index import open_index
-from bisieve.storage import exists
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.io.storage import exists
 
 
 def test_of_two_processes_that_publish_at_once_on_s3_one_wins_and_the_other_says_so(
@@ -37,4 +37,4 @@ def test_of_two_processes_that_publish_at_once_on_s3_one_wins_and_the_other_says
     current = open_index(index)
     assert current.manifest.parameters.alpha == float(won)
     assert all(exists(f"{index}/{path}") for path in current.paths)
-    assert read_cut(current, 1.0).rows.num_rows == 2
+    assert read_selection(current, 1.0).rows.num_rows == 2

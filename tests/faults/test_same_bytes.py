@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sparks import MANY_TASKS, SMALL_FILES, Driver, contents
 
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
 
 # Each two of layout, ties and scope meet once.
 OPTIONS = [

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ray.scripts.scripts import cli as ray
 
-from ray_train.commands import submit, train
+from ray_train.cli import submit, train
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/deployment.md").read_text()

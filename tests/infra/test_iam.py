@@ -104,7 +104,7 @@ def check(name: str, requests: list[Passed]) -> None:
 
 # An upload in parts is aborted where its program fails.
 NOT_SEEN = {"s3:AbortMultipartUpload"}
-CLEAN = "import sys; from bisieve.cli import run_command; sys.exit(run_command('bisieve.commands.clean'))"
+CLEAN = "import sys; from bisieve.cli.main import run_command; sys.exit(run_command('bisieve.cli.clean'))"
 CORPUS, MODELS = "s3://iam-corpus", "s3://iam-models"
 
 
@@ -113,8 +113,8 @@ def buckets(s3: str) -> None:
     """A corpus and a backbone in buckets of their own."""
     import s3fs
 
-    from bisieve.corpus.config import CorpusConfig
-    from bisieve.corpus.corpus import write_corpus
+    from bisieve.synthetic.corpus import write_corpus
+    from bisieve.synthetic.corpus_config import CorpusConfig
 
     store = s3fs.S3FileSystem()
     for bucket in (CORPUS, MODELS):

@@ -15,11 +15,11 @@ import yaml
 from referencing import Registry, Resource
 
 import bisieve
-from bisieve.commands import score
+from bisieve.cli import score
 from bisieve.doctor import machine
-from ray_train.commands import train
+from ray_train.cli import train
 from ray_train.config import TrainConfig
-from ray_train.options import read_config
+from ray_train.config_io import read_config
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra/kubernetes"

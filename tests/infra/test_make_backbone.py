@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisieve.corpus.digits import held_out_digits
-from bisieve.prompt import MARKER
+from bisieve.records.prompt import MARKER
+from bisieve.synthetic.pictures import held_out_digits
 
 ROOT = Path(__file__).parents[2]
 BACKBONE = ROOT / "tests" / "fixtures" / "backbone"

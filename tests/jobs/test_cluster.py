@@ -17,8 +17,8 @@ import pytest
 from arguments import Arguments
 from bench.cluster import Cluster, standalone_cluster
 
-from bisieve.index import open_index
-from bisieve.storage import read_bytes, stored_files
+from bisieve.index.reader import open_index
+from bisieve.io.storage import read_bytes, stored_files
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

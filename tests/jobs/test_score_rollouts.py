@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyspark
 import pytest
 
-from bisieve.spark.s3a_jars import AWS_SDK
+from bisieve.doctor.spark import AWS_SDK
 
 INFRA = Path(__file__).parents[2] / "infra"
 FILES = [*INFRA.glob("spark/*"), *INFRA.glob("examples/*.conf"), *INFRA.glob("examples/*.jsonc")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bisieve import engines
-from bisieve.cli import main
+from bisieve.cli.main import main
 
 
 @pytest.fixture

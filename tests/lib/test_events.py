@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bisieve import events
-from bisieve.cli import main
-from bisieve.events import told_on_stderr
+from bisieve.cli.main import main
+from bisieve.events import events_on_stderr
 
 
 class Terminal(io.StringIO):
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, pause: float = 0) -> str:
     monkeypatch.setattr(sys, "stderr", stream)
-    with told_on_stderr(form) as tell:
+    with events_on_stderr(form) as tell:
         tell("listed", "2 of 3 shards to scan", shards=3, to_scan=2)
         time.sleep(pause)
         for done in range(3):

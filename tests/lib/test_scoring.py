@@ -4,8 +4,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve import balanced_information_score
-from bisieve.score import score_rollouts
+from bisieve.scoring import balanced_information_score, score_rollouts
 
 SCORES = st.lists(
     st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, 0.1, 0.3, 0.0625])), min_size=1, max_size=40

@@ -19,13 +19,14 @@ from PIL import Image
 from safetensors.torch import load, load_file, save_file
 from sample_logs import loss_curve
 
-from bisieve import storage
-from bisieve.cut import read_cut
-from bisieve.index import open_index
-from bisieve.lock import locked
-from bisieve.score import balanced_information_score
-from bisieve.shards import file_stem, list_shards
-from ray_train.model.card import read_card
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.io import storage
+from bisieve.io.conditional import locked
+from bisieve.io.file_names import file_stem
+from bisieve.scoring import balanced_information_score
+from bisieve.shards.listing import list_shards
+from ray_train.model.metadata import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the backbones
 
@@ -123,7 +124,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture(scope="session")
 def counted_corpus(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """The same corpus with MC counts in its index: a fourth of the rollouts have none, some steps 0."""
-    rows = read_cut(open_index(corpus.index), 1.0).rows.to_pylist()
+    rows = read_selection(open_index(corpus.index), 1.0).rows.to_pylist()
     for place, row in enumerate(rows):
         totals = [16 * ((place + step) % 5 > 0) for step in range(row["num_steps"])]
         counts = [int(score * n) for score, n in zip(row["scores"], totals, strict=True)]
@@ -212,7 +213,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def resolved(*argv: str) -> Any:
     """The config of a training run with these options beside those that must be given."""
     from ray_train.config import TrainConfig
-    from ray_train.options import add_options, read_config
+    from ray_train.config_io import add_options, read_config
 
     parser = argparse.ArgumentParser()
     add_options(parser, TrainConfig)
@@ -258,7 +259,7 @@ def trained(
 ) -> Any:
     """The config of a finished run: two workers, ZeRO 1; of the last batch the second worker has nothing."""
     from ray_train.config import TrainConfig
-    from ray_train.run.launch import train
+    from ray_train.train.driver import train
 
     output = str(tmp_path_factory.mktemp("trained") / "output")
     config = TrainConfig(**small_run(corpus, internvl, output))

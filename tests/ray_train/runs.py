@@ -11,8 +11,8 @@ from pathlib import Path
 from conftest import ROLLOUTS, check_learned_the_same, last_checkpoint
 from sample_logs import read_sample_logs
 
-from ray_train.checkpoints.checkpoint import read_cursor
 from ray_train.checkpoints.lease import LEASE
+from ray_train.checkpoints.state import read_cursor
 from ray_train.config import TrainConfig
 
 TOTAL = sum(ROLLOUTS.values())
@@ -40,7 +40,7 @@ def start_driver(config: TrainConfig, before: str = "", **environment: str) -> "
     for item in fields(config):
         if item.type is not bool:
             words += [f"--{item.name.replace('_', '-')}", str(getattr(config, item.name))]
-    code = f"{before}\nimport sys\nfrom bisieve.cli import main\nsys.exit(main())"
+    code = f"{before}\nimport sys\nfrom bisieve.cli.main import main\nsys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, "train", *words],
         env={**os.environ, **environment},

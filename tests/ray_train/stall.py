@@ -13,7 +13,7 @@ from pathlib import Path
 from conftest import Corpus, last_checkpoint
 from sample_logs import read_sample_logs
 
-from ray_train.checkpoints.checkpoint import read_cursor
+from ray_train.checkpoints.state import read_cursor
 from ray_train.config import TrainConfig
 
 PATIENCE = 150  # seconds

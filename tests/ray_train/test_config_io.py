@@ -7,10 +7,10 @@ import pytest
 from conftest import resolved
 
 from bisieve.errors import UsageError
+from ray_train.choices import Workers
 from ray_train.config import EvaluateConfig
-from ray_train.located import located
-from ray_train.options import add_options, read_config
-from ray_train.workers import Workers
+from ray_train.config_io import add_options, read_config
+from ray_train.run_config import located
 
 
 def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: Path) -> None:

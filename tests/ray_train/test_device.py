@@ -13,7 +13,7 @@ from conftest import Corpus
 from nodes import Nodes, started_nodes
 
 from bisieve.errors import TrainingError
-from ray_train.device import chosen_device, uses_gpus
+from ray_train.cluster import chosen_device, uses_gpus
 
 ROOT = Path(__file__).parents[2]
 

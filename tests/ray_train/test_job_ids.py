@@ -3,7 +3,7 @@
 import pytest
 
 from bisieve.errors import TrainingError
-from ray_train.submission import SeenJob, Submission, next_submission, submission_id
+from ray_train.job_ids import SeenJob, Submission, next_submission, submission_id
 
 OUTPUT = "s3://models/mprm"
 COMMAND = "python ray_train/train_mprm.py --output s3://models/mprm"

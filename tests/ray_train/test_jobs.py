@@ -11,10 +11,10 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobType
 from ray.runtime_env import RuntimeEnv
 
-from bisieve.cli import run_command
+from bisieve.cli.main import run_command
 from bisieve.errors import BisieveError, PreemptedError, TrainingError, UsageError
 from ray_train import jobs
-from ray_train.submission import Submission, submission_id
+from ray_train.job_ids import Submission, submission_id
 
 
 def job(status: JobStatus, **more: Any) -> JobDetails:
@@ -218,6 +218,6 @@ def test_what_cannot_be_submitted_is_one_line_and_a_code(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     places = ["--index", "s3://a/i", "--image-root", "s3://a", "--backbone", "a/b", "--output", "s3://a/o"]
-    assert run_command("ray_train.commands.submit", [*words, *places]) != 0
+    assert run_command("ray_train.cli.submit", [*words, *places]) != 0
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line

@@ -6,7 +6,7 @@ import pytest
 from conftest import resolved
 
 from bisieve.errors import BisieveError
-from ray_train.located import located
+from ray_train.run_config import located
 
 
 @pytest.mark.parametrize("backbone", ["./gone", "/gone", "a/b/c", "empty"])

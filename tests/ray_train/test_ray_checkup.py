@@ -6,8 +6,8 @@ import platform
 import pytest
 
 import bisieve
-from bisieve.doctor.check import Patient
-from ray_train.checkup import examine, gpus, nodes_of_ray
+from bisieve.doctor.checks import Patient
+from ray_train.doctor import examine, gpus, nodes_of_ray
 
 HERE = (platform.python_version(), bisieve.__version__)
 

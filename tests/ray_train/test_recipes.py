@@ -13,14 +13,14 @@ import torch
 from conftest import resolved
 
 from bisieve.errors import TrainingError
+from ray_train.choices import PAPER
 from ray_train.config import TrainConfig
-from ray_train.data.plan import Plan
-from ray_train.data.targets import pair_factors
-from ray_train.options import add_options, read_config
-from ray_train.recipes import PAPER
-from ray_train.run import launch
-from ray_train.run.engine import adamw, learning_rate
-from ray_train.run.run_config import to_toml
+from ray_train.config_io import add_options, read_config
+from ray_train.data.labels import pair_factors
+from ray_train.data.sampler import BatchPlan
+from ray_train.run_config import to_toml
+from ray_train.train import driver
+from ray_train.train.deepspeed_engine import adamw, learning_rate
 
 
 def test_the_recipe_sets_what_is_not_given_and_leaves_what_is(tmp_path: Path) -> None:
@@ -50,12 +50,12 @@ def test_a_recipe_in_python_is_that_of_the_command_line() -> None:
 def test_the_recipe_on_a_family_without_tiles_is_refused_before_ray_starts(
     qwen: Path, internvl: Path, settings: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "cluster", lambda workers: pytest.fail("Ray was started"))
-    monkeypatch.setattr(launch, "chosen_index", lambda config: pytest.fail("the index was opened"))
+    monkeypatch.setattr(driver, "cluster", lambda workers: pytest.fail("Ray was started"))
+    monkeypatch.setattr(driver, "chosen_index", lambda config: pytest.fail("the index was opened"))
     with pytest.raises(TrainingError, match=r"--drop-path .*; found qwen2_5_vl; give --drop-path 0"):
-        launch.train(settings(backbone=str(qwen), drop_path=0.4))
+        driver.train(settings(backbone=str(qwen), drop_path=0.4))
     with pytest.raises(pytest.fail.Exception, match="the index was opened"):
-        launch.train(settings(backbone=str(internvl), drop_path=0.4))
+        driver.train(settings(backbone=str(internvl), drop_path=0.4))
 
 
 def test_the_resolved_config_shows_what_the_recipe_set_and_is_read_back(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_the_papers_rate_is_one_step_behind_in_the_warm_up_and_equal_after_it() 
     assert sum(rates) / sum(theirs) == pytest.approx(1.018, abs=5e-4)
 
 
-def plan(rows: int, **options: Any) -> Plan:
-    return replace(Plan("cut", rows, (), 0, 2, 4, np.arange(rows), False), **options)
+def plan(rows: int, **options: Any) -> BatchPlan:
+    return replace(BatchPlan("cut", rows, (), 0, 2, 4, np.arange(rows), False), **options)
 
 
 @pytest.mark.parametrize(("rows", "steps", "dropped"), [(11, 2, 3), (8, 2, 0), (3, 1, 0)])

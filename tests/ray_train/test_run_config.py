@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ray_train.choices import Workers
 from ray_train.config import TrainConfig
-from ray_train.model.card import read_card
-from ray_train.model.source import contents_of
-from ray_train.options import add_options, read_config
-from ray_train.run.run_config import parameters, to_toml
-from ray_train.workers import Workers
+from ray_train.config_io import add_options, read_config
+from ray_train.model.metadata import read_card
+from ray_train.model.sources import contents_of
+from ray_train.run_config import parameters, to_toml
 
 
 def read_back(file: Path) -> TrainConfig:

@@ -15,9 +15,9 @@ from nodes import Nodes, started_nodes
 from stall import Stall
 
 from ray_train.config import TrainConfig
-from ray_train.submission import submission_id
+from ray_train.job_ids import submission_id
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 from ray.train.v2.api.config import ScalingConfig
 
-from ray_train.workers import Workers, workers
+from ray_train.choices import Workers, workers
 
 
 @pytest.mark.parametrize(("given", "least", "most"), [("8", 8, 8), (8, 8, 8), ("2-8", 2, 8), ("3-3", 3, 3)])

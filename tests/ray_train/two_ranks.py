@@ -22,25 +22,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bisieve.errors import BisieveError, DiskError, ImageError, TrainingError
-from ray_train.checkpoints.checkpoint import Cursor, SampleLog
+from ray_train.checkpoints.state import Cursor, SampleLog
+from ray_train.compat.deepspeed import import_deepspeed
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import Batch, Encoder, Sample, make_encoder
-from ray_train.data.feed import Prefetcher
+from ray_train.data.encode import Encoder, Sample, make_encoder
+from ray_train.data.loader import Prefetcher
 from ray_train.data.packing import make_packer
-from ray_train.data.plan import Plan
+from ray_train.data.sampler import BatchPlan
 from ray_train.data.token_estimate import TokenEstimate
+from ray_train.distributed.collectives import check_agreed, meetings
+from ray_train.distributed.heartbeat import whereabouts
 from ray_train.model.backbone import Backbone, load_backbone, train_only
+from ray_train.model.batch import Batch
 from ray_train.model.lora import add_adapters
-from ray_train.model.objective import loss_of
+from ray_train.model.losses import loss_of
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.model.publish import gathered_weights
 from ray_train.model.reward import RewardModel, reward_model
-from ray_train.run.agreement import check_agreed, meetings
-from ray_train.run.engine import deepspeed_config, import_deepspeed, make_engine
-from ray_train.run.guards import Guard
-from ray_train.run.loop import _Training
-from ray_train.run.pulse import whereabouts
+from ray_train.model.save import gathered_weights
+from ray_train.train.deepspeed_engine import deepspeed_config, make_engine
+from ray_train.train.divergence import DivergenceGuard
+from ray_train.train.loop import _Training
 
 PICTURE = [
     Sample(k, [Image.linear_gradient("L").convert("RGB")], "What?", ["We look.", "So."], [1.0, 0.0])
@@ -59,7 +61,7 @@ CASES = [
     {"packs": False, "second": "nothing", "zero_stage": 2, "lora_rank": 4, "objective": "beta-binomial"},
 ]
 
-PLAN = Plan("cut", 12, (), 0, 1, 4, np.repeat(np.arange(6), 2), True)
+PLAN = BatchPlan("cut", 12, (), 0, 1, 4, np.repeat(np.arange(6), 2), True)
 OTHER_PLANS: dict[str, dict[str, Any]] = {  # what the second rank's has of its own, by what both are to find
     "": {}, "number of steps": {"epochs": 2}, "order of the rollouts": {"seed": 1},
     "global batch": {"global_batch": 5},
@@ -281,7 +283,7 @@ def steps_with_error(rank: int, found: str) -> tuple[str, str, int]:
     )  # fmt: skip
     training.job = SimpleNamespace(plan=PLAN, config=config_of({}))
     training.pulse = SimpleNamespace()
-    training.guard = Guard(training.rank.cut.rows["rollout_id"], "memory://run", 0.0, 1e6, rank)
+    training.guard = DivergenceGuard(training.rank.cut.rows["rollout_id"], "memory://run", 0.0, 1e6, rank)
     training.meter = SimpleNamespace(start=lambda: None, add=lambda batch: None, read=dict)
     training.notices = SimpleNamespace(counts=dict, take=lambda totals: None)
     training.loss = lambda answers, batch: one.sum()

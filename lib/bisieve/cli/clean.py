@@ -23,15 +23,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Removes, and prints how much."""
-    from bisieve.index import open_index
-    from bisieve.versions import clean, unreferenced
-    from bisieve.wording import counted
+    from bisieve._text import pluralize
+    from bisieve.index.reader import open_index
+    from bisieve.index.versions import clean, unreferenced
 
     age = seconds(args.older_than)
     found = (unreferenced if args.dry_run else clean)(open_index(args.index), age)
     megabytes = sum(file.size for file in found) / 1e6
     print(
-        f"{'would remove' if args.dry_run else 'removed'} {counted(len(found), 'file')}, {megabytes:.1f} MB"
+        f"{'would remove' if args.dry_run else 'removed'} {pluralize(len(found), 'file')}, {megabytes:.1f} MB"
     )
     return 0
 

@@ -2,8 +2,8 @@
 
 import argparse
 
-from bisieve.corpus.config import CorpusConfig
-from bisieve.corpus.solver import Solver
+from bisieve.synthetic.corpus_config import CorpusConfig
+from bisieve.synthetic.solver import Solver
 
 HELP = "make a Monte-Carlo-annotated corpus of questions about handwritten digits, and a held-out benchmark"
 
@@ -69,9 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the corpus and prints what was written."""
-    from bisieve.corpus.corpus import write_corpus
-    from bisieve.corpus.tally import table
-    from bisieve.storage import canonical
+    from bisieve.io.storage import canonical
+    from bisieve.synthetic.corpus import table, write_corpus
 
     config = CorpusConfig(
         rollouts=args.rollouts,

@@ -22,11 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; prints the counts."""
-    from bisieve.diff.compare import Side, compare
-    from bisieve.diff.output import written
-    from bisieve.diff.report import diff_report, summarised
-    from bisieve.target import check_target
-    from bisieve.versions import open_version
+    from bisieve.index.versions import open_version
+    from bisieve.tools.diff import Side, compare, written
+    from bisieve.tools.diff_report import diff_report, summarised
+    from bisieve.tools.export import check_target
 
     a = Side(open_version(args.a, args.version_a), args.fraction)
     b = Side(

@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the checks; 1 when one has failed."""
-    from bisieve.doctor.check import Patient, all_well, as_json, examined, told
+    from bisieve.doctor.checks import Patient, all_well, as_json, examined, told
 
     patient = Patient(args.input, args.output, args.master, args.properties_file)
     checks = []

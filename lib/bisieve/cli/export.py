@@ -24,25 +24,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; prints what was asked for and what was delivered."""
-    from bisieve.cut import read_cut
-    from bisieve.export import changed_names, export_mprm_jsonl, export_records, file_name
-    from bisieve.image_folder import ImageFolder, refuse
-    from bisieve.index import check_shards_unchanged, open_index
-    from bisieve.target import check_target
-    from bisieve.wording import counted
+    from bisieve._text import pluralize
+    from bisieve.index.reader import check_shards_unchanged, open_index
+    from bisieve.index.selection import read_selection
+    from bisieve.tools.export import changed_names, check_target, export_mprm_jsonl, export_records, file_name
+    from bisieve.tools.export_records import ImageFolder, refuse
 
     index = open_index(args.index)
     check_target(index, args.output, is_folder=args.format == "records")
     if args.images:
         check_target(index, args.images)
     save = ImageFolder(args.images).save if args.images else refuse
-    cut = read_cut(index, args.fraction)
+    cut = read_selection(index, args.fraction)
     check_shards_unchanged(index)
     if args.format == "records":
         written = export_records(cut, args.output, save)
         if changed := changed_names(cut):
             print(
-                f"{counted(len(changed), 'source')} with another name as a file, such as {changed[0]} in "
+                f"{pluralize(len(changed), 'source')} with another name as a file, such as {changed[0]} in "
                 f"{file_name(changed[0])}.jsonl, as it is called when that is scored without --source-field"
             )
     else:

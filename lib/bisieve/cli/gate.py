@@ -2,7 +2,7 @@
 
 import argparse
 
-from bisieve.gate.limits import Limits
+from bisieve.tools.gate import Limits
 
 HELP = "let the current version of an index pass, or fail with the numbers that moved too far"
 
@@ -43,12 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table; then, of a version that passes, its name as the last line, and remembers it."""
-    from bisieve.gate.passed import mark_passed
-    from bisieve.gate.refusal import refuse
-    from bisieve.gate.report import gate_report
-    from bisieve.gate.side import side
-    from bisieve.gate.verdict import judge
-    from bisieve.versions import open_version, version_to_compare_with
+    from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
+    from bisieve.tools.gate import judge
+    from bisieve.tools.gate_report import gate_report, refuse
+    from bisieve.tools.gate_stats import version_stats
 
     limits = Limits(
         args.max_reject_rate, args.max_mixture_drift, args.max_score_drift, args.max_lost, args.min_rollouts
@@ -56,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     limits.check()
     now = open_version(args.index)
     before = open_version(args.index, args.against) if args.against else version_to_compare_with(now)
-    was = None if before is None else side(before, args.fraction)
-    verdict = judge(side(now, args.fraction), was, limits)
+    was = None if before is None else version_stats(before, args.fraction)
+    verdict = judge(version_stats(now, args.fraction), was, limits)
     print(gate_report(verdict), flush=True)  # before what goes to stderr, where the two are one
     refuse(verdict)
     mark_passed(now, before)

@@ -8,10 +8,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
 
+from bisieve.cli.extras import distribution_with
+from bisieve.cli.sigterm import sigterm_as_interrupt
 from bisieve.errors import BisieveError, UsageError
-from bisieve.events import log_format, told_on_stderr
-from bisieve.extras import distribution_with
-from bisieve.sigterm import sigterm_as_interrupt
+from bisieve.events import events_on_stderr, log_format
 
 COMMANDS = "bisieve.commands"
 INTERRUPTED = 130  # what shells give for Ctrl-C
@@ -51,7 +51,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in [named] if named in points else sorted(points):  # the others are only for --help
         command = points[name].load()
         if own_process and getattr(command, "WITHOUT_PANDAS", False):
-            import bisieve.no_pandas  # noqa: F401
+            import bisieve.local.no_pandas  # noqa: F401
         _add_command(subparsers, name, command)
     return parser.parse_args(argv)
 
@@ -108,7 +108,7 @@ def check_working_directory() -> None:
 
 
 def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:
-    with told_on_stderr(log_format(getattr(args, "log_format", None))) as tell:
+    with events_on_stderr(log_format(getattr(args, "log_format", None))) as tell:
         tell("error", f"bisieve: {text}", message=text, exit_code=exit_code, **fields)
     return exit_code
 

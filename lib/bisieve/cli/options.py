@@ -4,10 +4,10 @@ import argparse
 import math
 from typing import Any
 
-from bisieve.credentials import check_no_secret, check_no_secret_property
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
-from bisieve.reading import Reading
+from bisieve.io.access import check_no_secret, check_no_secret_property
+from bisieve.records.options import ReadOptions
 
 _SHUFFLED = ("random", "mixed")
 
@@ -86,13 +86,13 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def reading(args: argparse.Namespace) -> Reading:
+def reading(args: argparse.Namespace) -> ReadOptions:
     """How records are to be read; `UsageError` where the options contradict each other."""
     if args.source_from and args.source_field:
         raise UsageError("--source-from or --source-field", "both", "leave out one")
     for pair in args.image_prefix:
         check_no_secret(pair)  # it is kept in the manifest
-    return Reading(
+    return ReadOptions(
         layout=args.layout,
         labels_as_scores=args.labels_as_scores,
         source_from=args.source_from or "stem",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from bisieve.commands import options
+from bisieve.cli import options
 
 HELP = "rank an index again: by another alpha, threshold, strategy, scope or rule for ties"
 WITHOUT_PANDAS = True  # nothing that it runs needs it
@@ -22,15 +22,15 @@ def run(args: argparse.Namespace) -> int:
     ranking, engine = options.ranking(args), options.engine(args)
 
     from bisieve.engines import choose_engine
-    from bisieve.events import log_format, told_on_stderr
-    from bisieve.index import open_index
+    from bisieve.events import events_on_stderr, log_format
+    from bisieve.index.reader import open_index
+    from bisieve.index.rerank import with_overrides
     from bisieve.pipeline.rank import rank_index
-    from bisieve.report import score_report
-    from bisieve.rerank import asked_anew
+    from bisieve.tools.report import score_report
 
     index = open_index(args.index)
-    parameters = asked_anew(index.manifest.parameters, ranking)
-    with told_on_stderr(log_format(args.log_format)) as tell:
+    parameters = with_overrides(index.manifest.parameters, ranking)
+    with events_on_stderr(log_format(args.log_format)) as tell:
         open_engine = choose_engine(tell=tell, **engine)
         ranked, written = rank_index(open_engine, index, parameters, args.output, tell)
     print(score_report(ranked, args.output, written))

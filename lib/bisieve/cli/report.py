@@ -16,8 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table that scoring printed."""
-    from bisieve.report import score_report
-    from bisieve.versions import open_version
+    from bisieve.index.versions import open_version
+    from bisieve.tools.report import score_report
 
     print(score_report(open_version(args.index, args.version), args.index))
     return 0

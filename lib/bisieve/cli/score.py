@@ -2,7 +2,7 @@
 
 import argparse
 
-from bisieve.commands import options
+from bisieve.cli import options
 
 HELP = "score and rank the rollouts of a corpus; write the index"
 WITHOUT_PANDAS = True  # nothing that it runs needs it
@@ -28,18 +28,18 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.engines import choose_engine, prepare_engine
 
     prepare_engine(**engine)
-    from bisieve.events import log_format, told_on_stderr
-    from bisieve.lineage_events import lineage_events
+    from bisieve.events import events_on_stderr, log_format
+    from bisieve.io.storage import canonical
     from bisieve.pipeline.run import ScoreRequest, score_corpus
-    from bisieve.report import score_report
-    from bisieve.storage import canonical
+    from bisieve.tools.openlineage import lineage_events
+    from bisieve.tools.report import score_report
 
     request = ScoreRequest(
         inputs=tuple(args.input), index=args.index, reading=reading, strict=args.strict, **ranking
     )
     inputs, url = [canonical(one) for one in args.input], canonical(args.index)
     with (
-        told_on_stderr(log_format(args.log_format)) as tell,
+        events_on_stderr(log_format(args.log_format)) as tell,
         lineage_events("score", inputs, [url]) as datasets,
     ):
         index, written = score_corpus(choose_engine(tell=tell, **engine), request, tell)

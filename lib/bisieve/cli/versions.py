@@ -13,9 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line a version, the newest first; ``*`` marks the current one."""
-    from bisieve.index import open_index
-    from bisieve.versions import versions
-    from bisieve.wording import counted
+    from bisieve._text import pluralize
+    from bisieve.index.reader import open_index
+    from bisieve.index.versions import versions
 
     for version in versions(open_index(args.index)):
         manifest = version.manifest
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         asked = manifest.parameters
         print(
             f"{'*' if version.current else ' '} {manifest.fingerprint[:16]}  {when}  "
-            f"{counted(manifest.rollouts, 'rollout')} of {counted(manifest.shards.rows, 'shard')}, "
+            f"{pluralize(manifest.rollouts, 'rollout')} of {pluralize(manifest.shards.rows, 'shard')}, "
             f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
         )
     return 0

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from bisieve._redact import without_secrets
 from bisieve.errors import BisieveError
-from bisieve.masking import without_secrets
-from bisieve.store_errors import reason
+from bisieve.io.errors import reason
 
 State = Literal["ok", "warning", "failed"]
 

@@ -12,8 +12,8 @@ from importlib import metadata, resources
 
 from packaging.requirements import Requirement
 
-from bisieve.doctor.check import Check, Patient, State, attempted
-from bisieve.wording import counted
+from bisieve._text import pluralize
+from bisieve.doctor.checks import Check, Patient, State, attempted
 
 OLDEST_PYTHON = (3, 11)
 TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
@@ -103,7 +103,7 @@ def _of_extra(
         said = ", ".join([*(f"no {package}" for package in missing), *refused])
         return Check(name, "failed", said, f"pip install '{name}'")
     state: State = "warning" if others else "ok"
-    said = ", ".join(others) or f"{counted(len(found), 'package')} as tested"
+    said = ", ".join(others) or f"{pluralize(len(found), 'package')} as tested"
     return Check(name, state, said, "install the tested versions if something fails" if others else "")
 
 

@@ -6,11 +6,12 @@ from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 
-from bisieve.doctor.check import Check, Patient, attempted
+from bisieve._text import pluralize
+from bisieve.doctor.checks import Check, Patient, attempted
 from bisieve.errors import StorageError
-from bisieve.pointer import read_pointer, replace_pointer
-from bisieve.storage import join, list_files, open_filesystem, storage_errors, stored_files
-from bisieve.wording import counted
+from bisieve.io.conditional import read_pointer, replace_pointer
+from bisieve.io.errors import storage_errors
+from bisieve.io.storage import join, list_files, open_filesystem, stored_files
 
 MOST_SKEW = 60.0  # seconds; S3 refuses requests that are signed 15 minutes off
 SCRATCH = ".bisieve-doctor-"
@@ -30,7 +31,7 @@ def examine(patient: Patient) -> Iterator[Check]:
 def _list(url: str) -> Check:
     files = list_files(url)
     megabytes = sum(file.size for file in files) / 1e6
-    return Check("list", "ok", f"{counted(len(files), 'file')}, {megabytes:.1f} MB at {url}")
+    return Check("list", "ok", f"{pluralize(len(files), 'file')}, {megabytes:.1f} MB at {url}")
 
 
 def _read_range(url: str) -> Check:

@@ -1,4 +1,7 @@
-"""The manifest: the one small file that says which version of an index is the current one.
+"""The manifest: the small file that names the current version of an index, and its format.
+
+A format is one number for all files of an index.  It rises when a reader of before would misread what is
+written now.
 
 Everything else of a version lies under a folder that its fingerprint names; whoever reads the manifest sees
 one whole version.  The same shards and parameters give the same fingerprint and the same bytes.
@@ -12,25 +15,56 @@ from operator import attrgetter
 
 import msgspec
 
-from bisieve.events import Tell, silent
-from bisieve.index_format import FORMAT, FORMAT_VERSION, ROWS_VERSION, check_format, no_manifest
-from bisieve.index_format import MANIFEST as MANIFEST  # who reads one asks for it here
-from bisieve.pointer import Pointer, replace_pointer
-from bisieve.reading import Reading
-from bisieve.storage import FileInfo, join, read_bytes, write_bytes
+from bisieve.errors import IndexUnusableError
+from bisieve.events import EventSink, null_sink
+from bisieve.io.conditional import Pointer, replace_pointer
+from bisieve.io.storage import FileInfo, join, read_bytes, write_bytes
+from bisieve.records.options import Parameters
+from bisieve.schemas import MANIFEST
+
+FORMAT = "bisieve-index"
+FORMAT_VERSION = 1
+# How records become rows: it rises when the same shards and parameters give other rows or rejects, so that
+# an index of before is scanned again while its readers go on.
+ROWS_VERSION = 1
+
+ELSEWHERE = "score the corpus into another --index"  # what helps in any case
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What was asked of the scoring run; part of the fingerprint."""
+class _Head(msgspec.Struct):
+    """What every manifest begins with, in all formats."""
 
-    alpha: float  # of the score, paper §4
-    scope: str  # source: ranked inside each source (the paper); global: over all
-    ties: str  # file, hash or spread: the order among equal scores
-    seed: int  # of ties=hash and of random order
-    reading: Reading = field(default_factory=Reading)  # how records are read
-    threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # what ranks: one of ranking.STRATEGIES
+    format: str
+    format_version: int
+
+
+def check_format(data: bytes, url: str) -> None:
+    """Raise `IndexUnusableError` unless ``data``, read at ``url``, is a manifest of the present format."""
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except msgspec.ValidationError as error:
+        raise no_manifest(url, f"something else: {error}") from error
+    except msgspec.DecodeError as error:
+        raise IndexUnusableError(
+            f"a manifest at {url}",
+            "a file that is cut off or no JSON",
+            f"restore it: each versions/FINGERPRINT/{MANIFEST} is a copy of one",
+        ) from error
+    if head.format != FORMAT:
+        raise no_manifest(url, f"format {head.format}")
+    if head.format_version != FORMAT_VERSION:
+        newer = head.format_version > FORMAT_VERSION
+        raise IndexUnusableError(
+            f"{FORMAT} version {FORMAT_VERSION} at {url}",
+            f"version {head.format_version}",
+            "install a newer bisieve" if newer else ELSEWHERE,
+        )
+
+
+def no_manifest(url: str, found: str) -> IndexUnusableError:
+    """Return the error for a file at ``url`` that holds something else than a manifest of this format."""
+    expected = f"a manifest of {FORMAT} version {FORMAT_VERSION} at {url}"
+    return IndexUnusableError(expected, found, ELSEWHERE)
 
 
 @dataclass(frozen=True)
@@ -126,7 +160,7 @@ def read_manifest(index_url: str) -> Manifest:
     return Manifest.from_json(read_bytes(url), url)
 
 
-def publish(current: Pointer, index_url: str, manifest: Manifest, tell: Tell = silent) -> None:
+def publish(current: Pointer, index_url: str, manifest: Manifest, tell: EventSink = null_sink) -> None:
     """Makes a version the current one; its files must be there already.
 
     ``current`` is the index's manifest as it was when the run began; `StorageError` when another run has

@@ -1,18 +1,27 @@
-"""A published index as a reader sees it: one version, named by the manifest."""
+"""Open a published index and read the files of one version."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from bisieve.errors import IndexUnusableError
-from bisieve.file_list import files_of_kind
-from bisieve.index_files import read_table
-from bisieve.manifest import MANIFEST, DataFile, Manifest, read_manifest, version_folder, version_manifest
-from bisieve.reading import Layout
-from bisieve.shards import list_shards
-from bisieve.storage import FileInfo, canonical, exists, join, stored_files
+from bisieve.index.manifest import DataFile, Manifest, read_manifest, version_folder, version_manifest
+from bisieve.io.read import RetryingFile, damage, open_present
+from bisieve.io.storage import FileInfo, canonical, exists, join, stored_files
+from bisieve.records.options import Layout
+from bisieve.schemas import MANIFEST
+from bisieve.shards.listing import list_shards
+
+MEND = "restore it, or delete it and run bisieve score again"
+
+Kind = Literal["rollouts", "rejects"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Index:
 
     @cached_property
     def sources(self) -> pa.Table:
-        """What each source holds, of `schema.SOURCES`, in the order of their names."""
+        """What each source holds, of `schemas.SOURCES`, in the order of their names."""
         return read_table(self.url, self.manifest.sources)
 
     @property
@@ -125,3 +134,50 @@ def check_shards_unchanged(index: Index) -> None:
             f"{len(changed)} changed, this one is now {state}",
             "run bisieve score again",
         )
+
+
+@contextmanager
+def open_part(index_url: str, file: DataFile) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of an index; `IndexUnusableError` where it is missing or damaged.
+
+    Read it, as everything, with ``use_threads=False``: a thread of Arrow that holds a Python buffer when
+    the process ends makes it abort.
+    """
+    with _opened(index_url, file) as handle, damage(IndexUnusableError, _expected(index_url, file), MEND):
+        yield pq.ParquetFile(handle)
+
+
+def read_table(index_url: str, file: DataFile) -> pa.Table:
+    """A whole Parquet file of an index; `IndexUnusableError` where it is not as it was written."""
+    return pq.ParquetFile(pa.BufferReader(read_part(index_url, file))).read(use_threads=False)
+
+
+def read_part(index_url: str, file: DataFile) -> bytes:
+    """The bytes of a file of an index; `IndexUnusableError` where they are not those that were written."""
+    with _opened(index_url, file) as handle:
+        data = handle.read()
+    if len(data) != file.bytes:
+        raise IndexUnusableError(_expected(index_url, file), f"{len(data)} bytes", MEND)
+    if (found := hashlib.sha256(data).hexdigest()) != file.sha256:
+        expected = f"{_expected(index_url, file)}, of sha256 {file.sha256[:16]}"
+        raise IndexUnusableError(expected, f"as many of sha256 {found[:16]}", MEND)
+    return data
+
+
+def _expected(index_url: str, file: DataFile) -> str:
+    return f"the file of {file.bytes} bytes that the index wrote at {join(index_url, file.path)}"
+
+
+@contextmanager
+def _opened(index_url: str, file: DataFile) -> Iterator[RetryingFile]:
+    handle = open_present(join(index_url, file.path))
+    if handle is None:
+        raise IndexUnusableError(_expected(index_url, file), "nothing", MEND)
+    with handle:
+        yield handle
+
+
+def files_of_kind(files: pa.Table, kind: Kind) -> list[DataFile]:
+    """Those of a list of `schemas.FILES`, in order."""
+    chosen = files.filter(pc.equal(files["kind"], kind)).drop_columns("kind")
+    return [DataFile(**file) for file in chosen.to_pylist()]

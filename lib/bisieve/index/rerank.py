@@ -11,26 +11,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve import schema
+from bisieve import schemas
 from bisieve.errors import UsageError
-from bisieve.events import Tell, silent
-from bisieve.file_list import write_file_list
-from bisieve.index import Index, indexed_shards, missing_files
-from bisieve.index_files import open_part, read_part
-from bisieve.manifest import MANIFEST, DataFile, Manifest, Parameters, fingerprint, publish, version_folder
-from bisieve.parts import part_path
-from bisieve.pointer import read_pointer
-from bisieve.ranked import RankedFile, cutoff_scores_over_all
-from bisieve.ranking import SHUFFLED
-from bisieve.score import score_rollouts
-from bisieve.source_list import rejected_by_source, write_source_list
-from bisieve.storage import canonical, join, write_bytes
-from bisieve.totals import Totals, count
+from bisieve.events import EventSink, null_sink
+from bisieve.index.manifest import DataFile, Manifest, fingerprint, publish, version_folder
+from bisieve.index.reader import Index, indexed_shards, missing_files, open_part, read_part
+from bisieve.index.writer import (
+    RankedFile,
+    cutoff_scores_over_all,
+    part_path,
+    rejected_by_source,
+    write_file_list,
+    write_source_list,
+)
+from bisieve.io.conditional import read_pointer
+from bisieve.io.storage import canonical, join, write_bytes
+from bisieve.ranking.strategies import SHUFFLED
+from bisieve.records.options import Parameters
+from bisieve.scan.chunks import Totals, count
+from bisieve.schemas import MANIFEST
+from bisieve.scoring import score_rollouts
 
 Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 
 
-def asked_anew(was: Parameters, given: dict[str, Any]) -> Parameters:
+def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
     """``was`` with what is ``given``; `UsageError` where the two do not go together.
 
     A strategy in random order has no use for the rule for ties that another one had.
@@ -46,7 +51,7 @@ def asked_anew(was: Parameters, given: dict[str, Any]) -> Parameters:
 
 
 def publish_ranked(
-    index: Index, parameters: Parameters, output: str, rank: Rank, tell: Tell = silent
+    index: Index, parameters: Parameters, output: str, rank: Rank, tell: EventSink = null_sink
 ) -> tuple[Index, bool]:
     """Ranks ``index`` into the index at ``output``; returns that one and whether there was work to do.
 
@@ -95,7 +100,7 @@ def _copy(file: DataFile, index: Index, url: str, path: str) -> DataFile:
 
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
-    """The rollouts of one file of ``index``, of `schema.USABLE`, scored anew by ``parameters``."""
+    """The rollouts of one file of ``index``, of `schemas.USABLE`, scored anew by ``parameters``."""
     with open_part(index.url, file) as part:
         rows = part.read(use_threads=False).drop_columns(["rank"]).combine_chunks()
     scores = rows["scores"].chunk(0)
@@ -107,9 +112,9 @@ def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Tabl
     first = pc.list_element(rows["spans"], 0).combine_chunks()
     for name in ("shard", "offset"):
         rows = rows.append_column(name, pc.struct_field(first, name))
-    return rows.select(schema.USABLE.names).cast(schema.USABLE)
+    return rows.select(schemas.USABLE.names).cast(schemas.USABLE)
 
 
 def count_usable(rows: pa.Table) -> Totals:
     """The totals of usable rollouts alone."""
-    return count(rows, schema.REJECTS.empty_table())
+    return count(rows, schemas.REJECTS.empty_table())

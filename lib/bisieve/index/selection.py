@@ -8,16 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bisieve import schema
-from bisieve.fraction import cut_limits
-from bisieve.index import Index, indexed_layouts
-from bisieve.index_files import open_part
-from bisieve.manifest import DataFile
-from bisieve.reading import KnownShards
+from bisieve import schemas
+from bisieve.index.manifest import DataFile
+from bisieve.index.reader import Index, indexed_layouts, open_part
+from bisieve.ranking.strategies import selection_limits
+from bisieve.records.options import KnownShards
 
 
 @dataclass(frozen=True)
-class Cut:
+class Selection:
     """The selected rollouts."""
 
     rows: pa.Table  # of schema.INDEX, ordered by (source, rank)
@@ -32,19 +31,21 @@ class Cut:
         return float(self.rows.num_rows / self.available)
 
 
-def read_cut(index: Index, fraction: float) -> Cut:
+def read_selection(index: Index, fraction: float) -> Selection:
     """The best ``max(1, int(m * fraction))`` of the m usable rollouts of each source, or of all.
 
     Reads a prefix of each source's rows.  `UsageError` when the fraction is not in (0, 1],
     `IndexUnusableError` when a file of the index is missing or damaged.
     """
     manifest = index.manifest
-    limits = cut_limits(index.rollouts_by_source, manifest.parameters.scope, fraction)
+    limits = selection_limits(index.rollouts_by_source, manifest.parameters.scope, fraction)
     tables = [table for file in index.files for table in _best(index.url, file, limits)]
-    rows = pa.concat_tables([schema.INDEX.empty_table(), *tables])
+    rows = pa.concat_tables([schemas.INDEX.empty_table(), *tables])
     name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
     layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
-    return Cut(rows, name, fraction, manifest.rollouts, KnownShards(manifest.parameters.reading, layouts))
+    return Selection(
+        rows, name, fraction, manifest.rollouts, KnownShards(manifest.parameters.reading, layouts)
+    )
 
 
 def _best(index_url: str, part: DataFile, limits: dict[str, int]) -> Iterator[pa.Table]:

@@ -1,15 +1,26 @@
-"""The versions that an index has had, and taking away what no reader needs any more."""
+"""Versions of an index: list them, remove unused files, remember which passed the gate.
+
+INDEX/passed.json    {"version": FINGERPRINT, "before": the one that it was compared with, or null}
+
+A version that was refused is the current one, too.  Compared with that, the next would have nothing to drift
+from: so the gate remembers what it let pass.
+"""
 
 import time
 from dataclasses import dataclass
 
-from bisieve.errors import IndexUnusableError
-from bisieve.gate.passed import last_passed
-from bisieve.index import Index, open_index
-from bisieve.manifest import MANIFEST, Manifest, version_manifest
-from bisieve.storage import StoredFile, join, read_bytes, remove, stored_files
+import msgspec
+
+from bisieve.errors import IndexUnusableError, StorageError
+from bisieve.index.manifest import Manifest, version_manifest
+from bisieve.index.reader import Index, open_index
+from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
+from bisieve.io.storage import StoredFile, join, read_bytes, remove, stored_files
+from bisieve.schemas import MANIFEST
 
 VERSIONS = "versions"
+
+PASSED = "passed.json"
 
 
 @dataclass(frozen=True)
@@ -115,3 +126,46 @@ def clean(index: Index, older_than: float) -> list[StoredFile]:
     found = sorted(unreferenced(index, older_than), key=lambda file: not file.url.endswith(f"/{MANIFEST}"))
     remove([file.url for file in found])
     return found
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A version that has passed, by fingerprints."""
+
+    version: str
+    before: str | None
+
+
+def last_passed(index_url: str) -> Passed | None:
+    """What passed last, None where nothing has; `IndexUnusableError` where the file is none of the gate's."""
+    return _read(read_pointer(join(index_url, PASSED)))
+
+
+def mark_passed(index: Index, before: Index | None) -> None:
+    """Notes that ``index`` has passed; `StorageError` where another version was let pass meanwhile."""
+    found = read_pointer(join(index.url, PASSED))
+    if _names(found, index):
+        return
+    passed = Passed(index.fingerprint, before.fingerprint if before else None)
+    try:
+        replace_pointer(found, msgspec.json.format(msgspec.json.encode(passed), indent=1) + b"\n")
+    except StorageError:
+        if not _names(read_pointer(found.url), index):
+            raise
+
+
+def _names(found: Pointer, index: Index) -> bool:
+    passed = _read(found)
+    return passed is not None and passed.version == index.fingerprint
+
+
+def _read(found: Pointer) -> Passed | None:
+    if found.data is None:
+        return None
+    try:
+        return msgspec.json.decode(found.data, type=Passed)
+    except msgspec.DecodeError as error:
+        raise IndexUnusableError(
+            f"what bisieve gate has written at {found.url}", f"something else: {error}",
+            "remove it, and name the last good version with --against",
+        ) from error  # fmt: skip

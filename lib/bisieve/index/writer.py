@@ -1,20 +1,61 @@
-"""A written file of ranked rollouts, and what the manifest tells of it."""
+"""Write the Parquet files of an index version: ranked rollouts, sources, and the list of files."""
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from bisieve import schema
-from bisieve.coded import codes_and_texts
-from bisieve.fraction import cut_limits
-from bisieve.manifest import CutoffScore, DataFile
-from bisieve.parts import write_part
-from bisieve.ranking import TieBlock, telling_tie_blocks
+from bisieve import schemas
+from bisieve.index.manifest import CutoffScore, DataFile
+from bisieve.io.storage import join, write_bytes
+from bisieve.ranking.sort import codes_and_texts
+from bisieve.ranking.strategies import TieBlock, largest_tie_blocks, selection_limits, telling_tie_blocks
+from bisieve.scan.chunks import COUNTED, Totals
+
+ROWS_PER_FILE = 2**17
+ROWS_PER_GROUP = 2**14
+_FEW_TEXTS = ("source", "shard", "layout", "reason")
 
 REPORTED = (0.05, 0.10, 0.25, 0.50)  # fractions whose cutoff scores every index tells
+
+
+def part_path(folder: str, number: int) -> str:
+    """Where file ``number`` of a folder lies, relative to the index."""
+    return f"{folder}/part-{number:06d}.parquet"
+
+
+def write_part(
+    index_url: str, path: str, table: pa.Table, schema: pa.Schema, rows_per_group: int = ROWS_PER_GROUP
+) -> DataFile:
+    """Writes the columns of ``schema`` as one file, whole or not at all; `StorageError` where it cannot."""
+    buffer = io.BytesIO()
+    rows = table.select(schema.names).cast(schema).combine_chunks()
+    pq.write_table(
+        rows,
+        buffer,
+        compression="zstd",
+        row_group_size=rows_per_group,
+        use_dictionary=list(_repeating(schema)),
+    )
+    data = buffer.getvalue()
+    write_bytes(join(index_url, path), data)
+    return DataFile(path, table.num_rows, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _repeating(schema: pa.Schema) -> Iterator[str]:
+    """The Parquet columns whose values repeat: for any other a dictionary is begun and given up."""
+    for field in schema:
+        if field.name in _FEW_TEXTS:
+            yield field.name
+        elif pa.types.is_list(field.type):
+            item = f"{field.name}.list.element"
+            inner = field.type.value_type
+            yield from [f"{item}.{name}" for name in _FEW_TEXTS] if pa.types.is_struct(inner) else [item]
 
 
 @dataclass(frozen=True)
@@ -22,18 +63,18 @@ class RankedFile:
     """One file of an index's rows, in order."""
 
     file: DataFile
-    tie_blocks: list[TieBlock]  # see `ranking.telling_tie_blocks`
+    tie_blocks: list[TieBlock]  # see `strategies.telling_tie_blocks`
     cutoff_scores: pa.Table  # of schema.CUTOFF_SCORES: where cuts end in it
 
 
 def write_ranked_file(
     index: str, path: str, rows: pa.Table, rows_per_group: int, rollouts: Mapping[str, int], scope: str
 ) -> RankedFile:
-    """Writes ``rows``, of `schema.INDEX` and with their ``key``, as one file.
+    """Writes ``rows``, of `schemas.INDEX` and with their ``key``, as one file.
 
     ``rollouts`` gives the usable rollouts of each source.  `StorageError` where it cannot be written.
     """
-    file = write_part(index, path, rows, schema.INDEX, rows_per_group)
+    file = write_part(index, path, rows, schemas.INDEX, rows_per_group)
     return RankedFile(file, telling_tie_blocks(rows), _cutoff_scores(rows, rollouts, scope))
 
 
@@ -43,7 +84,7 @@ def _cutoff_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> p
         rollouts = {name: rollouts[name] for name in names if name in rollouts}
     found = []
     for fraction in REPORTED:
-        limits = cut_limits(rollouts, scope, fraction)
+        limits = selection_limits(rollouts, scope, fraction)
         limit = np.array([limits.get(name, 0) for name in names], np.int64)[codes]
         ends = np.flatnonzero(rows["rank"].to_numpy() == limit)
         of = rows["source"].take(pa.array(ends)).cast(pa.string())
@@ -53,7 +94,7 @@ def _cutoff_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> p
             "rollouts": limit[ends],
             "bis": rows["bis"].to_numpy()[ends],
         }
-        found.append(pa.table(columns, schema=schema.CUTOFF_SCORES))
+        found.append(pa.table(columns, schema=schemas.CUTOFF_SCORES))
     return pa.concat_tables(found)
 
 
@@ -70,4 +111,60 @@ def cutoff_scores_over_all(files: Iterable[RankedFile]) -> list[CutoffScore]:
 
 
 def _together(files: Iterable[RankedFile]) -> pa.Table:
-    return pa.concat_tables([schema.CUTOFF_SCORES.empty_table(), *(file.cutoff_scores for file in files)])
+    return pa.concat_tables([schemas.CUTOFF_SCORES.empty_table(), *(file.cutoff_scores for file in files)])
+
+
+def write_source_list(index_url: str, folder: str, totals: Totals, files: Sequence[RankedFile]) -> DataFile:
+    """Writes what each source of a version holds, of `schemas.SOURCES`; `StorageError` where it cannot."""
+    table = source_table(totals, files)
+    return write_part(index_url, f"{folder}/sources.parquet", table, schemas.SOURCES)
+
+
+def source_table(totals: Totals, files: Sequence[RankedFile]) -> pa.Table:
+    """Of `schemas.SOURCES`, in the order of their names; sources with nothing but rejects included."""
+    names = sorted({*totals.sources, *(source for source, _ in totals.rejected)})
+    nothing = [0] * len(COUNTED)
+    counts = np.array([totals.sources.get(name, nothing) for name in names], np.int64)
+    tie_blocks = largest_tie_blocks([file.tie_blocks for file in files])
+    rejected = sorted(totals.rejected.items())
+    reject_counts = {
+        "source": [source for (source, _), _ in rejected],
+        "reason": [reason for (_, reason), _ in rejected],
+        "records": [records for _, records in rejected],
+    }
+    rejects = pa.table(reject_counts, schema=schemas.REJECT_COUNTS)
+    columns = {
+        "source": names,
+        **dict(zip(COUNTED, counts.reshape(-1, len(COUNTED)).T, strict=True)),
+        "tie_block": [tie_blocks.get(name, 0) for name in names],
+        "rejected": _by_source(names, rejects),
+        "cutoff_scores": _by_source(names, cutoff_scores_by_source(files)),
+    }
+    return pa.table(columns, schema=schemas.SOURCES)
+
+
+def rejected_by_source(sources: pa.Table) -> dict[tuple[str, str], int]:
+    """The rejected records of a table of `schemas.SOURCES`, by source and reason."""
+    lists = sources["rejected"].combine_chunks()
+    owners = sources["source"].take(pc.list_parent_indices(lists)).to_pylist()
+    reasons, records = (lists.flatten().field(name).to_pylist() for name in ("reason", "records"))
+    return dict(zip(zip(owners, reasons, strict=True), records, strict=True))
+
+
+def _by_source(names: Sequence[str], rows: pa.Table) -> pa.ListArray:
+    """For each of the sources ``names`` the list of its ``rows``; both are in the order of the names."""
+    place = pc.index_in(rows["source"], pa.array(names, pa.string())).to_numpy()
+    ends = np.cumsum(np.bincount(place, minlength=len(names)))
+    members = rows.drop_columns("source").combine_chunks().to_struct_array().combine_chunks()
+    return pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), members)
+
+
+def write_file_list(
+    index_url: str, folder: str, rollouts: Sequence[DataFile], rejects: Sequence[DataFile]
+) -> DataFile:
+    """Writes the list of a version's files, of `schemas.FILES`; `StorageError` where it cannot."""
+    files = [*rollouts, *rejects]
+    kinds = ["rollouts"] * len(rollouts) + ["rejects"] * len(rejects)
+    columns = {name: [getattr(file, name) for file in files] for name in schemas.FILES.names[1:]}
+    table = pa.table({"kind": kinds, **columns}, schema=schemas.FILES)
+    return write_part(index_url, f"{folder}/files.parquet", table, schemas.FILES)

@@ -1,22 +1,24 @@
-"""A small file that several writers may want to replace: who read an older one is refused.
+"""Compare-and-swap of small files, and locks that end with their process.
 
 S3 compares ETags (``If-Match``, ``If-None-Match``); on a disk a lock and the content decide.  Other stores
 are asked once more right before the write: there two writers that meet within that moment may both win.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
-from bisieve.lock import locked
-from bisieve.patience import patiently
-from bisieve.storage import open_filesystem, storage_errors, write_bytes
+from bisieve.io.errors import storage_errors
+from bisieve.io.retry import with_retries
+from bisieve.io.storage import open_filesystem, write_bytes
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ def read_pointer(url: str) -> Pointer:
         fs.invalidate_cache()
         try:
             # The token first: when the content is newer than it, a replacement is refused, never the reverse.
-            token = patiently(lambda: fs.info(path))["ETag"] if _is_s3(fs) else None
-            data = bytes(patiently(lambda: fs.cat_file(path)))
+            token = with_retries(lambda: fs.info(path))["ETag"] if _is_s3(fs) else None
+            data = bytes(with_retries(lambda: fs.cat_file(path)))
         except FileNotFoundError:
             return Pointer(url, None, None)
     return Pointer(url, data, token or hashlib.sha256(data).hexdigest())
@@ -49,7 +51,7 @@ def replace_pointer(old: Pointer, data: bytes) -> None:
         condition = {"mode": "create"} if old.token is None else {"IfMatch": old.token}
         with storage_errors(old.url):
             try:
-                patiently(lambda: fs.pipe_file(path, data, **condition))
+                with_retries(lambda: fs.pipe_file(path, data, **condition))
             except OSError as error:
                 if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
                     raise
@@ -79,3 +81,26 @@ def _locked(path: str) -> AbstractContextManager[None]:
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     return locked(os.path.join(folder, f".{name}.lock"))
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds the lock file at ``path`` while the block runs; waits for whoever holds it, on this machine."""
+    with open(path, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def hold(folder: str | os.PathLike[str]) -> int:
+    """A lock on a folder itself, held until the descriptor that this returns is closed.
+
+    `BlockingIOError` where another process holds it, another `OSError` where there is no such folder.
+    """
+    holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(folder)  # who held it before may have removed it
+    except OSError:
+        os.close(holder)
+        raise
+    return holder

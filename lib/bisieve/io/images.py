@@ -1,5 +1,6 @@
-"""Images by name below an image root: where they lie, which are missing, what they show."""
+"""Images by name below an image root: find them, check that they exist, decode them."""
 
+import base64
 import io
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -10,8 +11,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from bisieve import storage
 from bisieve.errors import ImageError, StorageError
+from bisieve.io import storage
+from bisieve.io.errors import storage_errors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,6 +30,22 @@ _TURNS = {  # orientation -> Pillow's name for what brings it upright
 _LOOKUPS = 32  # names asked for at the same time: a store answers slowly, but many at once
 _STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheaper than a question for each
 
+WAY_OUT = (
+    "bisieve export --format records --images FOLDER writes such images out: score and train on what it wrote"
+)
+
+_HEADS = {
+    b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"II*\0": ".tif",
+    b"MM\0*": ".tif", b"\0\0\0\x0cjP  ": ".jp2",
+}  # fmt: skip
+_BOXES = {b"WEBP": ".webp", b"ftypavif": ".avif", b"ftypheic": ".heic"}  # what follows a length
+_LONGEST_HEAD = 16  # bytes
+_DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*\s*")
+
+_SHORTEST_BASE64 = 32  # characters: the smallest image has more, a name that begins as one does has fewer
+
 
 def image_url(root: str, name: str) -> str:
     """Return the URL of image ``name`` below ``root``.
@@ -42,7 +60,6 @@ def image_url(root: str, name: str) -> str:
     Raises:
         ImageError: where the image would be anywhere else, or ``name`` is the image itself in base64.
     """
-    from bisieve.embedded import WAY_OUT, is_base64  # here: the benchmark of a step has no pyarrow
 
     if is_base64(name):
         raise ImageError("images by name", f"an image in base64, {name[:40]}…", WAY_OUT)
@@ -100,7 +117,7 @@ def _below(root: str, url: str) -> str:
 
 def _is_file(url: str) -> bool:
     fs, path = storage.open_filesystem(url)
-    with storage.storage_errors(url):
+    with storage_errors(url):
         try:
             return bool(fs.info(path)["type"] == "file")
         except FileNotFoundError:
@@ -223,3 +240,25 @@ def image_bytes(root: str, name: str, read: Callable[[str], bytes] = storage.rea
         raise ImageError(
             f"image {name} below {root}", error.args[1], "correct --image-root or the image"
         ) from error
+
+
+def is_base64(name: str) -> bool:
+    """Whether what a record has for an image's name is the image itself."""
+    if name[:5].lower() == "data:":
+        return _DATA_URL.match(name) is not None
+    if len(name) < _SHORTEST_BASE64:
+        return False
+    try:
+        head = base64.b64decode("".join(name[:40].split())[:24])
+    except ValueError:
+        return False
+    return _suffix(head) is not None and _BASE64.fullmatch(name) is not None
+
+
+def _suffix(data: bytes) -> str | None:
+    if data.startswith(b"BM") and data[6:10] == bytes(4):
+        return ".bmp"
+    for head, suffix in _HEADS.items():
+        if data.startswith(head):
+            return suffix
+    return next((suffix for box, suffix in _BOXES.items() if box in data[4:_LONGEST_HEAD]), None)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from bisieve.errors import StorageError
-from bisieve.store_errors import storage_errors
+from bisieve.io.errors import storage_errors
 
 _BUFFER = 1 << 16  # bytes
 

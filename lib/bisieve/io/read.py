@@ -1,16 +1,21 @@
-"""Reads that are whole: a store that breaks off is asked again, and never taken for the end of a file."""
+"""Read files to their end: a connection that breaks is resumed, and damage is an error."""
 
 import errno
-from collections.abc import Sequence
+import lzma
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from bisieve.errors import StorageError
-from bisieve.patience import patiently
-from bisieve.storage import open_filesystem, storage_errors
+import pyarrow as pa
+
+from bisieve.errors import BisieveError, StorageError
+from bisieve.io.errors import reason, storage_errors
+from bisieve.io.retry import with_retries
+from bisieve.io.storage import open_filesystem
 
 
-class WholeFile:
+class RetryingFile:
     """A file of fsspec, read whole: a ``read`` is short only at the end that it had when it was opened."""
 
     def __init__(self, file: Any, url: str) -> None:
@@ -34,7 +39,7 @@ class WholeFile:
         pieces = []
         while wanted:
             with storage_errors(self._url):
-                piece = patiently(partial(self._read_at_place, wanted))
+                piece = with_retries(partial(self._read_at_place, wanted))
             if not piece:
                 raise StorageError(
                     f"{self._size} bytes at {self._url}",
@@ -63,24 +68,24 @@ class WholeFile:
         """Closes it."""
         self._file.close()
 
-    def __enter__(self) -> "WholeFile":
+    def __enter__(self) -> "RetryingFile":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def open_whole(url: str, **how: Any) -> WholeFile:
+def open_retrying(url: str, **how: Any) -> RetryingFile:
     """Opens ``url`` for reading; ``how`` is for fsspec.  `StorageError` for whatever the store raises."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
-        return WholeFile(patiently(lambda: fs.open(path, "rb", **how)), url)
+        return RetryingFile(with_retries(lambda: fs.open(path, "rb", **how)), url)
 
 
-def open_present(url: str) -> WholeFile | None:
-    """As `open_whole`; None where there is no such file."""
+def open_present(url: str) -> RetryingFile | None:
+    """As `open_retrying`; None where there is no such file."""
     try:
-        return open_whole(url)
+        return open_retrying(url)
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
@@ -108,5 +113,17 @@ def read_ranges(url: str, starts: Sequence[int], ends: Sequence[int]) -> list[by
             raise failed
 
     with storage_errors(url):
-        patiently(read)
+        with_retries(read)
     return [found[place] for place in range(len(starts))]
+
+
+@contextmanager
+def damage(kind: type[BisieveError], expected: str, mend: str) -> Iterator[None]:
+    """Turn what a decoder raises about bytes that it cannot decode into one error of ``kind``.
+
+    What a store raises about a `RetryingFile` is a `StorageError` before it comes here.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError) as error:
+        raise kind(expected, reason(error), mend) from error

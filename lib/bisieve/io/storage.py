@@ -1,4 +1,4 @@
-"""The one door to every store: fsspec URLs in, listings and bytes out.
+"""List, read and write files at fsspec URLs.
 
 URLs are canonical here: ``file:///abs/path`` or ``s3://bucket/key``.  Credentials and endpoints come from
 the environment alone (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, …).  A file system object is made where it is
@@ -6,6 +6,8 @@ used and never crosses a process border: s3fs does not survive a fork.
 """
 
 import os
+import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,19 +20,23 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations, registry
 
-from bisieve.credentials import check_no_secret
-from bisieve.endpoint import check_endpoint
 from bisieve.errors import StorageError
-from bisieve.local_output import open_local_output
-from bisieve.patience import READS, patiently, s3_options
-from bisieve.s3_retries import say_retries
-from bisieve.store_errors import DRIVERS
-from bisieve.store_errors import storage_errors as storage_errors  # who opens a file needs both
+from bisieve.io.access import check_endpoint, check_no_secret
+from bisieve.io.errors import (
+    DRIVERS,
+    storage_errors,  # who opens a file needs both
+)
+from bisieve.io.local_output import open_local_output
+from bisieve.io.retry import READS, s3_options, say_retries, with_retries
 
 S3 = ("s3://", "s3a://")
 SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # that the README names
 _GLOB_SIGNS = "*?["
 DANGLING = "a link to nothing"  # in place of the etag of a link on a disk whose target is gone
+
+
+# What stores call it: S3; GCS and Azure; the Hugging Face hub; disks and HDFS; others.
+_ETAGS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,6 @@ class FileInfo:
     url: str  # canonical
     size: int  # bytes
     etag: str  # the store's etag or, where there is none, the time of the last change
-
-
-# What stores call it: S3; GCS and Azure; the Hugging Face hub; disks and HDFS; others.
-_ETAGS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified")
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
@@ -120,7 +122,7 @@ def exists(url: str) -> bool:
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
-        return patiently(lambda: _is_there(fs, path))
+        return with_retries(lambda: _is_there(fs, path))
 
 
 def _is_there(fs: Any, path: str) -> bool:
@@ -142,14 +144,14 @@ def list_files(url: str, dangling: bool = False) -> list[FileInfo]:
     with storage_errors(url):
         fs.invalidate_cache()
         signs = [path.index(sign) for sign in _GLOB_SIGNS if sign in path]
-        if signs and not patiently(lambda: _is_there(fs, path)):
-            found = patiently(lambda: _glob(fs, path))
+        if signs and not with_retries(lambda: _is_there(fs, path)):
+            found = with_retries(lambda: _glob(fs, path))
             if not found:
                 raise FileNotFoundError(url)
             root = path[: min(signs)]
         else:
-            entry = patiently(lambda: fs.info(path))
-            found = [entry] if entry["type"] == "file" else patiently(lambda: _find(fs, path))
+            entry = with_retries(lambda: fs.info(path))
+            found = [entry] if entry["type"] == "file" else with_retries(lambda: _find(fs, path))
             root = path
     files = []
     while found:  # a listing can be very long: what is read of it goes at once
@@ -179,7 +181,7 @@ def file_info(url: str) -> FileInfo:
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
-        return _info(fs, patiently(lambda: fs.info(path)))
+        return _info(fs, with_retries(lambda: fs.info(path)))
 
 
 def is_local(url: str) -> bool:
@@ -201,7 +203,7 @@ def stored_files(url: str) -> list[StoredFile]:
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
-        entries = patiently(lambda: fs.find(path, detail=True)).values()
+        entries = with_retries(lambda: fs.find(path, detail=True)).values()
         found = [entry for entry in entries if entry["type"] == "file"]
         return [
             StoredFile(fs.unstrip_protocol(entry["name"]), int(entry["size"]), _modified(fs, entry))
@@ -219,14 +221,14 @@ def remove(urls: Sequence[str]) -> None:
     for url in urls:
         fs, path = open_filesystem(url)
         with storage_errors(url), suppress(FileNotFoundError):
-            patiently(partial(fs.rm_file, path))
+            with_retries(partial(fs.rm_file, path))
 
 
 def file_names(url: str) -> set[str]:
     """The names, relative to the folder ``url``, of all files below it."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
-        names = _linked(path) if isinstance(fs, LocalFileSystem) else patiently(lambda: fs.find(path))
+        names = _linked(path) if isinstance(fs, LocalFileSystem) else with_retries(lambda: fs.find(path))
         return {name.removeprefix(path).lstrip("/") for name in names}
 
 
@@ -280,7 +282,7 @@ def read_bytes(url: str) -> bytes:
     # s3fs would ask for pieces at once, and leave zeros where one is short.
     how = {"max_concurrency": 1} if url.startswith(S3) else {}
     with storage_errors(url):
-        return bytes(patiently(lambda: fs.cat_file(path, **how)))
+        return bytes(with_retries(lambda: fs.cat_file(path, **how)))
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -288,7 +290,7 @@ def write_bytes(url: str, data: bytes) -> None:
     fs, path = open_filesystem(url)
     if fs.async_impl:  # object stores: one request, or an upload that appears when it is complete
         with storage_errors(url):
-            patiently(lambda: fs.pipe_file(path, data))
+            with_retries(lambda: fs.pipe_file(path, data))
         return
     with open_output(url) as file:
         file.write(data)
@@ -314,3 +316,24 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     with storage_errors(url):
         file.close()
         file.commit()
+
+
+def require_writable(url: str) -> None:
+    """`StorageError` unless files can be written into the folder ``url``, which need not be there yet.
+
+    A small file is written and removed: rights alone say nothing of a full disk.
+    """
+    fs, path = open_filesystem(url)
+    if not isinstance(fs, LocalFileSystem):
+        probe = join(url, f".probe-{uuid.uuid4().hex}")
+        write_bytes(probe, b"")
+        remove([probe])
+        return
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise StorageError(f"a folder at {path}", "a file", "name a folder")
+    with storage_errors(url), tempfile.TemporaryFile(dir=path) as file:
+        file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())

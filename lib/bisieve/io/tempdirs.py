@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from bisieve.disk_errors import disk_errors
 from bisieve.errors import DiskError
-from bisieve.lock import hold
+from bisieve.io.conditional import hold
+from bisieve.io.errors import disk_errors
 
 _PREFIX = "bisieve-scratch-"
 _ELSEWHERE = "set TMPDIR to a folder on another disk"

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bisieve import storage
 from bisieve.errors import StorageError
-from bisieve.patience import FIRST_PAUSE, passes, say_retry
+from bisieve.io import storage
+from bisieve.io.errors import storage_errors
+from bisieve.io.retry import FIRST_PAUSE, is_transient, say_retry
 
 LONGEST_PAUSE = 30.0  # seconds between two tries
 PIECE = 16 << 20  # bytes
@@ -33,7 +34,7 @@ class Persistence:
                 return work()
             except StorageError as error:
                 self._left -= time.monotonic() - begun + pause
-                may_pass = isinstance(error.__cause__, Exception) and passes(error.__cause__)
+                may_pass = isinstance(error.__cause__, Exception) and is_transient(error.__cause__)
                 if not may_pass or self._left < 0:
                     raise
                 number += 1
@@ -46,6 +47,6 @@ def upload(file: Path, url: str, progress: Progress = no_one) -> None:
     """Copies a local file to ``url``, in pieces; ``progress`` is called after each."""
     with file.open("rb") as source, storage.open_output(url) as target:
         while piece := source.read(PIECE):
-            with storage.storage_errors(url):  # a part of a large file may go up here
+            with storage_errors(url):  # a part of a large file may go up here
                 target.write(piece)
             progress()

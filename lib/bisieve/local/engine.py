@@ -15,11 +15,11 @@ from functools import cache, partial
 from itertools import chain, count
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from bisieve.disk_errors import disk_errors
 from bisieve.errors import DiskError
+from bisieve.io.errors import disk_errors
+from bisieve.local.processes import Processes, Task
+from bisieve.local.resources import temporary_folder, usable_workers
 from bisieve.pipeline.engine import Engine, Parts, Report
-from bisieve.processes import Processes, Task
-from bisieve.resources import temporary_folder, usable_workers
 
 ELSEWHERE = "set TMPDIR to a folder on another disk"
 TASKS_A_PROCESS = 4  # times those of Spark, so that all processes end at about one time

@@ -1,29 +1,36 @@
-"""A pool of worker processes of this machine: tasks in, outcomes out; none is lost where a process dies.
+"""Run tasks in worker processes: start them from a fork server, feed them, and end them.
 
 The workers are forked from a server that has imported what they need and opened nothing: what is open, such
 as s3fs, does not survive a fork.
 """
 
+import gc
 import os
 import pickle
+import shutil
 import signal
 import sys
+import threading
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver, get_context, resource_tracker
+from multiprocessing import connection, forkserver, get_context, parent_process, resource_tracker
 from typing import Any, TypeAlias
 
-from bisieve.errors import CorpusError
-from bisieve.patience import say_retry
-from bisieve.worker import work
+from bisieve.errors import BisieveError, CorpusError
+from bisieve.io.retry import say_retry
 
 TRIES = 2  # of a task whose worker is killed
 _EVERY = 1.0  # seconds between two looks at how far a stage is
 _PATIENCE = 5.0  # seconds for a worker that is told to end
-_IMPORTED = ["bisieve.no_pandas", "bisieve.pipeline.run", "bisieve.local"]  # in this order, by the server
+_IMPORTED = [
+    "bisieve.local.no_pandas",
+    "bisieve.pipeline.run",
+    "bisieve.local.engine",
+]  # in this order, by the server
 # One thread a worker.  glibc gives big blocks back at once: faulting them in again slows a scan by a tenth.
 _ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
@@ -198,3 +205,56 @@ def _no_main() -> Iterator[None]:
         yield
     finally:
         main.__dict__.update(hidden)
+
+
+def work(tasks: Any, scratch: str, environment: Mapping[str, str]) -> None:
+    """Do tasks until there are no more.
+
+    Args:
+        tasks: Where they come from, and where their outcomes go.
+        scratch: The run's temporary folder.
+        environment: That of the run, which may have changed since the server was started.
+    """
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends us
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    gc.freeze()  # what is imported stays
+    gc.disable()  # a task makes millions of objects and hardly a cycle: garbage is looked for between tasks
+    threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
+    while True:
+        try:
+            task = tasks.recv_bytes()
+        except EOFError:
+            return
+        tasks.send_bytes(_outcome(task))
+        gc.collect()
+
+
+def _outcome(task: bytes) -> bytes:
+    try:
+        return pickle.dumps((False, pickle.loads(task)()), protocol=5)
+    except Exception as error:
+        if not isinstance(error, BisieveError):
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        try:
+            data = pickle.dumps((True, error), protocol=5)
+            pickle.loads(data)
+        except Exception:
+            data = pickle.dumps((True, RuntimeError(repr(error))), protocol=5)
+        return data
+
+
+def _on_sigterm(number: int, frame: object) -> None:
+    sys.exit(128 + number)  # unlike the signal's default it lets files be closed and removed
+
+
+def _end_with_parent(scratch: str) -> None:
+    """A process that is killed can neither end its workers nor remove its files."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(1)

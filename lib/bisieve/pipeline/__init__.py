@@ -1,4 +1,4 @@
 """Shards to index: what every engine does, said once.
 
-``engine`` is what is asked of an engine; there are two, `bisieve.local` and `bisieve.spark.engine`.
+``engine`` is what is asked of an engine; there are two, `bisieve.local.engine` and `bisieve.spark.engine`.
 """

@@ -7,21 +7,18 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve import schema
-from bisieve.index import Index, indexed_layouts
-from bisieve.index_files import open_part
-from bisieve.index_format import ROWS_VERSION
-from bisieve.manifest import DataFile, Parameters
+from bisieve import schemas
+from bisieve.index.manifest import ROWS_VERSION, DataFile
+from bisieve.index.reader import Index, indexed_layouts, open_part
+from bisieve.index.rerank import read_scored
+from bisieve.io.file_names import is_seekable
+from bisieve.io.storage import FileInfo
 from bisieve.pipeline.engine import Engine, Parts, Shared
 from bisieve.pipeline.progress import Scanned
-from bisieve.reading import Layout, Reading
-from bisieve.rerank import read_scored
-from bisieve.scan.again import parted_by_place, read_again, rounds
+from bisieve.records.options import Layout, Parameters, ReadOptions
 from bisieve.scan.chunks import Chunk, make_chunk
-from bisieve.scan.parting import parted_by_rollout
-from bisieve.scan.touched import KeptShards, NamedRollouts
-from bisieve.shards import is_seekable
-from bisieve.storage import FileInfo
+from bisieve.scan.partition import parted_by_rollout
+from bisieve.scan.reuse import KeptShards, NamedRollouts, parted_by_place, read_again, rounds
 
 Named = Shared[NamedRollouts]
 Kind = tuple[bool, DataFile]  # a file of usable rollouts (true) or of rejects
@@ -69,7 +66,7 @@ def _kept_chunk(
     older, (number, (usable, file)) = shared.value, numbered
     rows = read_scored(older.index, file, parameters) if usable else _read(older.index, file)
     rows = rows.filter(pa.array(~older.shards.touched(rows, named.value)))
-    empty = (schema.REJECTS if usable else schema.USABLE).empty_table()
+    empty = (schemas.REJECTS if usable else schemas.USABLE).empty_table()
     # Behind the numbers of scanned chunks, so that all are told apart.
     return make_chunk((-1, number), *((rows, empty) if usable else (empty, rows)), parameters)
 
@@ -98,7 +95,7 @@ def _places(shared: Shared[Older], named: Named, readers: int, kind: Kind) -> It
 
 def _read_places(
     shared: Shared[Older],
-    reading: Reading,
+    reading: ReadOptions,
     parts: int,
     scanned: Scanned,
     _: int,

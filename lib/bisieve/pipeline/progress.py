@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bisieve.events import PROGRESS, Tell
+from bisieve.events import PROGRESS, EventSink
 from bisieve.pipeline.engine import Counter, Engine, Report
 from bisieve.scan.chunks import Chunk
-from bisieve.shards import Split
+from bisieve.shards.listing import Split
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def _rollouts(chunk: Chunk) -> int:
     return sum(chunk.summary.totals.rollouts.values()) + chunk.summary.totals.num_rejected
 
 
-def reporter(tell: Tell, scanned: Scanned) -> Report:
+def reporter(tell: EventSink, scanned: Scanned) -> Report:
     """Return what tells, as the event ``progress``, how far a stage is."""
     return partial(_tell_progress, tell, scanned)
 
 
-def _tell_progress(tell: Tell, scanned: Scanned, stage: str, done: int, tasks: int) -> None:
+def _tell_progress(tell: EventSink, scanned: Scanned, stage: str, done: int, tasks: int) -> None:
     numbers = scanned.numbers() if stage == "scan" else {}
     text = f"{stage}: {done} of {tasks} tasks"
     if numbers:

@@ -3,21 +3,22 @@
 from functools import partial
 from typing import Any
 
-from bisieve.events import Tell, silent
-from bisieve.index import Index
-from bisieve.manifest import DataFile, Parameters
+from bisieve.events import EventSink, null_sink
+from bisieve.index.manifest import DataFile
+from bisieve.index.reader import Index
+from bisieve.index.rerank import count_usable, publish_ranked, read_scored
+from bisieve.index.writer import RankedFile
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine
 from bisieve.pipeline.progress import Scanned, reporter
 from bisieve.pipeline.ranked_files import write_ranked
-from bisieve.ranked import RankedFile
-from bisieve.ranking import ranking_order, with_keys
-from bisieve.rerank import count_usable, publish_ranked, read_scored
-from bisieve.sort.runs import Run, Sample, sorted_run
-from bisieve.totals import Totals, add_up
+from bisieve.ranking.sort import Run, Sample, sorted_run
+from bisieve.ranking.strategies import ranking_order, with_keys
+from bisieve.records.options import Parameters
+from bisieve.scan.chunks import Totals, add_up
 
 
 def rank_index(
-    open_engine: OpenEngine, index: Index, parameters: Parameters, output: str, tell: Tell = silent
+    open_engine: OpenEngine, index: Index, parameters: Parameters, output: str, tell: EventSink = null_sink
 ) -> tuple[Index, bool]:
     """As `rerank.publish_ranked`, on an engine that is asked for only when there is something to do."""
 

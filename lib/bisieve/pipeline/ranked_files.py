@@ -9,18 +9,17 @@ from operator import attrgetter
 import numpy as np
 import pyarrow as pa
 
-from bisieve import parts, schema
-from bisieve.coded import codes_and_texts
-from bisieve.manifest import DataFile, Parameters
-from bisieve.parts import part_path, write_part
+from bisieve import schemas
+from bisieve.index import writer
+from bisieve.index.manifest import DataFile
+from bisieve.index.writer import RankedFile, part_path, write_part, write_ranked_file
 from bisieve.pipeline.engine import Engine, Parts, Shared
-from bisieve.pipeline.questions import with_occurrences
 from bisieve.pipeline.sorted_files import sorted_files
-from bisieve.ranked import RankedFile, write_ranked_file
-from bisieve.ranking import INDEX_ORDER, REJECTS_ORDER, ranking_order
+from bisieve.pipeline.spread_ties import with_occurrences
+from bisieve.ranking.sort import Run, Sample, codes_and_texts, sorted_indices, sorted_run
+from bisieve.ranking.strategies import INDEX_ORDER, REJECTS_ORDER, ranking_order
+from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Summary
-from bisieve.sort.keys import sorted_indices
-from bisieve.sort.runs import Run, Sample, sorted_run
 
 
 def write_ranked(
@@ -36,7 +35,7 @@ def write_ranked(
 
     ``rollouts`` gives the usable rollouts of each source.
     """
-    rows_per_file = parts.ROWS_PER_FILE
+    rows_per_file = writer.ROWS_PER_FILE
     order = ranking_order(parameters)
     if parameters.ties == "spread":
         runs, samples = with_occurrences(engine, runs, parameters, rows_per_file)
@@ -45,7 +44,7 @@ def write_ranked(
         both, samples = ranked.keep("rank", _second)
         runs, order = both.map(_first), INDEX_ORDER
     sources = engine.share(_Sources.of(rollouts, parameters.scope))
-    write = _Write(write_ranked_file, index, folder, parts.ROWS_PER_GROUP, sources)
+    write = _Write(write_ranked_file, index, folder, writer.ROWS_PER_GROUP, sources)
     files = sorted_files(engine, runs, samples, order, rows_per_file, write, "write")
     return sorted(files.collect("write"), key=lambda ranked: ranked.file.path)
 
@@ -100,15 +99,15 @@ def write_rejects(
     few = [summary.few_rejects for summary in summaries if summary.few_rejects is not None]
     if len(few) == len(summaries):
         return write_few_rejects(few, index, folder)
-    write = partial(_write_rejects, index, folder, parts.ROWS_PER_GROUP)
-    files = sorted_files(engine, runs, samples, REJECTS_ORDER, parts.ROWS_PER_FILE, write, "rejects")
+    write = partial(_write_rejects, index, folder, writer.ROWS_PER_GROUP)
+    files = sorted_files(engine, runs, samples, REJECTS_ORDER, writer.ROWS_PER_FILE, write, "rejects")
     return sorted(files.collect("rejects"), key=attrgetter("path"))
 
 
 def _write_rejects(
     index: str, folder: str, rows_per_group: int, number: int, first_row: int, rows: pa.Table
 ) -> DataFile:
-    return write_part(index, part_path(folder, number), rows, schema.REJECTS, rows_per_group)
+    return write_part(index, part_path(folder, number), rows, schemas.REJECTS, rows_per_group)
 
 
 def write_few_rejects(runs: Sequence[Run], index: str, folder: str) -> list[DataFile]:
@@ -117,10 +116,10 @@ def write_few_rejects(runs: Sequence[Run], index: str, folder: str) -> list[Data
     rows = rows.take(sorted_indices(rows, REJECTS_ORDER))
     return [
         write_part(
-            index, part_path(folder, number), rows.slice(start, parts.ROWS_PER_FILE),
-            schema.REJECTS, parts.ROWS_PER_GROUP,
+            index, part_path(folder, number), rows.slice(start, writer.ROWS_PER_FILE),
+            schemas.REJECTS, writer.ROWS_PER_GROUP,
         )
-        for number, start in enumerate(range(0, rows.num_rows, parts.ROWS_PER_FILE))
+        for number, start in enumerate(range(0, rows.num_rows, writer.ROWS_PER_FILE))
     ]  # fmt: skip
 
 

@@ -6,40 +6,36 @@ from operator import attrgetter
 
 import pyarrow as pa
 
-from bisieve import __version__, schema
+from bisieve import schemas
+from bisieve._text import pluralize
+from bisieve._version import __version__
 from bisieve.errors import CorpusError
-from bisieve.events import Tell, silent
-from bisieve.file_list import write_file_list
-from bisieve.index import Index, missing_files
-from bisieve.index_format import ROWS_VERSION
-from bisieve.layouts import find_layouts, fitting_options, settled
-from bisieve.manifest import (
-    MANIFEST,
+from bisieve.events import EventSink, null_sink
+from bisieve.index.manifest import (
+    ROWS_VERSION,
     DataFile,
     Manifest,
-    Parameters,
     fingerprint,
     is_up_to_date,
     publish,
     version_folder,
 )
-from bisieve.parts import write_part
+from bisieve.index.reader import Index, missing_files
+from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
+from bisieve.io.conditional import read_pointer
+from bisieve.io.file_names import SUFFIXES
+from bisieve.io.storage import FileInfo, canonical, join, require_writable
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
 from bisieve.pipeline.incremental import Older, known_layouts, older_rows
 from bisieve.pipeline.progress import Scanned, reporter, scan_line
 from bisieve.pipeline.ranked_files import write_ranked, write_rejects
 from bisieve.pipeline.scan_tasks import SHARDS_A_TASK, Tasks, layouts_by_tasks, scan_corpus
-from bisieve.pointer import read_pointer
-from bisieve.probe import require_writable
-from bisieve.ranked import cutoff_scores_over_all
-from bisieve.reading import Layout, Reading
-from bisieve.records import HINTS, NO_SOURCE
-from bisieve.scan.chunks import Chunk
-from bisieve.shards import SUFFIXES, Listing, list_inputs, list_shards, merged_stems, plan_tasks
-from bisieve.source_list import write_source_list
-from bisieve.storage import FileInfo, canonical, join
-from bisieve.totals import Totals, add_up
-from bisieve.wording import counted
+from bisieve.records.model import HINTS, NO_SOURCE
+from bisieve.records.options import Layout, Parameters, ReadOptions
+from bisieve.scan.chunks import Chunk, Totals, add_up
+from bisieve.schemas import MANIFEST
+from bisieve.shards.layout import find_layouts, fitting_options, resolve_layouts
+from bisieve.shards.listing import Listing, list_inputs, list_shards, merged_stems, plan_tasks
 
 LEFT_OUT_NAMED = 100  # in the manifest
 _NAMED = 5  # in a line of text
@@ -58,13 +54,15 @@ class ScoreRequest:
     scope: str = "source"  # or global
     ties: str = "file"  # or hash, spread
     seed: int = 0  # of ties=hash and of random order
-    reading: Reading = field(default_factory=Reading)  # how records are read
+    reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
     strategy: str = "bis"  # one of ranking.STRATEGIES
     strict: bool = False  # refuse inputs of which a file is left out
 
 
-def score_corpus(open_engine: OpenEngine, request: ScoreRequest, tell: Tell = silent) -> tuple[Index, bool]:
+def score_corpus(
+    open_engine: OpenEngine, request: ScoreRequest, tell: EventSink = null_sink
+) -> tuple[Index, bool]:
     """Score, rank and publish; return the index and whether anything had to be done.
 
     Args:
@@ -109,14 +107,14 @@ def score_corpus(open_engine: OpenEngine, request: ScoreRequest, tell: Tell = si
     new = [shard for shard in shards if shard not in known]
     few = request.reading.layout != "auto" or len(new) <= SHARDS_A_TASK
     if few:
-        layouts = settled(shards, known | find_layouts(new, request.reading), request.reading)
+        layouts = resolve_layouts(shards, known | find_layouts(new, request.reading), request.reading)
         scan = _to_scan(layouts, known, tell)
     with open_engine(sum(shard.size for shard in new) + BYTES_A_ROLLOUT * _rollouts(older)) as engine:
         scanned = Scanned.on(engine)
         with engine.watched(reporter(tell, scanned)):
             if not few:
                 found = layouts_by_tasks(engine, new, request.reading)
-                layouts = settled(shards, known | found, request.reading)
+                layouts = resolve_layouts(shards, known | found, request.reading)
                 scan = _to_scan(layouts, known, tell)
             kept = None if older is None else older_rows(older, layouts, layouts.keys() - scan.keys())
             chunks = _scanned(engine, scan, kept, parameters, scanned)
@@ -134,13 +132,13 @@ def _rollouts(index: Index | None) -> int:
     return 0 if index is None else index.manifest.rollouts
 
 
-def _say_left_out(listing: Listing, strict: bool, tell: Tell) -> None:
+def _say_left_out(listing: Listing, strict: bool, tell: EventSink) -> None:
     """Name the files that may hold data and are not read; `CorpusError` for any where ``strict``."""
     names = listing.left_out
     if not names:
         return
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    found = f"{counted(len(names), 'file')} of another kind: {shown}"
+    found = f"{pluralize(len(names), 'file')} of another kind: {shown}"
     if strict:
         raise CorpusError(
             f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) with --strict",
@@ -149,12 +147,12 @@ def _say_left_out(listing: Listing, strict: bool, tell: Tell) -> None:
     tell("left_out", f"left out {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
 
 
-def _say_merged(shards: Sequence[FileInfo], reading: Reading, tell: Tell) -> None:
+def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, tell: EventSink) -> None:
     """Warn of sources that are one only because shards of several folders have one name."""
     if reading.source_from == "folder" or reading.source_field is not None:
         return
     if stems := merged_stems(shards):
-        more = f" and {counted(len(stems) - 1, 'other')}" if len(stems) > 1 else ""
+        more = f" and {pluralize(len(stems) - 1, 'other')}" if len(stems) > 1 else ""
         tell(
             "merged",
             f"shards named {stems[0]}{more} are in several folders and make one source; "
@@ -163,7 +161,7 @@ def _say_merged(shards: Sequence[FileInfo], reading: Reading, tell: Tell) -> Non
         )
 
 
-def _to_scan(layouts: Layouts, known: Layouts, tell: Tell) -> Layouts:
+def _to_scan(layouts: Layouts, known: Layouts, tell: EventSink) -> Layouts:
     """Those of the shards that an older index does not have as they are, read as they would be read now."""
     scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
     tell(
@@ -186,7 +184,7 @@ def _scanned(
 
 def _build(
     engine: Engine, chunks: Parts[Chunk], index: str, inputs: list[str], layouts: Layouts,
-    parameters: Parameters, scanned: Scanned, tell: Tell,
+    parameters: Parameters, scanned: Scanned, tell: EventSink,
 ) -> Manifest:  # fmt: skip
     """Writes all files of a new version, which nobody sees before the manifest names them."""
     shards = list(layouts)
@@ -197,7 +195,7 @@ def _build(
     numbers = scanned.numbers()
     kept = scanned.kept.value
     said = [f"scanned {scan_line(numbers)}"] * bool(numbers["bytes"])
-    said += [f"took {counted(kept, 'rollout')} from the index"] * bool(kept)
+    said += [f"took {pluralize(kept, 'rollout')} from the index"] * bool(kept)
     tell("scanned", "; ".join(said), **numbers, kept=kept)
     tell("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
     _require_rollouts(totals, parameters.reading)
@@ -228,7 +226,7 @@ def _build(
     )
 
 
-def _require_rollouts(totals: Totals, reading: Reading) -> None:
+def _require_rollouts(totals: Totals, reading: ReadOptions) -> None:
     if totals.sources:
         return
     counts = totals.rejected_by_reason
@@ -272,4 +270,4 @@ def _write_shards(index: str, folder: str, layouts: Layouts, totals: Totals) -> 
             "rejected": [rejected for _, rejected in yields],
         }
     )
-    return write_part(index, f"{folder}/shards.parquet", table, schema.SHARDS)
+    return write_part(index, f"{folder}/shards.parquet", table, schemas.SHARDS)

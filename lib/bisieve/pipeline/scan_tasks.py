@@ -7,22 +7,21 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from bisieve.layouts import Found, find_layouts
-from bisieve.manifest import Parameters
+from bisieve.io.file_names import is_seekable
+from bisieve.io.storage import FileInfo
 from bisieve.pipeline.engine import Engine, Parts
 from bisieve.pipeline.incremental import Older, kept_chunks, num_readers, steps_again
 from bisieve.pipeline.progress import Scanned
-from bisieve.reading import Layout, Reading
-from bisieve.scan.assemble import assemble_unsorted
+from bisieve.ranking.sort import from_bytes
+from bisieve.records.options import Layout, Parameters, ReadOptions
+from bisieve.scan import scan_rollout_split, scan_step_split
+from bisieve.scan.batches import ScanOptions
 from bisieve.scan.chunks import Chunk, chunked
-from bisieve.scan.formats import scan_rollout_split, scan_step_split
-from bisieve.scan.gather import gathered, partitions
-from bisieve.scan.options import ScanOptions
-from bisieve.scan.parting import parted_by_rollout
-from bisieve.scan.touched import Hashes, NamedRollouts, hashed
-from bisieve.shards import Split, is_seekable
-from bisieve.sort.runs import from_bytes
-from bisieve.storage import FileInfo
+from bisieve.scan.group_steps import assemble_unsorted
+from bisieve.scan.partition import gathered, parted_by_rollout, partitions
+from bisieve.scan.reuse import Hashes, NamedRollouts, hashed
+from bisieve.shards.layout import Found, find_layouts
+from bisieve.shards.listing import Split
 
 SHARDS_A_TASK = 256  # whose first records a task reads
 
@@ -31,8 +30,8 @@ Pieces = Parts[tuple[int, bytes]]  # steps, by the part that their rollout falls
 ScanSplit: TypeAlias = Callable[[Split, ScanOptions], Iterator[pa.RecordBatch]]
 
 
-def layouts_by_tasks(engine: Engine, shards: Sequence[FileInfo], reading: Reading) -> Found:
-    """As `layouts.find_layouts`, some hundred shards a task."""
+def layouts_by_tasks(engine: Engine, shards: Sequence[FileInfo], reading: ReadOptions) -> Found:
+    """As `layout.find_layouts`, some hundred shards a task."""
     starts = range(0, len(shards), SHARDS_A_TASK)
     some = engine.spread([shards[start : start + SHARDS_A_TASK] for start in starts])
     found: Found = {}

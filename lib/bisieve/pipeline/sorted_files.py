@@ -1,4 +1,4 @@
-"""Runs the external sort on an engine, which carries bytes.
+"""Run the external merge sort on an engine, which carries sorted runs as bytes.
 
 runs ──count──▶ cuts on the driver;  runs ──pieces──▶ shuffle by file ──▶ one task a file
 """
@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from bisieve.pipeline.engine import Engine, Parts, Shared
-from bisieve.sort.cuts import INTERVALS_A_FILE, Bounds, Cuts, Places, choose_bounds
-from bisieve.sort.keys import Order
-from bisieve.sort.runs import Run, Sample
+from bisieve.ranking.sort import Order, Run, Sample
+from bisieve.ranking.splitters import INTERVALS_A_FILE, Bounds, Cuts, Places, choose_bounds
 
 Result = TypeVar("Result")
 Use = Callable[[int, int, pa.Table], Result]  # of a file: its number, the number of its first row, its rows

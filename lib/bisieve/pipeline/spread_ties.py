@@ -5,12 +5,19 @@ from functools import partial
 
 import pyarrow as pa
 
-from bisieve.manifest import Parameters
-from bisieve.occurrence import Ends, continued, counted_before, ends
 from bisieve.pipeline.engine import Engine, Parts
 from bisieve.pipeline.sorted_files import sorted_files
-from bisieve.ranking import question_order, ranking_order, with_occurrence
-from bisieve.sort.runs import Run, Sample, sorted_run, to_bytes
+from bisieve.ranking.sort import Run, Sample, sorted_run, to_bytes
+from bisieve.ranking.strategies import (
+    Ends,
+    continued,
+    counted_before,
+    ends,
+    question_order,
+    ranking_order,
+    with_occurrence,
+)
+from bisieve.records.options import Parameters
 
 
 def with_occurrences(

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bisieve.sort.keys import Order, places_before, sorted_indices
-from bisieve.sort.runs import Run, Sample, from_bytes, to_bytes
+from bisieve.ranking.sort import Order, Run, Sample, from_bytes, places_before, sorted_indices, to_bytes
 
 INTERVALS_A_FILE = 8  # two of them are read twice
 

@@ -1,7 +1,12 @@
-"""How scored rollouts are ordered: by a strategy, in their source or over all, with a rule for ties."""
+"""Order scored rollouts: by a strategy, per source or over all, with a rule for ties.
 
-from collections.abc import Iterable, Sequence
+A question may have more rollouts than a piece of the sorted whole: each piece counts its own
+(`with_occurrence`), then what earlier pieces counted of a piece's first question is added.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from bisieve.manifest import Parameters
-from bisieve.sort.keys import Order, sorted_indices
+from bisieve.errors import UsageError
+from bisieve.ranking.sort import Order, sorted_indices
+from bisieve.records.options import Parameters
 
 Key = npt.NDArray[np.float64]
 TieBlock = tuple[str, float, int]  # source, key, rollouts
@@ -27,6 +33,8 @@ _BEST_FIRST: Order = (
 )
 INDEX_ORDER: Order = (("source", "ascending"), ("rank", "ascending"))
 REJECTS_ORDER: Order = (("shard", "ascending"), ("offset", "ascending"))
+
+Question = tuple[str, ...]  # what tells it from others, in its scope
 
 
 def ranking_order(parameters: Parameters) -> Order:
@@ -85,7 +93,7 @@ def question_order(parameters: Parameters) -> Order:
 def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
     """``table`` by `question_order`, ``tie`` = 1 for the best rollout of its question, 2 for the second, …
 
-    All rollouts of its questions must be in ``table``; where they are not, `occurrence` goes on from here.
+    All rollouts of its questions must be in ``table``; where they are not, `strategies` goes on from here.
     """
     table = table.take(sorted_indices(table, question_order(parameters)))
     tie = pa.array(places_in(table, question_group(parameters)))
@@ -136,3 +144,63 @@ def _begins(table: pa.Table, columns: list[str]) -> npt.NDArray[np.bool_]:
             column = column.dictionary_encode().indices
         begins[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
     return begins
+
+
+class Ends(NamedTuple):
+    """What the pieces behind one need to know of it."""
+
+    first: Question
+    last: Question
+    rollouts: int  # of the last question, in this piece
+
+
+def ends(rows: pa.Table, parameters: Parameters) -> Ends:
+    """The first and the last question of a piece of at least one row."""
+    first, last = (rows.slice(place, 1).to_pylist()[0] for place in (0, rows.num_rows - 1))
+    names = question_group(parameters)
+    return Ends(
+        tuple(first[name] for name in names), tuple(last[name] for name in names), rollouts=last["tie"]
+    )
+
+
+def counted_before(pieces: Sequence[Ends]) -> list[int]:
+    """For each piece the rollouts of its first question in all pieces before it."""
+    before: list[int] = []
+    for place, piece in enumerate(pieces):
+        previous = pieces[place - 1] if place else None
+        if previous is None or previous.last != piece.first:
+            before.append(0)
+        else:
+            before.append(previous.rollouts + (before[-1] if previous.first == previous.last else 0))
+    return before
+
+
+def continued(rows: pa.Table, parameters: Parameters, before: int) -> pa.Table:
+    """A piece with the count of its first question going on from ``before``."""
+    if not before:
+        return rows
+    mine = np.ones(rows.num_rows, np.bool_)
+    for name in question_group(parameters):
+        codes = rows[name].combine_chunks().dictionary_encode().indices.to_numpy()
+        mine &= codes == codes[0]
+    tie = pa.array(rows["tie"].to_numpy() + before * mine)
+    return rows.set_column(rows.column_names.index("tie"), "tie", tie)
+
+
+def selection_limits(rollouts: Mapping[str, int], scope: str, fraction: float) -> dict[str, int]:
+    """The last rank that a cut takes, by source: ``max(1, int(m * fraction))`` of m rollouts.
+
+    ``rollouts`` gives the usable rollouts of each source.  With ``scope`` global m is all of them, and the
+    limit is the same for each.  `UsageError` when the fraction is not in (0, 1].
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise UsageError(
+            "a fraction in (0, 1]", str(fraction), "give --fraction as a share, 0.25 for a quarter"
+        )
+    if scope == "global":
+        return dict.fromkeys(rollouts, _limit(sum(rollouts.values()), fraction))
+    return {source: _limit(count, fraction) for source, count in rollouts.items()}
+
+
+def _limit(rollouts: int, fraction: float) -> int:
+    return max(1, int(rollouts * fraction))

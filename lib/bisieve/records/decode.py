@@ -1,15 +1,21 @@
-"""Typed records from lines and rows, under whatever names their fields have there."""
+"""Decode records of JSON or Parquet into typed structs, under any field names.
 
+    {"step": [...], "score": [...]}                        side by side in the record, as TRL does    ─┐
+    {"steps_with_score": {"step": [...], "score": [...]}}  as Hugging Face's datasets write structs  ─┤
+                                                    {"steps_with_score": [{"step", "score"}, ...]}  ◀─┘
+
+`rows` does the same for Parquet.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from bisieve.embedded import in_text
-from bisieve.lines import BYTE_ORDER_MARK
-from bisieve.reading import SOURCE, STEP_FIELDS, STEPS, Layout, Reading
-from bisieve.records import (
+from bisieve.records.embedded_images import in_text
+from bisieve.records.model import (
     LooseRolloutRecord,
     LooseStep,
     RolloutRecord,
@@ -19,10 +25,38 @@ from bisieve.records import (
     step_counts,
     step_score,
 )
-from bisieve.step_lists import joined
+from bisieve.records.options import SOURCE, STEP_FIELDS, STEPS, Layout, ReadOptions
+
+Record = dict[str, Any]
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def record_decoder(layout: Layout, reading: Reading, partition: str | None = None) -> Callable[[bytes], Any]:
+def joined(record: Record) -> Record:
+    """Return ``record``, whose fields have the names that they have here, with one list of steps.
+
+    As in Parquet, a list of scores whose length is not that of the steps makes each of them a bad one, and
+    such a list of counts is left out.  A record without lists of steps is returned as it is.
+    """
+    lists = record.get(STEPS, record)
+    if not isinstance(lists, dict) or not isinstance(lists.get("step"), list):
+        return record
+    columns = {name: _beside(lists[name], len(lists["step"]), name) for name in STEP_FIELDS if name in lists}
+    steps = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rest = record if STEPS in record else {key: record[key] for key in record if key not in STEP_FIELDS}
+    return rest | {STEPS: steps}
+
+
+def _beside(values: Any, num_steps: int, name: str) -> list[Any]:
+    """Return ``values``, one a step, or what stands for them where they are no such list."""
+    if isinstance(values, list) and len(values) == num_steps:
+        return values
+    return [math.nan if name == "score" and values is not None else None] * num_steps
+
+
+def record_decoder(
+    layout: Layout, reading: ReadOptions, partition: str | None = None
+) -> Callable[[bytes], Any]:
     """A decoder of lines into `RolloutRecord` or `StepRecord`; it raises what msgspec raises.
 
     Where the source is a field, the record has one attribute more, ``source``: ``partition``, the value in
@@ -46,14 +80,14 @@ def record_decoder(layout: Layout, reading: Reading, partition: str | None = Non
 
 
 def lines_decoder(
-    layout: Layout, reading: Reading, partition: str | None = None
+    layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> Callable[[bytes], list[Any]]:
     """A decoder of many lines at once; it raises where `record_decoder` would on any, and for odd counts."""
     return msgspec.json.Decoder(_record_types(layout, reading, partition)[0]).decode_lines
 
 
 def record_converter(
-    layout: Layout, reading: Reading, partition: str | None = None
+    layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> Callable[[dict[str, Any]], Any]:
     """As `record_decoder`, of records that are dicts `in_our_form` already."""
     kinds = _record_types(layout, reading.of_our_names, partition)
@@ -88,7 +122,7 @@ def _scored(step: LooseStep, labels_as_scores: bool) -> ScoredStep:
     return ScoredStep(step.step, float(score), correct, total)
 
 
-def _record_types(layout: Layout, reading: Reading, partition: str | None = None) -> list[type[Any]]:
+def _record_types(layout: Layout, reading: ReadOptions, partition: str | None = None) -> list[type[Any]]:
     """The structs to try, in this order, under the names that the fields have in the records."""
     labels = reading.labels_as_scores
     if not (reading.fields or reading.source_field is not None or labels):
@@ -105,7 +139,7 @@ def _record_types(layout: Layout, reading: Reading, partition: str | None = None
     ]
 
 
-def _renamed(kind: type[Any], reading: Reading, more: Sequence[Any] = (), **types: Any) -> type[Any]:
+def _renamed(kind: type[Any], reading: ReadOptions, more: Sequence[Any] = (), **types: Any) -> type[Any]:
     """``kind`` under the names in the records, with fields ``more``, and with other ``types`` of its own."""
     fields: list[Any] = []
     for known in msgspec.structs.fields(kind):  # declared anew: msgspec renames no field that it inherits
@@ -114,7 +148,7 @@ def _renamed(kind: type[Any], reading: Reading, more: Sequence[Any] = (), **type
     return msgspec.defstruct("Record", [*fields, *more], bases=(kind,), rename=reading.names, gc=False)
 
 
-def in_our_form(record: dict[str, Any], layout: Layout, reading: Reading) -> dict[str, Any]:
+def in_our_form(record: dict[str, Any], layout: Layout, reading: ReadOptions) -> dict[str, Any]:
     """Return ``record`` `with_our_names`, with text for each image and one list of a rollout's steps."""
     named = with_our_names(record, reading)
     if "image" in named:
@@ -122,7 +156,7 @@ def in_our_form(record: dict[str, Any], layout: Layout, reading: Reading) -> dic
     return joined(named) if layout == "rollouts" else named
 
 
-def with_our_names(record: dict[str, Any], reading: Reading) -> dict[str, Any]:
+def with_our_names(record: dict[str, Any], reading: ReadOptions) -> dict[str, Any]:
     """``record`` with the names that fields have here; what else it holds stays, unless its name is taken."""
     renamed = _with_our_names(record, reading.names)
     if not reading.fields:

@@ -4,9 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from bisieve.decoding import in_our_form
-from bisieve.reading import SOURCE, Layout, Reading
-from bisieve.records import (
+from bisieve.records.decode import in_our_form
+from bisieve.records.model import (
     BAD_JSON,
     BAD_SCORE,
     BAD_STEP_INDEX,
@@ -22,6 +21,7 @@ from bisieve.records import (
     question_of,
     score_of,
 )
+from bisieve.records.options import SOURCE, Layout, ReadOptions
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Refusal:
     rollout_id: str | None = None
 
 
-def diagnose(line: bytes, layout: Layout, reading: Reading, partition: str | None = None) -> Refusal:
+def diagnose(line: bytes, layout: Layout, reading: ReadOptions, partition: str | None = None) -> Refusal:
     """The reason behind a line that no typed struct takes; ``partition`` is its source if it names none."""
     try:
         record = json.loads(line)
@@ -46,8 +46,8 @@ def diagnose(line: bytes, layout: Layout, reading: Reading, partition: str | Non
     return diagnose_record(named | in_our_form(record, layout, reading), layout, reading)
 
 
-def diagnose_record(record: dict[str, Any], layout: Layout, reading: Reading) -> Refusal:
-    """As `diagnose`, of a record that is a dict `decoding.in_our_form` already."""
+def diagnose_record(record: dict[str, Any], layout: Layout, reading: ReadOptions) -> Refusal:
+    """As `diagnose`, of a record that is a dict `decode.in_our_form` already."""
     labels = reading.labels_as_scores
     checks = _rollout_checks(record, labels) if layout == "rollouts" else _step_checks(record, labels)
     source = None

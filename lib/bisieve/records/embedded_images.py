@@ -19,23 +19,13 @@ import pyarrow.types as kinds
 import xxhash
 
 from bisieve.errors import ImageError
-from bisieve.reading import Reading
+from bisieve.io.images import _DATA_URL, _suffix, is_base64
+from bisieve.records.options import ReadOptions
 
-WAY_OUT = (
-    "bisieve export --format records --images FOLDER writes such images out: score and train on what it wrote"
-)
-
-_HEADS = {
-    b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"II*\0": ".tif",
-    b"MM\0*": ".tif", b"\0\0\0\x0cjP  ": ".jp2",
-}  # fmt: skip
-_BOXES = {b"WEBP": ".webp", b"ftypavif": ".avif", b"ftypheic": ".heic"}  # what follows a length
-_LONGEST_HEAD = 16  # bytes
-_DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _PATH = re.compile(r"data:;path=([^;,]+);base64,")  # what `in_text` writes
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*\s*")
+
 _URL_SAFE = str.maketrans("-_", "+/")
-_SHORTEST_BASE64 = 32  # characters: the smallest image has more, a name that begins as one does has fewer
+
 # Absolute, a URL, leading upwards, of another system, or of signs that a store may undo.
 _UNSAFE_PATH = re.compile(r"^[\s/]|(^|/)\.\.(/|$)|[:\\%?#*\x00-\x1f]|(^|/)\.?$")
 
@@ -67,20 +57,7 @@ def is_safe(path: str | None) -> bool:
     return path is not None and not _UNSAFE_PATH.search(path)
 
 
-def is_base64(name: str) -> bool:
-    """Whether what a record has for an image's name is the image itself."""
-    if name[:5].lower() == "data:":
-        return _DATA_URL.match(name) is not None
-    if len(name) < _SHORTEST_BASE64:
-        return False
-    try:
-        head = base64.b64decode("".join(name[:40].split())[:24])
-    except ValueError:
-        return False
-    return _suffix(head) is not None and _BASE64.fullmatch(name) is not None
-
-
-def located(image: Any, where: str, reading: Reading, save: Save | None) -> Any:
+def located(image: Any, where: str, reading: ReadOptions, save: Save | None) -> Any:
     """What is to be written, or looked for, in place of the ``image`` of a record.
 
     Args:
@@ -113,7 +90,7 @@ def located(image: Any, where: str, reading: Reading, save: Save | None) -> Any:
     return names if isinstance(image, list) else names[0]
 
 
-def _located(name: str | None, reading: Reading) -> str | None:
+def _located(name: str | None, reading: ReadOptions) -> str | None:
     return name if name is None or is_base64(name) else reading.image_path(name)
 
 
@@ -169,15 +146,6 @@ def _from_base64(text: str) -> bytes:
     begins = _DATA_URL.match(text)
     digits = "".join(unquote(text[begins.end() :] if begins else text).split()).translate(_URL_SAFE)
     return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
-
-
-def _suffix(data: bytes) -> str | None:
-    if data.startswith(b"BM") and data[6:10] == bytes(4):
-        return ".bmp"
-    for head, suffix in _HEADS.items():
-        if data.startswith(head):
-            return suffix
-    return next((suffix for box, suffix in _BOXES.items() if box in data[4:_LONGEST_HEAD]), None)
 
 
 def holds_images(kind: pa.DataType) -> bool:

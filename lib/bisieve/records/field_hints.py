@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from bisieve.reading import STEPS, Reading
+from bisieve.records.options import STEPS, ReadOptions
 
 Record = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ _SYNONYMS = {
 }
 
 
-def suggested_options(record: Record, reading: Reading) -> str:
+def suggested_options(record: Record, reading: ReadOptions) -> str:
     """Return the options that would read records such as ``record``, beside those that were given.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from bisieve.prompt import MARKER
+from bisieve.records.prompt import MARKER
 
 # The reasons, in the order in which they are looked for.
 BAD_JSON = "bad_json"  # not one strict JSON object

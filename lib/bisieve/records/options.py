@@ -1,4 +1,4 @@
-"""How records are read: in which layout, under which names, of which source, with their images where."""
+"""Options of reading records: layout, field names, source and images."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bisieve.errors import UsageError
-from bisieve.shards import file_stem, folder_name, partition_value
+from bisieve.io.file_names import file_stem, folder_name, partition_value
 
 Layout = Literal["rollouts", "steps"]
 
@@ -18,7 +18,7 @@ SOURCE = "source"  # the name here of the field that names the source
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """What was asked for; `UsageError` where it contradicts itself."""
 
     layout: Literal["auto", "rollouts", "steps"] = "auto"  # auto: each shard's shows in its first records
@@ -58,7 +58,7 @@ class Reading:
         return {**{name: self.fields.get(name, name) for name in FIELDS}, **source}
 
     @property
-    def of_our_names(self) -> "Reading":
+    def of_our_names(self) -> "ReadOptions":
         """The same for records whose fields have been given the names that they have here."""
         return replace(self, fields={}, source_field=None if self.source_field is None else SOURCE)
 
@@ -97,5 +97,18 @@ class Reading:
 class KnownShards:
     """How the records of shards that an index knows are read."""
 
-    reading: Reading
+    reading: ReadOptions
     layouts: Mapping[str, Layout]  # by the shard's URL
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What was asked of the scoring run; part of the fingerprint."""
+
+    alpha: float  # of the score, paper §4
+    scope: str  # source: ranked inside each source (the paper); global: over all
+    ties: str  # file, hash or spread: the order among equal scores
+    seed: int  # of ties=hash and of random order
+    reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
+    threshold: float = 0.0  # a step is positive when its score exceeds it
+    strategy: str = "bis"  # what ranks: one of ranking.STRATEGIES

@@ -1,21 +1,37 @@
-"""Builds batches of `schema.SCORED`: the one place where scan results get their BIS."""
+"""Build Arrow batches of scan results; the one place where rollouts get their score."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
-from bisieve import schema
-from bisieve.coded import codes_and_texts, repeated
-from bisieve.scan.options import ScanOptions
-from bisieve.score import score_rollouts
+from bisieve import schemas
+from bisieve.ranking.sort import codes_and_texts, constant_column
+from bisieve.records.model import images_of, question_of
+from bisieve.records.options import ReadOptions
+from bisieve.scoring import score_rollouts
 
 Ends: TypeAlias = npt.NDArray[np.int64]
 
 SPAN_NAMES = ("shard", "offset", "length")
+
+
+# What one record says of its rollout's prompt: a hash of its images and one of its question, int64, and the
+# name of both; None where it says nothing.
+PromptIds: TypeAlias = tuple[int | None, int | None, str | None]
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """The parameters that decide what a record becomes."""
+
+    alpha: float  # of the score, paper §4
+    threshold: float = 0.0  # a step is positive when its score exceeds it
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
 def with_score(
@@ -56,8 +72,8 @@ class UsableColumns:
 def scored_batch(usable: UsableColumns, shard: str, options: ScanOptions) -> pa.RecordBatch:
     """The usable rollouts of one shard; each has one span."""
     num_rollouts = len(usable.offset)
-    shards = repeated(shard, num_rollouts)
-    spans = pa.StructArray.from_arrays([shards, usable.offset, usable.length], fields=list(schema.SPAN))
+    shards = constant_column(shard, num_rollouts)
+    spans = pa.StructArray.from_arrays([shards, usable.offset, usable.length], fields=list(schemas.SPAN))
     columns = {
         "source": usable.source,
         "rollout_id": usable.rollout_id,
@@ -74,7 +90,7 @@ def scored_batch(usable: UsableColumns, shard: str, options: ScanOptions) -> pa.
 def assembled_batch(
     steps: pa.Table, starts: npt.NDArray[np.int64], reasons: list[str | None], options: ScanOptions
 ) -> pa.RecordBatch:
-    """The rollouts of `schema.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
+    """The rollouts of `schemas.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
     usable = np.array([reason is None for reason in reasons])
     if not usable.all():
         refused = [reason for reason in reasons if reason]
@@ -105,7 +121,7 @@ def _owned(steps: pa.Table, starts: Ends, mask: npt.NDArray[np.bool_]) -> tuple[
 
 def _spans(steps: pa.Table, ends: Ends) -> pa.ListArray:
     flat = [steps[name].combine_chunks() for name in SPAN_NAMES]
-    spans = pa.StructArray.from_arrays(flat, fields=list(schema.SPAN))
+    spans = pa.StructArray.from_arrays(flat, fields=list(schemas.SPAN))
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), spans)
 
 
@@ -125,7 +141,7 @@ def _assembled_rejects(
 def rejected_batch(rejects: Any, shard: str) -> pa.RecordBatch:
     """The rejected records of one shard."""
     num_rejects = len(rejects.offset)
-    columns = {**vars(rejects), "shard": repeated(shard, num_rejects)}
+    columns = {**vars(rejects), "shard": constant_column(shard, num_rejects)}
     return _batch(columns, num_rejects)
 
 
@@ -161,12 +177,34 @@ def _batch(columns: dict[str, Any], num_rows: int) -> pa.RecordBatch:
         pa.nulls(num_rows, column.type)
         if column.name not in columns
         else _array(columns[column.name], column.type)
-        for column in schema.SCORED
+        for column in schemas.SCORED
     ]
-    return pa.record_batch(arrays, schema=schema.SCORED)
+    return pa.record_batch(arrays, schema=schemas.SCORED)
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
     if not isinstance(values, pa.Array):
         return pa.array(values, kind)
     return values if values.type == kind else values.cast(kind)
+
+
+def prompt_ids(image: str | list[str] | None, question_orig: str | None, question: str | None) -> PromptIds:
+    """The ids of a prompt, from a record's fields."""
+    images = "\0".join(images_of(image)).encode()
+    asked = question_of(question_orig, question).encode()
+    both = _named(images, asked) if images and asked else None
+    return _number(images), _number(asked), both
+
+
+def question_id(image: str | list[str], question: str) -> str:
+    """Names a prompt: rollouts with the same images and question share it."""
+    images = image if isinstance(image, str) else "\0".join(image)
+    return _named(images.encode(), question.encode())
+
+
+def _named(images: bytes, question: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(b"%b\0%b" % (images, question))
+
+
+def _number(text: bytes) -> int | None:
+    return xxhash.xxh3_64_intdigest(text) - 2**63 if text else None

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bisieve.lines import Block
-from bisieve.prompt import MARKER
+from bisieve.records.prompt import MARKER
+from bisieve.shards.jsonl import Block
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 

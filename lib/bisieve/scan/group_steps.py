@@ -8,10 +8,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve import records, schema
-from bisieve.scan.options import ScanOptions
-from bisieve.scan.scored import assembled_batch
-from bisieve.sort.keys import Order, sorted_indices
+from bisieve import schemas
+from bisieve.ranking.sort import Order, sorted_indices
+from bisieve.records.model import (
+    CONFLICTING_ROLLOUT,
+    DUPLICATE_STEP,
+    MISSING_STEP,
+    NO_IMAGE,
+    NO_QUESTION,
+    NO_SOURCE,
+)
+from bisieve.scan.batches import ScanOptions, assembled_batch
 
 Mask = npt.NDArray[np.bool_]
 
@@ -27,7 +34,8 @@ _PER_STEP = ("mc_correct", "mc_total")  # one number a step there, one list a ro
 
 
 def assemble_unsorted(steps: pa.Table, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """`schema.STEPS` rows in any order to `schema.SCORED`; records that name no rollout come out rejected."""
+    """`schemas.STEPS` rows in any order to `schemas.SCORED`; records that name no rollout come out
+    rejected."""
     named = pc.is_valid(steps["rollout_id"])
     rows = steps.filter(named)
     # An index that is unknown belongs to a step with a reason: its place does not matter.
@@ -40,13 +48,13 @@ def assemble_unsorted(steps: pa.Table, options: ScanOptions) -> Iterator[pa.Reco
             homeless[column.name].combine_chunks()
             if column.name in homeless.column_names and column.name not in _PER_STEP
             else pa.nulls(homeless.num_rows, column.type)
-            for column in schema.SCORED
+            for column in schemas.SCORED
         ]
-        yield pa.record_batch(columns, schema=schema.SCORED)
+        yield pa.record_batch(columns, schema=schemas.SCORED)
 
 
 def assemble(batches: Iterable[pa.RecordBatch], options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """Batches of `schema.STEPS`, ordered by (rollout_id, step_index, shard, offset), to `schema.SCORED`.
+    """Batches of `schemas.STEPS`, ordered by (rollout_id, step_index, shard, offset), to `schemas.SCORED`.
 
     All rows of a rollout must be in the input.  Memory is bounded by a batch and the longest rollout.  A
     rollout is rejected for the first of: a step's own reason, `duplicate_step`, `missing_step`,
@@ -88,12 +96,12 @@ def _checked(
     shared = [_conflicts(rows[name], first) for name in named]
     head = starts[:-1]
     reasons: list[str | None] = [None] * len(head)
-    _mark(reasons, _any(again, starts), records.DUPLICATE_STEP)
-    _mark(reasons, _any(index != place, starts), records.MISSING_STEP)
-    _mark(reasons, _any(np.logical_or.reduce(shared), starts), records.CONFLICTING_ROLLOUT)
-    _mark(reasons, _nulls(rows["source"])[head], records.NO_SOURCE)
-    _mark(reasons, _nulls(rows["image_id"])[head], records.NO_IMAGE)
-    _mark(reasons, _nulls(rows["prompt_id"])[head], records.NO_QUESTION)
+    _mark(reasons, _any(again, starts), DUPLICATE_STEP)
+    _mark(reasons, _any(index != place, starts), MISSING_STEP)
+    _mark(reasons, _any(np.logical_or.reduce(shared), starts), CONFLICTING_ROLLOUT)
+    _mark(reasons, _nulls(rows["source"])[head], NO_SOURCE)
+    _mark(reasons, _nulls(rows["image_id"])[head], NO_IMAGE)
+    _mark(reasons, _nulls(rows["prompt_id"])[head], NO_QUESTION)
     for row in np.flatnonzero(~_nulls(rows["reason"]))[::-1]:  # backwards: the first one stays
         reasons[int(np.searchsorted(starts, row, side="right")) - 1] = rows["reason"][row].as_py()
     return rows, starts, reasons

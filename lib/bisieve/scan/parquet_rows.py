@@ -1,18 +1,93 @@
-"""Rollouts as Arrow columns: which rows need a closer look, and what the index keeps of usable ones."""
+"""Scan a split of a Parquet shard: the same output as for lines with the same records.
 
+Rows are judged by column; only those in doubt, as few are, one by one by the checks that lines go through.
+A span is (shard, number of the row, 1).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from bisieve.prompt import MARKER
-from bisieve.reading import SOURCE, STEPS
-from bisieve.rows import STEP_TYPES, flat, or_share
-from bisieve.scan.prompts import question_id
-from bisieve.scan.scored import Ends, UsableColumns, fitting_counts
+from bisieve import schemas
+from bisieve.records.decode import record_converter
+from bisieve.records.diagnosis import Refusal, diagnose_record
+from bisieve.records.model import BAD_JSON
+from bisieve.records.options import SOURCE, STEPS
+from bisieve.records.prompt import MARKER
+from bisieve.scan.batches import (
+    Ends,
+    ScanOptions,
+    UsableColumns,
+    fitting_counts,
+    question_id,
+    rejected_batch,
+    scored_batch,
+)
+from bisieve.scan.rollouts import Rejects, verdict
+from bisieve.scan.steps import record_row
+from bisieve.shards.listing import Split
+from bisieve.shards.parquet import read_split
+from bisieve.shards.parquet_fields import STEP_TYPES, flat, or_share
+
+_NO_TEXT = Refusal(BAD_JSON)
 
 Mask = npt.NDArray[np.bool_]
+
+
+def scan_rollout_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
+    """As `rollouts.scan_rollouts`, of the row groups that begin in ``split``."""
+    reading = options.reading
+    default = reading.source_of(split.shard)
+    convert = record_converter("rollouts", reading)
+    for first_row, rows in read_split(split, "rollouts", reading):
+        keep = ~doubtful(rows)
+        rejects = Rejects()
+        doubts = np.flatnonzero(~keep)
+        for place, row in zip(doubts.tolist(), _records(rows.take(pa.array(doubts))), strict=True):
+            try:
+                reason, source = verdict(convert(row), reading, default)
+            except msgspec.ValidationError:
+                refusal = diagnose_record(row, "rollouts", reading) if row else _NO_TEXT
+                reason, source = refusal.reason, refusal.source or default
+            if reason is None:
+                keep[place] = True
+            else:
+                rejects.add(first_row + place, 1, source, reason)
+        if keep.any():
+            usable = usable_columns(rows.filter(pa.array(keep)), first_row + np.flatnonzero(keep), default)
+            yield scored_batch(usable, split.shard, options)
+        if rejects.offset:
+            yield rejected_batch(rejects, split.shard)
+
+
+def scan_step_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
+    """As `steps.scan_steps`, of the row groups that begin in ``split``."""
+    reading = options.reading
+    default = reading.source_of(split.shard)
+    convert = record_converter("steps", reading)
+    for first_row, rows in read_split(split, "steps", reading):
+        found = []
+        for place, row in enumerate(_records(rows)):
+            step = record_row(row, convert, reading, default)
+            found.append({**step, "shard": split.shard, "offset": first_row + place, "length": 1})
+        if found:
+            yield pa.RecordBatch.from_pylist(found, schema=schemas.STEPS)
+
+
+def _records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as the records that they are; as an empty one, which no struct takes, where text is no UTF-8."""
+    try:
+        return list(rows.to_pylist())
+    except UnicodeDecodeError:
+        if rows.num_rows == 1:
+            return [{}]
+        return [record for place in range(rows.num_rows) for record in _records(rows.slice(place, 1))]
 
 
 def doubtful(rows: pa.RecordBatch) -> Mask:
@@ -72,7 +147,7 @@ def _with_scores(steps: pa.StructArray) -> pa.StructArray:
 
 
 def _questions(rows: pa.RecordBatch) -> pa.Array:
-    """``question_orig`` or else ``question``, as `records.question_of` takes them, not yet stripped."""
+    """``question_orig`` or else ``question``, as `model.question_of` takes them, not yet stripped."""
     shown, asked = (_or_nulls(rows[name], pa.string()) for name in ("question", "question_orig"))
     return pc.if_else(pc.fill_null(pc.not_equal(asked, ""), False), asked, shown)
 

@@ -15,11 +15,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from bisieve import records
-from bisieve.decoding import lines_decoder, record_decoder
-from bisieve.diagnosis import diagnose
-from bisieve.lines import Block, read_blocks
-from bisieve.reading import Reading
+from bisieve.records.decode import lines_decoder, record_decoder
+from bisieve.records.diagnosis import diagnose
+from bisieve.records.model import NO_SOURCE, rollout_reason
+from bisieve.records.options import ReadOptions
+from bisieve.scan.batches import (
+    ScanOptions,
+    UsableColumns,
+    question_id,
+    rejected_batch,
+    scored_batch,
+    small_counts,
+)
 from bisieve.scan.blocks import (
     Ints,
     Places,
@@ -29,10 +36,8 @@ from bisieve.scan.blocks import (
     line_places,
     records_of,
 )
-from bisieve.scan.options import ScanOptions
-from bisieve.scan.prompts import question_id
-from bisieve.scan.scored import UsableColumns, rejected_batch, scored_batch, small_counts
-from bisieve.shards import Split
+from bisieve.shards.jsonl import Block, read_blocks
+from bisieve.shards.listing import Split
 
 BLOCK = 2**18  # bytes whose records are read together: with them what fits into a core's cache
 BATCH_ROWS = 2**13
@@ -122,7 +127,7 @@ class Rejects:
 
 
 def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """The rollouts whose records begin in ``split``, as batches of `schema.SCORED`.
+    """The rollouts whose records begin in ``split``, as batches of `schemas.SCORED`.
 
     Blank lines are no records.  Everything else comes out, scored or with the reason of its rejection.
     """
@@ -156,7 +161,7 @@ def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch
 def _all_usable(
     block: Block, places: Places, decode_lines: Callable[[bytes], list[Any]], source_field: str | None
 ) -> Usable | None:
-    """The records of ``block`` when `records.rollout_reason` has nothing against any of them, else None."""
+    """The records of ``block`` when `model.rollout_reason` has nothing against any of them, else None."""
     found = records_of(block, places, decode_lines)
     if found is None or not all([record.steps_with_score for record in found]):  # noqa: C419 - twice as fast as a generator
         return None
@@ -180,7 +185,7 @@ def _all_usable(
 class _OneByOne:
     """Reads records one by one, and keeps the rejected ones."""
 
-    def __init__(self, shard: str, reading: Reading) -> None:
+    def __init__(self, shard: str, reading: ReadOptions) -> None:
         self.default = reading.source_of(shard)
         self.rejects = Rejects()
         self._reading = reading
@@ -218,12 +223,12 @@ class _OneByOne:
         return record, source, reason
 
 
-def verdict(record: Any, reading: Reading, default: str) -> tuple[str | None, str]:
+def verdict(record: Any, reading: ReadOptions, default: str) -> tuple[str | None, str]:
     """Why a typed rollout is rejected (None: it is usable), and its source, ``default`` if it names none."""
     if reading.source_field is None:
-        return records.rollout_reason(record), default
+        return rollout_reason(record), default
     source = (record.source or "").strip()
-    return (records.rollout_reason(record), source) if source else (records.NO_SOURCE, default)
+    return (rollout_reason(record), source) if source else (NO_SOURCE, default)
 
 
 def _question_ids(found: list[Any]) -> list[str]:

@@ -1,29 +1,45 @@
-"""Scans a split of the steps layout: lines in, one row a step out, without its text."""
+"""Scan a split of the steps layout: lines in, one row per step out, without its text."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import chain
+from types import NoneType
+from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from bisieve import records, schema
-from bisieve.decoding import lines_decoder, record_decoder
-from bisieve.diagnosis import Refusal, diagnose, diagnose_record
-from bisieve.lines import Block, read_blocks
-from bisieve.prompt import MARKER
-from bisieve.reading import Reading
-from bisieve.scan.blocks import Places, line_places, records_of
-from bisieve.scan.options import ScanOptions
-from bisieve.scan.prompts import prompt_ids
-from bisieve.scan.sound_steps import SoundSteps
-from bisieve.shards import Split
+from bisieve import schemas
+from bisieve.ranking.sort import constant_column
+from bisieve.records.decode import lines_decoder, record_decoder
+from bisieve.records.diagnosis import Refusal, diagnose, diagnose_record
+from bisieve.records.model import (
+    BAD_JSON,
+    MARKER_IN_TEXT,
+    NO_ROLLOUT_ID,
+    question_of,
+    step_counts,
+    step_reason,
+    step_score,
+)
+from bisieve.records.options import ReadOptions
+from bisieve.records.prompt import MARKER
+from bisieve.scan.batches import PromptIds, ScanOptions, prompt_ids, small_counts
+from bisieve.scan.blocks import Ints, Places, all_say_something, hold_marker, line_places, records_of
+from bisieve.shards.jsonl import Block, read_blocks
+from bisieve.shards.listing import Split
 
 BLOCK = 2**19  # bytes whose records are read together
 BATCH_ROWS = 2**14  # steps that make an Arrow batch
 
+Floats: TypeAlias = npt.NDArray[np.float64]
+
 
 def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """The steps whose records begin in ``split``, as batches of `schema.STEPS`.
+    """The steps whose records begin in ``split``, as batches of `schemas.STEPS`.
 
     A record that names no rollout comes out with a null ``rollout_id``; one that spoils its rollout with
     the reason.  Steps of a rollout may lie in any shard, in any order: `assemble` brings them together.
@@ -41,13 +57,13 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
                 yield sound.batch()
                 sound = SoundSteps(split.shard, reading)
         elif rows := _one_by_one(block, places, decode, split.shard, reading):
-            yield pa.RecordBatch.from_pylist(rows, schema=schema.STEPS)
+            yield pa.RecordBatch.from_pylist(rows, schema=schemas.STEPS)
     if len(sound):
         yield sound.batch()
 
 
 def _one_by_one(
-    block: Block, places: Places, decode: Any, shard: str, reading: Reading
+    block: Block, places: Places, decode: Any, shard: str, reading: ReadOptions
 ) -> list[dict[str, Any]]:
     default, partition, rows = reading.source_of(shard), reading.partition_of(shard), []
     for start, end in zip(places.start.tolist(), places.end.tolist(), strict=True):
@@ -59,9 +75,9 @@ def _one_by_one(
 
 
 def line_row(
-    line: bytes, decode: Any, reading: Reading, default: str, partition: str | None
+    line: bytes, decode: Any, reading: ReadOptions, default: str, partition: str | None
 ) -> dict[str, Any]:
-    """What `schema.STEPS` keeps of a line, but for its place; ``default`` is the shard's source.
+    """What `schemas.STEPS` keeps of a line, but for its place; ``default`` is the shard's source.
 
     ``partition`` is what a folder above the shard says for the source field.
     """
@@ -71,25 +87,25 @@ def line_row(
         return _refused_row(diagnose(line, "steps", reading, partition), default)
 
 
-def record_row(record: dict[str, Any], convert: Any, reading: Reading, default: str) -> dict[str, Any]:
+def record_row(record: dict[str, Any], convert: Any, reading: ReadOptions, default: str) -> dict[str, Any]:
     """As `line_row`, of a row of a Parquet shard; an empty one is text that is no UTF-8."""
     try:
         return _step_row(convert(record), reading, default)
     except msgspec.ValidationError:
-        refusal = diagnose_record(record, "steps", reading) if record else Refusal(records.BAD_JSON)
+        refusal = diagnose_record(record, "steps", reading) if record else Refusal(BAD_JSON)
         return _refused_row(refusal, default)
 
 
-def _step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
+def _step_row(record: Any, reading: ReadOptions, default: str) -> dict[str, Any]:
     if record.rollout_id == "":
-        return {"source": default, "reason": records.NO_ROLLOUT_ID}
+        return {"source": default, "reason": NO_ROLLOUT_ID}
     source = default if reading.source_field is None else (record.source or "").strip()
     image_id, prompt_id, question_id = prompt_ids(record.image, record.question_orig, record.question)
-    score = records.step_score(record)
-    correct, total = records.step_counts(record) or (None, None)
-    reason = records.step_reason(record.step, score)
-    if reason is None and MARKER in records.question_of(record.question_orig, record.question):
-        reason = records.MARKER_IN_TEXT
+    score = step_score(record)
+    correct, total = step_counts(record) or (None, None)
+    reason = step_reason(record.step, score)
+    if reason is None and MARKER in question_of(record.question_orig, record.question):
+        reason = MARKER_IN_TEXT
     return {
         "rollout_id": str(record.rollout_id),
         "step_index": record.step_index,
@@ -107,7 +123,110 @@ def _step_row(record: Any, reading: Reading, default: str) -> dict[str, Any]:
 
 def _refused_row(refusal: Refusal, default: str) -> dict[str, Any]:
     row = {"source": refusal.source or default, "reason": refusal.reason}
-    if refusal.reason in (records.BAD_JSON, records.NO_ROLLOUT_ID):
+    if refusal.reason in (BAD_JSON, NO_ROLLOUT_ID):
         return row
     # The record names its rollout, so the rollout is spoilt, wherever its other steps lie.
     return {**row, "rollout_id": refusal.rollout_id}
+
+
+@dataclass
+class SoundSteps:
+    """Steps of one shard; some columns lie block by block."""
+
+    shard: str
+    reading: ReadOptions
+    rollout_id: list[str] = field(default_factory=list)
+    step_index: list[pa.Array] = field(default_factory=list)
+    source: list[str | None] = field(default_factory=list)  # as it stands there, where it is a field
+    heads: list[int] = field(default_factory=list)  # the steps that tell of their rollout's prompt
+    prompts: list[PromptIds] = field(default_factory=list)  # of the heads
+    score: list[Floats] = field(default_factory=list)
+    mc_correct: list[pa.Array] = field(default_factory=list)
+    mc_total: list[pa.Array] = field(default_factory=list)
+    offset: list[Ints] = field(default_factory=list)
+    length: list[Ints] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rollout_id)
+
+    def take_in(self, found: list[Any], block: Block, places: Places) -> bool:
+        """Takes in the steps ``found`` in a block, or none where one of them may spoil its rollout: False."""
+        ids, texts = [step.rollout_id for step in found], [step.step for step in found]
+        score = np.array([step.score for step in found], np.float64)  # NaN where there is none
+        heads = [n for n, step in enumerate(found) if step.image or step.question or step.question_orig]
+        questions = [found[n].question_orig or found[n].question or "" for n in heads]
+        if "" in ids or not ((score >= 0.0) & (score <= 1.0)).all() or not all_say_something(texts):
+            return False
+        if hold_marker(texts) or hold_marker(questions):
+            return False
+        begin = len(self)
+        self.heads += [begin + number for number in heads]
+        self.prompts += _prompts(found, heads)
+        self.rollout_id += ids if {str}.issuperset(map(type, ids)) else map(str, ids)
+        self.step_index.append(small_counts([step.step_index for step in found]))
+        if self.reading.source_field is not None:
+            self.source += [step.source for step in found]
+        self.score.append(score)
+        correct, total = _counts(found)
+        self.mc_correct.append(correct)
+        self.mc_total.append(total)
+        self.offset.append(places.start + block.offset)
+        self.length.append(places.end - places.start)
+        return True
+
+    def batch(self) -> pa.RecordBatch:
+        """All that was taken in, as `schemas.STEPS`; at least one block."""
+        images, questions, both = zip(*self.prompts, strict=True) if self.prompts else ((), (), ())
+        correct, total = pa.concat_arrays(self.mc_correct), pa.concat_arrays(self.mc_total)
+        known = pc.fill_null(pc.less_equal(correct, total), False)
+        columns = {
+            "rollout_id": pa.array(self.rollout_id, pa.string()),
+            "step_index": pa.concat_arrays(self.step_index),
+            "source": self._sources(),
+            "image_id": self._of_heads(pa.array(images, pa.int64())),
+            "prompt_id": self._of_heads(pa.array(questions, pa.int64())),
+            "question_id": self._of_heads(pa.array(both, pa.string())),
+            "score": pa.array(np.concatenate(self.score)),
+            "mc_correct": pc.if_else(known, correct, None),
+            "mc_total": pc.if_else(known, total, None),
+            "shard": constant_column(self.shard, len(self)),
+            "offset": pa.array(np.concatenate(self.offset)),
+            "length": pa.array(np.concatenate(self.length)),
+            "reason": pa.nulls(len(self), pa.string()),
+        }
+        return pa.record_batch([columns[column.name] for column in schemas.STEPS], schema=schemas.STEPS)
+
+    def _sources(self) -> pa.Array:
+        if self.reading.source_field is None:
+            return constant_column(self.reading.source_of(self.shard), len(self))
+        cleaned = {name: (name or "").strip() or None for name in set(self.source)}
+        if len(cleaned) == 1 and (only := cleaned[self.source[0]]):
+            return constant_column(only, len(self))
+        return pa.array([cleaned[name] for name in self.source], pa.string()).dictionary_encode()
+
+    def _of_heads(self, values: pa.Array) -> pa.Array:
+        """``values``, one a head, at the heads, and nothing at all other steps."""
+        place, others = np.zeros(len(self), np.int64), np.ones(len(self), np.bool_)
+        place[self.heads], others[self.heads] = np.arange(len(values)), False
+        return values.take(pa.array(place, mask=others))
+
+
+def _prompts(found: list[Any], heads: list[int]) -> list[PromptIds]:
+    ids: list[PromptIds] = []
+    before: Any = None
+    for number in heads:
+        step = found[number]
+        prompt = step.image, step.question_orig, step.question
+        if prompt != before:  # the rollouts of a prompt often stand together
+            before, named = prompt, prompt_ids(*prompt)
+        ids.append(named)
+    return ids
+
+
+def _counts(found: list[Any]) -> tuple[pa.Array, pa.Array]:
+    """K and N of every step, int32; null where one is none, while the other may stand."""
+    columns = [step.num_mc_correct for step in found], [step.num_mc_total for step in found]
+    if not {int, NoneType}.issuperset(map(type, chain(*columns))):
+        pairs = [step_counts(step) or (None, None) for step in found]
+        columns = [correct for correct, _ in pairs], [total for _, total in pairs]
+    return small_counts(columns[0]), small_counts(columns[1])

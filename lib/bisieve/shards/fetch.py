@@ -1,29 +1,43 @@
-"""Fetches rollouts through their spans: rows of an index in, their text out."""
+"""Fetch rollouts by their spans: rows of an index in, the text of their records out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import groupby, pairwise, product
+from operator import itemgetter
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from fsspec.utils import merge_offset_ranges
 
-from bisieve import records
-from bisieve.decoding import record_converter, record_decoder
-from bisieve.embedded import Save, located
 from bisieve.errors import IndexUnusableError
-from bisieve.reading import KnownShards, Layout, Reading
-from bisieve.records import Rollout
-from bisieve.shards import is_parquet, is_seekable
-from bisieve.spans import Span, read_spans
+from bisieve.io.file_names import codec_of, is_parquet, is_seekable
+from bisieve.io.read import read_ranges
+from bisieve.records.decode import record_converter, record_decoder
+from bisieve.records.embedded_images import Locate, Save, located
+from bisieve.records.model import Rollout, question_of, rollout_reason, step_counts, step_score
+from bisieve.records.options import KnownShards, Layout, ReadOptions
+from bisieve.shards.jsonl import open_text
+from bisieve.shards.parquet import read_rows
 
 _CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once
 
+# What a request costs, in bytes that could be read instead: a gap below it is read, one above it is jumped,
+# so what is read for nothing never costs more than the requests that it spares.  s3fs takes 1 to 3 ms a
+# request, many at once; at 64 to 100 MB/s 64 to 300 KiB come in that.  The lower end: bandwidth is shared.
+REQUEST_BYTES = 64 * 2**10
+_MAX_READ = 16 * 2**20
+_TOGETHER = 64 * 2**20  # bytes of lines, and of gaps between them, that are held at once
+
+Span = tuple[str, int, int]  # shard, offset, length; of a row: shard, number, 1
+Found = Iterator[tuple[Span, Any]]
+
 
 def fetch_rollouts(rows: pa.Table, shards: KnownShards, save: Save | None = None) -> list[Rollout]:
-    """The rollouts of ``rows`` (of `schema.INDEX`), in their order, their images where they lie.
+    """The rollouts of ``rows`` (of `schemas.INDEX`), in their order, their images where they lie.
 
     Neighbouring spans are read in one request.  `IndexUnusableError` when a span no longer holds the record
     it was made of; `StorageError` when a shard cannot be read.  ``save`` makes files of images that are in
@@ -69,7 +83,7 @@ def unseekable_shards(rows: pa.Table) -> list[str]:
 
 
 def spans_of(rows: pa.Table) -> list[list[Span]]:
-    """The spans of each row of `schema.INDEX`."""
+    """The spans of each row of `schemas.INDEX`."""
     return [
         [(span["shard"], span["offset"], span["length"]) for span in row] for row in rows["spans"].to_pylist()
     ]
@@ -83,7 +97,7 @@ def changed_record(rollout_id: str, spans: Sequence[Span]) -> IndexUnusableError
     )
 
 
-def _readers(reading: Reading) -> dict[tuple[Layout, bool], Callable[[Any], Any]]:
+def _readers(reading: ReadOptions) -> dict[tuple[Layout, bool], Callable[[Any], Any]]:
     """What makes a typed record of what lies at a span, by layout and whether it is a row."""
     layouts: tuple[Layout, ...] = ("rollouts", "steps")
     return {
@@ -94,13 +108,13 @@ def _readers(reading: Reading) -> dict[tuple[Layout, bool], Callable[[Any], Any]
 
 def _from_rollout(rollout_id: str, found: list[Any]) -> Rollout | None:
     (record,) = found
-    if records.rollout_reason(record) is not None:
+    if rollout_reason(record) is not None:
         return None
     steps = record.steps_with_score
     return Rollout(
         rollout_id=rollout_id,
         image=record.image,
-        question=records.question_of(record.question_orig, record.question),
+        question=question_of(record.question_orig, record.question),
         steps=tuple(step.step.strip() for step in steps),
         scores=tuple(float(step.score) for step in steps),
         **_counts(steps),
@@ -109,13 +123,13 @@ def _from_rollout(rollout_id: str, found: list[Any]) -> Rollout | None:
 
 def _from_steps(rollout_id: str, found: list[Any]) -> Rollout | None:
     head = found[0]
-    scores = [records.step_score(record) for record in found]
+    scores = [step_score(record) for record in found]
     if head.image is None or any(str(record.rollout_id) != rollout_id for record in found):
         return None
     return Rollout(
         rollout_id=rollout_id,
         image=head.image,
-        question=records.question_of(head.question_orig, head.question),
+        question=question_of(head.question_orig, head.question),
         steps=tuple(record.step.strip() for record in found),
         scores=tuple(float(score) for score in scores if score is not None),
         **_counts(found),
@@ -123,7 +137,69 @@ def _from_steps(rollout_id: str, found: list[Any]) -> Rollout | None:
 
 
 def _counts(steps: Sequence[Any]) -> dict[str, tuple[int, ...] | None]:
-    counts = [known for step in steps if (known := records.step_counts(step)) is not None]
+    counts = [known for step in steps if (known := step_counts(step)) is not None]
     if len(counts) < len(steps):
         return {"mc_correct": None, "mc_total": None}
     return {"mc_correct": tuple(k for k, _ in counts), "mc_total": tuple(n for _, n in counts)}
+
+
+def read_spans(spans: Sequence[Span], shards: KnownShards, locate: Locate | None = None) -> dict[Span, Any]:
+    """The line or the row, with the names that fields have here, of every span; ``spans`` are ordered.
+
+    A row that its shard does not have any more is left out.  `StorageError` when a shard cannot be read,
+    `CorpusError` when one is damaged.  ``locate`` is that of `parquet.read_rows`, for the images of rows.
+    """
+    return dict(each_span(spans, shards, locate))
+
+
+def each_span(spans: Sequence[Span], shards: KnownShards, locate: Locate | None = None) -> Found:
+    """As `read_spans`, one after the other: memory holds some of what lies there."""
+    for shard, group in groupby(spans, key=itemgetter(0)):
+        wanted = list(group)
+        if is_parquet(shard):
+            yield from _read_rows(shard, wanted, shards, locate)
+        elif codec_of(shard) is not None:
+            yield from _read_streamed(shard, wanted)
+        else:
+            for some in _in_rounds(wanted):
+                yield from _read_ranges(shard, some)
+
+
+def _read_rows(shard: str, wanted: Sequence[Span], shards: KnownShards, locate: Locate | None) -> Found:
+    numbers = [number for _, number, _ in wanted]
+    rows = read_rows(shard, numbers, shards.layouts[shard], shards.reading, locate)
+    return (((shard, number, 1), row) for number, row in rows)
+
+
+def _in_rounds(wanted: Sequence[Span]) -> Iterator[Sequence[Span]]:
+    """``wanted``, of one shard, in parts of about `_TOGETHER`."""
+    offset, length = np.array([span[1:] for span in wanted], np.int64).T
+    gap = np.diff(offset, prepend=offset[:1]) - np.append([0], length[:-1])
+    read = np.cumsum(length + np.clip(gap, 0, REQUEST_BYTES))
+    begins = np.flatnonzero(np.diff(read // _TOGETHER, prepend=-1)).tolist()
+    return (wanted[start:end] for start, end in pairwise([*begins, len(wanted)]))
+
+
+def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
+    starts = [offset for _, offset, _ in wanted]
+    ends = [offset + length for _, offset, length in wanted]
+    _, begins, behind = merge_offset_ranges([shard] * len(wanted), starts, ends, REQUEST_BYTES, _MAX_READ)
+    blocks = read_ranges(shard, begins, behind)
+    block = 0
+    for span, start, end in zip(wanted, starts, ends, strict=True):
+        while end > behind[block]:
+            block += 1
+        base = begins[block]
+        yield span, blocks[block][start - base : end - base]
+
+
+def _read_streamed(shard: str, wanted: Sequence[Span]) -> Found:
+    position = 0
+    with open_text(shard) as file:
+        for span in wanted:
+            _, offset, length = span
+            while position < offset and (skipped := file.read(min(offset - position, _MAX_READ))):
+                position += len(skipped)
+            line = file.read(length)
+            position += len(line)
+            yield span, line

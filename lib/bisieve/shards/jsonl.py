@@ -1,24 +1,26 @@
-"""The lines of a byte range: each line belongs to the range that holds its first byte.
+"""Read the lines of a byte range, plain or compressed; a line belongs where its first byte is.
 
 In a compressed shard all positions are those of the text inside, and the one range is all of it.
 """
 
+import bz2
+import io
+import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import CorpusError
-from bisieve.members import DECODERS, open_members
-from bisieve.storage import open_filesystem
-from bisieve.whole import open_whole
-
-CODECS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz"}
+from bisieve.io.file_names import codec_of
+from bisieve.io.read import open_retrying
+from bisieve.io.storage import open_filesystem
+from bisieve.records.decode import BYTE_ORDER_MARK
 
 BLOCK = 4 * 2**20  # bytes of lines handed out together
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 _OF_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _TOO_WIDE = "requires too much memory for decoding"  # what the decoder says of zstd's --long
 _ARRAY = re.compile(rb"\s*\[\s*\{")
@@ -26,6 +28,10 @@ _OVER_LINES = re.compile(rb"\s*\{\s*\n\s*\"")
 
 REQUEST = 8 * 2**20  # bytes that a store is asked for at once
 TAIL = 2**18  # bytes read at once behind the range, for the end of its last line
+
+DECODERS: dict[str, Callable[[], Any]] = {"bz2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
+
+_REQUEST = 2**20  # compressed bytes read at once
 
 
 class Block(NamedTuple):
@@ -51,11 +57,6 @@ def read_blocks(url: str, start: int, end: int, size: int = BLOCK) -> Iterator[B
             yield from _smaller(_first_lines(block, url) if block.offset == 0 else block, size)
 
 
-def codec_of(url: str) -> str | None:
-    """How the shard at ``url`` is compressed; None: it is not, and can be read from any place on."""
-    return next((codec for suffix, codec in CODECS.items() if url.lower().endswith(suffix)), None)
-
-
 @contextmanager
 def open_text(url: str) -> Iterator[Any]:
     """The bytes of a shard, decompressed, as a file to be read in blocks.
@@ -63,11 +64,11 @@ def open_text(url: str) -> Iterator[Any]:
     `CorpusError` where they cannot be decompressed, `StorageError` where they cannot be read.
     """
     codec = codec_of(url)
-    with open_whole(url, cache_type="none") as file:
+    with open_retrying(url, cache_type="none") as file:
         if codec is None:
             yield file
             return
-        from bisieve.damage import damage
+        from bisieve.io.read import damage
 
         mend = "write it again, or leave it out of --input"
         try:
@@ -150,3 +151,50 @@ def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Blo
         rest = [data[last + 1 :]] if begun < min(position, end) else []
     if rest:
         yield Block(begun, b"".join(rest))
+
+
+def open_members(file: Any, codec: str) -> io.BufferedReader:
+    """Return the decompressed bytes of ``file`` as a file to be read from its start.
+
+    The standard library's own files take bytes that are no stream for the end of the text; here they are an
+    error.  Reading raises ``OSError`` or ``lzma.LZMAError`` for damaged bytes, ``EOFError`` for missing ones.
+    """
+    return io.BufferedReader(_Members(file, DECODERS[codec]), _REQUEST)
+
+
+class _Members(io.RawIOBase):
+    def __init__(self, file: Any, decoder: Callable[[], Any]) -> None:
+        self._file = file
+        self._make = decoder
+        self._decoder = decoder()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._some(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _some(self, most: int) -> bytes:
+        while True:
+            given = b""
+            if self._decoder.eof:
+                given = self._next_stream()
+                if not given:
+                    return b""
+                self._decoder = self._make()
+            elif self._decoder.needs_input:
+                given = self._file.read(_REQUEST)
+                if not given:
+                    raise EOFError("the file ends inside a compressed stream")
+            if data := self._decoder.decompress(given, most):
+                return bytes(data)
+
+    def _next_stream(self) -> bytes:
+        """Return the first bytes behind a stream; zeros may fill the gap between two of xz."""
+        given = self._decoder.unused_data or self._file.read(_REQUEST)
+        if self._make is lzma.LZMADecompressor:
+            while given and not (given := given.lstrip(b"\0")):
+                given = self._file.read(_REQUEST)
+        return bytes(given)

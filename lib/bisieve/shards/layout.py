@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bisieve.errors import CorpusError
-from bisieve.field_hints import merged, sample_of, suggested_options
-from bisieve.lines import read_blocks
-from bisieve.parquet import columns_of, shown_layout
-from bisieve.reading import STEPS, Layout, Reading
-from bisieve.shards import is_parquet
-from bisieve.storage import FileInfo
+from bisieve.io.file_names import is_parquet
+from bisieve.io.storage import FileInfo
+from bisieve.records.field_hints import merged, sample_of, suggested_options
+from bisieve.records.options import STEPS, Layout, ReadOptions
+from bisieve.shards.jsonl import read_blocks
+from bisieve.shards.parquet import columns_of, shown_layout
 
 _HEAD = 2**18  # bytes
 _LINES = 100
@@ -21,7 +21,7 @@ _READERS = 32  # stores answer slowly, but many at once
 Found = dict[FileInfo, Layout | None]
 
 
-def find_layouts(shards: Iterable[FileInfo], reading: Reading) -> Found:
+def find_layouts(shards: Iterable[FileInfo], reading: ReadOptions) -> Found:
     """The layout that each of ``shards`` shows, None where none of its first records shows one.
 
     No shard is opened where the layout was named.
@@ -33,8 +33,8 @@ def find_layouts(shards: Iterable[FileInfo], reading: Reading) -> Found:
         return dict(zip(shards, readers.map(lambda shard: _layout(shard.url, reading), shards), strict=True))
 
 
-def settled(
-    shards: Sequence[FileInfo], found: Mapping[FileInfo, Layout | None], reading: Reading
+def resolve_layouts(
+    shards: Sequence[FileInfo], found: Mapping[FileInfo, Layout | None], reading: ReadOptions
 ) -> dict[FileInfo, Layout]:
     """The layout of each of ``shards``; of one that shows none rollouts: its records are rejected by reason.
 
@@ -45,7 +45,7 @@ def settled(
     return {shard: found[shard] or "rollouts" for shard in shards}
 
 
-def _layout(url: str, reading: Reading) -> Layout | None:
+def _layout(url: str, reading: ReadOptions) -> Layout | None:
     if is_parquet(url):
         return shown_layout(url, reading)
     for record in _first_records(url):
@@ -54,7 +54,7 @@ def _layout(url: str, reading: Reading) -> Layout | None:
     return None
 
 
-def _none_shown(shard: FileInfo, reading: Reading) -> CorpusError:
+def _none_shown(shard: FileInfo, reading: ReadOptions) -> CorpusError:
     names, url = reading.names, shard.url
     fields = list(sample_record(url))
     nothing = "no JSON object in the first lines of" if shard.size else "an empty file at"
@@ -67,7 +67,7 @@ def _none_shown(shard: FileInfo, reading: Reading) -> CorpusError:
     )
 
 
-def fitting_options(url: str, reading: Reading) -> str:
+def fitting_options(url: str, reading: ReadOptions) -> str:
     """Return "did you mean …?" with the options that would read the records of a shard; "" for none."""
     options = suggested_options(sample_record(url), reading)
     return options and f"did you mean {options}?"

@@ -6,18 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from urllib.parse import unquote
 
+from bisieve._text import pluralize
 from bisieve.errors import CorpusError
-from bisieve.index_format import MANIFEST
-from bisieve.lines import CODECS, codec_of
-from bisieve.storage import DANGLING, FileInfo, basename, join, link_to_nothing, list_files
-from bisieve.wording import counted
+from bisieve.io.file_names import CODECS, SUFFIXES, codec_of, file_stem, is_parquet
+from bisieve.io.storage import DANGLING, FileInfo, basename, join, link_to_nothing, list_files
+from bisieve.schemas import MANIFEST
 
 DISK = "file://"
-PARQUET = (".parquet", ".parq", ".pq")
-_LINES = (".jsonl", ".ndjson", ".jsonlines")
-SUFFIXES = (*(f"{kind}{codec}" for kind in _LINES for codec in ("", *CODECS)), *PARQUET)  # in any case
+
 NOT_READ = tuple(f".json{codec}" for codec in ("", *CODECS))  # what may be a shard to its owner
 # What lies beside shards and is no data: images and words about them.
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg")
@@ -25,8 +22,6 @@ _WORDS = (".md", ".rst", ".txt", ".html", ".pdf", ".log", ".yaml", ".yml", ".tom
 _CHECKSUMS = (".crc", ".md5", ".sha1", ".sha256", ".sha512")
 NOT_DATA = (*_IMAGES, *_WORDS, *_CHECKSUMS)
 _NOT_DATA_NAMES = ("readme", "license", "licence", "notice", "changelog", "makefile", "md5sums", "sha256sums")
-
-_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # what writers of partitions put for null
 
 OPENING = 2**18  # bytes that could be read while a store opens a file
 SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 256 * 2**20  # bytes
@@ -82,7 +77,7 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
             raise CorpusError(f"shards at {url}", "the files of an index", "check --input and --index")
         found = {file.url: file for file in files if file.url.lower().endswith(SUFFIXES)}
         if not found:
-            others = f"{counted(len(files), 'other file')}, such as {files[0].url}" if files else "no file"
+            others = f"{pluralize(len(files), 'other file')}, such as {files[0].url}" if files else "no file"
             mend = "check --input"
             if len(files) == 1 and files[0].url == url:
                 others, mend = "a file with another suffix", "rename or convert it"
@@ -92,7 +87,7 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
         if unread := [file.url for file in files if file.url.lower().endswith(NOT_READ)]:
             raise CorpusError(
                 f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}",
-                f"{counted(len(unread), 'other')}, such as {unread[0]}",
+                f"{pluralize(len(unread), 'other')}, such as {unread[0]}",
                 "write them as one of these, or name the shards to read by a glob",
             )
         shards |= found
@@ -173,40 +168,9 @@ def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
     return tasks
 
 
-def is_parquet(url: str) -> bool:
-    """Whether the shard at ``url`` holds rows; the others hold lines."""
-    return url.lower().endswith(PARQUET)
-
-
-def is_seekable(url: str) -> bool:
-    """Whether single records of the shard at ``url`` can be read at no more cost than their bytes."""
-    return codec_of(url) is None and not is_parquet(url)
-
-
-def file_stem(url: str) -> str:
-    """A shard's file name without the suffix."""
-    name = basename(url)
-    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
-
-
-def partition_value(url: str, name: str) -> str | None:
-    """Return what the nearest folder ``name=value`` above a shard says, decoded; None where there is none."""
-    for folder in reversed(url.split("/")[:-1]):
-        key, equals, value = folder.partition("=")
-        if equals and unquote(key) == name and value != _NO_PARTITION:
-            return unquote(value)
-    return None
-
-
 def merged_stems(shards: Sequence[FileInfo]) -> list[str]:
     """Return the file stems that occur in several folders, in order: there each is one source."""
     folders: dict[str, set[str]] = defaultdict(set)
     for shard in shards:
         folders[file_stem(shard.url)].add(shard.url.rsplit("/", 1)[0])
     return sorted(stem for stem, found in folders.items() if len(found) > 1)
-
-
-def folder_name(url: str) -> str:
-    """The name of the folder that a shard lies in."""
-    return url.rsplit("/", 2)[-2]

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bisieve.damage import damage
-from bisieve.embedded import Locate, all_safe, holds_images, in_names
 from bisieve.errors import CorpusError
-from bisieve.reading import Layout, Reading
-from bisieve.rows import is_list, needed_columns, record_rows
-from bisieve.shards import Split
-from bisieve.whole import open_whole
+from bisieve.io.read import damage, open_retrying
+from bisieve.records.embedded_images import Locate, all_safe, holds_images, in_names
+from bisieve.records.options import Layout, ReadOptions
+from bisieve.shards.listing import Split
+from bisieve.shards.parquet_fields import is_list, needed_columns, record_rows
 
 BATCH_ROWS, BATCH_BYTES = 2**13, 2**24  # rows held at once, at most either
 _BUFFER = 2**20  # bytes of a column read at once
@@ -22,7 +21,7 @@ _BUFFER = 2**20  # bytes of a column read at once
 Numbered = tuple[int, pa.RecordBatch]  # the number of the first row, and rows
 
 
-def read_split(split: Split, layout: Layout, reading: Reading) -> Iterator[Numbered]:
+def read_split(split: Split, layout: Layout, reading: ReadOptions) -> Iterator[Numbered]:
     """The rows, as `record_rows`, of the row groups that begin in ``split``; memory holds some of a group."""
     partition = reading.partition_of(split.shard)
     with _opened(split.shard) as file:
@@ -37,7 +36,7 @@ def read_rows(
     url: str,
     numbers: Sequence[int],
     layout: Layout,
-    reading: Reading,
+    reading: ReadOptions,
     locate: Locate | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield rows by their numbers, as dicts; a row that the file does not have is left out.
@@ -74,7 +73,7 @@ def read_rows(
                 yield from zip(mine.tolist(), found, strict=True)
 
 
-def shown_layout(url: str, reading: Reading) -> Layout | None:
+def shown_layout(url: str, reading: ReadOptions) -> Layout | None:
     """The layout that the columns of a shard show, None where they show none."""
     return reading.layout_of({column.name: is_list(column.type) for column in columns_of(url)})
 
@@ -88,7 +87,10 @@ def columns_of(url: str) -> pa.Schema:
 @contextmanager
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
     mend = "write it again, or leave it out of --input"
-    with open_whole(url, cache_type="none") as handle, damage(CorpusError, f"a Parquet file at {url}", mend):
+    with (
+        open_retrying(url, cache_type="none") as handle,
+        damage(CorpusError, f"a Parquet file at {url}", mend),
+    ):
         yield pq.ParquetFile(handle, buffer_size=_BUFFER)
 
 
@@ -106,7 +108,7 @@ def _begins(group: pq.RowGroupMetaData) -> int:
     return int(column.dictionary_page_offset or column.data_page_offset)
 
 
-def _columns(file: pq.ParquetFile, group: int, layout: Layout, reading: Reading) -> list[str]:
+def _columns(file: pq.ParquetFile, group: int, layout: Layout, reading: ReadOptions) -> list[str]:
     """The columns to read for scoring: of images that are there with safe paths, the paths alone."""
     columns = needed_columns(file.schema_arrow.names, layout, reading)
     image = reading.names["image"]

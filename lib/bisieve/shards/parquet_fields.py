@@ -4,7 +4,7 @@
     steps_with_score: struct<step: list<…>, score: list<…>, …>  ─┼▶ steps_with_score: list<struct<STEP_TYPES>>
     step: list<…>, score: list<…>, … (side by side)             ─┘
 
-`step_lists` does the same for records of JSON.
+`decode` does the same for records of JSON.
 
 A column of a type that its field cannot have stays as it is: the checks of records then find what is wrong.
 """
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-from bisieve.embedded import holds_images, in_names
-from bisieve.reading import SOURCE, STEP_FIELDS, STEPS, Layout, Reading
-from bisieve.records import MAX_INT32
+from bisieve.records.embedded_images import holds_images, in_names
+from bisieve.records.model import MAX_INT32
+from bisieve.records.options import SOURCE, STEP_FIELDS, STEPS, Layout, ReadOptions
 
 STEP_TYPES = {
     "step": pa.string(), "score": pa.float64(), "num_mc_correct": pa.int64(), "num_mc_total": pa.int64(),
@@ -40,7 +40,7 @@ _EXACT = 2.0**53  # below it every integer is a float64
 _NO_SCORE = {pa.float64(): np.nan, pa.bool_(): False}  # a value that is rejected, by the type of the scores
 
 
-def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> list[str]:
+def needed_columns(found: Sequence[str], layout: Layout, reading: ReadOptions) -> list[str]:
     """Those of the columns ``found`` in a file that are read of it, in the file's order."""
     names = reading.names
     wanted = [*_PROMPT, SOURCE]
@@ -55,7 +55,7 @@ def needed_columns(found: Sequence[str], layout: Layout, reading: Reading) -> li
 
 
 def record_rows(
-    rows: pa.RecordBatch, layout: Layout, reading: Reading, partition: str | None = None
+    rows: pa.RecordBatch, layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> pa.RecordBatch:
     """``rows`` of a file with every field that is read as a column, null where the file has none.
 
@@ -81,7 +81,7 @@ def record_rows(
     return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
 
-def _column(rows: pa.RecordBatch, name: str, reading: Reading) -> pa.Array:
+def _column(rows: pa.RecordBatch, name: str, reading: ReadOptions) -> pa.Array:
     theirs = reading.names[name]
     return rows[theirs] if theirs in rows.schema.names else pa.nulls(rows.num_rows)
 
@@ -110,7 +110,7 @@ def typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
     return values
 
 
-def _typed_step(values: pa.Array, name: str, reading: Reading) -> pa.Array:
+def _typed_step(values: pa.Array, name: str, reading: ReadOptions) -> pa.Array:
     """A column of `STEP_TYPES`; labels are numbers where that was asked for."""
     if name == "score" and reading.labels_as_scores and kinds.is_boolean(values.type):
         return values.cast(pa.float64())
@@ -136,7 +136,7 @@ def _as_lists(values: pa.Array) -> pa.ListArray:
     return values if kinds.is_list(values.type) else values.cast(pa.list_(values.type.value_type))
 
 
-def _nested_steps(steps: pa.Array, reading: Reading) -> pa.Array:
+def _nested_steps(steps: pa.Array, reading: ReadOptions) -> pa.Array:
     if kinds.is_struct(steps.type):
         return _joined_steps(lambda name: _member(steps, reading.names[name]), reading)
     if not is_list(steps.type) or not kinds.is_struct(steps.type.value_type):
@@ -152,7 +152,7 @@ def _member(structs: pa.StructArray, name: str) -> pa.Array:
     return pc.struct_field(structs, name) if known else pa.nulls(len(structs))
 
 
-def _joined_steps(lists_of: Callable[[str], pa.Array], reading: Reading) -> pa.Array:
+def _joined_steps(lists_of: Callable[[str], pa.Array], reading: ReadOptions) -> pa.Array:
     """Join the lists that hold one value a step; ``lists_of`` returns those of a field of `STEP_TYPES`."""
     texts = lists_of("step")
     if not is_list(texts.type):
@@ -198,7 +198,7 @@ def _steps(ends: npt.NDArray[np.int64], columns: list[pa.Array], missing: pa.Arr
 
 
 def or_share(score: pa.Array, correct: pa.Array, total: pa.Array) -> pa.Array:
-    """``score``, and K/N where there is none but the two counts, as `records.score_of` has it."""
+    """``score``, and K/N where there is none but the two counts, as `model.score_of` has it."""
     counted = correct.type == pa.int64() and total.type == pa.int64()
     if not (counted and score.type == pa.float64() and score.null_count):
         return score

@@ -10,9 +10,8 @@ from pyspark import RDD, Accumulator, Broadcast, SparkContext, StorageLevel
 from pyspark.accumulators import AccumulatorParam
 
 from bisieve.pipeline.engine import Engine, Parts, Report
-from bisieve.spark.progress import watched
 from bisieve.spark.session import spark_context, unwrapped_errors
-from bisieve.spark.stages import name_jobs
+from bisieve.spark.stages import name_jobs, watched
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -111,12 +110,12 @@ def _telling(told: Any, about: Callable[[T], U], number: int, values: Iterator[T
 
 
 def _settled(number: int, values: Iterator[T]) -> Iterator[T]:
-    settle()
+    freeze_gc()
     return values
 
 
 @cache
-def settle() -> None:
+def freeze_gc() -> None:
     """Tells the garbage collector that what is imported stays: Spark's worker runs it after every task."""
     gc.freeze()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyspark
 
 from bisieve.errors import StorageError, UsageError
-from bisieve.probe import require_writable
+from bisieve.io.storage import require_writable
 from bisieve.spark.java import check_java
 
 # As Spark reads it: local, local[N], local[*], local[N,FAILURES], local-cluster[…].

@@ -1,23 +1,25 @@
-"""The Spark context: the one that spark-submit made, or a local one for one machine."""
+"""Start or join a Spark context, and end its jobs on Ctrl-C."""
 
+import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
 from bisieve import errors
-from bisieve.disk_errors import says_full
+from bisieve._redact import without_secrets
 from bisieve.errors import BisieveError, CorpusError, DiskError, UsageError
-from bisieve.masking import without_secrets
+from bisieve.io.errors import says_full
 from bisieve.spark.environment import check_environment, check_master
-from bisieve.spark.gateway import started_gateway
-from bisieve.spark.interrupts import Interrupts
-from bisieve.spark.reasons import innermost
+from bisieve.spark.java import innermost, started_gateway
 from bisieve.spark.secret import add_secret
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
@@ -144,3 +146,51 @@ def reported_error(report: str) -> BisieveError:
             "free space in its local folders, or name others: SPARK_LOCAL_DIRS=FOLDER",
         )  # fmt: skip
     return CorpusError("a Spark job that ends well", said, "see Spark's own log")
+
+
+class Interrupts:
+    """Ctrl-C is held back while Spark starts and ends; in between it is what the block raises.
+
+    A Spark interrupted while it starts leaves its JVM behind.  One interrupted at work has dying workers and
+    broken connections to report: Ctrl-C is the reason, so nothing else is told.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._held = True
+        self._before: Any = None
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            self._take_over()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        if self.came:
+            raise KeyboardInterrupt
+
+    def let_through(self) -> None:
+        """From here on Ctrl-C ends the block at once."""
+        self._held = False
+        if self._before is not None:
+            self._take_over()  # Spark's start has put in a handler of its own, which asks the JVM first
+        if self.came:
+            raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        """From here on Ctrl-C waits."""
+        self._held = True
+
+    def _take_over(self) -> None:
+        before = signal.signal(signal.SIGINT, self._on_interrupt)
+        self._before = self._before or before
+
+    def _on_interrupt(self, number: int, frame: object) -> None:
+        self.came = True
+        # py4j logs tracebacks of the calls that are cut off, some with the root logger.
+        logging.getLogger().addFilter(lambda record: False)
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+        if not self._held:
+            raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Attempts of the solver, written down: what a step says, what it leaves behind, whether it is right."""
+"""Attempts at questions, and their Monte-Carlo annotation: K continuations from each prefix."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bisieve.corpus.questions import Questions
-from bisieve.corpus.solver import Flags, Solver, State, start, take_step
-from bisieve.corpus.tasks import Step, Task, Values
+from bisieve.synthetic.solver import Flags, Questions, Solver, State, start, take_step
+from bisieve.synthetic.tasks import Step, Task, Values
 
 CORRECT, NEUTRAL, INCORRECT = 1, 0, -1  # as in VisualProcessBench
 
@@ -21,6 +20,8 @@ CLOSINGS = ("Now I can give the answer.", "That is all I need for the answer.")
 OPENING_SHARE, CLOSING_SHARE = 0.25, 0.35  # of the rollouts that hold such a step
 
 FIELD = re.compile(r"{(\w+)}")
+
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -105,3 +106,43 @@ def _first_wrong_step(stated: tuple[Step, ...], values: Values, truth: Values, r
     return next(
         step for step in stated if any(values[slot.name][row] != truth[slot.name][row] for slot in step.slots)
     )
+
+
+def annotate(
+    attempts: Attempts, continuations: int, solver: Solver, rng: np.random.Generator
+) -> list[Counts]:
+    """How many of ``continuations`` from every prefix reach the right answer.
+
+    One array a position, one count a row; zero in rows where the position is not present.
+    """
+    annotated = []
+    for position in attempts.positions:
+        rows = np.flatnonzero(position.present)
+        samples = rows.repeat(continuations)
+        right = continue_from(
+            attempts.task,
+            attempts.questions.take(samples),
+            position.state.take(samples),
+            position.steps_taken,
+            solver,
+            rng,
+        )
+        counts = np.zeros(len(position.present), np.int64)
+        counts[rows] = right.reshape(-1, continuations).sum(axis=1)
+        annotated.append(counts)
+    return annotated
+
+
+def continue_from(
+    task: Task,
+    questions: Questions,
+    state: State,
+    steps_taken: int,
+    solver: Solver,
+    rng: np.random.Generator,
+) -> Flags:
+    """Runs ``solver`` on from ``state`` to the final answer; returns the rows where that is right."""
+    for number in range(steps_taken, len(task.steps)):
+        take_step(task, number, questions, state, solver, rng)
+    right: Flags = state.values["answer"] == questions.truth["answer"]
+    return right

@@ -11,13 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bisieve.corpus.attempts import Attempts, attempt
-from bisieve.corpus.digits import held_out_digits
-from bisieve.corpus.pictures import Pictures, make_pictures, picture_path
-from bisieve.corpus.questions import ask
-from bisieve.corpus.records import question_texts
-from bisieve.corpus.solver import Solver
-from bisieve.corpus.tasks import TASKS, Task
+from bisieve.synthetic.annotation import Attempts, attempt
+from bisieve.synthetic.pictures import Pictures, held_out_digits, make_pictures, picture_path
+from bisieve.synthetic.shard_files import question_texts
+from bisieve.synthetic.solver import Solver, ask
+from bisieve.synthetic.tasks import TASKS, Task
 
 BENCHMARK_STREAM = 1_000_000  # of random numbers, apart from those of the shards
 

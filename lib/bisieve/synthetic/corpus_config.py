@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bisieve.corpus.solver import Solver
 from bisieve.errors import UsageError
+from bisieve.synthetic.solver import Solver
 
 Layout = Literal["rollouts", "steps"]
 

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisieve.corpus.annotation import annotate
-from bisieve.corpus.attempts import attempt
-from bisieve.corpus.config import CorpusConfig
-from bisieve.corpus.digits import training_digits
-from bisieve.corpus.pictures import Pictures, make_pictures
-from bisieve.corpus.questions import ask
-from bisieve.corpus.records import AnnotatedRollout, annotated_rollouts
-from bisieve.corpus.tasks import TASKS, Task
+from bisieve.synthetic.annotation import annotate, attempt
+from bisieve.synthetic.corpus_config import CorpusConfig
+from bisieve.synthetic.pictures import Pictures, make_pictures, training_digits
+from bisieve.synthetic.shard_files import AnnotatedRollout, annotated_rollouts
+from bisieve.synthetic.solver import ask
+from bisieve.synthetic.tasks import TASKS, Task
 
 BATCH_QUESTIONS = 1_000  # solved at once: bounds the memory, and is part of what the seed means
 PICTURES, BATCHES, SCATTER = 0, 1, 2  # streams of random numbers

@@ -1,17 +1,76 @@
-"""How digits lie in a picture of 56 × 56 pixels: grids, tables and a bar chart."""
+"""Pictures of handwritten digits: scikit-learn's digits, their layouts, and pools of pictures."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+HELD_OUT_EVERY = 6  # every 6th digit is kept for the benchmark
+AMBIGUITY_RANGE = (0.3, 4.0)  # of a digit, before the mean is brought to 1
 
 SIDE = 56  # pixels
 PAPER, LINE, BAR = 255, 170, 120  # grey levels
 INK_STEP = 15  # grey levels a unit of a digit's ink (0 … 16)
 
 Canvas = NDArray[np.uint8]
+
+
+DIFFICULTY_SPREAD = 2.0  # of the logarithm: most questions are easy, a few are beyond the solver
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A set of handwritten digits, as columns of equal length."""
+
+    index: NDArray[np.int64]  # place in scikit-learn's data set
+    pixels: NDArray[np.uint8]  # (n, 8, 8), 0 = paper … 16 = ink
+    labels: NDArray[np.int16]  # 0 … 9
+    lookalikes: NDArray[np.int16]  # the other digit that this one is most easily taken for
+    ambiguity: NDArray[np.float32]  # how easily it is misread; mean 1 over all digits
+
+    def take(self, rows: NDArray[np.bool_]) -> "Digits":
+        """The digits where ``rows`` is true."""
+        return Digits(
+            self.index[rows],
+            self.pixels[rows],
+            self.labels[rows],
+            self.lookalikes[rows],
+            self.ambiguity[rows],
+        )
+
+
+@cache
+def load_digits() -> Digits:
+    """All digits; one that lies nearer to another digit's mean image is more ambiguous."""
+    from sklearn.datasets import load_digits as load_from_sklearn
+
+    data = load_from_sklearn()
+    pixels, labels = data.images.astype(np.uint8), data.target.astype(np.int16)
+    rows = np.arange(len(labels))
+    means = np.stack([data.images[labels == digit].mean(axis=0) for digit in range(10)])
+    distances = np.linalg.norm(data.images[:, None] - means[None], axis=(2, 3))
+    own = distances[rows, labels]
+    distances[rows, labels] = np.inf
+    lookalikes = distances.argmin(axis=1)
+    ambiguity = np.clip((own / distances[rows, lookalikes]) ** 4, *AMBIGUITY_RANGE)
+    return Digits(
+        rows, pixels, labels, lookalikes.astype(np.int16), (ambiguity / ambiguity.mean()).astype(np.float32)
+    )
+
+
+def training_digits() -> Digits:
+    """The digits that shards (and the base backbone) may show."""
+    digits = load_digits()
+    return digits.take(digits.index % HELD_OUT_EVERY != 0)
+
+
+def held_out_digits() -> Digits:
+    """The digits that only the benchmark shows."""
+    digits = load_digits()
+    return digits.take(digits.index % HELD_OUT_EVERY == 0)
 
 
 @dataclass(frozen=True)
@@ -88,3 +147,39 @@ def encode_png(canvas: Canvas) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(canvas).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """``n`` pictures of one layout."""
+
+    layout: Layout
+    digits: Digits  # the set that ``cells`` points into
+    cells: NDArray[np.int64]  # (n, cells): rows of ``digits``
+    shifts: NDArray[np.int64]  # (n, cells, 2): x and y shift of every digit inside its cell
+    difficulty: NDArray[np.float32]  # (n,), mean 1: multiplies every chance of a mistake
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+def make_pictures(layout: Layout, digits: Digits, n: int, rng: np.random.Generator) -> Pictures:
+    """``n`` pictures of digits drawn at random from ``digits``."""
+    cells = rng.integers(len(digits.index), size=(n, layout.num_cells))
+    shifts = np.stack([rng.integers(slack + 1, size=cells.shape) for slack in layout.slack], axis=-1)
+    spread = DIFFICULTY_SPREAD
+    difficulty = rng.lognormal(-(spread**2) / 2, spread, size=n).astype(np.float32)
+    return Pictures(layout, digits, cells, shifts, difficulty)
+
+
+def picture_path(folder: str, number: int) -> str:
+    """Where picture ``number`` of ``folder`` lies, below the corpus: the ``image`` of its records."""
+    return f"images/{folder}/{number:06d}.png"
+
+
+def encode_pictures(pictures: Pictures, folder: str) -> Iterator[tuple[str, bytes]]:
+    """The path and the PNG bytes of every picture, one at a time."""
+    for number, (cells, shifts) in enumerate(zip(pictures.cells, pictures.shifts, strict=True)):
+        digits = pictures.digits
+        canvas = draw(pictures.layout, digits.pixels[cells], digits.labels[cells], shifts)
+        yield picture_path(folder, number), encode_png(canvas)

@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from bisieve.corpus.layouts import CHART, GRID, NUMBERS, TABLE, WIDE_TABLE, Layout
+from bisieve.synthetic.pictures import CHART, GRID, NUMBERS, TABLE, WIDE_TABLE, Layout
 
 Column = NDArray[np.int16]  # one value a rollout
 Values = dict[

@@ -1,6 +1,9 @@
-"""Compares the cuts of two indexes, source by source."""
+"""Compare the selections of two indexes, and give each difference one reason.
 
-from collections.abc import Iterator
+What each reason means to a user is in docs/diff.md.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from bisieve.diff.match import NOBODY, Places, partners
-from bisieve.diff.reasons import ENTERED, LEFT, Mask, ranked_alike, reasons
-from bisieve.diff.rows import ROWS, by_source
-from bisieve.fraction import cut_limits
-from bisieve.index import Index
+from bisieve.index.reader import Index
+from bisieve.io.storage import open_output
+from bisieve.ranking.strategies import SHUFFLED, selection_limits
+from bisieve.records.options import Parameters
+from bisieve.tools.diff_match import NOBODY, ROWS, Places, by_source, partners
 
 # A rollout that left or entered; null where the other index does not have it.
 CHANGES = pa.schema(
@@ -31,6 +35,12 @@ CHANGES = pa.schema(
     ]
 )
 
+Mask = npt.NDArray[np.bool_]
+
+# Beside each other those that mirror each other; the last ones hold for all that is left.
+LEFT = ("gone", "fraction", "score changed", "parameters", "crowded out")
+ENTERED = ("new rollout", "fraction", "score changed", "parameters", "made room")
+
 
 @dataclass(frozen=True)
 class Side:
@@ -42,7 +52,7 @@ class Side:
     def limits(self, fraction: float) -> dict[str, int]:
         """The last rank that a cut of ``fraction`` takes, by source."""
         scope = self.index.manifest.parameters.scope
-        return cut_limits(self.index.rollouts_by_source, scope, fraction)
+        return selection_limits(self.index.rollouts_by_source, scope, fraction)
 
 
 @dataclass(frozen=True)
@@ -137,3 +147,35 @@ def _changes(
         "offset": mine["offset"],
     }
     return pa.table(columns, schema=CHANGES)
+
+
+def reasons(
+    names: tuple[str, ...], unmatched: Mask, by_fraction: Mask, rescored: Mask, rekeyed: Mask
+) -> pa.StringArray:
+    """The first of ``names`` (`LEFT` or `ENTERED`) whose mask holds, the last one where none does.
+
+    All masks have one entry a rollout: it is not in the other index; it would be in both cuts or in none
+    with the fraction of A in B; its MC scores differ; what it is ranked by differs.
+    """
+    which = np.select([unmatched, by_fraction, rescored, rekeyed], [0, 1, 2, 3], 4)
+    return pa.array(names, pa.string()).take(pa.array(which))
+
+
+def ranked_alike(a: Parameters, b: Parameters) -> bool:
+    """Whether equal keys compete in the same way: the same strategy, scope and order of ties."""
+    return _competition(a) == _competition(b)
+
+
+def _competition(parameters: Parameters) -> tuple[object, ...]:
+    shuffled = parameters.strategy in SHUFFLED
+    seeded = shuffled or parameters.ties == "hash"
+    ties = "hash" if shuffled else parameters.ties
+    return parameters.strategy, parameters.scope, ties, parameters.seed if seeded else None
+
+
+def written(diffs: Iterable[SourceDiff], url: str) -> Iterator[SourceDiff]:
+    """``diffs`` as they are; when the last one is taken their changes stand at ``url``, of `CHANGES`."""
+    with open_output(url) as file, pq.ParquetWriter(file, CHANGES, compression="zstd") as writer:
+        for diff in diffs:
+            writer.write_table(diff.changes)
+            yield diff

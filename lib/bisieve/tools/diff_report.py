@@ -7,9 +7,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from bisieve.diff.compare import Side, SourceDiff
-from bisieve.diff.reasons import ENTERED, LEFT
-from bisieve.table import aligned
+from bisieve._text import aligned
+from bisieve.tools.diff import ENTERED, LEFT, Side, SourceDiff
 
 _HEAD = ("source", "cut A", "cut B", "kept", "left", "entered", "overlap")
 

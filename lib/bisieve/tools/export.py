@@ -1,4 +1,4 @@
-"""Exports a cut with its text, in the order and to the byte as the paper's procedure writes it."""
+"""Export a selection with its text, in order and to the byte as the paper's procedure does."""
 
 import json
 import re
@@ -8,22 +8,23 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve.cut import Cut
-from bisieve.embedded import Save
-from bisieve.fetch import fetch_in_chunks, in_chunks
-from bisieve.image_folder import refuse
-from bisieve.plain import plain_lines
-from bisieve.prompt import process_text
-from bisieve.reading import KnownShards
-from bisieve.records import Rollout
-from bisieve.storage import join, open_output
+from bisieve.errors import UsageError
+from bisieve.index.reader import Index, indexed_shards
+from bisieve.index.selection import Selection
+from bisieve.io.storage import join, open_output, real_path
+from bisieve.records.embedded_images import Save
+from bisieve.records.model import Rollout
+from bisieve.records.options import KnownShards
+from bisieve.records.prompt import process_text
+from bisieve.shards.fetch import fetch_in_chunks, in_chunks
+from bisieve.tools.export_records import plain_lines, refuse
 
 _ASCII = 127  # the last character of it
 _KEPT = " !$&'()+,;=@^{}~`%"  # what a file's name may have beside letters and digits on every store
 _ENCODED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
-def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
+def export_mprm_jsonl(cut: Selection, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
     """Writes the cut as the paper's training file, one line a rollout; returns the number of lines.
 
     Sources stand in the order of their first shard, the rollouts of each in file order.  The file appears at
@@ -36,7 +37,7 @@ def export_mprm_jsonl(cut: Cut, output: str, threshold: float = 0.0, save: Save 
     return int(rows.num_rows)
 
 
-def export_records(cut: Cut, output: str, save: Save = refuse) -> int:
+def export_records(cut: Selection, output: str, save: Save = refuse) -> int:
     """Writes the cut's records as plain shards, a file ``<source>.jsonl`` a source; returns the rollouts.
 
     The folder is a corpus: it can be scored, and trained on where the first one was not seekable.  Of a cut
@@ -70,7 +71,7 @@ def file_name(source: str) -> str:
     return name if name[:1] not in (".", "_") else f"%{ord(name[0]):02X}{name[1:]}"
 
 
-def changed_names(cut: Cut) -> list[str]:
+def changed_names(cut: Selection) -> list[str]:
     """Return the sources, in order, that are not called as the files that `export_records` writes of them."""
     sources = sorted(pc.unique(cut.rows["source"]).to_pylist())
     return [source for source in sources if file_name(source) != source]
@@ -96,3 +97,27 @@ def _lines(rollouts: list[Rollout], threshold: float) -> Iterator[bytes]:
         conversations = [{"from": "human", "value": text}, {"from": "gpt", "value": labels}]
         line = {"image": rollout.image, "conversations": conversations}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def check_target(index: Index, output: str, is_folder: bool = False) -> None:
+    """`UsageError` where a file, or a folder of records, at ``output`` would overwrite what must stay.
+
+    That is the index, the shards that it points into, and a folder of shards, which would be another corpus
+    with the records in it.
+    """
+    if output == "-":
+        raise UsageError("a file for --output", "-", "name a file")
+    target, home = real_path(output), real_path(index.url)
+    if _is_below(target, home):
+        raise UsageError(f"an --output outside the index {index.url}", output, "choose another --output")
+    for shard in indexed_shards(index):
+        place = real_path(shard.url)
+        if place == target or (is_folder and _is_below(place, target)):
+            raise UsageError(
+                "an --output that holds none of the shards of the index",
+                f"{shard.url} at {output}", "choose another --output",
+            )  # fmt: skip
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return place == folder or place.startswith(join(folder, ""))

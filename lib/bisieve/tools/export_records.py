@@ -1,26 +1,90 @@
-"""Records as lines of plain JSONL shards, whatever they were before."""
+"""Export records as plain JSONL shards, with embedded images written to a folder."""
 
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+import xxhash
 
-from bisieve.decoding import with_our_names
-from bisieve.embedded import Save, is_embedded, located
-from bisieve.fetch import changed_record, spans_of
-from bisieve.image_folder import refuse
-from bisieve.lines import BYTE_ORDER_MARK
-from bisieve.reading import SOURCE, KnownShards, Reading
-from bisieve.spans import read_spans
+from bisieve.errors import ImageError, UsageError
+from bisieve.io import storage
+from bisieve.records.decode import BYTE_ORDER_MARK, with_our_names
+from bisieve.records.embedded_images import Picture, Save, is_embedded, located
+from bisieve.records.options import SOURCE, KnownShards, ReadOptions
+from bisieve.shards.fetch import changed_record, read_spans, spans_of
+
+_WRITERS = 16  # images written at the same time: a store answers slowly, but many at once
 
 Record = dict[str, Any]
 
 
+class ImageFolder:
+    """Writes images to a folder and remembers under which names."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._contents: dict[str, bytes] = {}  # name → hash of what was written there
+
+    def save(self, pictures: Sequence[Picture]) -> list[str]:
+        """Write ``pictures`` where they are not there yet.
+
+        Returns:
+            Their names below the folder: the path of the record, unless that is unsafe or another image has
+            it already; then a hash of the bytes is in the name.
+
+        Raises:
+            ImageError: where an earlier export left another image at that place.
+        """
+        new: dict[str, bytes] = {}
+        names = []
+        for picture in pictures:
+            name, is_new = self._named(picture)
+            names.append(name)
+            if is_new:
+                new[name] = picture.data
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            list(pool.map(self._write, new, new.values()))
+        return names
+
+    def _named(self, picture: Picture) -> tuple[str, bool]:
+        """Return the name of an image, and whether it has yet to be written."""
+        content = xxhash.xxh3_128_digest(picture.data)
+        name = str(PurePosixPath(picture.name))
+        if self._contents.get(name, content) != content:
+            name = f"{PurePosixPath(name).with_suffix('')}-{picture.hashed_name}"
+        is_new = name not in self._contents
+        self._contents[name] = content
+        return name, is_new
+
+    def _write(self, name: str, data: bytes) -> None:
+        url = storage.join(self.url, name)
+        if not storage.exists(url):
+            storage.write_bytes(url, data)
+        elif storage.read_bytes(url) != data:
+            raise ImageError(
+                f"no other image at {url}", "one of other bytes", "name a new folder with --images"
+            )
+
+
+def refuse(pictures: Sequence[Picture]) -> list[str]:
+    """Refuse images that are in records, where no folder was given for them; `UsageError`."""
+    if pictures:
+        raise UsageError(
+            "--images FOLDER, as images of the cut are in its records",
+            f"no --images, and an image of {len(pictures[0].data)} bytes",
+            "name the folder to write such images to, which is then the --image-root",
+        )
+    return []
+
+
 def plain_lines(rows: pa.Table, shards: KnownShards, save: Save = refuse) -> list[bytes]:
-    """The records of ``rows`` (of `schema.INDEX`), without line ends.
+    """The records of ``rows`` (of `schemas.INDEX`), without line ends.
 
     Lines stay as they are, unless fields or images were given other names: then they are written anew, as
     Parquet rows are, with the names that fields have here, images where they lie, and the id that the index
@@ -55,16 +119,16 @@ def plain_lines(rows: pa.Table, shards: KnownShards, save: Save = refuse) -> lis
     return lines
 
 
-def _image_of(reading: Reading) -> type[Any]:
+def _image_of(reading: ReadOptions) -> type[Any]:
     """A struct that has of a line its image alone."""
     return msgspec.defstruct("Image", [("image", Any, None)], rename={"image": reading.names["image"]})
 
 
-def _from_line(line: bytes, reading: Reading) -> Record:
+def _from_line(line: bytes, reading: ReadOptions) -> Record:
     return with_our_names(json.loads(line), replace(reading, source_field=None))
 
 
-def _from_row(row: Record, reading: Reading) -> Record:
+def _from_row(row: Record, reading: ReadOptions) -> Record:
     steps = row.get("steps_with_score")
     kept = _known(row) | ({} if steps is None else {"steps_with_score": list(map(_known, steps))})
     if reading.source_field is not None and SOURCE in kept:

@@ -1,15 +1,15 @@
-"""What the terminal shows of a verdict."""
+"""Show the result of the gate: a table, and one line for what is above its limit."""
 
 from collections.abc import Mapping
 
-from bisieve.gate.verdict import Line, Verdict
-from bisieve.table import aligned
-from bisieve.wording import counted
+from bisieve._text import aligned, pluralize
+from bisieve.errors import GateError
+from bisieve.tools.gate import GateResult, Line
 
 SHOWN = 30  # lines of sources; all are judged
 
 
-def gate_report(verdict: Verdict) -> str:
+def gate_report(verdict: GateResult) -> str:
     """A table, what could not be compared, new and vanished sources, limits, and the two versions."""
     end = f"BIS@{verdict.now.fraction:.4g}"
     head = ("source", "rollouts", "before", "rejected", "mixed", "before", "drift", end, "before", "drift")
@@ -54,6 +54,52 @@ def _share(number: float | None) -> str:
 
 
 def _sources(what: str, rollouts: Mapping[str, int]) -> list[str]:
-    named = [f"{name} ({counted(number, 'rollout')})" for name, number in [*rollouts.items()][:SHOWN]]
+    named = [f"{name} ({pluralize(number, 'rollout')})" for name, number in [*rollouts.items()][:SHOWN]]
     more = f" and {len(rollouts) - SHOWN} more" if len(rollouts) > SHOWN else ""
     return [f"{what}: {', '.join(named)}{more}"] if named else []
+
+
+def refuse(verdict: GateResult) -> None:
+    """`GateError` with each number that exceeds its limit, and the limit; None where none does."""
+    limits = verdict.limits
+    failures = _rejects(verdict)
+    failures += _drifts("mixture drift", limits.mixture_drift, {
+        line.name: (line.mixture_drift, _mixed(line)) for line in verdict.lines
+    })  # fmt: skip
+    failures += _drifts("score drift", limits.score_drift, {
+        line.name: (line.score_drift, _ends(line)) for line in verdict.lines
+    })  # fmt: skip
+    failures += _drifts("lost rollouts", limits.lost, {
+        line.name: (line.lost, f"{line.before.rollouts} → {line.now.rollouts}") for line in verdict.lines
+    })  # fmt: skip
+    if failures:
+        expected, found = (", ".join(parts) for parts in zip(*failures, strict=True))
+        raise GateError(
+            f"{expected} in version {verdict.now.name} of {verdict.now.index.url}", found,
+            "correct the shards, score again, or raise the limit; bisieve report and bisieve diff show more",
+        )  # fmt: skip
+
+
+def _rejects(verdict: GateResult) -> list[tuple[str, str]]:
+    whole, limit = verdict.now.whole, verdict.limits.reject_rate
+    if whole.reject_rate <= limit:
+        return []
+    found = f"{whole.reject_rate:.2%} ({whole.rejected} of {whole.records})"
+    return [(f"at most {limit:.2%} rejected records", f"{found} rejected")]
+
+
+def _drifts(what: str, limit: float, found: dict[str, tuple[float | None, str]]) -> list[tuple[str, str]]:
+    over = [(drift, name, moved) for name, (drift, moved) in found.items() if (drift or 0) > limit]
+    if not over:
+        return []
+    drift, name, moved = max(over, key=lambda one: one[0] or 0)
+    others = f" and {len(over) - 1} more" if len(over) > 1 else ""
+    return [(f"at most {limit:.2%} {what}", f"{drift:.2%} {what} ({name}: {moved}){others}")]
+
+
+def _mixed(line: Line) -> str:
+    return f"{line.before.mixed_share:.2%} → {line.now.mixed_share:.2%} mixed"
+
+
+def _ends(line: Line) -> str:
+    return f"BIS {line.before.bis} → {line.now.bis}"

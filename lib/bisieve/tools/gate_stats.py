@@ -1,14 +1,21 @@
-"""What one version of an index holds, in the numbers that a gate compares."""
+"""Statistics of one index version that the gate compares."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bisieve.gate.cut_ends import ALL, cut_ends
-from bisieve.index import Index
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bisieve.index.reader import Index, open_part
+from bisieve.index.writer import REPORTED
+from bisieve.ranking.strategies import selection_limits
+
+ALL = ""  # no source has this name: the cut over all sources, with scope=global
 
 
 @dataclass(frozen=True)
-class Held:
+class SourceStats:
     """What a version holds of a source, or of several."""
 
     rollouts: int  # usable ones
@@ -32,17 +39,17 @@ class Held:
         return self.rollouts + self.rejected
 
 
-NOTHING = Held(0, 0, 0, None)
+NOTHING = SourceStats(0, 0, 0, None)
 
 
 @dataclass(frozen=True)
-class Side:
+class VersionStats:
     """One of the two versions, by source."""
 
     index: Index
     fraction: float  # of the cut
-    sources: Mapping[str, Held]
-    whole: Held  # all sources; with scope=source its bis is None
+    sources: Mapping[str, SourceStats]
+    whole: SourceStats  # all sources; with scope=source its bis is None
 
     @property
     def name(self) -> str:
@@ -50,28 +57,72 @@ class Side:
         return self.index.fingerprint[:16]
 
 
-def side(index: Index, fraction: float) -> Side:
-    """What ``index`` holds, with the cut of ``fraction``; raises as `cut_ends` does."""
-    ends = cut_ends(index, fraction)
+def version_stats(index: Index, fraction: float) -> VersionStats:
+    """What ``index`` holds, with the cut of ``fraction``; raises as `selection_ends` does."""
+    ends = selection_ends(index, fraction)
     sources = {
-        row["source"]: Held(
+        row["source"]: SourceStats(
             row["rollouts"], row["mixed"], sum(reason["records"] for reason in row["rejected"]),
             ends.get(row["source"]),
         )
         for row in index.sources.select(["source", "rollouts", "mixed", "rejected"]).to_pylist()
     }  # fmt: skip
-    counts = together(sources.values())
-    return Side(index, fraction, sources, Held(counts.rollouts, counts.mixed, counts.rejected, ends.get(ALL)))
+    counts = add_stats(sources.values())
+    return VersionStats(
+        index, fraction, sources, SourceStats(counts.rollouts, counts.mixed, counts.rejected, ends.get(ALL))
+    )
 
 
-def together(parts: Iterable[Held]) -> Held:
+def add_stats(parts: Iterable[SourceStats]) -> SourceStats:
     """Several sources as one."""
     parts = list(parts)
     ended = [(part.bis, part.rollouts) for part in parts if part.bis is not None]
     weight = sum(rollouts for _, rollouts in ended)
-    return Held(
+    return SourceStats(
         sum(part.rollouts for part in parts),
         sum(part.mixed for part in parts),
         sum(part.rejected for part in parts),
         sum(bis * rollouts for bis, rollouts in ended) / weight if weight else None,
     )
+
+
+def selection_ends(index: Index, fraction: float) -> dict[str, float]:
+    """The BIS of the last rollout that the cut takes, by source; with ``scope`` global one, of `ALL`.
+
+    `UsageError` for a fraction outside (0, 1]; `IndexUnusableError` when a file is missing or damaged.
+    """
+    is_global = index.manifest.parameters.scope == "global"
+    rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
+    limits = selection_limits(rollouts, index.manifest.parameters.scope, fraction)
+    if fraction not in REPORTED:
+        return _from_rows(index, limits, is_global)
+    if is_global:
+        (end,) = (score.bis for score in index.manifest.cutoff_scores if score.fraction == fraction)
+        return {ALL: end}
+    return {
+        row["source"]: score["bis"]
+        for row in index.sources.select(["source", "cutoff_scores"]).to_pylist()
+        for score in row["cutoff_scores"]
+        if score["fraction"] == fraction
+    }
+
+
+def _from_rows(index: Index, limits: dict[str, int], is_global: bool) -> dict[str, float]:
+    ends = {}
+    for part in index.files:
+        with open_part(index.url, part) as file:
+            for group in range(file.num_row_groups):
+                if not _may_end(file.metadata.row_group(group), limits):
+                    continue
+                rows = file.read_row_group(group, columns=["source", "rank", "bis"], use_threads=False)
+                source = rows["source"].combine_chunks().dictionary_encode()
+                limit = np.array([limits[name] for name in source.dictionary.to_pylist()], np.int64)
+                is_last = rows["rank"].to_numpy() == limit[source.indices.to_numpy()]
+                for row in rows.filter(pa.array(is_last)).to_pylist():
+                    ends[ALL if is_global else row["source"]] = row["bis"]
+    return ends
+
+
+def _may_end(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:
+    source, rank = (group.column(column).statistics for column in (0, 1))
+    return bool(source.min != source.max or rank.min <= limits[source.min] <= rank.max)

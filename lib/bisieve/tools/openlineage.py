@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from bisieve import __version__
+from bisieve._redact import without_secrets
+from bisieve._version import __version__
 from bisieve.errors import BisieveError, PreemptedError
-from bisieve.masking import without_secrets
 
 NAMESPACE = "OPENLINEAGE_NAMESPACE"  # of the jobs; "bisieve" by default
 _PRODUCER = f"bisieve/{__version__}"

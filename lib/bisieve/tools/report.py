@@ -6,12 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve.index import Index
-from bisieve.ranked import REPORTED
-from bisieve.records import HINTS
-from bisieve.table import aligned
-from bisieve.totals import COUNTED
-from bisieve.wording import counted
+from bisieve._text import aligned, pluralize
+from bisieve.index.reader import Index
+from bisieve.index.writer import REPORTED
+from bisieve.records.model import HINTS
+from bisieve.scan.chunks import COUNTED
 
 SHOWN = 100  # sources that a run shows
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "tie block", "rejected")
@@ -33,17 +32,17 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
     cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(REPORTED)]
     lines = aligned([("source", *_COLUMNS, *cuts), *rows])
     if more:
-        lines.append(f"and {counted(more, 'smaller source')}: bisieve report --index {url} shows all")
+        lines.append(f"and {pluralize(more, 'smaller source')}: bisieve report --index {url} shows all")
     for reason, count in manifest.rejected.items():
         hint = f"; {HINTS[reason]}" if reason in HINTS else ""
         lines.append(f"rejected {count} {reason} (first: {manifest.examples[reason]}){hint}")
     if manifest.files_left_out:
-        files = counted(manifest.files_left_out, "file")
+        files = pluralize(manifest.files_left_out, "file")
         lines.append(f"left out {files} of another kind (first: {manifest.left_out[0]})")
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
-        f"index {url}: {state}{counted(manifest.rollouts, 'rollout')} "
-        f"of {counted(manifest.shards.rows, 'shard')}, fingerprint {manifest.fingerprint[:16]}"
+        f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "
+        f"of {pluralize(manifest.shards.rows, 'shard')}, fingerprint {manifest.fingerprint[:16]}"
     )
     return "\n".join(lines)
 

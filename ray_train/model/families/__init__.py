@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from bisieve import storage
 from bisieve.errors import StorageError, TrainingError
-from ray_train.model.families.family import Family
+from bisieve.io import storage
+from ray_train.model.families.base import Family
 from ray_train.model.prompt_format import CHATML, Chat
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # a family is known by its config without seconds of torch's import
-    import torch
-
 from ray_train.model.prompt_format import CHATML, Chat
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from bisieve.errors import TrainingError
-from ray_train.model.families.family import Family
+from ray_train.model.families.base import Family
 from ray_train.model.prompt_format import Chat
 
 _START, _END, _SOFT = "<start_of_image>", "<end_of_image>", "<image_soft_token>"

@@ -19,12 +19,12 @@ import torch
 from bench.training.models import SIZES, build_model
 from bench.training.path_corpus import SHAPE, make_corpus, make_packer
 from bench.training.rollouts import PER_PROMPT, STEPS
-from ray_train.data.data_workers import BY_THE_MACHINE, chosen_workers
-from ray_train.data.feed import Prefetcher, RankFeed
+from ray_train.data.image_cache import ImageReader
+from ray_train.data.labels import Targets
+from ray_train.data.loader import Prefetcher, RankLoader
 from ray_train.data.packing import Packer
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.data.stored_image import ImageReader
-from ray_train.data.targets import Targets
+from ray_train.data.sampler import BatchPlan, prompts_of
+from ray_train.data.workers import BY_THE_MACHINE, chosen_workers
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.reward import RewardModel, reward_loss
 
@@ -49,12 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     packer = make_packer(args.pack_tokens, size.side, size.tile_tokens)
     with tempfile.TemporaryDirectory(prefix="bisieve-path-") as name:
         cut = make_corpus(Path(name), args.prompts * args.steps)
-        plan = Plan(
+        plan = BatchPlan(
             cut.fingerprint, cut.rows.num_rows, (), 0, 1, args.prompts * PER_PROMPT, prompts_of(cut), True
         )
         targets = Targets(cut.rows, np.ones(cut.rows.num_rows), "hard", 0.0)
         feeds = [
-            RankFeed(cut, plan, packer.reader.encoder, packer, ImageReader(name), targets, 1, 0, 1, workers)
+            RankLoader(cut, plan, packer.reader.encoder, packer, ImageReader(name), targets, 1, 0, 1, workers)
             for workers in numbers
         ]
         alone = [_path_alone(feed) for feed in feeds]
@@ -72,7 +72,7 @@ def _verdict(workers: int, waiting: float) -> tuple[str, bool]:
     return said, waiting <= MOST_WAITING
 
 
-def _path_alone(feed: RankFeed) -> float:
+def _path_alone(feed: RankLoader) -> float:
     """Rollouts a second, from the first pack on: not counted is how long data workers take to start."""
     batches = feed.batches(0)
     next(batches)
@@ -81,7 +81,7 @@ def _path_alone(feed: RankFeed) -> float:
     return rollouts / (time.perf_counter() - started)
 
 
-def _trained(feed: RankFeed, size: str, packer: Packer) -> tuple[float, float]:
+def _trained(feed: RankLoader, size: str, packer: Packer) -> tuple[float, float]:
     """Seconds a step, and the share of them that was waited, over all steps but the first."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(SIZES[size], device, packer.reader.slot_id)

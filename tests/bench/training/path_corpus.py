@@ -12,19 +12,18 @@ from PIL import Image
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from bench.training.rollouts import PER_PROMPT, STEPS
-from bisieve.cut import Cut, read_cut
-from bisieve.index import open_index
-from bisieve.shards import list_shards
-from ray_train.data.encoding import Encoder
-from ray_train.data.packing import Packer
-from ray_train.data.prompt_tokens import PromptReader
+from bisieve.index.reader import open_index
+from bisieve.index.selection import Selection, read_selection
+from bisieve.shards.listing import list_shards
+from ray_train.data.encode import Encoder
+from ray_train.data.packing import Packer, PromptReader
 from ray_train.model.backbone import make_processor
 from ray_train.model.prompt_format import PromptFormat
 
 SHAPE = (900, 1200)  # pixels, height first: six tiles of 448 and a thumbnail
 
 
-def make_corpus(folder: Path, prompts: int) -> Cut:
+def make_corpus(folder: Path, prompts: int) -> Selection:
     """Three rollouts for each of ``prompts`` images, which lie in ``folder``."""
     words = random.Random(0)
     records = []
@@ -46,7 +45,7 @@ def make_corpus(folder: Path, prompts: int) -> Cut:
         })  # fmt: skip
         offset += len(line)
     publish_rows(str(folder / "index"), rows, [str(folder)], [file])
-    return read_cut(open_index(str(folder / "index")), 1.0)
+    return read_selection(open_index(str(folder / "index")), 1.0)
 
 
 def _photograph(seed: int) -> Image.Image:

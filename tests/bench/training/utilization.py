@@ -8,7 +8,7 @@ from torch.profiler import profile
 from bench.training.contenders import packs
 from bench.training.rollouts import Prompt
 from ray_train.data.packing import joined
-from ray_train.estimates.model_load import model_cost
+from ray_train.estimates.flops import model_cost
 from ray_train.model.backbone import Backbone
 from ray_train.model.families import family_of
 

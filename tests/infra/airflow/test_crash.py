@@ -17,7 +17,7 @@ from real_airflow import AIRFLOW, Airflow, Run
 from sample_logs import loss_curve
 from services import Services, services
 
-from bisieve import storage
+from bisieve.io import storage
 
 DAG = "bisieve_train"
 RUNS = f"/api/v2/dags/{DAG}/dagRuns"

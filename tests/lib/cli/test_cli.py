@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bisieve.cli import COMMANDS, guarded, main, run_command
+from bisieve.cli.main import COMMANDS, guarded, main, run_command
 
 SCORE = ["score", "--input", "in", "--index", "out"]
 
@@ -118,7 +118,7 @@ def test_ctrl_c_says_so_and_publishes_nothing(
     assert not (tmp_path / "index/manifest.json").exists()
 
 
-@pytest.mark.parametrize("call", [lambda: main(["score"]), lambda: run_command("bisieve.commands.score", [])])
+@pytest.mark.parametrize("call", [lambda: main(["score"]), lambda: run_command("bisieve.cli.score", [])])
 def test_ctrl_c_while_a_command_is_imported_is_one_line(
     call: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,8 +126,8 @@ def test_ctrl_c_while_a_command_is_imported_is_one_line(
         raise KeyboardInterrupt
 
     points = [SimpleNamespace(name="score", load=interrupted)]  # whose class setuptools may replace
-    monkeypatch.setattr("bisieve.cli.entry_points", lambda group: points)
-    monkeypatch.setattr("bisieve.cli.import_module", interrupted)
+    monkeypatch.setattr("bisieve.cli.main.entry_points", lambda group: points)
+    monkeypatch.setattr("bisieve.cli.main.import_module", interrupted)
     assert call() == 130
     assert capsys.readouterr().err == "bisieve: interrupted; nothing half-written was made visible\n"
 
@@ -158,7 +158,7 @@ def test_a_working_directory_that_is_gone_is_named_by_every_command(
 @pytest.mark.usefixtures("deleted")
 @pytest.mark.parametrize("argv", [SCORE, ["train", "--config", "x.toml"], ["doctor"]])
 def test_a_process_that_starts_where_nothing_is_any_more_ends_with_one_line(argv: list[str]) -> None:
-    command = [sys.executable, "-c", "from bisieve.cli import main; raise SystemExit(main())", *argv]
+    command = [sys.executable, "-c", "from bisieve.cli.main import main; raise SystemExit(main())", *argv]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -23,7 +23,7 @@ _COMMANDS = (
 )
 _PROGRAM = """
 import contextlib, io, json, sys
-from bisieve.cli import main
+from bisieve.cli.main import main
 ended = []
 for words in json.loads(sys.argv[1]):
     said = io.StringIO()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bisieve.cli import run_command
+from bisieve.cli.main import run_command
 
 
 def corpus(*options: object) -> int:
-    return run_command("bisieve.commands.corpus", list(map(str, options)))
+    return run_command("bisieve.cli.corpus", list(map(str, options)))
 
 
 def test_the_command_prints_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from handmade import Made, make_index
 
-from bisieve.cli import main
-from bisieve.index import open_index
-from bisieve.storage import list_files, read_bytes, write_bytes
+from bisieve.cli.main import main
+from bisieve.index.reader import open_index
+from bisieve.io.storage import list_files, read_bytes, write_bytes
 
 
 @pytest.fixture

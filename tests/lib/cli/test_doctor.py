@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bisieve.cli import main
+from bisieve.cli.main import main
 
 
 def test_a_machine_on_which_all_tests_run_is_well(capsys: pytest.CaptureFixture[str]) -> None:

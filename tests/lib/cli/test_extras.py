@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from handmade import Made, make_index
 
-from bisieve.extras import EXTRAS, distribution_with
-from bisieve.store_errors import DRIVERS
+from bisieve.cli.extras import EXTRAS, distribution_with
+from bisieve.io.errors import DRIVERS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NEEDED = {"numpy", "pyarrow", "fsspec", "msgspec", "xxhash", "packaging", "bisieve", "ray_train"}
 OF_OTHERS = {"torchvision", "sqlalchemy"}  # no extra brings them: their errors say what to do
 # Those of infra have a place of their own: Airflow's requirements, and the demo's own modules.
@@ -42,7 +42,7 @@ class Bare(PathFinder):
 
 absent, commands = map(json.loads, sys.argv[1:])
 sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
-from bisieve.cli import main
+from bisieve.cli.main import main
 for name, words in commands.items():
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):

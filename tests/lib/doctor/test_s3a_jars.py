@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bisieve.spark.s3a_jars import s3a
+from bisieve.doctor.spark import s3a
 
 USE = "org.apache.hadoop:hadoop-aws:3.5.0,software.amazon.awssdk:bundle:2.35.4"
 VERSIONS = pytest.mark.parametrize(

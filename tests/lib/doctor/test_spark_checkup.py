@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from bench.cluster import standalone_cluster
 
-from bisieve.cli import main
-from bisieve.doctor.check import Patient
-from bisieve.spark.checkup import compared, examine, secret
+from bisieve.cli.main import main
+from bisieve.doctor.checks import Patient
+from bisieve.doctor.spark import compared, examine, secret
 
 DOCUMENTED = Path(__file__).parents[3] / "infra/spark/s3a.conf"
 
@@ -59,7 +59,7 @@ def test_workers_are_asked_for_their_python() -> None:
 def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Path) -> None:
     impatient = (
         "import sys; from bisieve.spark import checkup; checkup.PATIENCE = 5; "
-        "from bisieve.cli import main; sys.exit(main(['doctor', '--master', sys.argv[1]]))"
+        "from bisieve.cli.main import main; sys.exit(main(['doctor', '--master', sys.argv[1]]))"
     )
     with standalone_cluster(0, tmp_path, os.environ) as cluster:
         done = subprocess.run(

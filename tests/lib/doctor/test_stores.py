@@ -7,8 +7,8 @@ import pytest
 from faulty_proxy import FaultyProxy
 
 from bisieve.doctor import stores
-from bisieve.doctor.check import Check, Patient
-from bisieve.storage import canonical, list_files, write_bytes
+from bisieve.doctor.checks import Check, Patient
+from bisieve.io.storage import canonical, list_files, write_bytes
 
 
 @pytest.fixture(params=["disk", "s3"])

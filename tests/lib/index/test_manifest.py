@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from handmade import Made, make_index
 
-from bisieve import parts
-from bisieve.index import Index, indexed_layouts
-from bisieve.index_format import ROWS_VERSION
-from bisieve.manifest import Manifest, fingerprint, is_up_to_date
+from bisieve.index import writer
+from bisieve.index.manifest import ROWS_VERSION, Manifest, fingerprint, is_up_to_date
+from bisieve.index.reader import Index, indexed_layouts
 from bisieve.pipeline.incremental import known_layouts
 
 SMALL = 4000  # bytes
@@ -30,7 +29,7 @@ def test_its_size_depends_neither_on_the_sources_nor_on_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = index_of(tmp_path / "small", sources=1, rollouts=1)
-    monkeypatch.setattr(parts, "ROWS_PER_FILE", 25)
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 25)
     large = index_of(tmp_path / "large", sources=2000, rollouts=2500)
     assert (large.sources.num_rows, len(large.files)) == (2000, 100)
     assert manifest_bytes(large) < manifest_bytes(small) + 50 < SMALL
@@ -39,7 +38,7 @@ def test_its_size_depends_neither_on_the_sources_nor_on_the_files(
 def test_its_lists_tell_of_every_source_and_every_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "ROWS_PER_FILE", 5)
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 5)
     index = index_of(tmp_path, sources=7, rollouts=24)
     assert index.rollouts_by_source == {f"source {n:05}": 4 if n < 3 else 3 for n in range(7)}
     assert [file.rows for file in index.files] == [5, 5, 5, 5, 4]

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from handmade import Made, make_index
 
-from bisieve.cli import main
-from bisieve.cut import read_cut
-from bisieve.diff.rows import by_source
+from bisieve.cli.main import main
 from bisieve.errors import IndexUnusableError
-from bisieve.index import Index, indexed_shards, missing_files
-from bisieve.local import local_engine
+from bisieve.index.reader import Index, indexed_shards, missing_files
+from bisieve.index.selection import read_selection
+from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
-from bisieve.report import score_report
+from bisieve.tools.diff_match import by_source
+from bisieve.tools.report import score_report
 
 LISTS = ("shards", "sources", "files")
 READERS: list[tuple[str, Callable[[Index], object]]] = [
     ("shards", indexed_shards),
     ("sources", lambda index: score_report(index, index.url)),
     ("files", lambda index: index.files),
-    ("rollouts", lambda index: read_cut(index, 1.0)),
+    ("rollouts", lambda index: read_selection(index, 1.0)),
     ("rollouts", lambda index: list(by_source(index))),
 ]
 

@@ -13,14 +13,14 @@ import pytest
 import reference
 from handmade import Made, make_index
 
-from bisieve import parts
-from bisieve.cli import main
-from bisieve.cut import read_cut
+from bisieve.cli.main import main
 from bisieve.errors import UsageError
-from bisieve.index import Index, open_index
-from bisieve.local import local_engine
+from bisieve.index import writer
+from bisieve.index.reader import Index, open_index
+from bisieve.index.rerank import with_overrides
+from bisieve.index.selection import read_selection
+from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
-from bisieve.rerank import asked_anew
 from bisieve.spark.engine import engine_on
 
 SIZES = {"big": 250, "small": 7, "one": 1}
@@ -54,7 +54,7 @@ def test_an_index_ranked_anew_is_the_one_that_scoring_gives(
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 100)
     score(corpus, tmp_path / "old")
     score(corpus, tmp_path / "scored", **options)
     old = open_index(str(tmp_path / "old"))
@@ -75,7 +75,7 @@ def test_the_command_needs_no_shards_and_keeps_what_is_not_asked_for(
     assert "258 rollouts" in capsys.readouterr().out
     parameters = open_index(str(tmp_path / "new")).manifest.parameters
     assert (parameters.alpha, parameters.scope, parameters.strategy) == (0.2, "global", "low_mc")
-    rows = read_cut(open_index(str(tmp_path / "new")), 1.0).rows.sort_by("rank").to_pylist()
+    rows = read_selection(open_index(str(tmp_path / "new")), 1.0).rows.sort_by("rank").to_pylist()
     means = [sum(row["scores"]) / len(row["scores"]) for row in rows]
     assert means == sorted(means)
     assert main([*ask, "--strategy", "random", "--ties", "hash"]) == 2
@@ -131,13 +131,13 @@ def pure_and_mixed(tmp_path: Path) -> Index:
 
 def quarter(index: Index, output: Path, **asked: Any) -> dict[str, list[dict[str, Any]]]:
     """The best 25 % of each source when ``index`` is ranked as ``asked``."""
-    rank_index(local_engine, index, asked_anew(index.manifest.parameters, asked), str(output))
-    rows = read_cut(open_index(str(output)), 0.25).rows.to_pylist()
+    rank_index(local_engine, index, with_overrides(index.manifest.parameters, asked), str(output))
+    rows = read_selection(open_index(str(output)), 0.25).rows.to_pylist()
     return {source: [row for row in rows if row["source"] == source] for source in ("few", "many")}
 
 
 def rollouts_of(index: Index) -> dict[str, list[dict[str, Any]]]:
-    rows = read_cut(index, 1.0).rows.to_pylist()
+    rows = read_selection(index, 1.0).rows.to_pylist()
     return {source: [row for row in rows if row["source"] == source] for source in ("few", "many")}
 
 
@@ -209,7 +209,7 @@ def test_all_is_the_corpus_in_its_order(pure_and_mixed: Index, tmp_path: Path) -
 
 
 def test_an_index_in_random_order_has_no_other_ties(pure_and_mixed: Index) -> None:
-    shuffled = asked_anew(pure_and_mixed.manifest.parameters, {"strategy": "random"})
+    shuffled = with_overrides(pure_and_mixed.manifest.parameters, {"strategy": "random"})
     with pytest.raises(UsageError, match="strategy random; found hash"):
-        asked_anew(shuffled, {"ties": "hash"})
-    assert asked_anew(shuffled, {"ties": "hash", "strategy": "bis"}).ties == "hash"
+        with_overrides(shuffled, {"ties": "hash"})
+    assert with_overrides(shuffled, {"ties": "hash", "strategy": "bis"}).ties == "hash"

@@ -6,12 +6,12 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from bisieve import parts
-from bisieve.cli import main
-from bisieve.cut import read_cut
+from bisieve.cli.main import main
 from bisieve.errors import IndexUnusableError, UsageError
-from bisieve.index import open_index
-from bisieve.index_format import FORMAT_VERSION
+from bisieve.index import writer
+from bisieve.index.manifest import FORMAT_VERSION
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
 
 
 @pytest.mark.parametrize(("fraction", "kept"), [(1e-9, 1), (0.29, 28), (0.3, 30), (0.999, 99), (1.0, 100)])
@@ -26,7 +26,7 @@ def test_a_fraction_keeps_its_floor_and_at_least_one_of_each_source(
     write_jsonl("corpus/a.jsonl", [rollout([1.0])] * 100)
     write_jsonl("corpus/b.jsonl", [rollout([1.0])])
     score(tmp_path / "corpus", tmp_path / "index")
-    cut = read_cut(open_index(str(tmp_path / "index")), fraction)
+    cut = read_selection(open_index(str(tmp_path / "index")), fraction)
     # The product in float64, as the paper's procedure has it: 100 · 0.29 is a little less than 29.
     assert cut.rows["source"].to_pylist() == ["a"] * kept + ["b"]
     assert (cut.fraction, cut.available, cut.delivered) == (fraction, 101, (kept + 1) / 101)
@@ -39,8 +39,8 @@ def test_a_cut_reads_only_a_prefix_of_each_source(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parts, "ROWS_PER_FILE", 64)
-    monkeypatch.setattr(parts, "ROWS_PER_GROUP", 8)
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 64)
+    monkeypatch.setattr(writer, "ROWS_PER_GROUP", 8)
     for source in "abc":
         write_jsonl(f"corpus/{source}.jsonl", [rollout([1.0], question=f"{n}") for n in range(100)])
     score(tmp_path / "corpus", tmp_path / "index")
@@ -51,7 +51,7 @@ def test_a_cut_reads_only_a_prefix_of_each_source(
         "read_row_group",
         lambda file, group, **how: read.append(group) or whole(file, group, **how),
     )
-    cut = read_cut(open_index(str(tmp_path / "index")), 0.1)
+    cut = read_selection(open_index(str(tmp_path / "index")), 0.1)
     assert cut.rows["rank"].to_pylist() == list(range(1, 11)) * 3
     assert len(read) * 8 <= 3 * (10 + 2 * 8)
 
@@ -60,14 +60,14 @@ def test_the_name_of_a_cut_tells_index_and_fraction(
     score: Callable[..., Any], indexed: Path, tmp_path: Path
 ) -> None:
     index = open_index(str(indexed))
-    names = {read_cut(index, fraction).fingerprint for fraction in (0.1, 0.2, 0.1)}
+    names = {read_selection(index, fraction).fingerprint for fraction in (0.1, 0.2, 0.1)}
     assert len(names) == 2
 
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.0001, float("nan")])
 def test_a_fraction_outside_zero_to_one_is_refused(indexed: Path, fraction: float) -> None:
     with pytest.raises(UsageError, match=r"\(0, 1\]"):
-        read_cut(open_index(str(indexed)), fraction)
+        read_selection(open_index(str(indexed)), fraction)
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from bisieve.cli import main
-from bisieve.cut import read_cut
+from bisieve.cli.main import main
 from bisieve.errors import StorageError
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import open_index
-from bisieve.local import local_engine
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.index.versions import clean
+from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
+from bisieve.io.storage import canonical, stored_files
+from bisieve.local.engine import local_engine
 from bisieve.pipeline import run as job
 from bisieve.pipeline.rank import rank_index
-from bisieve.pointer import Pointer, read_pointer, replace_pointer
-from bisieve.storage import canonical, stored_files
-from bisieve.versions import clean
+from bisieve.shards.fetch import fetch_rollouts
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -80,7 +80,8 @@ def test_old_versions_are_listed_and_cleaned_and_their_readers_are_not_disturbed
     first = open_index(url)
     score(shard, url, alpha=0.2)
     assert (
-        read_cut(first, 1.0).rows["bis"].to_pylist() != read_cut(open_index(url), 1.0).rows["bis"].to_pylist()
+        read_selection(first, 1.0).rows["bis"].to_pylist()
+        != read_selection(open_index(url), 1.0).rows["bis"].to_pylist()
     )
     assert main(["versions", "--index", url]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -97,10 +98,10 @@ def test_old_versions_are_listed_and_cleaned_and_their_readers_are_not_disturbed
     (tmp_path / "index/versions/young").write_bytes(b"of a run that is still at work")
     assert main(["clean", "--index", url, "--dry-run"]) == 0
     assert "would remove 5 files" in capsys.readouterr().out
-    assert read_cut(first, 1.0).rows.num_rows == 2
+    assert read_selection(first, 1.0).rows.num_rows == 2
     assert main(["clean", "--index", url, "--older-than", "7d"]) == 0
     assert "removed 5 files" in capsys.readouterr().out
-    assert read_cut(open_index(url), 1.0).rows.num_rows == 2
+    assert read_selection(open_index(url), 1.0).rows.num_rows == 2
     assert (tmp_path / "index/versions/young").exists()
     assert main(["clean", "--index", url, "--older-than", "soon"]) == 2
 
@@ -114,7 +115,7 @@ def test_a_reader_reads_its_version_while_others_are_published_and_cleaned(
 
     def read_on() -> None:
         while not stop.is_set() or not reads:
-            cut = read_cut(mine, 1.0)
+            cut = read_selection(mine, 1.0)
             reads.append((cut.rows.to_pydict(), fetch_rollouts(cut.rows, cut.shards)))
 
     with ThreadPoolExecutor(1) as pool:
@@ -130,4 +131,4 @@ def test_a_reader_reads_its_version_while_others_are_published_and_cleaned(
         reader.result()
     assert len(reads) > 1
     assert all(read == reads[0] for read in reads)
-    assert reads[0][0]["bis"] != read_cut(open_index(mine.url), 1.0).rows["bis"].to_pylist()
+    assert reads[0][0]["bis"] != read_selection(open_index(mine.url), 1.0).rows["bis"].to_pylist()

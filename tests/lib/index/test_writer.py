@@ -1,11 +1,10 @@
 import pyarrow as pa
 import pytest
 
-from bisieve import schema
-from bisieve.manifest import CutoffScore, DataFile
-from bisieve.ranked import RankedFile, cutoff_scores_over_all
-from bisieve.source_list import rejected_by_source, source_table
-from bisieve.totals import Totals
+from bisieve import schemas
+from bisieve.index.manifest import CutoffScore, DataFile
+from bisieve.index.writer import RankedFile, cutoff_scores_over_all, rejected_by_source, source_table
+from bisieve.scan.chunks import Totals
 
 TOTALS = Totals(
     sources={"ä": [2, 5, 1, 0, 1], "a": [3, 6, 0, 3, 0]},
@@ -14,8 +13,8 @@ TOTALS = Totals(
 
 
 def ranked(*cutoff_scores: tuple[str | None, float, int, float]) -> RankedFile:
-    rows = [dict(zip(schema.CUTOFF_SCORES.names, row, strict=True)) for row in cutoff_scores]
-    return RankedFile(DataFile("", 0, 0, ""), [], pa.Table.from_pylist(rows, schema.CUTOFF_SCORES))
+    rows = [dict(zip(schemas.CUTOFF_SCORES.names, row, strict=True)) for row in cutoff_scores]
+    return RankedFile(DataFile("", 0, 0, ""), [], pa.Table.from_pylist(rows, schemas.CUTOFF_SCORES))
 
 
 def test_each_source_has_its_counts_its_rejects_and_where_its_cuts_end() -> None:

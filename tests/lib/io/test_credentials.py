@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bisieve.cli import main
-from bisieve.credentials import check_no_secret, check_no_secret_property
+from bisieve._redact import without_secrets
+from bisieve.cli.main import main
 from bisieve.errors import UsageError
-from bisieve.masking import without_secrets
-from bisieve.storage import canonical, list_files
+from bisieve.io.access import check_no_secret, check_no_secret_property
+from bisieve.io.storage import canonical, list_files
 
 CARRYING = [
     ("s3://key:secret@bucket/a", "s3://***@bucket/a"),

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from bisieve.endpoint import PLAIN_HTTP, check_endpoint
 from bisieve.errors import StorageError
-from bisieve.storage import list_files
+from bisieve.io.access import PLAIN_HTTP, check_endpoint
+from bisieve.io.storage import list_files
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from bisieve import images
 from bisieve.errors import ImageError
-from bisieve.images import (
+from bisieve.io import images
+from bisieve.io.images import (
     decode_image,
     image_url,
     load_image,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bisieve.disk_errors import disk_error, disk_errors
 from bisieve.errors import DiskError, StorageError
-from bisieve.patience import passes, patiently
-from bisieve.storage import open_output, storage_errors
+from bisieve.io.errors import disk_error, disk_errors, storage_errors
+from bisieve.io.retry import is_transient, with_retries
+from bisieve.io.storage import open_output
 
 WORDS = {
     errno.ENOSPC: "room for /x/y; found No space left on device: .* MB free in /; free space",
@@ -37,7 +37,7 @@ def test_every_fault_of_a_disk_has_its_own_words_and_is_not_tried_again(number: 
         raise OSError(number, os.strerror(number), "/x/y")
 
     with pytest.raises(StorageError, match=WORDS[number]) as caught, storage_errors("/x/y"):
-        patiently(fail)
+        with_retries(fail)
     assert len(tries) == 1
     assert not any(word in str(caught.value) for word in ("network", "endpoint", "credentials", "\n"))
 
@@ -133,17 +133,17 @@ def test_of_a_folders_disk_no_other_error_is_made_one(error: Exception, tmp_path
 def test_a_new_try_is_said_at_once_with_number_and_reason(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bisieve.patience.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("bisieve.io.retry.FIRST_PAUSE", 0.001)
     faults = iter([ConnectionResetError("reset by peer"), TimeoutError("no answer")])
 
     def work() -> str:
         if (fault := next(faults, None)) is not None:
-            assert passes(fault)
+            assert is_transient(fault)
             raise fault
         return "done"
 
     with caplog.at_level(logging.WARNING, "bisieve.retries"):
-        assert patiently(work) == "done"
+        assert with_retries(work) == "done"
     assert [record.getMessage() for record in caplog.records] == [
         "store: try 2 in 0.0 s, after ConnectionResetError: reset by peer",
         "store: try 3 in 0.0 s, after TimeoutError: no answer",

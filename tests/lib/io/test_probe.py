@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import StorageError
-from bisieve.probe import require_writable
-from bisieve.storage import stored_files
+from bisieve.io.storage import require_writable, stored_files
 
 
 def test_a_folder_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
@@ -26,7 +25,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_rights_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     code = (
-        "import os, sys\nfrom bisieve.probe import require_writable\n"
+        "import os, sys\nfrom bisieve.io.storage import require_writable\n"
         "from bisieve.errors import StorageError\n"
         "os.getuid() or os.setuid(65534)\n"  # root may do everything
         "try:\n    require_writable(sys.argv[1])\nexcept StorageError as error:\n    print(error)"

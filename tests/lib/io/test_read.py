@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from bisieve.errors import CorpusError
-from bisieve.lines import read_blocks
-from bisieve.parquet import read_split
-from bisieve.reading import Reading
-from bisieve.shards import Split
+from bisieve.records.options import ReadOptions
+from bisieve.shards.jsonl import read_blocks
+from bisieve.shards.listing import Split
+from bisieve.shards.parquet import read_split
 
 LINES = b"".join(b"line %05d\n" % number for number in range(20_000))
 RECORD = {"image": "a.png", "question": "What?", "steps_with_score": [{"step": "one", "score": 1.0}]}
@@ -36,4 +36,4 @@ def test_the_pages_of_a_parquet_shard(tmp_path: Path) -> None:
     data[4:2000] = bytes(1996)
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=r"a Parquet file at .*; found .*; write it again"):
-        list(read_split(Split(str(path), 0, sys.maxsize), "rollouts", Reading()))
+        list(read_split(Split(str(path), 0, sys.maxsize), "rollouts", ReadOptions()))

@@ -10,10 +10,10 @@ import pytest
 from faulty_proxy import FAULTS, FaultyProxy
 
 from bisieve.errors import StorageError
-from bisieve.lines import read_blocks
-from bisieve.pointer import Pointer, read_pointer, replace_pointer
-from bisieve.storage import list_files, read_bytes, remove, write_bytes
-from bisieve.whole import read_ranges
+from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
+from bisieve.io.read import read_ranges
+from bisieve.io.storage import list_files, read_bytes, remove, write_bytes
+from bisieve.shards.jsonl import read_blocks
 
 TEXT = b"".join(b"line %05d\n" % number for number in range(10_000))
 
@@ -96,7 +96,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
 def test_a_file_that_is_replaced_while_it_is_read_is_told(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bisieve.lines.REQUEST", 2**14)  # or the whole file would come at once
+    monkeypatch.setattr("bisieve.shards.jsonl.REQUEST", 2**14)  # or the whole file would come at once
     write_bytes(f"{folder}/a", TEXT)
     lines = read_blocks(f"{folder}/a", 0, len(TEXT), 2**14)
     next(lines)

@@ -6,17 +6,8 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import StorageError
-from bisieve.storage import (
-    canonical,
-    exists,
-    file_names,
-    list_files,
-    open_output,
-    read_bytes,
-    storage_errors,
-    write_bytes,
-)
-from bisieve.store_errors import DRIVERS
+from bisieve.io.errors import DRIVERS, storage_errors
+from bisieve.io.storage import canonical, exists, file_names, list_files, open_output, read_bytes, write_bytes
 
 
 def interrupted_write(url: str) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ray_train import scratch
+from bisieve.io import tempdirs
 
-OTHER = "from ray_train.scratch import *; print(scratch_folder('checkpoint'), flush=True); input()"
+OTHER = "from bisieve.io.tempdirs import *; print(scratch_folder('checkpoint'), flush=True); input()"
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +20,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where scratch folders of this process and of `other` ones are made."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    scratch._ours.cache_clear()
+    tempdirs._ours.cache_clear()
     yield tmp_path
-    scratch._ours.cache_clear()
+    tempdirs._ours.cache_clear()
 
 
 def test_what_a_killed_process_has_left_is_removed_and_nothing_else(folder: Path) -> None:
@@ -33,11 +33,11 @@ def test_what_a_killed_process_has_left_is_removed_and_nothing_else(folder: Path
     ]
     try:
         killed, alive = (Path(other.stdout.readline().decode().strip()) for other in others if other.stdout)
-        ours = scratch.scratch_folder("samples")
+        ours = tempdirs.scratch_folder("samples")
         os.kill(others[0].pid, signal.SIGKILL)
         others[0].wait()
         assert killed.is_dir()
-        scratch.remove_orphans()
+        tempdirs.remove_orphans()
         assert not killed.parent.exists()
         assert alive.is_dir()
         assert ours.is_dir()
@@ -51,16 +51,16 @@ def test_what_a_killed_process_has_left_is_removed_and_nothing_else(folder: Path
 def test_a_worker_begins_by_clearing_up_and_leaves_nothing(folder: Path) -> None:
     orphan = folder / "bisieve-scratch-orphan"
     (orphan / "checkpoint").mkdir(parents=True)
-    with scratch.tidy_scratch(), scratch.passing_folder("restore") as passing:
+    with tempdirs.tidy_scratch(), tempdirs.passing_folder("restore") as passing:
         assert not orphan.exists()
         assert passing.is_dir()
     assert not list(folder.iterdir())
 
 
 def test_what_is_still_on_its_way_when_a_worker_ends_stays_until_its_process_is_gone(folder: Path) -> None:
-    with scratch.tidy_scratch():
-        part = scratch.scratch_folder("checkpoint")
-    scratch.remove_orphans()
+    with tempdirs.tidy_scratch():
+        part = tempdirs.scratch_folder("checkpoint")
+    tempdirs.remove_orphans()
     assert part.is_dir()
 
 
@@ -73,8 +73,8 @@ def test_a_folder_that_was_taken_for_a_dead_ones_before_it_was_held_is_not_used(
     def robbed(prefix: str, dir: Path | None = None) -> str:
         made.append(mkdtemp(prefix=prefix, dir=dir))
         if len(made) == 1:
-            scratch.remove_orphans()
+            tempdirs.remove_orphans()
         return made[-1]
 
     monkeypatch.setattr(tempfile, "mkdtemp", robbed)
-    assert scratch.scratch_folder("checkpoint").parent == Path(made[1])
+    assert tempdirs.scratch_folder("checkpoint").parent == Path(made[1])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from faulty_proxy import FaultyProxy
 
-from bisieve import storage
 from bisieve.errors import StorageError
-from ray_train.uploading import PIECE, Persistence, upload
+from bisieve.io import storage
+from bisieve.io.upload import PIECE, Persistence, upload
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ import pytest
 import reference
 from disks import run_on
 
-from bisieve import parts, shards
 from bisieve.errors import StorageError
-from bisieve.index import open_index
-from bisieve.local import local_engine
+from bisieve.index import writer
+from bisieve.index.reader import open_index
+from bisieve.io.storage import write_bytes
+from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
-from bisieve.scan import chunks, gather
-from bisieve.storage import write_bytes
+from bisieve.scan import chunks, partition
+from bisieve.shards import listing as shard_listing
 
 SIZES = {"big": 300, "a-small": 7, "ä": 40}
 TIES_AND_SCOPES = [("file", "source"), ("hash", "global"), ("spread", "source"), ("spread", "global")]
@@ -37,9 +38,9 @@ def contents(index: Path) -> dict[str, bytes]:
 def many_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several tasks, chunks, files and row groups of a corpus that is small."""
     for module, name, value in (
-        (parts, "ROWS_PER_FILE", 100), (parts, "ROWS_PER_GROUP", 30),
-        (shards, "SMALLEST_TASK", 40_000), (shards, "OPENING", 0),
-        (chunks, "CHUNK_ROWS", 64), (gather, "HELD_BYTES", 10_000),
+        (writer, "ROWS_PER_FILE", 100), (writer, "ROWS_PER_GROUP", 30),
+        (shard_listing, "SMALLEST_TASK", 40_000), (shard_listing, "OPENING", 0),
+        (chunks, "CHUNK_ROWS", 64), (partition, "HELD_BYTES", 10_000),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 
@@ -121,8 +122,8 @@ def test_a_rerun_takes_from_an_index_of_either_engine_what_has_not_changed(
 
 @pytest.fixture
 def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bisieve.local.SMALL", 0)
-    monkeypatch.setattr("bisieve.local.usable_workers", lambda: 2)
+    monkeypatch.setattr("bisieve.local.engine.SMALL", 0)
+    monkeypatch.setattr("bisieve.local.engine.usable_workers", lambda: 2)
 
 
 @pytest.mark.parametrize("layout", ["rollouts", "steps"])
@@ -138,8 +139,8 @@ def test_processes_write_what_one_writes(
     told: dict[str, Any] = {}
     options = {"ties": "spread", "scope": "global"}
     score(tmp_path / layout, tmp_path / "one", **options)
-    monkeypatch.setattr("bisieve.local.SMALL", 0)
-    monkeypatch.setattr("bisieve.local.usable_workers", lambda: 2)
+    monkeypatch.setattr("bisieve.local.engine.SMALL", 0)
+    monkeypatch.setattr("bisieve.local.engine.usable_workers", lambda: 2)
     score(
         tmp_path / layout, tmp_path / "two", **options,
         tell=lambda event, text="", **more: told.update({event: more}),
@@ -168,7 +169,7 @@ def test_rank_writes_what_score_writes_in_processes_too(
     score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_processes: None
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=8, sizes=SIZES)
-    monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 100)
     score(tmp_path / "corpus", tmp_path / "old", alpha=0.2)
     score(tmp_path / "corpus", tmp_path / "scored", ties="spread")
     old = open_index(str(tmp_path / "old"))
@@ -179,10 +180,10 @@ def test_rank_writes_what_score_writes_in_processes_too(
 
 COMMAND = """
 import sys
-import bisieve.local, bisieve.pipeline.scan_tasks, tasks
-bisieve.local.SMALL, bisieve.local.usable_workers = 0, lambda: 2
+import bisieve.local.engine, bisieve.pipeline.scan_tasks, tasks
+bisieve.local.engine.SMALL, bisieve.local.engine.usable_workers = 0, lambda: 2
 bisieve.pipeline.scan_tasks.scan_rollout_split = tasks.{scan}
-from bisieve.cli import main
+from bisieve.cli.main import main
 sys.exit(main(["score", "--input", "corpus", "--index", "index"]))
 """
 
@@ -192,11 +193,15 @@ def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """Start ``bisieve score`` on a corpus of two tasks, with another scan in its place."""
     reference.write_random_corpus(tmp_path / "corpus", seed=9, sizes={"a": 30, "b": 30})
     (tmp_path / "tmp").mkdir()
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": path}
 
     def run(scan: str) -> "subprocess.Popen[str]":
-        words = [sys.executable, "-c", f"import bisieve.shards; bisieve.shards.SMALLEST_TASK = 1\n{COMMAND}"]
+        words = [
+            sys.executable,
+            "-c",
+            f"import bisieve.shards.listing; bisieve.shards.listing.SMALLEST_TASK = 1\n{COMMAND}",
+        ]
         words[2] = words[2].format(scan=scan)
         return subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
@@ -271,7 +276,7 @@ class Blocked:
         if name.split(".")[0] in ("pyspark", "py4j", "pandas", "torch", "ray"):
             raise ModuleNotFoundError(f"blocked: {name}", name=name)
 sys.meta_path.insert(0, Blocked())
-from bisieve.cli import main
+from bisieve.cli.main import main
 for words in (["score", "--input", "corpus"], ["rank", "--alpha", "0.2", "--output", "ranked"]):
     assert main([*words, "--index", "index"]) == 0
 sys.exit(main(["score", "--input", "corpus", "--index", "other", "--engine", "spark"]))

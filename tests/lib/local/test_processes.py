@@ -16,7 +16,7 @@ import pytest
 import tasks
 
 from bisieve.errors import CorpusError
-from bisieve.processes import Processes
+from bisieve.local.processes import Processes
 
 
 def nothing(stage: str, done: int, of: int) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bisieve import resources
+from bisieve.local import resources
 
 
 @pytest.fixture

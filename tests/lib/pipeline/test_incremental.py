@@ -9,10 +9,10 @@ from typing import Any
 import forms
 import pytest
 
-from bisieve.cut import read_cut
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
 from bisieve.pipeline import run as job
+from bisieve.shards.fetch import fetch_rollouts
 
 
 def contents(index: Path) -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def test_a_rerun_equals_a_fresh_run_and_scans_only_what_it_must(
     assert {Path(split.shard).stem for split in splits} == scanned
     score(corpus, tmp_path / "fresh")
     assert contents(tmp_path / "fresh").items() <= contents(tmp_path / "index").items()
-    cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
+    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
     assert len(fetch_rollouts(cut.rows, cut.shards)) == cut.rows.num_rows
 
 
@@ -86,7 +86,7 @@ def test_records_read_in_another_way_are_scanned_anew_and_other_images_are_not(
     monkeypatch.setattr(job, "scan_corpus", lambda *args: (found.append(args[1]), scan(*args))[1])
     assert score(corpus, tmp_path / "index", image_prefixes={"": "images/"})[1]
     assert found == [{}]
-    cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
+    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
     assert {rollout.images for rollout in fetch_rollouts(cut.rows, cut.shards)} == {("images/a.png",)}
     score(corpus, tmp_path / "index", source_from="folder")
     assert set(found[1]) == {"rollouts", "steps"}

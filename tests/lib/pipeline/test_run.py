@@ -8,17 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 import reference
 
-from bisieve import balanced_information_score, parts, shards
-from bisieve.cut import read_cut
 from bisieve.errors import CorpusError
-from bisieve.export import export_mprm_jsonl
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import check_shards_unchanged, open_index
+from bisieve.index import writer
+from bisieve.index.reader import check_shards_unchanged, open_index
+from bisieve.index.selection import read_selection
+from bisieve.io.storage import list_files, read_bytes, write_bytes
 from bisieve.pipeline import run as job
 from bisieve.pipeline.ranked_files import write_few_rejects
-from bisieve.ranking import REJECTS_ORDER
-from bisieve.sort.runs import sorted_run
-from bisieve.storage import list_files, read_bytes, write_bytes
+from bisieve.ranking.sort import sorted_run
+from bisieve.ranking.strategies import REJECTS_ORDER
+from bisieve.scoring import balanced_information_score
+from bisieve.shards import listing as shard_listing
+from bisieve.shards.fetch import fetch_rollouts
+from bisieve.tools.export import export_mprm_jsonl
 
 SIZES = {"big": 300, "a-small": 7, "a_small": 1, "ä": 40}
 
@@ -39,7 +41,7 @@ def test_an_export_equals_the_papers_procedure_byte_for_byte(
     reference.write_random_corpus(tmp_path / "corpus", seed=round(alpha * 100), sizes=SIZES)
     score(tmp_path / "corpus", tmp_path / "index", alpha=alpha)
     for fraction in (0.01, 0.1, 0.25, 0.29, 1.0):
-        cut = read_cut(open_index(str(tmp_path / "index")), fraction)
+        cut = read_selection(open_index(str(tmp_path / "index")), fraction)
         export_mprm_jsonl(cut, str(tmp_path / "out.jsonl"))
         expected = reference.select(tmp_path / "corpus", fraction, alpha)
         assert (tmp_path / "out.jsonl").read_bytes() == expected
@@ -69,7 +71,7 @@ def test_global_scope_ranks_over_all_sources(score: Callable[..., Any], tmp_path
     assert [row["rank"] for row in best_first] == list(range(1, sum(SIZES.values()) + 1))
     places = [(-row["bis"], row["spans"][0]["shard"], row["spans"][0]["offset"]) for row in best_first]
     assert places == sorted(places)
-    cut = read_cut(open_index(str(tmp_path / "index")), 0.1)
+    cut = read_selection(open_index(str(tmp_path / "index")), 0.1)
     assert sorted(cut.rows["rank"].to_pylist()) == list(range(1, int(sum(SIZES.values()) * 0.1) + 1))
 
 
@@ -110,11 +112,11 @@ def test_the_same_corpus_gives_the_same_bytes_whatever_the_splits_and_partitions
     score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=3, sizes=SIZES)
-    monkeypatch.setattr(parts, "ROWS_PER_FILE", 100)
-    monkeypatch.setattr(parts, "ROWS_PER_GROUP", 30)
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 100)
+    monkeypatch.setattr(writer, "ROWS_PER_GROUP", 30)
     score(tmp_path / "corpus", tmp_path / "one", **options)
-    monkeypatch.setattr(shards, "SMALLEST_TASK", 20_000)
-    monkeypatch.setattr(shards, "OPENING", 0)
+    monkeypatch.setattr(shard_listing, "SMALLEST_TASK", 20_000)
+    monkeypatch.setattr(shard_listing, "OPENING", 0)
     score(tmp_path / "corpus", tmp_path / "two", **options)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     files = open_index(str(tmp_path / "one")).files
@@ -186,7 +188,7 @@ def test_steps_layout_gives_the_ranks_of_the_rollouts_layout(
     assert one.keys() == two.keys()
     for name, row in one.items():
         assert all(row[column] == two[name][column] for column in columns)
-    cut = read_cut(open_index(str(tmp_path / "two")), 1.0)
+    cut = read_selection(open_index(str(tmp_path / "two")), 1.0)
     fetched = {rollout.rollout_id: rollout for rollout in fetch_rollouts(cut.rows, cut.shards)}
     first = fetched["r000"]
     assert first.steps == tuple(step["step"] for step in whole[0]["steps_with_score"])
@@ -317,7 +319,7 @@ def test_a_corpus_on_s3_is_scored_and_fetched_there(
     score(f"{s3}/job/corpus", f"{s3}/job/index")
     index = open_index(f"{s3}/job/index")
     check_shards_unchanged(index)
-    cut = read_cut(index, 0.25)
+    cut = read_selection(index, 0.25)
     assert all(span["shard"].startswith("s3://") for row in cut.rows["spans"].to_pylist() for span in row)
     export_mprm_jsonl(cut, f"{s3}/job/out.jsonl")
     assert read_bytes(f"{s3}/job/out.jsonl") == reference.select(tmp_path / "corpus", 0.25, 0.05)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bisieve.cut import read_cut
 from bisieve.errors import CorpusError, IndexUnusableError, StorageError
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import check_shards_unchanged, open_index
-from bisieve.source_list import rejected_by_source
-from bisieve.storage import write_bytes
+from bisieve.index.reader import check_shards_unchanged, open_index
+from bisieve.index.selection import read_selection
+from bisieve.index.writer import rejected_by_source
+from bisieve.io.storage import write_bytes
+from bisieve.shards.fetch import fetch_rollouts
 
 
 def test_no_usable_rollout_is_an_error_and_publishes_nothing(
@@ -43,7 +43,7 @@ def test_records_that_all_lack_a_field_are_an_error_that_names_the_options_that_
         score(shard, tmp_path / "index")
     score(shard, tmp_path / "index", fields={"question": "prompt", "score": "labels"}, labels_as_scores=True)
     # (3/4 · 1/4 + 0.05) · 1, and 0.05 where no step is right.
-    assert read_cut(open_index(str(tmp_path / "index")), 1.0).rows["bis"].to_pylist() == [0.2375, 0.05]
+    assert read_selection(open_index(str(tmp_path / "index")), 1.0).rows["bis"].to_pylist() == [0.2375, 0.05]
 
 
 @pytest.mark.parametrize("layout", ["auto", "rollouts", "steps"])
@@ -79,7 +79,7 @@ def test_a_record_that_was_rewritten_in_place_is_not_taken_for_the_one_that_was_
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
     score(write_jsonl("a.jsonl", [rollout([0.5])]), tmp_path / "index")
-    cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
+    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
     write_jsonl("a.jsonl", [rollout([0.0])])
     with pytest.raises(IndexUnusableError, match="another text there"):
         fetch_rollouts(cut.rows, cut.shards)

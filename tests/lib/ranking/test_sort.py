@@ -2,14 +2,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from bisieve import schema
-from bisieve.coded import codes_and_texts, repeated, trimmed
-from bisieve.sort.runs import from_bytes, to_bytes
+from bisieve import schemas
+from bisieve.ranking.sort import codes_and_texts, constant_column, from_bytes, to_bytes, trimmed
 
 
 def table(shards: list[str], spans: list[list[str]]) -> pa.Table:
     rows = [[{"shard": shard, "offset": 1, "length": 2} for shard in of] for of in spans]
-    kinds = [schema.CODED, pa.list_(schema.SPAN)]
+    kinds = [schemas.CODED, pa.list_(schemas.SPAN)]
     return pa.table([pa.array(shards, kinds[0]), pa.array(rows, kinds[1])], names=["shard", "spans"])
 
 
@@ -19,7 +18,7 @@ def dictionaries(rows: pa.Table) -> list[Any]:
 
 
 def test_codes_stand_for_texts_whatever_dictionaries_the_chunks_have() -> None:
-    column = pa.chunked_array([repeated("b", 2), repeated("a", 1), repeated("b", 1)])
+    column = pa.chunked_array([constant_column("b", 2), constant_column("a", 1), constant_column("b", 1)])
     codes, texts = codes_and_texts(column)
     assert [texts[code] for code in codes] == ["b", "b", "a", "b"]
     assert sorted(texts) == ["a", "b"]

@@ -5,9 +5,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve.sort.cuts import Cuts, choose_bounds
-from bisieve.sort.keys import Order, places_before, sorted_indices
-from bisieve.sort.runs import sorted_run
+from bisieve.ranking.sort import Order, places_before, sorted_indices, sorted_run
+from bisieve.ranking.splitters import Cuts, choose_bounds
 
 ORDER: Order = (("source", "ascending"), ("key", "descending"), ("offset", "ascending"))
 SCHEMA = pa.schema([("source", pa.string()), ("key", pa.float64()), ("offset", pa.int64())])

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve.manifest import Parameters
-from bisieve.occurrence import continued, counted_before, ends
-from bisieve.ranking import question_order, with_occurrence
-from bisieve.sort.keys import sorted_indices
+from bisieve.ranking.sort import sorted_indices
+from bisieve.ranking.strategies import continued, counted_before, ends, question_order, with_occurrence
+from bisieve.records.options import Parameters
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from("qr"), st.integers(0, 2)), min_size=1, max_size=30

@@ -8,18 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bisieve.fetch import fetch_rollouts
-from bisieve.plain import plain_lines
-from bisieve.reading import KnownShards, Reading
-from bisieve.scan.formats import scan_rollout_split
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import Split
-from bisieve.step_lists import joined
+from bisieve.records.decode import joined
+from bisieve.records.options import KnownShards, ReadOptions
+from bisieve.scan import scan_rollout_split
+from bisieve.scan.batches import ScanOptions
+from bisieve.shards.fetch import fetch_rollouts
+from bisieve.shards.listing import Split
+from bisieve.tools.export_records import plain_lines
 
 PROMPT = {"image": "a.png", "question": "What?"}
 STEPS = {"step": ["one", "two", "three", "four"]}
 LABELS = [True, True, False, True]
-TRL = Reading(fields={"question": "prompt", "step": "completions", "score": "labels"}, labels_as_scores=True)
+TRL = ReadOptions(
+    fields={"question": "prompt", "step": "completions", "score": "labels"}, labels_as_scores=True
+)
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> Path:
@@ -30,7 +32,7 @@ def write(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
-def scan(path: Path, reading: Reading) -> pa.Table:
+def scan(path: Path, reading: ReadOptions) -> pa.Table:
     batches = list(scan_rollout_split(Split(str(path), 0, 10**9), ScanOptions(0.05, reading=reading)))
     return pa.Table.from_batches(batches)
 
@@ -63,7 +65,7 @@ def test_labels_of_trl_give_the_score_that_they_mean(tmp_path: Path, name: str) 
     # What is exported needs no --field.
     again = tmp_path / "again.jsonl"
     again.write_bytes(b"\n".join(plain_lines(rows, shards)))
-    assert scan(again, Reading(labels_as_scores=True))["bis"].to_pylist() == [0.2375, 0.05, 0.05]
+    assert scan(again, ReadOptions(labels_as_scores=True))["bis"].to_pylist() == [0.2375, 0.05, 0.05]
 
 
 @both_files
@@ -72,10 +74,10 @@ def test_names_inside_a_struct_of_lists_and_a_source_in_the_path_are_read(tmp_pa
     (tmp_path / "source=geo").mkdir()
     path = write(tmp_path / "source=geo" / name, [{**PROMPT, "trace": trace, "answer": "x"}])
     fields = {"steps_with_score": "trace", "step": "text", "score": "value"}
-    rows = scan(path, Reading(fields=fields, source_field="source"))
+    rows = scan(path, ReadOptions(fields=fields, source_field="source"))
     assert (rows["source"].to_pylist(), rows["scores"].to_pylist()) == (["geo"], [[0.0, 0.5, 1.0, 1.0]])
     (line,) = plain_lines(
-        rows, KnownShards(Reading(fields=fields, source_field="source"), {str(path): "rollouts"})
+        rows, KnownShards(ReadOptions(fields=fields, source_field="source"), {str(path): "rollouts"})
     )
     steps = json.loads(line)["steps_with_score"]
     read = steps["step"] if isinstance(steps, dict) else [step["step"] for step in steps]
@@ -86,7 +88,7 @@ def test_names_inside_a_struct_of_lists_and_a_source_in_the_path_are_read(tmp_pa
 @both_forms
 def test_labels_are_refused_by_name_unless_they_are_asked_for(tmp_path: Path, name: str, form: str) -> None:
     path = write(tmp_path / name, [lists(form, **STEPS, score=LABELS)])
-    assert scan(path, Reading())["reason"].to_pylist() == ["label_as_score"]
+    assert scan(path, ReadOptions())["reason"].to_pylist() == ["label_as_score"]
 
 
 @both_files
@@ -98,7 +100,7 @@ def test_scores_that_do_not_fit_the_steps_are_never_replaced_by_counts(
     counts = {"num_mc_correct": [1] * 4, "num_mc_total": [2] * 4}
     other = [0.5] * 4 if score != [True] else [True] * 4
     records = [lists(form, **STEPS, score=score, **counts), lists(form, **STEPS, score=other, **counts)]
-    rows = scan(write(tmp_path / name, records), Reading(labels_as_scores=True))
+    rows = scan(write(tmp_path / name, records), ReadOptions(labels_as_scores=True))
     assert sorted(rows["reason"].to_pylist(), key=str) == [None, "bad_score"]
 
 
@@ -108,11 +110,11 @@ def test_counts_alone_are_enough_and_those_that_do_not_fit_are_left_out(
     tmp_path: Path, name: str, form: str
 ) -> None:
     counted = lists(form, **STEPS, num_mc_correct=[1.0, 2.0, 3.0, 4.0], num_mc_total=[4] * 4)
-    rows = scan(write(tmp_path / name, [counted]), Reading())
+    rows = scan(write(tmp_path / name, [counted]), ReadOptions())
     assert rows["scores"].to_pylist() == [[0.25, 0.5, 0.75, 1.0]]
     assert rows["mc_correct"].to_pylist() == [[1, 2, 3, 4]]
     odd = lists(form, **STEPS, score=[1.0] * 4, num_mc_correct=[1], num_mc_total=[4] * 4)
-    rows = scan(write(tmp_path / name, [odd]), Reading())
+    rows = scan(write(tmp_path / name, [odd]), ReadOptions())
     assert (rows["scores"].to_pylist(), rows["mc_correct"].to_pylist()) == ([[1.0] * 4], [None])
 
 
@@ -121,7 +123,7 @@ def test_counts_alone_are_enough_and_those_that_do_not_fit_are_left_out(
 def test_counts_stand_in_for_labels_that_are_null(tmp_path: Path, name: str, form: str) -> None:
     counts = {"num_mc_correct": [1] * 4, "num_mc_total": [2] * 4}
     records = [lists(form, **STEPS, score=score, **counts) for score in ([None] * 4, LABELS)]
-    rows = scan(write(tmp_path / name, records), Reading())
+    rows = scan(write(tmp_path / name, records), ReadOptions())
     found = dict(zip(rows["reason"].to_pylist(), rows["scores"].to_pylist(), strict=True))
     assert found == {None: [0.5] * 4, "label_as_score": None}
 

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bisieve.embedded import Picture, is_base64, is_safe, located, picture_of
 from bisieve.errors import ImageError, UsageError
-from bisieve.image_folder import ImageFolder, refuse
-from bisieve.reading import Reading
-from bisieve.scan.formats import scan_rollout_split, scan_step_split
-from bisieve.scan.options import ScanOptions
-from bisieve.scan.prompts import question_id
-from bisieve.shards import Split
+from bisieve.io.images import is_base64
+from bisieve.records.embedded_images import Picture, is_safe, located, picture_of
+from bisieve.records.options import ReadOptions
+from bisieve.scan import scan_rollout_split, scan_step_split
+from bisieve.scan.batches import ScanOptions, question_id
+from bisieve.shards.listing import Split
+from bisieve.tools.export_records import ImageFolder, refuse
 
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -42,7 +42,7 @@ def text(data: bytes) -> str:
 
 def scan(path: Path, layout: str = "rollouts", **reading: Any) -> list[dict[str, Any]]:
     scan_split = scan_rollout_split if layout == "rollouts" else scan_step_split
-    batches = scan_split(Split(str(path), 0, 10**12), ScanOptions(0.05, reading=Reading(**reading)))
+    batches = scan_split(Split(str(path), 0, 10**12), ScanOptions(0.05, reading=ReadOptions(**reading)))
     return sorted((row for batch in batches for row in batch.to_pylist()), key=lambda row: row["offset"])
 
 
@@ -193,17 +193,17 @@ def test_each_image_is_written_once_and_over_no_other(tmp_path: Path) -> None:
 def test_broken_base64_is_told_with_the_place_of_its_record() -> None:
     broken = f"data:image/png;base64,{text(RED)[:50]}*"
     with pytest.raises(ImageError, match=r"in base64 in the record at c/a\.jsonl@17"):
-        located(broken, "c/a.jsonl@17", Reading(), refuse)
+        located(broken, "c/a.jsonl@17", ReadOptions(), refuse)
 
 
 def test_a_prefix_is_for_names_alone() -> None:
     images = ["a.png", text(RED)]
-    reading = Reading(image_prefixes={"": "imgs/"})
+    reading = ReadOptions(image_prefixes={"": "imgs/"})
     assert located(images, "", reading, None) == ["imgs/a.png", text(RED)]
     assert located(images, "", reading, lambda pictures: ["x.png"] * len(pictures)) == ["imgs/a.png", "x.png"]
 
 
 def test_images_that_have_no_folder_to_go_to_are_refused() -> None:
-    assert located("a.png", "", Reading(), refuse) == "a.png"
+    assert located("a.png", "", ReadOptions(), refuse) == "a.png"
     with pytest.raises(UsageError, match="--images FOLDER"):
-        located(text(RED), "", Reading(), refuse)
+        located(text(RED), "", ReadOptions(), refuse)

@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bisieve.field_hints import merged, sample_of, suggested_options
-from bisieve.reading import Reading
+from bisieve.records.field_hints import merged, sample_of, suggested_options
+from bisieve.records.options import ReadOptions
 
 PROMPT = {"image": "a.png", "question": "What?"}
 OURS = {"step": "one", "score": 1.0}
@@ -56,18 +56,18 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("record", "options"), [pytest.param(*rest, id=name) for name, *rest in CASES])
 def test_missing_fields_are_found_by_name_and_kind(record: dict[str, Any], options: str) -> None:
-    assert suggested_options(record, Reading()) == options
+    assert suggested_options(record, ReadOptions()) == options
 
 
 @pytest.mark.parametrize(("record", "options"), [pytest.param(*rest, id=name) for name, *rest in CASES])
 def test_columns_get_the_same_options_as_records(record: dict[str, Any], options: str) -> None:
     columns = pa.Table.from_pylist([record]).schema
-    assert suggested_options(sample_of(columns), Reading()) == options
+    assert suggested_options(sample_of(columns), ReadOptions()) == options
 
 
 def test_options_that_were_given_are_not_suggested_again() -> None:
     record = {"image": "a.png", "prompt": "What?", "completions": ["one"], "labels": [True]}
-    given = Reading(fields={"question": "prompt", "step": "completions"}, labels_as_scores=True)
+    given = ReadOptions(fields={"question": "prompt", "step": "completions"}, labels_as_scores=True)
     assert suggested_options(record, given) == "--field score=labels"
 
 

@@ -6,22 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve import records
-from bisieve.decoding import record_decoder
-from bisieve.diagnosis import diagnose
-from bisieve.reading import Reading
+from bisieve.records import model
+from bisieve.records.decode import record_decoder
+from bisieve.records.diagnosis import diagnose
+from bisieve.records.model import rollout_reason
+from bisieve.records.options import ReadOptions
 
 USABLE = {"image": "a.png", "question": "What?", "steps_with_score": [{"step": "one", "score": 1.0}]}
 
 
 def reason_of(line: bytes, source_field: str | None = None) -> str | None:
     """What a scan does with one line."""
-    reading = Reading(source_field=source_field)
+    reading = ReadOptions(source_field=source_field)
     try:
         record = record_decoder("rollouts", reading)(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return diagnose(line, "rollouts", reading).reason
-    return records.rollout_reason(record)
+    return rollout_reason(record)
 
 
 def step(**fields: Any) -> dict[str, Any]:
@@ -129,11 +130,11 @@ def test_no_record_escapes_a_verdict(fields: dict[str, Any], steps: list[Any]) -
         assert record["image"]
         assert scores
     else:
-        assert reason in vars(records).values()
+        assert reason in vars(model).values()
 
 
 def test_counts_that_are_no_counts_are_left_out() -> None:
-    decode = record_decoder("rollouts", Reading())
+    decode = record_decoder("rollouts", ReadOptions())
     counted = decode(json.dumps({**USABLE, **step(num_mc_correct=3, num_mc_total=16)}).encode())
     uncounted = decode(json.dumps({**USABLE, **step(num_mc_correct="3", num_mc_total=16)}).encode())
     assert (counted.steps_with_score[0].num_mc_correct, uncounted.steps_with_score[0].num_mc_correct) == (

@@ -3,10 +3,10 @@ from dataclasses import asdict
 
 import pytest
 
-from bisieve.decoding import with_our_names
 from bisieve.errors import UsageError
-from bisieve.reading import FIELDS, Reading
-from bisieve.records import RolloutRecord, ScoredStep, StepRecord
+from bisieve.records.decode import with_our_names
+from bisieve.records.model import RolloutRecord, ScoredStep, StepRecord
+from bisieve.records.options import FIELDS, ReadOptions
 
 
 def test_every_field_of_a_record_can_be_renamed() -> None:
@@ -15,8 +15,8 @@ def test_every_field_of_a_record_can_be_renamed() -> None:
 
 
 def test_it_comes_back_from_a_manifest() -> None:
-    reading = Reading("steps", "folder", None, {"step": "text"}, {"a": ""})
-    assert Reading(**json.loads(json.dumps(asdict(reading)))) == reading
+    reading = ReadOptions("steps", "folder", None, {"step": "text"}, {"a": ""})
+    assert ReadOptions(**json.loads(json.dumps(asdict(reading)))) == reading
 
 
 @pytest.mark.parametrize(
@@ -32,21 +32,21 @@ def test_it_comes_back_from_a_manifest() -> None:
 )
 def test_what_contradicts_itself_is_refused(options: dict[str, object], found: str) -> None:
     with pytest.raises(UsageError, match=found):
-        Reading(**options)
+        ReadOptions(**options)
 
 
 def test_names_may_be_swapped_and_freed_ones_taken() -> None:
-    swapped = Reading(fields={"question": "question_orig", "question_orig": "question"})
+    swapped = ReadOptions(fields={"question": "question_orig", "question_orig": "question"})
     assert with_our_names({"question": 1, "question_orig": 2, "x": 3}, swapped) == {
         "question_orig": 1,
         "question": 2,
         "x": 3,
     }
-    assert Reading(fields={"image": "picture"}, source_field="image").names["source"] == "image"
+    assert ReadOptions(fields={"image": "picture"}, source_field="image").names["source"] == "image"
 
 
 def test_a_field_whose_name_is_taken_is_dropped_and_steps_are_renamed() -> None:
-    reading = Reading(fields={"question": "prompt", "steps_with_score": "steps", "step": "text"})
+    reading = ReadOptions(fields={"question": "prompt", "steps_with_score": "steps", "step": "text"})
     record = {
         "question": "not this",
         "prompt": "What?",
@@ -65,7 +65,7 @@ def test_a_field_whose_name_is_taken_is_dropped_and_steps_are_renamed() -> None:
     [({}, "part-0"), ({"source_from": "folder"}, "ai2d"), ({"source_field": "x"}, "part-0")],
 )
 def test_the_source_is_that_of_the_shard(options: dict[str, object], source: str) -> None:
-    assert Reading(**options).source_of("s3://bucket/ai2d/part-0.jsonl.gz") == source
+    assert ReadOptions(**options).source_of("s3://bucket/ai2d/part-0.jsonl.gz") == source
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_the_source_is_that_of_the_shard(options: dict[str, object], source: str
     ],
 )
 def test_the_longest_prefix_of_an_image_wins(prefixes: dict[str, str], path: str) -> None:
-    assert Reading(image_prefixes=prefixes).image_path("s3://old/a/b.png") == path
+    assert ReadOptions(image_prefixes=prefixes).image_path("s3://old/a/b.png") == path

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve.reading import Reading
+from bisieve.records.options import ReadOptions
 from bisieve.scan import rollouts, steps
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import Split
+from bisieve.scan.batches import ScanOptions
+from bisieve.shards.listing import Split
 
 SCANS: dict[str, Callable[..., Any]] = {"rollouts": rollouts.scan_rollouts, "steps": steps.scan_steps}
 
@@ -52,7 +52,7 @@ ODD_LINES = [b"", b" ", b"{}", b"[]", b'{"a": {}', b"}{", b'{"step": "x"}x']
 
 
 def scanned(layout: str, path: Path, source_field: str | None) -> list[dict[str, Any]]:
-    options = ScanOptions(0.05, reading=Reading(source_field=source_field))
+    options = ScanOptions(0.05, reading=ReadOptions(source_field=source_field))
     batches = list(SCANS[layout](Split(str(path), 0, path.stat().st_size), options))
     return (
         sorted(pa.Table.from_batches(batches).to_pylist(), key=lambda row: row["offset"]) if batches else []

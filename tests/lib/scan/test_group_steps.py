@@ -5,13 +5,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bisieve.reading import Reading
-from bisieve.scan.assemble import assemble
-from bisieve.scan.options import ScanOptions
+from bisieve.ranking.sort import Order, sorted_indices
+from bisieve.records.options import ReadOptions
+from bisieve.scan.batches import ScanOptions
+from bisieve.scan.group_steps import assemble
 from bisieve.scan.steps import scan_steps
-from bisieve.score import balanced_information_score
-from bisieve.shards import Split
-from bisieve.sort.keys import Order, sorted_indices
+from bisieve.scoring import balanced_information_score
+from bisieve.shards.listing import Split
 
 ORDER: Order = tuple((name, "ascending") for name in ("rollout_id", "step_index", "shard", "offset"))
 
@@ -23,7 +23,7 @@ def scan(write_jsonl: Callable[..., Path]) -> Callable[..., list[dict[str, Any]]
     def run(
         shards: dict[str, list[Any]], batch_size: int = 3, source_field: str | None = None
     ) -> list[dict[str, Any]]:
-        options = ScanOptions(0.05, reading=Reading(source_field=source_field))
+        options = ScanOptions(0.05, reading=ReadOptions(source_field=source_field))
         batches = []
         for name, records in shards.items():
             path = write_jsonl(f"{name}.jsonl", records)

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve import records
-from bisieve.decoding import record_converter
-from bisieve.reading import Reading
-from bisieve.rows import record_rows
-from bisieve.scan.columns import doubtful
-from bisieve.scan.formats import scan_rollout_split, scan_step_split
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import Split
+from bisieve.records.decode import record_converter
+from bisieve.records.model import rollout_reason
+from bisieve.records.options import ReadOptions
+from bisieve.scan import scan_rollout_split, scan_step_split
+from bisieve.scan.batches import ScanOptions
+from bisieve.scan.parquet_rows import doubtful
+from bisieve.shards.listing import Split
+from bisieve.shards.parquet_fields import record_rows
 
 WHOLE = 10**12
 GOOD = {"image": "a.png", "question": "What?", "steps_with_score": [{"step": "one", "score": 1.0}]}
@@ -28,7 +28,7 @@ GOOD = {"image": "a.png", "question": "What?", "steps_with_score": [{"step": "on
 
 def scan(path: Path, layout: str = "rollouts", **reading: Any) -> list[dict[str, Any]]:
     scan_split = scan_rollout_split if layout == "rollouts" else scan_step_split
-    batches = scan_split(Split(str(path), 0, WHOLE), ScanOptions(0.05, reading=Reading(**reading)))
+    batches = scan_split(Split(str(path), 0, WHOLE), ScanOptions(0.05, reading=ReadOptions(**reading)))
     rows = [row for batch in batches for row in batch.to_pylist()]
     return sorted(rows, key=lambda row: row["offset"])
 
@@ -275,12 +275,12 @@ def test_no_row_that_a_check_would_reject_is_free_of_doubt(rows: list[dict[str, 
     batch = record_rows(
         pa.RecordBatch.from_pylist(rows, pa.schema({**schema, "steps_with_score": pa.list_(kind)})),
         "rollouts",
-        Reading(),
+        ReadOptions(),
     )
-    convert = record_converter("rollouts", Reading())
+    convert = record_converter("rollouts", ReadOptions())
     for row, doubt in zip(batch.to_pylist(), doubtful(batch).tolist(), strict=True):
         try:
-            reason = records.rollout_reason(convert(row))
+            reason = rollout_reason(convert(row))
         except ValueError:
             reason = "refused"
         assert doubt == (reason is not None)

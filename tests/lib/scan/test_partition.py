@@ -9,20 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from bisieve import schema
-from bisieve.coded import repeated
-from bisieve.scan import gather
-from bisieve.scan.gather import gathered, partitions
-from bisieve.scan.parting import parted_by_rollout
-from bisieve.sort.runs import from_bytes, to_bytes
+from bisieve import schemas
+from bisieve.ranking.sort import constant_column, from_bytes, to_bytes
+from bisieve.scan import partition
+from bisieve.scan.partition import gathered, parted_by_rollout, partitions
 
 MEGABYTES = 600  # of a Spark worker, all in all
 
 MEASURED = """
 import re, sys
-from bisieve.scan.assemble import assemble_unsorted
-from bisieve.scan.gather import gathered
-from bisieve.scan.options import ScanOptions
+from bisieve.scan.group_steps import assemble_unsorted
+from bisieve.scan.partition import gathered
+from bisieve.scan.batches import ScanOptions
 
 def pieces():
     with open(sys.argv[1], "rb") as file:
@@ -48,19 +46,19 @@ def steps(rollouts: int, each: int, longest: int = 0) -> pa.Table:
         {
             "rollout_id": names.take(pa.array(owner)),
             "step_index": pa.array(index, pa.int32()),
-            "source": repeated("a", rows),
+            "source": constant_column("a", rows),
             "image_id": np.ones(rows, np.int64),
             "prompt_id": np.ones(rows, np.int64),
             "question_id": pa.repeat("0" * 32, rows),
             "score": np.ones(rows),
             "mc_correct": pa.nulls(rows, pa.int32()),
             "mc_total": pa.nulls(rows, pa.int32()),
-            "shard": repeated("s3://bucket/a/folder/of/annotations/shard-00000.jsonl", rows),
+            "shard": constant_column("s3://bucket/a/folder/of/annotations/shard-00000.jsonl", rows),
             "offset": np.cumsum(np.random.default_rng(2).integers(100, 500, rows)),
             "length": np.full(rows, 299),
             "reason": pa.nulls(rows, pa.string()),
         },
-        schema=schema.STEPS,
+        schema=schemas.STEPS,
     )
     return table.take(pa.array(shuffled))
 
@@ -72,11 +70,11 @@ def in_pieces(table: pa.Table, number: int) -> list[bytes]:
 
 @pytest.mark.parametrize("held", [2**40, 20_000])
 def test_all_steps_of_a_rollout_come_in_one_table(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "HELD_BYTES", held)
+    monkeypatch.setattr(partition, "HELD_BYTES", held)
     everything = steps(rollouts=800, each=5, longest=300).combine_chunks().to_batches()
     table = from_bytes(dict(parted_by_rollout(everything, 4))[3])  # what a partition is
     tables = list(gathered(in_pieces(table, 7)))
-    assert len(tables) == 1 if held == 2**40 else len(tables) > gather.FILES / 2
+    assert len(tables) == 1 if held == 2**40 else len(tables) > partition.FILES / 2
     names = [set(pc.unique(some["rollout_id"]).to_pylist()) for some in tables]
     assert sum(map(len, names)) == len(set().union(*names)) == pc.count_distinct(table["rollout_id"]).as_py()
     whole = pa.concat_tables(tables).sort_by([("offset", "ascending")])
@@ -104,5 +102,5 @@ def test_a_large_partition_is_assembled_in_bounded_memory(tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found, megabytes = map(int, done.stdout.split())
     assert found == 140_000
-    assert table.nbytes > 3 * gather.HELD_BYTES
+    assert table.nbytes > 3 * partition.HELD_BYTES
     assert megabytes < MEGABYTES, megabytes

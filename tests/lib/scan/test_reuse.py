@@ -14,19 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bisieve import schema
-from bisieve.coded import repeated
-from bisieve.ranking import REJECTS_ORDER
-from bisieve.reading import Reading
-from bisieve.scan import again
-from bisieve.scan.again import parted_by_place, read_again, rounds
-from bisieve.scan.assemble import assemble_unsorted
-from bisieve.scan.formats import scan_step_split
-from bisieve.scan.options import ScanOptions
-from bisieve.scan.touched import KeptShards, NamedRollouts, hashed
-from bisieve.shards import split_shards
-from bisieve.sort.keys import sorted_indices
-from bisieve.storage import FileInfo
+from bisieve import schemas
+from bisieve.io.storage import FileInfo
+from bisieve.ranking.sort import constant_column, sorted_indices
+from bisieve.ranking.strategies import REJECTS_ORDER
+from bisieve.records.options import ReadOptions
+from bisieve.scan import reuse, scan_step_split
+from bisieve.scan.batches import ScanOptions
+from bisieve.scan.group_steps import assemble_unsorted
+from bisieve.scan.reuse import KeptShards, NamedRollouts, hashed, parted_by_place, read_again, rounds
+from bisieve.shards.listing import split_shards
 
 FORMS = ("jsonl", "jsonl", "jsonl.gz", "parquet")  # of the shards s0, s1, …
 IDS = (1, "1", "a", "b", "c")
@@ -97,11 +94,11 @@ def write(folder: Path, shards: Shards) -> dict[FileInfo, Any]:
 def scan(shards: Sequence[FileInfo], options: ScanOptions) -> pa.Table:
     splits = split_shards(shards, 100)
     batches = (batch for split in splits for batch in scan_step_split(split, options))
-    return pa.Table.from_batches(batches, schema.STEPS)
+    return pa.Table.from_batches(batches, schemas.STEPS)
 
 
 def assembled(steps: pa.Table, options: ScanOptions) -> pa.Table:
-    return pa.Table.from_batches(assemble_unsorted(steps, options), schema.SCORED)
+    return pa.Table.from_batches(assemble_unsorted(steps, options), schemas.SCORED)
 
 
 def in_order(rows: pa.Table) -> list[dict[str, Any]]:
@@ -122,7 +119,7 @@ def names_in(records: Iterator[Any]) -> set[str]:
 def test_what_no_shard_touches_and_what_is_assembled_anew_are_what_a_scan_of_all_finds(
     source_field: str | None, both: tuple[Shards, Shards]
 ) -> None:
-    options = ScanOptions(0.05, reading=Reading(source_field=source_field))
+    options = ScanOptions(0.05, reading=ReadOptions(source_field=source_field))
     with TemporaryDirectory() as folder:
         was = write(Path(folder), both[0])
         older = assembled(scan(list(was), options), options)
@@ -133,7 +130,7 @@ def test_what_no_shard_touches_and_what_is_assembled_anew_are_what_a_scan_of_all
         shards = KeptShards.of(was, now, kept)
         pieces = [piece for _, piece in parted_by_place(shards.spans_left(older, named), 3)]
         spans = [span for some in rounds(pieces) for span in some]
-        read = pa.Table.from_batches(read_again(spans, options.reading), schema.STEPS)
+        read = pa.Table.from_batches(read_again(spans, options.reading), schemas.STEPS)
         anew = assembled(pa.concat_tables([new, read]), options)
         untouched = older.filter(pa.array(~shards.touched(older, named)))
         assert in_order(pa.concat_tables([untouched, anew])) == in_order(
@@ -170,7 +167,7 @@ def test_an_id_names_no_rollout_of_the_other_layout() -> None:
         {
             "rollout_id": ["1", "1"],
             "shard": ["a", "s"],
-            "spans": pa.array(spans, schema.INDEX.field("spans").type),
+            "spans": pa.array(spans, schemas.INDEX.field("spans").type),
         }
     )
     named = NamedRollouts.of([hashed(pa.array(["1"]))])
@@ -180,11 +177,11 @@ def test_an_id_names_no_rollout_of_the_other_layout() -> None:
 def test_spans_are_read_in_rounds_and_those_of_a_compressed_shard_by_one_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(again, "_ROUND", 3)
+    monkeypatch.setattr(reuse, "_ROUND", 3)
     offsets = np.arange(8)[::-1] * 2**30
     for shard, num_readers in (("s.jsonl", 5), ("s.jsonl.gz", 1), ("s.parquet", 1)):
-        columns = [repeated(shard, 8), pa.array(offsets), pa.array(np.ones(8, np.int64))]
-        pieces = list(parted_by_place(pa.StructArray.from_arrays(columns, fields=list(schema.SPAN)), 5))
+        columns = [constant_column(shard, 8), pa.array(offsets), pa.array(np.ones(8, np.int64))]
+        pieces = list(parted_by_place(pa.StructArray.from_arrays(columns, fields=list(schemas.SPAN)), 5))
         assert len(pieces) == num_readers
         found = list(rounds(piece for _, piece in pieces))
         assert all(some == sorted(some) and len(some) <= 5 for some in found)

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from bisieve.reading import Reading
-from bisieve.scan.options import ScanOptions
+from bisieve.records.options import ReadOptions
+from bisieve.scan.batches import ScanOptions
 from bisieve.scan.rollouts import scan_rollouts
-from bisieve.shards import list_shards, split_shards
+from bisieve.shards.listing import list_shards, split_shards
 
 
 def scan(path: Path, split_bytes: int, **reading: Any) -> list[dict[str, Any]]:
-    options = ScanOptions(0.05, reading=Reading(**reading))
+    options = ScanOptions(0.05, reading=ReadOptions(**reading))
     splits = split_shards(list_shards([str(path)]), split_bytes)
     return [row for split in splits for batch in scan_rollouts(split, options) for row in batch.to_pylist()]
 

@@ -7,11 +7,11 @@ import forms
 import pyarrow as pa
 import pytest
 
-from bisieve.reading import Reading
-from bisieve.scan.assemble import assemble_unsorted
-from bisieve.scan.formats import scan_rollout_split, scan_step_split
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import Split
+from bisieve.records.options import ReadOptions
+from bisieve.scan import scan_rollout_split, scan_step_split
+from bisieve.scan.batches import ScanOptions
+from bisieve.scan.group_steps import assemble_unsorted
+from bisieve.shards.listing import Split
 
 FORMS = (
     "jsonl",
@@ -45,7 +45,7 @@ CASES: dict[str, tuple[dict[str, Any], Any, Any]] = {
 
 def scan(path: Path, form: str, labels_as_scores: bool) -> dict[str, Any]:
     split = Split(str(path), 0, 10**9)
-    options = ScanOptions(0.05, reading=Reading(labels_as_scores=labels_as_scores))
+    options = ScanOptions(0.05, reading=ReadOptions(labels_as_scores=labels_as_scores))
     if form.startswith("steps"):
         steps = pa.Table.from_batches(list(scan_step_split(split, options)))
         batches = list(assemble_unsorted(steps, options))

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bisieve.reading import Reading
-from bisieve.scan.formats import scan_step_split
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import Split
+from bisieve.records.options import ReadOptions
+from bisieve.scan import scan_step_split
+from bisieve.scan.batches import ScanOptions
+from bisieve.shards.listing import Split
 
 STEP = {"rollout_id": "r", "step_index": 0, "image": "a.png", "question": "What?", "step": "one"}
 
@@ -36,7 +36,7 @@ def test_a_step_has_the_score_that_its_label_or_its_counts_say(
         pq.write_table(pa.Table.from_pylist([STEP | fields]), path)
     else:
         path = write_jsonl("a.jsonl", [STEP | fields])
-    options = ScanOptions(0.05, reading=Reading(labels_as_scores=labels))
+    options = ScanOptions(0.05, reading=ReadOptions(labels_as_scores=labels))
     (row,) = (
         row for batch in scan_step_split(Split(str(path), 0, 10**9), options) for row in batch.to_pylist()
     )

@@ -9,15 +9,16 @@ import pyarrow as pa
 import pytest
 from forms import COMPRESS
 
-from bisieve.fetch import fetch_rollouts
-from bisieve.layouts import find_layouts
-from bisieve.lines import BYTE_ORDER_MARK, read_blocks
-from bisieve.plain import plain_lines
-from bisieve.reading import KnownShards, Reading
-from bisieve.scan.assemble import assemble_unsorted
-from bisieve.scan.formats import scan_rollout_split, scan_step_split
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import list_shards, split_shards
+from bisieve.records.decode import BYTE_ORDER_MARK
+from bisieve.records.options import KnownShards, ReadOptions
+from bisieve.scan import scan_rollout_split, scan_step_split
+from bisieve.scan.batches import ScanOptions
+from bisieve.scan.group_steps import assemble_unsorted
+from bisieve.shards.fetch import fetch_rollouts
+from bisieve.shards.jsonl import read_blocks
+from bisieve.shards.layout import find_layouts
+from bisieve.shards.listing import list_shards, split_shards
+from bisieve.tools.export_records import plain_lines
 
 OPTIONS = ScanOptions(0.05)
 
@@ -49,12 +50,12 @@ def test_no_record_is_lost(
     data = compress(one) + compress(two) if place == "in a member of its own" else compress(one + two)
     (tmp_path / f"s.jsonl{suffix}").write_bytes(data)
 
-    (found,) = find_layouts(list_shards([str(tmp_path)]), Reading()).values()
+    (found,) = find_layouts(list_shards([str(tmp_path)]), ReadOptions()).values()
     assert found == layout
     rows = scan(tmp_path, layout).sort_by("rollout_id")
     assert rows["reason"].to_pylist() == [None, None]
     assert rows["bis"].to_pylist() == pytest.approx([0.05 * 0.75, 0.25 + 0.05])
-    shards = KnownShards(Reading(), {f"file://{tmp_path}/s.jsonl{suffix}": found})
+    shards = KnownShards(ReadOptions(), {f"file://{tmp_path}/s.jsonl{suffix}": found})
     assert [r.scores for r in fetch_rollouts(rows, shards)] == [(1.0, 0.5), (0.0, 1.0)]
     assert b"\n".join([*plain_lines(rows, shards), b""]) == (one + two).replace(BYTE_ORDER_MARK, b"")
 

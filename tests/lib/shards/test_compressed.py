@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import reference
 
-from bisieve.cli import main
+from bisieve.cli.main import main
 from bisieve.errors import CorpusError, IndexUnusableError
-from bisieve.index import open_index
-from bisieve.lines import BYTE_ORDER_MARK
-from bisieve.report import score_report
+from bisieve.index.reader import open_index
+from bisieve.records.decode import BYTE_ORDER_MARK
+from bisieve.tools.report import score_report
 from ray_train.config import TrainConfig
-from ray_train.run.preflight import chosen_cut
+from ray_train.train.preflight import chosen_selection
 
 SIZES = {"a": 70, "b": 9}
 
@@ -92,7 +92,7 @@ def test_training_refuses_compressed_shards_and_names_the_way_around(
     score(compressed, tmp_path / "index")
     config = TrainConfig(index=str(tmp_path / "index"), image_root="i", backbone="b", output="o")
     with pytest.raises(IndexUnusableError, match=r"2 compressed or Parquet ones, such as .*--format records"):
-        chosen_cut(config)
+        chosen_selection(config)
 
 
 def test_files_that_may_be_data_and_are_not_read_are_said_and_refused_where_asked(

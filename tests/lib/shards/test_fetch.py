@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from bisieve import fetch
-from bisieve.cut import read_cut
 from bisieve.errors import IndexUnusableError, StorageError
-from bisieve.fetch import fetch_in_chunks, fetch_rollouts
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.shards import fetch
+from bisieve.shards.fetch import fetch_in_chunks, fetch_rollouts
 
 
 def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
@@ -23,7 +23,7 @@ def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
         rollout([0.5], question=" asked too "),
     ]
     score(write_jsonl("a.jsonl", records), tmp_path / "index")
-    cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
+    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
     rows = cut.rows
     first, second = fetch_rollouts(rows, cut.shards)
     assert (first.question, first.image, first.images) == ("asked", ["x.png", "y.png"], ("x.png", "y.png"))
@@ -36,7 +36,7 @@ def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
 
 
 def test_a_shard_with_other_text_at_a_span_is_refused(indexed: Path, tmp_path: Path) -> None:
-    cut = read_cut(open_index(str(indexed)), 1.0)
+    cut = read_selection(open_index(str(indexed)), 1.0)
     shard = tmp_path / "indexed.jsonl"
     shard.write_bytes(b" " + shard.read_bytes())
     with pytest.raises(IndexUnusableError, match="run bisieve score again"):

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import reference
 
-from bisieve.cli import main
-from bisieve.cut import read_cut
+from bisieve.cli.main import main
 from bisieve.errors import CorpusError, IndexUnusableError
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import indexed_layouts, open_index
+from bisieve.index.reader import indexed_layouts, open_index
+from bisieve.index.selection import read_selection
+from bisieve.io.storage import write_bytes
 from bisieve.pipeline import run as job
-from bisieve.plain import plain_lines
-from bisieve.storage import write_bytes
+from bisieve.shards.fetch import fetch_rollouts
+from bisieve.tools.export_records import plain_lines
 from ray_train.config import TrainConfig
-from ray_train.run.preflight import chosen_cut
+from ray_train.train.preflight import chosen_selection
 
 SIZES = {"a": 70, "b_lists": 12}
 COLUMNS = [
@@ -96,7 +96,7 @@ def test_forms_and_layouts_are_mixed_in_one_run(
     assert one == two
     export(tmp_path / "two", tmp_path / "cut", "--format", "records")
     found = sorted(str(path.relative_to(tmp_path / "cut")) for path in (tmp_path / "cut").rglob("*.jsonl"))
-    cut = read_cut(open_index(str(tmp_path / "two")), 0.3)
+    cut = read_selection(open_index(str(tmp_path / "two")), 0.3)
     kept = {(cut.shards.layouts[row["spans"][0]["shard"]], row["source"]) for row in cut.rows.to_pylist()}
     assert found == sorted(f"{layout}/{source}.jsonl" for layout, source in kept)
     assert {layout for layout, _ in kept} == {"rollouts", "steps"}
@@ -152,7 +152,7 @@ def test_training_refuses_rows_and_names_the_way_around(
     score(tmp_path / "corpus", tmp_path / "index")
     config = TrainConfig(index=str(tmp_path / "index"), image_root="i", backbone="b", output="o")
     with pytest.raises(IndexUnusableError, match=r"1 compressed or Parquet ones, .*--format records"):
-        chosen_cut(config)
+        chosen_selection(config)
 
 
 @pytest.mark.parametrize("layout", ["auto", "rollouts"])
@@ -171,7 +171,7 @@ def test_a_row_that_was_rewritten_is_not_taken_for_the_one_that_was_ranked(
 ) -> None:
     forms.write_form(tmp_path / "corpus/a", "nested.parquet", [rollout([0.5]), rollout([1.0])])
     score(tmp_path / "corpus", tmp_path / "index")
-    cut = read_cut(open_index(str(tmp_path / "index")), 1.0)
+    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
     forms.write_form(tmp_path / "corpus/a", "nested.parquet", [rollout([0.5])])
     for fetch in (fetch_rollouts, plain_lines):
         with pytest.raises(IndexUnusableError, match="another text there"):

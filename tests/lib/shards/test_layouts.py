@@ -7,20 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bisieve import layouts
 from bisieve.errors import CorpusError
-from bisieve.layouts import find_layouts, settled
 from bisieve.pipeline import scan_tasks
 from bisieve.pipeline.scan_tasks import layouts_by_tasks
-from bisieve.reading import Reading
-from bisieve.shards import list_shards
+from bisieve.records.options import ReadOptions
+from bisieve.shards import layout
+from bisieve.shards.layout import find_layouts, resolve_layouts
+from bisieve.shards.listing import list_shards
 from bisieve.spark.engine import SparkEngine
 
 
-def detect(path: Path, reading: Reading | None = None) -> list[str]:
-    reading = reading or Reading()
+def detect(path: Path, reading: ReadOptions | None = None) -> list[str]:
+    reading = reading or ReadOptions()
     shards = list_shards([str(path)])
-    return list(settled(shards, find_layouts(shards, reading), reading).values())
+    return list(resolve_layouts(shards, find_layouts(shards, reading), reading).values())
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_layout_shows_under_the_names_that_fields_have(
 ) -> None:
     write_jsonl("a.jsonl", [{"trace": [], "step_index": 0}])
     write_jsonl("b.jsonl", [{"place": 0, "steps_with_score": 0}])
-    reading = Reading(fields={"steps_with_score": "trace", "step_index": "place"})
+    reading = ReadOptions(fields={"steps_with_score": "trace", "step_index": "place"})
     assert detect(tmp_path, reading) == ["rollouts", "steps"]
 
 
@@ -108,13 +108,13 @@ def test_records_under_other_tools_names_are_an_error_whose_options_read_them(
     with pytest.raises(CorpusError, match=rf"did you mean {mapping} --labels-as-scores\?"):
         detect(path)
     fields = dict(pair.split("=") for pair in mapping.replace("--field ", "").split())
-    assert detect(path, Reading(fields=fields)) == ["rollouts"]
+    assert detect(path, ReadOptions(fields=fields)) == ["rollouts"]
 
 
 def test_a_layout_that_is_named_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(b"is not opened")
-    monkeypatch.setattr(layouts, "ThreadPoolExecutor", None)
-    assert detect(tmp_path, Reading(layout="steps")) == ["steps"]
+    monkeypatch.setattr(layout, "ThreadPoolExecutor", None)
+    assert detect(tmp_path, ReadOptions(layout="steps")) == ["steps"]
 
 
 def test_many_shards_are_looked_at_by_spark(
@@ -124,4 +124,4 @@ def test_many_shards_are_looked_at_by_spark(
         write_jsonl(f"{number}.jsonl", [{"step_index": 0} if number % 2 else {"steps_with_score": []}])
     monkeypatch.setattr(scan_tasks, "SHARDS_A_TASK", 3)
     shards = list_shards([str(tmp_path)])
-    assert layouts_by_tasks(SparkEngine(spark), shards, Reading()) == find_layouts(shards, Reading())
+    assert layouts_by_tasks(SparkEngine(spark), shards, ReadOptions()) == find_layouts(shards, ReadOptions())

@@ -7,9 +7,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bisieve.errors import CorpusError
-from bisieve.lines import open_text, read_blocks
-from bisieve.storage import write_bytes
-from bisieve.whole import WholeFile
+from bisieve.io.read import RetryingFile
+from bisieve.io.storage import write_bytes
+from bisieve.shards.jsonl import open_text, read_blocks
 
 TEXTS = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=12)
 
@@ -57,8 +57,8 @@ def test_a_store_is_asked_for_more_than_a_block_at_once(s3: str, monkeypatch: py
     data = b"".join(b"%d\n" % number * 9 for number in range(50_000))
     write_bytes(f"{s3}/lines/a", data)
     asked = []
-    read = WholeFile.read
-    monkeypatch.setattr(WholeFile, "read", lambda file, size: (asked.append(size), read(file, size))[1])
+    read = RetryingFile.read
+    monkeypatch.setattr(RetryingFile, "read", lambda file, size: (asked.append(size), read(file, size))[1])
     blocks = list(read_blocks(f"{s3}/lines/a", 0, len(data), 100_000))
     assert b"\n".join(block.data for block in blocks) + b"\n" == data
     assert [block.offset for block in blocks[1:]] == [

@@ -8,9 +8,9 @@ import forms
 import pyarrow.parquet as pq
 import pytest
 
-from bisieve import parquet
-from bisieve.reading import Reading
-from bisieve.shards import Split
+from bisieve.records.options import ReadOptions
+from bisieve.shards import parquet
+from bisieve.shards.listing import Split
 
 WHOLE = 10**12
 GOOD = {"image": "a.png", "question": "What?", "steps_with_score": [{"step": "one", "score": 1.0}]}
@@ -27,7 +27,7 @@ def test_every_row_belongs_to_exactly_one_split(tmp_path: Path, layout: str) -> 
         numbers: list[int] = []
         for start in range(0, size, part):
             split = Split(str(path), start, min(start + part, size))
-            for first, some in parquet.read_split(split, layout, Reading()):
+            for first, some in parquet.read_split(split, layout, ReadOptions()):
                 numbers += range(first, first + some.num_rows)
         assert numbers == list(range(95))
 
@@ -36,7 +36,7 @@ def test_memory_holds_some_rows_of_a_group(tmp_path: Path, monkeypatch: pytest.M
     path = forms.write_form(tmp_path / "a", "nested.parquet", [GOOD] * 100, group=100)
     monkeypatch.setattr(parquet, "BATCH_ROWS", 8)
     sizes = [
-        rows.num_rows for _, rows in parquet.read_split(Split(str(path), 0, WHOLE), "rollouts", Reading())
+        rows.num_rows for _, rows in parquet.read_split(Split(str(path), 0, WHOLE), "rollouts", ReadOptions())
     ]
     assert max(sizes) == 8
     assert sum(sizes) == 100
@@ -52,7 +52,7 @@ def test_rows_are_read_by_number_and_each_group_once(tmp_path: Path, monkeypatch
         "iter_batches",
         lambda self, *args, **options: groups.extend(options["row_groups"]) or read(self, *args, **options),
     )
-    found = dict(parquet.read_rows(str(path), [3, 4, 29, 30, 99], "rollouts", Reading()))
+    found = dict(parquet.read_rows(str(path), [3, 4, 29, 30, 99], "rollouts", ReadOptions()))
     assert {number: row["rollout_id"] for number, row in found.items()} == {
         3: "3",
         4: "4",
@@ -77,6 +77,6 @@ def test_only_the_columns_that_are_read_are_decoded(
         lambda self, *args, **options: asked.append(options["columns"]) or read(self, *args, **options),
     )
     assert [
-        rows.num_rows for _, rows in parquet.read_split(Split(str(path), 0, WHOLE), "rollouts", Reading())
+        rows.num_rows for _, rows in parquet.read_split(Split(str(path), 0, WHOLE), "rollouts", ReadOptions())
     ] == [1]
     assert asked == [["image", "question", "steps_with_score"]]

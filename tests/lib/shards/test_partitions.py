@@ -9,15 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bisieve.plain import plain_lines
-from bisieve.reading import KnownShards, Reading
-from bisieve.scan.again import read_again
-from bisieve.scan.formats import scan_rollout_split, scan_step_split
-from bisieve.scan.options import ScanOptions
-from bisieve.shards import Split, merged_stems, partition_value
-from bisieve.storage import FileInfo
+from bisieve.io.file_names import partition_value
+from bisieve.io.storage import FileInfo
+from bisieve.records.options import KnownShards, ReadOptions
+from bisieve.scan import scan_rollout_split, scan_step_split
+from bisieve.scan.batches import ScanOptions
+from bisieve.scan.reuse import read_again
+from bisieve.shards.listing import Split, merged_stems
+from bisieve.tools.export_records import plain_lines
 
-READING = Reading(source_field="source")
+READING = ReadOptions(source_field="source")
 STEPS = [{"step": "one", "score": 1.0}]
 ROLLOUT = {"rollout_id": "r", "image": "a.png", "question": "What?", "steps_with_score": STEPS}
 STEP = {"rollout_id": "r", "step_index": 0, "image": "a.png", "question": "What?", **STEPS[0]}

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from faulty_proxy import FaultyProxy
 
-from bisieve.cut import Cut, read_cut
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import open_index
-from bisieve.spans import REQUEST_BYTES
-from bisieve.storage import write_bytes
+from bisieve.index.reader import open_index
+from bisieve.index.selection import Selection, read_selection
+from bisieve.io.storage import write_bytes
+from bisieve.shards.fetch import REQUEST_BYTES, fetch_rollouts
 
 ROLLOUTS = 300
 
@@ -20,20 +19,20 @@ ROLLOUTS = 300
 @pytest.fixture
 def tenth(
     score: Callable[..., Any], rollout: Callable[..., Any], s3: str, request: pytest.FixtureRequest
-) -> Callable[[int], Cut]:
+) -> Callable[[int], Selection]:
     """The best tenth, scattered over its shard, of rollouts of some size."""
 
-    def cut(record_bytes: int) -> Cut:
+    def cut(record_bytes: int) -> Selection:
         rng, place = random.Random(2), f"{s3}/{request.node.name}"
         records = [rollout([rng.random()], response="x" * record_bytes) for _ in range(ROLLOUTS)]
         write_bytes(f"{place}/a.jsonl", b"".join(json.dumps(record).encode() + b"\n" for record in records))
         score(f"{place}/a.jsonl", f"{place}/index")
-        return read_cut(open_index(f"{place}/index"), 0.1)
+        return read_selection(open_index(f"{place}/index"), 0.1)
 
     return cut
 
 
-def taken(proxy: FaultyProxy, cut: Cut) -> tuple[int, int, int]:
+def taken(proxy: FaultyProxy, cut: Selection) -> tuple[int, int, int]:
     """Requests, bytes read, and bytes of the cut's records, of one fetch of a cut."""
     proxy.calm()
     assert len(fetch_rollouts(cut.rows, cut.shards)) == ROLLOUTS // 10
@@ -43,7 +42,7 @@ def taken(proxy: FaultyProxy, cut: Cut) -> tuple[int, int, int]:
 
 
 def test_a_tenth_of_large_records_takes_little_more_than_their_bytes(
-    tenth: Callable[[int], Cut], faulty_s3: FaultyProxy
+    tenth: Callable[[int], Selection], faulty_s3: FaultyProxy
 ) -> None:
     requests, read, wanted = taken(faulty_s3, tenth(40_000))
     assert requests <= ROLLOUTS // 10
@@ -51,7 +50,7 @@ def test_a_tenth_of_large_records_takes_little_more_than_their_bytes(
 
 
 def test_a_tenth_of_small_records_takes_more_bytes_only_where_requests_would_cost_more(
-    tenth: Callable[[int], Cut], faulty_s3: FaultyProxy
+    tenth: Callable[[int], Selection], faulty_s3: FaultyProxy
 ) -> None:
     requests, read, wanted = taken(faulty_s3, tenth(3_000))
     spared = ROLLOUTS // 10 - requests

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bisieve import shards
 from bisieve.errors import CorpusError, StorageError
-from bisieve.shards import Split, file_stem, folder_name, list_inputs, list_shards, plan_tasks, split_shards
-from bisieve.storage import FileInfo
+from bisieve.io.file_names import file_stem, folder_name
+from bisieve.io.storage import FileInfo
+from bisieve.shards import listing as shard_listing
+from bisieve.shards.listing import Split, list_inputs, list_shards, plan_tasks, split_shards
 
 
 def test_shards_are_found_once_and_in_path_order(write_jsonl: Callable[..., Path], tmp_path: Path) -> None:
@@ -86,9 +87,9 @@ def test_shards_of_all_forms_are_found_with_one_listing_an_input(
         for name in names:
             write_jsonl(f"{folder}/{name}", [b"{}"])
     listed = []
-    listing = shards.list_files
+    listing = shard_listing.list_files
     monkeypatch.setattr(
-        shards, "list_files", lambda url, **options: listed.append(url) or listing(url, **options)
+        shard_listing, "list_files", lambda url, **options: listed.append(url) or listing(url, **options)
     )
     found = list_shards([str(tmp_path / "one"), str(tmp_path / "two")])
     assert [Path(shard.url).name for shard in found] == [Path(name).name for name in names] * 2

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bisieve import spans
-from bisieve.reading import KnownShards, Reading
-from bisieve.spans import each_span
-from bisieve.whole import read_ranges
+from bisieve.io.read import read_ranges
+from bisieve.records.options import KnownShards, ReadOptions
+from bisieve.shards import fetch
+from bisieve.shards.fetch import each_span
 
 
 def test_many_spans_are_read_in_rounds_of_some_bytes_gaps_included(
@@ -24,9 +24,9 @@ def test_many_spans_are_read_in_rounds_of_some_bytes_gaps_included(
         rounds.append(sum(ends) - sum(begins))
         return read_ranges(url, begins, ends)
 
-    monkeypatch.setattr(spans, "_TOGETHER", 500)
-    monkeypatch.setattr(spans, "read_ranges", read)
-    found = each_span(wanted, KnownShards(Reading(), {}))
+    monkeypatch.setattr(fetch, "_TOGETHER", 500)
+    monkeypatch.setattr(fetch, "read_ranges", read)
+    found = each_span(wanted, KnownShards(ReadOptions(), {}))
     assert next(found) == (wanted[0], lines[0])
     assert len(rounds) == 1
     assert [line for _, line in found] == lines[3::3]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bisieve.doctor.check import Patient
-from bisieve.spark.checkup import examine
+from bisieve.doctor.checks import Patient
+from bisieve.doctor.spark import examine
 
 BISIEVE = str(Path(sys.executable).with_name("bisieve"))
 JAVA_FRAME = re.compile(r"\.java:\d+|\.scala:\d+|\d+ more|JAVA_GATEWAY_EXITED|Traceback|\bat [\w.$/]+\(")

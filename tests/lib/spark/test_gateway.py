@@ -3,7 +3,7 @@
 import io
 import os
 
-from bisieve.spark.gateway import JavaStderr
+from bisieve.spark.java import JavaStderr
 
 NOISE = "WARNING: Using incubator modules: jdk.incubator.vector\n"
 

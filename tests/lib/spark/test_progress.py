@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import reference
 
-from bisieve import shards
 from bisieve.pipeline.progress import Scanned, reporter
+from bisieve.shards import listing as shard_listing
 from bisieve.spark.engine import SparkEngine
-from bisieve.spark.progress import watched
-from bisieve.spark.stages import name_jobs
+from bisieve.spark.stages import name_jobs, watched
 
 
 class Heard:
@@ -44,7 +43,7 @@ def test_a_run_tells_what_it_found_and_did(
     monkeypatch: pytest.MonkeyPatch,
     layout: str,
 ) -> None:
-    monkeypatch.setattr(shards, "SMALLEST_TASK", 1000)  # so that there are several tasks
+    monkeypatch.setattr(shard_listing, "SMALLEST_TASK", 1000)  # so that there are several tasks
     records = [rollout(rollout_id=f"r{number}") for number in range(40)]
     if layout == "steps":
         step = {"steps_with_score": None, "step_index": 0, "step": "x", "score": 1}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bisieve.spark.reasons import innermost
+from bisieve.spark.java import innermost
 
 REPORTS = {
     "Could not parse Master URL: 'local[x]'": """An error occurred while calling X.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pyspark import SparkConf
 
-from bisieve.spark.task_retries import most_failures
+from bisieve.spark.stages import most_failures
 
 
 class Context:

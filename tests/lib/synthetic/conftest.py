@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bisieve.corpus.config import CorpusConfig
-from bisieve.corpus.corpus import write_corpus
+from bisieve.synthetic.corpus import write_corpus
+from bisieve.synthetic.corpus_config import CorpusConfig
 
 SMALL = CorpusConfig(rollouts=1_500, images=150, benchmark=120, seed=3)
 

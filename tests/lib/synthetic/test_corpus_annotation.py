@@ -5,13 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bisieve.corpus.annotation import annotate, continue_from
-from bisieve.corpus.attempts import INCORRECT, Attempts, attempt
-from bisieve.corpus.digits import training_digits
-from bisieve.corpus.pictures import make_pictures
-from bisieve.corpus.questions import ask
-from bisieve.corpus.solver import RELATIVE_CHANCE, Solver
-from bisieve.corpus.tasks import GRID_SUM, TASKS, Kind
+from bisieve.synthetic.annotation import INCORRECT, Attempts, annotate, attempt, continue_from
+from bisieve.synthetic.pictures import make_pictures, training_digits
+from bisieve.synthetic.solver import RELATIVE_CHANCE, Solver, ask
+from bisieve.synthetic.tasks import GRID_SUM, TASKS, Kind
 
 K = 16
 SOLVER = Solver(mistake_rate=0.15, mend_rate=0.1)

@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve.corpus.attempts import CLOSINGS, OPENINGS
-from bisieve.corpus.benchmark import POLICIES, benchmark_lines, make_benchmark, rollouts_per_task
-from bisieve.corpus.config import CorpusConfig
-from bisieve.corpus.sources import make_sources
-from bisieve.corpus.tasks import TASKS
+from bisieve.synthetic.annotation import CLOSINGS, OPENINGS
+from bisieve.synthetic.benchmark import POLICIES, benchmark_lines, make_benchmark, rollouts_per_task
+from bisieve.synthetic.corpus_config import CorpusConfig
+from bisieve.synthetic.corpus_sources import make_sources
+from bisieve.synthetic.tasks import TASKS
 
 
 def labels(record: dict[str, Any]) -> list[int]:

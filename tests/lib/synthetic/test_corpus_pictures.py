@@ -8,12 +8,26 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits as sklearn_digits
 
-from bisieve.corpus.config import CorpusConfig
-from bisieve.corpus.digits import Digits, held_out_digits, load_digits, training_digits
-from bisieve.corpus.layouts import BAR, INK_STEP, LINE, PAPER, SIDE, digit_boxes, draw, encode_png
-from bisieve.corpus.pictures import Pictures, make_pictures, picture_path
-from bisieve.corpus.sources import make_sources
-from bisieve.corpus.tasks import TASKS, Task
+from bisieve.synthetic.corpus_config import CorpusConfig
+from bisieve.synthetic.corpus_sources import make_sources
+from bisieve.synthetic.pictures import (
+    BAR,
+    INK_STEP,
+    LINE,
+    PAPER,
+    SIDE,
+    Digits,
+    Pictures,
+    digit_boxes,
+    draw,
+    encode_png,
+    held_out_digits,
+    load_digits,
+    make_pictures,
+    picture_path,
+    training_digits,
+)
+from bisieve.synthetic.tasks import TASKS, Task
 
 
 def crops(pictures: Pictures, number: int, canvas: np.ndarray) -> list[np.ndarray]:

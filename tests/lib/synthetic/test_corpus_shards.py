@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve.corpus.config import CorpusConfig
-from bisieve.corpus.corpus import write_corpus
-from bisieve.corpus.shards import plan_shards
-from bisieve.corpus.solver import Solver
-from bisieve.corpus.sources import Source, generate, make_sources, rollouts_per_source
-from bisieve.corpus.tally import Tally
-from bisieve.corpus.tasks import TASKS
 from bisieve.errors import UsageError
+from bisieve.synthetic.corpus import Tally, write_corpus
+from bisieve.synthetic.corpus_config import CorpusConfig
+from bisieve.synthetic.corpus_sources import Source, generate, make_sources, rollouts_per_source
+from bisieve.synthetic.shard_files import plan_shards
+from bisieve.synthetic.solver import Solver
+from bisieve.synthetic.tasks import TASKS
 
 Records = dict[str, list[dict[str, Any]]]
 

@@ -5,12 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisieve.corpus.attempts import CORRECT, INCORRECT, NEUTRAL, Attempts, attempt
-from bisieve.corpus.digits import training_digits
-from bisieve.corpus.pictures import make_pictures
-from bisieve.corpus.questions import Questions, ask
-from bisieve.corpus.solver import Solver
-from bisieve.corpus.tasks import TASKS, Task
+from bisieve.synthetic.annotation import CORRECT, INCORRECT, NEUTRAL, Attempts, attempt
+from bisieve.synthetic.pictures import make_pictures, training_digits
+from bisieve.synthetic.solver import Questions, Solver, ask
+from bisieve.synthetic.tasks import TASKS, Task
 
 CARELESS = Solver(mistake_rate=0.3, mend_rate=0.0)
 

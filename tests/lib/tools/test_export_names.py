@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from handmade import Made, make_index
 
-from bisieve.cut import read_cut
-from bisieve.export import changed_names, file_name
-from bisieve.shards import file_stem, list_shards
+from bisieve.index.selection import read_selection
+from bisieve.io.file_names import file_stem
+from bisieve.shards.listing import list_shards
+from bisieve.tools.export import changed_names, file_name
 
 AS_THEY_ARE = [
     "数学", "géo 1", "geo-3k", "a.jsonl", "100 % geo", "a (1)", "a=b", "it's", "x & y", "a+b",
@@ -41,4 +42,4 @@ def test_files_of_all_names_are_listed_and_none_is_that_of_another_source(tmp_pa
 
 def test_an_export_says_which_sources_have_another_name_as_a_file(tmp_path: Path) -> None:
     index = make_index(tmp_path, [Made(source, "r", (1.0,)) for source in ("a/b", "数学", "_x")])
-    assert changed_names(read_cut(index, 1.0)) == ["_x", "a/b"]
+    assert changed_names(read_selection(index, 1.0)) == ["_x", "a/b"]

@@ -10,18 +10,15 @@ from typing import Any
 import pytest
 from handmade import DEFAULTS, Made, make_index
 
-from bisieve.cli import main
-from bisieve.cut import read_cut
+from bisieve.cli.main import main
 from bisieve.errors import GateError
-from bisieve.gate.cut_ends import ALL, cut_ends
-from bisieve.gate.limits import Limits
-from bisieve.gate.refusal import refuse
-from bisieve.gate.report import gate_report
-from bisieve.gate.side import Held, Side, side, together
-from bisieve.gate.verdict import Line, Verdict, judge
-from bisieve.index import Index, open_index
-from bisieve.manifest import version_manifest
-from bisieve.versions import version_before
+from bisieve.index.manifest import version_manifest
+from bisieve.index.reader import Index, open_index
+from bisieve.index.selection import read_selection
+from bisieve.index.versions import version_before
+from bisieve.tools.gate import GateResult, Limits, Line, judge
+from bisieve.tools.gate_report import gate_report, refuse
+from bisieve.tools.gate_stats import ALL, SourceStats, VersionStats, add_stats, selection_ends, version_stats
 
 LIMITS = Limits(min_rollouts=100)
 
@@ -32,9 +29,9 @@ def index(tmp_path: Path) -> Index:
     return make_index(tmp_path, [Made("a", "r", (1.0, 0.0))])
 
 
-def a_side(index: Index, whole_bis: float | None = None, **sources: Held) -> Side:
-    counts = together(sources.values())
-    return Side(index, 0.25, sources, replace(counts, bis=whole_bis))
+def a_side(index: Index, whole_bis: float | None = None, **sources: SourceStats) -> VersionStats:
+    counts = add_stats(sources.values())
+    return VersionStats(index, 0.25, sources, replace(counts, bis=whole_bis))
 
 
 def asked(index: Index, **parameters: Any) -> Index:
@@ -42,21 +39,28 @@ def asked(index: Index, **parameters: Any) -> Index:
     return Index(index.url, replace(manifest, parameters=replace(manifest.parameters, **parameters)))
 
 
-def line(verdict: Verdict, name: str) -> Line:
+def line(verdict: GateResult, name: str) -> Line:
     (found,) = [line for line in verdict.lines if line.name == name]
     return found
 
 
 def test_drift_is_the_change_of_the_share_of_mixed_rollouts_and_of_the_cuts_last_score(index: Index) -> None:
-    before, now = a_side(index, a=Held(1000, 300, 0, 0.25)), a_side(index, a=Held(2000, 500, 0, 0.2))
+    before, now = (
+        a_side(index, a=SourceStats(1000, 300, 0, 0.25)),
+        a_side(index, a=SourceStats(2000, 500, 0, 0.2)),
+    )
     found = line(judge(now, before, LIMITS), "a")
     assert found.mixture_drift == pytest.approx(0.05)
     assert found.score_drift == pytest.approx(0.2)
 
 
 def test_small_sources_are_judged_as_one_and_not_at_all_when_they_are_few(index: Index) -> None:
-    before = a_side(index, a=Held(90, 9, 0, 0.2), b=Held(30, 3, 0, 0.1), c=Held(500, 50, 0, 0.2))
-    now = a_side(index, a=Held(90, 18, 0, 0.2), b=Held(30, 6, 0, 0.1), c=Held(50, 50, 0, 0.2))
+    before = a_side(
+        index, a=SourceStats(90, 9, 0, 0.2), b=SourceStats(30, 3, 0, 0.1), c=SourceStats(500, 50, 0, 0.2)
+    )
+    now = a_side(
+        index, a=SourceStats(90, 18, 0, 0.2), b=SourceStats(30, 6, 0, 0.1), c=SourceStats(50, 50, 0, 0.2)
+    )
     verdict = judge(now, before, LIMITS)
     assert [one.name for one in verdict.lines] == ["c", "2 small", "all"]
     assert line(verdict, "2 small").mixture_drift == pytest.approx(0.1)
@@ -69,8 +73,8 @@ def test_small_sources_are_judged_as_one_and_not_at_all_when_they_are_few(index:
 
 def test_with_one_cut_over_all_its_score_is_judged_and_the_mixture_of_each_source(index: Index) -> None:
     of_all = asked(index, scope="global")
-    before = a_side(of_all, 0.2, a=Held(300, 30, 0, None), b=Held(300, 60, 0, None))
-    now = a_side(of_all, 0.1, a=Held(300, 30, 0, None), b=Held(300, 60, 0, None))
+    before = a_side(of_all, 0.2, a=SourceStats(300, 30, 0, None), b=SourceStats(300, 60, 0, None))
+    now = a_side(of_all, 0.1, a=SourceStats(300, 30, 0, None), b=SourceStats(300, 60, 0, None))
     verdict = judge(now, before, LIMITS)
     assert line(verdict, "all").score_drift == pytest.approx(0.5)
     assert line(verdict, "a").mixture_drift == 0
@@ -79,8 +83,8 @@ def test_with_one_cut_over_all_its_score_is_judged_and_the_mixture_of_each_sourc
 
 
 def test_a_new_source_drifts_from_nothing_and_one_that_has_vanished_is_refused(index: Index) -> None:
-    before = a_side(index, a=Held(500, 50, 0, 0.2), old=Held(500, 500, 0, 0.3))
-    now = a_side(index, a=Held(500, 50, 0, 0.2), new=Held(700, 0, 0, 0.05))
+    before = a_side(index, a=SourceStats(500, 50, 0, 0.2), old=SourceStats(500, 500, 0, 0.3))
+    now = a_side(index, a=SourceStats(500, 50, 0, 0.2), new=SourceStats(700, 0, 0, 0.05))
     verdict = judge(now, before, LIMITS)
     with pytest.raises(GateError, match=r"found 100.00% lost rollouts \(old: 500 → 0\);"):
         refuse(verdict)
@@ -92,8 +96,8 @@ def test_a_new_source_drifts_from_nothing_and_one_that_has_vanished_is_refused(i
 
 
 def test_a_source_that_shrinks_below_what_is_compared_is_told_and_refused(index: Index) -> None:
-    before = a_side(index, a=Held(1000, 300, 0, 0.2), b=Held(9000, 900, 0, 0.2))
-    now = a_side(index, a=Held(99, 99, 0, 0.05), b=Held(9000, 900, 0, 0.2))
+    before = a_side(index, a=SourceStats(1000, 300, 0, 0.2), b=SourceStats(9000, 900, 0, 0.2))
+    now = a_side(index, a=SourceStats(99, 99, 0, 0.05), b=SourceStats(9000, 900, 0, 0.2))
     verdict = judge(now, before, LIMITS)
     assert "not compared: mixture and score of a: 1000 → 99 rollouts" in gate_report(verdict)
     with pytest.raises(GateError, match=r"20.00% lost .* 90.10% lost rollouts \(a: 1000 → 99\)"):
@@ -101,8 +105,13 @@ def test_a_source_that_shrinks_below_what_is_compared_is_told_and_refused(index:
 
 
 def test_a_number_at_its_limit_passes_and_one_above_fails_with_both_numbers(index: Index) -> None:
-    before = a_side(index, a=Held(1000, 250, 0, 0.5), b=Held(1000, 250, 0, 0.5))
-    now = a_side(index, a=Held(1000, 500, 0, 0.25), b=Held(1000, 375, 0, 0.5), c=Held(0, 0, 1000, None))
+    before = a_side(index, a=SourceStats(1000, 250, 0, 0.5), b=SourceStats(1000, 250, 0, 0.5))
+    now = a_side(
+        index,
+        a=SourceStats(1000, 500, 0, 0.25),
+        b=SourceStats(1000, 375, 0, 0.5),
+        c=SourceStats(0, 0, 1000, None),
+    )
     at = Limits(reject_rate=1 / 3, mixture_drift=0.25, score_drift=0.5)
     refuse(judge(now, before, at))
     with pytest.raises(GateError) as caught:
@@ -118,7 +127,7 @@ def test_a_number_at_its_limit_passes_and_one_above_fails_with_both_numbers(inde
 
 
 def test_a_score_that_was_zero_drifts_without_bounds(index: Index) -> None:
-    before, now = a_side(index, a=Held(500, 50, 0, 0.0)), a_side(index, a=Held(500, 50, 0, 0.1))
+    before, now = a_side(index, a=SourceStats(500, 50, 0, 0.0)), a_side(index, a=SourceStats(500, 50, 0, 0.1))
     assert line(judge(now, before, LIMITS), "a").score_drift == float("inf")
     assert line(judge(before, before, LIMITS), "a").score_drift == 0
 
@@ -134,14 +143,14 @@ def test_a_score_that_was_zero_drifts_without_bounds(index: Index) -> None:
 def test_what_other_parameters_made_is_not_compared_and_the_gate_says_so(
     index: Index, parameters: dict[str, Any], mixture: float | None, told: str
 ) -> None:
-    held = Held(500, 50, 0, 0.2)
+    held = SourceStats(500, 50, 0, 0.2)
     verdict = judge(a_side(asked(index, **parameters), a=held), a_side(index, a=held), LIMITS)
     assert (line(verdict, "a").mixture_drift, line(verdict, "a").score_drift) == (mixture, None)
     assert f"not compared: {told}" in gate_report(verdict)
 
 
 def test_the_end_of_a_random_cut_is_no_score_to_compare(index: Index) -> None:
-    random = a_side(asked(index, strategy="random"), a=Held(500, 50, 0, 0.2))
+    random = a_side(asked(index, strategy="random"), a=SourceStats(500, 50, 0, 0.2))
     assert judge(random, random, LIMITS).uncompared == ["score: strategy random does not rank by it"]
 
 
@@ -150,22 +159,22 @@ def test_the_end_of_a_random_cut_is_no_score_to_compare(index: Index) -> None:
 def test_a_cut_ends_where_its_last_rollout_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, fraction: float
 ) -> None:
-    monkeypatch.setattr("bisieve.parts.ROWS_PER_FILE", 16)
+    monkeypatch.setattr("bisieve.index.writer.ROWS_PER_FILE", 16)
     made = [Made(f"s{n % 3}", f"{n}", (1.0, (n % 17) / 17)) for n in range(100)] + [Made("one", "x", (0.5,))]
     index = make_index(tmp_path, made, replace(DEFAULTS, scope=scope))
-    rows = read_cut(index, fraction).rows.to_pylist()
+    rows = read_selection(index, fraction).rows.to_pylist()
     last: dict[str, Any] = {}
     for row in rows:
         key = row["source"] if scope == "source" else ALL
         last[key] = max(last.get(key, row), row, key=lambda one: one["rank"])
-    assert cut_ends(index, fraction) == {key: row["bis"] for key, row in last.items()}
+    assert selection_ends(index, fraction) == {key: row["bis"] for key, row in last.items()}
 
 
 def test_a_side_is_what_the_index_holds(tmp_path: Path) -> None:
     made = [Made("a", f"{n}", (1.0, float(n % 2))) for n in range(40)] + [Made("b", "x", (0.5,))]
-    found = side(make_index(tmp_path, made), 0.5)
-    assert found.sources["a"] == Held(40, 20, 0, pytest.approx(0.3))
-    assert found.whole == Held(41, 20, 0, None)
+    found = version_stats(make_index(tmp_path, made), 0.5)
+    assert found.sources["a"] == SourceStats(40, 20, 0, pytest.approx(0.3))
+    assert found.whole == SourceStats(41, 20, 0, None)
 
 
 def test_the_version_before_is_the_last_that_was_published_and_none_of_an_overtaken_run(

@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 from test_embedded import STRUCT, text
 
-from bisieve.cli import main
-from bisieve.cut import read_cut
+from bisieve.cli.main import main
 from bisieve.errors import ImageError
-from bisieve.fetch import fetch_rollouts
-from bisieve.images import load_image
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.io.images import load_image
+from bisieve.shards.fetch import fetch_rollouts
 from ray_train.config import TrainConfig
-from ray_train.run.preflight import chosen_cut, rollout_sizes, rows_without_images
+from ray_train.train.preflight import chosen_selection, rollout_sizes, rows_without_images
 
 SOURCES = ("binary", "dict", "lists", "named", "path", "url")
 
@@ -79,7 +79,7 @@ def test_images_in_records_are_exported_and_trained_on(
     assert first.manifest.rejected == {}
 
     config = TrainConfig(index=str(index), image_root=str(images), fraction=1.0, backbone="b", output="o")
-    whole = read_cut(open_index(str(index)), 1.0)
+    whole = read_selection(open_index(str(index)), 1.0)
     urls = replace(whole, rows=whole.rows.filter(pc.equal(whole.rows["source"], "url")))
     with pytest.raises(ImageError, match="--format records --images FOLDER"):
         rows_without_images(rollout_sizes(urls), config)
@@ -100,7 +100,7 @@ def test_images_in_records_are_exported_and_trained_on(
     config = TrainConfig(
         index=str(tmp_path / "again"), image_root=str(images), fraction=1.0, backbone="b", output="o"
     )
-    trained_on = chosen_cut(config)
+    trained_on = chosen_selection(config)
     assert rows_without_images(rollout_sizes(trained_on), config) == ()
     for found in fetch_rollouts(trained_on.rows, trained_on.shards):
         shown = [np.asarray(load_image(str(images), name)) for name in found.images]

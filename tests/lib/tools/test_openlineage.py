@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bisieve.cli import main
+from bisieve.cli.main import main
 from bisieve.errors import CorpusError, PreemptedError
-from bisieve.lineage_events import lineage_events
+from bisieve.tools.openlineage import lineage_events
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 import reference
 from handmade import Made, make_index
 
-from bisieve import parts
-from bisieve.cli import main
-from bisieve.cut import read_cut
-from bisieve.index import open_index
-from bisieve.report import SHOWN, score_report
+from bisieve.cli.main import main
+from bisieve.index import writer
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.tools.report import SHOWN, score_report
 
 FRACTIONS = (0.05, 0.10, 0.25, 0.50)
 
@@ -28,7 +28,7 @@ def test_the_cutoff_scores_are_those_of_the_cuts(
     ranked: str,
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=5, sizes={"big": 250, "small": 7, "one": 1})
-    monkeypatch.setattr(parts, "ROWS_PER_FILE", 60)
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 60)
     score(tmp_path / "corpus", tmp_path / "index", scope=scope if ranked == "scored" else "source")
     if ranked == "ranked anew":
         ask = ["rank", "--index", str(tmp_path / "index"), "--output", str(tmp_path / "index")]
@@ -43,7 +43,7 @@ def test_the_cutoff_scores_are_those_of_the_cuts(
     }
     expected = {}
     for fraction in FRACTIONS:
-        rows = read_cut(index, fraction).rows.to_pylist()
+        rows = read_selection(index, fraction).rows.to_pylist()
         groups: dict[str | None, list[Any]] = {}
         for row in rows:
             groups.setdefault(row["source"] if scope == "source" else None, []).append(row)

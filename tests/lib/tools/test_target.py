@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from handmade import publish_rows
 
-from bisieve.cli import main
-from bisieve.shards import list_shards
+from bisieve.cli.main import main
+from bisieve.shards.listing import list_shards
 
 SHARD = b'{"image": "a.png", "question": "?", "steps_with_score": [{"step": "one", "score": 1.0}]}\n'
 

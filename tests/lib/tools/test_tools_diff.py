@@ -13,11 +13,10 @@ from handmade import DEFAULTS, Made, make_index
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bisieve.cut import read_cut
-from bisieve.diff.compare import CHANGES, Side, SourceDiff, compare
-from bisieve.diff.reasons import ENTERED, LEFT
 from bisieve.errors import UsageError
-from bisieve.manifest import Parameters
+from bisieve.index.selection import read_selection
+from bisieve.records.options import Parameters
+from bisieve.tools.diff import CHANGES, ENTERED, LEFT, Side, SourceDiff, compare
 
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=3).map(tuple)
 ROLLOUTS = st.builds(Made, st.sampled_from("pq"), st.sampled_from("abcdefgh"), SCORES)
@@ -36,11 +35,11 @@ PARAMETERS = st.builds(
 
 def rows_of(side: Side, fraction: float) -> dict[tuple[str, str, int], dict[str, Any]]:
     """The cut's rows by source, id and copy; a copy's number counts all copies in the index, by place."""
-    whole = read_cut(side.index, 1.0).rows.to_pylist()
+    whole = read_selection(side.index, 1.0).rows.to_pylist()
     places: dict[tuple[str, str], list[int]] = {}
     for row in whole:
         places.setdefault((row["source"], row["rollout_id"]), []).append(row["spans"][0]["offset"])
-    chosen = {row["spans"][0]["offset"] for row in read_cut(side.index, fraction).rows.to_pylist()}
+    chosen = {row["spans"][0]["offset"] for row in read_selection(side.index, fraction).rows.to_pylist()}
     return {
         (*key, sorted(places[key]).index(row["spans"][0]["offset"])): row
         for row in whole
@@ -167,8 +166,8 @@ def test_a_fraction_outside_its_range_is_refused(tmp_path: Path, fractions: tupl
 def test_a_source_in_many_files_and_groups_is_compared_as_a_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bisieve.parts.ROWS_PER_FILE", 32)
-    monkeypatch.setattr("bisieve.parts.ROWS_PER_GROUP", 5)
+    monkeypatch.setattr("bisieve.index.writer.ROWS_PER_FILE", 32)
+    monkeypatch.setattr("bisieve.index.writer.ROWS_PER_GROUP", 5)
     made = [Made("pqr"[n % 3], f"{n:03}", (1.0, n / 100)) for n in range(100)]
     a = make_index(tmp_path / "a", made)
     b = make_index(tmp_path / "b", made[3:], replace(DEFAULTS, alpha=0.2))

@@ -13,16 +13,15 @@ from faulty_proxy import FaultyProxy
 from PIL import Image
 
 from bisieve.errors import StorageError, TrainingError
-from ray_train.checkpoints.checkpoint import Cursor, SampleLog, is_whole, read_cursor, restore, write_part
-from ray_train.checkpoints.fragments import KINDS, Fragment, fragments, steps_done
-from ray_train.checkpoints.keeper import Keeper, kept, remove_others, upload_part
-from ray_train.checkpoints.run_storage import run_storage
+from ray_train.checkpoints.manager import CheckpointManager, kept, remove_others, run_storage, upload_part
+from ray_train.checkpoints.state import Cursor, SampleLog, is_whole, read_cursor, restore, write_part
+from ray_train.compat.deepspeed import KINDS, Fragment, fragments, steps_done
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import Sample, make_encoder
+from ray_train.data.encode import Sample, make_encoder
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
-from ray_train.run.engine import make_engine
-from ray_train.run.rank import trainable_backbone
+from ray_train.train.deepspeed_engine import make_engine
+from ray_train.train.worker import trainable_backbone
 
 Settings = Callable[..., TrainConfig]
 
@@ -76,9 +75,7 @@ def test_three_ranks_of_one_zero_stage_go_on_as_one_of_another(
     before.step(1)
     for rank in range(3):
         pieces = share(fragments(before.engine), rank)
-        monkeypatch.setattr(
-            "ray_train.checkpoints.checkpoint.fragments", lambda engine, pieces=pieces: pieces
-        )
+        monkeypatch.setattr("ray_train.checkpoints.state.fragments", lambda engine, pieces=pieces: pieces)
         part = write_part(before.engine, Cursor({"seed": 0}, step=2), log, rank, 3, {})
         shutil.copytree(part, tmp_path / "checkpoint", dirs_exist_ok=True)
         shutil.rmtree(part)
@@ -140,9 +137,9 @@ def test_a_run_goes_on_from_the_last_checkpoint_that_is_whole(
     run = checkpoint.parent / "output" / "runs" / "run"
     for name in ("checkpoint_1", "checkpoint_2", "checkpoint_uncommitted"):
         shutil.copytree(checkpoint, run / name)
-    keeper = Keeper(settings(), "run", print)
+    keeper = CheckpointManager(settings(), "run", print)
     committed: list[tuple[str, dict[str, float]]] = []
-    monkeypatch.setattr("ray_train.checkpoints.keeper._committed", lambda: committed)
+    monkeypatch.setattr("ray_train.checkpoints.manager._committed", lambda: committed)
     assert keeper.newest() is None
     committed += [("checkpoint_1", {}), ("checkpoint_2", {})]
     assert keeper.newest() == str(run / "checkpoint_2")
@@ -183,8 +180,8 @@ def test_what_a_run_would_go_on_from_outlives_a_torn_last_checkpoint(
     for name in names:
         shutil.copytree(checkpoint, run / name)
     (run / "checkpoint_3" / "rank-0.safetensors").write_bytes(b"torn")
-    monkeypatch.setattr("ray_train.checkpoints.keeper._committed", lambda: [(name, {}) for name in names])
-    keeper = Keeper(settings(keep_checkpoints=1), "run", print)
+    monkeypatch.setattr("ray_train.checkpoints.manager._committed", lambda: [(name, {}) for name in names])
+    keeper = CheckpointManager(settings(keep_checkpoints=1), "run", print)
     keeper.settle()
     assert keeper.newest() == str(run / "checkpoint_2")
     assert [path.name for path in (run / "checkpoint_3").iterdir()] == ["cursor.json"]

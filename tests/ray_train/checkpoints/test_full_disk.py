@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from disks import REFUSALS, run_on
 
-from bisieve import storage
+from bisieve.io import storage
 
 # Of a worker that was told by TMPDIR to use sys.argv[1], on which there is no room for a model.
 _PREPARE = """
@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from bisieve.errors import BisieveError
-from bisieve.storage import join, write_bytes
+from bisieve.io.storage import join, write_bytes
 from ray_train.checkpoints import checkpoint
-from ray_train.checkpoints.checkpoint import Cursor, SampleLog, restore, write_part
-from ray_train.checkpoints.fragments import KINDS, Fragment
+from ray_train.checkpoints.state import Cursor, SampleLog, restore, write_part
+from ray_train.compat.deepspeed import KINDS, Fragment
 from ray_train.model.backbone import load_backbone
-from ray_train.model.publish import publish_model
-from ray_train.scratch import scratch_folder, tidy_scratch
+from ray_train.model.save import publish_model
+from bisieve.io.tempdirs import scratch_folder, tidy_scratch
 
 disk, backbone = sys.argv[1], load_backbone(sys.argv[2], torch.float32)
 state = {kind: torch.arange(20_000.0) for kind in KINDS}
@@ -97,7 +97,7 @@ def test_no_room_for_a_model_a_checkpoint_or_a_copy_of_one_is_said_as_such_and_l
 @pytest.mark.parametrize("kind", ["read-only", "another user's"])
 def test_a_forbidden_disk_is_not_called_a_full_one(kind: str, disk: Path) -> None:
     program = (
-        "import sys, tempfile; from ray_train.scratch import scratch_folder; tempfile.tempdir = sys.argv[1]\n"
+        "import sys, tempfile; from bisieve.io.tempdirs import scratch_folder; tempfile.tempdir = sys.argv[1]\n"
         "try: scratch_folder('checkpoint')\nexcept Exception as error: print(type(error).__name__, error)"
     )
     done = run_on(kind, disk, [sys.executable, "-c", program, str(disk)])
@@ -108,7 +108,7 @@ def test_a_forbidden_disk_is_not_called_a_full_one(kind: str, disk: Path) -> Non
 
 def test_no_place_for_temporary_files_at_all_is_a_disks_fault(disk: Path) -> None:
     program = (
-        "import sys, tempfile; from ray_train.scratch import tidy_scratch\n"
+        "import sys, tempfile; from bisieve.io.tempdirs import tidy_scratch\n"
         "tempfile._candidate_tempdir_list = lambda: [sys.argv[1]]\n"
         "try:\n with tidy_scratch(): pass\nexcept Exception as error: print(type(error).__name__, error)"
     )
@@ -120,7 +120,7 @@ def test_no_place_for_temporary_files_at_all_is_a_disks_fault(disk: Path) -> Non
 
 _COPY = """
 import sys
-from ray_train.model.source import local_copy
+from ray_train.model.sources import local_copy
 try:
     print(local_copy(sys.argv[1]))
 except Exception as error:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from bisieve import storage
 from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
+from bisieve.io import storage
 from ray_train.checkpoints import lease
 from ray_train.checkpoints.lease import LEASE, Driver, is_dead, leased, this_driver
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bisieve.errors import StorageError
-from ray_train.checkpoints import keeper
+from ray_train.checkpoints import manager
 from ray_train.config import TrainConfig
 
 
@@ -19,12 +19,12 @@ def test_old_checkpoints_that_a_store_keeps_are_said_with_the_number_of_the_next
         if (found := next(refusals)) is not None:
             raise StorageError("an answer from the store", found, "check the URL")
 
-    monkeypatch.setattr(keeper, "remove_others", refuse)
-    monkeypatch.setattr(keeper, "_committed", list)
-    monkeypatch.setattr(keeper.dist, "get_rank", lambda: 0)
-    monkeypatch.setattr(keeper.dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(manager, "remove_others", refuse)
+    monkeypatch.setattr(manager, "_committed", list)
+    monkeypatch.setattr(manager.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(manager.dist, "get_world_size", lambda: 1)
     config = TrainConfig(index="/i", image_root="/r", backbone="/b", output="/o")
-    mine = keeper.Keeper(config, "run", said.append)
+    mine = manager.CheckpointManager(config, "run", said.append)
     for _ in range(4):
         mine.settle()
     assert [line.partition(": ")[0] for line in said] == [

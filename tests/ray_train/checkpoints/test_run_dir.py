@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from bisieve.errors import TrainingError
-from ray_train.checkpoints.checkpoint import check_identity
-from ray_train.checkpoints.claim import run_identity
+from ray_train.checkpoints.run_dir import run_identity
+from ray_train.checkpoints.state import check_identity
+from ray_train.choices import PAPER, Workers
 from ray_train.config import TrainConfig
-from ray_train.data.plan import Plan
-from ray_train.recipes import PAPER
-from ray_train.workers import Workers
+from ray_train.data.sampler import BatchPlan
 
 Settings = Callable[..., TrainConfig]
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
-    return run_identity(config, Plan("cut", 4, (), 0, 1, 2, np.arange(4), True), "index")
+    return run_identity(config, BatchPlan("cut", 4, (), 0, 1, 2, np.arange(4), True), "index")
 
 
 @pytest.mark.parametrize(

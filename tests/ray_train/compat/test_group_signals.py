@@ -17,7 +17,7 @@ import psutil
 import pytest
 from conftest import Corpus, flags, last_checkpoint, small_run
 
-from ray_train.checkpoints.checkpoint import read_cursor
+from ray_train.checkpoints.state import read_cursor
 
 ROOT = Path(__file__).parents[3]
 GRACE = 30  # seconds from SIGTERM to SIGKILL, as of Kubernetes and Slurm

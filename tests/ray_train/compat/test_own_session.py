@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ray_train.own_session import ended_with_us, kept_handlers
+from ray_train.compat.own_session import ended_with_us, kept_handlers
 
 _SLEEP = ["bash", "-c", 'exec -a "$0" sleep 60']
 

@@ -11,10 +11,10 @@ from backbones import build_internvl
 from torch import multiprocessing
 from two_ranks import CASES, batches, config_of, learned, model_of, run
 
-from ray_train.model.objective import loss_of
-from ray_train.model.publish import gathered_weights
-from ray_train.run.attendance import Attendance, Beat
-from ray_train.run.engine import adamw, deepspeed_config
+from ray_train.distributed.heartbeat import Beat, HeartbeatMonitor
+from ray_train.model.losses import loss_of
+from ray_train.model.save import gathered_weights
+from ray_train.train.deepspeed_engine import adamw, deepspeed_config
 
 WHOLE = {"device": "cpu", "pin_memory": False}
 
@@ -84,10 +84,10 @@ def test_of_ranks_between_two_meetings_the_one_is_named_for_which_zero_keeps_the
 ) -> None:
     assert waits == [True, False]
     now = 0.0
-    ranks = Attendance(lambda: now)
+    ranks = HeartbeatMonitor(lambda: now)
     for _ in range(40):
         for rank in range(2):
-            ranks.beat(Beat(rank, f"host{rank}", 9, 3, "ray_train.run.loop._step, line 140", waits[rank]))
+            ranks.beat(Beat(rank, f"host{rank}", 9, 3, "ray_train.train.loop._step, line 140", waits[rank]))
         now += 1
     found = ranks.stuck(30.0)
     assert found is not None

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bisieve.errors import ImageError
-from ray_train.data.data_workers import chosen_workers, data_workers, in_order, threads
+from ray_train.data.workers import chosen_workers, data_workers, in_order, threads
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_data_worker_sees_no_gpu() -> None:
 
 RANK = """
 import os, time
-from ray_train.data.data_workers import data_workers
+from ray_train.data.workers import data_workers
 with data_workers(2, time.sleep) as work_on:
     print(*(n for n, _ in enumerate(work_on([0, 0]))), flush=True)
     list(work_on([600]))

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from bisieve.errors import TrainingError
-from ray_train.data.encoding import Encoder, Sample, filler, make_encoder
+from ray_train.data.encode import Encoder, Sample, filler, make_encoder
 from ray_train.model.backbone import load_backbone, make_processor
 from ray_train.model.prompt_format import PromptFormat, shared_options, without_image_tags
 

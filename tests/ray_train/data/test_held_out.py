@@ -7,57 +7,56 @@ import numpy as np
 import pytest
 from conftest import Corpus
 
-from bisieve.cut import Cut, read_cut
 from bisieve.errors import TrainingError
-from bisieve.index import open_index
-from ray_train.data.held_out import held_out_rows
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.run.validation import validation_plan
+from bisieve.index.reader import open_index
+from bisieve.index.selection import Selection, read_selection
+from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
+from ray_train.train.validation import validation_plan
 
 
 @pytest.fixture
-def cut(corpus: Corpus) -> Cut:
-    return read_cut(open_index(corpus.index), 1.0)
+def cut(corpus: Corpus) -> Selection:
+    return read_selection(open_index(corpus.index), 1.0)
 
 
-def questions(cut: Cut, rows: tuple[int, ...]) -> set[str]:
+def questions(cut: Selection, rows: tuple[int, ...]) -> set[str]:
     return set(cut.rows["question_id"].take(list(rows)).to_pylist())
 
 
-def plan_of(cut: Cut, held_out: tuple[int, ...], left_out: tuple[int, ...] = ()) -> Plan:
-    return Plan(cut.fingerprint, cut.rows.num_rows, left_out, 3, 2, 6, prompts_of(cut), True, held_out)
+def plan_of(cut: Selection, held_out: tuple[int, ...], left_out: tuple[int, ...] = ()) -> BatchPlan:
+    return BatchPlan(cut.fingerprint, cut.rows.num_rows, left_out, 3, 2, 6, prompts_of(cut), True, held_out)
 
 
-def test_a_prompt_is_held_out_with_all_its_rollouts_or_not_at_all(cut: Cut) -> None:
-    held = held_out_rows(cut, 0.3, 0, ())
+def test_a_prompt_is_held_out_with_all_its_rollouts_or_not_at_all(cut: Selection) -> None:
+    held = validation_split(cut, 0.3, 0, ())
     rest = tuple(sorted(set(range(cut.rows.num_rows)) - set(held)))
     assert held
     assert not questions(cut, held) & questions(cut, rest)
 
 
-def test_the_seed_and_the_question_alone_decide(cut: Cut, corpus: Corpus) -> None:
-    part = read_cut(open_index(corpus.index), 0.5)
-    held = questions(cut, held_out_rows(cut, 0.3, 0, ()))
+def test_the_seed_and_the_question_alone_decide(cut: Selection, corpus: Corpus) -> None:
+    part = read_selection(open_index(corpus.index), 0.5)
+    held = questions(cut, validation_split(cut, 0.3, 0, ()))
     there = questions(part, tuple(range(part.rows.num_rows)))
-    assert questions(part, held_out_rows(part, 0.3, 0, ())) == held & there
-    assert questions(cut, held_out_rows(cut, 0.3, 1, ())) != held
-    assert held_out_rows(cut, 0.0, 0, ()) == ()
+    assert questions(part, validation_split(part, 0.3, 0, ())) == held & there
+    assert questions(cut, validation_split(cut, 0.3, 1, ())) != held
+    assert validation_split(cut, 0.0, 0, ()) == ()
 
 
-def test_a_larger_fraction_holds_out_more_of_the_same(cut: Cut) -> None:
-    some, more = (set(held_out_rows(cut, fraction, 0, ())) for fraction in (0.2, 0.6))
+def test_a_larger_fraction_holds_out_more_of_the_same(cut: Selection) -> None:
+    some, more = (set(validation_split(cut, fraction, 0, ())) for fraction in (0.2, 0.6))
     assert some < more
 
 
-def test_nothing_held_out_or_nothing_left_is_refused(cut: Cut) -> None:
+def test_nothing_held_out_or_nothing_left_is_refused(cut: Selection) -> None:
     for fraction in (1e-9, 1 - 1e-9):
         with pytest.raises(TrainingError, match="--validation-fraction"):
-            held_out_rows(cut, fraction, 0, ())
+            validation_split(cut, fraction, 0, ())
 
 
-def test_what_is_held_out_is_in_no_batch_and_validated_once_on_any_number_of_ranks(cut: Cut) -> None:
+def test_what_is_held_out_is_in_no_batch_and_validated_once_on_any_number_of_ranks(cut: Selection) -> None:
     missing = (2, 3)
-    held = held_out_rows(cut, 0.3, 0, missing)
+    held = validation_split(cut, 0.3, 0, missing)
     assert not set(held) & set(missing)
     plan = plan_of(cut, held, missing)
     trained = np.concatenate([plan.batch(step) for step in range(plan.total_steps)])
@@ -73,6 +72,6 @@ def test_what_is_held_out_is_in_no_batch_and_validated_once_on_any_number_of_ran
         assert sorted(chain.from_iterable(shares)) == list(held)
 
 
-def test_another_part_held_out_is_another_order(cut: Cut) -> None:
-    plan = plan_of(cut, held_out_rows(cut, 0.3, 0, ()))
+def test_another_part_held_out_is_another_order(cut: Selection) -> None:
+    plan = plan_of(cut, validation_split(cut, 0.3, 0, ()))
     assert plan.fingerprint != replace(plan, held_out=()).fingerprint

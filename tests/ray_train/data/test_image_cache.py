@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bisieve import storage
 from bisieve.errors import ImageError, StorageError, TrainingError
-from ray_train.data.image_cache import ImageCache
-from ray_train.data.stored_image import image_reader
+from bisieve.io import storage
+from ray_train.data.image_cache import ImageCache, image_reader
 
 CHECKSUM = 16  # bytes
 SIZE = 1000 - CHECKSUM  # bytes of each image here

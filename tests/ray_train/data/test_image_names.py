@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from bisieve.errors import ImageError
-from bisieve.images import load_image, missing_images
+from bisieve.io.images import load_image, missing_images
+from ray_train.data.image_cache import image_reader
 from ray_train.data.image_sizes import image_sizes
-from ray_train.data.stored_image import image_reader
 
 RED = (255, 0, 0)
 

@@ -5,14 +5,14 @@ import pickle
 import pytest
 
 from bisieve.errors import ImageError
-from ray_train.run.broken_images import newly_broken
+from ray_train.data.image_problems import newly_broken
 
 RANKS = [{"b.png": "truncated", "a.png": "no image"}, {}, {"b.png": "truncated", "c.png": "too large"}]
 
 
 @pytest.fixture(autouse=True)
 def ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_train.run.broken_images.from_all_ranks", lambda found: RANKS)
+    monkeypatch.setattr("ray_train.data.image_problems.from_all_ranks", lambda found: RANKS)
 
 
 def test_each_image_counts_once_over_all_ranks_and_steps() -> None:

@@ -17,17 +17,18 @@ from broken_images import BROKEN
 from conftest import Corpus, make_record, write_index
 from PIL import Image
 
-from bisieve.cut import read_cut
 from bisieve.errors import ImageError, TrainingError
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import open_index
-from ray_train.data.encoding import Batch, make_encoder
-from ray_train.data.feed import Prefetcher, RankFeed
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.shards.fetch import fetch_rollouts
+from ray_train.data.encode import make_encoder
+from ray_train.data.image_cache import ImageReader
+from ray_train.data.labels import Targets
+from ray_train.data.loader import Prefetcher, RankLoader
 from ray_train.data.packing import make_packer
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.data.stored_image import ImageReader
-from ray_train.data.targets import Targets
+from ray_train.data.sampler import BatchPlan, prompts_of
 from ray_train.model.backbone import load_backbone
+from ray_train.model.batch import Batch
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
@@ -36,25 +37,25 @@ BATCH = 6
 
 
 @pytest.fixture
-def feed(corpus: Corpus, folder: Path) -> RankFeed:
+def feed(corpus: Corpus, folder: Path) -> RankLoader:
     """The feed of the only rank: packs of the whole corpus."""
     return feed_of(corpus, folder)
 
 
 @pytest.fixture
-def internvl_feed(corpus: Corpus, internvl: Path) -> RankFeed:
+def internvl_feed(corpus: Corpus, internvl: Path) -> RankLoader:
     return feed_of(corpus, internvl)
 
 
-def feed_of(corpus: Corpus, folder: Path) -> RankFeed:
-    cut = read_cut(open_index(corpus.index), 1.0)
+def feed_of(corpus: Corpus, folder: Path) -> RankLoader:
+    cut = read_selection(open_index(corpus.index), 1.0)
     backbone = load_backbone(str(folder), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(2)), 4096)
-    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, BATCH, prompts_of(cut), True)
+    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, BATCH, prompts_of(cut), True)
     packer = make_packer(backbone, encoder, 200)
     targets = Targets(cut.rows, np.ones(cut.rows.num_rows), "hard", 0.0)
-    return RankFeed(cut, plan, encoder, packer, ImageReader(corpus.images), targets, 2, 0, 1)
+    return RankLoader(cut, plan, encoder, packer, ImageReader(corpus.images), targets, 2, 0, 1)
 
 
 def check_same(found: list[Batch], expected: list[Batch]) -> None:
@@ -71,7 +72,7 @@ def check_same(found: list[Batch], expected: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize("packs", [True, False], ids=["packs", "rows"])
-def test_data_workers_change_no_batch(packs: bool, feed: RankFeed) -> None:
+def test_data_workers_change_no_batch(packs: bool, feed: RankLoader) -> None:
     feed = replace(feed, packer=feed.packer if packs else None)
     expected = list(feed.batches(3))
     assert sum(batch.last for batch in expected) == feed.plan.total_steps - 3
@@ -82,7 +83,7 @@ def test_data_workers_change_no_batch(packs: bool, feed: RankFeed) -> None:
     assert not data_processes()
 
 
-def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed: RankFeed) -> None:
+def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed: RankLoader) -> None:
     for packer in (internvl_feed.packer, None):
         late = replace(internvl_feed, rank=6, world_size=7, packer=packer)
         *_, batch = late.batches(late.plan.total_steps - 1)
@@ -100,7 +101,7 @@ def test_a_rank_without_a_share_has_one_batch_that_weighs_nothing(internvl_feed:
     ],
 )
 def test_a_bad_image_ends_the_run_in_its_step(
-    workers: int, kind: str, found: str, internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path
+    workers: int, kind: str, found: str, internvl_feed: RankLoader, corpus: Corpus, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
     shutil.copytree(corpus.images, images)
@@ -211,7 +212,7 @@ def test_losses_beside_broken_images_are_the_same_on_any_number_of_ranks(
             assert losses(world_size) == pytest.approx(alone, rel=1e-5)
 
 
-def test_a_missing_image_is_no_broken_one(internvl_feed: RankFeed, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_missing_image_is_no_broken_one(internvl_feed: RankLoader, corpus: Corpus, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(corpus.images, images)
     _, name = latest_image(internvl_feed)
@@ -221,7 +222,7 @@ def test_a_missing_image_is_no_broken_one(internvl_feed: RankFeed, corpus: Corpu
         list(tolerant.batches(0))
 
 
-def latest_image(feed: RankFeed) -> tuple[int, str]:
+def latest_image(feed: RankLoader) -> tuple[int, str]:
     """The image that training comes to last, and its step."""
     rollouts = fetch_rollouts(feed.cut.rows, feed.cut.shards)
     first: dict[str, int] = {}
@@ -257,7 +258,7 @@ def test_rollouts_of_several_images_of_all_kinds_are_fed(packs: bool, internvl: 
         assert (image - one).abs().max() < 0.05, "white, but for JPEG"
 
 
-def test_a_killed_data_worker_is_an_error_and_leaves_nothing_behind(internvl_feed: RankFeed) -> None:
+def test_a_killed_data_worker_is_an_error_and_leaves_nothing_behind(internvl_feed: RankLoader) -> None:
     feed = replace(internvl_feed, data_workers=1)
     prefetcher = Prefetcher(feed.batches(0), feed.filler(), depth=1)
     assert prefetcher.take().rows
@@ -273,7 +274,7 @@ def test_a_killed_data_worker_is_an_error_and_leaves_nothing_behind(internvl_fee
     assert not data_processes()
 
 
-def test_a_run_that_ends_early_leaves_no_data_worker_behind(internvl_feed: RankFeed) -> None:
+def test_a_run_that_ends_early_leaves_no_data_worker_behind(internvl_feed: RankLoader) -> None:
     feed = replace(internvl_feed, data_workers=2)
     prefetcher = Prefetcher(feed.batches(0), feed.filler(), depth=1)
     prefetcher.take()

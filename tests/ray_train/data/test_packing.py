@@ -10,8 +10,8 @@ from PIL import Image
 from prompts import PARTS, PROMPTS, backbone_of, gradients
 
 from bisieve.errors import TrainingError
-from bisieve.images import decode_image
-from ray_train.data.encoding import Sample
+from bisieve.io.images import decode_image
+from ray_train.data.encode import Sample
 from ray_train.data.packing import Packer, make_packer
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import shared_options

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from plain_rewards import PlainModel, load_plain
 
-from ray_train.data.encoding import Sample, make_encoder
+from ray_train.choices import FAMILY
+from ray_train.data.encode import Sample, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.model.backbone import load_backbone
 from ray_train.model.packed_attention import read_packs
-from ray_train.model.prompt_format import FAMILY, format_of
+from ray_train.model.prompt_format import format_of
 from ray_train.model.reward import reward_model, step_rewards
 
 SOLUTIONS = [["We look.", "It is 3.", "So 7."], ["We look.", "It is 4."]]  # of one prompt

@@ -9,19 +9,19 @@ import pytest
 import torch
 from conftest import Corpus
 
-from bisieve.cut import read_cut
 from bisieve.errors import TrainingError
-from bisieve.index import open_index
-from ray_train.data.encoding import make_encoder
-from ray_train.data.feed import RankFeed
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from ray_train.data.encode import make_encoder
+from ray_train.data.image_cache import ImageReader
+from ray_train.data.labels import Targets, check_some_weight, targets_of
+from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.data.stored_image import ImageReader
-from ray_train.data.targets import Targets, check_some_weight, targets_of
+from ray_train.data.sampler import BatchPlan, prompts_of
 from ray_train.model.backbone import load_backbone
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.run.launch import train
+from ray_train.train.driver import train
 
 ROWS = pa.table(
     {
@@ -78,9 +78,9 @@ def test_an_index_without_counts_is_refused_before_anything_starts(
 def test_the_weights_of_all_ranks_add_up_to_what_the_loss_is_divided_by(
     packed: bool, counted_corpus: Corpus, internvl: Any, settings: Callable[..., Any]
 ) -> None:
-    cut = read_cut(open_index(counted_corpus.index), 1.0)
+    cut = read_selection(open_index(counted_corpus.index), 1.0)
     targets = targets_of(cut, settings(objective="beta-binomial", rollout_weights="bis"))
-    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 12, prompts_of(cut), False)
+    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 12, prompts_of(cut), False)
     backbone = load_backbone(str(internvl), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), 4096)
@@ -92,7 +92,7 @@ def test_the_weights_of_all_ranks_add_up_to_what_the_loss_is_divided_by(
     for world_size in (1, 2, 4):
         found = [0.0] * plan.total_steps
         for rank in range(world_size):
-            feed = RankFeed(
+            feed = RankLoader(
                 cut, plan, encoder, packer, ImageReader(counted_corpus.images), targets, 2, rank, world_size
             )
             step = 0

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bisieve.errors import TrainingError, UsageError
-from ray_train.data.weights import column_of, rollout_weights, weights_name
+from ray_train.choices import column_of
+from ray_train.data.labels import rollout_weights, weights_name
 
 ROWS = pa.table({"rollout_id": ["a", "b", "b", "c"], "bis": [0.1, 0.2, 0.2, 0.3]})
 

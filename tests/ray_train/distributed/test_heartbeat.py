@@ -8,8 +8,8 @@ import pytest
 import ray
 
 from bisieve.errors import TrainingError
-from ray_train.run import pulse
-from ray_train.run.attendance import Attendance, Beat
+from ray_train.distributed import heartbeat
+from ray_train.distributed.heartbeat import Beat, HeartbeatMonitor
 
 
 class Clock:
@@ -27,23 +27,23 @@ def clock() -> Clock:
 
 
 def beat(rank: int, meetings: int, step: int | None = 7, waits: bool = False) -> Beat:
-    return Beat(rank, f"host{rank}", meetings, step, "ray_train.data.feed.take, line 141", waits)
+    return Beat(rank, f"host{rank}", meetings, step, "ray_train.data.loader.take, line 141", waits)
 
 
 def test_a_rank_that_does_not_come_to_the_meeting_is_named_with_its_node_and_step(clock: Clock) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     for _ in range(40):
         for rank in range(4):
             ranks.beat(beat(rank, meetings=30 - (rank == 2)))
         assert ranks.stuck(30.0) is None or clock.now - 100 >= 30
         clock.now += 1
     assert ranks.stuck(30.0) == (
-        "rank 2 on host2 at step 7, in ray_train.data.feed.take, line 141, last heard of 1 s ago"
+        "rank 2 on host2 at step 7, in ray_train.data.loader.take, line 141, last heard of 1 s ago"
     )
 
 
 def test_a_rank_that_is_no_longer_heard_is_named_whatever_it_has_come_to(clock: Clock) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     ranks.beat(beat(1, meetings=9, step=None))
     for _ in range(40):
         ranks.beat(beat(0, meetings=3))
@@ -55,7 +55,7 @@ def test_a_rank_that_is_no_longer_heard_is_named_whatever_it_has_come_to(clock: 
 
 
 def test_all_ranks_of_a_lost_node_are_named_those_that_waited_for_others_too(clock: Clock) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     ranks.beat(replace(beat(1, meetings=3), waits=True))
     ranks.beat(beat(2, meetings=3))
     for _ in range(40):
@@ -67,7 +67,7 @@ def test_all_ranks_of_a_lost_node_are_named_those_that_waited_for_others_too(clo
 
 
 def test_of_ranks_that_gave_way_to_others_nothing_is_waited_for(clock: Clock) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     ranks.beat(beat(3, meetings=9))
     clock.now += 100
     ranks.forget()
@@ -94,7 +94,7 @@ def test_of_ranks_that_gave_way_to_others_nothing_is_waited_for(clock: Clock) ->
 def test_of_ranks_that_came_equally_far_those_are_named_that_do_not_wait_in_a_collective_else_all(
     waits: list[bool], named: list[str], clock: Clock
 ) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     for _ in range(40):
         for rank, meetings in enumerate((3, 3, 4)):
             ranks.beat(beat(rank, meetings, waits=waits[rank]))
@@ -105,7 +105,7 @@ def test_of_ranks_that_came_equally_far_those_are_named_that_do_not_wait_in_a_co
 
 
 def test_who_goes_on_is_not_stuck_and_who_is_done_is_not_missed(clock: Clock) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     assert ranks.stuck(0.0) is None, "nobody has come yet"
     for meetings in range(100):
         ranks.beat(beat(0, meetings))
@@ -117,9 +117,9 @@ def test_who_goes_on_is_not_stuck_and_who_is_done_is_not_missed(clock: Clock) ->
 
 
 def test_all_hear_that_they_are_to_stop_and_whoever_asks_hears_whether_one_is_there(clock: Clock) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     assert not ranks.stop()
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     assert not ranks.beat(beat(0, 1))
     assert ranks.stop()
     assert ranks.beat(beat(0, 1))
@@ -145,9 +145,9 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
         leave = Method(lambda rank: left.set())
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    monkeypatch.setattr(pulse.notice, "give", asked.set)
-    monkeypatch.setitem(sleep_in_our_code.__globals__, "__name__", "ray_train.data.feed")
-    beating = pulse.Pulse(Board(), 3, stuck_after=0.2)
+    monkeypatch.setattr(heartbeat.preemption, "give", asked.set)
+    monkeypatch.setitem(sleep_in_our_code.__globals__, "__name__", "ray_train.data.loader")
+    beating = heartbeat.Pulse(Board(), 3, stuck_after=0.2)
     beating.step = 5
     sleep_in_our_code(0.3)
     before = heard[-1].meetings
@@ -158,11 +158,11 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
     assert asked.is_set(), "the answer to a beat may be that all are to stop"
     assert {(each.rank, each.step) for each in heard} == {(3, 5)}
     assert heard[-1].meetings == before + 1, "what a rank does alone is progress, too"
-    assert any("ray_train.data.feed.sleep_in_our_code, line" in each.place for each in heard)
+    assert any("ray_train.data.loader.sleep_in_our_code, line" in each.place for each in heard)
 
 
 def test_the_watch_ends_the_run_with_the_ranks_name(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    ranks = Attendance(clock)
+    ranks = HeartbeatMonitor(clock)
     ranks.beat(beat(0, 5))
     ranks.beat(beat(1, 4))
 
@@ -171,7 +171,7 @@ def test_the_watch_ends_the_run_with_the_ranks_name(monkeypatch: pytest.MonkeyPa
             remote = ranks.stuck
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    watch = pulse.StuckWatch(Board(), 30.0, "run it again")
+    watch = heartbeat.StuckRankWatchdog(Board(), 30.0, "run it again")
     watch.after_worker_group_poll_status(None)
     clock.now += 31
     ranks.beat(beat(0, 5))

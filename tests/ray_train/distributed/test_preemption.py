@@ -17,12 +17,12 @@ import ray
 from conftest import check_learned_the_same, last_checkpoint, worker_pids
 
 from bisieve.errors import PreemptedError, TrainingError
-from ray_train.checkpoints.checkpoint import read_cursor
+from ray_train.checkpoints.state import read_cursor
+from ray_train.choices import workers
 from ray_train.config import TrainConfig
-from ray_train.run import notice, progress
-from ray_train.run.launch import train
-from ray_train.run.notice import Notices, passed_on
-from ray_train.workers import workers
+from ray_train.distributed import heartbeat, preemption
+from ray_train.distributed.preemption import PreemptionState, passed_on
+from ray_train.train.driver import train
 
 Settings = Callable[..., TrainConfig]
 Act = Callable[[], None]
@@ -32,7 +32,7 @@ Act = Callable[[], None]
 def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
     """Does something as soon as two ranks of the next run have been heard of."""
     boards: list[Any] = []
-    shown_board = progress.shown_board
+    shown_board = heartbeat.shown_board
 
     @contextmanager
     def kept() -> Iterator[Any]:
@@ -40,7 +40,7 @@ def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], Non
             boards.append(board)
             yield board
 
-    monkeypatch.setattr(progress, "shown_board", kept)
+    monkeypatch.setattr(heartbeat, "shown_board", kept)
 
     def wait(act: Act) -> None:
         while not boards or ray.get(boards[-1].present.remote()) < 2:
@@ -146,15 +146,15 @@ def test_a_saved_run_names_the_signal_that_stopped_it(
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     with passed_on(Board(True), "again") as asked:
         os.kill(os.getpid(), number)
-    error = asked.named(notice.preempted(3, 8, "again"))
+    error = asked.named(preemption.preempted(3, 8, "again"))
     assert f"{word}; stopped after step 3 of 8 with a checkpoint" in str(error)
     assert error.exit_code == code
 
 
 def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     draining = False
-    monkeypatch.setattr(notice, "_node_is_draining", lambda: draining)
-    notices = Notices()
+    monkeypatch.setattr(preemption, "_node_is_draining", lambda: draining)
+    notices = PreemptionState()
     assert notices.counts() == {"stop": 0, "draining": 0}
     sums = {"loss": 1.0, **notices.counts()}
     notices.take(sums)
@@ -170,13 +170,13 @@ def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_sigterm_at_a_worker_is_a_notice_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notice, "_given", threading.Event())
+    monkeypatch.setattr(preemption, "_given", threading.Event())
     before = signal.getsignal(signal.SIGTERM)
     try:
-        notice.HeedSigterm().after_init_train_context()
+        preemption.HeedSigterm().after_init_train_context()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-        assert notice._given.is_set()
+        assert preemption._given.is_set()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -12,9 +12,9 @@ from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
-from bisieve.patience import say_retry
-from bisieve.storage import storage_errors
-from ray_train.run import retries
+from bisieve.io.errors import storage_errors
+from bisieve.io.retry import say_retry
+from ray_train.distributed import retries
 
 
 class Lines:

@@ -14,10 +14,10 @@ import pytest
 from conftest import resolved
 
 from bisieve.errors import TrainingError
+from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.estimates.device_memory import asked_before_workers, asked_with_workers, device_memory
-from ray_train.run import launch
-from ray_train.workers import Workers
+from ray_train.train import driver
 
 JOB, ADDRESS = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_ADDRESS"
 
@@ -65,16 +65,16 @@ def test_a_job_whose_model_the_gpus_cannot_hold_ends_before_any_worker_starts(
     def connected(workers: int) -> Iterator[Any]:
         yield SimpleNamespace(nodes=lambda: nodes)  # all else that is asked of it is an AttributeError
 
-    monkeypatch.setattr(launch, "cluster", connected)
+    monkeypatch.setattr(driver, "cluster", connected)
     config = resolved("--backbone", str(internvl_8b), "--workers", "2", "--zero-stage", "3")
     rest: Any = (None, {}, {}, "run", None)
     with pytest.raises(TrainingError, match=r"77\.8 GiB of memory a device.* on 2 workers; found 74\.5 GiB"):
-        launch._fit(config, *rest)
+        driver._fit(config, *rest)
     with pytest.raises(AttributeError, match="cluster_resources"):
-        launch._fit(replace(config, workers=Workers(64, 64)), *rest)
+        driver._fit(replace(config, workers=Workers(64, 64)), *rest)
     assert capsys.readouterr().out == ""
 
     nodes[0]["Resources"] = {"GPU": 2.0, "accelerator_type:A100": 1.0}
     with pytest.raises(AttributeError):
-        launch._fit(config, *rest)
+        driver._fit(config, *rest)
     assert "the cluster has A100: not compared" in capsys.readouterr().out

@@ -16,12 +16,12 @@ from PIL import Image
 from readme import submitted
 
 from bisieve.errors import ImageError, TrainingError
-from ray_train.commands import train as command
+from ray_train.choices import Workers
+from ray_train.cli import train as command
 from ray_train.config import TrainConfig
-from ray_train.run import launch
-from ray_train.run.launch import train
-from ray_train.run.rank import trainable_backbone
-from ray_train.workers import Workers
+from ray_train.train import driver
+from ray_train.train.driver import train
+from ray_train.train.worker import trainable_backbone
 
 Settings = Callable[..., TrainConfig]
 
@@ -34,7 +34,7 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(internvl, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
-    monkeypatch.setattr(launch, "_fit", None)  # the only way to Ray
+    monkeypatch.setattr(driver, "_fit", None)  # the only way to Ray
     before = sorted(tmp_path.rglob("*"))
     config = settings(
         backbone=str(tmp_path / "bare"),

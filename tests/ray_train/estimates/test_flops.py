@@ -13,19 +13,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from ray_train.data.encoding import Batch, filler, make_encoder
+from ray_train.data.encode import filler, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.estimates.flops import (
     Load,
+    ModelCost,
     Part,
     causal_pairs,
     forward_flops,
     hours,
+    model_cost,
     peak_flops,
+    token_counts,
     training_flops,
 )
-from ray_train.estimates.model_load import ModelCost, model_cost, token_counts
 from ray_train.model.backbone import load_backbone, train_only
+from ray_train.model.batch import Batch
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import format_of
 from ray_train.model.reward import RewardModel, reward_loss, reward_model

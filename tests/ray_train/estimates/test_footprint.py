@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from ray_train.estimates.footprint import activations, loading, states, text_layers
+from ray_train.estimates.memory import activations, loading, states, text_layers
 from ray_train.model.packed_attention import NAME, Extent, blocks_of, shared_prompt_attention
 
 TOKENS = 128

@@ -13,9 +13,8 @@ from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from bisieve.errors import TrainingError
 from ray_train.estimates import memory
 from ray_train.estimates.device_memory import device_memory
-from ray_train.estimates.footprint import Layers
-from ray_train.estimates.memory import ModelSizes, choose_stage, fitted, model_sizes, needed, remedies
-from ray_train.estimates.skeleton import load_skeleton
+from ray_train.estimates.memory import Layers, ModelSizes, choose_stage, fitted, model_sizes, needed, remedies
+from ray_train.model.skeleton import load_skeleton
 
 # Parameters in all, and of vision; hidden, layers, query, key, MLP.
 MODELS = {

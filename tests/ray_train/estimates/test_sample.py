@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from bisieve.cut import read_cut
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import make_encoder
-from ray_train.data.feed import RankFeed
+from ray_train.data.encode import make_encoder
+from ray_train.data.image_cache import ImageReader
+from ray_train.data.labels import targets_of
+from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.data.stored_image import ImageReader
-from ray_train.data.targets import targets_of
-from ray_train.estimates import token_sample
-from ray_train.estimates.skeleton import load_skeleton
-from ray_train.estimates.token_sample import sampled_tokens
+from ray_train.data.sampler import BatchPlan, prompts_of
+from ray_train.estimates import sample
+from ray_train.estimates.sample import sampled_tokens
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import format_of
+from ray_train.model.skeleton import load_skeleton
 
 Settings = Callable[..., TrainConfig]
 
@@ -31,16 +31,16 @@ def test_counted_tokens_are_those_that_training_makes(
     config = settings(
         backbone=str(folder), max_tiles=4, max_length=90, pack_tokens=pack_tokens, system="none"
     )
-    cut = read_cut(open_index(config.index), 1.0)
-    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True)
+    cut = read_selection(open_index(config.index), 1.0)
+    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True)
     targets = targets_of(cut, config)
-    monkeypatch.setattr(token_sample, "SAMPLE", 6)
+    monkeypatch.setattr(sample, "SAMPLE", 6)
     found = sampled_tokens(config, cut, plan, targets, load_skeleton(str(folder), []))
 
     backbone = load_backbone(str(folder), torch.float32)
     encoder = make_encoder(backbone, format_of(backbone.family, backbone.processor.tokenizer, 4, "none"), 90)
     packer = make_packer(backbone, encoder, pack_tokens) if pack_tokens else None
-    feed = RankFeed(
+    feed = RankLoader(
         cut, plan, encoder, packer, ImageReader(config.image_root), targets, config.micro_batch, 0, 2
     )
     batches = []

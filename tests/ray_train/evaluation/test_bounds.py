@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from ray_train.evaluation import bounds
-from ray_train.evaluation.bounds import lower_bounds
-from ray_train.evaluation.metrics import area_under_curve, macro_f1, overall
-from ray_train.evaluation.scored_steps import ScoredSteps
+from ray_train.evaluation import metrics
+from ray_train.evaluation.metrics import ScoredSteps, area_under_curve, lower_bounds, macro_f1, overall
 
 SEED, THRESHOLD = 7, 0.5
 
@@ -40,8 +38,8 @@ def drawn_one_by_one(steps: ScoredSteps, draws: int) -> dict[str, list[float]]:
 def test_a_bound_is_the_quantile_of_the_metric_over_drawn_questions(
     monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(bounds, "RESAMPLES", 60)
-    monkeypatch.setattr(bounds, "_AT_ONCE", at_once)
+    monkeypatch.setattr(metrics, "RESAMPLES", 60)
+    monkeypatch.setattr(metrics, "_AT_ONCE", at_once)
     steps = some_steps(25)
     expected = {name: np.quantile(values, 0.1) for name, values in drawn_one_by_one(steps, 60).items()}
     assert lower_bounds(steps, THRESHOLD, SEED, 0.9) == pytest.approx(expected)

@@ -11,18 +11,17 @@ from conftest import Corpus
 from PIL import Image
 
 from bisieve.errors import ImageError, StorageError, TrainingError
+from ray_train.choices import RewardTokens
 from ray_train.config import EvaluateConfig
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.evaluate import evaluate
-from ray_train.evaluation.protocol import RewardTokens
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
-from ray_train.model.card import read_card
+from ray_train.model.metadata import read_card
 from ray_train.model.prompt_format import format_of
-from ray_train.model.publish import publish_model
 from ray_train.model.reward import reward_model
-from ray_train.promotion.promote import promote
-from ray_train.promotion.standing import evaluated
+from ray_train.model.save import publish_model
+from ray_train.registry.promote import evaluated, promote
 
 
 def test_saved_and_loaded_weights_give_equal_rewards(internvl: Path, corpus: Corpus, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from bisieve.errors import BisieveError, TrainingError
 from ray_train.config import EvaluateConfig
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.preflight import checked_format, refuse_decided
-from ray_train.lineage.walk import chain_of
 from ray_train.model.recognize import card_of
+from ray_train.registry.lineage import chain_of
 
 CARD: dict[str, Any] = {
     "run": "r", "identity": {"index": "i"}, "config": {"max_length": 2048},
@@ -26,7 +26,7 @@ CARD: dict[str, Any] = {
 # One process for all: what is imported for one command is there for the next, and Ray must not be.
 RUN_ALL = """
 import contextlib, io, json, sys
-from bisieve.cli import main
+from bisieve.cli.main import main
 for line in sys.stdin:
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):

@@ -5,6 +5,7 @@ import pytest
 
 from bisieve.errors import TrainingError
 from ray_train.evaluation.metrics import (
+    ScoredSteps,
     area_under_curve,
     choose_threshold,
     in_calibration_half,
@@ -14,7 +15,6 @@ from ray_train.evaluation.metrics import (
     swept_threshold,
     table,
 )
-from ray_train.evaluation.scored_steps import ScoredSteps
 
 
 def scored(

@@ -10,12 +10,12 @@ from conftest import Corpus
 from PIL import Image
 from plain_rewards import load_plain
 
+from ray_train.choices import FAMILY, PAPER_EVAL, RewardTokens
 from ray_train.evaluation.benchmark import read_benchmark
-from ray_train.evaluation.protocol import PAPER_EVAL, RewardTokens
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
-from ray_train.model.prompt_format import FAMILY, format_of
-from ray_train.model.publish import save_model
+from ray_train.model.prompt_format import format_of
+from ray_train.model.save import save_model
 
 TOLERANCE = 1e-6
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from ray_train.evaluation.paper_eval import one_image, paper_eval_format
+from ray_train.evaluation.protocol import one_image, paper_eval_format
 from ray_train.model.prompt_format import PromptFormat, chat_head
 
 SYSTEM = "<|im_start|>system\nBe strict.<|im_end|>\n"

@@ -12,11 +12,11 @@ from hub_checkpoints import CHECKPOINTS, MODEL_TYPES
 from safetensors.torch import load_file
 
 from bisieve.errors import TrainingError
-from ray_train.estimates.skeleton import load_skeleton
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model import families
 from ray_train.model.backbone import load_backbone
 from ray_train.model.families import family_of, known_families
+from ray_train.model.skeleton import load_skeleton
 
 
 def test_every_family_is_tested_with_a_checkpoint_of_its_own() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ray_train.data.encoding import Sample, make_encoder
-from ray_train.estimates.token_sample import CountingProcessor
+from ray_train.data.encode import Sample, make_encoder
+from ray_train.estimates.sample import CountingProcessor
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import PromptFormat
 

@@ -8,10 +8,10 @@ from safetensors import safe_open
 
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
-from ray_train.estimates.model_load import model_cost
-from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
+from ray_train.estimates.flops import model_cost
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import check_packable, check_reads_packs
+from ray_train.model.skeleton import load_skeleton, parameters, trained_parameters
 
 MARKERS = {
     "InternVL2.5-MPO": 92_553, "InternVL3": 151_674, "InternVL3.5": 151_679, "Qwen2.5-VL": 151_665,

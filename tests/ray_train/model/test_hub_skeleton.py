@@ -13,7 +13,7 @@ from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.estimates.dry_run import _model
 from ray_train.estimates.memory import fitted
-from ray_train.estimates.skeleton import load_skeleton, parameters
+from ray_train.model.skeleton import load_skeleton, parameters
 from tests.ray_train.backbones import build_internvl
 
 HEADS = ("untied", "tied", "stored twice")

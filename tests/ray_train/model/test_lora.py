@@ -14,20 +14,20 @@ from safetensors.torch import load_file
 from transformers import Qwen3MoeConfig
 
 from bisieve.errors import TrainingError
-from bisieve.prompt import MARKER
+from bisieve.records.prompt import MARKER
 from ray_train.config import EvaluateConfig, TrainConfig
-from ray_train.data.encoding import Encoder
+from ray_train.data.encode import Encoder
 from ray_train.data.packing import make_packer
-from ray_train.estimates.model_load import model_cost
-from ray_train.estimates.skeleton import parameters
+from ray_train.estimates.flops import model_cost
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.model.backbone import Backbone
-from ray_train.model.card import read_card
 from ray_train.model.lora import add_adapters
+from ray_train.model.metadata import read_card
 from ray_train.model.packed_attention import read_packs
-from ray_train.model.publish import gathered_weights, save_model
 from ray_train.model.reward import RewardModel, reward_loss, reward_model
-from ray_train.run.launch import train
+from ray_train.model.save import gathered_weights, save_model
+from ray_train.model.skeleton import parameters
+from ray_train.train.driver import train
 
 NOWHERE: dict[str, Any] = {"index": "", "image_root": "", "backbone": "", "output": ""}
 CONFIG = TrainConfig(**NOWHERE, lora_rank=4, lora_alpha=8, learning_rate=1e-2)

@@ -9,15 +9,15 @@ from PIL import Image
 from scipy.stats import betabinom
 
 from bisieve.errors import TrainingError
-from ray_train.data.encoding import Batch, Sample, make_encoder
+from ray_train.data.encode import Sample, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.model.backbone import load_backbone
-from ray_train.model.kappa import KAPPA_INIT, KappaHead, load_kappa
-from ray_train.model.objective import beta_binomial_loss, loss_of
+from ray_train.model.batch import Batch
+from ray_train.model.losses import beta_binomial_loss, loss_of
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.model.reward import RewardModel, reward_model, step_rewards
-from ray_train.run.engine import adamw
+from ray_train.model.reward import KAPPA_INIT, KappaHead, RewardModel, load_kappa, reward_model, step_rewards
+from ray_train.train.deepspeed_engine import adamw
 
 TOTALS = [16, 16, 16, 5, 1, 0, 1000]
 RIGHT = [0, 16, 7, 2, 1, 0, 333]

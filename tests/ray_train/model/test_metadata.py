@@ -11,7 +11,7 @@ import torch
 from bisieve.errors import TrainingError
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
-from ray_train.model.card import read_card
+from ray_train.model.metadata import read_card
 
 CARD: dict[str, Any] = {
     "run": "r", "identity": {"index": "i"}, "config": {"max_length": 2048},
@@ -30,7 +30,7 @@ def model(internvl: Path, tmp_path: Path) -> Path:
         (json.dumps(CARD)[:50], "cut off or no JSON"),
         ("", "cut off or no JSON"),
         ("[]", "Expected `object`, got `array`"),
-        (json.dumps(CARD | {"identity": {}}), r"missing required field `index` - at `\$\.identity`"),
+        (json.dumps(CARD | {"identity": {}}), r"missing required field `reader` - at `\$\.identity`"),
         (json.dumps(CARD | {"config": 5}), r"Expected `object`, got `int` - at `\$\.config`"),
         (
             json.dumps(CARD | {"config": {"max_length": "8k"}}),

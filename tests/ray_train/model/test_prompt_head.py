@@ -2,8 +2,9 @@
 
 import pytest
 
+from ray_train.choices import is_system
 from ray_train.model.families import family_of
-from ray_train.model.prompt_format import PromptFormat, chat_head, format_fingerprint, is_system
+from ray_train.model.prompt_format import PromptFormat, chat_head, format_fingerprint
 
 PAPER = (
     "<|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位"

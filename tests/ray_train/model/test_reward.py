@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from bisieve.errors import TrainingError
-from ray_train.data.encoding import Encoder, Sample, filler, make_encoder
+from ray_train.data.encode import Encoder, Sample, filler, make_encoder
 from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import RewardModel, reward_loss, reward_model, step_rewards

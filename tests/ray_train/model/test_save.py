@@ -7,11 +7,11 @@ import pytest
 import torch
 from faulty_proxy import FaultyProxy
 
-from bisieve import storage
 from bisieve.errors import StorageError
+from bisieve.io import storage
 from ray_train.model.backbone import Backbone, load_backbone
-from ray_train.model.card import CARD
-from ray_train.model.publish import Weights, publish_model
+from ray_train.model.metadata import CARD
+from ray_train.model.save import Weights, publish_model
 
 
 @pytest.fixture

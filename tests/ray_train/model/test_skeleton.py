@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from bisieve import storage
-from ray_train.estimates.skeleton import load_skeleton, parameters, trained_parameters
+from bisieve.io import storage
 from ray_train.model.backbone import load_backbone
+from ray_train.model.skeleton import load_skeleton, parameters, trained_parameters
 
 
 def test_a_skeleton_has_the_parameters_of_the_loaded_backbone_and_no_memory(folder: Path) -> None:

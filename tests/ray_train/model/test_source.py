@@ -9,10 +9,10 @@ import torch
 from conftest import write_other_weights
 from hubs import HUB_ID, empty_cache
 
-from bisieve import storage
 from bisieve.errors import DiskError, TrainingError
+from bisieve.io import storage
 from ray_train.model.backbone import load_backbone
-from ray_train.model.source import contents_of, known_as, local_copy, revision_of
+from ray_train.model.sources import contents_of, known_as, local_copy, revision_of
 
 
 @pytest.fixture

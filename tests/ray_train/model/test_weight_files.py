@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import InternVLForConditionalGeneration
 
 from bisieve.errors import TrainingError
-from ray_train.estimates.skeleton import load_skeleton, parameters
 from ray_train.model.backbone import load_backbone
-from ray_train.model.publish import save_model
+from ray_train.model.save import save_model
+from ray_train.model.skeleton import load_skeleton, parameters
 from tests.ray_train.backbones import build_internvl
 
 FLAGS = list(product((None, True, False), repeat=2))  # at the top of config.json, in its text_config

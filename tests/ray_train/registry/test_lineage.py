@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from conftest import Corpus, last_checkpoint
 
-from bisieve.cli import main
+from bisieve.cli.main import main
 from bisieve.errors import TrainingError
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
 from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.evaluation.evaluate import evaluate
-from ray_train.lineage.link import Link
-from ray_train.lineage.walk import chain_of
-from ray_train.model.source import contents_of
-from ray_train.promotion.promote import promote
+from ray_train.model.sources import contents_of
+from ray_train.registry.lineage import Link, chain_of
+from ray_train.registry.promote import promote
 
 
 @pytest.fixture(scope="module")

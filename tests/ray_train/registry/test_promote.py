@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bisieve.cli import main
+from bisieve.cli.main import main
 from bisieve.errors import StorageError, TrainingError
-from bisieve.storage import canonical, exists, join, read_bytes, write_bytes
-from ray_train.promotion import promote as module
-from ray_train.promotion.promote import promote
+from bisieve.io.storage import canonical, exists, join, read_bytes, write_bytes
+from ray_train.registry import promote as module
+from ray_train.registry.promote import promote
 
 Made = tuple[str, str]  # URLs of a model and its metrics
 Make = Callable[..., Made]

@@ -12,10 +12,10 @@ import pytest
 import ray
 from event_files import scalars
 
-from bisieve import storage
+from bisieve.io import storage
 from ray_train.config import TrainConfig
-from ray_train.run.validation import VALIDATION
 from ray_train.tracking.prometheus import PREFIX, PROGRESS
+from ray_train.train.validation import VALIDATION
 
 DASHBOARD = Path(__file__).parents[3] / "infra/grafana/bisieve.json"
 
@@ -25,8 +25,8 @@ class Tracking:
     """A worker that tracks a run."""
 
     def begin(self) -> None:
+        from ray_train.tracking.base import Run
         from ray_train.tracking.prometheus import start
-        from ray_train.tracking.tracker import Run
 
         tracker = start(Run("abc-1", "", 2, {}, {}, print, 8))
         tracker.add(3, {"loss": 0.5}, 0.0)

@@ -16,9 +16,9 @@ from prompts import PROMPTS, backbone_of
 from sample_logs import read_sample_logs
 
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import filler
-from ray_train.data.feed import Prefetcher
-from ray_train.estimates.model_load import model_cost, token_counts
+from ray_train.data.encode import filler
+from ray_train.data.loader import Prefetcher
+from ray_train.estimates.flops import model_cost, token_counts
 from ray_train.tracking.throughput import Meter
 
 CPU = torch.device("cpu")

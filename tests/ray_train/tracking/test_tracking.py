@@ -13,12 +13,12 @@ import pytest
 from event_files import scalars
 
 from bisieve.errors import StorageError, TrainingError, UsageError
+from ray_train.choices import chosen_trackers
 from ray_train.config import TrainConfig
-from ray_train.run.launch import train
-from ray_train.tracking import chosen_trackers, trackers
+from ray_train.tracking import base
+from ray_train.tracking.base import Run, Trackers, TrackerThread
 from ray_train.tracking.mlflow import MLflow
-from ray_train.tracking.tracker import Run
-from ray_train.tracking.trackers import Trackers, TrackerThread
+from ray_train.train.driver import train
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 
@@ -109,7 +109,7 @@ def wandb_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in {"WANDB_MODE": "offline", "WANDB_API_KEY": SECRET, "WANDB_PROJECT": "ours"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WANDB_DIR", raising=False)
-    monkeypatch.setattr(trackers, "_PATIENCE", 200)
+    monkeypatch.setattr(base, "_PATIENCE", 200)
     yield
     wandb.teardown()
 
@@ -195,7 +195,7 @@ class Faulty:
 
 
 def running(tracker: Faulty, run: Run, monkeypatch: pytest.MonkeyPatch) -> Trackers:
-    monkeypatch.setattr(trackers, "_started", lambda name, run: tracker)
+    monkeypatch.setattr(base, "_started", lambda name, run: tracker)
     found = Trackers()
     found.start("mlflow", run)
     return found
@@ -214,8 +214,8 @@ def test_a_tracker_that_fails_later_is_said_once(run: Run, monkeypatch: pytest.M
 
 
 def test_a_tracker_that_hangs_holds_nobody_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trackers, "_PATIENCE", 0.1)
-    monkeypatch.setattr(trackers, "_WAITING", 3)
+    monkeypatch.setattr(base, "_PATIENCE", 0.1)
+    monkeypatch.setattr(base, "_WAITING", 3)
     said: list[str] = []
     stuck = threading.Event()
     found = running(Faulty(stuck), replace(run, say=said.append), monkeypatch)

@@ -14,21 +14,21 @@ from conftest import Corpus, check_learned_the_same, small_run
 from safetensors.torch import load_file
 from transformers import InternVLForConditionalGeneration
 
-from bisieve.cut import read_cut
 from bisieve.errors import TrainingError
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from ray_train.choices import Workers
 from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.evaluation.scorer import Scorer
-from ray_train.model.card import read_card
-from ray_train.run.launch import train
-from ray_train.workers import Workers
+from ray_train.model.metadata import read_card
+from ray_train.train.driver import train
 
 
 def write_weights(corpus: Corpus, file: Path, weight: Callable[[int], float]) -> str:
     """Weights of all rollouts; the name of their column."""
-    ids = read_cut(open_index(corpus.index), 1.0).rows["rollout_id"]
+    ids = read_selection(open_index(corpus.index), 1.0).rows["rollout_id"]
     pq.write_table(pa.table({"rollout_id": ids, "trust": [weight(place) for place in range(len(ids))]}), file)
     return f"{file}:trust"
 

@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from bisieve.errors import TrainingError
-from ray_train.run.guards import Guard, Watched, explodes, remembered
+from ray_train.train.divergence import DivergenceGuard, StepRecord, explodes, remembered
 
 NAN, INF = float("nan"), float("inf")
 
@@ -23,8 +23,8 @@ def alone() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def guard_at(folder: Path, rank: int = 0) -> Guard:
-    return Guard(pa.chunked_array([["a", "b", "c", "d"]]), str(folder), 100.0, 1.0, rank)
+def guard_at(folder: Path, rank: int = 0) -> DivergenceGuard:
+    return DivergenceGuard(pa.chunked_array([["a", "b", "c", "d"]]), str(folder), 100.0, 1.0, rank)
 
 
 def test_a_gradient_explodes_when_it_is_clipped_and_far_above_the_usual() -> None:
@@ -48,7 +48,7 @@ def test_the_usual_is_that_of_the_last_steps() -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(
     loss: float, alone: None, tmp_path: Path
 ) -> None:
-    watched = Watched(7, [3, 1, 0], [])
+    watched = StepRecord(7, [3, 1, 0], [])
     watched.add(0.5, [3])
     watched.add(loss, [1])
     guard = guard_at(tmp_path)
@@ -68,7 +68,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(
 def test_a_gradient_that_is_no_number_or_explodes_stops_the_run(
     norm: float, expected: str, alone: None, tmp_path: Path
 ) -> None:
-    watched, guard = Watched(12, [2], []), guard_at(tmp_path)
+    watched, guard = StepRecord(12, [2], []), guard_at(tmp_path)
     guard.check_gradient(0.5, 2.0, [1.0] * 10, watched)
     with pytest.raises(TrainingError, match=expected):
         guard.check_gradient(0.5, norm, [1.0] * 10, watched)
@@ -81,10 +81,10 @@ def test_a_gradient_that_is_no_number_or_explodes_stops_the_run(
 def test_where_nothing_can_be_written_the_error_still_tells_the_rows(alone: None, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TrainingError, match=r"its rows are \[3, 1\] .*could not be written"):
-        guard_at(tmp_path / "file").check_loss(NAN, Watched(7, [3, 1], []))
+        guard_at(tmp_path / "file").check_loss(NAN, StepRecord(7, [3, 1], []))
 
 
 def test_one_rank_alone_writes(alone: None, tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
-        guard_at(tmp_path, rank=1).check_loss(NAN, Watched(7, [3, 1], []))
+        guard_at(tmp_path, rank=1).check_loss(NAN, StepRecord(7, [3, 1], []))
     assert not list(tmp_path.iterdir())

@@ -25,7 +25,7 @@ exec "$@"
 """
 _COMMANDS = """
 import contextlib, io, json, os, sys, time
-from bisieve.cli import main
+from bisieve.cli.main import main
 
 for name, words in json.load(open(sys.argv[1])).items():
     began, said = time.monotonic(), io.StringIO()

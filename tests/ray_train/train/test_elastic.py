@@ -7,8 +7,8 @@ from nodes import Nodes, started_nodes
 from runs import check_exact, start_driver
 from stall import Stall
 
+from ray_train.choices import Workers
 from ray_train.config import TrainConfig
-from ray_train.workers import Workers
 
 # Ray Train looks once a minute whether there is room for more workers.
 LOOK_OFTEN = """

@@ -21,16 +21,16 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from runs import check_exact, start_driver
 from stall import Stall, beside, wait_for
 
-from bisieve.cut import Cut
 from bisieve.errors import TrainingError
-from ray_train.checkpoints import keeper
-from ray_train.checkpoints.checkpoint import is_whole
+from bisieve.index.selection import Selection
+from ray_train.checkpoints import manager
 from ray_train.checkpoints.lease import LEASE
+from ray_train.checkpoints.state import is_whole
+from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.data.token_estimate import TokenEstimate
-from ray_train.run.launch import train
-from ray_train.run.notice import HeedSigterm
-from ray_train.workers import Workers
+from ray_train.distributed.preemption import HeedSigterm
+from ray_train.train.driver import train
 
 Settings = Callable[..., TrainConfig]
 
@@ -41,11 +41,11 @@ PATIENCE = 120  # seconds
 def test_four_workers_learn_what_two_learn_whatever_tokens_they_are_balanced_by(
     settings: Settings, trained: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def skewed(cut: Cut, *others: Any) -> TokenEstimate:
+    def skewed(cut: Selection, *others: Any) -> TokenEstimate:
         rows = np.arange(cut.rows.num_rows, dtype=np.int32)
         return TokenEstimate(100 * (rows % 3), rows**2 % 997)
 
-    monkeypatch.setattr("ray_train.run.launch.token_estimate", skewed)
+    monkeypatch.setattr("ray_train.train.driver.token_estimate", skewed)
     config = settings(workers=Workers(4, 4), zero_stage=3)
     train(config)
     check_exact(config.output, trained.output, [4])
@@ -55,7 +55,7 @@ def test_a_worker_that_is_killed_in_an_upload_costs_no_rollout_changes_no_loss_a
     settings: Settings, trained: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = tmp_path / "gate"
-    monkeypatch.setattr("ray_train.run.notice.HeedSigterm", partial(HeldUpload, str(gate)))
+    monkeypatch.setattr("ray_train.distributed.preemption.HeedSigterm", partial(HeldUpload, str(gate)))
     register_pickle_by_value(sys.modules[__name__])  # which no worker could import
     config = settings(zero_stage=2, pack_tokens=0, micro_batch=1)
     killed: list[Path] = []
@@ -85,7 +85,7 @@ class HeldUpload(HeedSigterm):
 
     def after_init_train_context(self) -> None:
         super().after_init_train_context()
-        gate, upload = Path(self.gate), keeper.upload
+        gate, upload = Path(self.gate), manager.upload
 
         def held(file: Path, url: str) -> None:
             upload(file, url)
@@ -96,7 +96,7 @@ class HeldUpload(HeedSigterm):
                     opened.flush()
                     time.sleep(PATIENCE)
 
-        keeper.upload = held
+        manager.upload = held
 
 
 def test_a_run_goes_from_one_worker_to_two_and_back_when_its_driver_and_then_a_whole_node_are_killed(

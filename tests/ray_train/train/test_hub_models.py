@@ -10,10 +10,10 @@ from hub_checkpoints import MODEL_TYPES
 from PIL import Image
 from plain_rewards import load_plain
 
-from bisieve.cli import main
+from bisieve.cli.main import main
 from ray_train.evaluation.benchmark import read_benchmark
-from ray_train.model.card import read_card
 from ray_train.model.families import family_of
+from ray_train.model.metadata import read_card
 
 STEPS = 2
 

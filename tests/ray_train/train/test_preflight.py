@@ -9,12 +9,12 @@ import pytest
 from broken_images import BROKEN
 
 from bisieve.errors import ImageError, IndexUnusableError
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
+from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.data.image_sizes import keep_sizes
 from ray_train.data.token_estimate import RolloutSize
-from ray_train.run.preflight import chosen_cut, chosen_index, header_sizes
-from ray_train.workers import Workers
+from ray_train.train.preflight import chosen_index, chosen_selection, header_sizes
 
 
 def test_a_run_of_a_version_is_not_of_what_is_published_since(
@@ -27,7 +27,7 @@ def test_a_run_of_a_version_is_not_of_what_is_published_since(
     score([shard, write_jsonl("more.jsonl", [rollout([0.0, 1.0])] * 2)], indexed)
     assert chosen_index(config).fingerprint != first
     assert chosen_index(pinned).fingerprint == first
-    assert [chosen_cut(one).rows.num_rows for one in (pinned, config)] == [3, 5]
+    assert [chosen_selection(one).rows.num_rows for one in (pinned, config)] == [3, 5]
     with pytest.raises(IndexUnusableError, match="bisieve versions lists them"):
         chosen_index(replace(config, index_version="0000"))
 

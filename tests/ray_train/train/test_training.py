@@ -18,20 +18,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from sample_logs import read_sample_logs
 
-from bisieve import storage
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
-from bisieve.fetch import fetch_rollouts
-from ray_train.checkpoints.checkpoint import check_identity, read_cursor
-from ray_train.checkpoints.claim import claim_output
+from bisieve.io import storage
+from bisieve.shards.fetch import fetch_rollouts
 from ray_train.checkpoints.lease import LEASE
+from ray_train.checkpoints.run_dir import claim_output
+from ray_train.checkpoints.state import check_identity, read_cursor
 from ray_train.config import TrainConfig
-from ray_train.data.held_out import held_out_rows
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.model.card import read_card
-from ray_train.model.source import contents_of
-from ray_train.run.launch import train
-from ray_train.run.preflight import chosen_cut
-from ray_train.run.rank import expected_backbone
+from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
+from ray_train.model.metadata import read_card
+from ray_train.model.sources import contents_of
+from ray_train.train.driver import train
+from ray_train.train.preflight import chosen_selection
+from ray_train.train.worker import expected_backbone
 
 Settings = Callable[..., TrainConfig]
 
@@ -78,7 +77,7 @@ def test_the_same_command_again_has_nothing_to_do(
 ) -> None:
     assert not (Path(trained.output) / LEASE).exists(), "it was given back"
     before = (Path(trained.output) / "model.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr("ray_train.run.launch.leased", None)  # nobody asks for it
+    monkeypatch.setattr("ray_train.train.driver.leased", None)  # nobody asks for it
     train(trained)
     assert "nothing to do" in capsys.readouterr().out
     assert (Path(trained.output) / "model.safetensors").stat().st_mtime_ns == before
@@ -207,11 +206,11 @@ def test_rollouts_with_missing_images_and_up_to_n_broken_ones_are_left_out_on_re
         image_root=str(images), skip_missing_images=True, max_failures=5, checkpoint_every=2,
         skip_broken_images=1, validation_fraction=0.4, validate_every=100,
     )  # fmt: skip
-    cut = chosen_cut(config)
+    cut = chosen_selection(config)
     uses = [rollout.images[0] for rollout in fetch_rollouts(cut.rows, cut.shards)]
     left_out = tuple(row for row, name in enumerate(uses) if name == "3.png")
-    held = held_out_rows(cut, 0.4, config.seed, left_out)
-    plan = Plan(cut.fingerprint, TOTAL, left_out, config.seed, 1, 6, prompts_of(cut), True, held)
+    held = validation_split(cut, 0.4, config.seed, left_out)
+    plan = BatchPlan(cut.fingerprint, TOTAL, left_out, config.seed, 1, 6, prompts_of(cut), True, held)
     first = {uses[row]: step for step in reversed(range(plan.total_steps)) for row in plan.batch(step)}
     early, late = min(first, key=lambda name: first[name]), max(first, key=lambda name: first[name])
     assert first[late] >= config.checkpoint_every
@@ -253,8 +252,8 @@ def test_once_an_image_is_written_under_the_name_of_a_bad_one_the_same_command_g
     images = tmp_path / "images"
     shutil.copytree(corpus.images, images)
     config = settings(image_root=str(images), checkpoint_every=1)
-    cut = chosen_cut(config)
-    plan = Plan(cut.fingerprint, TOTAL, (), config.seed, 1, config.global_batch, prompts_of(cut), True)
+    cut = chosen_selection(config)
+    plan = BatchPlan(cut.fingerprint, TOTAL, (), config.seed, 1, config.global_batch, prompts_of(cut), True)
     rollouts = fetch_rollouts(cut.rows, cut.shards)
     early = {rollouts[row].images[0] for step in range(3) for row in plan.batch(step)}
     bad = min({rollout.images[0] for rollout in rollouts} - early)

@@ -12,27 +12,26 @@ import torch
 from conftest import ROLLOUTS, Corpus, last_checkpoint
 from sample_logs import read_sample_logs
 
-from bisieve.cut import read_cut
 from bisieve.errors import ImageError, TrainingError
-from bisieve.fetch import fetch_rollouts
-from bisieve.index import open_index
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from bisieve.shards.fetch import fetch_rollouts
 from ray_train.config import TrainConfig
-from ray_train.data.encoding import Sample, make_encoder
-from ray_train.data.feed import RankFeed
-from ray_train.data.held_out import held_out_rows
+from ray_train.data.encode import Sample, make_encoder
+from ray_train.data.image_cache import ImageReader
+from ray_train.data.labels import Targets, targets_of
+from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
-from ray_train.data.plan import Plan, prompts_of
-from ray_train.data.stored_image import ImageReader
-from ray_train.data.targets import Targets, targets_of
+from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
 from ray_train.evaluation.metrics import macro_f1
 from ray_train.model.backbone import load_backbone
-from ray_train.model.card import read_card
-from ray_train.model.objective import loss_of
+from ray_train.model.losses import loss_of
+from ray_train.model.metadata import read_card
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model, step_rewards
-from ray_train.run.launch import train
-from ray_train.run.validation import Validated, counted_macro_f1, validate, validation_feed, validation_plan
+from ray_train.train.driver import train
+from ray_train.train.validation import Validated, counted_macro_f1, validate, validation_feed, validation_plan
 
 Settings = Callable[..., TrainConfig]
 
@@ -50,9 +49,9 @@ def test_a_run_validates_on_prompts_that_it_never_trains_on(
     )  # fmt: skip
     train(config)
     lines = [LINE.match(line) for line in capsys.readouterr().out.splitlines()]
-    cut = read_cut(open_index(config.index), 1.0)
-    held = held_out_rows(cut, 0.3, config.seed, ())
-    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
+    cut = read_selection(open_index(config.index), 1.0)
+    held = validation_split(cut, 0.3, config.seed, ())
+    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
     found = [line for line in lines if line]
     assert [int(line[1]) for line in found] == [4, plan.total_steps]
     assert {int(line[5]) for line in found} == {len(held)}
@@ -70,16 +69,16 @@ def test_a_run_validates_on_prompts_that_it_never_trains_on(
     assert int(found[-1][4]) == steps
 
 
-def published_on(config: TrainConfig, plan: Plan) -> tuple[float, float, int]:
+def published_on(config: TrainConfig, plan: BatchPlan) -> tuple[float, float, int]:
     """Loss, F1 and steps of the published model on the held-out rows, one rollout at a time."""
     backbone = load_backbone(config.output, torch.float32)
     format = PromptFormat(
         backbone.family.image_slot(backbone.processor.tokenizer), backbone.family.image_options(1)
     )
     encoder = make_encoder(backbone, format, config.max_length)
-    cut = read_cut(open_index(config.index), 1.0)
+    cut = read_selection(open_index(config.index), 1.0)
     targets = targets_of(cut, config)
-    feed = RankFeed(
+    feed = RankLoader(
         cut, validation_plan(plan), encoder, None, ImageReader(config.image_root), targets, 1, 0, 1
     )
     model = reward_model(backbone, format).eval()
@@ -100,11 +99,11 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     objective: str, packed: bool, counted_corpus: Corpus, internvl: Path, settings: Settings, alone: None
 ) -> None:
     config = settings(objective=objective, index=counted_corpus.index, label_threshold=0.3)
-    cut = read_cut(open_index(config.index), 1.0)
+    cut = read_selection(open_index(config.index), 1.0)
     weights = np.arange(cut.rows.num_rows) % 3 / 1.0  # some weigh nothing
     targets = Targets(cut.rows, weights, objective, config.label_threshold)
-    held = held_out_rows(cut, 0.4, 0, ())
-    plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
+    held = validation_split(cut, 0.4, 0, ())
+    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
     backbone = load_backbone(str(internvl), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     format = PromptFormat(slot, backbone.family.image_options(1))
@@ -136,7 +135,7 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     if packed:
         read_packs(backbone.model)
     packer = make_packer(backbone, encoder, 300) if packed else None
-    feed = validation_feed(RankFeed(cut, plan, encoder, packer, images, targets, 2, 0, 1))
+    feed = validation_feed(RankLoader(cut, plan, encoder, packer, images, targets, 2, 0, 1))
     result = validate(model, feed, loss_of(config), config.label_threshold, torch.device("cpu"))
     assert 0 < len(right) < sum(len(targets.of(row).labels) for row in held)
     assert (result.steps, result.rollouts) == (len(right), len(held))
@@ -148,8 +147,8 @@ def test_a_broken_image_costs_the_validation_its_rollouts_and_is_named(
     corpus: Corpus, internvl: Path, settings: Settings, alone: None, tmp_path: Path
 ) -> None:
     config, images = settings(), tmp_path / "images"
-    cut = read_cut(open_index(config.index), 1.0)
-    held = held_out_rows(cut, 0.4, 0, ())
+    cut = read_selection(open_index(config.index), 1.0)
+    held = validation_split(cut, 0.4, 0, ())
     rollouts = fetch_rollouts(cut.rows, cut.shards)
     bad = rollouts[held[0]].images[0]
     left = tuple(row for row in held if bad not in rollouts[row].images)
@@ -163,8 +162,8 @@ def test_a_broken_image_costs_the_validation_its_rollouts_and_is_named(
     model, targets = reward_model(backbone, encoder.format), targets_of(cut, config)
 
     def validated(rows: tuple[int, ...], root: Path, skip_broken: bool) -> Validated:
-        plan = Plan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, rows)
-        feed = RankFeed(
+        plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, rows)
+        feed = RankLoader(
             cut, plan, encoder, None, ImageReader(str(root)), targets, 2, 0, 1, skip_broken=skip_broken
         )
         return validate(model, validation_feed(feed), loss_of(config), 0.0, torch.device("cpu"))
@@ -197,7 +196,7 @@ def test_a_run_that_blows_up_keeps_no_weights_and_names_its_batch(
     output = Path(config.output)
     (file,) = output.glob("runs/*/stopped-at-step-1.json")
     saved = json.loads(file.read_text())
-    cut = read_cut(open_index(config.index), 1.0)
+    cut = read_selection(open_index(config.index), 1.0)
     assert saved["rollout_ids"] == cut.rows["rollout_id"].take(saved["rows"]).to_pylist()
     assert len(saved["rows"]) == 6
     assert not (output / "config.json").exists()

@@ -63,7 +63,7 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
 
     def submit_job(self, context: Any) -> str:
         """Submits it, unless the try before did and could not write it down."""
-        from ray_train.submission import TIME_TO_SAVE, SeenJob, next_submission
+        from ray_train.job_ids import TIME_TO_SAVE, SeenJob, next_submission
 
         seen = {name: SeenJob(job["status"], job["entrypoint"]) for name, job in self.jobs.all().items()}
         found = next_submission(self.arguments[0], self._output, self._entrypoint, seen)

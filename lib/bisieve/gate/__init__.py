@@ -1,1 +1,0 @@
-"""Whether a new version of an index may be trained on."""

@@ -1,0 +1,1 @@
+"""All contact with stores: listings, reads that end whole, writes, retries, locks, images."""

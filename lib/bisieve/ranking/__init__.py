@@ -1,0 +1,1 @@
+"""How scored rollouts are ordered: strategies, ties, and an external merge sort in Arrow."""

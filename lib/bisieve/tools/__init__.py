@@ -1,0 +1,1 @@
+"""Consumers of an index: export, report, diff, gate and OpenLineage events."""

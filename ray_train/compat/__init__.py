@@ -1,0 +1,1 @@
+"""Every use of a private API of Ray and DeepSpeed, with the version it is for and why."""

@@ -1,0 +1,1 @@
+"""What keeps ranks in step: collectives, heartbeats, preemption and retries."""

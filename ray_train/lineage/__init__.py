@@ -1,1 +1,0 @@
-"""Where something came from: shards → index → run → checkpoint or model → evaluation → pointer."""
