@@ -168,7 +168,7 @@ def silenced_core() -> Iterator[None]:
         os.close(nowhere)
 
 
-def unwrapped(error: BaseException, expected: str, mend: str) -> BisieveError:
+def unwrapped(error: BaseException, expected: str, hint: str) -> BisieveError:
     """The `BisieveError` inside what Ray raised, or a `TrainingError` that tells the innermost reason."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in [*failures.values(), error]:
@@ -179,7 +179,7 @@ def unwrapped(error: BaseException, expected: str, mend: str) -> BisieveError:
             inner = getattr(cause, "cause", None) or getattr(cause, "controller_failure", None)
             cause = inner or cause.__cause__
     first = next(iter(failures.values()), error)
-    return TrainingError(expected, _last_line(first), mend)
+    return TrainingError(expected, _last_line(first), hint)
 
 
 def _last_line(error: BaseException) -> str:

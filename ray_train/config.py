@@ -86,7 +86,7 @@ class TrainConfig:
     lora_alpha: int = option("adapters count lora_alpha / lora_rank times", 32, needs=ADAPTERS)
     lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0, needs=ADAPTERS)
 
-    epochs: int = option("passes over the cut", 1)
+    epochs: int = option("passes over the selection", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
     pack_tokens: int = option("tokens a worker packs into one sequence, a prompt once; 0: no packs", 8192)
     micro_batch: int = option(

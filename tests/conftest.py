@@ -102,7 +102,7 @@ def score_with_spark(spark: Any) -> Callable[..., Any]:
     return partial(_score, lambda size: engine_on(spark))
 
 
-def _score(open_engine: Any, inputs: Any, index: Any, tell: Any = None, **options: Any) -> Any:
+def _score(open_engine: Any, inputs: Any, index: Any, emit: Any = None, **options: Any) -> Any:
     from bisieve.events import null_sink
     from bisieve.pipeline.run import ScoreRequest, score_corpus
     from bisieve.records.options import ReadOptions
@@ -112,7 +112,7 @@ def _score(open_engine: Any, inputs: Any, index: Any, tell: Any = None, **option
     reading = ReadOptions(**{name: options.pop(name) for name in asked})
     options = {"alpha": 0.05, "reading": reading, **options}
     request = ScoreRequest(tuple(map(str, urls)), str(index), **options)
-    return score_corpus(open_engine, request, tell or null_sink)
+    return score_corpus(open_engine, request, emit or null_sink)
 
 
 @pytest.fixture(scope="session")

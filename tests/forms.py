@@ -1,5 +1,6 @@
 """One corpus in every form that is read."""
 
+import base64
 import bz2
 import gzip
 import json
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of images, as in Hugging Face datasets
 STEP = ("step", "score", "num_mc_correct", "num_mc_total")
 ROLLOUTS = (
     "jsonl", "flat.jsonl", "lists.jsonl", "jsonl.gz", "jsonl.zst", "nested.parquet", "flat.parquet",
@@ -28,6 +30,10 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 def as_lines(records: Sequence[Any]) -> bytes:
     return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+
+def base64_text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def as_steps(record: dict[str, Any]) -> list[dict[str, Any]]:

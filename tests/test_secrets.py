@@ -70,7 +70,7 @@ def test_no_secret_of_the_environment_is_said_or_written(s3: str, bisieve: Comma
     events.mkdir()
     images, index, model = ["--image-root", corpus], f"{there}/index", f"{there}/model"
     benchmark = ["--benchmark", f"{corpus}/benchmark.jsonl", *images]
-    cut = ["--index", index, "--fraction", "0.2", *images, "--output", model]
+    selection = ["--index", index, "--fraction", "0.2", *images, "--output", model]
     backbone = ["--backbone", str(ROOT / "tests/fixtures/backbone")]
     conf = {
         "spark.eventLog.enabled": "true", "spark.eventLog.dir": str(events),
@@ -79,7 +79,7 @@ def test_no_secret_of_the_environment_is_said_or_written(s3: str, bisieve: Comma
     logged = [word for pair in conf.items() for word in ("--spark-conf", "=".join(pair))]
     evaluated = ["--model", model, *benchmark, "--output", f"{there}/metrics", "--workers", "1"]
     tracked = {"MLFLOW_TRACKING_URI": f"file://{temporary}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
-    trained = [*cut, *backbone, "--workers", "1", "--global-batch", "10", "--track", "mlflow"]
+    trained = [*selection, *backbone, "--workers", "1", "--global-batch", "10", "--track", "mlflow"]
     with Arguments() as arguments:
         well = [
             bisieve("corpus", "--output", corpus, "--rollouts", "100", "--benchmark", "10"),
@@ -94,7 +94,7 @@ def test_no_secret_of_the_environment_is_said_or_written(s3: str, bisieve: Comma
     failed = [
         bisieve("report", "--index", f"{there}/nothing"),
         bisieve("report", "--index", index, AWS_SECRET_ACCESS_KEY=f"{PLANTED}-wrong"),
-        bisieve("train", *cut, "--backbone", f"{there}/nothing", "--restart"),
+        bisieve("train", *selection, "--backbone", f"{there}/nothing", "--restart"),
         bisieve("score", "--input", f"s3://somebody:{PLANTED}@corpus/a", "--index", index),
     ]
     assert all(code in (1, 2) for code, _ in failed), failed

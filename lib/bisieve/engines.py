@@ -33,7 +33,7 @@ def choose_engine(
     limit: int | None = None,
     master: str | None = None,
     conf: Mapping[str, str] | None = None,
-    tell: EventSink = null_sink,
+    emit: EventSink = null_sink,
 ) -> OpenEngine:
     """Return what opens an engine for so many bytes of shards.
 
@@ -48,7 +48,7 @@ def choose_engine(
     named = _named(asked, master, conf)
     if named == "spark":
         import bisieve.spark.engine  # noqa: F401 - a missing pyspark is said before shards are listed
-    return partial(_opened, named, workers, limit, master, conf or {}, tell)
+    return partial(_opened, named, workers, limit, master, conf or {}, emit)
 
 
 def _named(asked: Asked, master: str | None, conf: Mapping[str, str] | None) -> str | None:
@@ -73,7 +73,7 @@ def _opened(
     limit: int | None,
     master: str | None,
     conf: Mapping[str, str],
-    tell: EventSink,
+    emit: EventSink,
     size: int,
 ) -> Iterator[Engine]:
     text = ""
@@ -82,7 +82,7 @@ def _opened(
         named = "spark" if size > limit else "local"
         if named == "spark":
             text = f"{size / 1e9:,.1f} GB to read, above --local-limit {limit / 1e9:,.1f}: Spark does it"
-    tell("engine", text, engine=named, bytes=size)
+    emit("engine", text, engine=named, bytes=size)
     if named == "local":
         with local_engine(size, workers) as engine:
             yield engine

@@ -9,16 +9,16 @@ from bisieve._redact import without_secrets
 
 
 class BisieveError(Exception):
-    """Base of all errors that are the user's to mend; shown as one line, never as a traceback."""
+    """Base of all errors that are for the user to fix; shown as one line, never as a traceback."""
 
     exit_code = 1
 
-    def __init__(self, expected: str, found: str, mend: str) -> None:
-        super().__init__(*(without_secrets(str(part)) for part in (expected, found, mend)))
+    def __init__(self, expected: str, found: str, hint: str) -> None:
+        super().__init__(*(without_secrets(str(part)) for part in (expected, found, hint)))
 
     def __str__(self) -> str:
-        expected, found, mend = self.args
-        line = f"expected {expected}; found {found}; {mend}"
+        expected, found, hint = self.args
+        line = f"expected {expected}; found {found}; {hint}"
         return " ".join(line.split())
 
 

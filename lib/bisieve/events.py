@@ -48,13 +48,13 @@ def events_on_stderr(form: str) -> Iterator[EventSink]:
     _log.propagate = False
     _log.addHandler(handler)
     try:
-        yield _tell
+        yield _emit
     finally:
         _log.removeHandler(handler)
         handler.close()
 
 
-def _tell(event: str, text: str = "", **fields: Any) -> None:
+def _emit(event: str, text: str = "", **fields: Any) -> None:
     _log.info(text, extra={"event": event, "fields": fields})
 
 

@@ -24,7 +24,7 @@ _ROLLOUT = [
 _REJECT_COUNT = [("reason", pa.string()), ("records", pa.int64())]
 REJECT_COUNTS = pa.schema([("source", pa.string()), *_REJECT_COUNT])
 
-# Where a cut ends; with scope=global it is one over all, and the source is null.
+# Where a selection ends; with scope=global it is one over all, and the source is null.
 _CUTOFF_SCORE = [
     ("fraction", pa.float64()),
     ("rollouts", pa.int64()),  # that it takes, of the source or of all

@@ -1,1 +1,1 @@
-"""From a cut to batches: which rollouts, in which order, as what tensors."""
+"""From a selection to batches: which rollouts, in which order, as what tensors."""

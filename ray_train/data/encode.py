@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Sample:
     """What the model is to read, and what it should answer."""
 
-    row: int  # in the cut, or NO_ROW
+    row: int  # in the selection, or NO_ROW
     images: "Sequence[Image | StoredImage]"  # pixels where they are encoded
     question: str
     steps: Sequence[str]

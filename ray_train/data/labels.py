@@ -24,7 +24,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 PAIR = 2  # rollouts: the paper's micro-batch
 
-_MEND = "correct the file or --rollout-weights"
+_HINT = "correct the file or --rollout-weights"
 
 
 class Target(NamedTuple):
@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets of all rows of a cut."""
+    """The targets of all rows of a selection."""
 
     rows: pa.Table  # of `schemas.INDEX`
     weights: Floats  # float64 [rows], of each rollout
@@ -100,14 +100,14 @@ def pair_factors(mass: Floats) -> Floats:
     return np.asarray(share / np.where(of_pair > 0, of_pair, np.inf))[pair]
 
 
-def targets_of(cut: Selection, config: TrainConfig) -> Targets:
+def targets_of(selection: Selection, config: TrainConfig) -> Targets:
     """The targets of a run.
 
     `TrainingError` where there is nothing to learn from, or where the rollout weights cannot be had, then
     also a `StorageError`.
     """
-    weights = rollout_weights(cut.rows, config.rollout_weights)
-    targets = Targets(cut.rows, weights, config.objective, config.label_threshold, config.loss_mean)
+    weights = rollout_weights(selection.rows, config.rollout_weights)
+    targets = Targets(selection.rows, weights, config.objective, config.label_threshold, config.loss_mean)
     check_some_weight(targets)
     return targets
 
@@ -126,9 +126,11 @@ def check_some_weight(targets: Targets, left_out: Sequence[int] = (), held_out: 
         return
     if targets.objective == "beta-binomial":
         expected = "rollouts with MC counts (mc_correct, mc_total) and a weight, for beta-binomial"
-        mend = "score a corpus with num_mc_correct and num_mc_total, or train with --objective soft"
-        raise TrainingError(expected, "none in the cut", mend)
-    raise TrainingError("rollouts with a weight above 0", "none in the cut", "give other --rollout-weights")
+        hint = "score a corpus with num_mc_correct and num_mc_total, or train with --objective soft"
+        raise TrainingError(expected, "none in the selection", hint)
+    raise TrainingError(
+        "rollouts with a weight above 0", "none in the selection", "give other --rollout-weights"
+    )
 
 
 def about(targets: Targets, weighting: str) -> str:
@@ -153,7 +155,7 @@ def rollout_weights(rows: pa.Table, choice: str) -> Floats:
     else:
         values = _looked_up(rows["rollout_id"], *place)
     if not values.any():
-        raise TrainingError(f"a weight above 0 by {choice}", "none in the cut", _MEND)
+        raise TrainingError(f"a weight above 0 by {choice}", "none in the selection", _HINT)
     values = values / values.max()  # which have a finite sum
     return np.asarray(values * (len(values) / values.sum()))
 
@@ -172,24 +174,24 @@ def _looked_up(ids: pa.ChunkedArray, url: str, column: str) -> Floats:
     several = same["rollout_id"].filter(pc.not_equal(same["weight_min"], same["weight_max"])).to_pylist()
     if several:
         found = f"several for {len(several)}, such as {several[0]}"
-        raise TrainingError(f"one weight a rollout in {url}", found, _MEND)
+        raise TrainingError(f"one weight a rollout in {url}", found, _HINT)
     places = pc.index_in(ids, value_set=same["rollout_id"].combine_chunks())
     missing = ids.filter(places.is_null()).to_pylist()
     if missing:
         found = f"none for {len(missing)}, such as {missing[0]}"
-        raise TrainingError(f"a weight for every rollout of the cut in {url}", found, _MEND)
+        raise TrainingError(f"a weight for every rollout of the cut in {url}", found, _HINT)
     return same["weight_min"].take(places).to_numpy()  # type: ignore[no-any-return]
 
 
 def _read(url: str, column: str) -> pa.Table:
-    with open_retrying(url) as handle, damage(TrainingError, f"a Parquet file at {url}", _MEND):
+    with open_retrying(url) as handle, damage(TrainingError, f"a Parquet file at {url}", _HINT):
         file = pq.ParquetFile(handle)
         for name in ("rollout_id", column):
             if name not in (names := file.schema_arrow.names):
-                raise TrainingError(f"a column {name} in {url}", f"only {', '.join(names)}", _MEND)
+                raise TrainingError(f"a column {name} in {url}", f"only {', '.join(names)}", _HINT)
         kind = file.schema_arrow.field(column).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise TrainingError(f"numbers in column {column} of {url}", f"{kind}", _MEND)
+            raise TrainingError(f"numbers in column {column} of {url}", f"{kind}", _HINT)
         # Each column by itself: that of the weights may be called rollout_id, too.
         ids, weights = (file.read(columns=[name])[name] for name in ("rollout_id", column))
         return pa.table({"rollout_id": ids.cast(pa.string()), "weight": weights.cast(pa.float64())})
@@ -202,5 +204,5 @@ def _valid(where: str, ids: pa.ChunkedArray, weights: pa.ChunkedArray) -> Floats
     if bad.any():
         first = int(bad.argmax())
         found = f"{int(bad.sum())} that are not, such as {values[first]:g} of rollout {ids[first]}"
-        raise TrainingError(f"finite weights of 0 or more in {where}", found, _MEND)
+        raise TrainingError(f"finite weights of 0 or more in {where}", found, _HINT)
     return values

@@ -36,7 +36,7 @@ _READERS = 8  # images read at the same time; stores answer slowly, but many at 
 
 Prompt = list[
     tuple[int, Rollout, float]
-]  # of one prompt: each rollout's row of the cut, and its weight's factor
+]  # of one prompt: each rollout's row of the selection, and its weight's factor
 Part = tuple[bool, list[Sample]]  # whether it is the last of its step, and what is prepared at once
 Prepared = tuple[bool, PromptTokens | Batch]
 
@@ -45,7 +45,7 @@ Prepared = tuple[bool, PromptTokens | Batch]
 class RankLoader:
     """Makes the micro-batches of one rank: packs, or with no packer rows."""
 
-    cut: Selection
+    selection: Selection
     plan: BatchPlan
     encoder: Encoder
     packer: Packer | None
@@ -84,7 +84,7 @@ class RankLoader:
         """The rollouts of the rank's share of a step by prompt, one prompt at least, the last one marked."""
         share = self.plan.share(step, self.rank, self.world_size)
         factors = self.targets.factors(self.plan.batch(step))
-        rollouts = fetch_rollouts(self.cut.rows.take(pa.array(share)), self.cut.shards)
+        rollouts = fetch_rollouts(self.selection.rows.take(pa.array(share)), self.selection.shards)
         prompts: dict[Any, Prompt] = {}
         for row, rollout in zip(share.tolist(), rollouts, strict=True):
             prompts.setdefault((rollout.images, rollout.question), []).append((row, rollout, factors[row]))

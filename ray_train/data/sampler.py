@@ -27,8 +27,8 @@ Tokens: TypeAlias = npt.NDArray[np.integer[Any]]
 def epoch_permutation(num_rows: int, *, fingerprint: str, seed: int, epoch: int) -> Rows:
     """A permutation of ``0 … num_rows - 1``, int64 ``[num_rows]``: the rows by a keyed hash of their number.
 
-    ``fingerprint`` names the cut.  The hash is splitmix64, written out here, so that the order stays the
-    same for ever; equal hashes, which 64 bits make unlikely, keep the row order.
+    ``fingerprint`` names the selection.  The hash is splitmix64, written out here, so that the order stays
+    the same for ever; equal hashes, which 64 bits make unlikely, keep the row order.
     """
     key = xxhash.xxh3_64_intdigest(f"{fingerprint}\n{seed}\n{epoch}".encode())
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
@@ -100,8 +100,8 @@ def order_fingerprint(order: Rows) -> str:
 class BatchPlan:
     """The batches of a run, from what was cut, the seed and the step alone."""
 
-    cut_fingerprint: str  # names the rows
-    num_rows: int  # rows in the cut
+    selection_fingerprint: str  # names the rows
+    num_rows: int  # rows in the selection
     left_out: tuple[int, ...]  # rows that are not trained on: their images are missing
     seed: int
     epochs: int
@@ -159,43 +159,45 @@ class BatchPlan:
         )
 
 
-def prompts_of(cut: Selection) -> Rows:
+def prompts_of(selection: Selection) -> Rows:
     """The number of each row's prompt, int64 ``[rows]``."""
-    codes = cut.rows["question_id"].combine_chunks().dictionary_encode().indices
+    codes = selection.rows["question_id"].combine_chunks().dictionary_encode().indices
     return np.asarray(codes, dtype=np.int64)
 
 
 @lru_cache(maxsize=2)
 def _order(plan: BatchPlan, epoch: int) -> Rows:
-    order = epoch_permutation(plan.num_rows, fingerprint=plan.cut_fingerprint, seed=plan.seed, epoch=epoch)
+    order = epoch_permutation(
+        plan.num_rows, fingerprint=plan.selection_fingerprint, seed=plan.seed, epoch=epoch
+    )
     order = order[~np.isin(order, np.array(plan.left_out + plan.held_out, dtype=np.int64))]
     return gathered(order, plan.prompts) if plan.prompts_together else order
 
 
 def validation_split(
-    cut: Selection, fraction: float, seed: int, left_out: Collection[int]
+    selection: Selection, fraction: float, seed: int, left_out: Collection[int]
 ) -> tuple[int, ...]:
     """The rows, not ``left_out``, of about ``fraction`` of the prompts; none where it is 0.
 
-    A prompt is chosen by a hash of the seed and its ``question_id``: whatever else is in the cut, and
-    whichever cut it is.  `TrainingError` where nothing is held out, or nothing is left to train on.
+    A prompt is chosen by a hash of the seed and its ``question_id``: whatever else is in the selection, and
+    whichever selection it is.  `TrainingError` where nothing is held out, or nothing is left to train on.
     """
     if fraction == 0:
         return ()
-    questions = cut.rows["question_id"].combine_chunks().dictionary_encode()
+    questions = selection.rows["question_id"].combine_chunks().dictionary_encode()
     limit = int(fraction * 2**64)
     chosen = [
         xxhash.xxh3_64_intdigest(f"validation\n{seed}\n{question}".encode()) < limit
         for question in questions.dictionary.to_pylist()
     ]
-    usable = np.ones(cut.rows.num_rows, np.bool_)
+    usable = np.ones(selection.rows.num_rows, np.bool_)
     usable[list(left_out)] = False
     held = np.array(chosen, np.bool_)[questions.indices.to_numpy()]
     rows = np.flatnonzero(held & usable)
     if len(rows) in (0, int(usable.sum())):
         raise TrainingError(
             f"prompts to train on, and {fraction:g} of them to hold out",
-            f"{len(chosen)} in the cut, of which {sum(chosen)} would be held out",
+            f"{len(chosen)} in the selection, of which {sum(chosen)} would be held out",
             "give another --validation-fraction, or --seed",
         )
     return tuple(rows.tolist())

@@ -1,4 +1,4 @@
-"""Estimate the tokens of every rollout of a cut, so that ranks can be given equal work.
+"""Estimate the tokens of every rollout of a selection, so that ranks can be given equal work.
 
 Images are counted exactly, from their sizes and by the processor's own rule. Text is not tokenized: its bytes
 are divided by the bytes per token of a sample. The estimate decides which rank computes a rollout, and never
@@ -36,7 +36,7 @@ class RolloutSize:
 
 @dataclass(frozen=True)
 class TokenEstimate:
-    """Tokens by row of the cut."""
+    """Tokens by row of the selection."""
 
     shared: Counts  # int32 [rows], of image and question, which a pack holds once a prompt
     own: Counts  # int32 [rows], of everything else
@@ -72,7 +72,7 @@ def estimate_tokens(
     """Return the estimated tokens of ``rollouts``.
 
     Args:
-        rollouts: one a row of the cut.
+        rollouts: one a row of the selection.
         sizes: of images by name; None or absent where unknown.
         image_tokens: tokens of an image, given its size and the number of images of its rollout.
         bytes_per_token: of text.

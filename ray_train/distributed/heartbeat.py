@@ -125,7 +125,7 @@ class Pulse:
         except RayError:  # the driver is gone, and soon this worker, too
             return
 
-    def come_on(self) -> None:
+    def mark_progress(self) -> None:
         """This rank has come on with what it does alone, after the last meeting: it counts as another one."""
         self._alone += 1
 

@@ -39,7 +39,7 @@ class PreemptionState:
         """What this rank brings to the sums of a step."""
         return {"stop": float(_given.is_set()), "draining": float(_node_is_draining())}
 
-    def take(self, sums: dict[str, float]) -> None:
+    def update(self, sums: dict[str, float]) -> None:
         """Takes its counts out of the ``sums`` over all ranks."""
         self.stop = sums.pop("stop") > 0
         draining = sums.pop("draining") > 0

@@ -23,7 +23,7 @@ from ray_train.run_config import to_toml
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
 
 
-def dry_run(config: TrainConfig, cut: Selection, plan: BatchPlan, targets: Targets) -> str:
+def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets) -> str:
     """Config, counts per source, tokens, memory and hours, for a terminal; writes nothing.
 
     Needs neither Ray nor the weights of the backbone.
@@ -37,13 +37,13 @@ def dry_run(config: TrainConfig, cut: Selection, plan: BatchPlan, targets: Targe
         add_adapters(backbone, config)
     if config.pack_tokens:
         check_packable(backbone.model)
-    rows = sampled_tokens(replace(config, pack_tokens=0), cut, plan, targets, backbone)
+    rows = sampled_tokens(replace(config, pack_tokens=0), selection, plan, targets, backbone)
     check_tolerated(rows.broken, config.skip_broken_images)
-    packs = sampled_tokens(config, cut, plan, targets, backbone) if config.pack_tokens else None
+    packs = sampled_tokens(config, selection, plan, targets, backbone) if config.pack_tokens else None
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
     used = packs or rows
     return "\n".join([
-        *_config(config, backbone), *_sources(cut, plan, config.label_threshold),
+        *_config(config, backbone), *_sources(selection, plan, config.label_threshold),
         *_tokens(config, plan, rows, packs, factor), *_model(backbone),
         *_memory(config, backbone, used), *_hours(config, backbone, used, factor),
         "dry run: nothing was written",
@@ -56,13 +56,13 @@ def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
     return [f"  {line}" for line in text.splitlines()]
 
 
-def _sources(cut: Selection, plan: BatchPlan, threshold: float) -> list[str]:
+def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> list[str]:
     """A table of what is trained on, by source, and what is held out."""
     absent = np.zeros(plan.num_rows, np.bool_)
     absent[list(plan.left_out)] = True
     held = np.zeros(plan.num_rows, np.bool_)
     held[list(plan.held_out)] = True
-    sources = np.array(cut.rows["source"].to_pylist(), np.str_)
+    sources = np.array(selection.rows["source"].to_pylist(), np.str_)
     groups = [(name, (sources == name) & ~held & ~absent) for name in np.unique(sources).tolist()]
     groups.append(("all", ~held & ~absent))
     if plan.held_out:
@@ -70,13 +70,13 @@ def _sources(cut: Selection, plan: BatchPlan, threshold: float) -> list[str]:
     width = max(len("source"), *(len(name) for name, _ in groups))
     lines = [f"{'source':<{width}}  {'rollouts':>9}  {'steps':>9}  positive"]
     for name, chosen in groups:
-        rollouts, steps, positive = _counts(cut, np.flatnonzero(chosen), threshold)
+        rollouts, steps, positive = _counts(selection, np.flatnonzero(chosen), threshold)
         lines.append(f"{name:<{width}}  {rollouts:>9,}  {steps:>9,}  {positive / max(1, steps):>8.1%}")
     return lines
 
 
-def _counts(cut: Selection, rows: Rows, threshold: float) -> tuple[int, int, int]:
-    scores = pc.list_flatten(cut.rows["scores"].take(rows)).to_numpy()
+def _counts(selection: Selection, rows: Rows, threshold: float) -> tuple[int, int, int]:
+    scores = pc.list_flatten(selection.rows["scores"].take(rows)).to_numpy()
     return len(rows), len(scores), int((scores > threshold).sum())
 
 
@@ -103,7 +103,8 @@ def _tokens(
     notes = picture_notes(rows.transparent, rows.unclear, rows.broken)
     lines += [f"  of the sample: {note}" for note in notes]
     lines += [
-        f"    {pluralize(number, 'rollout')} with {pluralize(marks, 'placeholder')} for {pluralize(image, 'image')}"
+        f"    {pluralize(number, 'rollout')} with {pluralize(marks, 'placeholder')}"
+        f" for {pluralize(image, 'image')}"
         for (marks, image), number in sorted(rows.misfits.items())
     ]
     return lines

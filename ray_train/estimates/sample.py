@@ -52,11 +52,11 @@ class Tokens:
 
 
 def sampled_tokens(
-    config: TrainConfig, cut: Selection, plan: BatchPlan, targets: Targets, backbone: Backbone
+    config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets, backbone: Backbone
 ) -> Tokens:
     """The tokens of the first rollouts of a run, in the packs, or rows, that ``config`` asks for.
 
-    They are one rank's part of the first batches: random ones of the cut, prompts together or not.
+    They are one rank's part of the first batches: random ones of the selection, prompts together or not.
     """
     tokenizer, family = backbone.processor.tokenizer, backbone.family
     slot = backbone.token_id(family.image_token(tokenizer))
@@ -72,7 +72,7 @@ def sampled_tokens(
         )
     ranks = max(config.workers.least, math.ceil(config.global_batch / SAMPLE))
     feed = RankLoader(
-        cut, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
+        selection, replace(plan, epochs=1), encoder, packer, image_reader(config.image_root, 0), targets,
         config.micro_batch, 0, ranks, skip_broken=config.skip_broken_images > 0,
     )  # fmt: skip
     sums = Tokens()
@@ -99,12 +99,12 @@ def sampled_tokens(
         if batch.last and sums.rollouts >= SAMPLE:
             break
     batches.close()
-    return replace(sums, misfits=_misfits(cut, sampled, format)) if sums.unclear else sums
+    return replace(sums, misfits=_misfits(selection, sampled, format)) if sums.unclear else sums
 
 
-def _misfits(cut: Selection, rows: list[int], format: PromptFormat) -> Counter[tuple[int, int]]:
+def _misfits(selection: Selection, rows: list[int], format: PromptFormat) -> Counter[tuple[int, int]]:
     """Count the rollouts at ``rows`` whose images' places are unclear by (placeholders, images)."""
-    rollouts = fetch_rollouts(cut.rows.take(pa.array(rows, pa.int64())), cut.shards)
+    rollouts = fetch_rollouts(selection.rows.take(pa.array(rows, pa.int64())), selection.shards)
     return Counter(
         (format.num_placeholders(rollout.question), len(rollout.images))
         for rollout in rollouts

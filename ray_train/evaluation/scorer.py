@@ -104,7 +104,7 @@ class Scorer:
 class ScoreBatches:
     """The `Scorer` as Ray Data calls it: batches of solutions (as JSON) in, their rewards out.
 
-    An error that is the user's to mend comes out as data, pickled: of one that is raised, Ray Data keeps
+    An error that is for the user to fix comes out as data, pickled: of one that is raised, Ray Data keeps
     the text alone.  After the first one nothing more is scored.
     """
 

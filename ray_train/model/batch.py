@@ -1,12 +1,9 @@
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from bisieve.errors import TrainingError
-
-if TYPE_CHECKING:
-    pass
 
 NO_ROW = -1  # the row of a sample that only fills up a batch
 
@@ -20,7 +17,7 @@ class Batch:
     weights: torch.Tensor  # float32 [markers], 0 for fillers and for steps of which nothing is known
     totals: torch.Tensor  # int64 [markers], N of each step, 0 where it is not asked for
     kept_steps: list[int]  # steps that are left of each sample; 0 for one that was skipped
-    rows: list[int]  # rows of the cut that are in the batch
+    rows: list[int]  # rows of the selection that are in the batch
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples of which not even one step fits, or whose text holds a token of the format
     last: bool = False  # of its step, on its rank

@@ -73,7 +73,7 @@ def evaluated(metrics: str) -> Standing:
     """What an evaluation found; ``metrics`` is its folder or its file.  `TrainingError` where it is none."""
     metrics = storage.canonical(metrics)
     url = metrics if metrics.endswith(".json") else storage.join(metrics, METRICS)
-    mend = "check --metrics, or run bisieve evaluate again"
+    hint = "check --metrics, or run bisieve evaluate again"
 
     def make(found: dict[str, Any]) -> Standing:
         return Standing(
@@ -84,7 +84,7 @@ def evaluated(metrics: str) -> Standing:
         )  # fmt: skip
 
     return _read(
-        storage.read_bytes(url), make, f"the metrics of bisieve evaluate, with bounds, at {url}", mend
+        storage.read_bytes(url), make, f"the metrics of bisieve evaluate, with bounds, at {url}", hint
     )
 
 
@@ -98,13 +98,13 @@ def pointed_at(data: bytes, url: str) -> Standing:
     return _read(data, make, f"a pointer of bisieve promote at {url}", "give another --pointer, or remove it")
 
 
-def _read(data: bytes, make: Any, expected: str, mend: str) -> Standing:
+def _read(data: bytes, make: Any, expected: str, hint: str) -> Standing:
     try:
         standing: Standing = make(json.loads(data))
     except KeyError as error:
-        raise TrainingError(expected, f"one without {error.args[0]}", mend) from error
+        raise TrainingError(expected, f"one without {error.args[0]}", hint) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise TrainingError(expected, "something else", mend) from error
+        raise TrainingError(expected, "something else", hint) from error
     return standing
 
 

@@ -103,11 +103,11 @@ def _started(name: str, run: Run) -> Tracker:
     except BisieveError:
         raise
     except ModuleNotFoundError as error:
-        mend = f"pip install 'bisieve[{name}]' on every machine, or give another --track"
-        raise TrainingError(f"the package of --track {name}", f"no module {error.name}", mend) from error
+        hint = f"pip install 'bisieve[{name}]' on every machine, or give another --track"
+        raise TrainingError(f"the package of --track {name}", f"no module {error.name}", hint) from error
     except Exception as error:  # the packages raise what they like
-        mend = f"check the environment variables of {name} on the workers, or give another --track"
-        raise TrainingError(f"a tracker that answers for --track {name}", _reason(error), mend) from error
+        hint = f"check the environment variables of {name} on the workers, or give another --track"
+        raise TrainingError(f"a tracker that answers for --track {name}", _reason(error), hint) from error
     return tracker
 
 

@@ -40,7 +40,7 @@ class StepRecord:
     """What this rank has put through the model in one step."""
 
     step: int
-    rows: list[int]  # of the cut, in the global batch
+    rows: list[int]  # of the selection, in the global batch
     suspects: list[int]  # those in a micro-batch of this rank whose loss is no finite number
 
     def add(self, loss: float, rows: list[int]) -> None:
@@ -53,7 +53,7 @@ class StepRecord:
 class DivergenceGuard:
     """What decides that a run must stop, and where it says so; all ranks call together."""
 
-    rollout_ids: pa.ChunkedArray  # of the cut's rows
+    rollout_ids: pa.ChunkedArray  # of the selection's rows
     folder: str  # URL that gets the file of a stop
     explode_above: float  # 0: never
     clip: float
@@ -62,8 +62,8 @@ class DivergenceGuard:
     def check_loss(self, loss: float, watched: StepRecord) -> None:
         """`TrainingError`, on all ranks, unless the mean loss of the step is a number: before the update."""
         if not math.isfinite(loss):
-            mend = "look at these rollouts, or lower --learning-rate and give --restart"
-            raise self._stopped(watched, "a finite loss", {"loss": loss}, mend)
+            hint = "look at these rollouts, or lower --learning-rate and give --restart"
+            raise self._stopped(watched, "a finite loss", {"loss": loss}, hint)
 
     def check_gradient(self, loss: float, norm: float, earlier: Sequence[float], watched: StepRecord) -> None:
         """`TrainingError`, on all ranks, where the gradient of the step is no number, or explodes.
@@ -89,7 +89,7 @@ class DivergenceGuard:
                 "and give --restart",
             )
 
-    def _stopped(self, watched: StepRecord, expected: str, found: dict[str, Any], mend: str) -> TrainingError:
+    def _stopped(self, watched: StepRecord, expected: str, found: dict[str, Any], hint: str) -> TrainingError:
         suspects = sorted(row for rows in from_all_ranks(watched.suspects) for row in rows)
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in found.items())
         url = storage.join(self.folder, f"stopped-at-step-{watched.step}.json")
@@ -106,7 +106,7 @@ class DivergenceGuard:
                 storage.write_bytes(url, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
             except StorageError as error:
                 where = f"its rows are {watched.rows[:8]} and so on: {url} could not be written ({error})"
-        return TrainingError(expected, f"{numbers} at step {watched.step}; {where}", mend)
+        return TrainingError(expected, f"{numbers} at step {watched.step}; {where}", hint)
 
     def _ids(self, rows: list[int]) -> list[str]:
         ids: list[str] = self.rollout_ids.take(pa.array(rows, pa.int64())).to_pylist()

@@ -4,7 +4,7 @@ OUTPUT/
   config.json, model.safetensors, tokenizer…, bisieve.json    the model, once it is finished
   run.json                 which run lies here
   driver.json              which process drives it, while one does
-  image_sizes.parquet      the sizes of the cut's images, so that a repeated start need not read them
+  image_sizes.parquet      the sizes of the selection's images, so that a repeated start need not read them
   runs/NAME/…              its checkpoints, as Ray Train keeps them
   tensorboard/…
 """
@@ -49,7 +49,7 @@ _NEVER = 10**7  # seconds; torch wants a number
 def train(config: TrainConfig) -> None:
     """Trains as ``config`` says, or goes on with the run at its output; prints what happens.
 
-    Raises a `BisieveError` for all that is the user's to mend; then nothing new is visible as a model.
+    Raises a `BisieveError` for all that is for the user to fix; then nothing new is visible as a model.
     """
     config = located(config)
     if not config.dry_run:
@@ -81,32 +81,33 @@ def _train(config: TrainConfig, nodes: Any) -> None:
     config, remarks = _fitted(config, nodes)
     index = chosen_index(config)
     config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile
-    cut = chosen_selection(config)
-    targets = targets_of(cut, config)
-    rollouts = rollout_sizes(cut)
+    selection = chosen_selection(config)
+    targets = targets_of(selection, config)
+    rollouts = rollout_sizes(selection)
     left_out = rows_without_images(rollouts, config)
-    held_out = validation_split(cut, config.validation_fraction, config.seed, left_out)
+    held_out = validation_split(selection, config.validation_fraction, config.seed, left_out)
     check_some_weight(targets, left_out, held_out)
     sizes = header_sizes(rollouts, config)
-    tokens = token_estimate(cut, rollouts, sizes, config)
+    tokens = token_estimate(selection, rollouts, sizes, config)
     plan = BatchPlan(
-        cut.fingerprint, cut.rows.num_rows, left_out, config.seed, config.epochs, config.global_batch,
-        prompts_of(cut), config.prompts_together, held_out, config.drop_last, tokens,
+        selection.fingerprint, selection.rows.num_rows, left_out, config.seed, config.epochs,
+        config.global_batch,
+        prompts_of(selection), config.prompts_together, held_out, config.drop_last, tokens,
     )  # fmt: skip
-    print(f"{_summary(config, cut, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
+    print(f"{_summary(config, selection, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
     for remark in remarks:
         print(remark, flush=True)
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
 
-        print(dry_run(config, cut, plan, targets))
+        print(dry_run(config, selection, plan, targets))
         return
     weights = weights_name(targets.weights, config.rollout_weights)
     identity = run_identity(config, plan, index.fingerprint, weights)
     outcome = None
     if not is_finished(config, identity):
         with leased(config.output, partial(print, flush=True)):
-            outcome = _claimed_and_fit(config, cut, plan, identity, targets.weights, sizes)
+            outcome = _claimed_and_fit(config, selection, plan, identity, targets.weights, sizes)
     if outcome is None:
         print(f"nothing to do: this very run is finished, its model is at {config.output}")
     elif outcome.error is not None:
@@ -122,7 +123,7 @@ def _fitted(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:
 
 
 def _claimed_and_fit(
-    config: TrainConfig, cut: Selection, plan: BatchPlan, identity: dict[str, Any], weights: Floats,
+    config: TrainConfig, selection: Selection, plan: BatchPlan, identity: dict[str, Any], weights: Floats,
     sizes: dict[str, Size | None],
 ) -> Any:  # fmt: skip
     """What the workers give back; None where the run is finished, as by who had the lease before."""
@@ -132,7 +133,7 @@ def _claimed_and_fit(
     keep_sizes(config.output, config.image_root, sizes)
     card = {
         "format": 1, "run": name, "index": config.index, "backbone": config.backbone, "identity": identity,
-        "fraction_asked": cut.fraction, "fraction_delivered": plan.rows_per_epoch / cut.available,
+        "fraction_asked": selection.fraction, "fraction_delivered": plan.rows_per_epoch / selection.available,
         "rollouts": plan.rows_per_epoch,
         "left_out_missing_images": len(plan.left_out), "held_out": len(plan.held_out),
         "config": plain_options(config),
@@ -140,15 +141,16 @@ def _claimed_and_fit(
     return _fit(config, plan, identity, card, name, weights)
 
 
-def _summary(config: TrainConfig, cut: Selection, plan: BatchPlan) -> str:
+def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
     left_out = f", {len(plan.left_out)} left out for missing images" if plan.left_out else ""
     if plan.held_out:
         left_out += f", {len(plan.held_out)} held out for validation"
     if plan.dropped_per_epoch:
         left_out += f", {plan.dropped_per_epoch} an epoch dropped with its last, smaller batch"
     return (
-        f"cut: {plan.rows_per_epoch} of {cut.available} rollouts, fraction asked {cut.fraction:g}, "
-        f"delivered {plan.rows_per_epoch / cut.available:.4f}{left_out}\n"
+        f"cut: {plan.rows_per_epoch} of {selection.available} rollouts, "
+        f"fraction asked {selection.fraction:g}, "
+        f"delivered {plan.rows_per_epoch / selection.available:.4f}{left_out}\n"
         f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "
         f"on {config.workers.words}, "
         f"ZeRO {config.zero_stage}"
@@ -236,8 +238,8 @@ def _fit(
                 result: Any = trainer.fit()
             except (TrainingFailedError, RayError) as error:  # the second where the controller died
                 expected = "the workers to reach the end of the training"
-                mend = f"{config.again}: training goes on from its last checkpoint"
-                raise unwrapped(error, expected, mend) from error
+                hint = f"{config.again}: training goes on from its last checkpoint"
+                raise unwrapped(error, expected, hint) from error
             outcome = result.return_value
             if isinstance(outcome.error, PreemptedError):
                 outcome = replace(outcome, error=asked.named(outcome.error))

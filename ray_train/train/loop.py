@@ -2,7 +2,7 @@
 
     feed ──micro-batches──▶ forward, backward ──▶ (all ranks agree) ──▶ update ──▶ checkpoint … ──▶ publish
 
-Errors that are the user's to mend end all ranks together and come back as the result: Ray would take
+Errors that are for the user to fix end all ranks together and come back as the result: Ray would take
 an exception for a crash and start the workers again, only to meet the same error.
 """
 
@@ -57,14 +57,15 @@ class _Training:
     def __init__(self, rank: WorkerContext, pulse: Pulse) -> None:
         self.rank, self.job, self.pulse, self.notices = rank, rank.job, pulse, PreemptionState()
         config, run = rank.job.config, str(rank.job.card["run"])
-        self.identity = rank.job.identity | rank.looked_up
+        self.identity = rank.job.identity | rank.worker_identity
         self.loss = loss_of(config)
         self.guard = DivergenceGuard(
-            rank.cut.rows["rollout_id"], join(config.output, RUNS, run), config.explode_above, config.clip,
+            rank.selection.rows["rollout_id"], join(config.output, RUNS, run), config.explode_above,
+            config.clip,
             rank.number,
         )  # fmt: skip
-        self.keeper = CheckpointManager(config, run, rank.say, rank.used)
-        check_agreed(self.job.plan.facts() | rank.looked_up)
+        self.keeper = CheckpointManager(config, run, rank.log, rank.resolved_options)
+        check_agreed(self.job.plan.facts() | rank.worker_identity)
         self.cursor, self.log = self._start_or_resume()
         check_agreed({"step to start from": self.cursor.step})
 
@@ -77,14 +78,14 @@ class _Training:
         restore(rank.engine, checkpoint)
         log = run_on_all_ranks(lambda: SampleLog(rank.number, cursor.step))
         run_on_all_ranks(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
-        rank.say(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
+        rank.log(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
         return cursor, log
 
     def run(self) -> Outcome:
         rank, config, plan, cursor = self.rank, self.job.config, self.job.plan, self.cursor
         feed = rank.feed()
         trackers: Trackers = run_on_all_ranks(
-            lambda: started_trackers(self.job, rank.number, cursor.step, rank.say)
+            lambda: started_trackers(self.job, rank.number, cursor.step, rank.log)
         )
         held_out = validation_feed(feed) if plan.held_out else None
         prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
@@ -98,10 +99,10 @@ class _Training:
                     cursor.metrics |= found.metrics()
                     if config.skip_broken_images:
                         self._note_broken(found.broken)
-                    rank.say(f"validation after step {cursor.step}: {found}")
+                    rank.log(f"validation after step {cursor.step}: {found}")
                 trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or at_the_end:
-                    rank.say(_line(cursor.step, plan.total_steps, cursor.metrics))
+                    rank.log(_line(cursor.step, plan.total_steps, cursor.metrics))
                 if cursor.step % config.checkpoint_every == 0 or at_the_end or self.notices.save:
                     self.keeper.keep(rank.engine, cursor, self.log)
                     trackers.commit()
@@ -152,7 +153,7 @@ class _Training:
         fresh = float(len(broken.keys() - self.cursor.broken.keys()))
         counts = totals | self.notices.counts() | {"broken": fresh}
         totals = all_reduce_sum(counts, prefetcher.error or self.log.error, rank.device)
-        self.notices.take(totals)
+        self.notices.update(totals)
         if totals.pop("broken"):
             self._note_broken(broken)
         mean_loss = totals["loss"] / (totals["weight"] or 1.0)
@@ -177,12 +178,12 @@ class _Training:
         for name, why in newly_broken(broken, self.cursor.broken, most).items():
             self.cursor.broken[name] = why
             found = f"{name} ({len(self.cursor.broken)} of at most {most}): {why}"
-            self.rank.say(f"left out the rollouts of broken image {found}")
+            self.rank.log(f"left out the rollouts of broken image {found}")
 
     def _count(
         self, step: int, totals: dict[str, float], rows: list[int], mean_loss: float, norm: float
     ) -> None:
-        ids = self.rank.cut.rows["rollout_id"].take(pa.array(rows, pa.int64())).to_pylist()
+        ids = self.rank.selection.rows["rollout_id"].take(pa.array(rows, pa.int64())).to_pylist()
         self.log.add(step, rows, ids, mean_loss)
         self.cursor.step += 1
         self.cursor.norms = remembered(norm, self.cursor.norms)
@@ -202,7 +203,7 @@ class _Training:
         }
         if rank.number == 0:
             card = self.job.card | {
-                "identity": self.identity, "used": rank.used,
+                "identity": self.identity, "used": rank.resolved_options,
                 "prompt_format": rank.format.to_json(), "metrics": final,
             }  # fmt: skip
             card["token_ids"] = {
@@ -213,7 +214,7 @@ class _Training:
                 card["broken_images"] = self.cursor.broken
             if kappa:
                 card["kappa"] = KAPPA
-            config, progress = self.job.config, self.pulse.come_on
+            config, progress = self.job.config, self.pulse.mark_progress
             publish_model(rank.backbone, weights, card, config.output, kappa, config.storage_budget, progress)
         return Outcome(metrics=final, broken=self.cursor.broken)
 

@@ -35,45 +35,49 @@ def chosen_index(config: TrainConfig) -> Index:
 
 
 def chosen_selection(config: TrainConfig) -> Selection:
-    """The cut to train on.
+    """The selection to train on.
 
     `IndexUnusableError` when the index is missing, when its shards have changed, or when they are compressed
     or Parquet: training reads rollouts in random order.
     """
     index = chosen_index(config)
     check_shards_unchanged(index)
-    cut = read_selection(index, config.fraction)
-    if unseekable := unseekable_shards(cut.rows):
+    selection = read_selection(index, config.fraction)
+    if unseekable := unseekable_shards(selection.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",
             f"{len(unseekable)} compressed or Parquet ones, such as {unseekable[0]}",
-            "bisieve export --format records the cut, then score and train on that",
+            "bisieve export --format records the selection, then score and train on that",
         )
-    return cut
+    return selection
 
 
-def rollout_sizes(cut: Selection) -> list[RolloutSize]:
-    """Read every rollout of the cut once; return its images' names and its text's length."""
-    starts = range(0, cut.rows.num_rows, _CHUNK)
+def rollout_sizes(selection: Selection) -> list[RolloutSize]:
+    """Read every rollout of the selection once; return its images' names and its text's length."""
+    starts = range(0, selection.rows.num_rows, _CHUNK)
     with ThreadPoolExecutor(_READERS) as readers:
-        chunks = readers.map(lambda start: fetch_rollouts(cut.rows.slice(start, _CHUNK), cut.shards), starts)
+        chunks = readers.map(
+            lambda start: fetch_rollouts(selection.rows.slice(start, _CHUNK), selection.shards), starts
+        )
         return [size_of(rollout) for chunk in chunks for rollout in chunk]
 
 
 def rows_without_images(rollouts: Sequence[RolloutSize], config: TrainConfig) -> tuple[int, ...]:
-    """Rows of the cut with an image that is missing below the image root.
+    """Rows of the selection with an image that is missing below the image root.
 
     `ImageError` when there are any and ``skip_missing_images`` is off; `TrainingError` when no row is left.
     """
     names = [rollout.images for rollout in rollouts]
     missing = missing_images(config.image_root, {name for row in names for name in row})
     if not config.skip_missing_images:
-        mend = "correct --image-root, or leave out their rollouts with --skip-missing-images"
-        refuse_missing(config.image_root, missing, mend)
+        hint = "correct --image-root, or leave out their rollouts with --skip-missing-images"
+        refuse_missing(config.image_root, missing, hint)
     left_out = tuple(row for row, images in enumerate(names) if not missing.isdisjoint(images))
     if len(left_out) == len(names):
         raise TrainingError(
-            f"images below {config.image_root}", "none of the cut's rollouts has one", "correct --image-root"
+            f"images below {config.image_root}",
+            "none of the selection's rollouts has one",
+            "correct --image-root",
         )
     return left_out
 
@@ -119,16 +123,22 @@ def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None
 
 
 def token_estimate(
-    cut: Selection, rollouts: Sequence[RolloutSize], sizes: Mapping[str, Size | None], config: TrainConfig
+    selection: Selection,
+    rollouts: Sequence[RolloutSize],
+    sizes: Mapping[str, Size | None],
+    config: TrainConfig,
 ) -> TokenEstimate | None:
-    """Return the estimated tokens of the cut's rollouts, whose images have ``sizes``; None for one worker.
+    """Return the estimated tokens of the selection's rollouts, whose images have ``sizes``; None for one
+    worker.
 
     `TrainingError` where the backbone has no tokenizer or image processor.
     """
     if config.workers.most == 1:
         return None
     family, processor = load_skeleton_processor(config.backbone, config.image_backend)
-    sample = fetch_rollouts(cut.rows.take(pa.array(sample_rows(len(rollouts)), pa.int64())), cut.shards)
+    sample = fetch_rollouts(
+        selection.rows.take(pa.array(sample_rows(len(rollouts)), pa.int64())), selection.shards
+    )
     texts = ["\n".join([rollout.question, *rollout.steps]) for rollout in sample]
     counter = image_counter(processor, family.image_options, config.max_tiles or family.tiles)
     ratio = measured_bytes_per_token(processor.tokenizer, texts)

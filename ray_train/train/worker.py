@@ -45,7 +45,7 @@ class Job:
     plan: BatchPlan
     identity: dict[str, Any]  # what makes two runs the same run
     card: dict[str, Any]  # lineage, for the model's card
-    weights: Floats  # float64 [rows of the cut], of each rollout
+    weights: Floats  # float64 [rows of the selection], of each rollout
     board: Any  # actor handle for progress lines
 
 
@@ -68,7 +68,7 @@ class WorkerContext:
     device: torch.device
     backbone: Backbone  # its model is the engine's
     format: PromptFormat
-    cut: Selection
+    selection: Selection
     targets: Targets
     cost: ModelCost
     engine: Any  # DeepSpeed's, around a `RewardModel`
@@ -82,7 +82,7 @@ class WorkerContext:
         return chosen_workers(self.job.config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
 
     @property
-    def looked_up(self) -> dict[str, Any]:
+    def worker_identity(self) -> dict[str, Any]:
         """What decides what is learned and only a worker can tell: the rest of the run's identity."""
         return {
             "backbone": self.contents,
@@ -91,10 +91,10 @@ class WorkerContext:
         }
 
     @property
-    def used(self) -> dict[str, Any]:
+    def resolved_options(self) -> dict[str, Any]:
         """What options came to that leave a choice open, by name."""
         config, revision = self.job.config, revision_of(self.backbone.folder)
-        return self.looked_up | {
+        return self.worker_identity | {
             "backbone": (f"revision {revision}, " if revision else "") + f"contents {self.contents}",
             "workers": self.world_size,
             "data_workers": self.data_workers,
@@ -108,12 +108,12 @@ class WorkerContext:
         packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
         images = run_on_all_ranks(lambda: image_reader(config.image_root, config.image_cache_gb))
         return RankLoader(
-            self.cut, self.job.plan, encoder, packer, images, self.targets,
+            self.selection, self.job.plan, encoder, packer, images, self.targets,
             config.micro_batch, self.number, self.world_size, self.data_workers,
             skip_broken=config.skip_broken_images > 0,
         )  # fmt: skip
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Shows ``line`` on the driver's terminal, once for all ranks."""
         if self.number == 0 and self.job.board is not None:
             self.job.board.put.remote(line)
@@ -125,7 +125,7 @@ def make_worker_context(job: Job) -> WorkerContext:
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # new weights are the same on all ranks
-    cut, (backbone, contents) = run_on_all_ranks(lambda: (_cut(job), expected_backbone(job)))
+    selection, (backbone, contents) = run_on_all_ranks(lambda: (_cut(job), expected_backbone(job)))
     format = format_of(
         backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
     )
@@ -133,8 +133,10 @@ def make_worker_context(job: Job) -> WorkerContext:
     drop_path = run_on_all_ranks(lambda: _drop_path(backbone, config))
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
     return WorkerContext(
-        job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format, cut,
-        Targets(cut.rows, job.weights, config.objective, config.label_threshold, config.loss_mean), cost,
+        job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format,
+        selection,
+        Targets(selection.rows, job.weights, config.objective, config.label_threshold, config.loss_mean),
+        cost,
         make_engine(model, config), contents, drop_path,
     )  # fmt: skip
 
@@ -144,10 +146,10 @@ def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
 
 
 def _cut(job: Job) -> Selection:
-    cut = read_selection(chosen_index(job.config), job.config.fraction)
-    if cut.fingerprint != job.plan.cut_fingerprint:
+    selection = read_selection(chosen_index(job.config), job.config.fraction)
+    if selection.fingerprint != job.plan.selection_fingerprint:
         raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
-    return cut
+    return selection
 
 
 def expected_backbone(job: Job) -> tuple[Backbone, str]:

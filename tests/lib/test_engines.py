@@ -24,7 +24,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, str]]:
 
     def choose(size: int, **options: Any) -> tuple[str, str]:
         said = []
-        open_engine = engines.choose_engine(tell=lambda event, text="", **_: said.append(text), **options)
+        open_engine = engines.choose_engine(emit=lambda event, text="", **_: said.append(text), **options)
         with open_engine(size) as engine:
             return str(engine), "".join(said)
 

@@ -21,12 +21,12 @@ class Terminal(io.StringIO):
 
 def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, pause: float = 0) -> str:
     monkeypatch.setattr(sys, "stderr", stream)
-    with events_on_stderr(form) as tell:
-        tell("listed", "2 of 3 shards to scan", shards=3, to_scan=2)
+    with events_on_stderr(form) as emit:
+        emit("listed", "2 of 3 shards to scan", shards=3, to_scan=2)
         time.sleep(pause)
         for done in range(3):
-            tell("progress", f"scan: {done} of 3 tasks", stage="scan", tasks_done=done, tasks=3)
-        tell("written", files=4)
+            emit("progress", f"scan: {done} of 3 tasks", stage="scan", tasks_done=done, tasks=3)
+        emit("written", files=4)
     return stream.getvalue()
 
 
@@ -65,7 +65,7 @@ def test_nothing_is_told_after_the_block(monkeypatch: pytest.MonkeyPatch) -> Non
     stream = io.StringIO()
     told("text", stream, monkeypatch)
     before = stream.getvalue()
-    events._tell("listed", "again")
+    events._emit("listed", "again")
     assert stream.getvalue() == before
 
 
@@ -77,7 +77,7 @@ def test_an_error_is_an_event_too(
     (line,) = capsys.readouterr().err.splitlines()
     error = json.loads(line)
     assert (error["event"], error["exit_code"], error["found"]) == ("error", 1, "none")
-    assert error["mend"] == "make one with bisieve score"
+    assert error["hint"] == "make one with bisieve score"
     monkeypatch.setenv("BISIEVE_LOG", "json")
     assert main(["report", "--index", str(tmp_path / "none")]) == 1
     assert json.loads(capsys.readouterr().err)["event"] == "error"

@@ -45,4 +45,4 @@ def test_every_node_of_a_ray_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     cpus = max(4, os.cpu_count() or 1)
     assert (found.name, found.state, found.found) == ("ray", "ok", f"1 node, {cpus} CPUs, 0 GPUs")
     assert (lock.name, lock.state) == ("ray token", "warning"), "the Ray of these tests asks for none"
-    assert lock.mend.startswith("start every node with RAY_AUTH_MODE=token")
+    assert lock.hint.startswith("start every node with RAY_AUTH_MODE=token")

@@ -279,13 +279,15 @@ def steps_with_error(rank: int, found: str) -> tuple[str, str, int]:
     training.rank = SimpleNamespace(
         engine=NoUpdate(), number=rank, world_size=2, device=torch.device("cpu"), drop_path=None,
         targets=SimpleNamespace(mass=np.ones(12)),
-        cut=SimpleNamespace(rows=pa.table({"rollout_id": [str(row) for row in range(12)]})),
+        selection=SimpleNamespace(rows=pa.table({"rollout_id": [str(row) for row in range(12)]})),
     )  # fmt: skip
     training.job = SimpleNamespace(plan=PLAN, config=config_of({}))
     training.pulse = SimpleNamespace()
-    training.guard = DivergenceGuard(training.rank.cut.rows["rollout_id"], "memory://run", 0.0, 1e6, rank)
+    training.guard = DivergenceGuard(
+        training.rank.selection.rows["rollout_id"], "memory://run", 0.0, 1e6, rank
+    )
     training.meter = SimpleNamespace(start=lambda: None, add=lambda batch: None, read=dict)
-    training.notices = SimpleNamespace(counts=dict, take=lambda totals: None)
+    training.notices = SimpleNamespace(counts=dict, update=lambda totals: None)
     training.loss = lambda answers, batch: one.sum()
     training.cursor, training.log = Cursor({}), SampleLog(rank, 0)
     prefetcher = Prefetcher(batches(), batch)

@@ -1,8 +1,8 @@
-"""``bisieve diff``: what two cuts share, what entered, what left, and why."""
+"""``bisieve diff``: what two selections share, what entered, what left, and why."""
 
 import argparse
 
-HELP = "compare the cuts of two indexes, or of two versions of one"
+HELP = "compare the selections of two indexes, or of two versions of one"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

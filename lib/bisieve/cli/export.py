@@ -1,4 +1,4 @@
-"""``bisieve export``: a cut with its text, in a trainer's format."""
+"""``bisieve export``: a selection with its text, in a trainer's format."""
 
 import argparse
 
@@ -35,17 +35,17 @@ def run(args: argparse.Namespace) -> int:
     if args.images:
         check_target(index, args.images)
     save = ImageFolder(args.images).save if args.images else refuse
-    cut = read_selection(index, args.fraction)
+    selection = read_selection(index, args.fraction)
     check_shards_unchanged(index)
     if args.format == "records":
-        written = export_records(cut, args.output, save)
-        if changed := changed_names(cut):
+        written = export_records(selection, args.output, save)
+        if changed := changed_names(selection):
             print(
                 f"{pluralize(len(changed), 'source')} with another name as a file, such as {changed[0]} in "
                 f"{file_name(changed[0])}.jsonl, as it is called when that is scored without --source-field"
             )
     else:
-        written = export_mprm_jsonl(cut, args.output, index.manifest.parameters.threshold, save)
-    asked = f"asked for {cut.fraction:.2%} of each source"
-    print(f"{args.output}: {written} of {cut.available} rollouts ({cut.delivered:.2%}; {asked})")
+        written = export_mprm_jsonl(selection, args.output, index.manifest.parameters.threshold, save)
+    asked = f"asked for {selection.fraction:.2%} of each source"
+    print(f"{args.output}: {written} of {selection.available} rollouts ({selection.delivered:.2%}; {asked})")
     return 0

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.25,
         metavar="F",
-        help="share of the cut to compare (default: 0.25)",
+        help="share of the selection to compare (default: 0.25)",
     )
     add(
         "--max-reject-rate", type=float, default=limits.reject_rate, metavar="SHARE",
@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--max-score-drift", type=float, default=limits.score_drift, metavar="SHARE",
-        help=f"change of the BIS at which a source's cut ends, relative (default: {limits.score_drift})",
+        help=f"change of the BIS at which a source's selection ends, relative "
+        f"(default: {limits.score_drift})",
     )  # fmt: skip
     add(
         "--max-lost", type=float, default=limits.lost, metavar="SHARE",

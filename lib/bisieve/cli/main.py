@@ -75,8 +75,8 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
             check_working_directory()
             return run(args)
     except BisieveError as error:
-        expected, found, mend = error.args
-        return _failed(args, f"error: {error}", error.exit_code, expected=expected, found=found, mend=mend)
+        expected, found, hint = error.args
+        return _failed(args, f"error: {error}", error.exit_code, expected=expected, found=found, hint=hint)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("bisieve", "ray_train"):
             raise
@@ -108,8 +108,8 @@ def check_working_directory() -> None:
 
 
 def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:
-    with events_on_stderr(log_format(getattr(args, "log_format", None))) as tell:
-        tell("error", f"bisieve: {text}", message=text, exit_code=exit_code, **fields)
+    with events_on_stderr(log_format(getattr(args, "log_format", None))) as emit:
+        emit("error", f"bisieve: {text}", message=text, exit_code=exit_code, **fields)
     return exit_code
 
 

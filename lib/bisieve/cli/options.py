@@ -166,14 +166,14 @@ def spark_conf(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _pairs(
-    expected: str, given: list[str], mend: str, blank: bool = True, once: bool = True
+    expected: str, given: list[str], hint: str, blank: bool = True, once: bool = True
 ) -> dict[str, str]:
     """``KEY=VALUE`` each; `UsageError` for what is none, for a ``blank`` side, and for a key given twice."""
     pairs: dict[str, str] = {}
     for pair in given:
         key, equals, value = pair.partition("=")
         if not equals or not (blank or (key and value)):
-            raise UsageError(expected, pair, mend)
+            raise UsageError(expected, pair, hint)
         if once and key in pairs:
             raise UsageError(f"{expected} once for each of the first", f"{key} twice", "leave out one")
         pairs[key] = value

@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
     index = open_index(args.index)
     parameters = with_overrides(index.manifest.parameters, ranking)
-    with events_on_stderr(log_format(args.log_format)) as tell:
-        open_engine = choose_engine(tell=tell, **engine)
-        ranked, written = rank_index(open_engine, index, parameters, args.output, tell)
+    with events_on_stderr(log_format(args.log_format)) as emit:
+        open_engine = choose_engine(emit=emit, **engine)
+        ranked, written = rank_index(open_engine, index, parameters, args.output, emit)
     print(score_report(ranked, args.output, written))
     return 0

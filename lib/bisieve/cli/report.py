@@ -2,7 +2,7 @@
 
 import argparse
 
-HELP = "show what an index holds: per source its rollouts, ties, rejects and where cuts end"
+HELP = "show what an index holds: per source its rollouts, ties, rejects and where selections end"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -39,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     )
     inputs, url = [canonical(one) for one in args.input], canonical(args.index)
     with (
-        events_on_stderr(log_format(args.log_format)) as tell,
+        events_on_stderr(log_format(args.log_format)) as emit,
         lineage_events("score", inputs, [url]) as datasets,
     ):
-        index, written = score_corpus(choose_engine(tell=tell, **engine), request, tell)
+        index, written = score_corpus(choose_engine(emit=emit, **engine), request, emit)
         datasets.versions[url] = index.fingerprint
     print(score_report(index, args.index, written))
     return 0

@@ -19,7 +19,7 @@ class Check:
     name: str
     state: State
     found: str
-    mend: str = ""  # what to do; of what is not ok
+    hint: str = ""  # what to do; of what is not ok
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def attempted(name: str, attempt: Callable[[], Check]) -> Check:
 def failed(name: str, error: Exception) -> Check:
     """The check that ended with ``error``, `BisieveError` or any other."""
     if isinstance(error, BisieveError):
-        expected, found, mend = error.args
-        return Check(name, "failed", f"expected {expected}; found {found}", mend)
+        expected, found, hint = error.args
+        return Check(name, "failed", f"expected {expected}; found {found}", hint)
     said = without_secrets(f"{type(error).__name__}: {reason(error)}")
     return Check(name, "failed", said, "correct what this names, or install its package again")
 
@@ -68,10 +68,10 @@ def all_well(checks: Iterable[Check]) -> bool:
 def told(checks: Iterable[Check]) -> Iterator[str]:
     """A line each, as it comes."""
     for check in checks:
-        mend = f"; {check.mend}" if check.mend else ""
-        yield f"{check.state:<8} {check.name:<18} {' '.join(f'{check.found}{mend}'.split())}"
+        hint = f"; {check.hint}" if check.hint else ""
+        yield f"{check.state:<8} {check.name:<18} {' '.join(f'{check.found}{hint}'.split())}"
 
 
 def as_json(checks: Sequence[Check]) -> str:
-    """``{"well": …, "checks": [{name, state, found, mend}]}``."""
+    """``{"well": …, "checks": [{name, state, found, hint}]}``."""
     return json.dumps({"well": all_well(checks), "checks": [asdict(check) for check in checks]}, indent=1)

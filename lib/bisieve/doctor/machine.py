@@ -116,7 +116,7 @@ def disk(folder: str) -> Check:
     """Of the folder of temporary files."""
     free = shutil.disk_usage(folder).free
     said = f"{free / 1e9:.1f} GB free in {folder}, {LEAST_DISK / 1e9:.0f} GB needed"
-    mend = f"free {LEAST_DISK / 1e9:.0f} GB there or set TMPDIR"
+    hint = f"free {LEAST_DISK / 1e9:.0f} GB there or set TMPDIR"
     if free < FULL_DISK or not os.access(folder, os.W_OK):
-        return Check("disk", "failed", said, mend)
-    return Check("disk", "warning" if free < LEAST_DISK else "ok", said, mend if free < LEAST_DISK else "")
+        return Check("disk", "failed", said, hint)
+    return Check("disk", "warning" if free < LEAST_DISK else "ok", said, hint if free < LEAST_DISK else "")

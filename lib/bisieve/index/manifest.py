@@ -79,7 +79,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class CutoffScore:
-    """Where a cut over all sources ends."""
+    """Where a selection over all sources ends."""
 
     fraction: float
     rollouts: int  # that it takes
@@ -160,18 +160,18 @@ def read_manifest(index_url: str) -> Manifest:
     return Manifest.from_json(read_bytes(url), url)
 
 
-def publish(current: Pointer, index_url: str, manifest: Manifest, tell: EventSink = null_sink) -> None:
+def publish(current: Pointer, index_url: str, manifest: Manifest, emit: EventSink = null_sink) -> None:
     """Makes a version the current one; its files must be there already.
 
     ``current`` is the index's manifest as it was when the run began; `StorageError` when another run has
     published since.
     """
     lists = manifest.lists
-    tell(
+    emit(
         "written",
         files=len(lists) + manifest.files.rows,
         bytes=sum(file.bytes for file in lists) + manifest.file_bytes,
     )
     write_bytes(join(index_url, version_manifest(manifest.fingerprint)), manifest.to_json())
     replace_pointer(current, manifest.to_json())
-    tell("published", index=index_url, fingerprint=manifest.fingerprint, rollouts=manifest.rollouts)
+    emit("published", index=index_url, fingerprint=manifest.fingerprint, rollouts=manifest.rollouts)

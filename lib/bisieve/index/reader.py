@@ -19,7 +19,7 @@ from bisieve.records.options import Layout
 from bisieve.schemas import MANIFEST
 from bisieve.shards.listing import list_shards
 
-MEND = "restore it, or delete it and run bisieve score again"
+HINT = "restore it, or delete it and run bisieve score again"
 
 Kind = Literal["rollouts", "rejects"]
 
@@ -143,7 +143,7 @@ def open_part(index_url: str, file: DataFile) -> Iterator[pq.ParquetFile]:
     Read it, as everything, with ``use_threads=False``: a thread of Arrow that holds a Python buffer when
     the process ends makes it abort.
     """
-    with _opened(index_url, file) as handle, damage(IndexUnusableError, _expected(index_url, file), MEND):
+    with _opened(index_url, file) as handle, damage(IndexUnusableError, _expected(index_url, file), HINT):
         yield pq.ParquetFile(handle)
 
 
@@ -157,10 +157,10 @@ def read_part(index_url: str, file: DataFile) -> bytes:
     with _opened(index_url, file) as handle:
         data = handle.read()
     if len(data) != file.bytes:
-        raise IndexUnusableError(_expected(index_url, file), f"{len(data)} bytes", MEND)
+        raise IndexUnusableError(_expected(index_url, file), f"{len(data)} bytes", HINT)
     if (found := hashlib.sha256(data).hexdigest()) != file.sha256:
         expected = f"{_expected(index_url, file)}, of sha256 {file.sha256[:16]}"
-        raise IndexUnusableError(expected, f"as many of sha256 {found[:16]}", MEND)
+        raise IndexUnusableError(expected, f"as many of sha256 {found[:16]}", HINT)
     return data
 
 
@@ -172,7 +172,7 @@ def _expected(index_url: str, file: DataFile) -> str:
 def _opened(index_url: str, file: DataFile) -> Iterator[RetryingFile]:
     handle = open_present(join(index_url, file.path))
     if handle is None:
-        raise IndexUnusableError(_expected(index_url, file), "nothing", MEND)
+        raise IndexUnusableError(_expected(index_url, file), "nothing", HINT)
     with handle:
         yield handle
 

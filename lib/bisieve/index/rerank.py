@@ -51,7 +51,7 @@ def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
 
 
 def publish_ranked(
-    index: Index, parameters: Parameters, output: str, rank: Rank, tell: EventSink = null_sink
+    index: Index, parameters: Parameters, output: str, rank: Rank, emit: EventSink = null_sink
 ) -> tuple[Index, bool]:
     """Ranks ``index`` into the index at ``output``; returns that one and whether there was work to do.
 
@@ -63,11 +63,11 @@ def publish_ranked(
     if pointer.data is not None:
         current = Index(url, Manifest.from_json(pointer.data, pointer.url))
         if current.fingerprint == version and not missing_files(current):
-            tell("unchanged", index=url, fingerprint=version)
+            emit("unchanged", index=url, fingerprint=version)
             return current, False
     manifest = _ranked(index, parameters, url, version, rank)
-    tell("ranked", rollouts=manifest.rollouts, strategy=parameters.strategy)
-    publish(pointer, url, manifest, tell)
+    emit("ranked", rollouts=manifest.rollouts, strategy=parameters.strategy)
+    publish(pointer, url, manifest, emit)
     return Index(url, manifest), True
 
 

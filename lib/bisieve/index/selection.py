@@ -1,4 +1,4 @@
-"""A cut: the rows of an index that a fraction selects (paper §4)."""
+"""A selection: the rows of an index that a fraction selects (paper §4)."""
 
 import hashlib
 from collections.abc import Iterator

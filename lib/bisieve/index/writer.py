@@ -64,7 +64,7 @@ class RankedFile:
 
     file: DataFile
     tie_blocks: list[TieBlock]  # see `strategies.telling_tie_blocks`
-    cutoff_scores: pa.Table  # of schema.CUTOFF_SCORES: where cuts end in it
+    cutoff_scores: pa.Table  # of schema.CUTOFF_SCORES: where selections end in it
 
 
 def write_ranked_file(
@@ -99,12 +99,12 @@ def _cutoff_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> p
 
 
 def cutoff_scores_by_source(files: Iterable[RankedFile]) -> pa.Table:
-    """Those of cuts of one source, by source, then by fraction; none with ``scope`` global."""
+    """Those of selections of one source, by source, then by fraction; none with ``scope`` global."""
     return _together(files).drop_null().sort_by([("source", "ascending"), ("fraction", "ascending")])
 
 
 def cutoff_scores_over_all(files: Iterable[RankedFile]) -> list[CutoffScore]:
-    """Those of cuts over all sources, by fraction; none with ``scope`` source."""
+    """Those of selections over all sources, by fraction; none with ``scope`` source."""
     scores = _together(files)
     over_all = scores.filter(pc.is_null(scores["source"])).drop_columns("source").sort_by("fraction")
     return [CutoffScore(**score) for score in over_all.to_pylist()]

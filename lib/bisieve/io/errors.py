@@ -53,20 +53,20 @@ def _said(url: str, error: Exception) -> StorageError:
     if isinstance(error, NotADirectoryError | FileExistsError):
         return StorageError(f"a folder at {_file_in_the_way(error, url)}", "a file", "name a folder")
     if type(error).__name__ in _NOT_SIGNED_IN:
-        mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        return StorageError(f"credentials for {url}", reason(error), mend)
+        hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        return StorageError(f"credentials for {url}", reason(error), hint)
     on_disk = "://" not in url or url.startswith("file://")
     if isinstance(error, OSError) and (on_disk or is_of_this_machine(error)):
         place = url if on_disk else _copy(url, error)
         said = f"{type(error).__name__}: {reason(error)}"
         return disk_error(place, error) or StorageError(f"a disk that serves {place}", said, "check the disk")
     if isinstance(error, PermissionError):
-        mend = "check the credentials in the environment"
-        return StorageError(f"permission to use {url}", reason(error), mend)
+        hint = "check the credentials in the environment"
+        return StorageError(f"permission to use {url}", reason(error), hint)
     if isinstance(error, ImportError):
         extra = DRIVERS.get(url.split("://")[0])
-        mend = f"pip install 'bisieve[{extra}]'" if extra else "install the fsspec package for this store"
-        return StorageError(f"a driver for {url}", reason(error), mend)
+        hint = f"pip install 'bisieve[{extra}]'" if extra else "install the fsspec package for this store"
+        return StorageError(f"a driver for {url}", reason(error), hint)
     if replaced_while_read(error):
         return StorageError(
             f"{url} to stay as it is while it is read", "another file there", "run again when it is complete"

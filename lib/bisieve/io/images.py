@@ -124,13 +124,13 @@ def _is_file(url: str) -> bool:
             return False
 
 
-def refuse_missing(root: str, missing: Collection[str], mend: str) -> None:
+def refuse_missing(root: str, missing: Collection[str], hint: str) -> None:
     """`ImageError` that names one of the ``missing`` images and counts them; nothing when there are none.
 
     ``mend`` says what the user of the command can do.
     """
     if missing:
-        raise ImageError(f"all images below {root}", f"{len(missing)} missing, such as {min(missing)}", mend)
+        raise ImageError(f"all images below {root}", f"{len(missing)} missing, such as {min(missing)}", hint)
 
 
 def decode_image(data: bytes, name: str) -> "Image":

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
-
 from bisieve.errors import BisieveError, StorageError
 from bisieve.io.errors import reason, storage_errors
 from bisieve.io.retry import with_retries
@@ -118,12 +116,14 @@ def read_ranges(url: str, starts: Sequence[int], ends: Sequence[int]) -> list[by
 
 
 @contextmanager
-def damage(kind: type[BisieveError], expected: str, mend: str) -> Iterator[None]:
+def damage(kind: type[BisieveError], expected: str, hint: str) -> Iterator[None]:
     """Turn what a decoder raises about bytes that it cannot decode into one error of ``kind``.
 
     What a store raises about a `RetryingFile` is a `StorageError` before it comes here.
     """
+    import pyarrow as pa  # here: the benchmark of a step has none
+
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, lzma.LZMAError) as error:
-        raise kind(expected, reason(error), mend) from error
+        raise kind(expected, reason(error), hint) from error

@@ -59,17 +59,17 @@ def _rollouts(chunk: Chunk) -> int:
     return sum(chunk.summary.totals.rollouts.values()) + chunk.summary.totals.num_rejected
 
 
-def reporter(tell: EventSink, scanned: Scanned) -> Report:
+def reporter(emit: EventSink, scanned: Scanned) -> Report:
     """Return what tells, as the event ``progress``, how far a stage is."""
-    return partial(_tell_progress, tell, scanned)
+    return partial(_tell_progress, emit, scanned)
 
 
-def _tell_progress(tell: EventSink, scanned: Scanned, stage: str, done: int, tasks: int) -> None:
+def _tell_progress(emit: EventSink, scanned: Scanned, stage: str, done: int, tasks: int) -> None:
     numbers = scanned.numbers() if stage == "scan" else {}
     text = f"{stage}: {done} of {tasks} tasks"
     if numbers:
         text += f"; {scan_line(numbers)}"
-    tell(PROGRESS, text, stage=stage, tasks_done=done, tasks=tasks, **numbers)
+    emit(PROGRESS, text, stage=stage, tasks_done=done, tasks=tasks, **numbers)
 
 
 def scan_line(numbers: dict[str, float]) -> str:

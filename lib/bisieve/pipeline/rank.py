@@ -18,16 +18,16 @@ from bisieve.scan.chunks import Totals, add_up
 
 
 def rank_index(
-    open_engine: OpenEngine, index: Index, parameters: Parameters, output: str, tell: EventSink = null_sink
+    open_engine: OpenEngine, index: Index, parameters: Parameters, output: str, emit: EventSink = null_sink
 ) -> tuple[Index, bool]:
     """As `rerank.publish_ranked`, on an engine that is asked for only when there is something to do."""
 
     def rank(*asked: Any) -> tuple[list[RankedFile], Totals]:
         size = BYTES_A_ROLLOUT * index.manifest.rollouts
-        with open_engine(size) as engine, engine.watched(reporter(tell, Scanned.on(engine))):
+        with open_engine(size) as engine, engine.watched(reporter(emit, Scanned.on(engine))):
             return rank_on(engine, *asked)
 
-    return publish_ranked(index, parameters, output, rank, tell)
+    return publish_ranked(index, parameters, output, rank, emit)
 
 
 def rank_on(

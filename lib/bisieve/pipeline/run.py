@@ -61,7 +61,7 @@ class ScoreRequest:
 
 
 def score_corpus(
-    open_engine: OpenEngine, request: ScoreRequest, tell: EventSink = null_sink
+    open_engine: OpenEngine, request: ScoreRequest, emit: EventSink = null_sink
 ) -> tuple[Index, bool]:
     """Score, rank and publish; return the index and whether anything had to be done.
 
@@ -79,8 +79,8 @@ def score_corpus(
     inputs = sorted({canonical(url) for url in request.inputs})
     listing = list_inputs(inputs, index)
     shards = listing.shards
-    _say_left_out(listing, request.strict, tell)
-    _say_merged(shards, request.reading, tell)
+    _say_left_out(listing, request.strict, emit)
+    _say_merged(shards, request.reading, emit)
     parameters = Parameters(
         alpha=request.alpha,
         scope=request.scope,
@@ -96,35 +96,35 @@ def score_corpus(
     if older is None:
         require_writable(index)
     elif lost := missing_files(older):
-        tell("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned again", missing=lost)
+        emit("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned again", missing=lost)
         older = None
     if older is not None and is_up_to_date(older.manifest, parameters, shards):
-        tell("unchanged", index=index, fingerprint=older.fingerprint)
+        emit("unchanged", index=index, fingerprint=older.fingerprint)
         return older, False
     if older is not None and older.manifest.rows_version != ROWS_VERSION:
-        tell("rules", "the index was scanned by the rules of an older bisieve: all shards are scanned again")
+        emit("rules", "the index was scanned by the rules of an older bisieve: all shards are scanned again")
     known = {} if older is None else known_layouts(older, parameters)
     new = [shard for shard in shards if shard not in known]
     few = request.reading.layout != "auto" or len(new) <= SHARDS_A_TASK
     if few:
         layouts = resolve_layouts(shards, known | find_layouts(new, request.reading), request.reading)
-        scan = _to_scan(layouts, known, tell)
+        scan = _to_scan(layouts, known, emit)
     with open_engine(sum(shard.size for shard in new) + BYTES_A_ROLLOUT * _rollouts(older)) as engine:
         scanned = Scanned.on(engine)
-        with engine.watched(reporter(tell, scanned)):
+        with engine.watched(reporter(emit, scanned)):
             if not few:
                 found = layouts_by_tasks(engine, new, request.reading)
                 layouts = resolve_layouts(shards, known | found, request.reading)
-                scan = _to_scan(layouts, known, tell)
+                scan = _to_scan(layouts, known, emit)
             kept = None if older is None else older_rows(older, layouts, layouts.keys() - scan.keys())
             chunks = _scanned(engine, scan, kept, parameters, scanned)
             if not chunks:
                 raise _no_rollouts("no record at all")
-            manifest = _build(engine, engine.union(chunks), index, inputs, layouts, parameters, scanned, tell)
+            manifest = _build(engine, engine.union(chunks), index, inputs, layouts, parameters, scanned, emit)
         manifest = replace(
             manifest, left_out=listing.left_out[:LEFT_OUT_NAMED], files_left_out=len(listing.left_out)
         )
-    publish(pointer, index, manifest, tell)
+    publish(pointer, index, manifest, emit)
     return Index(index, manifest), True
 
 
@@ -132,7 +132,7 @@ def _rollouts(index: Index | None) -> int:
     return 0 if index is None else index.manifest.rollouts
 
 
-def _say_left_out(listing: Listing, strict: bool, tell: EventSink) -> None:
+def _say_left_out(listing: Listing, strict: bool, emit: EventSink) -> None:
     """Name the files that may hold data and are not read; `CorpusError` for any where ``strict``."""
     names = listing.left_out
     if not names:
@@ -144,16 +144,16 @@ def _say_left_out(listing: Listing, strict: bool, tell: EventSink) -> None:
             f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) with --strict",
             found, "rename or convert them, move them away, or name the shards by a glob",
         )  # fmt: skip
-    tell("left_out", f"left out {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
+    emit("left_out", f"left out {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
 
 
-def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, tell: EventSink) -> None:
+def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSink) -> None:
     """Warn of sources that are one only because shards of several folders have one name."""
     if reading.source_from == "folder" or reading.source_field is not None:
         return
     if stems := merged_stems(shards):
         more = f" and {pluralize(len(stems) - 1, 'other')}" if len(stems) > 1 else ""
-        tell(
+        emit(
             "merged",
             f"shards named {stems[0]}{more} are in several folders and make one source; "
             "--source-from folder or --source-field NAME tells them apart",
@@ -161,10 +161,10 @@ def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, tell: EventSin
         )
 
 
-def _to_scan(layouts: Layouts, known: Layouts, tell: EventSink) -> Layouts:
+def _to_scan(layouts: Layouts, known: Layouts, emit: EventSink) -> Layouts:
     """Those of the shards that an older index does not have as they are, read as they would be read now."""
     scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
-    tell(
+    emit(
         "listed", f"{len(scan)} of {len(layouts)} shards to scan",
         shards=len(layouts), to_scan=len(scan), bytes_to_scan=sum(shard.size for shard in scan),
     )  # fmt: skip
@@ -184,7 +184,7 @@ def _scanned(
 
 def _build(
     engine: Engine, chunks: Parts[Chunk], index: str, inputs: list[str], layouts: Layouts,
-    parameters: Parameters, scanned: Scanned, tell: EventSink,
+    parameters: Parameters, scanned: Scanned, emit: EventSink,
 ) -> Manifest:  # fmt: skip
     """Writes all files of a new version, which nobody sees before the manifest names them."""
     shards = list(layouts)
@@ -196,8 +196,8 @@ def _build(
     kept = scanned.kept.value
     said = [f"scanned {scan_line(numbers)}"] * bool(numbers["bytes"])
     said += [f"took {pluralize(kept, 'rollout')} from the index"] * bool(kept)
-    tell("scanned", "; ".join(said), **numbers, kept=kept)
-    tell("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
+    emit("scanned", "; ".join(said), **numbers, kept=kept)
+    emit("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
     _require_rollouts(totals, parameters.reading)
     files = write_ranked(
         engine, chunks.map(attrgetter("usable")), [summary.usable_sample for summary in summaries],
@@ -206,7 +206,7 @@ def _build(
     rejected = chunks.map(attrgetter("rejects"))
     rejects = write_rejects(engine, rejected, summaries, index, f"{folder}/rejects")
     rollouts = [file.file for file in files]
-    tell("ranked", rollouts=totals.num_rollouts, strategy=parameters.strategy)
+    emit("ranked", rollouts=totals.num_rollouts, strategy=parameters.strategy)
     check_unchanged(inputs, shards, index)
     return Manifest(
         fingerprint=version,
@@ -241,8 +241,8 @@ def _require_rollouts(totals: Totals, reading: ReadOptions) -> None:
     )
 
 
-def _no_rollouts(found: str, mend: str = "check --input and --layout") -> CorpusError:
-    return CorpusError("at least one usable rollout", found, mend)
+def _no_rollouts(found: str, hint: str = "check --input and --layout") -> CorpusError:
+    return CorpusError("at least one usable rollout", found, hint)
 
 
 def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo], index: str | None = None) -> None:

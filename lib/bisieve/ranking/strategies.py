@@ -188,7 +188,7 @@ def continued(rows: pa.Table, parameters: Parameters, before: int) -> pa.Table:
 
 
 def selection_limits(rollouts: Mapping[str, int], scope: str, fraction: float) -> dict[str, int]:
-    """The last rank that a cut takes, by source: ``max(1, int(m * fraction))`` of m rollouts.
+    """The last rank that a selection takes, by source: ``max(1, int(m * fraction))`` of m rollouts.
 
     ``rollouts`` gives the usable rollouts of each source.  With ``scope`` global m is all of them, and the
     limit is the same for each.  `UsageError` when the fraction is not in (0, 1].

@@ -4,7 +4,7 @@
     {"steps_with_score": {"step": [...], "score": [...]}}  as Hugging Face's datasets write structs  ─┤
                                                     {"steps_with_score": [{"step", "score"}, ...]}  ◀─┘
 
-`rows` does the same for Parquet.
+`parquet_fields` does the same for Parquet.
 """
 
 import math

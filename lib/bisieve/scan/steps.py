@@ -42,7 +42,7 @@ def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     """The steps whose records begin in ``split``, as batches of `schemas.STEPS`.
 
     A record that names no rollout comes out with a null ``rollout_id``; one that spoils its rollout with
-    the reason.  Steps of a rollout may lie in any shard, in any order: `assemble` brings them together.
+    the reason.  Steps of a rollout may lie in any shard, in any order: `group_steps` brings them together.
     """
     reading = options.reading
     partition = reading.partition_of(split.shard)

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import CorpusError
 from bisieve.io.file_names import codec_of
-from bisieve.io.read import open_retrying
+from bisieve.io.read import damage, open_retrying
 from bisieve.io.storage import open_filesystem
 from bisieve.records.decode import BYTE_ORDER_MARK
 
@@ -68,12 +68,10 @@ def open_text(url: str) -> Iterator[Any]:
         if codec is None:
             yield file
             return
-        from bisieve.io.read import damage
-
-        mend = "write it again, or leave it out of --input"
+        hint = "write it again, or leave it out of --input"
         try:
             with (
-                damage(CorpusError, f"a whole {codec} file at {url}", mend),
+                damage(CorpusError, f"a whole {codec} file at {url}", hint),
                 _decompressed(file, codec) as text,
             ):
                 yield text

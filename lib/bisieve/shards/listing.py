@@ -78,11 +78,11 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
         found = {file.url: file for file in files if file.url.lower().endswith(SUFFIXES)}
         if not found:
             others = f"{pluralize(len(files), 'other file')}, such as {files[0].url}" if files else "no file"
-            mend = "check --input"
+            hint = "check --input"
             if len(files) == 1 and files[0].url == url:
-                others, mend = "a file with another suffix", "rename or convert it"
+                others, hint = "a file with another suffix", "rename or convert it"
             raise CorpusError(
-                f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, mend
+                f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, hint
             )
         if unread := [file.url for file in files if file.url.lower().endswith(NOT_READ)]:
             raise CorpusError(

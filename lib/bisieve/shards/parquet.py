@@ -86,10 +86,10 @@ def columns_of(url: str) -> pa.Schema:
 
 @contextmanager
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
-    mend = "write it again, or leave it out of --input"
+    hint = "write it again, or leave it out of --input"
     with (
         open_retrying(url, cache_type="none") as handle,
-        damage(CorpusError, f"a Parquet file at {url}", mend),
+        damage(CorpusError, f"a Parquet file at {url}", hint),
     ):
         yield pq.ParquetFile(handle, buffer_size=_BUFFER)
 

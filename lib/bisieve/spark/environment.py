@@ -39,13 +39,13 @@ def check_home() -> None:
     home = os.environ.get("SPARK_HOME")
     if home is None:
         return
-    mend = f"unset SPARK_HOME: pyspark {pyspark.__version__} brings its own Spark"
+    hint = f"unset SPARK_HOME: pyspark {pyspark.__version__} brings its own Spark"
     if not home or not (Path(home) / "bin" / "spark-submit").is_file():
         found = f"SPARK_HOME={home!r}, which has none" if home else "SPARK_HOME set to nothing"
-        raise UsageError("a Spark with bin/spark-submit at SPARK_HOME", found, mend)
+        raise UsageError("a Spark with bin/spark-submit at SPARK_HOME", found, hint)
     cores = [jar.stem.rpartition("-")[2] for jar in Path(home, "jars").glob("spark-core_*.jar")]
     if cores and pyspark.__version__ not in cores:
-        raise UsageError(f"Spark {pyspark.__version__} at SPARK_HOME={home}", f"Spark {cores[0]}", mend)
+        raise UsageError(f"Spark {pyspark.__version__} at SPARK_HOME={home}", f"Spark {cores[0]}", hint)
 
 
 def check_python(conf: Mapping[str, str]) -> None:
@@ -55,18 +55,18 @@ def check_python(conf: Mapping[str, str]) -> None:
     if python is None or python == sys.executable:
         return
     ours = "{}.{}".format(*sys.version_info)
-    expected, mend = f"Python {ours} at {variable}={python}", f"unset it, or set it to {sys.executable}"
+    expected, hint = f"Python {ours} at {variable}={python}", f"unset it, or set it to {sys.executable}"
     if shutil.which(python) is None:
-        raise UsageError(expected, "no program there", mend)
+        raise UsageError(expected, "no program there", hint)
     ask = [python, "-c", "import sys; print('{}.{}'.format(*sys.version_info))"]
     try:
         answer = subprocess.run(ask, capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(expected, str(error), mend) from error
+        raise UsageError(expected, str(error), hint) from error
     found = answer.stdout.strip()
     if answer.returncode or found != ours:
         said = (answer.stderr.strip().splitlines() or ["a program that says nothing"])[-1]
-        raise UsageError(expected, said if answer.returncode else f"Python {found}"[:200], mend)
+        raise UsageError(expected, said if answer.returncode else f"Python {found}"[:200], hint)
 
 
 def check_event_log(conf: Mapping[str, str]) -> None:
@@ -109,13 +109,13 @@ def check_submit_args() -> None:
     text = os.environ.get("PYSPARK_SUBMIT_ARGS")
     if text is None:
         return
-    expected, mend = f"PYSPARK_SUBMIT_ARGS that end with {_SHELL}", "correct it, or unset it"
+    expected, hint = f"PYSPARK_SUBMIT_ARGS that end with {_SHELL}", "correct it, or unset it"
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UsageError(expected, f"{text!r}: {error}", mend) from error
+        raise UsageError(expected, f"{text!r}: {error}", hint) from error
     if not words or words[-1] != _SHELL:
-        raise UsageError(expected, repr(text), mend)
+        raise UsageError(expected, repr(text), hint)
 
 
 def check_user() -> None:

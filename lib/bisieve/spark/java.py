@@ -83,7 +83,7 @@ def _show(lines: Iterable[str], to: TextIO) -> None:
     to.flush()
 
 
-def started_gateway(conf: SparkConf, mend: str) -> Any:
+def started_gateway(conf: SparkConf, hint: str) -> Any:
     """Start the JVM.
 
     Args:
@@ -98,7 +98,7 @@ def started_gateway(conf: SparkConf, mend: str) -> Any:
         gateway = launch_gateway(conf, {"stderr": stderr.write_end})  # type: ignore[no-untyped-call]
     except (PySparkException, OSError) as error:
         said = innermost(stderr.ended()) or str(error)
-        raise UsageError("a Spark that starts", said, mend) from error
+        raise UsageError("a Spark that starts", said, hint) from error
     stderr.started()
     return gateway
 

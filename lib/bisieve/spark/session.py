@@ -97,16 +97,16 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
 
 def _started(options: SparkConf, given: str) -> SparkContext:
     """Return the context; `UsageError` with Spark's reason, and what was ``given``, if none starts."""
-    mend = f"correct {given}" if given else "check the environment of this machine with bisieve doctor"
+    hint = f"correct {given}" if given else "check the environment of this machine with bisieve doctor"
     if SparkContext._gateway is None:
-        SparkContext._ensure_initialized(gateway=started_gateway(options, mend))
+        SparkContext._ensure_initialized(gateway=started_gateway(options, hint))
     try:
         if SparkContext._active_spark_context is None:
             add_secret(options, SparkContext._jvm)
         return SparkContext.getOrCreate(options)
     except (PySparkException, Py4JError) as error:
         raise UsageError(
-            "a Spark that starts", innermost(str(error)) or type(error).__name__, mend
+            "a Spark that starts", innermost(str(error)) or type(error).__name__, hint
         ) from error
 
 
@@ -137,8 +137,8 @@ def reported_error(report: str) -> BisieveError:
         kind = getattr(errors, name.removeprefix("bisieve.errors."), None)
         parts = message.split("; ")
         if isinstance(kind, type) and issubclass(kind, BisieveError) and len(parts) >= 3:
-            expected, *found, mend = parts
-            return kind(expected.removeprefix("expected "), "; ".join(found).removeprefix("found "), mend)
+            expected, *found, hint = parts
+            return kind(expected.removeprefix("expected "), "; ".join(found).removeprefix("found "), hint)
     said = innermost(report)
     if says_full(said):
         return DiskError(

@@ -44,30 +44,30 @@ ENTERED = ("new rollout", "fraction", "score changed", "parameters", "made room"
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two cuts."""
+    """One of the two selections."""
 
     index: Index
     fraction: float  # in (0, 1]
 
     def limits(self, fraction: float) -> dict[str, int]:
-        """The last rank that a cut of ``fraction`` takes, by source."""
+        """The last rank that a selection of ``fraction`` takes, by source."""
         scope = self.index.manifest.parameters.scope
         return selection_limits(self.index.rollouts_by_source, scope, fraction)
 
 
 @dataclass(frozen=True)
 class SourceDiff:
-    """What the two cuts have of one source."""
+    """What the two selections have of one source."""
 
     source: str
-    in_a: int  # rollouts in the cut of A
+    in_a: int  # rollouts in the selection of A
     in_b: int
     kept: int  # in both
     changes: pa.Table  # of CHANGES: what left, by its rank in A, then what entered, by its rank in B
 
 
 def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
-    """The difference of the two cuts in each source that one of them has, by name.
+    """The difference of the two selections in each source that one of them has, by name.
 
     `UsageError` for a fraction outside (0, 1]; `StorageError` where an index cannot be read.
     """
@@ -77,7 +77,7 @@ def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
         of_a, of_b = partners(rows_a, rows_b)
         rank_a, rank_b = rows_a["rank"].to_numpy(), rows_b["rank"].to_numpy()
         cut_a, cut_b = rank_a <= limits_a.get(source, 0), rank_b <= limits_b.get(source, 0)
-        # What B's cut would be had the fraction stayed as it is in A.
+        # What B's selection would be had the fraction stayed as it is in A.
         same_fraction = rank_b <= as_in_a.get(source, 0)
         left = cut_a & ~_of_partner(cut_b, of_a)
         entered = cut_b & ~_of_partner(cut_a, of_b)
@@ -154,8 +154,8 @@ def reasons(
 ) -> pa.StringArray:
     """The first of ``names`` (`LEFT` or `ENTERED`) whose mask holds, the last one where none does.
 
-    All masks have one entry a rollout: it is not in the other index; it would be in both cuts or in none
-    with the fraction of A in B; its MC scores differ; what it is ranked by differs.
+    All masks have one entry a rollout: it is not in the other index; it would be in both selections or in
+    none with the fraction of A in B; its MC scores differ; what it is ranked by differs.
     """
     which = np.select([unmatched, by_fraction, rescored, rekeyed], [0, 1, 2, 3], 4)
     return pa.array(names, pa.string()).take(pa.array(which))

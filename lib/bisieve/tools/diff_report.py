@@ -12,7 +12,7 @@ from bisieve.tools.diff import ENTERED, LEFT, Side, SourceDiff
 
 _HEAD = ("source", "cut A", "cut B", "kept", "left", "entered", "overlap")
 
-_Counts = tuple[int, int, int]  # rollouts in the cut of A, in that of B, in both
+_Counts = tuple[int, int, int]  # rollouts in the selection of A, in that of B, in both
 
 
 @dataclass

@@ -24,33 +24,34 @@ _KEPT = " !$&'()+,;=@^{}~`%"  # what a file's name may have beside letters and d
 _ENCODED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
-def export_mprm_jsonl(cut: Selection, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
-    """Writes the cut as the paper's training file, one line a rollout; returns the number of lines.
+def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
+    """Writes the selection as the paper's training file, one line a rollout; returns the number of lines.
 
     Sources stand in the order of their first shard, the rollouts of each in file order.  The file appears at
     ``output`` when it is complete.  ``save`` makes files of images that are in the records.
     """
-    rows = in_file_order(cut.rows)
+    rows = in_file_order(selection.rows)
     with open_output(output) as file:
-        for rollouts in fetch_in_chunks(rows, cut.shards, save):
+        for rollouts in fetch_in_chunks(rows, selection.shards, save):
             file.writelines(_lines(rollouts, threshold))
     return int(rows.num_rows)
 
 
-def export_records(cut: Selection, output: str, save: Save = refuse) -> int:
-    """Writes the cut's records as plain shards, a file ``<source>.jsonl`` a source; returns the rollouts.
+def export_records(selection: Selection, output: str, save: Save = refuse) -> int:
+    """Writes the selection's records as plain shards, a file ``<source>.jsonl`` a source; returns the
+    rollouts.
 
-    The folder is a corpus: it can be scored, and trained on where the first one was not seekable.  Of a cut
-    of both layouts each has a folder of its own, as a file has one layout.  ``save`` makes files of images
-    that are in the records.
+    The folder is a corpus: it can be scored, and trained on where the first one was not seekable.  Of a
+    selection of both layouts each has a folder of its own, as a file has one layout.  ``save`` makes files
+    of images that are in the records.
     """
-    rows = in_file_order(cut.rows)
+    rows = in_file_order(selection.rows)
     first = pc.struct_field(pc.list_element(rows["spans"].combine_chunks(), 0), "shard")
-    layout = pa.array([cut.shards.layouts[shard] for shard in first.to_pylist()], pa.string())
+    layout = pa.array([selection.shards.layouts[shard] for shard in first.to_pylist()], pa.string())
     layouts = pc.unique(layout).to_pylist()
     for name in layouts:
         folder = output if len(layouts) == 1 else join(output, name)
-        _export_sources(rows.filter(pc.equal(layout, name)), cut.shards, folder, save)
+        _export_sources(rows.filter(pc.equal(layout, name)), selection.shards, folder, save)
     return int(rows.num_rows)
 
 
@@ -71,9 +72,9 @@ def file_name(source: str) -> str:
     return name if name[:1] not in (".", "_") else f"%{ord(name[0]):02X}{name[1:]}"
 
 
-def changed_names(cut: Selection) -> list[str]:
+def changed_names(selection: Selection) -> list[str]:
     """Return the sources, in order, that are not called as the files that `export_records` writes of them."""
-    sources = sorted(pc.unique(cut.rows["source"]).to_pylist())
+    sources = sorted(pc.unique(selection.rows["source"]).to_pylist())
     return [source for source in sources if file_name(source) != source]
 
 

@@ -76,7 +76,7 @@ def refuse(pictures: Sequence[Picture]) -> list[str]:
     """Refuse images that are in records, where no folder was given for them; `UsageError`."""
     if pictures:
         raise UsageError(
-            "--images FOLDER, as images of the cut are in its records",
+            "--images FOLDER, as images of the selection are in its records",
             f"no --images, and an image of {len(pictures[0].data)} bytes",
             "name the folder to write such images to, which is then the --image-root",
         )

@@ -19,7 +19,7 @@ class Limits:
 
     reject_rate: float = 0.01  # rejected records / all records, over all sources
     mixture_drift: float = 0.05  # change of a source's share of mixed rollouts, absolute
-    score_drift: float = 0.10  # change of the BIS at which its cut ends, relative to the one before
+    score_drift: float = 0.10  # change of the BIS at which its selection ends, relative to the one before
     lost: float = 0.20  # rollouts of a source, and of all, that are gone / those of the version before
     min_rollouts: int = 1000  # of a source in either version: of fewer, chance alone moves a share that far
 
@@ -102,7 +102,8 @@ def judge(now: VersionStats, before: VersionStats | None, limits: Limits) -> Gat
             for line in lines
             if line.mixture_drift is None and line.now.rollouts and line.before.rollouts
         ]
-    # What the whole holds moves with the sources it is made of: only its cut, where it has one, is compared.
+    # What the whole holds moves with the sources it is made of: only its selection, where it has one, is
+    # compared.
     whole = _Comparison(False, comparison.score, limits.min_rollouts)
     lines.append(whole.line("all", now.whole, before.whole if before else NOTHING))
     new = {

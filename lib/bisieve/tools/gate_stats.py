@@ -11,7 +11,7 @@ from bisieve.index.reader import Index, open_part
 from bisieve.index.writer import REPORTED
 from bisieve.ranking.strategies import selection_limits
 
-ALL = ""  # no source has this name: the cut over all sources, with scope=global
+ALL = ""  # no source has this name: the selection over all sources, with scope=global
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SourceStats:
     rollouts: int  # usable ones
     mixed: int  # those with positive and negative steps
     rejected: int  # records
-    bis: float | None  # where the cut ends; of several sources the mean, by rollouts; None: nowhere
+    bis: float | None  # where the selection ends; of several sources the mean, by rollouts; None: nowhere
 
     @property
     def mixed_share(self) -> float:
@@ -47,7 +47,7 @@ class VersionStats:
     """One of the two versions, by source."""
 
     index: Index
-    fraction: float  # of the cut
+    fraction: float  # of the selection
     sources: Mapping[str, SourceStats]
     whole: SourceStats  # all sources; with scope=source its bis is None
 
@@ -58,7 +58,7 @@ class VersionStats:
 
 
 def version_stats(index: Index, fraction: float) -> VersionStats:
-    """What ``index`` holds, with the cut of ``fraction``; raises as `selection_ends` does."""
+    """What ``index`` holds, with the selection of ``fraction``; raises as `selection_ends` does."""
     ends = selection_ends(index, fraction)
     sources = {
         row["source"]: SourceStats(
@@ -87,7 +87,7 @@ def add_stats(parts: Iterable[SourceStats]) -> SourceStats:
 
 
 def selection_ends(index: Index, fraction: float) -> dict[str, float]:
-    """The BIS of the last rollout that the cut takes, by source; with ``scope`` global one, of `ALL`.
+    """The BIS of the last rollout that the selection takes, by source; with ``scope`` global one, of `ALL`.
 
     `UsageError` for a fraction outside (0, 1]; `IndexUnusableError` when a file is missing or damaged.
     """

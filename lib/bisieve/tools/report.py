@@ -27,7 +27,7 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
     sources = _largest(index.sources) if more else index.sources
     rows = [_row(source) for source in sources.to_pylist()]
-    if manifest.parameters.scope == "global":  # the cut is one over all
+    if manifest.parameters.scope == "global":  # the selection is one over all
         rows.append(_row(_whole(index)))
     cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(REPORTED)]
     lines = aligned([("source", *_COLUMNS, *cuts), *rows])

@@ -35,7 +35,7 @@ def test_json_has_the_same_checks_in_one_document(tmp_path: Path, capsys: pytest
     report = json.loads(capsys.readouterr().out)
     assert report["well"] is False
     failed = [check for check in report["checks"] if check["state"] == "failed"]
-    assert [(check["name"], check["mend"]) for check in failed] == [("list", "check the URL")]
+    assert [(check["name"], check["hint"]) for check in failed] == [("list", "check the URL")]
     assert {"write", "overwrite", "clock"} <= {check["name"] for check in report["checks"]}
 
 

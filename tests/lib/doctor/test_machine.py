@@ -95,7 +95,7 @@ def test_a_disk_that_is_nearly_full_is_a_warning(monkeypatch: pytest.MonkeyPatch
     assert machine.disk("/").state == "ok"
     monkeypatch.setattr("bisieve.doctor.machine.LEAST_DISK", 1e18)
     assert machine.disk("/").state == "warning"
-    assert "TMPDIR" in machine.disk("/").mend
+    assert "TMPDIR" in machine.disk("/").hint
 
 
 def test_a_full_folder_of_temporary_files_fails_and_says_what_is_free_and_needed(

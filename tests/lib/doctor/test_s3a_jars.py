@@ -30,7 +30,7 @@ def test_the_jars_of_the_installation_are_looked_at(home: Path, aws: str, bundle
     for jar in (f"hadoop-aws-{aws}", f"bundle-{bundle}"):
         (home / f"jars/{jar}.jar").touch()
     found = s3a(home, home / "none.conf")
-    assert (found.state, found.mend) == (state, "" if state == "ok" else f"use {USE}")
+    assert (found.state, found.hint) == (state, "" if state == "ok" else f"use {USE}")
 
 
 @VERSIONS
@@ -64,7 +64,7 @@ def test_what_is_commented_out_is_not_named(home: Path) -> None:
 def test_the_one_without_the_other_is_a_warning(home: Path) -> None:
     (home / "spark.conf").write_text("spark.jars.packages org.apache.hadoop:hadoop-aws:3.5.0\n")
     found = s3a(home, home / "spark.conf")
-    assert (found.state, found.mend) == ("warning", f"name both: {USE}")
+    assert (found.state, found.hint) == ("warning", f"name both: {USE}")
     assert "bundle missing" in found.found
 
 

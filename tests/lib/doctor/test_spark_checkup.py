@@ -44,7 +44,7 @@ def test_a_properties_file_is_looked_at_as_spark_submit_gets_it(
 
 def test_a_properties_file_that_is_not_there_has_failed(tmp_path: Path) -> None:
     checks = {check.name: check for check in examine(Patient(properties_file=str(tmp_path / "none")))}
-    assert (checks["s3a"].state, checks["s3a"].mend) == ("failed", "correct --properties-file")
+    assert (checks["s3a"].state, checks["s3a"].hint) == ("failed", "correct --properties-file")
 
 
 def test_workers_are_asked_for_their_python() -> None:
@@ -80,7 +80,7 @@ def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Pa
 def test_a_master_that_takes_jobs_by_rest_is_warned_of_since_rest_knows_no_secret() -> None:
     assert secret("spark://a:7077", is_locked=True, is_rest=False).state == "ok"
     found = secret("spark://a:7077", is_locked=True, is_rest=True)
-    assert (found.state, found.mend) == ("warning", "start the master with spark.master.rest.enabled=false")
+    assert (found.state, found.hint) == ("warning", "start the master with spark.master.rest.enabled=false")
 
 
 def test_workers_with_another_python_or_bisieve_are_named() -> None:

@@ -173,11 +173,11 @@ def test_mixed_takes_mixed_rollouts_first_and_fills_up_at_random(
     }
     cuts = [quarter(pure_and_mixed, tmp_path / f"{seed}", strategy="mixed", seed=seed) for seed in (1, 2)]
     filled = []
-    for cut in cuts:
-        few = {row["rollout_id"] for row in cut["few"]}
+    for selection in cuts:
+        few = {row["rollout_id"] for row in selection["few"]}
         assert whole["few"] < few  # fewer than a quarter: all of them, and others
         filled.append(few - whole["few"])
-        assert {row["rollout_id"] for row in cut["many"]} < whole["many"]
+        assert {row["rollout_id"] for row in selection["many"]} < whole["many"]
     assert filled[0] != filled[1]
     places = sorted(int(name[1:]) for name in filled[0])
     assert 60 < sum(places) / len(places) < 140  # not the first ones of the file

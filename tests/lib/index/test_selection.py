@@ -26,10 +26,10 @@ def test_a_fraction_keeps_its_floor_and_at_least_one_of_each_source(
     write_jsonl("corpus/a.jsonl", [rollout([1.0])] * 100)
     write_jsonl("corpus/b.jsonl", [rollout([1.0])])
     score(tmp_path / "corpus", tmp_path / "index")
-    cut = read_selection(open_index(str(tmp_path / "index")), fraction)
+    selection = read_selection(open_index(str(tmp_path / "index")), fraction)
     # The product in float64, as the paper's procedure has it: 100 · 0.29 is a little less than 29.
-    assert cut.rows["source"].to_pylist() == ["a"] * kept + ["b"]
-    assert (cut.fraction, cut.available, cut.delivered) == (fraction, 101, (kept + 1) / 101)
+    assert selection.rows["source"].to_pylist() == ["a"] * kept + ["b"]
+    assert (selection.fraction, selection.available, selection.delivered) == (fraction, 101, (kept + 1) / 101)
 
 
 def test_a_cut_reads_only_a_prefix_of_each_source(
@@ -51,8 +51,8 @@ def test_a_cut_reads_only_a_prefix_of_each_source(
         "read_row_group",
         lambda file, group, **how: read.append(group) or whole(file, group, **how),
     )
-    cut = read_selection(open_index(str(tmp_path / "index")), 0.1)
-    assert cut.rows["rank"].to_pylist() == list(range(1, 11)) * 3
+    selection = read_selection(open_index(str(tmp_path / "index")), 0.1)
+    assert selection.rows["rank"].to_pylist() == list(range(1, 11)) * 3
     assert len(read) * 8 <= 3 * (10 + 2 * 8)
 
 

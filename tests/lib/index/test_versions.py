@@ -115,8 +115,8 @@ def test_a_reader_reads_its_version_while_others_are_published_and_cleaned(
 
     def read_on() -> None:
         while not stop.is_set() or not reads:
-            cut = read_selection(mine, 1.0)
-            reads.append((cut.rows.to_pydict(), fetch_rollouts(cut.rows, cut.shards)))
+            selection = read_selection(mine, 1.0)
+            reads.append((selection.rows.to_pydict(), fetch_rollouts(selection.rows, selection.shards)))
 
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read_on)

@@ -109,7 +109,7 @@ def test_a_rerun_takes_from_an_index_of_either_engine_what_has_not_changed(
     told: dict[str, Any] = {}
     shutil.copytree(tmp_path / "index", tmp_path / "on spark")
     score_with_spark(corpus, tmp_path / "on spark")
-    score(corpus, tmp_path / "index", tell=lambda event, text="", **more: told.update({event: more}))
+    score(corpus, tmp_path / "index", emit=lambda event, text="", **more: told.update({event: more}))
     assert told["listed"]["to_scan"] == 1
     assert told["scanned"]["kept"] > 300
     assert contents(tmp_path / "index") == contents(tmp_path / "on spark")
@@ -143,7 +143,7 @@ def test_processes_write_what_one_writes(
     monkeypatch.setattr("bisieve.local.engine.usable_workers", lambda: 2)
     score(
         tmp_path / layout, tmp_path / "two", **options,
-        tell=lambda event, text="", **more: told.update({event: more}),
+        emit=lambda event, text="", **more: told.update({event: more}),
     )  # fmt: skip
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert told["scanned"]["rollouts"] == sum(SIZES.values())

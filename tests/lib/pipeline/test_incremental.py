@@ -73,8 +73,8 @@ def test_a_rerun_equals_a_fresh_run_and_scans_only_what_it_must(
     assert {Path(split.shard).stem for split in splits} == scanned
     score(corpus, tmp_path / "fresh")
     assert contents(tmp_path / "fresh").items() <= contents(tmp_path / "index").items()
-    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
-    assert len(fetch_rollouts(cut.rows, cut.shards)) == cut.rows.num_rows
+    selection = read_selection(open_index(str(tmp_path / "index")), 1.0)
+    assert len(fetch_rollouts(selection.rows, selection.shards)) == selection.rows.num_rows
 
 
 def test_records_read_in_another_way_are_scanned_anew_and_other_images_are_not(
@@ -86,8 +86,10 @@ def test_records_read_in_another_way_are_scanned_anew_and_other_images_are_not(
     monkeypatch.setattr(job, "scan_corpus", lambda *args: (found.append(args[1]), scan(*args))[1])
     assert score(corpus, tmp_path / "index", image_prefixes={"": "images/"})[1]
     assert found == [{}]
-    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
-    assert {rollout.images for rollout in fetch_rollouts(cut.rows, cut.shards)} == {("images/a.png",)}
+    selection = read_selection(open_index(str(tmp_path / "index")), 1.0)
+    assert {rollout.images for rollout in fetch_rollouts(selection.rows, selection.shards)} == {
+        ("images/a.png",)
+    }
     score(corpus, tmp_path / "index", source_from="folder")
     assert set(found[1]) == {"rollouts", "steps"}
     # Named, the layout holds for all: those of the other one are read, and rejected, as such.
@@ -114,7 +116,7 @@ def test_of_steps_that_are_as_they_were_only_those_of_touched_rollouts_are_read_
         """Shards to scan, bytes that were read, rollouts that were assembled and that were not."""
         score(
             corpus, tmp_path / index, layout="steps", source_field=source_field,
-            tell=lambda event, text="", **fields: told.update({event: fields}),
+            emit=lambda event, text="", **fields: told.update({event: fields}),
         )  # fmt: skip
         scanned = told["scanned"]
         return told["listed"]["to_scan"], scanned["bytes"], scanned["rollouts"], scanned["kept"]

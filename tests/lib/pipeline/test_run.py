@@ -41,8 +41,8 @@ def test_an_export_equals_the_papers_procedure_byte_for_byte(
     reference.write_random_corpus(tmp_path / "corpus", seed=round(alpha * 100), sizes=SIZES)
     score(tmp_path / "corpus", tmp_path / "index", alpha=alpha)
     for fraction in (0.01, 0.1, 0.25, 0.29, 1.0):
-        cut = read_selection(open_index(str(tmp_path / "index")), fraction)
-        export_mprm_jsonl(cut, str(tmp_path / "out.jsonl"))
+        selection = read_selection(open_index(str(tmp_path / "index")), fraction)
+        export_mprm_jsonl(selection, str(tmp_path / "out.jsonl"))
         expected = reference.select(tmp_path / "corpus", fraction, alpha)
         assert (tmp_path / "out.jsonl").read_bytes() == expected
 
@@ -71,8 +71,8 @@ def test_global_scope_ranks_over_all_sources(score: Callable[..., Any], tmp_path
     assert [row["rank"] for row in best_first] == list(range(1, sum(SIZES.values()) + 1))
     places = [(-row["bis"], row["spans"][0]["shard"], row["spans"][0]["offset"]) for row in best_first]
     assert places == sorted(places)
-    cut = read_selection(open_index(str(tmp_path / "index")), 0.1)
-    assert sorted(cut.rows["rank"].to_pylist()) == list(range(1, int(sum(SIZES.values()) * 0.1) + 1))
+    selection = read_selection(open_index(str(tmp_path / "index")), 0.1)
+    assert sorted(selection.rows["rank"].to_pylist()) == list(range(1, int(sum(SIZES.values()) * 0.1) + 1))
 
 
 def test_ties_spread_puts_first_rollouts_of_questions_before_second_ones(
@@ -188,8 +188,8 @@ def test_steps_layout_gives_the_ranks_of_the_rollouts_layout(
     assert one.keys() == two.keys()
     for name, row in one.items():
         assert all(row[column] == two[name][column] for column in columns)
-    cut = read_selection(open_index(str(tmp_path / "two")), 1.0)
-    fetched = {rollout.rollout_id: rollout for rollout in fetch_rollouts(cut.rows, cut.shards)}
+    selection = read_selection(open_index(str(tmp_path / "two")), 1.0)
+    fetched = {rollout.rollout_id: rollout for rollout in fetch_rollouts(selection.rows, selection.shards)}
     first = fetched["r000"]
     assert first.steps == tuple(step["step"] for step in whole[0]["steps_with_score"])
     assert first.images == ("a.png",)
@@ -265,20 +265,20 @@ def test_shards_of_partitions_make_one_source_each_where_asked_and_a_warning_whe
         write_jsonl(f"in/source={name}/part-0.jsonl", [rollout(rollout_id=name)])
     said: dict[str, str] = {}
 
-    def tell(kind: str, text: str = "", **_: Any) -> None:
+    def emit(kind: str, text: str = "", **_: Any) -> None:
         said[kind] = text
 
     index = tmp_path / "in/index"  # inside the input
-    made, _ = score(tmp_path / "in", index, tell)
+    made, _ = score(tmp_path / "in", index, emit)
     assert made.rollouts_by_source == {"part-0": 2}
     assert "part-0 are in several folders" in said["merged"]
     assert "--source-field NAME" in said["merged"]
     said.clear()
-    made, _ = score(tmp_path / "in", index, tell, source_field="source")
+    made, _ = score(tmp_path / "in", index, emit, source_field="source")
     assert made.rollouts_by_source == {"alg": 1, "geo": 1}
     assert "merged" not in said
     write_jsonl("in/source=new/part-0.jsonl", [rollout(rollout_id="new")])
-    made, _ = score(tmp_path / "in", index, tell, source_field="source")
+    made, _ = score(tmp_path / "in", index, emit, source_field="source")
     assert made.rollouts_by_source == {"alg": 1, "geo": 1, "new": 1}
 
 
@@ -319,9 +319,11 @@ def test_a_corpus_on_s3_is_scored_and_fetched_there(
     score(f"{s3}/job/corpus", f"{s3}/job/index")
     index = open_index(f"{s3}/job/index")
     check_shards_unchanged(index)
-    cut = read_selection(index, 0.25)
-    assert all(span["shard"].startswith("s3://") for row in cut.rows["spans"].to_pylist() for span in row)
-    export_mprm_jsonl(cut, f"{s3}/job/out.jsonl")
+    selection = read_selection(index, 0.25)
+    assert all(
+        span["shard"].startswith("s3://") for row in selection.rows["spans"].to_pylist() for span in row
+    )
+    export_mprm_jsonl(selection, f"{s3}/job/out.jsonl")
     assert read_bytes(f"{s3}/job/out.jsonl") == reference.select(tmp_path / "corpus", 0.25, 0.05)
     names = [file.url.removeprefix(f"{s3}/job/index/") for file in list_files(f"{s3}/job/index")]
     index_paths = open_index(f"{s3}/job/index").paths

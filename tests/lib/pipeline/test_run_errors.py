@@ -79,10 +79,10 @@ def test_a_record_that_was_rewritten_in_place_is_not_taken_for_the_one_that_was_
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
     score(write_jsonl("a.jsonl", [rollout([0.5])]), tmp_path / "index")
-    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
+    selection = read_selection(open_index(str(tmp_path / "index")), 1.0)
     write_jsonl("a.jsonl", [rollout([0.0])])
     with pytest.raises(IndexUnusableError, match="another text there"):
-        fetch_rollouts(cut.rows, cut.shards)
+        fetch_rollouts(selection.rows, selection.shards)
 
 
 def test_a_reader_is_told_of_shards_that_changed_since(

@@ -1,6 +1,5 @@
 """Images that are in the records themselves."""
 
-import base64
 import io
 import json
 from functools import cache
@@ -10,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forms import STRUCT
+from forms import base64_text as text
 from PIL import Image
 
 from bisieve.errors import ImageError, UsageError
@@ -22,7 +23,6 @@ from bisieve.shards.listing import Split
 from bisieve.tools.export_records import ImageFolder, refuse
 
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
-STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 @cache
@@ -34,10 +34,6 @@ def encoded(colour: str = "red", kind: str = "PNG") -> bytes:
 
 RED, BLUE = encoded("red"), encoded("blue")
 RED_NAME, BLUE_NAME = Picture(RED).hashed_name, Picture(BLUE).hashed_name
-
-
-def text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def scan(path: Path, layout: str = "rollouts", **reading: Any) -> list[dict[str, Any]]:

@@ -23,24 +23,24 @@ def test_rollouts_come_with_their_text_in_the_order_of_the_rows(
         rollout([0.5], question=" asked too "),
     ]
     score(write_jsonl("a.jsonl", records), tmp_path / "index")
-    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
-    rows = cut.rows
-    first, second = fetch_rollouts(rows, cut.shards)
+    selection = read_selection(open_index(str(tmp_path / "index")), 1.0)
+    rows = selection.rows
+    first, second = fetch_rollouts(rows, selection.shards)
     assert (first.question, first.image, first.images) == ("asked", ["x.png", "y.png"], ("x.png", "y.png"))
     assert (first.scores, first.mc_correct, first.mc_total) == ((1.0, 0.0), (16, 0), (16, 16))
     assert (second.question, second.image, second.images) == ("asked too", "a.png", ("a.png",))
-    backwards = fetch_rollouts(rows.take([1, 0]), cut.shards)
+    backwards = fetch_rollouts(rows.take([1, 0]), selection.shards)
     assert backwards == [second, first]
     monkeypatch.setattr(fetch, "_CHUNK", 1)
-    assert list(fetch_in_chunks(rows, cut.shards)) == [[first], [second]]
+    assert list(fetch_in_chunks(rows, selection.shards)) == [[first], [second]]
 
 
 def test_a_shard_with_other_text_at_a_span_is_refused(indexed: Path, tmp_path: Path) -> None:
-    cut = read_selection(open_index(str(indexed)), 1.0)
+    selection = read_selection(open_index(str(indexed)), 1.0)
     shard = tmp_path / "indexed.jsonl"
     shard.write_bytes(b" " + shard.read_bytes())
     with pytest.raises(IndexUnusableError, match="run bisieve score again"):
-        fetch_rollouts(cut.rows, cut.shards)
+        fetch_rollouts(selection.rows, selection.shards)
     shard.unlink()
     with pytest.raises(StorageError, match="found nothing"):
-        fetch_rollouts(cut.rows, cut.shards)
+        fetch_rollouts(selection.rows, selection.shards)

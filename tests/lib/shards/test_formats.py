@@ -96,8 +96,11 @@ def test_forms_and_layouts_are_mixed_in_one_run(
     assert one == two
     export(tmp_path / "two", tmp_path / "cut", "--format", "records")
     found = sorted(str(path.relative_to(tmp_path / "cut")) for path in (tmp_path / "cut").rglob("*.jsonl"))
-    cut = read_selection(open_index(str(tmp_path / "two")), 0.3)
-    kept = {(cut.shards.layouts[row["spans"][0]["shard"]], row["source"]) for row in cut.rows.to_pylist()}
+    selection = read_selection(open_index(str(tmp_path / "two")), 0.3)
+    kept = {
+        (selection.shards.layouts[row["spans"][0]["shard"]], row["source"])
+        for row in selection.rows.to_pylist()
+    }
     assert found == sorted(f"{layout}/{source}.jsonl" for layout, source in kept)
     assert {layout for layout, _ in kept} == {"rollouts", "steps"}
     again, _ = score(tmp_path / "cut", tmp_path / "again", ties="hash")
@@ -171,11 +174,11 @@ def test_a_row_that_was_rewritten_is_not_taken_for_the_one_that_was_ranked(
 ) -> None:
     forms.write_form(tmp_path / "corpus/a", "nested.parquet", [rollout([0.5]), rollout([1.0])])
     score(tmp_path / "corpus", tmp_path / "index")
-    cut = read_selection(open_index(str(tmp_path / "index")), 1.0)
+    selection = read_selection(open_index(str(tmp_path / "index")), 1.0)
     forms.write_form(tmp_path / "corpus/a", "nested.parquet", [rollout([0.5])])
     for fetch in (fetch_rollouts, plain_lines):
         with pytest.raises(IndexUnusableError, match="another text there"):
-            fetch(cut.rows, cut.shards)
+            fetch(selection.rows, selection.shards)
 
 
 @pytest.mark.parametrize("form", ["flat.parquet", "steps.parquet", "jsonl.zst"])

@@ -1,4 +1,4 @@
-"""What fetching a cut through its spans takes from S3, counted on the wire."""
+"""What fetching a selection through its spans takes from S3, counted on the wire."""
 
 import json
 import random
@@ -22,22 +22,22 @@ def tenth(
 ) -> Callable[[int], Selection]:
     """The best tenth, scattered over its shard, of rollouts of some size."""
 
-    def cut(record_bytes: int) -> Selection:
+    def selection(record_bytes: int) -> Selection:
         rng, place = random.Random(2), f"{s3}/{request.node.name}"
         records = [rollout([rng.random()], response="x" * record_bytes) for _ in range(ROLLOUTS)]
         write_bytes(f"{place}/a.jsonl", b"".join(json.dumps(record).encode() + b"\n" for record in records))
         score(f"{place}/a.jsonl", f"{place}/index")
         return read_selection(open_index(f"{place}/index"), 0.1)
 
-    return cut
+    return selection
 
 
-def taken(proxy: FaultyProxy, cut: Selection) -> tuple[int, int, int]:
-    """Requests, bytes read, and bytes of the cut's records, of one fetch of a cut."""
+def taken(proxy: FaultyProxy, selection: Selection) -> tuple[int, int, int]:
+    """Requests, bytes read, and bytes of the selection's records, of one fetch of a selection."""
     proxy.calm()
-    assert len(fetch_rollouts(cut.rows, cut.shards)) == ROLLOUTS // 10
+    assert len(fetch_rollouts(selection.rows, selection.shards)) == ROLLOUTS // 10
     assert all(passed.method == "GET" and passed.byte_range for passed in proxy.passed)
-    wanted = sum(span["length"] for spans in cut.rows["spans"].to_pylist() for span in spans)
+    wanted = sum(span["length"] for spans in selection.rows["spans"].to_pylist() for span in spans)
     return len(proxy.passed), sum(passed.sent for passed in proxy.passed), wanted
 
 

@@ -105,7 +105,7 @@ def test_the_doctor_fails_on_each_variable(setting: str, monkeypatch: pytest.Mon
     monkeypatch.setenv(name, value)
     failed = [check for check in examine(Patient()) if check.state == "failed"]
     assert [check.name for check in failed] == ["java" if name.startswith("JAVA") else name]
-    assert name in f"{failed[0].found} {failed[0].mend}"
+    assert name in f"{failed[0].found} {failed[0].hint}"
 
 
 def test_the_doctor_fails_on_a_folder_of_event_logs_that_is_not_there(tmp_path: Path) -> None:

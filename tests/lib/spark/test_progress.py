@@ -49,7 +49,7 @@ def test_a_run_tells_what_it_found_and_did(
         step = {"steps_with_score": None, "step_index": 0, "step": "x", "score": 1}
         records = [{**record, **step} for record in records]
     shard = write_jsonl("a.jsonl", [*records, b"broken"])
-    index, _ = score_with_spark(shard, tmp_path / "index", tell=heard, layout=layout)
+    index, _ = score_with_spark(shard, tmp_path / "index", emit=heard, layout=layout)
     size = shard.stat().st_size
     assert [event for event, _ in heard.events if event != "progress"] == [
         "listed", "scanned", "rejected", "ranked", "written", "published",
@@ -62,7 +62,7 @@ def test_a_run_tells_what_it_found_and_did(
     assert heard["written"]["files"] == 5
     assert heard["published"]["fingerprint"] == index.fingerprint
 
-    score_with_spark(shard, tmp_path / "index", tell=(again := Heard()), layout=layout)
+    score_with_spark(shard, tmp_path / "index", emit=(again := Heard()), layout=layout)
     assert [event for event, _ in again.events] == ["unchanged"]
 
 
@@ -72,7 +72,7 @@ def test_what_is_taken_from_the_index_is_not_told_as_scanned(
     reference.write_random_corpus(tmp_path / "corpus", seed=1, sizes={"a": 20, "b": 30})
     score_with_spark(tmp_path / "corpus", tmp_path / "index")
     (tmp_path / "corpus/b.jsonl").write_bytes((tmp_path / "corpus/a.jsonl").read_bytes())
-    score_with_spark(tmp_path / "corpus", tmp_path / "index", tell=heard)
+    score_with_spark(tmp_path / "corpus", tmp_path / "index", emit=heard)
     assert (heard["listed"]["to_scan"], heard["scanned"]["rollouts"], heard["scanned"]["kept"]) == (1, 20, 20)
     assert heard["scanned"]["text"].endswith("; took 20 rollouts from the index")
     assert heard["ranked"]["rollouts"] == 40

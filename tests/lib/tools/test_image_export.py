@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from forms import STRUCT
+from forms import base64_text as text
 from PIL import Image
-from test_embedded import STRUCT, text
 
 from bisieve.cli.main import main
 from bisieve.errors import ImageError
@@ -88,14 +89,14 @@ def test_images_in_records_are_exported_and_trained_on(
     for form in ("records", "mprm-jsonl"):
         assert main([*export, str(tmp_path / f"no-{form}"), "--format", form]) == 2
         assert "--images FOLDER" in capsys.readouterr().err
-    cut = tmp_path / "cut"
-    assert main([*export, str(cut), "--format", "records", "--images", str(images)]) == 0
+    selection = tmp_path / "cut"
+    assert main([*export, str(selection), "--format", "records", "--images", str(images)]) == 0
     assert len([path for path in images.rglob("*") if path.is_file()]) == len(
         {data for all_of_it in pictures.values() for data in all_of_it}
     )
-    assert not any("base64" in path.read_text() for path in cut.iterdir())
+    assert not any("base64" in path.read_text() for path in selection.iterdir())
 
-    again, _ = score(cut, tmp_path / "again")
+    again, _ = score(selection, tmp_path / "again")
     assert again.rollouts_by_source == first.rollouts_by_source
     config = TrainConfig(
         index=str(tmp_path / "again"), image_root=str(images), fraction=1.0, backbone="b", output="o"

@@ -1,4 +1,4 @@
-"""Two cuts compared: against an oracle in plain Python, over many pairs of small indexes."""
+"""Two selections compared: against an oracle in plain Python, over many pairs of small indexes."""
 
 import random
 import tempfile
@@ -34,7 +34,8 @@ PARAMETERS = st.builds(
 
 
 def rows_of(side: Side, fraction: float) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """The cut's rows by source, id and copy; a copy's number counts all copies in the index, by place."""
+    """The selection's rows by source, id and copy; a copy's number counts all copies in the index, by
+    place."""
     whole = read_selection(side.index, 1.0).rows.to_pylist()
     places: dict[tuple[str, str], list[int]] = {}
     for row in whole:
@@ -56,7 +57,7 @@ def ranked_by(row: dict[str, Any], parameters: Parameters) -> tuple[Any, ...]:
 
 
 def expected(a: Side, b: Side) -> dict[tuple[str, str, int, str], str]:
-    """The reason of each rollout that is in one cut alone, by the rules of docs/diff.md."""
+    """The reason of each rollout that is in one selection alone, by the rules of docs/diff.md."""
     all_a, all_b = rows_of(a, 1.0), rows_of(b, 1.0)
     in_a, in_b, in_b_as_a = rows_of(a, a.fraction), rows_of(b, b.fraction), rows_of(b, a.fraction)
     found = {}
@@ -123,7 +124,7 @@ def test_every_rollout_of_one_cut_alone_has_the_one_reason_that_the_rules_give(
         assert found(diffs, a, b) == expected(a, b)
         in_a, in_b = rows_of(a, a.fraction), rows_of(b, b.fraction)
     for diff in diffs:
-        mine, theirs = ({name for name in cut if name[0] == diff.source} for cut in (in_a, in_b))
+        mine, theirs = ({name for name in selection if name[0] == diff.source} for selection in (in_a, in_b))
         assert (diff.in_a, diff.in_b, diff.kept) == (len(mine), len(theirs), len(mine & theirs))
         changes = Counter(diff.changes["change"].to_pylist())
         assert (changes["left"], changes["entered"]) == (len(mine - theirs), len(theirs - mine))

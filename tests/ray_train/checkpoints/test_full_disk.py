@@ -97,7 +97,8 @@ def test_no_room_for_a_model_a_checkpoint_or_a_copy_of_one_is_said_as_such_and_l
 @pytest.mark.parametrize("kind", ["read-only", "another user's"])
 def test_a_forbidden_disk_is_not_called_a_full_one(kind: str, disk: Path) -> None:
     program = (
-        "import sys, tempfile; from bisieve.io.tempdirs import scratch_folder; tempfile.tempdir = sys.argv[1]\n"
+        "import sys, tempfile; from bisieve.io.tempdirs import scratch_folder\n"
+        "tempfile.tempdir = sys.argv[1]\n"
         "try: scratch_folder('checkpoint')\nexcept Exception as error: print(type(error).__name__, error)"
     )
     done = run_on(kind, disk, [sys.executable, "-c", program, str(disk)])

@@ -14,7 +14,8 @@ def test_deepspeed_comes_without_mlflow_which_can_be_imported_afterwards() -> No
 
 def test_deepspeed_leaves_an_imported_mlflow_where_it_is() -> None:
     code = (
-        "import sys; import mlflow; from ray_train.run.engine import import_deepspeed; import_deepspeed(); "
+        "import sys, mlflow; "
+        "from ray_train.run.engine import import_deepspeed; import_deepspeed(); "
         "assert sys.modules['mlflow'] is mlflow"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

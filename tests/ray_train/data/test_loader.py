@@ -48,14 +48,16 @@ def internvl_feed(corpus: Corpus, internvl: Path) -> RankLoader:
 
 
 def feed_of(corpus: Corpus, folder: Path) -> RankLoader:
-    cut = read_selection(open_index(corpus.index), 1.0)
+    selection = read_selection(open_index(corpus.index), 1.0)
     backbone = load_backbone(str(folder), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(2)), 4096)
-    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, BATCH, prompts_of(cut), True)
+    plan = BatchPlan(
+        selection.fingerprint, selection.rows.num_rows, (), 0, 1, BATCH, prompts_of(selection), True
+    )
     packer = make_packer(backbone, encoder, 200)
-    targets = Targets(cut.rows, np.ones(cut.rows.num_rows), "hard", 0.0)
-    return RankLoader(cut, plan, encoder, packer, ImageReader(corpus.images), targets, 2, 0, 1)
+    targets = Targets(selection.rows, np.ones(selection.rows.num_rows), "hard", 0.0)
+    return RankLoader(selection, plan, encoder, packer, ImageReader(corpus.images), targets, 2, 0, 1)
 
 
 def check_same(found: list[Batch], expected: list[Batch]) -> None:
@@ -154,7 +156,7 @@ def test_broken_images_of_all_kinds_cost_their_rollouts_and_nothing_else_on_any_
 ) -> None:
     images, whole = tmp_path / "images", feed_of(corpus, qwen)
     names = broken_copy(corpus, images, KINDS)
-    rollouts = fetch_rollouts(whole.cut.rows, whole.cut.shards)
+    rollouts = fetch_rollouts(whole.selection.rows, whole.selection.shards)
     packer, reader = whole.packer if packs else None, ImageReader(str(images))
     feed = replace(whole, images=reader, packer=packer, data_workers=workers, skip_broken=True)
     expected = [
@@ -224,7 +226,7 @@ def test_a_missing_image_is_no_broken_one(internvl_feed: RankLoader, corpus: Cor
 
 def latest_image(feed: RankLoader) -> tuple[int, str]:
     """The image that training comes to last, and its step."""
-    rollouts = fetch_rollouts(feed.cut.rows, feed.cut.shards)
+    rollouts = fetch_rollouts(feed.selection.rows, feed.selection.shards)
     first: dict[str, int] = {}
     for step in range(feed.plan.total_steps):
         for row in feed.plan.batch(step):

@@ -54,13 +54,13 @@ def test_only_steps_that_are_learned_from_have_a_share_in_what_the_loss_is_divid
 def test_where_all_that_could_be_learned_from_is_left_out_there_is_no_run() -> None:
     targets = Targets(ROWS, WEIGHTS, "beta-binomial", 0.0)
     check_some_weight(targets, (1, 2))
-    with pytest.raises(TrainingError, match=r"rollouts with MC counts .*none in the cut"):
+    with pytest.raises(TrainingError, match=r"rollouts with MC counts .*none in the selection"):
         check_some_weight(targets, (0,))
 
 
 def test_what_is_held_out_is_not_learned_from_and_must_have_something_to_validate_on() -> None:
     targets = Targets(ROWS, WEIGHTS, "beta-binomial", 0.0)
-    with pytest.raises(TrainingError, match=r"rollouts with MC counts .*none in the cut"):
+    with pytest.raises(TrainingError, match=r"rollouts with MC counts .*none in the selection"):
         check_some_weight(targets, (), (0,))
     with pytest.raises(TrainingError, match=r"to validate on.*--validation-fraction"):
         check_some_weight(targets, (), (1, 2))
@@ -78,9 +78,11 @@ def test_an_index_without_counts_is_refused_before_anything_starts(
 def test_the_weights_of_all_ranks_add_up_to_what_the_loss_is_divided_by(
     packed: bool, counted_corpus: Corpus, internvl: Any, settings: Callable[..., Any]
 ) -> None:
-    cut = read_selection(open_index(counted_corpus.index), 1.0)
-    targets = targets_of(cut, settings(objective="beta-binomial", rollout_weights="bis"))
-    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 12, prompts_of(cut), False)
+    selection = read_selection(open_index(counted_corpus.index), 1.0)
+    targets = targets_of(selection, settings(objective="beta-binomial", rollout_weights="bis"))
+    plan = BatchPlan(
+        selection.fingerprint, selection.rows.num_rows, (), 0, 1, 12, prompts_of(selection), False
+    )
     backbone = load_backbone(str(internvl), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), 4096)
@@ -93,7 +95,15 @@ def test_the_weights_of_all_ranks_add_up_to_what_the_loss_is_divided_by(
         found = [0.0] * plan.total_steps
         for rank in range(world_size):
             feed = RankLoader(
-                cut, plan, encoder, packer, ImageReader(counted_corpus.images), targets, 2, rank, world_size
+                selection,
+                plan,
+                encoder,
+                packer,
+                ImageReader(counted_corpus.images),
+                targets,
+                2,
+                rank,
+                world_size,
             )
             step = 0
             for batch in feed.batches(0):

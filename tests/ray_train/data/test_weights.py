@@ -1,4 +1,4 @@
-"""What each rollout of a cut weighs, and which files of the user's are refused."""
+"""What each rollout of a selection weighs, and which files of the user's are refused."""
 
 from pathlib import Path
 from typing import Any

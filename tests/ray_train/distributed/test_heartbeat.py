@@ -151,7 +151,7 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
     beating.step = 5
     sleep_in_our_code(0.3)
     before = heard[-1].meetings
-    beating.come_on()
+    beating.mark_progress()
     sleep_in_our_code(0.1)
     beating.end()
     assert left.wait(5)

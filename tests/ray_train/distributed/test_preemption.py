@@ -157,15 +157,15 @@ def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> Non
     notices = PreemptionState()
     assert notices.counts() == {"stop": 0, "draining": 0}
     sums = {"loss": 1.0, **notices.counts()}
-    notices.take(sums)
+    notices.update(sums)
     assert (sums, notices.save, notices.stop) == ({"loss": 1.0}, False, False)
     draining = True
     assert notices.counts() == {"stop": 0, "draining": 1}
-    notices.take({"stop": 0.0, "draining": 1.0})
+    notices.update({"stop": 0.0, "draining": 1.0})
     assert (notices.save, notices.stop) == (True, False)
-    notices.take({"stop": 0.0, "draining": 1.0})
+    notices.update({"stop": 0.0, "draining": 1.0})
     assert not notices.save, "a node that is on its way out is saved from once"
-    notices.take({"stop": 1.0, "draining": 1.0})
+    notices.update({"stop": 1.0, "draining": 1.0})
     assert (notices.save, notices.stop) == (True, True)
 
 

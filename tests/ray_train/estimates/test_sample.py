@@ -31,17 +31,17 @@ def test_counted_tokens_are_those_that_training_makes(
     config = settings(
         backbone=str(folder), max_tiles=4, max_length=90, pack_tokens=pack_tokens, system="none"
     )
-    cut = read_selection(open_index(config.index), 1.0)
-    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True)
-    targets = targets_of(cut, config)
+    selection = read_selection(open_index(config.index), 1.0)
+    plan = BatchPlan(selection.fingerprint, selection.rows.num_rows, (), 0, 1, 6, prompts_of(selection), True)
+    targets = targets_of(selection, config)
     monkeypatch.setattr(sample, "SAMPLE", 6)
-    found = sampled_tokens(config, cut, plan, targets, load_skeleton(str(folder), []))
+    found = sampled_tokens(config, selection, plan, targets, load_skeleton(str(folder), []))
 
     backbone = load_backbone(str(folder), torch.float32)
     encoder = make_encoder(backbone, format_of(backbone.family, backbone.processor.tokenizer, 4, "none"), 90)
     packer = make_packer(backbone, encoder, pack_tokens) if pack_tokens else None
     feed = RankLoader(
-        cut, plan, encoder, packer, ImageReader(config.image_root), targets, config.micro_batch, 0, 2
+        selection, plan, encoder, packer, ImageReader(config.image_root), targets, config.micro_batch, 0, 2
     )
     batches = []
     for batch in feed.batches(0):

@@ -55,8 +55,8 @@ def test_a_reward_does_not_depend_on_what_else_is_in_the_batch(internvl: Path, c
 def test_steps_that_do_not_fit_get_no_reward(internvl: Path, corpus: Corpus) -> None:
     solutions = read_benchmark(corpus.benchmark)
     whole = Scorer(str(internvl), max_length=0, max_tiles=1).score(solutions[:2], corpus.images)
-    cut = Scorer(str(internvl), max_length=48, max_tiles=1).score(solutions[:2], corpus.images)
-    for all_steps, some in zip(whole, cut, strict=True):
+    selection = Scorer(str(internvl), max_length=48, max_tiles=1).score(solutions[:2], corpus.images)
+    for all_steps, some in zip(whole, selection, strict=True):
         assert len(some) < len(all_steps)
         assert some == pytest.approx(all_steps[: len(some)], abs=1e-5)
 

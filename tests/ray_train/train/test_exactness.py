@@ -41,8 +41,8 @@ PATIENCE = 120  # seconds
 def test_four_workers_learn_what_two_learn_whatever_tokens_they_are_balanced_by(
     settings: Settings, trained: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def skewed(cut: Selection, *others: Any) -> TokenEstimate:
-        rows = np.arange(cut.rows.num_rows, dtype=np.int32)
+    def skewed(selection: Selection, *others: Any) -> TokenEstimate:
+        rows = np.arange(selection.rows.num_rows, dtype=np.int32)
         return TokenEstimate(100 * (rows % 3), rows**2 % 997)
 
     monkeypatch.setattr("ray_train.train.driver.token_estimate", skewed)

@@ -206,11 +206,13 @@ def test_rollouts_with_missing_images_and_up_to_n_broken_ones_are_left_out_on_re
         image_root=str(images), skip_missing_images=True, max_failures=5, checkpoint_every=2,
         skip_broken_images=1, validation_fraction=0.4, validate_every=100,
     )  # fmt: skip
-    cut = chosen_selection(config)
-    uses = [rollout.images[0] for rollout in fetch_rollouts(cut.rows, cut.shards)]
+    selection = chosen_selection(config)
+    uses = [rollout.images[0] for rollout in fetch_rollouts(selection.rows, selection.shards)]
     left_out = tuple(row for row, name in enumerate(uses) if name == "3.png")
-    held = validation_split(cut, 0.4, config.seed, left_out)
-    plan = BatchPlan(cut.fingerprint, TOTAL, left_out, config.seed, 1, 6, prompts_of(cut), True, held)
+    held = validation_split(selection, 0.4, config.seed, left_out)
+    plan = BatchPlan(
+        selection.fingerprint, TOTAL, left_out, config.seed, 1, 6, prompts_of(selection), True, held
+    )
     first = {uses[row]: step for step in reversed(range(plan.total_steps)) for row in plan.batch(step)}
     early, late = min(first, key=lambda name: first[name]), max(first, key=lambda name: first[name])
     assert first[late] >= config.checkpoint_every
@@ -252,9 +254,11 @@ def test_once_an_image_is_written_under_the_name_of_a_bad_one_the_same_command_g
     images = tmp_path / "images"
     shutil.copytree(corpus.images, images)
     config = settings(image_root=str(images), checkpoint_every=1)
-    cut = chosen_selection(config)
-    plan = BatchPlan(cut.fingerprint, TOTAL, (), config.seed, 1, config.global_batch, prompts_of(cut), True)
-    rollouts = fetch_rollouts(cut.rows, cut.shards)
+    selection = chosen_selection(config)
+    plan = BatchPlan(
+        selection.fingerprint, TOTAL, (), config.seed, 1, config.global_batch, prompts_of(selection), True
+    )
+    rollouts = fetch_rollouts(selection.rows, selection.shards)
     early = {rollouts[row].images[0] for step in range(3) for row in plan.batch(step)}
     bad = min({rollout.images[0] for rollout in rollouts} - early)
     (images / bad).write_bytes(b"no image")

@@ -49,9 +49,11 @@ def test_a_run_validates_on_prompts_that_it_never_trains_on(
     )  # fmt: skip
     train(config)
     lines = [LINE.match(line) for line in capsys.readouterr().out.splitlines()]
-    cut = read_selection(open_index(config.index), 1.0)
-    held = validation_split(cut, 0.3, config.seed, ())
-    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
+    selection = read_selection(open_index(config.index), 1.0)
+    held = validation_split(selection, 0.3, config.seed, ())
+    plan = BatchPlan(
+        selection.fingerprint, selection.rows.num_rows, (), 0, 1, 6, prompts_of(selection), True, held
+    )
     found = [line for line in lines if line]
     assert [int(line[1]) for line in found] == [4, plan.total_steps]
     assert {int(line[5]) for line in found} == {len(held)}
@@ -76,10 +78,10 @@ def published_on(config: TrainConfig, plan: BatchPlan) -> tuple[float, float, in
         backbone.family.image_slot(backbone.processor.tokenizer), backbone.family.image_options(1)
     )
     encoder = make_encoder(backbone, format, config.max_length)
-    cut = read_selection(open_index(config.index), 1.0)
-    targets = targets_of(cut, config)
+    selection = read_selection(open_index(config.index), 1.0)
+    targets = targets_of(selection, config)
     feed = RankLoader(
-        cut, validation_plan(plan), encoder, None, ImageReader(config.image_root), targets, 1, 0, 1
+        selection, validation_plan(plan), encoder, None, ImageReader(config.image_root), targets, 1, 0, 1
     )
     model = reward_model(backbone, format).eval()
     loss, rewards, labels = 0.0, [], []
@@ -99,11 +101,13 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     objective: str, packed: bool, counted_corpus: Corpus, internvl: Path, settings: Settings, alone: None
 ) -> None:
     config = settings(objective=objective, index=counted_corpus.index, label_threshold=0.3)
-    cut = read_selection(open_index(config.index), 1.0)
-    weights = np.arange(cut.rows.num_rows) % 3 / 1.0  # some weigh nothing
-    targets = Targets(cut.rows, weights, objective, config.label_threshold)
-    held = validation_split(cut, 0.4, 0, ())
-    plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, held)
+    selection = read_selection(open_index(config.index), 1.0)
+    weights = np.arange(selection.rows.num_rows) % 3 / 1.0  # some weigh nothing
+    targets = Targets(selection.rows, weights, objective, config.label_threshold)
+    held = validation_split(selection, 0.4, 0, ())
+    plan = BatchPlan(
+        selection.fingerprint, selection.rows.num_rows, (), 0, 1, 6, prompts_of(selection), True, held
+    )
     backbone = load_backbone(str(internvl), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     format = PromptFormat(slot, backbone.family.image_options(1))
@@ -116,7 +120,7 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     loss, mass, right, found = 0.0, 0.0, [], []
     with torch.no_grad():
         for row in held:
-            (rollout,) = fetch_rollouts(cut.rows.slice(row, 1), cut.shards)
+            (rollout,) = fetch_rollouts(selection.rows.slice(row, 1), selection.shards)
             pictures = [images.read(name).decode() for name in rollout.images]
             target = targets.of(row)
             batch = encoder.encode([Sample(row, pictures, rollout.question, rollout.steps, *target)])
@@ -135,7 +139,7 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     if packed:
         read_packs(backbone.model)
     packer = make_packer(backbone, encoder, 300) if packed else None
-    feed = validation_feed(RankLoader(cut, plan, encoder, packer, images, targets, 2, 0, 1))
+    feed = validation_feed(RankLoader(selection, plan, encoder, packer, images, targets, 2, 0, 1))
     result = validate(model, feed, loss_of(config), config.label_threshold, torch.device("cpu"))
     assert 0 < len(right) < sum(len(targets.of(row).labels) for row in held)
     assert (result.steps, result.rollouts) == (len(right), len(held))
@@ -147,9 +151,9 @@ def test_a_broken_image_costs_the_validation_its_rollouts_and_is_named(
     corpus: Corpus, internvl: Path, settings: Settings, alone: None, tmp_path: Path
 ) -> None:
     config, images = settings(), tmp_path / "images"
-    cut = read_selection(open_index(config.index), 1.0)
-    held = validation_split(cut, 0.4, 0, ())
-    rollouts = fetch_rollouts(cut.rows, cut.shards)
+    selection = read_selection(open_index(config.index), 1.0)
+    held = validation_split(selection, 0.4, 0, ())
+    rollouts = fetch_rollouts(selection.rows, selection.shards)
     bad = rollouts[held[0]].images[0]
     left = tuple(row for row in held if bad not in rollouts[row].images)
     assert 0 < len(left) < len(held)
@@ -159,12 +163,14 @@ def test_a_broken_image_costs_the_validation_its_rollouts_and_is_named(
     backbone = load_backbone(str(internvl), torch.float32)
     slot = backbone.family.image_slot(backbone.processor.tokenizer)
     encoder = make_encoder(backbone, PromptFormat(slot, backbone.family.image_options(1)), config.max_length)
-    model, targets = reward_model(backbone, encoder.format), targets_of(cut, config)
+    model, targets = reward_model(backbone, encoder.format), targets_of(selection, config)
 
     def validated(rows: tuple[int, ...], root: Path, skip_broken: bool) -> Validated:
-        plan = BatchPlan(cut.fingerprint, cut.rows.num_rows, (), 0, 1, 6, prompts_of(cut), True, rows)
+        plan = BatchPlan(
+            selection.fingerprint, selection.rows.num_rows, (), 0, 1, 6, prompts_of(selection), True, rows
+        )
         feed = RankLoader(
-            cut, plan, encoder, None, ImageReader(str(root)), targets, 2, 0, 1, skip_broken=skip_broken
+            selection, plan, encoder, None, ImageReader(str(root)), targets, 2, 0, 1, skip_broken=skip_broken
         )
         return validate(model, validation_feed(feed), loss_of(config), 0.0, torch.device("cpu"))
 
@@ -196,7 +202,7 @@ def test_a_run_that_blows_up_keeps_no_weights_and_names_its_batch(
     output = Path(config.output)
     (file,) = output.glob("runs/*/stopped-at-step-1.json")
     saved = json.loads(file.read_text())
-    cut = read_selection(open_index(config.index), 1.0)
-    assert saved["rollout_ids"] == cut.rows["rollout_id"].take(saved["rows"]).to_pylist()
+    selection = read_selection(open_index(config.index), 1.0)
+    assert saved["rollout_ids"] == selection.rows["rollout_id"].take(saved["rows"]).to_pylist()
     assert len(saved["rows"]) == 6
     assert not (output / "config.json").exists()

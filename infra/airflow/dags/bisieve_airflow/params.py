@@ -42,7 +42,7 @@ _SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         _SHARE,
     ),
     "max_score_drift": (
-        "how far the BIS at which a source's cut ends may move, relative to that version",
+        "how far the BIS at which a source's selection ends may move, relative to that version",
         {"type": "number", "minimum": 0},
     ),
     "max_lost": ("largest share of a source's rollouts that may be gone since that version", _SHARE),
