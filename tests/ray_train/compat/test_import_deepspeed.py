@@ -6,7 +6,7 @@ import sys
 
 def test_deepspeed_comes_without_mlflow_which_can_be_imported_afterwards() -> None:
     code = (
-        "import sys; from ray_train.run.engine import import_deepspeed; import_deepspeed(); "
+        "import sys; from ray_train.compat.deepspeed import import_deepspeed; import_deepspeed(); "
         "assert 'mlflow' not in sys.modules; import mlflow.version"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -15,7 +15,7 @@ def test_deepspeed_comes_without_mlflow_which_can_be_imported_afterwards() -> No
 def test_deepspeed_leaves_an_imported_mlflow_where_it_is() -> None:
     code = (
         "import sys, mlflow; "
-        "from ray_train.run.engine import import_deepspeed; import_deepspeed(); "
+        "from ray_train.compat.deepspeed import import_deepspeed; import_deepspeed(); "
         "assert sys.modules['mlflow'] is mlflow"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
