@@ -37,7 +37,7 @@ def answer(
     request = ScoreRequest((inputs,), index, **{"alpha": 0.05, **options})
     with ExitStack() as patched:
         for constant, value in constants.items():
-            patched.enter_context(patch(f"bisieve.{constant}", value))
+            patched.enter_context(patch(constant, value))
         if mishap is not None:
             patched.enter_context(getattr(mishaps, mishap)(marker))
         try:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SMALL_FILES = {"parts.ROWS_PER_FILE": 100, "parts.ROWS_PER_GROUP": 30}
-MANY_TASKS = {**SMALL_FILES, "shards.SMALLEST_TASK": 60_000}
+SMALL_FILES = {"bisieve.index.writer.ROWS_PER_FILE": 100, "bisieve.index.writer.ROWS_PER_GROUP": 30}
+MANY_TASKS = {**SMALL_FILES, "bisieve.shards.listing.SMALLEST_TASK": 60_000}
 
 
 @dataclass

@@ -25,7 +25,7 @@ def score_in_small_files(
     score_with_spark: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
     for name, value in SMALL_FILES.items():
-        monkeypatch.setattr(f"bisieve.{name}", value)
+        monkeypatch.setattr(name, value)
     return score_with_spark
 
 
@@ -44,7 +44,7 @@ def test_an_index_does_not_tell_where_it_was_made(
     score_in_small_files(corpora[layout], tmp_path / "two cores", **options)
     elsewhere = {"one core": (on_one_core, 20_000), "a cluster": (on_cluster, 60_000)}
     for name, (driver, task_bytes) in elsewhere.items():
-        constants = {**SMALL_FILES, "shards.SMALLEST_TASK": task_bytes}
+        constants = {**SMALL_FILES, "bisieve.shards.listing.SMALLEST_TASK": task_bytes}
         assert driver(corpora[layout], tmp_path / name, options=options, constants=constants) is None
         assert contents(tmp_path / name) == contents(tmp_path / "two cores")
     assert len(open_index(str(tmp_path / "two cores")).files) == 4

@@ -13,7 +13,10 @@ from bisieve.spark.stages import job_group
 
 ROLLOUTS, ROWS_PER_FILE = 12_000, 1_000
 FILES = ROLLOUTS // ROWS_PER_FILE
-CONSTANTS = {"parts.ROWS_PER_FILE": ROWS_PER_FILE, "shards.SMALLEST_TASK": 200_000}
+CONSTANTS = {
+    "bisieve.index.writer.ROWS_PER_FILE": ROWS_PER_FILE,
+    "bisieve.shards.listing.SMALLEST_TASK": 200_000,
+}
 
 
 @pytest.fixture(scope="module")
