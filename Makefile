@@ -31,10 +31,10 @@ bench: $(READY)
 
 # A training step three ways, and the path of the data to it, minutes.  On a GPU box the first needs torch and
 # transformers alone: PYTHONPATH=tests:lib:. python -m bench.training.run; the second all of the package's [train]:
-# PYTHONPATH=tests:tests/ray_train python -m bench.training.path
+# PYTHONPATH=tests python -m bench.training.path
 bench-train: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.training.run $(BENCH)
-	PYTHONPATH=tests:tests/ray_train $(BIN)/python -m bench.training.path
+	PYTHONPATH=tests $(BIN)/python -m bench.training.path
 
 # Torch first: DeepSpeed's build asks it for its version.
 $(READY): setup.py constraints.txt

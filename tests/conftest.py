@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).parent))  # for the reference procedure and the proxy
-
-from faulty_proxy import FaultyProxy
+from support.faulty_proxy import FaultyProxy
 
 _LONGEST = (
     "tests/infra/airflow/",
     "tests/infra/test_iam",
-    "tests/ray_train/run/",
+    "tests/ray_train/train/",
+    "tests/ray_train/compat/",
+    "tests/ray_train/distributed/test_preemption",
+    "tests/ray_train/test_submit",
     "tests/test_",
     "tests/faults/",
 )
@@ -32,6 +32,7 @@ _LONGEST = (
 FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, before it is imported
 os.environ.setdefault(
     "RAY_raylet_start_wait_time_s", "120"
 )  # two of pytest's processes start engines at once

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from readme import BLOCKS, MODULES, README, submitted
+from support.readme import BLOCKS, MODULES, README, submitted
 
 from bisieve._version import __version__
 from bisieve.doctor.machine import TESTED_PYTHONS

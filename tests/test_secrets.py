@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 import pytest
-from arguments import Arguments
+from support.arguments import Arguments
 
 from bisieve.io.storage import read_bytes, stored_files
 

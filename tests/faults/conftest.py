@@ -12,9 +12,9 @@ from urllib.request import urlopen
 
 import pyspark
 import pytest
-import reference
-from faulty_proxy import FaultyProxy
 from sparks import Driver, StartDriver, contents
+from support import reference
+from support.faulty_proxy import FaultyProxy
 
 HERE = Path(__file__).parent
 _LEAN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"

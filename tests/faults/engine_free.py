@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pyarrow as pa
-import reference
+from support import reference
 
 from bisieve import schemas
 from bisieve.index.writer import part_path, write_part

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty_proxy import FAULTS, FaultyProxy
 from sparks import MANY_TASKS, Driver
+from support.faulty_proxy import FAULTS, FaultyProxy
 
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection

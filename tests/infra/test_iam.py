@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from faulty_proxy import FaultyProxy, Passed
+from support.faulty_proxy import FaultyProxy, Passed
 
 ROOT = Path(__file__).parents[2]
 POLICIES = ROOT / "infra/iam"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arguments import Arguments
 from bench.cluster import Cluster, standalone_cluster
+from support.arguments import Arguments
 
 from bisieve.index.reader import open_index
 from bisieve.io.storage import read_bytes, stored_files

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
+from support import reference
 
 from bisieve.scoring import balanced_information_score, score_rollouts
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import pytest
-from conftest import resolved
+from support.runs import resolved
 
 from bisieve.errors import UsageError
 from ray_train.choices import Workers

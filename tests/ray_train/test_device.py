@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import ray
-from conftest import Corpus
-from nodes import Nodes, started_nodes
+from support.nodes import Nodes, started_nodes
+from support.small_corpus import Corpus
 
 from bisieve.errors import TrainingError
 from ray_train.cluster import chosen_device, uses_gpus

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import resolved
+from support.runs import resolved
 
 from bisieve.errors import BisieveError
 from ray_train.run_config import located

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import resolved
+from support.runs import resolved
 
 from bisieve.errors import TrainingError
 from ray_train.choices import PAPER

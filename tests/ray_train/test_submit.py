@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Corpus, check_learned_the_same, flags, small_run
-from nodes import Nodes, started_nodes
-from stall import Stall
+from support.nodes import Nodes, started_nodes
+from support.runs import check_learned_the_same, flags, small_run
+from support.small_corpus import Corpus
+from support.stall import Stall
 
 from ray_train.config import TrainConfig
 from ray_train.job_ids import submission_id

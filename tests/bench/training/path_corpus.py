@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from backbones import tokenizer_with
-from handmade import publish_rows
 from PIL import Image
+from support.backbones import tokenizer_with
+from support.handmade import publish_rows
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from bench.training.rollouts import PER_PROMPT, STEPS

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from nodes import BIN, Nodes, started_nodes
+from support.nodes import BIN, Nodes, started_nodes
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one
 

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from nodes import Nodes
 from real_airflow import AIRFLOW, Airflow, Run
-from sample_logs import loss_curve
 from services import Services, services
+from support.nodes import Nodes
+from support.sample_logs import loss_curve
 
 from bisieve.io import storage
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nodes import Nodes
 from real_airflow import Airflow, Run
+from support.nodes import Nodes
 
 
 def test_the_pipeline_leads_from_shards_to_a_promoted_model(whole_run: Run, params: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from nodes import BIN, Nodes
 from real_airflow import AIRFLOW, DAGS, OURS
+from support.nodes import BIN, Nodes
 
 WRONG = "0" * 48
 # In Airflow's environment, as `RayJobOperator` asks; the token comes by the environment, as a secret should.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import REFUSALS, run_on
+from support.disks import REFUSALS, run_on
 
 BISIEVE = str(Path(sys.executable).with_name("bisieve"))
 

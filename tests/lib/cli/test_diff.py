@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from handmade import Made, make_index
+from support.handmade import Made, make_index
 
 from bisieve.cli.main import main
 from bisieve.index.reader import open_index

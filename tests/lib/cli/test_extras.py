@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import Made, make_index
+from support.handmade import Made, make_index
 
 from bisieve.cli.extras import EXTRAS, distribution_with
 from bisieve.io.errors import DRIVERS

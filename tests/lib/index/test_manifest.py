@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from handmade import Made, make_index
+from support.handmade import Made, make_index
 
 from bisieve.index import writer
 from bisieve.index.manifest import ROWS_VERSION, Manifest, fingerprint, is_up_to_date

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from handmade import Made, make_index
+from support.handmade import Made, make_index
 
 from bisieve.cli.main import main
 from bisieve.errors import IndexUnusableError

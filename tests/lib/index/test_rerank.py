@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import reference
-from handmade import Made, make_index
+from support import reference
+from support.handmade import Made, make_index
 
 from bisieve.cli.main import main
 from bisieve.errors import UsageError

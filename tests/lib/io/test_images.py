@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from broken_images import BROKEN, encoded
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from support.broken_images import BROKEN, encoded
 
 from bisieve.errors import ImageError
 from bisieve.io import images

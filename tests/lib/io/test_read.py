@@ -4,9 +4,9 @@ import gzip
 import sys
 from pathlib import Path
 
-import forms
 import pyarrow as pa
 import pytest
+from support import forms
 
 from bisieve.errors import CorpusError
 from bisieve.records.options import ReadOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec.config
 import pytest
-from faulty_proxy import FAULTS, FaultyProxy
+from support.faulty_proxy import FAULTS, FaultyProxy
 
 from bisieve.errors import StorageError
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer

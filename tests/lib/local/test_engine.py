@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forms
 import pytest
-import reference
-from disks import run_on
+from support import forms, reference
+from support.disks import run_on
 
 from bisieve.errors import StorageError
 from bisieve.index import writer
@@ -180,7 +179,8 @@ def test_rank_writes_what_score_writes_in_processes_too(
 
 COMMAND = """
 import sys
-import bisieve.local.engine, bisieve.pipeline.scan_tasks, tasks
+import bisieve.local.engine, bisieve.pipeline.scan_tasks
+from support import tasks
 bisieve.local.engine.SMALL, bisieve.local.engine.usable_workers = 0, lambda: 2
 bisieve.pipeline.scan_tasks.scan_rollout_split = tasks.{scan}
 from bisieve.cli.main import main

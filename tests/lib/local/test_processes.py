@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-import tasks
+from support import tasks
 
 from bisieve.errors import CorpusError
 from bisieve.local.processes import Processes

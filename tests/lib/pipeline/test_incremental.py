@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forms
 import pytest
+from support import forms
 
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection

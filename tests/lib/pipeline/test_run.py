@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import reference
+from support import reference
 
 from bisieve.errors import CorpusError
 from bisieve.index import writer

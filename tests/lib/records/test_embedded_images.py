@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from forms import STRUCT
-from forms import base64_text as text
 from PIL import Image
+from support.forms import STRUCT
+from support.forms import base64_text as text
 
 from bisieve.errors import ImageError, UsageError
 from bisieve.io.images import is_base64

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import forms
 import pyarrow as pa
 import pytest
+from support import forms
 
 from bisieve.records.options import ReadOptions
 from bisieve.scan import scan_rollout_split, scan_step_split

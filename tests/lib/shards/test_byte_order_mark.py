@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forms
 import pyarrow as pa
 import pytest
-from forms import COMPRESS
+from support import forms
+from support.forms import COMPRESS
 
 from bisieve.records.decode import BYTE_ORDER_MARK
 from bisieve.records.options import KnownShards, ReadOptions

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import reference
+from support import reference
 
 from bisieve.cli.main import main
 from bisieve.errors import CorpusError, IndexUnusableError

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forms
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import reference
+from support import forms, reference
 
 from bisieve.cli.main import main
 from bisieve.errors import CorpusError, IndexUnusableError

@@ -2,10 +2,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forms
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import forms
 
 from bisieve.errors import CorpusError
 from bisieve.pipeline import scan_tasks

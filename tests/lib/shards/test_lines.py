@@ -2,9 +2,9 @@ import lzma
 from pathlib import Path
 
 import pytest
-from forms import COMPRESS
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from support.forms import COMPRESS
 
 from bisieve.errors import CorpusError
 from bisieve.io.read import RetryingFile

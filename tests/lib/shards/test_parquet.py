@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forms
 import pyarrow.parquet as pq
 import pytest
+from support import forms
 
 from bisieve.records.options import ReadOptions
 from bisieve.shards import parquet

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faulty_proxy import FaultyProxy
+from support.faulty_proxy import FaultyProxy
 
 from bisieve.index.reader import open_index
 from bisieve.index.selection import Selection, read_selection

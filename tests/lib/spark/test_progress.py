@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import reference
+from support import reference
 
 from bisieve.pipeline.progress import Scanned, reporter
 from bisieve.shards import listing as shard_listing

@@ -4,7 +4,7 @@ import string
 from pathlib import Path
 
 import pytest
-from handmade import Made, make_index
+from support.handmade import Made, make_index
 
 from bisieve.index.selection import read_selection
 from bisieve.io.file_names import file_stem

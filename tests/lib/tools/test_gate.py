@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import DEFAULTS, Made, make_index
+from support.handmade import DEFAULTS, Made, make_index
 
 from bisieve.cli.main import main
 from bisieve.errors import GateError

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import forms
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from forms import STRUCT
-from forms import base64_text as text
 from PIL import Image
+from support import forms
+from support.forms import STRUCT
+from support.forms import base64_text as text
 
 from bisieve.cli.main import main
 from bisieve.errors import ImageError

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import reference
-from handmade import Made, make_index
+from support import reference
+from support.handmade import Made, make_index
 
 from bisieve.cli.main import main
 from bisieve.index import writer

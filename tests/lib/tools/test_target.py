@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from handmade import publish_rows
+from support.handmade import publish_rows
 
 from bisieve.cli.main import main
 from bisieve.shards.listing import list_shards

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from handmade import DEFAULTS, Made, make_index
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.handmade import DEFAULTS, Made, make_index
 
 from bisieve.errors import UsageError
 from bisieve.index.selection import read_selection

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from faulty_proxy import FaultyProxy
 from PIL import Image
+from support.faulty_proxy import FaultyProxy
 
 from bisieve.errors import StorageError, TrainingError
 from ray_train.checkpoints.manager import CheckpointManager, kept, remove_others, run_storage, upload_part

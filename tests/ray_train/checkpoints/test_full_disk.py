@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import REFUSALS, run_on
+from support.disks import REFUSALS, run_on
 
 from bisieve.io import storage
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Corpus, flags, last_checkpoint, small_run
+from support.runs import flags, last_checkpoint, small_run
+from support.small_corpus import Corpus
 
 from ray_train.checkpoints.state import read_cursor
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from backbones import build_internvl
+from support.backbones import build_internvl
+from support.two_ranks import CASES, batches, config_of, learned, model_of, run
 from torch import multiprocessing
-from two_ranks import CASES, batches, config_of, learned, model_of, run
 
 from ray_train.distributed.heartbeat import Beat, HeartbeatMonitor
 from ray_train.model.losses import loss_of

@@ -5,7 +5,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from conftest import Corpus
+from support.small_corpus import Corpus
 
 from bisieve.errors import TrainingError
 from bisieve.index.reader import open_index

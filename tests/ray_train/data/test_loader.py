@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from broken_images import BROKEN
-from conftest import Corpus, make_record, write_index
 from PIL import Image
+from support.broken_images import BROKEN
+from support.small_corpus import Corpus, make_record, write_index
 
 from bisieve.errors import ImageError, TrainingError
 from bisieve.index.reader import open_index

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from prompts import PARTS, PROMPTS, backbone_of, gradients
+from support.prompts import PARTS, PROMPTS, backbone_of, gradients
 
 from bisieve.errors import TrainingError
 from bisieve.io.images import decode_image

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from plain_rewards import PlainModel, load_plain
+from support.plain_rewards import PlainModel, load_plain
 
 from ray_train.choices import FAMILY
 from ray_train.data.encode import Sample, make_encoder

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import Corpus
+from support.small_corpus import Corpus
 
 from bisieve.errors import TrainingError
 from bisieve.index.reader import open_index

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from two_ranks import OTHER_PLANS, PLAN, by_case, compare_plans
+from support.two_ranks import OTHER_PLANS, PLAN, by_case, compare_plans
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import ray
-from conftest import check_learned_the_same, last_checkpoint, worker_pids
+from support.runs import check_learned_the_same, last_checkpoint, worker_pids
 
 from bisieve.errors import PreemptedError, TrainingError
 from ray_train.checkpoints.state import read_cursor

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import resolved
+from support.runs import resolved
 
 from bisieve.errors import TrainingError
 from ray_train.choices import Workers

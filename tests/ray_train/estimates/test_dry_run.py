@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from backbones import build_internvl
-from conftest import ROLLOUTS, Corpus, make_record, write_index
 from PIL import Image
-from readme import submitted
+from support.backbones import build_internvl
+from support.readme import submitted
+from support.small_corpus import ROLLOUTS, Corpus, make_record, write_index
 
 from bisieve.errors import ImageError, TrainingError
 from ray_train.choices import Workers

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_checkpoints import CHECKPOINTS
-from prompts import PARTS, PROMPTS, backbone_of
+from support.hub_checkpoints import CHECKPOINTS
+from support.prompts import PARTS, PROMPTS, backbone_of
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode

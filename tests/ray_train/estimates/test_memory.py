@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import resolved
-from hub_checkpoints import gemma_3
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+from support.hub_checkpoints import gemma_3
+from support.runs import resolved
 
 from bisieve.errors import TrainingError
 from ray_train.estimates import memory

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Corpus
 from PIL import Image
+from support.small_corpus import Corpus
 
 from bisieve.errors import ImageError, StorageError, TrainingError
 from ray_train.choices import RewardTokens

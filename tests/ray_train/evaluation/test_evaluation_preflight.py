@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Corpus, flags, make_solution
+from support.runs import flags
+from support.small_corpus import Corpus, make_solution
 
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.config import EvaluateConfig

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Corpus
 from PIL import Image
-from plain_rewards import load_plain
+from support.plain_rewards import load_plain
+from support.small_corpus import Corpus
 
 from ray_train.choices import FAMILY, PAPER_EVAL, RewardTokens
 from ray_train.evaluation.benchmark import read_benchmark

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import make_solution
+from support.small_corpus import make_solution
 
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.evaluation.benchmark import read_benchmark

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from hub_checkpoints import CHECKPOINTS, MODEL_TYPES
 from safetensors.torch import load_file
+from support.hub_checkpoints import CHECKPOINTS
+from support.hubs import MODEL_TYPES
 
 from bisieve.errors import TrainingError
 from ray_train.evaluation.scorer import Scorer

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hub_checkpoints import MODEL_TYPES
 from safetensors import safe_open
+from support.hubs import MODEL_TYPES
 
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig

@@ -5,16 +5,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from hub_checkpoints import save_in_shards, set_flags
-from hubs import HUB_ID, empty_cache, serving
 from safetensors.torch import load_file
+from support.backbones import build_internvl
+from support.hub_checkpoints import save_in_shards, set_flags
+from support.hubs import HUB_ID, empty_cache, serving
 
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.estimates.dry_run import _model
 from ray_train.estimates.memory import fitted
 from ray_train.model.skeleton import load_skeleton, parameters
-from tests.ray_train.backbones import build_internvl
 
 HEADS = ("untied", "tied", "stored twice")
 FLAGS = ((None, None), (None, False), (True, True), (False, False))

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from backbones import build_internvl, build_qwen
-from conftest import Corpus, learned_weights, small_run
-from hub_checkpoints import set_flags
-from prompts import PROMPTS, backbone_of, gradients
 from safetensors.torch import load_file
+from support.backbones import build_internvl, build_qwen
+from support.hub_checkpoints import set_flags
+from support.prompts import PROMPTS, backbone_of, gradients
+from support.runs import learned_weights, small_run
+from support.small_corpus import Corpus
 from transformers import Qwen3MoeConfig
 
 from bisieve.errors import TrainingError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from backbones import build_internvl
-from prompts import backbone_of
+from support.backbones import build_internvl
+from support.prompts import backbone_of
 from transformers import Gemma2Config, GptOssConfig, Qwen2Config, Qwen3MoeConfig, Qwen3NextConfig
 
 from bisieve.errors import TrainingError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faulty_proxy import FaultyProxy
+from support.faulty_proxy import FaultyProxy
 
 from bisieve.errors import StorageError
 from bisieve.io import storage

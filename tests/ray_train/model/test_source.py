@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_other_weights
-from hubs import HUB_ID, empty_cache
+from support.backbones import write_other_weights
+from support.hubs import HUB_ID, empty_cache
 
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage

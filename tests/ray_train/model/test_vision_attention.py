@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from backbones import build_qwen, qwen_parts
+from support.backbones import build_qwen, qwen_parts
 from torch.nn import functional
 from transformers import (
     Qwen2_5_VLConfig,

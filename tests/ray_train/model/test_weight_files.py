@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_checkpoints import save_in_shards, set_flags
 from safetensors.torch import load_file, save_file
+from support.backbones import build_internvl
+from support.hub_checkpoints import save_in_shards, set_flags
 from transformers import InternVLForConditionalGeneration
 
 from bisieve.errors import TrainingError
 from ray_train.model.backbone import load_backbone
 from ray_train.model.save import save_model
 from ray_train.model.skeleton import load_skeleton, parameters
-from tests.ray_train.backbones import build_internvl
 
 FLAGS = list(product((None, True, False), repeat=2))  # at the top of config.json, in its text_config
 

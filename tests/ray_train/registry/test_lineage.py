@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Corpus, last_checkpoint
+from support.runs import last_checkpoint
+from support.small_corpus import Corpus
 
 from bisieve.cli.main import main
 from bisieve.errors import TrainingError

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 import ray
-from event_files import scalars
+from support.event_files import scalars
 
 from bisieve.io import storage
 from ray_train.config import TrainConfig

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import last_checkpoint
-from event_files import scalars
-from prompts import PROMPTS, backbone_of
-from sample_logs import read_sample_logs
+from support.event_files import scalars
+from support.prompts import PROMPTS, backbone_of
+from support.runs import last_checkpoint
+from support.sample_logs import read_sample_logs
 
 from ray_train.config import TrainConfig
 from ray_train.data.encode import filler

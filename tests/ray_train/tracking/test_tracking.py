@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from event_files import scalars
+from support.event_files import scalars
 
 from bisieve.errors import StorageError, TrainingError, UsageError
 from ray_train.choices import chosen_trackers

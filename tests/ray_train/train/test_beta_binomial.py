@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import Corpus, check_learned_the_same, small_run
 from safetensors.torch import load_file
+from support.runs import check_learned_the_same, small_run
+from support.small_corpus import Corpus
 from transformers import InternVLForConditionalGeneration
 
 from bisieve.errors import TrainingError

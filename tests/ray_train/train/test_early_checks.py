@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Corpus, flags, small_run
+from support.runs import flags, small_run
+from support.small_corpus import Corpus
 
 # In a mount namespace of its own, so that no mount outlives it.
 _MOUNTED = """

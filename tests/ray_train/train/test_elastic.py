@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from nodes import Nodes, started_nodes
-from runs import check_exact, start_driver
-from stall import Stall
+from support.nodes import Nodes, started_nodes
+from support.runs import check_exact, start_driver
+from support.stall import Stall
 
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig

@@ -18,8 +18,8 @@ import pytest
 import ray
 from ray.cloudpickle import register_pickle_by_value
 from ray.util.placement_group import placement_group, remove_placement_group
-from runs import check_exact, start_driver
-from stall import Stall, beside, wait_for
+from support.runs import check_exact, start_driver
+from support.stall import Stall, beside, wait_for
 
 from bisieve.errors import TrainingError
 from bisieve.index.selection import Selection

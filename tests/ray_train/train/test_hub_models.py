@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROLLOUTS, Corpus
-from hub_checkpoints import MODEL_TYPES
 from PIL import Image
-from plain_rewards import load_plain
+from support.hubs import MODEL_TYPES
+from support.plain_rewards import load_plain
+from support.small_corpus import ROLLOUTS, Corpus
 
 from bisieve.cli.main import main
 from ray_train.evaluation.benchmark import read_benchmark

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from two_ranks import STEP_ERRORS, by_case, meet_errors
+from support.two_ranks import STEP_ERRORS, by_case, meet_errors
 
 KINDS = {"batch": "ImageError", "sample log": "DiskError"}
 

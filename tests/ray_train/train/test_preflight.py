@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_images import BROKEN
+from support.broken_images import BROKEN
 
 from bisieve.errors import ImageError, IndexUnusableError
 from bisieve.index.reader import open_index

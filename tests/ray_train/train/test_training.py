@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROLLOUTS, Corpus, last_checkpoint, learned_weights, write_index, write_other_weights
 from PIL import Image
 from safetensors.torch import load_file
-from sample_logs import read_sample_logs
+from support.backbones import write_other_weights
+from support.runs import last_checkpoint, learned_weights
+from support.sample_logs import read_sample_logs
+from support.small_corpus import ROLLOUTS, Corpus, write_index
 
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.io import storage

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROLLOUTS, Corpus, last_checkpoint
-from sample_logs import read_sample_logs
+from support.runs import last_checkpoint
+from support.sample_logs import read_sample_logs
+from support.small_corpus import ROLLOUTS, Corpus
 
 from bisieve.errors import ImageError, TrainingError
 from bisieve.index.reader import open_index

@@ -68,7 +68,7 @@ class Nodes:
 
     def submit(self, command: list[str], **options: object) -> "subprocess.Popen[str]":
         """Starts ``command``, which speaks to the head, in the checkout."""
-        root = Path(__file__).parents[1]
+        root = Path(__file__).parents[2]
         return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
             command, cwd=root, env=self.environment, text=True, **options
         )

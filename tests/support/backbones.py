@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     InternVLConfig,
@@ -107,3 +108,11 @@ def build_qwen3(folder: Path) -> None:
     parts["vision_config"] |= {"depth": 2, "deepstack_visual_indexes": [0], "num_position_embeddings": 64}
     torch.manual_seed(0)
     Qwen3VLForConditionalGeneration(Qwen3VLConfig(**parts)).save_pretrained(folder)
+
+
+def write_other_weights(folder: Path) -> None:
+    """Weights in the place of those in ``folder``, of the same names, shapes and size."""
+    file = folder / "model.safetensors"
+    size, weights = file.stat().st_size, load_file(file)
+    save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, file, {"format": "pt"})
+    assert file.stat().st_size == size

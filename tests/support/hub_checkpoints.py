@@ -10,18 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hub_tokenizers import (
-    GEMMA_TOKENS,
-    INTERNVL_SPECIAL,
-    INTERNVL_TOKENS,
-    QWEN3_5_SPECIAL,
-    QWEN3_SPECIAL,
-    QWEN_SPECIAL,
-    gemma_vocabulary,
-    llama_vocabulary,
-    name_tokens_in_a_dict,
-    qwen_vocabulary,
-)
 from safetensors.torch import load_file, save_file
 from transformers import (
     Gemma3Config,
@@ -43,6 +31,19 @@ from transformers import (
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from support.hub_tokenizers import (
+    GEMMA_TOKENS,
+    INTERNVL_SPECIAL,
+    INTERNVL_TOKENS,
+    QWEN3_5_SPECIAL,
+    QWEN3_SPECIAL,
+    QWEN_SPECIAL,
+    gemma_vocabulary,
+    llama_vocabulary,
+    name_tokens_in_a_dict,
+    qwen_vocabulary,
+)
 
 HIDDEN = 16
 
@@ -267,10 +268,6 @@ def set_flags(folder: Path, top: bool | None, text: bool | None) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
-MODEL_TYPES = {
-    "InternVL2.5-MPO": "internvl", "InternVL3": "internvl", "InternVL3.5": "internvl",
-    "Qwen2.5-VL": "qwen2_5_vl", "Qwen3-VL": "qwen3_vl", "Qwen3.5": "qwen3_5", "Gemma3": "gemma3",
-}  # fmt: skip
 CHECKPOINTS: dict[str, Callable[[Path], None]] = {
     "InternVL2.5-MPO": internvl_2_5,
     "InternVL3": internvl_3,

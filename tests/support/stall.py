@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from conftest import Corpus, last_checkpoint
-from sample_logs import read_sample_logs
-
 from ray_train.checkpoints.state import read_cursor
 from ray_train.config import TrainConfig
+from support.runs import last_checkpoint
+from support.sample_logs import read_sample_logs
+from support.small_corpus import Corpus
 
 PATIENCE = 150  # seconds
 

@@ -9,6 +9,11 @@ from threading import Thread
 
 import pytest
 
+# Of the tiny checkpoints that `hub_checkpoints` builds, by name.
+MODEL_TYPES = {
+    "InternVL2.5-MPO": "internvl", "InternVL3": "internvl", "InternVL3.5": "internvl",
+    "Qwen2.5-VL": "qwen2_5_vl", "Qwen3-VL": "qwen3_vl", "Qwen3.5": "qwen3_5", "Gemma3": "gemma3",
+}  # fmt: skip
 HUB_ID = "some-lab/Some-VL-1B-hf"
 _COMMIT = "0" * 40
 
