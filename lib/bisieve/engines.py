@@ -85,6 +85,7 @@ def _opened(
     emit: EventSink,
     size: int,
 ) -> Iterator[Engine]:
+    """Open the engine ``named``, or the one that ``size`` (bytes to score) selects."""
     text = ""
     if named is None:
         limit = default_limit(workers) if limit is None else limit

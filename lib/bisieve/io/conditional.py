@@ -85,6 +85,7 @@ def _conflict(url: str) -> StorageError:
 
 
 def _locked(path: str) -> AbstractContextManager[None]:
+    """Lock the file ``path`` by a lock file beside it; missing folders are created."""
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     return locked(os.path.join(folder, f".{name}.lock"))

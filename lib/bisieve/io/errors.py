@@ -54,6 +54,7 @@ def reason(error: Exception) -> str:
 
 
 def _said(url: str, error: Exception) -> StorageError:
+    """Return the `StorageError`, or `DiskError`, that describes ``error`` about ``url``."""
     if isinstance(error, FileNotFoundError):
         name = str(error.filename or "")  # for a dangling link, the link's own path
         missing = url if url.endswith(name) else name
@@ -183,6 +184,7 @@ def says_full(text: str) -> bool:
 
 
 def _space(number: int, path: str) -> str:
+    """Return the text of "disk full" or "quota exceeded", with the free space of the disk if it is known."""
     if "://" in path:  # a URL: the disk is not known
         return _NO_ROOM[number]
     folder = existing_folder(path)

@@ -92,6 +92,7 @@ def _relative(root: str, name: str) -> str | None:
 
 
 def _below_root(root: str, name: str) -> str | None:
+    """Return an absolute path or URL relative to ``root``, with links resolved if needed; None if outside."""
     if name.partition("://")[1] and name.partition("://")[0] != storage.canonical(root).partition("://")[0]:
         return None
     if not storage.is_local(root) and "://" not in name:
@@ -287,6 +288,7 @@ def is_base64(name: str) -> bool:
 
 
 def _suffix(data: bytes) -> str | None:
+    """Return the file suffix of the image format that ``data`` begins with, or None if it is unknown."""
     if data.startswith(b"BM") and data[6:10] == bytes(4):
         return ".bmp"
     for head, suffix in _HEADS.items():

@@ -128,6 +128,7 @@ def _keep_reason(
 
 
 def _refusal(response: Any, operation: str) -> Exception | None:
+    """Return the error that an HTTP status of 300 or above stands for, or None for a success."""
     from botocore.exceptions import ClientError
 
     answer, parsed = response
@@ -135,6 +136,7 @@ def _refusal(response: Any, operation: str) -> Exception | None:
 
 
 def _say(request: Any, operation_name: str, **_: Any) -> None:
+    """Log a request that botocore sends for the second time or later."""
     context = request.context
     number, reason = context.get("retries", {}).get("attempt", 1), context.get(_REASON)
     if number > 1 and reason is not None:

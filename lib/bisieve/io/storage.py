@@ -1,9 +1,9 @@
 """List, read and write files at fsspec URLs.
 
 Functions return canonical URLs, such as ``file:///abs/path`` or ``s3://bucket/key``.  Credentials and
-endpoints come only from the environment (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, …).  Every function raises
-`StorageError` when the store fails, and retries transient failures of reads and requests
-(`bisieve.io.retry`).
+endpoints come only from the environment (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, …).  Functions raise
+`StorageError` when the store fails.  Transient failures are retried (`bisieve.io.retry`), except that the
+caller repeats a whole write through `open_output`.
 
 A file system object is created in the process that uses it and is never passed to another one: s3fs does
 not survive a fork.
@@ -28,7 +28,7 @@ from bisieve.errors import StorageError
 from bisieve.io.access import check_endpoint, check_no_secret
 from bisieve.io.errors import (
     DRIVERS,
-    storage_errors,  # needed by callers of `open_filesystem`
+    storage_errors,
 )
 from bisieve.io.local_output import open_local_output
 from bisieve.io.retry import READS, s3_options, say_retries, with_retries
@@ -129,6 +129,7 @@ def basename(url: str) -> str:
 
 
 def _info(fs: Any, entry: dict[str, Any]) -> FileInfo:
+    """Return the `FileInfo` of an entry of fsspec's ``info``, ``find`` or ``glob``."""
     etag = next((entry[name] for name in _ETAGS if entry.get(name)), None)
     return FileInfo(fs.unstrip_protocol(entry["name"]), int(entry["size"]), str(etag).strip('"'))
 
@@ -236,6 +237,7 @@ def stored_files(url: str) -> list[StoredFile]:
 
 
 def _modified(fs: Any, entry: dict[str, Any]) -> float:
+    """Return when a file was modified, in seconds since the epoch; some stores need a request for it."""
     known = entry.get("mtime") or entry.get("LastModified") or fs.modified(entry["name"])
     return float(known if isinstance(known, int | float) else known.timestamp())
 
@@ -269,6 +271,7 @@ def _glob(fs: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _local_entry(fs: Any, name: str) -> dict[str, Any]:
+    """Return fsspec's info of a local file; a symbolic link without a target gets the type "dangling"."""
     try:
         return dict(fs.info(name))
     except FileNotFoundError:
@@ -303,6 +306,7 @@ def real_path(url: str) -> str:
 
 
 def _hidden(path: str, below: str) -> bool:
+    """Return whether a name in ``path``, after the prefix ``below``, begins with ``.`` or ``_``."""
     return any(part.startswith((".", "_")) for part in path.removeprefix(below).split("/"))
 
 

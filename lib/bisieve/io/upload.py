@@ -22,7 +22,7 @@ def no_one() -> None:
 class Persistence:
     """Retries of transient store failures until ``budget`` seconds are spent on failures.
 
-    The budget is shared by all calls of one object; time spent in successful tries does not count.
+    The budget counts failed tries and the pauses after them, and is shared by all calls of one object.
     """
 
     def __init__(self, budget: float) -> None:

@@ -97,7 +97,7 @@ def lines_decoder(
     """Return a function that decodes many lines at once, for the common case that all are plain and valid.
 
     It raises for any line that the strict struct does not accept, also for some that `record_decoder`
-    accepts: invalid counts, other forms of the steps, embedded images.
+    accepts: invalid counts, other forms of the steps, images as dicts.
     """
     return msgspec.json.Decoder(_record_types(layout, reading, partition)[0]).decode_lines
 
@@ -202,5 +202,6 @@ def with_our_names(record: dict[str, Any], reading: ReadOptions) -> dict[str, An
 
 
 def _with_our_names(record: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Return ``record`` renamed by ``names`` (bisieve's name → name in the record), at the top level only."""
     ours = {theirs: name for name, theirs in names.items()}
     return {ours.get(key, key): value for key, value in record.items() if key in ours or key not in names}

@@ -70,6 +70,7 @@ def diagnose_record(record: dict[str, Any], layout: Layout, reading: ReadOptions
 
 
 def _rollout_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, bool]]:
+    """Return (reason, whether the record passes) for each check of a rollout, in order."""
     steps = record.get("steps_with_score")
     checks = [
         (NO_ROLLOUT_ID, record.get("rollout_id") is None or _is_id(record["rollout_id"])),
@@ -87,6 +88,7 @@ def _rollout_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, boo
 
 
 def _step_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, bool]]:
+    """Return (reason, whether the record passes) for each check of a step record, in order."""
     index, score = record.get("step_index"), _score(record)
     return [
         (NO_ROLLOUT_ID, _is_id(record.get("rollout_id"))),

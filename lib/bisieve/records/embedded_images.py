@@ -151,6 +151,7 @@ def _path(value: Any) -> Any:
 
 
 def _from_base64(text: str) -> bytes:
+    """Decode base64 or a data URL; the URL-safe alphabet, whitespace and missing padding are accepted."""
     begins = _DATA_URL.match(text)
     digits = "".join(unquote(text[begins.end() :] if begins else text).split()).translate(_URL_SAFE)
     return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
@@ -194,6 +195,7 @@ def all_safe(names: pa.Array) -> bool:
 
 
 def _name(value: Any) -> str | None:
+    """Return the name of an embedded image, or the name that ``value`` is or contains."""
     picture = picture_of(value)
     name = picture.name if picture else _path(value)
     return name if isinstance(name, str) else None

@@ -129,6 +129,7 @@ def _readers(reading: ReadOptions) -> dict[tuple[Layout, bool], Callable[[Any], 
 
 
 def _from_rollout(rollout_id: str, found: list[Any]) -> Rollout | None:
+    """Return the rollout of its one record, or None if the record is not usable any more."""
     (record,) = found
     if rollout_reason(record) is not None:
         return None
@@ -144,6 +145,7 @@ def _from_rollout(rollout_id: str, found: list[Any]) -> Rollout | None:
 
 
 def _from_steps(rollout_id: str, found: list[Any]) -> Rollout | None:
+    """Return the rollout of its step records; None if the first has no image or one has another id."""
     head = found[0]
     scores = [step_score(record) for record in found]
     if head.image is None or any(str(record.rollout_id) != rollout_id for record in found):
@@ -159,6 +161,7 @@ def _from_steps(rollout_id: str, found: list[Any]) -> Rollout | None:
 
 
 def _counts(steps: Sequence[Any]) -> dict[str, tuple[int, ...] | None]:
+    """Return K and N of all steps as arguments of `Rollout`; None unless every step has both."""
     counts = [known for step in steps if (known := step_counts(step)) is not None]
     if len(counts) < len(steps):
         return {"mc_correct": None, "mc_total": None}
@@ -212,6 +215,7 @@ def _in_rounds(wanted: Sequence[Span]) -> Iterator[Sequence[Span]]:
 
 
 def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
+    """Read the spans of a plain JSONL shard in as few requests as `REQUEST_BYTES` and `_MAX_READ` allow."""
     starts = [offset for _, offset, _ in wanted]
     ends = [offset + length for _, offset, length in wanted]
     _, begins, behind = merge_offset_ranges([shard] * len(wanted), starts, ends, REQUEST_BYTES, _MAX_READ)
@@ -225,6 +229,7 @@ def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
 
 
 def _read_streamed(shard: str, wanted: Sequence[Span]) -> Found:
+    """Read the spans of a compressed shard in one pass over its decompressed text."""
     position = 0
     with open_text(shard) as file:
         for span in wanted:

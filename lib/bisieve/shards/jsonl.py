@@ -131,6 +131,7 @@ def _smaller(block: Block, size: int) -> Iterator[Block]:
 
 
 def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Block]:
+    """Yield the lines that begin in ``[start, end)``: one block for each read of about ``size`` bytes."""
     # The byte before the range shows whether a line begins at the first byte of the range.
     position = max(start - 1, 0)
     if position:
@@ -178,6 +179,8 @@ def open_members(file: Any, codec: str) -> io.BufferedReader:
 
 
 class _Members(io.RawIOBase):
+    """Raw file of the decompressed bytes of all streams of a bz2 or xz file, which may have several."""
+
     def __init__(self, file: Any, decoder: Callable[[], Any]) -> None:
         self._file = file
         self._make = decoder
@@ -192,6 +195,7 @@ class _Members(io.RawIOBase):
         return len(data)
 
     def _some(self, most: int) -> bytes:
+        """Return up to ``most`` decompressed bytes; b"" at the end of the last stream."""
         while True:
             given = b""
             if self._decoder.eof:

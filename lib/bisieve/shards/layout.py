@@ -63,6 +63,7 @@ def _layout(url: str, reading: ReadOptions) -> Layout | None:
 
 
 def _none_shown(shard: FileInfo, reading: ReadOptions) -> CorpusError:
+    """Return the error for shards that show no layout, with the fields of the first and a suggestion."""
     names, url = reading.names, shard.url
     fields = list(sample_record(url))
     nothing = "no JSON object in the first lines of" if shard.size else "an empty file at"
@@ -89,6 +90,7 @@ def sample_record(url: str) -> dict[str, Any]:
 
 
 def _first_records(url: str) -> list[dict[str, Any]]:
+    """Return the JSON objects among the first lines of a shard; other lines are skipped."""
     head = next(read_blocks(url, 0, sys.maxsize, size=_HEAD), None)
     records = []
     for line in head.data.split(b"\n", _LINES)[:_LINES] if head else []:

@@ -126,11 +126,13 @@ def _outside_indexes(files: Sequence[FileInfo], index: str | None) -> list[FileI
 
 
 def _may_be_data(url: str) -> bool:
+    """Return whether a file of no known kind may be data: it is no image, text or checksum by its name."""
     name = basename(url).lower()
     return not (name.endswith(NOT_DATA) or name.split(".")[0] in _NOT_DATA_NAMES)
 
 
 def _each_once(shards: Sequence[FileInfo]) -> Iterator[FileInfo]:
+    """Yield each file once, although several local paths or links may lead to it: the first of them."""
     home_of = cache(os.path.realpath)  # once per folder, which may have very many shards
     seen = set()
     for shard in shards:

@@ -99,6 +99,7 @@ def columns_of(url: str) -> pa.Schema:
 
 @contextmanager
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet shard; errors in the block about its bytes are raised as `CorpusError`."""
     hint = "write it again, or leave it out of --input"
     with (
         open_retrying(url, cache_type="none") as handle,
@@ -141,6 +142,7 @@ def _columns(file: pq.ParquetFile, group: int, layout: Layout, reading: ReadOpti
 
 
 def _read_group(file: pq.ParquetFile, group: int, first_row: int, columns: list[str]) -> Iterator[Numbered]:
+    """Yield the rows of a row group in batches within `BATCH_ROWS` and about `BATCH_BYTES`."""
     about = file.metadata.row_group(group)
     row_bytes = about.total_byte_size // max(about.num_rows, 1) + 1
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
@@ -150,4 +152,5 @@ def _read_group(file: pq.ParquetFile, group: int, first_row: int, columns: list[
 
 
 def _among(numbers: Any, first: int, count: int) -> Any:
+    """Return those of the sorted ``numbers`` that are in ``[first, first + count)``."""
     return numbers[np.searchsorted(numbers, first) : np.searchsorted(numbers, first + count)]

@@ -149,6 +149,10 @@ def _as_lists(values: pa.Array) -> pa.ListArray:
 
 
 def _nested_steps(steps: pa.Array, reading: ReadOptions) -> pa.Array:
+    """Return a column of steps, a list of structs or a struct of lists, as list<struct<`STEP_TYPES`>>.
+
+    A column of any other type is returned unchanged.
+    """
     if kinds.is_struct(steps.type):
         return _joined_steps(lambda name: _member(steps, reading.names[name]), reading)
     if not is_list(steps.type) or not kinds.is_struct(steps.type.value_type):
@@ -208,6 +212,10 @@ def _of_another_length(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array
 
 
 def _steps(ends: npt.NDArray[np.int64], columns: list[pa.Array], missing: pa.Array) -> pa.Array:
+    """Return the column of steps from columns with one value per step, in the order of `STEP_TYPES`.
+
+    ``missing`` is true for rollouts whose list is null.
+    """
     text, score, correct, total = columns
     structs = pa.StructArray.from_arrays(
         [text, or_share(score, correct, total), correct, total], list(STEP_TYPES)
