@@ -43,7 +43,10 @@ class DiskError(StorageError):
 
 
 class CorpusError(BisieveError):
-    """Inputs from which no index can be built: not shards, damaged, or without usable rollouts."""
+    """Inputs from which no index can be built: not shards, damaged, changing, or without usable rollouts.
+
+    Also raised when Spark or the worker processes die while they read them.
+    """
 
 
 class IndexUnusableError(BisieveError):

@@ -1,7 +1,7 @@
 """The Arrow schemas of the data between a scan and an index.
 
-    records → STEPS (steps layout only) → SCORED → USABLE → INDEX     usable rollouts
-                                              └──────────▶ REJECTS   rejected ones
+    records → STEPS (steps layout only) → SCORED ─┬▶ USABLE → INDEX   usable rollouts
+                                                  └▶ REJECTS          rejected records and rollouts
 
 CUTOFF_SCORES, SOURCES, FILES and SHARDS are small tables beside the index.  Until files are written, the
 names of shards and sources are dictionary-encoded, because few names are repeated in very many rows.

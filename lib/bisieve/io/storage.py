@@ -50,7 +50,7 @@ class FileInfo:
 
     url: str  # canonical
     size: int  # bytes
-    etag: str  # the store's etag, or the time of the last change if the store has no etags
+    etag: str  # the store's etag, else the time of the last change, else "None"
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
@@ -154,7 +154,8 @@ def list_files(url: str, dangling: bool = False) -> list[FileInfo]:
     """Return all files at ``url``, ordered by URL.
 
     As in Spark, files are skipped if their name, or the name of a folder between ``url`` and the file,
-    begins with ``_`` or ``.``.  An empty folder gives an empty list.
+    begins with ``_`` or ``.``.  Of a glob, this concerns only what follows its first glob character.  An
+    empty folder gives an empty list.
 
     Args:
         url: A file, a folder (listed with its subfolders) or a glob.  If a file or folder with exactly this
@@ -251,7 +252,11 @@ def remove(urls: Sequence[str]) -> None:
 
 
 def file_names(url: str) -> set[str]:
-    """Return the paths, relative to the folder ``url``, of all files below it."""
+    """Return the paths, relative to the folder ``url``, of all files below it.
+
+    Raises:
+        StorageError: The store fails, or a local folder does not exist; in an object store it has no files.
+    """
     fs, path = open_filesystem(url)
     with storage_errors(url):
         names = _linked(path) if isinstance(fs, LocalFileSystem) else with_retries(lambda: fs.find(path))
