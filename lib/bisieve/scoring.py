@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-DEFAULT_ALPHA = 0.05  # the paper's choice at a fraction of 25 %
+DEFAULT_ALPHA = 0.05  # the paper's choice at a fraction of 25 % (Table 5)
 
 
 class ScoreParts(NamedTuple):

@@ -26,7 +26,7 @@ class ReadOptions:
             and ``source_field`` are given.
     """
 
-    layout: Literal["auto", "rollouts", "steps"] = "auto"  # auto: told from each shard's first records
+    layout: Literal["auto", "rollouts", "steps"] = "auto"  # auto: detected from each shard's first records
     source_from: Literal["stem", "folder"] = "stem"  # a shard's source: its file stem, or its folder's name
     source_field: str | None = None  # the field that names each record's source instead
     fields: Mapping[str, str] = field(default_factory=dict)  # bisieve's name → name in the corpus

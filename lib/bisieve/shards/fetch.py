@@ -31,7 +31,7 @@ from bisieve.records.options import KnownShards, Layout, ReadOptions
 from bisieve.shards.jsonl import open_text
 from bisieve.shards.parquet import read_rows
 
-_CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once: if all shards are seekable; else
+_CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once, if all shards are seekable and if not
 
 # The cost of a request, in bytes that could be read in the same time.  A smaller gap between two spans is
 # read, a larger one is skipped, so unused bytes never cost more than the requests that they save.  s3fs

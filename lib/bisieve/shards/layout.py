@@ -15,7 +15,7 @@ from bisieve.shards.jsonl import read_blocks
 from bisieve.shards.parquet import columns_of, shown_layout
 
 _HEAD = 2**18  # bytes read from the start of a JSONL shard
-_LINES = 100  # of these, at most so many are decoded
+_LINES = 100  # the limit of the first lines that are decoded
 _READERS = 32  # shards read at the same time: stores answer slowly, but many requests in parallel
 
 Found = dict[FileInfo, Layout | None]
