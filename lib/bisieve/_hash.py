@@ -1,4 +1,4 @@
-"""A hash of integers whose results are the same on every machine."""
+"""Hash of integers with the same results on every machine."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,11 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def splitmix64(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """splitmix64 of each number: equal for equal ones, and else as good as random."""
+    """Return the next output of the splitmix64 generator for each state.
+
+    It is a fixed one-to-one mixing function: equal inputs give equal results, and the results of distinct
+    inputs look like independent random numbers.
+    """
     with np.errstate(over="ignore"):
         state = state + _GOLDEN
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,28 +1,30 @@
-"""Passwords, signatures and secrets in text that is shown: each gives way to ``***``."""
+"""Redaction of text for display: passwords, signatures and other secrets become ``***``."""
 
 import re
 
-# What ends so in a signed URL opens its door: X-Amz-Security-Token, access_token, api_key, sig, …
+# Parameters whose names end like this are secrets: X-Amz-Security-Token, access_token, api_key, sig, …
 _SECRET_NAME = r"[^=&;/\s]*(?:token|key|secret|password|signature|credential|sig)"
 CREDENTIALS = re.compile(
-    # A password may hold anything, a slash too, as half of AWS's keys do.  Not so on HDFS, whose URLs have no
-    # passwords but a port, nor on a disk.
+    # A password may contain any character, also a slash, as half of AWS's keys do.  Not in HDFS URLs, which
+    # have no password but a port after the colon, and not in local paths.
     r"(?<=://)(?<!file://)(?<!hdfs://)[^/:\s'\"]*:(?!//)\S*@"
     r"|(?<=hdfs://)[^/:@\s]*:[^/@\s]*@"
-    # A name alone before an @ is a secret in HTTP, but elsewhere part of a place (abfs://container@account).
+    # A name alone before an @ is a secret in HTTP; elsewhere it is part of the address
+    # (abfs://container@account).
     r"|(?:(?<=http://)|(?<=https://))[^/@\s]+@",
     re.IGNORECASE,
 )
-# Spark's properties that are secrets; `spark.authenticate.secret.file` and the like are places.
+# Spark properties that hold secrets; others, such as `spark.authenticate.secret.file`, hold paths.
 SECRET_SETTING = re.compile(
     r"spark\.[\w.-]*(?:secret|password|token|(?:secret|access)[.]?key)", re.IGNORECASE
 )
 _SETTING = re.compile(rf"\b({SECRET_SETTING.pattern})=\S+", re.IGNORECASE)
 SIGNED = re.compile(rf"(?<!file)://.*[?&]{_SECRET_NAME}=", re.IGNORECASE)
-# A question mark alone is a sign of a glob, but in HTTP.
+# A question mark begins a query in HTTP.  In other URLs it does so only if a "=" follows: it may be part of a
+# glob.
 _QUERY = re.compile(r"((?:https?://[^\s?]*|(?<!file)://[^\s?]*(?=\?[^\s'\"]*=))\?)[^\s'\"]+", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
-    """Return ``text`` without passwords and queries of URLs, and without secrets among Spark's properties."""
+    """Return ``text`` with ``***`` for passwords and queries in URLs, and for secret Spark properties."""
     return _SETTING.sub(r"\1=***", _QUERY.sub(r"\1***", CREDENTIALS.sub("***@", text)))

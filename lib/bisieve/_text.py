@@ -1,15 +1,18 @@
-"""Words for the terminal: numbers with their nouns, and aligned tables."""
+"""Formatting of text for the terminal: numbers with nouns, and aligned tables."""
 
 from collections.abc import Sequence
 
 
 def pluralize(number: int, noun: str) -> str:
-    """As "1 step", "0 steps" or "12000 steps"."""
+    """Return a number with its noun, such as "1 step", "0 steps" or "12000 steps"."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line a row, the first column flush left, the others flush right; rows are equally long."""
+    """Return one line per row, with the first column aligned left and the others right.
+
+    All rows have the same number of cells.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

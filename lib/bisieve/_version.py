@@ -1,3 +1,3 @@
-"""The version of this package; setup.py reads it."""
+"""Version of this package, also read by setup.py."""
 
 __version__ = "0.1.0"

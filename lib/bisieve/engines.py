@@ -1,4 +1,8 @@
-"""Which engine does the work: processes of this machine, or Spark."""
+"""Choice of the engine: processes of this machine ("local") or Spark.
+
+`choose_engine` returns a function that opens the engine when the number of bytes to score is known;
+`prepare_engine` starts the local one earlier.
+"""
 
 import os
 import shutil
@@ -14,12 +18,15 @@ from bisieve.local.processes import start_server
 from bisieve.local.resources import temporary_folder, usable_cores, usable_workers
 from bisieve.pipeline.engine import Engine, OpenEngine
 
-LIMIT_A_CORE = 100 * 10**9  # bytes that a core scores in some 15 minutes
+LIMIT_A_CORE = 100 * 10**9  # bytes that one core scores in about 15 minutes
 Asked: TypeAlias = Literal["auto", "local", "spark"]
 
 
 def prepare_engine(asked: Asked = "auto", workers: int | None = None, **options: Any) -> None:
-    """Start early what the engine takes long to start, where that can only be the local one."""
+    """Start the server process of the local engine early, unless the options already select Spark.
+
+    ``options`` are those of `choose_engine`; a single worker needs no server.
+    """
     if (
         _named(asked, options.get("master"), options.get("conf")) != "spark"
         and (workers or usable_workers()) > 1
@@ -35,24 +42,26 @@ def choose_engine(
     conf: Mapping[str, str] | None = None,
     emit: EventSink = null_sink,
 ) -> OpenEngine:
-    """Return what opens an engine for so many bytes of shards.
+    """Return a function that opens an engine, as a context manager, for a number of bytes to score.
 
     Args:
-        asked: "auto" is Spark under spark-submit, with ``master`` or ``conf``, or above ``limit``.
-        workers: Processes of the local engine; None: one a core.
-        limit: Bytes of shards; None: `default_limit`.
-        master: Spark's.
-        conf: Properties of Spark.
-        tell: Gets the event ``engine``, with a line for people where the size has decided.
+        asked: "auto" is Spark under spark-submit, with ``master`` or ``conf``, or above ``limit``; else it
+            is the local engine.
+        workers: Processes of the local engine; None: one per core.
+        limit: Bytes up to which "auto" is the local engine; None: `default_limit`.
+        master: Spark's master URL.
+        conf: Spark properties.
+        emit: Receives the event ``engine`` when the engine is opened, with a text if the size decided for
+            Spark.
     """
     named = _named(asked, master, conf)
     if named == "spark":
-        import bisieve.spark.engine  # noqa: F401 - a missing pyspark is said before shards are listed
+        import bisieve.spark.engine  # noqa: F401 - reports a missing pyspark before shards are listed
     return partial(_opened, named, workers, limit, master, conf or {}, emit)
 
 
 def _named(asked: Asked, master: str | None, conf: Mapping[str, str] | None) -> str | None:
-    """Return the engine that the options name, None where it is for the size to say."""
+    """Return the engine that the options or spark-submit select, or None if the size decides."""
     if asked != "auto":
         return asked
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit
@@ -60,8 +69,8 @@ def _named(asked: Asked, master: str | None, conf: Mapping[str, str] | None) -> 
 
 
 def default_limit(workers: int | None = None) -> int:
-    """Return the bytes of shards up to which "auto" is the local engine, by cores and free disk."""
-    # Runs and pieces are a tenth of plain shards, and twice what is compressed in the worst case.
+    """Return the bytes of shards up to which "auto" is the local engine, from cores and free disk space."""
+    # Temporary files need a tenth of the size of plain shards, and at worst twice that of compressed ones.
     free = shutil.disk_usage(existing_folder(temporary_folder())).free
     return min((workers or usable_cores()) * LIMIT_A_CORE, free)
 
@@ -76,6 +85,7 @@ def _opened(
     emit: EventSink,
     size: int,
 ) -> Iterator[Engine]:
+    """Open the engine ``named``, or the one that ``size`` (bytes to score) selects."""
     text = ""
     if named is None:
         limit = default_limit(workers) if limit is None else limit

@@ -1,15 +1,21 @@
-"""The errors a user may see: few, typed, picklable, one line each.
+"""The errors that a user may see: few, typed, picklable, one line each.
 
-Every error says what was expected, what was found and what to do.  All three parts stay in
-``args``, so an error survives the pickling between Spark, Ray and the driver unchanged.  What a store or a
-parser said may quote a URL: whatever secret one carries is masked, as the last line of defence.
+Every error says what was expected, what was found and what to do (the hint).  All three are in ``args``, so
+an error is unchanged by pickling between Spark, Ray and the driver.  Text from a store or a parser may
+contain a URL with a secret; as the last line of defence, secrets are masked here.
 """
 
 from bisieve._redact import without_secrets
 
 
 class BisieveError(Exception):
-    """Base of all errors that are for the user to fix; shown as one line, never as a traceback."""
+    """Base of all errors that the user can fix.  Commands show them as one line, without a traceback.
+
+    Args:
+        expected: What was expected, such as "a file at URL".
+        found: What was found instead.
+        hint: What the user can do.
+    """
 
     exit_code = 1
 
@@ -23,46 +29,49 @@ class BisieveError(Exception):
 
 
 class UsageError(BisieveError):
-    """An option, or a combination of options, that cannot be carried out."""
+    """Invalid option or combination of options."""
 
     exit_code = 2
 
 
 class StorageError(BisieveError):
-    """A URL that cannot be listed, read or written."""
+    """URL that cannot be listed, read or written."""
 
 
 class DiskError(StorageError):
-    """A disk that is full, read-only or forbidden: no new try can help."""
+    """Local disk that is full, read-only or without permission; a retry cannot help."""
 
 
 class CorpusError(BisieveError):
-    """Shards from which no index can be made."""
+    """Inputs from which no index can be built: not shards, damaged, changing, or without usable rollouts.
+
+    Also raised when Spark or the worker processes die while they read them.
+    """
 
 
 class IndexUnusableError(BisieveError):
-    """An index that is missing, of another format, or no longer true of its shards."""
+    """Index that is missing, damaged or of another format, or whose shards have changed since the scan."""
 
 
 class GateError(BisieveError):
-    """A version of an index that a quality gate does not let pass."""
+    """Index version that fails a quality gate."""
 
 
 class ImageError(BisieveError):
-    """An image that is missing, unreadable or outside the image root."""
+    """Image that is missing, unreadable or outside the image root."""
 
 
 class TrainingError(BisieveError):
-    """A training or evaluation run that cannot start, go on or be resumed."""
+    """Training or evaluation run that cannot start, continue or be resumed."""
 
 
 class PreemptedError(BisieveError):
-    """A run that was told to stop before its end; the same command goes on with it."""
+    """Run that was asked to stop before its end; the same command resumes it."""
 
-    exit_code = 143  # 128 + SIGTERM, as of any program that SIGTERM ended: schedulers tell it from a failure
+    exit_code = 143  # 128 + SIGTERM, by which schedulers distinguish preemption from failure
 
 
 class InterruptedRunError(PreemptedError):
-    """A run that Ctrl-C stopped before its end; the same command goes on with it."""
+    """Run that Ctrl-C stopped before its end; the same command resumes it."""
 
     exit_code = 130  # 128 + SIGINT

@@ -1,6 +1,7 @@
-"""What a run tells while it goes on: each event a line for people, or one JSON object for programs.
+"""Progress events of a run: each is a line of text for people, or one JSON object for programs.
 
-The library calls the `EventSink` that it is given and prints nothing by itself; commands tell on stderr.
+The library calls the `EventSink` that it is given and never prints; commands write the events to stderr
+with `events_on_stderr`.
 """
 
 import json
@@ -17,30 +18,38 @@ from typing import Any, Protocol, TextIO
 FORMATS = ("text", "json")
 FORMAT_VARIABLE = "BISIEVE_LOG"
 PROGRESS = "progress"
-PROGRESS_EVERY = 10.0  # seconds, where it cannot rewrite its own line
+PROGRESS_EVERY = 10.0  # seconds between progress events where the line cannot be rewritten in place
 _CLEAR = "\r\x1b[K"
 
 _log = logging.getLogger("bisieve.events")
 
 
 class EventSink(Protocol):
-    """Takes an event: its name, the line for people (none: not for them), and its numbers by name."""
+    """Function that receives the events of a run."""
 
-    def __call__(self, event: str, text: str = "", **fields: Any) -> None: ...
+    def __call__(self, event: str, text: str = "", **fields: Any) -> None:
+        """Receive one event.
+
+        Args:
+            event: Its name, such as "scanned".
+            text: The line for people; "" if they need none.
+            fields: Its values for programs, by name.
+        """
+        ...
 
 
 def null_sink(event: str, text: str = "", **fields: Any) -> None:
-    """Tells nobody."""
+    """Discard the event."""
 
 
 def log_format(asked: str | None) -> str:
-    """The format asked for, else the environment's, else text."""
+    """Return the format ``asked`` for, else that of the variable ``BISIEVE_LOG``, else "text"."""
     return asked or ("json" if os.environ.get(FORMAT_VARIABLE) == "json" else "text")
 
 
 @contextmanager
 def events_on_stderr(form: str) -> Iterator[EventSink]:
-    """A `EventSink` whose events go to stderr, in one of `FORMATS`, until the block ends."""
+    """Yield an `EventSink` that writes to stderr until the block ends; ``form`` is one of `FORMATS`."""
     handler = _JsonLines(sys.stderr) if form == "json" else _Terminal(sys.stderr)
     if not handler.rewrites:
         handler.addFilter(_Seldom(PROGRESS_EVERY))
@@ -59,7 +68,10 @@ def _emit(event: str, text: str = "", **fields: Any) -> None:
 
 
 class _JsonLines(logging.StreamHandler[TextIO]):
-    """Every event as one line: event, ts (UTC), seconds since the program began, then its own numbers."""
+    """Handler that writes each event as one JSON line: event, ts (UTC), seconds, then its own fields.
+
+    ``seconds`` counts from the start of the program.
+    """
 
     rewrites = False
 
@@ -73,12 +85,12 @@ class _JsonLines(logging.StreamHandler[TextIO]):
 
 
 class _Terminal(logging.StreamHandler[TextIO]):
-    """The lines for people; on a terminal the progress rewrites its own."""
+    """Handler that writes the lines for people; on a terminal, progress rewrites its line in place."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.rewrites = stream.isatty()
-        self._open = False  # the progress line has no end yet
+        self._open = False  # whether the last line is a progress line without a newline
 
     def emit(self, record: logging.LogRecord) -> None:
         if not (text := record.getMessage()):
@@ -102,12 +114,12 @@ class _Terminal(logging.StreamHandler[TextIO]):
 
 
 class _Seldom(logging.Filter):
-    """Lets a progress through every so many seconds; everything else always."""
+    """Filter that passes one progress event per ``seconds``, and every other event."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
-        self._next = time.time() + seconds  # of a short run there is nothing to follow
+        self._next = time.time() + seconds  # a shorter run shows no progress
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.__dict__["event"] != PROGRESS:

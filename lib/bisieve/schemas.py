@@ -1,7 +1,10 @@
-"""The Arrow schemas of what flows from a scan to an index.
+"""The Arrow schemas of the data between a scan and an index.
 
-Until they are written, the names of shards and sources are coded: there are few, and each stands in very many
-rows.
+    records → STEPS (steps layout only) → SCORED ─┬▶ USABLE → INDEX   usable rollouts
+                                                  └▶ REJECTS          rejected records and rollouts
+
+CUTOFF_SCORES, SOURCES, FILES and SHARDS are small tables beside the index.  Until files are written, the
+names of shards and sources are dictionary-encoded, because few names are repeated in very many rows.
 """
 
 import pyarrow as pa
@@ -16,7 +19,7 @@ _ROLLOUT = [
     ("reliability", pa.float64()),
     ("num_steps", pa.int32()),
     ("num_positive", pa.int32()),
-    ("scores", pa.list_(pa.float64())),  # per step, as are the counts
+    ("scores", pa.list_(pa.float64())),  # one per step, like the counts
     ("mc_correct", pa.list_(pa.int32())),
     ("mc_total", pa.list_(pa.int32())),
 ]
@@ -24,11 +27,12 @@ _ROLLOUT = [
 _REJECT_COUNT = [("reason", pa.string()), ("records", pa.int64())]
 REJECT_COUNTS = pa.schema([("source", pa.string()), *_REJECT_COUNT])
 
-# Where a selection ends; with scope=global it is one over all, and the source is null.
+# The cutoff of a selection: the score of its last row.  With scope=global there is one over all sources, and
+# the source is null.
 _CUTOFF_SCORE = [
     ("fraction", pa.float64()),
-    ("rollouts", pa.int64()),  # that it takes, of the source or of all
-    ("bis", pa.float64()),  # of the last one that it takes
+    ("rollouts", pa.int64()),  # number selected, of the source or of all sources
+    ("bis", pa.float64()),  # of the last selected rollout
 ]
 CUTOFF_SCORES = pa.schema([("source", pa.string()), *_CUTOFF_SCORE])
 
@@ -40,9 +44,9 @@ SOURCES = pa.schema(
         ("mixed", pa.int64()),  # rollouts with positive and negative steps
         ("all_positive", pa.int64()),
         ("all_negative", pa.int64()),
-        ("tie_block", pa.int64()),  # the most rollouts that share one score
+        ("tie_block", pa.int64()),  # size of the largest group of rollouts with equal scores
         ("rejected", pa.list_(pa.struct(_REJECT_COUNT))),
-        ("cutoff_scores", pa.list_(pa.struct(_CUTOFF_SCORE))),  # none with scope=global
+        ("cutoff_scores", pa.list_(pa.struct(_CUTOFF_SCORE))),  # empty with scope=global
     ]
 )
 
@@ -62,7 +66,7 @@ SHARDS = pa.schema(
         ("size", pa.int64()),  # bytes
         ("etag", pa.string()),  # or time of the last change
         ("layout", pa.string()),
-        ("rollouts", pa.int64()),  # usable ones whose first record lies here
+        ("rollouts", pa.int64()),  # usable ones whose first record is in this shard
         ("rejected", pa.int64()),
     ]
 )
@@ -76,30 +80,30 @@ def _place(name: pa.DataType) -> list[tuple[str, pa.DataType]]:
 
 SPAN = pa.struct(_place(CODED))
 
-# One step of the steps layout as its record gave it; text stays in the shard.
+# One record of the steps layout, without its text.
 STEPS = pa.schema(
     [
-        ("rollout_id", pa.string()),  # null: a record that belongs to no rollout
+        ("rollout_id", pa.string()),  # null if the record has no valid id
         ("step_index", pa.int32()),
         ("source", CODED),
-        ("image_id", pa.int64()),  # hash of the image(s); null where the record has none
-        ("prompt_id", pa.int64()),  # hash of the question; null where the record has none
-        ("question_id", pa.string()),  # hash of both; null where one is missing
+        ("image_id", pa.int64()),  # hash of the image(s); null if the record has none
+        ("prompt_id", pa.int64()),  # hash of the question; null if the record has none
+        ("question_id", pa.string()),  # hash of both; null if one is missing
         ("score", pa.float64()),
         ("mc_correct", pa.int32()),
         ("mc_total", pa.int32()),
         *_place(CODED),
-        ("reason", pa.string()),  # why the record spoils its rollout; null where it does not
+        ("reason", pa.string()),  # why the record makes its rollout unusable, or null
     ]
 )
 
 _SPANS = ("spans", pa.list_(SPAN))
 
-# One rollout, scored (reason is null) or rejected (reason is set, the scores are null).  Its place is that of
-# its first span: with it ties are broken.
+# One rollout, scored (reason is null) or rejected (reason is set, the scores are null).  Shard, offset and
+# length are those of its first span; they break ties.
 SCORED = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED), ("reason", pa.string())])
 
-# A usable rollout before it is ranked.
+# One usable rollout before ranking.
 USABLE = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED)[:2]])
 
 _PLAIN_SPANS = ("spans", pa.list_(pa.struct(_place(pa.string()))))
@@ -111,7 +115,7 @@ REJECTS = pa.schema(
         *_place(pa.string()),
         ("rollout_id", pa.string()),
         ("reason", pa.string()),
-        # All records of a rollout made of steps; null: its place is all.
+        # All records of a rejected rollout of the steps layout; null if there is only the one above.
         _PLAIN_SPANS,
     ]
 )

@@ -1,8 +1,8 @@
 """The Balanced-Information Score, BIS = (p(1−p) + α)·R (paper §4).
 
-Both forms below do the same float64 operations in the same order, so equal inputs give equal bits.  The
-mean runs strictly left to right: neither ``sum()``, compensated from Python 3.12 on, nor numpy's pairwise
-sums do that.
+`balanced_information_score` scores one rollout and `score_rollouts` many at once.  Both do the same float64
+operations in the same order, so equal inputs give equal bits.  The sum of the scores runs strictly from left
+to right: ``sum()`` is compensated from Python 3.12 on, and numpy adds pairwise.
 """
 
 import math
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-DEFAULT_ALPHA = 0.05  # the paper's choice at a fraction of 25 %
+DEFAULT_ALPHA = 0.05  # the paper's choice at a fraction of 25 % (Table 5)
 
 
 class ScoreParts(NamedTuple):
-    """BIS and what it is made of, one entry a rollout."""
+    """BIS of many rollouts and its parts; each array has one entry per rollout."""
 
     bis: npt.NDArray[np.float64]
     positive_fraction: npt.NDArray[np.float64]  # p
@@ -27,13 +27,17 @@ class ScoreParts(NamedTuple):
 def balanced_information_score(
     scores: Sequence[float], alpha: float = DEFAULT_ALPHA, threshold: float = 0.0
 ) -> float:
-    """BIS of one rollout from its steps' MC scores (paper §4).
+    """Return the BIS of one rollout, (p(1−p) + α)·R, from the MC scores of its steps (paper §4).
 
-    A step is positive when its score exceeds ``threshold``; p is the share of positive steps and R the mean
-    score of the positive ones, 1 where there are none.
+    p is the share of positive steps, and R the mean score of the positive steps, or 1 if there are none.
+
+    Args:
+        scores: One MC score in [0, 1] per step.
+        alpha: α; a rollout whose steps are all positive or all negative scores α·R.
+        threshold: A step is positive if its score is greater.
 
     Raises:
-        ValueError: there is no step, a score is not a number in [0, 1], or an option is not finite.
+        ValueError: There is no step, a score is not in [0, 1], or ``alpha`` or ``threshold`` is not finite.
     """
     if not len(scores):
         raise ValueError("BIS needs at least one step")
@@ -65,12 +69,17 @@ def score_rollouts(
     alpha: float = DEFAULT_ALPHA,
     threshold: float = 0.0,
 ) -> ScoreParts:
-    """BIS of many rollouts; rollout i owns ``scores[offsets[i]:offsets[i + 1]]``, at least one step.
+    """Return the BIS of many rollouts with the same bits as `balanced_information_score`.
 
-    ``scores`` is flat, float64; ``offsets`` has one entry more than there are rollouts.
+    Args:
+        scores: MC scores of all steps of all rollouts, in order (float64 [steps]).
+        offsets: Rollout i has the scores ``scores[offsets[i]:offsets[i + 1]]``, at least one
+            (int64 [rollouts + 1], from 0).
+        alpha: As in `balanced_information_score`.
+        threshold: As in `balanced_information_score`.
 
     Raises:
-        ValueError: as `balanced_information_score`.
+        ValueError: As in `balanced_information_score`.
     """
     num_rollouts = len(offsets) - 1
     num_steps = np.diff(offsets)
@@ -83,7 +92,7 @@ def score_rollouts(
     positive = scores > threshold
     owner = np.repeat(np.arange(num_rollouts), num_steps)[positive]
     num_positive = np.bincount(owner, minlength=num_rollouts)
-    # bincount adds its weights one after the other, which is the order that the scalar form has.
+    # bincount adds its weights one after the other, in the same order as the scalar form.
     sums = np.bincount(owner, weights=scores[positive], minlength=num_rollouts)
     p = num_positive / num_steps
     reliability = np.where(num_positive > 0, sums / np.maximum(num_positive, 1), 1.0)

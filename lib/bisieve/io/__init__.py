@@ -1,1 +1,1 @@
-"""All contact with stores: listings, reads that end whole, writes, retries, locks, images."""
+"""All contact with stores: listing, complete reads, atomic writes, retries, locks and images."""

@@ -1,6 +1,7 @@
-"""Checks of how a store or server is reached: credentials, TLS, and whether it listens.
+"""Checks of the way to a store or server: no credentials in URLs, TLS, and whether it is reachable.
 
-Over plain HTTP everybody on the way reads the corpus and may change it.  A server on this machine is no risk.
+Over plain HTTP anyone on the network path can read and change the corpus.  A server on this machine is no
+risk.
 """
 
 import os
@@ -12,16 +13,17 @@ from urllib.request import getproxies, proxy_bypass
 from bisieve._redact import CREDENTIALS, SECRET_SETTING, SIGNED, without_secrets
 from bisieve.errors import StorageError, UsageError
 
-PLAIN_HTTP = "BISIEVE_PLAIN_HTTP"  # HOST:PORT of endpoints, several by comma
+PLAIN_HTTP = "BISIEVE_PLAIN_HTTP"  # HOST:PORT of endpoints allowed without TLS, separated by commas
 
 _CONNECT_SECONDS = 3
 
 
 def check_no_secret(url: str) -> None:
-    """`UsageError` where ``url``, or a URL in it, carries a password or a signature."""
+    """Raise `UsageError` if ``url``, or a URL inside it, contains a password or a signature."""
     signed = SIGNED.search(url)
     if signed or CREDENTIALS.search(url):
-        shown = f"{url.partition('?')[0]}?***" if signed else url  # there may be a blank in it
+        # `without_secrets` ends a query at the first space, and this one may contain a space.
+        shown = f"{url.partition('?')[0]}?***" if signed else url
         raise UsageError(
             "URLs without credentials", without_secrets(shown),
             "leave them to the environment (for S3: AWS_PROFILE, AWS_ACCESS_KEY_ID, a role of the machine)",
@@ -29,7 +31,7 @@ def check_no_secret(url: str) -> None:
 
 
 def check_no_secret_property(name: str) -> None:
-    """Raise `UsageError` where Spark's property ``name`` is a secret: options are seen in `ps`."""
+    """Raise `UsageError` if the Spark property ``name`` holds a secret: `ps` shows options to every user."""
     if SECRET_SETTING.fullmatch(name):
         raise UsageError(
             "no secret among options, which other users of the machine see", f"--spark-conf {name}=***",
@@ -39,12 +41,15 @@ def check_no_secret_property(name: str) -> None:
 
 
 def check_endpoint(endpoint: str, url: str) -> None:
-    """`StorageError` where the store of ``url`` is to be asked at an ``endpoint`` without TLS, unnamed."""
+    """Raise `StorageError` if the store of ``url`` would be used at an ``endpoint`` without TLS.
+
+    Endpoints on this machine, and those listed in ``BISIEVE_PLAIN_HTTP``, are allowed.
+    """
     at = urlsplit(endpoint)
     named = os.environ.get(PLAIN_HTTP, "").split(",")
     if at.scheme != "http" or _place(endpoint) in named or _is_this_machine(at.hostname or ""):
         return
-    place = _place(without_secrets(endpoint))  # masked first: a password may have a slash in it
+    place = _place(without_secrets(endpoint))  # mask first: a slash in a password would end the netloc
     raise StorageError(
         f"TLS on the way to {url}", f"the endpoint http://{place}",
         f"give one with https://, or ask for this one by its name: {PLAIN_HTTP}={place}",
@@ -52,21 +57,21 @@ def check_endpoint(endpoint: str, url: str) -> None:
 
 
 def _place(endpoint: str) -> str:
-    """``HOST:PORT`` of an endpoint, without what may stand before it."""
+    """Return ``HOST:PORT`` of an endpoint, without a user name and password."""
     return urlsplit(endpoint).netloc.rpartition("@")[2]
 
 
 def _is_this_machine(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name, not an address
         return False
 
 
 def is_reachable(url: str) -> bool:
-    """Return whether anything listens at the host and port of ``url`` (http or https).
+    """Return whether a TCP connection to the host and port of ``url`` (http or https) succeeds in 3 seconds.
 
-    Behind a proxy that cannot be known, and the answer is True.
+    If requests go through a proxy this cannot be known, and the result is True.
     """
     at = urlsplit(url)
     host = at.hostname or ""

@@ -1,7 +1,9 @@
-"""Compare-and-swap of small files, and locks that end with their process.
+"""Compare-and-swap of small files, and locks that are released when their process ends.
 
-S3 compares ETags (``If-Match``, ``If-None-Match``); on a disk a lock and the content decide.  Other stores
-are asked once more right before the write: there two writers that meet within that moment may both win.
+`read_pointer` reads a file with a token; `replace_pointer` writes it only if the token is still the same.
+S3 compares ETags in the request (``If-Match``, ``If-None-Match``).  On a local disk the content is compared
+under a file lock.  Other stores have no such request: the content is compared right before the write, and
+two writers that do so at the same moment may both succeed.
 """
 
 import errno
@@ -23,20 +25,21 @@ from bisieve.io.storage import open_filesystem, write_bytes
 
 @dataclass(frozen=True)
 class Pointer:
-    """The file as it was when it was read."""
+    """Content of a small file when it was read, and the token to compare it by."""
 
     url: str
-    data: bytes | None  # None: there was none
-    token: str | None  # tells this content from any other
+    data: bytes | None  # None: the file did not exist
+    token: str | None  # S3: the ETag; else the SHA-256 of the content; None: the file did not exist
 
 
 def read_pointer(url: str) -> Pointer:
-    """The file at ``url``, which need not be there."""
+    """Read the file at ``url``, which need not exist, with its token."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
         try:
-            # The token first: when the content is newer than it, a replacement is refused, never the reverse.
+            # The token first: if the file changes in between, the token is the old one and a later
+            # replacement is refused.  The other way round it would overwrite content that was never read.
             token = with_retries(lambda: fs.info(path))["ETag"] if _is_s3(fs) else None
             data = bytes(with_retries(lambda: fs.cat_file(path)))
         except FileNotFoundError:
@@ -45,7 +48,11 @@ def read_pointer(url: str) -> Pointer:
 
 
 def replace_pointer(old: Pointer, data: bytes) -> None:
-    """Puts ``data`` where ``old`` was read; `StorageError` when it is not what lies there any more."""
+    """Write ``data`` to the URL of ``old`` if the file has not changed since ``old`` was read.
+
+    Raises:
+        StorageError: The file has changed, was created or was deleted since, or the store fails.
+    """
     fs, path = open_filesystem(old.url)
     if _is_s3(fs):
         condition = {"mode": "create"} if old.token is None else {"IfMatch": old.token}
@@ -55,7 +62,7 @@ def replace_pointer(old: Pointer, data: bytes) -> None:
             except OSError as error:
                 if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
                     raise
-                # Sent again when its answer was lost, a write that won meets itself.
+                # If only the answer was lost, the retry of a write that succeeded finds its own content.
                 if read_pointer(old.url).data != data:
                     raise _conflict(old.url) from error
         return
@@ -78,6 +85,7 @@ def _conflict(url: str) -> StorageError:
 
 
 def _locked(path: str) -> AbstractContextManager[None]:
+    """Lock the file ``path`` by a lock file beside it; missing folders are created."""
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     return locked(os.path.join(folder, f".{name}.lock"))
@@ -85,21 +93,26 @@ def _locked(path: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Holds the lock file at ``path`` while the block runs; waits for whoever holds it, on this machine."""
+    """Hold the lock file at ``path`` while the block runs.
+
+    It waits for as long as another process of this machine holds the lock.
+    """
     with open(path, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def hold(folder: str | os.PathLike[str]) -> int:
-    """A lock on a folder itself, held until the descriptor that this returns is closed.
+    """Lock a folder and return the file descriptor that holds the lock; closing it releases the lock.
 
-    `BlockingIOError` where another process holds it, another `OSError` where there is no such folder.
+    Raises:
+        BlockingIOError: Another process holds the lock.
+        OSError: There is no such folder.
     """
     holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.stat(folder)  # who held it before may have removed it
+        os.stat(folder)  # the previous holder may have removed it
     except OSError:
         os.close(holder)
         raise

@@ -1,4 +1,8 @@
-"""Turn what stores and disks raise into one line that says what to do."""
+"""Conversion of the exceptions of stores and disks into `StorageError` and `DiskError`, one line each.
+
+`storage_errors` wraps every use of a store and `disk_errors` every use of a temporary folder; `disk_error`
+words one `OSError`.
+"""
 
 import errno
 import os
@@ -11,41 +15,48 @@ from pathlib import Path
 from bisieve.errors import BisieveError, DiskError, StorageError
 from bisieve.io.retry import replaced_while_read
 
-# Which extra of this package brings the driver of a URL scheme.
+# URL scheme -> the extra of this package that installs its driver.
 DRIVERS = {
     "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure",
     "hf": "hf",
 }  # fmt: skip
 
-# Of botocore, which need not be there: nobody has signed in, or only by halves.
+# Exceptions of botocore, by name because it need not be installed: credentials are missing or incomplete.
 _NOT_SIGNED_IN = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
 
 _NO_ROOM = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exceeded"}
 _REFUSED = {errno.EACCES, errno.EPERM}
-_OF_DISKS_ALONE = {*_NO_ROOM, errno.EROFS, errno.EFBIG}  # no object store says so
-_RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # what Rust adds to the text of an operating system's error
+_OF_DISKS_ALONE = {*_NO_ROOM, errno.EROFS, errno.EFBIG}  # never raised for an object store
+_RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # the errno in the text of a Rust error
 
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turns whatever a store raises about ``url`` into one `StorageError`."""
+    """Convert every exception in the block into a `StorageError` (or `DiskError`) about ``url``.
+
+    A `BisieveError` passes unchanged.  The original exception is the ``__cause__``.
+    """
     try:
         yield
     except BisieveError:
         raise
-    except Exception as error:  # stores raise what they like: botocore, aiohttp, OSError, ValueError
+    except Exception as error:  # drivers have no common base: botocore, aiohttp, OSError, ValueError
         raise _said(url, error) from error
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an exception says, without a full stop, or its name."""
+    """Return the first line of an exception's text without the full stop, or the name of its class.
+
+    The line has at most 300 characters.
+    """
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300].rstrip(".")
 
 
 def _said(url: str, error: Exception) -> StorageError:
+    """Return the `StorageError`, or `DiskError`, that describes ``error`` about ``url``."""
     if isinstance(error, FileNotFoundError):
-        name = str(error.filename or "")  # a link that leads nowhere is told by its own name
+        name = str(error.filename or "")  # for a dangling link, the link's own path
         missing = url if url.endswith(name) else name
         return StorageError(f"a file or folder at {missing}", "nothing", "check the URL")
     if isinstance(error, IsADirectoryError):
@@ -79,30 +90,33 @@ def _said(url: str, error: Exception) -> StorageError:
 
 
 def _copy(url: str, error: OSError) -> str:
-    """Where on this machine a disk refused what belongs to ``url``, a file in a store."""
-    if url.startswith("hdfs://"):  # a file system, which has quotas and a mode to read only
+    """Return the local path at which an operation on ``url``, a file in a store, failed."""
+    if url.startswith("hdfs://"):  # a file system itself, with quotas and a read-only mode
         return str(error.filename or url)
     return str(error.filename or f"a copy of {url} on this machine")
 
 
 def _file_in_the_way(error: OSError, url: str) -> str:
-    """The file that lies where a folder should, of a path on a disk."""
+    """Return the part of a local path that is a file although a folder is needed there."""
     path = Path(str(error.filename or url.removeprefix("file://")))
     return str(next((part for part in (path, *path.parents) if part.is_file()), url))
 
 
 @contextmanager
 def disk_errors(folder: str | os.PathLike[str], elsewhere: str) -> Iterator[None]:
-    """Raise what the disk of ``folder`` refuses as a `DiskError`; let every other error pass.
+    """Convert errors of the local disk that holds ``folder`` into `DiskError`; all others pass unchanged.
 
-    A store may be read in the block: its errors are no disk's.  ``elsewhere`` says how to choose another
-    folder, such as "set TMPDIR to a folder on another disk".
+    The block may also use a store, whose errors are not converted.
+
+    Args:
+        folder: The local folder that is used in the block.
+        elsewhere: How to choose another folder, such as "set TMPDIR to a folder on another disk".
     """
     try:
         yield
     except BisieveError:
         raise
-    except Exception as error:  # safetensors and tokenizers, which are Rust, have errors of their own
+    except Exception as error:  # safetensors and tokenizers are Rust and have their own exceptions
         found = _raised_in(os.fspath(folder), error)
         said = disk_error(str(found.filename or folder), found, elsewhere) if found else None
         if said is None:
@@ -111,16 +125,22 @@ def disk_errors(folder: str | os.PathLike[str], elsewhere: str) -> Iterator[None
 
 
 def is_of_this_machine(error: OSError) -> bool:
-    """Return whether a disk of this machine raised ``error``, though it was met while a store was used."""
+    """Return whether ``error`` comes from a disk of this machine, although it occurred in the use of a store.
+
+    For example, a driver writes a temporary copy and the disk is full.
+    """
     return error.errno in _OF_DISKS_ALONE or os.path.isabs(str(error.filename or ""))
 
 
 def _raised_in(folder: str, error: Exception) -> OSError | None:
-    """Return ``error`` as Python would raise it of a disk at ``folder``; None where it is another's."""
+    """Return ``error`` as an `OSError` if the disk of ``folder`` caused it, else None.
+
+    A Rust error that names an errno is converted to the `OSError` of that number.
+    """
     if isinstance(error, OSError):
         name = str(error.filename or "")
         inside = os.path.isabs(name) and Path(name).is_relative_to(folder)
-        # The folder itself may have to be made, and one above it may refuse that.
+        # If the folder itself has to be created, the error may name one of its parents.
         above = os.path.isabs(name) and Path(folder).is_relative_to(name)
         nameless = not name and error.errno in _OF_DISKS_ALONE
         return error if inside or above or nameless else None
@@ -129,9 +149,9 @@ def _raised_in(folder: str, error: Exception) -> OSError | None:
 
 
 def disk_error(url: str, error: OSError, elsewhere: str = "choose another place") -> DiskError | None:
-    """Return the error for what a disk said about ``url``; None for what has no words of its own here.
+    """Return the `DiskError` for an `OSError` about ``url``, or None if its errno is not one of those below.
 
-    ``elsewhere`` says how to choose another place.
+    ``elsewhere`` is the part of the hint that says how to choose another place.
     """
     number, path = error.errno, str(error.filename or url.removeprefix("file://"))
     said = os.strerror(number) if number else str(error)
@@ -159,12 +179,13 @@ def disk_error(url: str, error: OSError, elsewhere: str = "choose another place"
 
 
 def says_full(text: str) -> bool:
-    """Return whether ``text``, of a program in another language, says that a disk is full."""
+    """Return whether ``text``, the output of another program, reports a full disk or an exceeded quota."""
     return any(words in text for words in _NO_ROOM.values())
 
 
 def _space(number: int, path: str) -> str:
-    if "://" in path:  # which disk it was is not known
+    """Return the text of "disk full" or "quota exceeded", with the free space of the disk if it is known."""
+    if "://" in path:  # a URL: the disk is not known
         return _NO_ROOM[number]
     folder = existing_folder(path)
     free = shutil.disk_usage(folder).free / 1e6
@@ -172,12 +193,12 @@ def _space(number: int, path: str) -> str:
 
 
 def _stated(path: str) -> str:
-    """Name what of ``path`` is there, and who this process is."""
+    """Return which user this process runs as, and the part of ``path`` that exists."""
     found = next((part for part in (Path(path), *Path(path).parents) if os.path.lexists(part)), Path("/"))
     return f"user {os.geteuid()} has no permission at {found}"
 
 
 def existing_folder(path: str) -> str:
-    """Return the nearest folder of ``path`` that exists."""
+    """Return ``path`` as an absolute path if it is a folder, else its nearest parent that is one."""
     places = (Path(path).absolute(), *Path(path).absolute().parents)
     return str(next(place for place in places if place.is_dir()))

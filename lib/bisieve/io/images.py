@@ -1,4 +1,8 @@
-"""Images by name below an image root: find them, check that they exist, decode them."""
+"""Images by name below an image root: their URLs, a check that they exist, and decoding to RGB.
+
+`image_url` maps an untrusted name from a record to a URL below the root, `image_bytes` reads it and
+`decode_image` decodes it; `load_image` does all three.  `is_base64` recognises images inside records.
+"""
 
 import base64
 import io
@@ -18,17 +22,17 @@ from bisieve.io.errors import storage_errors
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # how absolute names begin on Windows
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # the start of an absolute path on Windows
 MOST_PIXELS = 2**26  # 200 MB as RGB
-_ON_WHITE = "bisieve_on_white"  # marks an image that was transparent
+_ON_WHITE = "bisieve_on_white"  # key in ``Image.info`` of an image that was transparent
 _STRAIGHT = {"RGBa": "RGBA", "La": "LA"}  # modes with premultiplied alpha -> the same without
 ORIENTATION = 0x0112  # EXIF
-_TURNS = {  # orientation -> Pillow's name for what brings it upright
+_TURNS = {  # EXIF orientation -> Pillow's name of the operation that turns the image upright
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
     7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
-_LOOKUPS = 32  # names asked for at the same time: a store answers slowly, but many at once
-_STAT_AT_MOST = 256  # from this many names on, one listing of the root is cheaper than a question for each
+_LOOKUPS = 32  # names looked up at the same time: a store answers slowly, but many requests in parallel
+_STAT_AT_MOST = 256  # above this many names one listing of the root is cheaper than a request for each
 
 WAY_OUT = (
     "bisieve export --format records --images FOLDER writes such images out: score and train on what it wrote"
@@ -38,35 +42,34 @@ _HEADS = {
     b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"II*\0": ".tif",
     b"MM\0*": ".tif", b"\0\0\0\x0cjP  ": ".jp2",
 }  # fmt: skip
-_BOXES = {b"WEBP": ".webp", b"ftypavif": ".avif", b"ftypheic": ".heic"}  # what follows a length
+_BOXES = {b"WEBP": ".webp", b"ftypavif": ".avif", b"ftypheic": ".heic"}  # found after a length field
 _LONGEST_HEAD = 16  # bytes
 _DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*\s*")
 
-_SHORTEST_BASE64 = 32  # characters: the smallest image has more, a name that begins as one does has fewer
+_SHORTEST_BASE64 = 32  # characters: the smallest image has more, a file name that looks like one has fewer
 
 
 def image_url(root: str, name: str) -> str:
     """Return the URL of image ``name`` below ``root``.
 
-    Names come from the corpus and are not trusted; links on a disk below the root are the owner's and are
-    followed.
+    Names come from the corpus and are not trusted.  Symbolic links below a local root belong to its owner
+    and are followed.
 
     Args:
         root: The image root, any URL.
-        name: A relative name, with the separators of either system, or an absolute one below ``root``.
+        name: A relative path, with slashes or backslashes, or an absolute path or URL below ``root``.
 
     Raises:
-        ImageError: where the image would be anywhere else, or ``name`` is the image itself in base64.
+        ImageError: The image would be outside ``root``, or ``name`` is itself an image in base64.
     """
-
     if is_base64(name):
         raise ImageError("images by name", f"an image in base64, {name[:40]}…", WAY_OUT)
-    # Stores undo percent signs and backslashes: harmless after that, too.
+    # Stores decode percent signs and backslashes, so the path must be safe after that, too.
     parts = PurePosixPath(unquote(name).replace("\\", "/")).parts
     relative = None
-    chained = "::" in name and not storage.is_local(root)  # fsspec chains URLs there, but for names on a disk
+    chained = "::" in name and not storage.is_local(root)  # fsspec would chain file systems at "::"
     if parts and ".." not in parts and not chained and "\0" not in name:
         relative = _relative(root, name)
     if not relative:
@@ -79,7 +82,7 @@ def image_url(root: str, name: str) -> str:
 
 
 def _relative(root: str, name: str) -> str | None:
-    """Return ``name`` from ``root`` on, or None where it is absolute and not below ``root``."""
+    """Return ``name`` relative to ``root``, or None if it is absolute and not below ``root``."""
     if name.startswith("/") or "://" in name:
         return _below_root(root, name)
     if _DRIVE.match(name):
@@ -89,6 +92,7 @@ def _relative(root: str, name: str) -> str | None:
 
 
 def _below_root(root: str, name: str) -> str | None:
+    """Return an absolute path or URL relative to ``root``, with links resolved if needed; None if outside."""
     if name.partition("://")[1] and name.partition("://")[0] != storage.canonical(root).partition("://")[0]:
         return None
     if not storage.is_local(root) and "://" not in name:
@@ -101,7 +105,11 @@ def _below_root(root: str, name: str) -> str | None:
 
 
 def missing_images(root: str, names: Iterable[str]) -> set[str]:
-    """Those of ``names`` that have no file below ``root``; `ImageError` where a name leaves the root."""
+    """Return those of ``names`` that have no file below ``root``.
+
+    Raises:
+        ImageError: A name leads outside ``root`` (see `image_url`).
+    """
     wanted = {name: image_url(root, name) for name in set(names)}
     if len(wanted) > _STAT_AT_MOST:
         present = storage.file_names(root)
@@ -125,20 +133,22 @@ def _is_file(url: str) -> bool:
 
 
 def refuse_missing(root: str, missing: Collection[str], hint: str) -> None:
-    """`ImageError` that names one of the ``missing`` images and counts them; nothing when there are none.
+    """Raise `ImageError` if any images are ``missing``, with their number and one example.
 
-    ``mend`` says what the user of the command can do.
+    ``hint`` says what the user of the command can do.
     """
     if missing:
         raise ImageError(f"all images below {root}", f"{len(missing)} missing, such as {min(missing)}", hint)
 
 
 def decode_image(data: bytes, name: str) -> "Image":
-    """RGB pixels of an encoded image, upright as its EXIF says; of an animation the first frame.
+    """Decode an image to RGB, turned upright by its EXIF orientation; of an animation the first frame.
 
-    What is transparent shows white, and `was_transparent` tells it of the result.
-    `ImageError` that tells ``name`` where the bytes are no image, or one of more than `MOST_PIXELS`: a few
-    kilobytes can say that they are gigabytes of pixels.
+    Transparent pixels become white, and `was_transparent` is true of the result.
+
+    Raises:
+        ImageError: The bytes are not an image, or it has more than `MOST_PIXELS`: a file of a few kilobytes
+            can decode to gigabytes of pixels.  The text contains ``name``.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -150,10 +160,10 @@ def decode_image(data: bytes, name: str) -> "Image":
             return _opaque(_upright(image))
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:  # of so many pixels that Pillow does not even open it
+    except Image.DecompressionBombError as error:  # above Pillow's own limit, where it does not open it
         raise _too_large(name, str(error).partition(" exceeds")[0]) from error
-    except Exception as error:  # Pillow's many formats raise what they like
-        unknown = isinstance(error, UnidentifiedImageError)  # its text shows our buffer's address
+    except Exception as error:  # the exceptions of Pillow's formats have no common base
+        unknown = isinstance(error, UnidentifiedImageError)  # its text contains the buffer's address
         found = "no image of a known format" if unknown else " ".join(str(error).split())
         raise ImageError(
             f"an image that can be decoded in {name}",
@@ -168,7 +178,10 @@ def _too_large(name: str, found: str) -> ImageError:
 
 
 def _scale_colour_key(image: "Image") -> None:
-    """Scale the transparent grey of a PNG of 2 or 4 bits a pixel as Pillow will scale its pixels."""
+    """Scale the transparent grey value of a PNG with 2 or 4 bits per pixel, as Pillow scales the pixels.
+
+    Pillow itself scales only the pixels, so no pixel would match.
+    """
     raw = image.tile[0][3] if image.tile else None  # type: ignore[attr-defined]
     levels = {"L;2": 3, "L;4": 15}.get(raw) if isinstance(raw, str) else None
     if levels and isinstance(image.info.get("transparency"), int):
@@ -176,30 +189,30 @@ def _scale_colour_key(image: "Image") -> None:
 
 
 def _upright(image: "Image") -> "Image":
-    """Return ``image`` turned as its EXIF says.
+    """Return ``image`` turned upright by its EXIF orientation.
 
-    Pillow's ``exif_transpose`` also writes the EXIF again, and fails where another tag has a wrong type.
+    Pillow's ``exif_transpose`` also rewrites the EXIF, and fails if another tag has a wrong type.
     """
     from PIL.Image import Transpose
 
-    image.load()  # the EXIF of a PNG may come behind its pixels
+    image.load()  # the EXIF of a PNG may come after its pixels
     turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
     return image.transpose(Transpose[turn]) if turn else image
 
 
 def was_transparent(image: "Image") -> bool:
-    """Return whether ``image``, as `decode_image` made it, had pixels that were not fully opaque."""
+    """Return whether ``image``, a result of `decode_image`, had pixels that were not fully opaque."""
     return bool(image.info.get(_ON_WHITE))
 
 
 def _opaque(image: "Image") -> "Image":
-    """Return ``image`` in RGB, put on white where it is transparent, and marked as such."""
+    """Return ``image`` in RGB; a transparent one is pasted on white and marked for `was_transparent`."""
     from PIL import Image
 
     alpha = _alpha(image)
     if alpha is None or alpha.getextrema() == (255, 255):
         return _eight_bit(image).convert("RGB")
-    # Premultiplied colours have to be divided by their alpha first, which RGB alone cannot tell.
+    # Premultiplied colours must be divided by their alpha before the conversion to RGB drops it.
     straight = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
     on_white = Image.new("RGB", image.size, "white")
     on_white.paste(_eight_bit(straight).convert("RGB"), mask=alpha)
@@ -208,12 +221,12 @@ def _opaque(image: "Image") -> "Image":
 
 
 def _alpha(image: "Image") -> "Image | None":
-    """Return the opacity of each pixel (mode L), or None for an image that cannot be transparent."""
+    """Return the opacity of each pixel (mode L, 255 = opaque), or None if the image has no transparency."""
     from PIL import Image
 
     if not image.has_transparency_data:
         return None
-    if image.mode.startswith("I"):  # 16 bits a pixel, of which one grey is transparent
+    if image.mode.startswith("I"):  # 16 bits per pixel, with one transparent grey value
         opaque = np.asarray(image) != image.info["transparency"]
         return Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8))
     straight = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
@@ -221,19 +234,35 @@ def _alpha(image: "Image") -> "Image | None":
 
 
 def _eight_bit(image: "Image") -> "Image":
-    """Of 16 bits a pixel the upper eight: ``convert`` alone would take all above 255 for white."""
+    """Return an image of 16 bits per pixel with the upper 8 bits; others unchanged.
+
+    Pillow's ``convert`` alone makes every value above 255 white.
+    """
     if not image.mode.startswith("I;16"):
         return image
     return image.convert("I").point(lambda value: value / 256).convert("L")
 
 
 def load_image(root: str, name: str) -> "Image":
-    """Image ``name`` below ``root`` in RGB; `ImageError` where it is missing or unreadable."""
+    """Return image ``name`` below ``root`` in RGB.
+
+    Raises:
+        ImageError: The image is outside ``root``, is missing, or cannot be read or decoded.
+    """
     return decode_image(image_bytes(root, name), name)
 
 
 def image_bytes(root: str, name: str, read: Callable[[str], bytes] = storage.read_bytes) -> bytes:
-    """Image ``name`` below ``root`` as it is stored; `ImageError` where it cannot be read."""
+    """Return the encoded bytes of image ``name`` below ``root``.
+
+    Args:
+        root: The image root, any URL.
+        name: As in `image_url`.
+        read: Reads the bytes of a URL, such as through a cache.
+
+    Raises:
+        ImageError: The image is outside ``root`` or cannot be read.
+    """
     try:
         return read(image_url(root, name))
     except StorageError as error:
@@ -243,7 +272,10 @@ def image_bytes(root: str, name: str, read: Callable[[str], bytes] = storage.rea
 
 
 def is_base64(name: str) -> bool:
-    """Whether what a record has for an image's name is the image itself."""
+    """Return whether the text in an image field is the image itself, as a data URL or in base64.
+
+    Base64 without ``data:`` is recognised by its first bytes, which are those of a known image format.
+    """
     if name[:5].lower() == "data:":
         return _DATA_URL.match(name) is not None
     if len(name) < _SHORTEST_BASE64:
@@ -256,6 +288,7 @@ def is_base64(name: str) -> bool:
 
 
 def _suffix(data: bytes) -> str | None:
+    """Return the file suffix of the image format that ``data`` begins with, or None if it is unknown."""
     if data.startswith(b"BM") and data[6:10] == bytes(4):
         return ".bmp"
     for head, suffix in _HEADS.items():

@@ -1,4 +1,4 @@
-"""A file on a disk that appears when it is complete."""
+"""Atomic writes on a local disk: a file becomes visible when it is complete."""
 
 import io
 import os
@@ -15,16 +15,20 @@ _BUFFER = 1 << 16  # bytes
 
 @contextmanager
 def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
-    """A file that stands at ``path`` when the block ends well; a link there stays, and leads to it.
+    """Open a temporary file for writing, and rename it to ``path`` when the block ends without an error.
 
-    `StorageError` where it cannot be written, and where what lies there is no file: a rename would put a file
-    in the place of a device or a pipe.
+    Missing parent folders are created.  If ``path`` is a symbolic link, its target is replaced and the link
+    stays.  After an error the temporary file is deleted.
+
+    Raises:
+        StorageError: The file cannot be written, or ``path`` is a folder, a device or a pipe: the rename
+            would replace a device or a pipe by a file.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
         raise StorageError(f"a file, or nothing, at {url}", kind, "name a file")
     path = os.path.realpath(path)
-    # An object store shows an object when its upload ends; on a disk only a rename does the same.
+    # An object store shows an object when its upload ends; on a disk only a rename is as atomic.
     unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
     with storage_errors(url):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -35,7 +39,7 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
             file.close()
             os.replace(unfinished, path)
     except BaseException:
-        with suppress(StorageError):  # what is left in its buffer finds no room either
+        with suppress(StorageError):  # on a full disk the rest of the buffer cannot be written either
             file.close()
         with suppress(FileNotFoundError):
             os.unlink(unfinished)
@@ -43,7 +47,10 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
 
 
 class _Output(io.BufferedWriter):
-    """A file whose writes fail with a `StorageError` of ``url``; an `OSError` of the caller's stays his."""
+    """File whose own writes raise `StorageError` about ``url``.
+
+    An `OSError` that the caller's code raises in the same block is not converted.
+    """
 
     def __init__(self, raw: io.RawIOBase, url: str) -> None:
         super().__init__(raw, _BUFFER)

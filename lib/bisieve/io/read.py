@@ -1,4 +1,8 @@
-"""Read files to their end: a connection that breaks is resumed, and damage is an error."""
+"""Complete reads of files: broken connections are resumed, and short or damaged files raise an error.
+
+`open_retrying` and `open_present` return a `RetryingFile`; `read_ranges` reads byte ranges; `damage` wraps
+code that decodes what was read.
+"""
 
 import errno
 import lzma
@@ -14,7 +18,10 @@ from bisieve.io.storage import open_filesystem
 
 
 class RetryingFile:
-    """A file of fsspec, read whole: a ``read`` is short only at the end that it had when it was opened."""
+    """Read-only file over an fsspec file, whose ``read`` returns fewer bytes only at the end of the file.
+
+    The end is the size when the file was opened.
+    """
 
     def __init__(self, file: Any, url: str) -> None:
         self._file = file
@@ -24,13 +31,14 @@ class RetryingFile:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the file is closed."""
         return bool(self._file.closed)
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes, or all that there are.
+        """Return the next ``size`` bytes, or all that are left if ``size`` is negative.
 
-        `StorageError` where the store fails, or the file ends too early.
+        Raises:
+            StorageError: The store fails, or the file ends before the size that it had when it was opened.
         """
         left = max(self._size - self._place, 0)
         wanted = left if size < 0 else min(size, left)
@@ -54,16 +62,16 @@ class RetryingFile:
         return bytes(self._file.read(size))
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Goes to a place, as of every file."""
+        """Set the position of the next read and return it, as `io.IOBase.seek` does."""
         self._place = offset + (0, self._place, self._size)[whence]
         return self._place
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return the offset at which the next read begins."""
         return self._place
 
     def close(self) -> None:
-        """Closes it."""
+        """Close the underlying file."""
         self._file.close()
 
     def __enter__(self) -> "RetryingFile":
@@ -74,14 +82,18 @@ class RetryingFile:
 
 
 def open_retrying(url: str, **how: Any) -> RetryingFile:
-    """Opens ``url`` for reading; ``how`` is for fsspec.  `StorageError` for whatever the store raises."""
+    """Open ``url`` for reading; ``how`` is passed to fsspec's ``open``.
+
+    Raises:
+        StorageError: The file does not exist, or the store fails.
+    """
     fs, path = open_filesystem(url)
     with storage_errors(url):
         return RetryingFile(with_retries(lambda: fs.open(path, "rb", **how)), url)
 
 
 def open_present(url: str) -> RetryingFile | None:
-    """As `open_retrying`; None where there is no such file."""
+    """Open ``url`` as `open_retrying` does, or return None if the file does not exist."""
     try:
         return open_retrying(url)
     except StorageError as error:
@@ -91,9 +103,13 @@ def open_present(url: str) -> RetryingFile | None:
 
 
 def read_ranges(url: str, starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
-    """The bytes of ``url`` from each start to its end, a request each; `StorageError` where one is short."""
+    """Return the bytes of ``url`` from each start up to its end, with one request for each range.
+
+    Raises:
+        StorageError: The store fails, or a range is still short after the retries.
+    """
     fs, path = open_filesystem(url)
-    exactly = {"cache_type": "none"} if url.startswith("hf://") else {}  # it would read 5 MiB more each time
+    exactly = {"cache_type": "none"} if url.startswith("hf://") else {}  # else each request reads 5 MiB more
     found: dict[int, bytes] = {}
 
     def read() -> None:
@@ -117,11 +133,16 @@ def read_ranges(url: str, starts: Sequence[int], ends: Sequence[int]) -> list[by
 
 @contextmanager
 def damage(kind: type[BisieveError], expected: str, hint: str) -> Iterator[None]:
-    """Turn what a decoder raises about bytes that it cannot decode into one error of ``kind``.
+    """Convert errors of a decoder (Arrow, gzip, xz, …) about damaged bytes into one error of ``kind``.
 
-    What a store raises about a `RetryingFile` is a `StorageError` before it comes here.
+    Failures of the store pass unchanged, because a `RetryingFile` raises them as `StorageError`.
+
+    Args:
+        kind: The error to raise.
+        expected: Its first part, such as "a Parquet file at URL"; the second is what the decoder said.
+        hint: Its last part: what the user can do.
     """
-    import pyarrow as pa  # here: the benchmark of a step has none
+    import pyarrow as pa  # here: the benchmark of a training step runs without pyarrow
 
     try:
         yield

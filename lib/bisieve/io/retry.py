@@ -1,9 +1,9 @@
-"""Retry policy for object stores: what is transient, how often and how long to try.
+"""Retry policy for object stores: which errors are transient, how often and how long to retry.
 
-Two layers, each for what the one below cannot see: botocore sends a request again that was refused (500,
-503, SlowDown, a reset, a time-out), and `with_retries` begins a whole read or write again, as where a body
-broke off.  Both say so (`say_retry`).  A store that refuses everything is given up after some 25 seconds,
-one that takes requests and never answers after some minutes.
+There are two layers.  botocore repeats a single request that failed (500, 503, SlowDown, a connection reset,
+a time-out).  `with_retries` repeats a whole read or write, for failures that botocore does not see, such as
+a body that ends early.  Both log each retry (`say_retry`).  A store that refuses every request is given up
+after about 25 seconds, one that accepts requests and never answers after some minutes.
 """
 
 import errno
@@ -20,16 +20,16 @@ from bisieve._redact import without_secrets
 Result = TypeVar("Result")
 
 TRIES = 4
-FIRST_PAUSE = 0.5  # seconds; the next one is twice as long
-LONGEST = 60.0  # seconds after which nothing is begun anew
-READS = 1  # of a body by s3fs, whose retries nobody could hear
+FIRST_PAUSE = 0.5  # seconds; doubled before each further retry
+LONGEST = 60.0  # seconds since the first try after which no further one starts
+READS = 1  # tries by s3fs itself: it would repeat reads of a body without a log line
 
-# What passes by itself.  The text of a 500 or 503 without a code of its own comes from s3fs as one of these.
+# errno of transient errors.  s3fs also reports a 500 or 503 without an error code of its own as one of these.
 _PASSING = {
     errno.EIO, errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE,
     errno.ECONNREFUSED, errno.ECONNABORTED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN,
 }  # fmt: skip
-_PASSING_KINDS = {  # of packages that need not be there
+_PASSING_KINDS = {  # by name: the packages need not be installed
     "aiohttp.client_exceptions.ClientError",
     "botocore.exceptions.ConnectionError",
     "botocore.exceptions.HTTPClientError",
@@ -41,24 +41,34 @@ _PASSING_KINDS = {  # of packages that need not be there
 RETRIES = logging.getLogger("bisieve.retries")
 
 
-_REASON = "bisieve_reason"  # in the context of a request, which its tries share
+_REASON = "bisieve_reason"  # key in botocore's request context, which all tries of a request share
 
 
 def s3_options() -> dict[str, Any]:
-    """How s3fs is opened: ``AWS_MAX_ATTEMPTS``, ``AWS_RETRY_MODE`` and fsspec's own configuration rule."""
+    """Return the keyword arguments with which s3fs is opened: retries and time-outs of botocore.
+
+    ``AWS_MAX_ATTEMPTS`` and ``AWS_RETRY_MODE`` override the defaults, and fsspec's own configuration
+    (``s3`` / ``config_kwargs``) overrides both.
+    """
     retries = {
-        "mode": os.environ.get("AWS_RETRY_MODE", "standard"),  # backs off, and has a quota of retries
+        "mode": os.environ.get("AWS_RETRY_MODE", "standard"),  # with backoff and a retry quota
         "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "4")),
     }
-    waits = {"connect_timeout": 5, "read_timeout": 15}  # seconds without a byte
+    waits = {"connect_timeout": 5, "read_timeout": 15}  # seconds without any byte
     own = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
     return {"config_kwargs": {"retries": retries, **waits, **own}}
 
 
 def say_retry(what: str, number: int, error: BaseException, pause: float = 0.0) -> None:
-    """Tell on stderr at once that ``what`` is tried again: the number of the try, the reason, the pause (s).
+    """Log a warning that ``what`` is retried, at once and without secrets.
 
-    A logger carries it: from a worker of Ray or Spark, too, and without a handler Python shows it on stderr.
+    The logger is `RETRIES`, also in Ray and Spark workers; without a handler Python prints it to stderr.
+
+    Args:
+        what: The operation, such as "store" or "upload".
+        number: The number of the try that comes next, from 2 on.
+        error: Why the try before it failed.
+        pause: Seconds until the next try.
     """
     reason = without_secrets(" ".join(str(error).split())[:300]) or type(error).__name__
     when = f"in {pause:.1f} s" if pause else "now"
@@ -66,7 +76,11 @@ def say_retry(what: str, number: int, error: BaseException, pause: float = 0.0) 
 
 
 def with_retries(work: Callable[[], Result]) -> Result:
-    """Return what ``work`` does, tried up to `TRIES` times where it meets what passes by itself."""
+    """Call ``work`` and return its result, with up to `TRIES` tries in all.
+
+    Only transient errors (`is_transient`) are retried, after 0.5, 1 and 2 seconds, and only within the first
+    `LONGEST` seconds.  The last error is raised unchanged.
+    """
     begun = time.monotonic()
     for again in range(1, TRIES):
         try:
@@ -81,12 +95,12 @@ def with_retries(work: Callable[[], Result]) -> Result:
 
 
 def replaced_while_read(error: Exception) -> bool:
-    """Whether a store says that the file that was being read is not the one that was opened."""
-    return type(error).__name__ == "FileExpired"  # of s3fs, which need not be there
+    """Return whether the store reports that the file was replaced after it was opened."""
+    return type(error).__name__ == "FileExpired"  # of s3fs, which need not be installed
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a store that raised ``error`` may do what it was asked for a moment later."""
+    """Return whether the operation that raised ``error`` may succeed if it is retried."""
     if replaced_while_read(error):
         return False
     if isinstance(error, TimeoutError | ConnectionError):
@@ -98,7 +112,10 @@ def is_transient(error: Exception) -> bool:
 
 
 def say_retries(client: Any) -> None:
-    """Have every retry of a botocore ``client`` said by `say_retry`; asked twice, it is said once."""
+    """Log every retry of a botocore ``client`` with `say_retry`.
+
+    Calling it twice for the same client has no further effect.
+    """
     client.meta.events.register("needs-retry.s3", _keep_reason, unique_id="bisieve-reason")
     client.meta.events.register("request-created.s3", _say, unique_id="bisieve-say")
 
@@ -106,11 +123,12 @@ def say_retries(client: Any) -> None:
 def _keep_reason(
     request_dict: dict[str, Any], response: Any, caught_exception: Exception | None, operation: Any, **_: Any
 ) -> None:
-    """Keep why a request failed; whether it is sent again others decide."""
+    """Store why a request failed in its context; botocore decides whether to send it again."""
     request_dict["context"][_REASON] = caught_exception or _refusal(response, operation.name)
 
 
 def _refusal(response: Any, operation: str) -> Exception | None:
+    """Return the error that an HTTP status of 300 or above stands for, or None for a success."""
     from botocore.exceptions import ClientError
 
     answer, parsed = response
@@ -118,6 +136,7 @@ def _refusal(response: Any, operation: str) -> Exception | None:
 
 
 def _say(request: Any, operation_name: str, **_: Any) -> None:
+    """Log a request that botocore sends for the second time or later."""
     context = request.context
     number, reason = context.get("retries", {}).get("attempt", 1), context.get(_REASON)
     if number > 1 and reason is not None:

@@ -1,8 +1,12 @@
 """List, read and write files at fsspec URLs.
 
-URLs are canonical here: ``file:///abs/path`` or ``s3://bucket/key``.  Credentials and endpoints come from
-the environment alone (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, …).  A file system object is made where it is
-used and never crosses a process border: s3fs does not survive a fork.
+Functions return canonical URLs, such as ``file:///abs/path`` or ``s3://bucket/key``.  Credentials and
+endpoints come only from the environment (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, …).  Functions raise
+`StorageError` when the store fails.  Transient failures are retried (`bisieve.io.retry`), except that the
+caller repeats a whole write through `open_output`.
+
+A file system object is created in the process that uses it and is never passed to another one: s3fs does
+not survive a fork.
 """
 
 import os
@@ -24,32 +28,41 @@ from bisieve.errors import StorageError
 from bisieve.io.access import check_endpoint, check_no_secret
 from bisieve.io.errors import (
     DRIVERS,
-    storage_errors,  # who opens a file needs both
+    storage_errors,
 )
 from bisieve.io.local_output import open_local_output
 from bisieve.io.retry import READS, s3_options, say_retries, with_retries
 
 S3 = ("s3://", "s3a://")
-SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # that the README names
+SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # as in the README
 _GLOB_SIGNS = "*?["
-DANGLING = "a link to nothing"  # in place of the etag of a link on a disk whose target is gone
+DANGLING = "a link to nothing"  # the etag given to a symbolic link whose target does not exist
 
 
-# What stores call it: S3; GCS and Azure; the Hugging Face hub; disks and HDFS; others.
+# Keys of fsspec's info that identify a file's content: S3; GCS and Azure; the Hugging Face hub; disks and
+# HDFS; others.
 _ETAGS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified")
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One file as a listing saw it."""
+    """URL, size and etag of one file at the time of a listing."""
 
     url: str  # canonical
     size: int  # bytes
-    etag: str  # the store's etag or, where there is none, the time of the last change
+    etag: str  # the store's etag, else the time of the last change, else "None"
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of ``url`` and the path of ``url`` inside it."""
+    """Return the fsspec file system for ``url``, and the path of ``url`` inside that file system.
+
+    For S3, the retries of s3fs are turned off and those of botocore are logged.
+
+    Raises:
+        StorageError: The scheme is unknown, its driver is not installed, the store cannot be opened, or its
+            endpoint has no TLS (see `check_endpoint`).
+        UsageError: The URL contains credentials.
+    """
     _check_scheme(url)
     check_no_secret(url)
     with storage_errors(url):
@@ -67,7 +80,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 def _is_plain_path(url: str) -> bool:
-    """Whether ``::`` in ``url`` belongs to a name on a disk, and chains no file systems as fsspec has it."""
+    """Return whether ``::`` is part of a local path and does not chain file systems, as it does in fsspec."""
     first = url.split("::")[0]
     return "::" in url and (
         url.startswith("file://") or ("://" not in url and first not in known_implementations)
@@ -78,7 +91,7 @@ def _check_scheme(url: str) -> None:
     scheme, separator, _ = url.partition("://")
     known = scheme in known_implementations or scheme in registry
     if separator and "::" not in url and not known:
-        if scheme in DRIVERS:  # fsspec knows some schemes only from their driver
+        if scheme in DRIVERS:  # fsspec learns some schemes only from an installed driver
             raise StorageError(f"a driver for {url}", "none", f"pip install 'bisieve[{DRIVERS[scheme]}]'")
         raise StorageError(
             f"a URL of a known scheme ({', '.join(SCHEMES)})", f"{scheme}:// in {url}", "correct the URL"
@@ -86,9 +99,12 @@ def _check_scheme(url: str) -> None:
 
 
 def _collapsed(path: str) -> str:
-    """The one spelling of a path on a disk, without ``//``, ``.`` and ``..``; links stay as they are."""
+    """Return a normalised local path, without ``//``, ``.`` and ``..``.
+
+    Symbolic links are resolved only if removing ``..`` from the text would lead to another file.
+    """
     short = "/" + os.path.normpath(path).lstrip("/")
-    # Behind a link, ``..`` leads elsewhere than the spelling says.
+    # After a symbolic link, ``..`` is the parent of the link's target, not of the link.
     return short if ".." not in path.split("/") or _is_same(short, path) else os.path.realpath(path)
 
 
@@ -97,28 +113,29 @@ def _is_same(one: str, two: str) -> bool:
 
 
 def canonical(url: str) -> str:
-    """``url`` with its protocol; on a disk absolute, and however it is spelled, the same."""
+    """Return ``url`` with its protocol; for a local path, the absolute and normalised ``file://`` URL."""
     fs, path = open_filesystem(url)
     return str(fs.unstrip_protocol(path))
 
 
 def join(url: str, *names: str) -> str:
-    """``url`` with path segments behind it."""
+    """Return ``url`` with the path segments ``names`` appended."""
     return "/".join([url.rstrip("/"), *names])
 
 
 def basename(url: str) -> str:
-    """The last path segment of ``url``."""
+    """Return the last path segment of ``url``."""
     return url.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _info(fs: Any, entry: dict[str, Any]) -> FileInfo:
+    """Return the `FileInfo` of an entry of fsspec's ``info``, ``find`` or ``glob``."""
     etag = next((entry[name] for name in _ETAGS if entry.get(name)), None)
     return FileInfo(fs.unstrip_protocol(entry["name"]), int(entry["size"]), str(etag).strip('"'))
 
 
 def exists(url: str) -> bool:
-    """Whether a file or a folder lies at ``url``; `StorageError` where the store does not answer."""
+    """Return whether a file or a folder exists at ``url``."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
@@ -134,11 +151,20 @@ def _is_there(fs: Any, path: str) -> bool:
 
 
 def list_files(url: str, dangling: bool = False) -> list[FileInfo]:
-    """All files at ``url``, a file, a folder (taken with its subfolders) or a glob, ordered by URL.
+    """Return all files at ``url``, ordered by URL.
 
-    What is there under that very name is no glob, whatever signs are in it.
-    Hidden files, and those below folders whose names begin with ``_`` or ``.``, are left out as Spark does.
-    `StorageError` for a link whose target is gone; with ``dangling`` it is listed, its etag `DANGLING`.
+    As in Spark, files are skipped if their name, or the name of a folder between ``url`` and the file,
+    begins with ``_`` or ``.``.  Of a glob, this concerns only what follows its first glob character.  An
+    empty folder gives an empty list.
+
+    Args:
+        url: A file, a folder (listed with its subfolders) or a glob.  If a file or folder with exactly this
+            name exists, the glob characters in it have no meaning.
+        dangling: List a symbolic link whose target does not exist, with size 0 and the etag `DANGLING`,
+            instead of raising.
+
+    Raises:
+        StorageError: Nothing exists at ``url``, the store fails, or a symbolic link has no target.
     """
     fs, path = open_filesystem(url)
     with storage_errors(url):
@@ -154,7 +180,7 @@ def list_files(url: str, dangling: bool = False) -> list[FileInfo]:
             found = [entry] if entry["type"] == "file" else with_retries(lambda: _find(fs, path))
             root = path
     files = []
-    while found:  # a listing can be very long: what is read of it goes at once
+    while found:  # pop: a listing can be very long, and each entry is freed as soon as it is converted
         entry = found.pop()
         if _hidden(entry["name"], below=root):
             continue
@@ -169,7 +195,7 @@ def list_files(url: str, dangling: bool = False) -> list[FileInfo]:
 
 
 def link_to_nothing(url: str) -> StorageError:
-    """Return what to raise where a file is needed, and a link on a disk is there whose target is gone."""
+    """Return the error for a symbolic link on a local disk whose target does not exist."""
     target = os.readlink(url.removeprefix("file://"))
     return StorageError(
         f"a file at {url}", f"{DANGLING}, {target}", "remove the link, or put back what it leads to"
@@ -177,7 +203,7 @@ def link_to_nothing(url: str) -> StorageError:
 
 
 def file_info(url: str) -> FileInfo:
-    """The one file at ``url``, as its store knows it now."""
+    """Return size and etag of the file at ``url`` as its store reports them now, not from a cache."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
@@ -185,21 +211,21 @@ def file_info(url: str) -> FileInfo:
 
 
 def is_local(url: str) -> bool:
-    """Whether ``url`` lies on a disk of this machine, or on one that is mounted there."""
+    """Return whether ``url`` is a path on a local disk or a mounted file system."""
     return isinstance(open_filesystem(url)[0], LocalFileSystem)
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file, and when it was written."""
+    """URL, size and modification time of one file."""
 
     url: str
     size: int  # bytes
-    modified: float  # seconds since 1970
+    modified: float  # seconds since the epoch
 
 
 def stored_files(url: str) -> list[StoredFile]:
-    """All files below the folder ``url``, hidden ones too; none where there is no such folder."""
+    """Return all files below the folder ``url``, hidden ones included; none if the folder does not exist."""
     fs, path = open_filesystem(url)
     with storage_errors(url):
         fs.invalidate_cache()
@@ -212,12 +238,13 @@ def stored_files(url: str) -> list[StoredFile]:
 
 
 def _modified(fs: Any, entry: dict[str, Any]) -> float:
+    """Return when a file was modified, in seconds since the epoch; some stores need a request for it."""
     known = entry.get("mtime") or entry.get("LastModified") or fs.modified(entry["name"])
     return float(known if isinstance(known, int | float) else known.timestamp())
 
 
 def remove(urls: Sequence[str]) -> None:
-    """Removes files, in this order; one that is gone already is no error."""
+    """Delete files in the given order; a file that does not exist is skipped."""
     for url in urls:
         fs, path = open_filesystem(url)
         with storage_errors(url), suppress(FileNotFoundError):
@@ -225,7 +252,11 @@ def remove(urls: Sequence[str]) -> None:
 
 
 def file_names(url: str) -> set[str]:
-    """The names, relative to the folder ``url``, of all files below it."""
+    """Return the paths, relative to the folder ``url``, of all files below it.
+
+    Raises:
+        StorageError: The store fails, or a local folder does not exist; in an object store it has no files.
+    """
     fs, path = open_filesystem(url)
     with storage_errors(url):
         names = _linked(path) if isinstance(fs, LocalFileSystem) else with_retries(lambda: fs.find(path))
@@ -245,6 +276,7 @@ def _glob(fs: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _local_entry(fs: Any, name: str) -> dict[str, Any]:
+    """Return fsspec's info of a local file; a symbolic link without a target gets the type "dangling"."""
     try:
         return dict(fs.info(name))
     except FileNotFoundError:
@@ -254,9 +286,12 @@ def _local_entry(fs: Any, name: str) -> dict[str, Any]:
 
 
 def _linked(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """All files below a folder on a disk; fsspec passes over what links lead to, such as a hub's cache."""
+    """Yield all files below a local folder, following symbolic links.
+
+    fsspec does not follow them, and the cache of the Hugging Face hub consists of them.
+    """
     here = os.path.realpath(folder)
-    if here in above:  # a link to a folder that it lies in
+    if here in above:  # a link to one of its own parent folders
         return
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -267,28 +302,32 @@ def _linked(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
 
 
 def real_path(url: str) -> str:
-    """What tells a file on a disk from all others, whatever links lead to it; elsewhere its URL."""
+    """Return the path of a local file with all symbolic links resolved; in other stores the canonical URL.
+
+    Two local URLs have the same result only if they are the same file.
+    """
     fs, path = open_filesystem(url)
     return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else canonical(url)
 
 
 def _hidden(path: str, below: str) -> bool:
+    """Return whether a name in ``path``, after the prefix ``below``, begins with ``.`` or ``_``."""
     return any(part.startswith((".", "_")) for part in path.removeprefix(below).split("/"))
 
 
 def read_bytes(url: str) -> bytes:
-    """All bytes of a file."""
+    """Return all bytes of the file at ``url``."""
     fs, path = open_filesystem(url)
-    # s3fs would ask for pieces at once, and leave zeros where one is short.
+    # With more than one request at a time, s3fs leaves zeros where a piece is shorter than expected.
     how = {"max_concurrency": 1} if url.startswith(S3) else {}
     with storage_errors(url):
         return bytes(with_retries(lambda: fs.cat_file(path, **how)))
 
 
 def write_bytes(url: str, data: bytes) -> None:
-    """Puts ``data`` at ``url``; a reader sees the old file or the new one, never a part."""
+    """Write ``data`` to ``url`` atomically: a reader sees the old file or the new one, never a part."""
     fs, path = open_filesystem(url)
-    if fs.async_impl:  # object stores: one request, or an upload that appears when it is complete
+    if fs.async_impl:  # object stores: one request, or a multipart upload, visible only when complete
         with storage_errors(url):
             with_retries(lambda: fs.pipe_file(path, data))
         return
@@ -298,7 +337,11 @@ def write_bytes(url: str, data: bytes) -> None:
 
 @contextmanager
 def open_output(url: str) -> Iterator[IO[bytes]]:
-    """A file that appears at ``url`` when the block ends well, and not at all when it fails."""
+    """Open a file for writing that becomes visible at ``url`` when the block ends, and never if it fails.
+
+    On a local disk, writes raise `StorageError`.  In other stores they raise what the driver raises: a part
+    of a large file may be uploaded by a write, so callers wrap their writes in `storage_errors`.
+    """
     fs, path = open_filesystem(url)
     if isinstance(fs, LocalFileSystem):
         with open_local_output(url, path) as file:
@@ -311,7 +354,7 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     except BaseException:
         with suppress(Exception):
             file.discard()
-        file.closed = True  # or its finaliser would upload what was written
+        file.closed = True  # else its finaliser uploads what was written
         raise
     with storage_errors(url):
         file.close()
@@ -319,9 +362,10 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
 
 
 def require_writable(url: str) -> None:
-    """`StorageError` unless files can be written into the folder ``url``, which need not be there yet.
+    """Raise `StorageError` unless files can be written into the folder ``url``, which need not exist yet.
 
-    A small file is written and removed: rights alone say nothing of a full disk.
+    A small file is written and deleted, because permissions do not show whether the disk is full.  On a
+    local disk that is done in the nearest existing parent folder; no folder is created.
     """
     fs, path = open_filesystem(url)
     if not isinstance(fs, LocalFileSystem):

@@ -1,7 +1,9 @@
-"""Folders on this machine for what is on its way to a store; the next worker removes those of a killed one.
+"""Temporary folders for files on their way to or from a store.
 
-TMPDIR/bisieve-scratch-RANDOM/       one a process, which holds a lock on it for as long as it lives
-       checkpoint-RANDOM/ …          what it has in hand
+TMPDIR/bisieve-scratch-RANDOM/       one per process, which holds a lock on it until the process ends
+       checkpoint-RANDOM/ …          one per `scratch_folder`
+
+A killed process cannot delete its folder; the next process that uses `tidy_scratch` does.
 """
 
 import os
@@ -21,22 +23,28 @@ _ELSEWHERE = "set TMPDIR to a folder on another disk"
 
 
 def scratch_folder(name: str) -> Path:
-    """Return a new folder below ``TMPDIR``; `DiskError` without one.  The caller removes it.
+    """Create a folder below ``TMPDIR`` whose name begins with ``name``, and return it.
 
-    ``name`` is what its name begins with.
+    The caller deletes it.
+
+    Raises:
+        DiskError: The folder cannot be created.
     """
     with scratch_errors(temporary_folder()):
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_ours()[0]))
 
 
 def scratch_errors(folder: Path) -> AbstractContextManager[None]:
-    """Raise what the disk refuses in ``folder``, a scratch folder, as a `DiskError` that names ``TMPDIR``."""
+    """Convert disk errors in ``folder``, a scratch folder, into a `DiskError` whose hint names ``TMPDIR``."""
     return disk_errors(folder, _ELSEWHERE)
 
 
 @contextmanager
 def passing_folder(name: str) -> Iterator[Path]:
-    """A new folder below ``TMPDIR``, removed when the block ends; `DiskError` for what its disk refuses."""
+    """Create a folder below ``TMPDIR`` and delete it when the block ends.
+
+    Errors of its disk inside the block are raised as `DiskError`.
+    """
     folder = scratch_folder(name)
     try:
         with scratch_errors(folder):
@@ -47,12 +55,12 @@ def passing_folder(name: str) -> Iterator[Path]:
 
 @contextmanager
 def tidy_scratch() -> Iterator[None]:
-    """Removes what dead processes have left; at its end, the folder of this one, where it is empty."""
+    """Delete the scratch folders of dead processes; at the end of the block, this process's own if empty."""
     remove_orphans()
     try:
         yield
     finally:
-        with suppress(OSError):  # something is still on its way
+        with suppress(OSError):  # not empty: a file is still being written or uploaded
             root, holder = _ours()
             root.rmdir()
             os.close(holder)
@@ -60,26 +68,31 @@ def tidy_scratch() -> Iterator[None]:
 
 
 def remove_orphans() -> None:
-    """Removes the folders of this user's processes that are no more."""
+    """Delete the scratch folders of processes that have ended, as far as this user may."""
     for folder in temporary_folder().glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # its owner lives, or it is somebody else's
+        with suppress(OSError):  # its process is alive, or it belongs to another user
             holder = hold(folder)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(holder)
 
 
 def temporary_folder() -> Path:
-    """Return the folder that Python has found for temporary files; `DiskError` where no place takes any."""
+    """Return Python's folder for temporary files.
+
+    Raises:
+        DiskError: None of the places that Python tries is writable.
+    """
     try:
         return Path(tempfile.gettempdir())
-    except FileNotFoundError as error:  # of all places, which its text lists
+    except FileNotFoundError as error:  # its text lists the places that were tried
         raise DiskError("a folder for temporary files", str(error.strerror), _ELSEWHERE) from error
 
 
 @cache
 def _ours() -> tuple[Path, int]:
-    """The folder of this process, and the descriptor that holds it."""
+    """Return the scratch folder of this process, and the file descriptor that holds its lock."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        with suppress(BlockingIOError, FileNotFoundError):  # taken for a dead one's before it was held
+        # Between the two calls another process may lock and delete the folder as one of a dead process.
+        with suppress(BlockingIOError, FileNotFoundError):
             return folder, hold(folder)

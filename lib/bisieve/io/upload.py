@@ -1,4 +1,4 @@
-"""Local files to a store that may refuse for a while."""
+"""Uploads of local files, with retries for longer than the usual limit."""
 
 import time
 from collections.abc import Callable
@@ -10,23 +10,30 @@ from bisieve.io.errors import storage_errors
 from bisieve.io.retry import FIRST_PAUSE, is_transient, say_retry
 
 LONGEST_PAUSE = 30.0  # seconds between two tries
-PIECE = 16 << 20  # bytes
+PIECE = 16 << 20  # bytes read and written at once
 
 Progress = Callable[[], None]
 
 
 def no_one() -> None:
-    """The `Progress` of whoever is not watched."""
+    """Do nothing: the default `Progress`."""
 
 
 class Persistence:
-    """Tries again what a store refuses, for ``budget`` seconds, all refusals together."""
+    """Retries of transient store failures until ``budget`` seconds are spent on failures.
+
+    The budget counts failed tries and the pauses after them, and is shared by all calls of one object.
+    """
 
     def __init__(self, budget: float) -> None:
         self._left = budget
 
     def __call__(self, work: Callable[[], None]) -> None:
-        """Does ``work``; `StorageError` where it will not pass, or the budget is spent."""
+        """Call ``work`` until it succeeds; each retry is logged.
+
+        Raises:
+            StorageError: The failure is not transient, or the budget is spent.
+        """
         pause, number = FIRST_PAUSE, 1
         while True:
             begun = time.monotonic()
@@ -44,9 +51,9 @@ class Persistence:
 
 
 def upload(file: Path, url: str, progress: Progress = no_one) -> None:
-    """Copies a local file to ``url``, in pieces; ``progress`` is called after each."""
+    """Copy a local file to ``url`` in pieces of `PIECE` bytes, and call ``progress`` after each."""
     with file.open("rb") as source, storage.open_output(url) as target:
         while piece := source.read(PIECE):
-            with storage_errors(url):  # a part of a large file may go up here
+            with storage_errors(url):  # a write may upload a part of a large file
                 target.write(piece)
             progress()

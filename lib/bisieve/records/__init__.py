@@ -1,1 +1,1 @@
-"""One input record: how it is read, what it says, and why it is rejected."""
+"""One input record: read options, decoding, the typed structs, and the reasons for a rejection."""

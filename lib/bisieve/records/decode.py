@@ -1,10 +1,14 @@
-"""Decode records of JSON or Parquet into typed structs, under any field names.
+"""Decoding of JSON records into typed structs, under any field names.
 
-    {"step": [...], "score": [...]}                        side by side in the record, as TRL does    ─┐
-    {"steps_with_score": {"step": [...], "score": [...]}}  as Hugging Face's datasets write structs  ─┤
-                                                    {"steps_with_score": [{"step", "score"}, ...]}  ◀─┘
+`record_decoder` decodes one line, `lines_decoder` many lines at once, and `record_converter` a dict, such as
+a row of Parquet.  "bisieve's names" are those in `options.FIELDS`; `ReadOptions.fields` maps them to the
+names in the corpus.  The steps of a rollout may have one of three forms, which become one (`joined`):
 
-`parquet_fields` does the same for Parquet.
+    {"step": [...], "score": [...]}                        lists side by side in the record, as in TRL  ─┐
+    {"steps_with_score": {"step": [...], "score": [...]}}  as Hugging Face datasets write structs       ─┤
+                                                      {"steps_with_score": [{"step", "score"}, ...]}  ◀─┘
+
+`shards.parquet_fields` does the same for columns of Parquet.
 """
 
 import math
@@ -33,10 +37,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def joined(record: Record) -> Record:
-    """Return ``record``, whose fields have the names that they have here, with one list of steps.
+    """Return ``record``, which has bisieve's names, with lists of step fields joined to one list of dicts.
 
-    As in Parquet, a list of scores whose length is not that of the steps makes each of them a bad one, and
-    such a list of counts is left out.  A record without lists of steps is returned as it is.
+    A list of scores whose length differs from the number of steps gives every step a bad score (NaN); a list
+    of counts of another length is dropped (None).  `shards.parquet_fields` does the same.  A record without
+    lists of step fields is returned unchanged.
     """
     lists = record.get(STEPS, record)
     if not isinstance(lists, dict) or not isinstance(lists.get("step"), list):
@@ -48,7 +53,7 @@ def joined(record: Record) -> Record:
 
 
 def _beside(values: Any, num_steps: int, name: str) -> list[Any]:
-    """Return ``values``, one a step, or what stands for them where they are no such list."""
+    """Return ``values`` if it is a list with one value per step, else a list of NaN or None."""
     if isinstance(values, list) and len(values) == num_steps:
         return values
     return [math.nan if name == "score" and values is not None else None] * num_steps
@@ -57,11 +62,17 @@ def _beside(values: Any, num_steps: int, name: str) -> list[Any]:
 def record_decoder(
     layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> Callable[[bytes], Any]:
-    """A decoder of lines into `RolloutRecord` or `StepRecord`; it raises what msgspec raises.
+    """Return a function that decodes one line into a `RolloutRecord` or a `StepRecord`.
 
-    Where the source is a field, the record has one attribute more, ``source``: ``partition``, the value in
-    the shard's path, where the record has no such field.  A rollout is usable without
-    MC counts, so counts that are no counts are left out rather than refused.
+    The function raises `msgspec.DecodeError` (or its subclass `ValidationError`) for a line that cannot be
+    decoded; `diagnosis.diagnose` then finds the reason.  A rollout is usable without MC counts, so invalid
+    counts are dropped and are no error.
+
+    Args:
+        layout: Whether a record is a rollout or a step.
+        reading: Field names and options.  With ``source_field`` the structs have one more attribute,
+            ``source``.
+        partition: The source of a record without that field: the value in the shard's path.
     """
     kinds = _record_types(layout, reading, partition)
     decode = _first_that_fits([msgspec.json.Decoder(kind).decode for kind in kinds], reading.labels_as_scores)
@@ -70,7 +81,8 @@ def record_decoder(
     def decode_line(line: bytes) -> Any:
         try:
             return decode(line)
-        except msgspec.DecodeError:  # lists of steps, images, or a mark where a file was appended to another
+        # Another form of the steps, an embedded image, or a byte order mark where files were concatenated.
+        except msgspec.DecodeError:
             record = msgspec.json.decode(line.removeprefix(BYTE_ORDER_MARK))
             if not isinstance(record, dict):
                 raise
@@ -82,14 +94,18 @@ def record_decoder(
 def lines_decoder(
     layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> Callable[[bytes], list[Any]]:
-    """A decoder of many lines at once; it raises where `record_decoder` would on any, and for odd counts."""
+    """Return a function that decodes many lines at once, for the common case that all are plain and valid.
+
+    It raises for any line that the strict struct does not accept, also for some that `record_decoder`
+    accepts: invalid counts, other forms of the steps, images as dicts.
+    """
     return msgspec.json.Decoder(_record_types(layout, reading, partition)[0]).decode_lines
 
 
 def record_converter(
     layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> Callable[[dict[str, Any]], Any]:
-    """As `record_decoder`, of records that are dicts `in_our_form` already."""
+    """Return a function like that of `record_decoder`, for dicts in the form of `in_our_form`."""
     kinds = _record_types(layout, reading.of_our_names, partition)
     return _first_that_fits([partial(msgspec.convert, type=kind) for kind in kinds], reading.labels_as_scores)
 
@@ -97,7 +113,7 @@ def record_converter(
 def _first_that_fits(
     decoders: Sequence[Callable[[Any], Any]], labels_as_scores: bool
 ) -> Callable[[Any], Any]:
-    """The one decoder, or the strict one and, for what it refuses, the loose one."""
+    """Return the only decoder, or one that tries the strict decoder first and then the loose one."""
     if len(decoders) == 1:
         return decoders[0]
     strict, loose = decoders
@@ -114,7 +130,11 @@ def _first_that_fits(
 
 
 def _scored(step: LooseStep, labels_as_scores: bool) -> ScoredStep:
-    """``step`` with K/N as its score where that is all there is; `msgspec.ValidationError` without any."""
+    """Return ``step`` with its score checked, or with K/N as its score if it has only the two counts.
+
+    Raises:
+        msgspec.ValidationError: There is no valid score.
+    """
     score = step_score(step)
     if not is_score(score, labels_as_scores):
         raise msgspec.ValidationError("a step without a score")
@@ -123,7 +143,7 @@ def _scored(step: LooseStep, labels_as_scores: bool) -> ScoredStep:
 
 
 def _record_types(layout: Layout, reading: ReadOptions, partition: str | None = None) -> list[type[Any]]:
-    """The structs to try, in this order, under the names that the fields have in the records."""
+    """Return the structs to try, in this order; their fields have the names in the corpus."""
     labels = reading.labels_as_scores
     if not (reading.fields or reading.source_field is not None or labels):
         return [StepRecord] if layout == "steps" else [RolloutRecord, LooseRolloutRecord]
@@ -140,16 +160,23 @@ def _record_types(layout: Layout, reading: ReadOptions, partition: str | None = 
 
 
 def _renamed(kind: type[Any], reading: ReadOptions, more: Sequence[Any] = (), **types: Any) -> type[Any]:
-    """``kind`` under the names in the records, with fields ``more``, and with other ``types`` of its own."""
+    """Return a subclass of ``kind`` whose fields are decoded from the names in the corpus.
+
+    Args:
+        kind: The struct.
+        reading: Has the names.
+        more: Further fields, as (name, type, default).
+        types: Types that replace those of fields of ``kind``.
+    """
     fields: list[Any] = []
-    for known in msgspec.structs.fields(kind):  # declared anew: msgspec renames no field that it inherits
+    for known in msgspec.structs.fields(kind):  # declared again: msgspec does not rename inherited fields
         default = () if known.required else (known.default,)
         fields.append((known.name, types.get(known.name, known.type), *default))
     return msgspec.defstruct("Record", [*fields, *more], bases=(kind,), rename=reading.names, gc=False)
 
 
 def in_our_form(record: dict[str, Any], layout: Layout, reading: ReadOptions) -> dict[str, Any]:
-    """Return ``record`` `with_our_names`, with text for each image and one list of a rollout's steps."""
+    """Return ``record`` with bisieve's names, images as text and, for a rollout, one list of steps."""
     named = with_our_names(record, reading)
     if "image" in named:
         named["image"] = in_text(named["image"])
@@ -157,7 +184,10 @@ def in_our_form(record: dict[str, Any], layout: Layout, reading: ReadOptions) ->
 
 
 def with_our_names(record: dict[str, Any], reading: ReadOptions) -> dict[str, Any]:
-    """``record`` with the names that fields have here; what else it holds stays, unless its name is taken."""
+    """Return ``record`` with its fields renamed from the names in the corpus to bisieve's names.
+
+    Other fields stay, except one whose name is a bisieve name that is read from another field.
+    """
     renamed = _with_our_names(record, reading.names)
     if not reading.fields:
         return renamed
@@ -172,5 +202,6 @@ def with_our_names(record: dict[str, Any], reading: ReadOptions) -> dict[str, An
 
 
 def _with_our_names(record: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Return ``record`` renamed by ``names`` (bisieve's name → name in the record), at the top level only."""
     ours = {theirs: name for name, theirs in names.items()}
     return {ours.get(key, key): value for key, value in record.items() if key in ours or key not in names}

@@ -1,4 +1,7 @@
-"""Why no typed struct takes a record: the one place where records are looked at field by field."""
+"""The reason why a record cannot be decoded into a typed struct.
+
+Records are checked field by field only here, after `decode` has failed.
+"""
 
 import json
 from dataclasses import dataclass
@@ -26,18 +29,18 @@ from bisieve.records.options import SOURCE, Layout, ReadOptions
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why no typed struct took a record, and what of it can be told all the same."""
+    """Reason why a record cannot be decoded, with its source and id as far as they are valid."""
 
-    reason: str
-    source: str | None = None  # what the source field says
+    reason: str  # one of the reasons in `model`
+    source: str | None = None  # stripped value of the source field; None without a source field
     rollout_id: str | None = None
 
 
 def diagnose(line: bytes, layout: Layout, reading: ReadOptions, partition: str | None = None) -> Refusal:
-    """The reason behind a line that no typed struct takes; ``partition`` is its source if it names none."""
+    """Return why a line cannot be decoded; ``partition`` is its source if the record names none."""
     try:
         record = json.loads(line)
-        json.dumps(record, ensure_ascii=False).encode()  # fails on a lone surrogate, which is no text
+        json.dumps(record, ensure_ascii=False).encode()  # fails on a lone surrogate, which is not valid text
     except (ValueError, RecursionError):
         return Refusal(BAD_JSON)
     if not isinstance(record, dict):
@@ -47,7 +50,10 @@ def diagnose(line: bytes, layout: Layout, reading: ReadOptions, partition: str |
 
 
 def diagnose_record(record: dict[str, Any], layout: Layout, reading: ReadOptions) -> Refusal:
-    """As `diagnose`, of a record that is a dict `decode.in_our_form` already."""
+    """Return why a dict in the form of `decode.in_our_form` cannot be converted to a struct.
+
+    A record in which every check passes gets `BAD_JSON`.
+    """
     labels = reading.labels_as_scores
     checks = _rollout_checks(record, labels) if layout == "rollouts" else _step_checks(record, labels)
     source = None
@@ -56,7 +62,7 @@ def diagnose_record(record: dict[str, Any], layout: Layout, reading: ReadOptions
         checks = [(NO_SOURCE, _is_text(source)), *checks]
     rollout_id = record.get("rollout_id")
     return Refusal(
-        # A record that is fine in itself was refused for its JSON: NaN somewhere, broken UTF-8, …
+        # If all checks pass, the JSON itself was refused: NaN in another field, invalid UTF-8, …
         next((reason for reason, holds in checks if not holds), BAD_JSON),
         source.strip() if isinstance(source, str) and _is_text(source) else None,
         str(rollout_id) if _is_id(rollout_id) else None,
@@ -64,6 +70,7 @@ def diagnose_record(record: dict[str, Any], layout: Layout, reading: ReadOptions
 
 
 def _rollout_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, bool]]:
+    """Return (reason, whether the record passes) for each check of a rollout, in order."""
     steps = record.get("steps_with_score")
     checks = [
         (NO_ROLLOUT_ID, record.get("rollout_id") is None or _is_id(record["rollout_id"])),
@@ -81,6 +88,7 @@ def _rollout_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, boo
 
 
 def _step_checks(record: dict[str, Any], labels: bool) -> list[tuple[str, bool]]:
+    """Return (reason, whether the record passes) for each check of a step record, in order."""
     index, score = record.get("step_index"), _score(record)
     return [
         (NO_ROLLOUT_ID, _is_id(record.get("rollout_id"))),

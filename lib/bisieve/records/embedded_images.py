@@ -1,8 +1,11 @@
-"""Images that are in the records themselves: what is recognised as one, and what each is called.
+"""Images inside the records: which forms are recognised, and the name that each image gets.
 
 struct<bytes, path>, a list of them   as Hugging Face datasets write images (Parquet, or JSON in base64)
-binary                                Parquet, where the bytes begin as an image does
+binary                                Parquet, if the bytes begin like an image
 text in base64                        ``data:image/png;base64,…``, or the base64 of an image alone
+
+`picture_of` decodes one image and `in_text` turns it into text for a typed struct.  `in_names` gives the
+names of a Parquet column, and `located` the names that are written or looked up in place of the images.
 """
 
 import base64
@@ -22,55 +25,56 @@ from bisieve.errors import ImageError
 from bisieve.io.images import _DATA_URL, _suffix, is_base64
 from bisieve.records.options import ReadOptions
 
-_PATH = re.compile(r"data:;path=([^;,]+);base64,")  # what `in_text` writes
+_PATH = re.compile(r"data:;path=([^;,]+);base64,")  # as `in_text` writes it
 
 _URL_SAFE = str.maketrans("-_", "+/")
 
-# Absolute, a URL, leading upwards, of another system, or of signs that a store may undo.
+# Absolute, a URL, leading to a parent folder, of Windows, or with characters that a store may decode.
 _UNSAFE_PATH = re.compile(r"^[\s/]|(^|/)\.\.(/|$)|[:\\%?#*\x00-\x1f]|(^|/)\.?$")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in a record: its bytes, and the path that the record gives with them, if any."""
+    """Image in a record: its encoded bytes, and the path beside them in the record, if any."""
 
     data: bytes
     path: str | None = None
 
     @property
     def name(self) -> str:
-        """The path where it is a safe relative one, else `hashed_name`."""
+        """Return the path if it is a safe relative one, else `hashed_name`."""
         return self.path if is_safe(self.path) else self.hashed_name  # type: ignore[return-value]
 
     @property
     def hashed_name(self) -> str:
-        """A hash of the bytes, with the suffix of their kind."""
+        """Return the hash of the bytes as a file name, with the suffix of the image format."""
         return xxhash.xxh3_128_hexdigest(self.data) + (_suffix(self.data) or ".img")
 
 
-Save = Callable[[Sequence[Picture]], list[str]]  # makes files of images; returns their names
-Locate = Callable[[Any, str], Any]  # `located`, of an image and where its record is
+Save = Callable[[Sequence[Picture]], list[str]]  # writes images to files and returns their names
+Locate = Callable[[Any, str], Any]  # `located`, called with an image and the place of its record
 
 
 def is_safe(path: str | None) -> bool:
-    """Whether an image can have ``path`` as its name below any folder."""
+    """Return whether ``path`` is a relative path that stays below whatever folder it is joined to."""
     return path is not None and not _UNSAFE_PATH.search(path)
 
 
 def located(image: Any, where: str, reading: ReadOptions, save: Save | None) -> Any:
-    """What is to be written, or looked for, in place of the ``image`` of a record.
+    """Return the name, or the names, that replace the ``image`` of a record.
 
     Args:
-        image: A name, a `Picture`, base64, a dict with ``bytes`` and ``path``, or a list of such.
-        where: The place of the record, for messages.
-        reading: Says where the images lie that are only named.
-        save: Makes files of the others; without it base64 stays, and a `Picture` gives its name.
+        image: A name, a `Picture`, base64, a dict with ``bytes`` and ``path``, or a list of these.
+        where: The place of the record (shard@offset), for messages.
+        reading: Maps the names in the records to paths below the image root (`ReadOptions.image_path`).
+        save: Writes embedded images to files.  Without it text in base64 is returned unchanged, and any
+            other embedded image is replaced by its name.
 
     Returns:
-        A name, or a list of names where ``image`` is a list.
+        A name below the image root; a list of names if ``image`` is a list.
 
     Raises:
-        ImageError: for base64 that is broken.
+        ImageError: Text in base64 is invalid (only with ``save``).
     """
     found = image if isinstance(image, list) else [image]
     if save is None:
@@ -95,16 +99,17 @@ def _located(name: str | None, reading: ReadOptions) -> str | None:
 
 
 def is_embedded(image: Any) -> bool:
-    """Return whether any part of what JSON has for a record's image is more than a name."""
+    """Return whether the image field of a JSON record has an image itself, not only names."""
     if isinstance(image, list):
         return any(map(is_embedded, image))
     return isinstance(image, dict) or (isinstance(image, str) and is_base64(image))
 
 
 def picture_of(value: Any) -> Picture | None:
-    """Return the image that ``value`` is or holds; None where it is a name alone, or no image at all.
+    """Return the image that ``value`` is or contains; None if it is only a name, or no image at all.
 
-    `binascii.Error` for base64 that is broken.
+    Raises:
+        binascii.Error: Text in base64 is invalid.
     """
     if isinstance(value, Picture):
         return value
@@ -121,7 +126,10 @@ def picture_of(value: Any) -> Picture | None:
 
 
 def in_text(image: Any) -> Any:
-    """Return what JSON has for a record's image, with text for every dict of ``bytes`` and ``path``."""
+    """Return the image field of a JSON record with each dict of ``bytes`` and ``path`` replaced by text.
+
+    The text is base64, with the path in a data URL if that is safe; or the path alone if there are no bytes.
+    """
     if isinstance(image, list):
         return [in_text(value) for value in image]
     if not _is_picture(image):
@@ -143,13 +151,14 @@ def _path(value: Any) -> Any:
 
 
 def _from_base64(text: str) -> bytes:
+    """Decode base64 or a data URL; the URL-safe alphabet, whitespace and missing padding are accepted."""
     begins = _DATA_URL.match(text)
     digits = "".join(unquote(text[begins.end() :] if begins else text).split()).translate(_URL_SAFE)
     return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
 
 
 def holds_images(kind: pa.DataType) -> bool:
-    """Return whether a Parquet column of type ``kind`` can hold images rather than their names."""
+    """Return whether a Parquet column of type ``kind`` can contain images, not only their names."""
     inner = kind.value_type if _is_list(kind) else kind
     fields = {"bytes", "path"}
     return _is_binary(inner) or (kinds.is_struct(inner) and bool(fields & {field.name for field in inner}))
@@ -164,9 +173,9 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def in_names(images: pa.Array) -> pa.Array:
-    """The names of the images in a Parquet column: null where there is neither a path nor an image.
+    """Return the names of the images in a Parquet column; null for a row without a path and an image.
 
-    ``images`` may lack the bytes where every path is safe, so that none of them is read.
+    If every path is safe, ``images`` needs no field ``bytes``, so that the images are not read.
     """
     if kinds.is_struct(images.type) and images.type.get_field_index("bytes") < 0:
         paths = pc.struct_field(images, "path")
@@ -180,12 +189,13 @@ def in_names(images: pa.Array) -> pa.Array:
 
 
 def all_safe(names: pa.Array) -> bool:
-    """Return whether every image has a name that is safe: then no image's bytes are needed to name it."""
+    """Return whether every image has a safe name: then no image's bytes are needed to name it."""
     flat = names.flatten() if _is_list(names.type) else names
     return not names.null_count and not flat.null_count and all(map(is_safe, flat.to_pylist()))
 
 
 def _name(value: Any) -> str | None:
+    """Return the name of an embedded image, or the name that ``value`` is or contains."""
     picture = picture_of(value)
     name = picture.name if picture else _path(value)
     return name if isinstance(name, str) else None

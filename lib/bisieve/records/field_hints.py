@@ -1,6 +1,7 @@
-"""The options that would read records of other tools: their names for fields, found by what is there.
+"""Suggestions of options that would read records of other tools, for error messages.
 
-A name alone is not enough: ``steps`` may be steps with scores, their texts, or a number.
+Fields are matched by known synonyms and by the type of their values, because a name alone is not enough:
+``steps`` may be steps with scores, their texts, or a number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from bisieve.records.options import STEPS, ReadOptions
 
 Record = Mapping[str, Any]
 
-# What other tools call the fields.
+# bisieve's name -> names that other tools use.
 _SYNONYMS = {
     "rollout_id": ("id", "uid", "sample_id", "solution_id"),
     "image": ("images", "image_path", "img", "image_file"),
@@ -26,16 +27,17 @@ _SYNONYMS = {
 
 
 def suggested_options(record: Record, reading: ReadOptions) -> str:
-    """Return the options that would read records such as ``record``, beside those that were given.
+    """Return the command-line options that are missing to read records such as ``record``.
 
     Args:
-        record: A record as it is, or `sample_of` the columns of a table.
-        reading: How records are read with the options that were given.
+        record: A record as decoded from JSON, or `sample_of` the columns of a table.
+        reading: The options that were given.
 
     Returns:
-        As ``--field question=prompt --labels-as-scores``; "" where no steps show, or nothing is missing.
+        Options such as ``--field question=prompt --labels-as-scores``; "" if no steps are recognised, or no
+        option is missing.
     """
-    found: dict[str, str] = {}  # name here -> name there
+    found: dict[str, str] = {}  # bisieve's name -> name in the record
 
     def find(ours: str, fields: Record, fits: Callable[[Any], bool]) -> Any:
         theirs = reading.names[ours]
@@ -69,7 +71,7 @@ def suggested_options(record: Record, reading: ReadOptions) -> str:
 
 
 def sample_of(kind: pa.DataType | pa.Schema) -> Any:
-    """Return a value that stands for all of an Arrow type, or a record for all rows of a table."""
+    """Return an example value of an Arrow type, or an example record of a schema."""
     if isinstance(kind, pa.Schema) or kinds.is_struct(kind):
         return {field.name: sample_of(field.type) for field in kind}
     if kinds.is_dictionary(kind):
@@ -83,7 +85,7 @@ def sample_of(kind: pa.DataType | pa.Schema) -> Any:
 
 
 def merged(records: Sequence[Record]) -> dict[str, Any]:
-    """Return one record that has each field of ``records`` with the first value that says something."""
+    """Return one record with all fields of ``records``, each with its first value that is not empty."""
     fields: dict[str, Any] = {}
     for record in records:
         fields |= {name: value for name, value in record.items() if fields.get(name) in (None, "", [], {})}
@@ -95,7 +97,7 @@ def _has_members(value: Any) -> bool:
 
 
 def _members(steps: Any) -> Record:
-    """Return what one step has, of a list of dicts or a dict of lists."""
+    """Return the fields of the first step, from a list of dicts or a dict of lists."""
     if isinstance(steps, dict):
         return {name: value[0] for name, value in steps.items() if isinstance(value, list) and value}
     return steps[0] if isinstance(steps, list) and steps and isinstance(steps[0], dict) else {}

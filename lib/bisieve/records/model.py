@@ -1,9 +1,9 @@
-"""What a record says, and whether its rollout is usable.
+"""The typed structs of records, and the rules by which a rollout is usable.
 
 A rollout is usable when it has an image, a question, at least one step, and every step has text and a finite
-score in [0, 1].  Anything else is rejected under one of the reasons below, never repaired by guessing.
-Records are decoded into typed structs that name only the needed fields; `diagnosis` is asked why only where
-that fails.
+score in [0, 1].  Any other is rejected under one of the reasons below, and never repaired by guessing.
+`decode` makes structs that have only the needed fields; if that fails, `diagnosis` finds the reason.
+`rollout_reason` and `step_reason` check what the types cannot express.
 """
 
 from dataclasses import dataclass
@@ -13,42 +13,42 @@ import msgspec
 
 from bisieve.records.prompt import MARKER
 
-# The reasons, in the order in which they are looked for.
+# The reasons for a rejection, in the order in which they are checked.
 BAD_JSON = "bad_json"  # not one strict JSON object
-NO_SOURCE = "no_source"  # the field that names the source is missing or no text
-NO_ROLLOUT_ID = "no_rollout_id"  # a step that names no rollout, or an id that is blank, no text, no integer
-BAD_STEP_INDEX = "bad_step_index"  # not an integer from 0 on
+NO_SOURCE = "no_source"  # the source field is missing, blank or not a string
+NO_ROLLOUT_ID = "no_rollout_id"  # a step without an id, or an id that is empty or neither string nor integer
+BAD_STEP_INDEX = "bad_step_index"  # not an integer from 0 to 2**31 - 1
 NO_IMAGE = "no_image"
 NO_QUESTION = "no_question"
 NO_STEPS = "no_steps"
 EMPTY_STEP = "empty_step"
 BAD_SCORE = "bad_score"  # missing (K and N too), not a number, not finite or outside [0, 1]
-LABEL_AS_SCORE = "label_as_score"  # true or false, which are scores only where that was asked for
+LABEL_AS_SCORE = "label_as_score"  # true or false, which are scores only with `labels_as_scores`
 MARKER_IN_TEXT = "marker_in_text"  # the text holds the reward marker itself
 DUPLICATE_STEP = "duplicate_step"  # two records claim one step of a rollout
 MISSING_STEP = "missing_step"  # a gap in the step indices
 CONFLICTING_ROLLOUT = "conflicting_rollout"  # a rollout's records disagree on image, question or source
 
-HINTS = {LABEL_AS_SCORE: "--labels-as-scores reads true as 1 and false as 0"}  # what a user can do
+HINTS = {LABEL_AS_SCORE: "--labels-as-scores reads true as 1 and false as 0"}  # reason -> what a user can do
 
 MAX_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One usable rollout with its text."""
+    """One usable rollout with its text, as the trainer and the exports read it."""
 
     rollout_id: str
-    image: str | list[str]  # as in the record
-    question: str  # question_orig or else question, stripped
+    image: str | list[str]  # one name, or a list of names, as in the record
+    question: str  # question_orig, or question if that is missing; stripped
     steps: tuple[str, ...]  # stripped
-    scores: tuple[float, ...]  # in [0, 1], one a step
-    mc_correct: tuple[int, ...] | None  # K, one a step
-    mc_total: tuple[int, ...] | None  # N, one a step
+    scores: tuple[float, ...]  # in [0, 1], one per step
+    mc_correct: tuple[int, ...] | None  # K, one per step; None unless every step has both counts
+    mc_total: tuple[int, ...] | None  # N, one per step
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The image names, in order."""
+        """Return the image names, in order."""
         return (self.image,) if isinstance(self.image, str) else tuple(self.image)
 
 
@@ -56,16 +56,16 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT32)]
 
 
 class ScoredStep(msgspec.Struct, gc=False):
-    """A step inside a record of the rollouts layout."""
+    """Step inside a record of the rollouts layout."""
 
     step: str
     score: float
-    num_mc_correct: int | None = None  # of any size: checking it here would slow every step
+    num_mc_correct: int | None = None  # of any size: a range check here would slow down every step
     num_mc_total: int | None = None
 
 
 class LooseStep(msgspec.Struct, gc=False):
-    """As `ScoredStep`, with whatever stands for its score and its counts."""
+    """Step like `ScoredStep`, whose score and counts may be missing or of any type."""
 
     step: str
     score: Any = None
@@ -74,7 +74,7 @@ class LooseStep(msgspec.Struct, gc=False):
 
 
 class RolloutRecord(msgspec.Struct, gc=False):
-    """A record of the rollouts layout: one rollout."""
+    """Record of the rollouts layout: one rollout."""
 
     image: str | list[str]
     steps_with_score: list[ScoredStep]
@@ -84,13 +84,13 @@ class RolloutRecord(msgspec.Struct, gc=False):
 
 
 class LooseRolloutRecord(RolloutRecord, gc=False):
-    """A record of the rollouts layout whose steps' scores and counts are not checked yet."""
+    """Record of the rollouts layout whose steps have unchecked scores and counts."""
 
     steps_with_score: list[LooseStep]  # type: ignore[assignment]
 
 
 class StepRecord(msgspec.Struct, gc=False):
-    """A record of the steps layout: one step."""
+    """Record of the steps layout: one step."""
 
     rollout_id: str | int
     step_index: Count
@@ -104,22 +104,23 @@ class StepRecord(msgspec.Struct, gc=False):
 
 
 def question_of(question_orig: str | None, question: str | None) -> str:
-    """The question's text: ``question_orig`` or else ``question``, stripped.
+    """Return ``question_orig``, or ``question`` if that is missing or empty, stripped.
 
-    As in the paper's script one of blanks alone hides the other: such a record has no question.
+    As in the paper's script, a ``question_orig`` of spaces alone hides ``question``: the result is "", and
+    the record has no question.
     """
     return (question_orig or question or "").strip()
 
 
 def images_of(image: str | list[str] | None) -> list[str]:
-    """The image names of a record, none where any is blank."""
+    """Return the image names of a record as a list, empty if any of them is blank."""
     if isinstance(image, str):
         return [image] if image.strip() else []
     return image if image and all(name.strip() for name in image) else []
 
 
 def step_reason(text: str, score: float | None) -> str | None:
-    """Why a typed step spoils its rollout, or None where it does not."""
+    """Return why a step makes its rollout unusable, or None if it does not."""
     if not text.strip():
         return EMPTY_STEP
     if score is None or not 0.0 <= score <= 1.0:
@@ -130,7 +131,7 @@ def step_reason(text: str, score: float | None) -> str | None:
 
 
 def rollout_reason(record: RolloutRecord) -> str | None:
-    """Why a typed rollout is not usable, or None where it is."""
+    """Return why a rollout is not usable, or None if it is."""
     if record.rollout_id == "":
         return NO_ROLLOUT_ID
     if not images_of(record.image):
@@ -141,19 +142,22 @@ def rollout_reason(record: RolloutRecord) -> str | None:
     if not record.steps_with_score:
         return NO_STEPS
     for step in record.steps_with_score:
-        # Spelled out beside `step_reason`: this is the hottest line of a scan.
+        # Repeats the checks of `step_reason` inline: this is the hottest line of a scan.
         if not (0.0 <= step.score <= 1.0 and step.step.strip()) or MARKER in step.step:
             return step_reason(step.step, step.score)
     return MARKER_IN_TEXT if MARKER in question else None
 
 
 def step_counts(record: StepRecord | ScoredStep | LooseStep) -> tuple[int, int] | None:
-    """(K, N) of a step, or None where they are missing or not 0 ≤ K ≤ N < 2³¹."""
+    """Return (K, N) of a step, or None if they are missing or not 0 ≤ K ≤ N < 2³¹."""
     return counts_of(record.num_mc_correct, record.num_mc_total)
 
 
 def counts_of(correct: Any, total: Any) -> tuple[int, int] | None:
-    """(K, N) as integers, or None where they are no counts; 3.0 is one, as other tools write them."""
+    """Return (K, N) as integers, or None if they are not 0 ≤ K ≤ N < 2³¹.
+
+    A float such as 3.0 is accepted, because other tools write counts like that.
+    """
     correct, total = _integral(correct), _integral(total)
     if type(correct) is int and type(total) is int and 0 <= correct <= total <= MAX_INT32:
         return correct, total
@@ -165,12 +169,12 @@ def _integral(value: Any) -> Any:
 
 
 def step_score(record: StepRecord | LooseStep) -> Any:
-    """The step's score, or K/N where only the two counts are given, or None."""
+    """Return the step's score unchecked, or K/N if it has only the two counts, or None."""
     return score_of(record.score, record.num_mc_correct, record.num_mc_total)
 
 
 def score_of(score: Any, correct: Any, total: Any) -> Any:
-    """``score`` as it is, or K/N where there is none but the two counts, or None."""
+    """Return ``score`` unless it is None; then K/N if both counts are valid and N > 0, else None."""
     if score is not None:
         return score
     counts = counts_of(correct, total)
@@ -178,7 +182,7 @@ def score_of(score: Any, correct: Any, total: Any) -> Any:
 
 
 def is_score(value: Any, labels_as_scores: bool) -> bool:
-    """Whether ``value`` is a number in [0, 1]; true and false are with ``labels_as_scores`` alone."""
+    """Return whether ``value`` is a number in [0, 1]; a bool counts only with ``labels_as_scores``."""
     if isinstance(value, bool):
         return labels_as_scores
     return isinstance(value, int | float) and 0.0 <= value <= 1.0

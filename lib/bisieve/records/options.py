@@ -1,4 +1,4 @@
-"""Options of reading records: layout, field names, source and images."""
+"""Options for reading and scoring: layout, field names, source, images, and the run's parameters."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,28 +10,31 @@ from bisieve.io.file_names import file_stem, folder_name, partition_value
 
 Layout = Literal["rollouts", "steps"]
 
-# Every field that is read, by the name that it has here.
+# Every field that is read, by bisieve's own name for it.
 STEPS = "steps_with_score"
 STEP_FIELDS = ("step", "score", "num_mc_correct", "num_mc_total")
 FIELDS = ("rollout_id", "image", "question", "question_orig", STEPS, "step_index", *STEP_FIELDS)
-SOURCE = "source"  # the name here of the field that names the source
+SOURCE = "source"  # bisieve's name for the field that `ReadOptions.source_field` names
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What was asked for; `UsageError` where it contradicts itself."""
+    """How records are read.
 
-    layout: Literal["auto", "rollouts", "steps"] = "auto"  # auto: each shard's shows in its first records
+    Raises:
+        UsageError: A field name is unknown, two fields have one name in the corpus, or both ``source_from``
+            and ``source_field`` are given.
+    """
+
+    layout: Literal["auto", "rollouts", "steps"] = "auto"  # auto: detected from each shard's first records
     source_from: Literal["stem", "folder"] = "stem"  # a shard's source: its file stem, or its folder's name
     source_field: str | None = None  # the field that names each record's source instead
-    fields: Mapping[str, str] = field(default_factory=dict)  # name here → name in the records
-    image_prefixes: Mapping[str, str] = field(
-        default_factory=dict
-    )  # how image names begin → what to put there
-    labels_as_scores: bool = False  # true and false are the scores 1 and 0
+    fields: Mapping[str, str] = field(default_factory=dict)  # bisieve's name → name in the corpus
+    image_prefixes: Mapping[str, str] = field(default_factory=dict)  # prefix of names → its replacement
+    labels_as_scores: bool = False  # read true and false as the scores 1 and 0
 
     def __post_init__(self) -> None:
-        """Checks the names."""
+        """Check the names of fields and the options for the source."""
         if unknown := sorted(set(self.fields) - set(FIELDS)):
             raise UsageError(
                 f"--field NAME=THEIRS with a NAME of {', '.join(FIELDS)}", unknown[0], "correct the NAME"
@@ -53,20 +56,20 @@ class ReadOptions:
 
     @property
     def names(self) -> dict[str, str]:
-        """Name here → name in the records, for every field that is read."""
+        """Return bisieve's name → name in the corpus, for every field that is read."""
         source = {} if self.source_field is None else {SOURCE: self.source_field}
         return {**{name: self.fields.get(name, name) for name in FIELDS}, **source}
 
     @property
     def of_our_names(self) -> "ReadOptions":
-        """The same for records whose fields have been given the names that they have here."""
+        """Return the same options for records that already have bisieve's names."""
         return replace(self, fields={}, source_field=None if self.source_field is None else SOURCE)
 
     def layout_of(self, fields: Mapping[str, bool]) -> Layout | None:
-        """Return the layout that a record or the columns of a table show; None where they show none.
+        """Return the layout that the fields of a record or the columns of a table show, or None.
 
         Args:
-            fields: The names that they have, each with whether a list of values is there.
+            fields: Field or column name → whether its value is a list.
         """
         if self.names[STEPS] in fields:
             return "rollouts"
@@ -75,17 +78,20 @@ class ReadOptions:
         return "rollouts" if fields.get(self.names["step"]) else None
 
     def source_of(self, shard: str) -> str:
-        """The source of the records of a shard that name none themselves."""
+        """Return the source of those records of a shard that have no source field."""
         if (partition := self.partition_of(shard)) is not None:
             return partition
         return folder_name(shard) if self.source_from == "folder" else file_stem(shard)
 
     def partition_of(self, shard: str) -> str | None:
-        """Return the source field's value in a shard's path, as in ``source=geo/part-0.parquet``."""
+        """Return the source field's value in a shard's path, as in ``source=geo/part-0.parquet``, or None."""
         return None if self.source_field is None else partition_value(shard, self.source_field)
 
     def image_path(self, name: str) -> str:
-        """Where the image that a record calls ``name`` lies below the image root: the longest prefix wins."""
+        """Return the path below the image root for the image ``name`` of a record.
+
+        The longest matching prefix in ``image_prefixes`` is replaced.
+        """
         begins = [prefix for prefix in self.image_prefixes if name.startswith(prefix)]
         if not begins:
             return name
@@ -95,7 +101,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class KnownShards:
-    """How the records of shards that an index knows are read."""
+    """Read options and layouts of the shards of an index."""
 
     reading: ReadOptions
     layouts: Mapping[str, Layout]  # by the shard's URL
@@ -103,12 +109,12 @@ class KnownShards:
 
 @dataclass(frozen=True)
 class Parameters:
-    """What was asked of the scoring run; part of the fingerprint."""
+    """Parameters of a scoring run; part of the index fingerprint."""
 
-    alpha: float  # of the score, paper §4
-    scope: str  # source: ranked inside each source (the paper); global: over all
+    alpha: float  # of BIS, paper §4
+    scope: str  # source: ranked inside each source (the paper); global: over all sources
     ties: str  # file, hash or spread: the order among equal scores
-    seed: int  # of ties=hash and of random order
+    seed: int  # for ties=hash, and for the strategies random and mixed
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # what ranks: one of ranking.STRATEGIES
+    strategy: str = "bis"  # ranks the rollouts: one of ranking.STRATEGIES

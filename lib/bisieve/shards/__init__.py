@@ -1,1 +1,1 @@
-"""Files of records: found, split among tasks, read in sequence and by span."""
+"""Shards, which are files of records: listing, splits, layouts, sequential reads and reads by span."""

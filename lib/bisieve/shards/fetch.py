@@ -1,4 +1,12 @@
-"""Fetch rollouts by their spans: rows of an index in, the text of their records out."""
+"""Fetch rollouts by their spans: rows of an index in, rollouts with their text out.
+
+`fetch_rollouts` checks that each span still has the record that was scored; `read_spans` and `each_span`
+return the raw records.  How the spans of a shard are read depends on its format:
+
+    plain JSONL        byte ranges, neighbouring ones merged into one request
+    compressed JSONL   the text from the start of the shard to the last span, once for each call
+    Parquet            the row groups that contain the rows
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,25 +31,36 @@ from bisieve.records.options import KnownShards, Layout, ReadOptions
 from bisieve.shards.jsonl import open_text
 from bisieve.shards.parquet import read_rows
 
-_CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once
+_CHUNK, _STREAMED = 2**11, 2**15  # rollouts fetched at once, if all shards are seekable and if not
 
-# What a request costs, in bytes that could be read instead: a gap below it is read, one above it is jumped,
-# so what is read for nothing never costs more than the requests that it spares.  s3fs takes 1 to 3 ms a
-# request, many at once; at 64 to 100 MB/s 64 to 300 KiB come in that.  The lower end: bandwidth is shared.
+# The cost of a request, in bytes that could be read in the same time.  A smaller gap between two spans is
+# read, a larger one is skipped, so unused bytes never cost more than the requests that they save.  s3fs
+# takes 1 to 3 ms per request, many in parallel; at 64 to 100 MB/s that is 64 to 300 KiB.  The lower end is
+# used because bandwidth is shared.
 REQUEST_BYTES = 64 * 2**10
-_MAX_READ = 16 * 2**20
-_TOGETHER = 64 * 2**20  # bytes of lines, and of gaps between them, that are held at once
+_MAX_READ = 16 * 2**20  # bytes of one request
+_TOGETHER = 64 * 2**20  # bytes of lines, and of gaps between them, held in memory at once
 
-Span = tuple[str, int, int]  # shard, offset, length; of a row: shard, number, 1
+Span = tuple[str, int, int]  # shard, offset, length (bytes); of a Parquet row: shard, row number, 1
 Found = Iterator[tuple[Span, Any]]
 
 
 def fetch_rollouts(rows: pa.Table, shards: KnownShards, save: Save | None = None) -> list[Rollout]:
-    """The rollouts of ``rows`` (of `schemas.INDEX`), in their order, their images where they lie.
+    """Return the rollouts of ``rows``, in the same order.
 
-    Neighbouring spans are read in one request.  `IndexUnusableError` when a span no longer holds the record
-    it was made of; `StorageError` when a shard cannot be read.  ``save`` makes files of images that are in
-    the records, and names them; without it they have the names that the index knows, or stay in base64.
+    Image names are paths below the image root (`ReadOptions.image_path`).
+
+    Args:
+        rows: Rows of `schemas.INDEX`.
+        shards: How the shards of the index are read.
+        save: Writes images that are inside the records to files and returns their names.  Without it they
+            keep the names that the index has, or stay in base64.
+
+    Raises:
+        IndexUnusableError: A span does not contain the record that was scored any more.
+        StorageError: A shard cannot be read.
+        CorpusError: A compressed or Parquet shard is damaged.
+        ImageError: An image in base64 is invalid (only with ``save``).
     """
     spans = spans_of(rows)
     locate = partial(located, reading=shards.reading, save=save)
@@ -65,32 +84,35 @@ def fetch_rollouts(rows: pa.Table, shards: KnownShards, save: Save | None = None
 
 
 def fetch_in_chunks(rows: pa.Table, shards: KnownShards, save: Save | None = None) -> Iterator[list[Rollout]]:
-    """`fetch_rollouts`, some thousand rollouts at a time."""
+    """Yield the rollouts of ``rows`` as `fetch_rollouts` does, in the chunks of `in_chunks`."""
     for chunk in in_chunks(rows):
         yield fetch_rollouts(chunk, shards, save)
 
 
 def in_chunks(rows: pa.Table) -> Iterator[pa.Table]:
-    """``rows`` in parts to be fetched at once: for each, a shard that is not seekable is read anew."""
+    """Yield ``rows`` in consecutive parts to be fetched at once, of 2048 rows.
+
+    If a shard is not seekable they have 32768 rows, because each part reads such a shard again.
+    """
     size = _STREAMED if unseekable_shards(rows) else _CHUNK
     return (rows.slice(start, size) for start in range(0, rows.num_rows, size))
 
 
 def unseekable_shards(rows: pa.Table) -> list[str]:
-    """The shards of ``rows`` that cannot be read from any place on."""
+    """Return the shards of ``rows`` in which single records cannot be read by byte range (`is_seekable`)."""
     shards = pc.unique(pc.struct_field(rows["spans"].combine_chunks().flatten(), "shard"))
     return [shard for shard in shards.to_pylist() if not is_seekable(shard)]
 
 
 def spans_of(rows: pa.Table) -> list[list[Span]]:
-    """The spans of each row of `schemas.INDEX`."""
+    """Return the spans of each row of `schemas.INDEX`."""
     return [
         [(span["shard"], span["offset"], span["length"]) for span in row] for row in rows["spans"].to_pylist()
     ]
 
 
 def changed_record(rollout_id: str, spans: Sequence[Span]) -> IndexUnusableError:
-    """What to raise where the spans of a rollout do not hold it."""
+    """Return the error for a rollout whose spans do not contain it any more."""
     shard, offset, _ = spans[0]
     return IndexUnusableError(
         f"rollout {rollout_id} at {shard}@{offset}", "another text there", "run bisieve score again"
@@ -98,7 +120,7 @@ def changed_record(rollout_id: str, spans: Sequence[Span]) -> IndexUnusableError
 
 
 def _readers(reading: ReadOptions) -> dict[tuple[Layout, bool], Callable[[Any], Any]]:
-    """What makes a typed record of what lies at a span, by layout and whether it is a row."""
+    """Return the functions that make a typed record of a line or a row, by (layout, whether it is a row)."""
     layouts: tuple[Layout, ...] = ("rollouts", "steps")
     return {
         (layout, is_row): (record_converter if is_row else record_decoder)(layout, reading)
@@ -107,6 +129,7 @@ def _readers(reading: ReadOptions) -> dict[tuple[Layout, bool], Callable[[Any], 
 
 
 def _from_rollout(rollout_id: str, found: list[Any]) -> Rollout | None:
+    """Return the rollout of its one record, or None if the record is not usable any more."""
     (record,) = found
     if rollout_reason(record) is not None:
         return None
@@ -122,6 +145,7 @@ def _from_rollout(rollout_id: str, found: list[Any]) -> Rollout | None:
 
 
 def _from_steps(rollout_id: str, found: list[Any]) -> Rollout | None:
+    """Return the rollout of its step records; None if the first has no image or one has another id."""
     head = found[0]
     scores = [step_score(record) for record in found]
     if head.image is None or any(str(record.rollout_id) != rollout_id for record in found):
@@ -137,6 +161,7 @@ def _from_steps(rollout_id: str, found: list[Any]) -> Rollout | None:
 
 
 def _counts(steps: Sequence[Any]) -> dict[str, tuple[int, ...] | None]:
+    """Return K and N of all steps as arguments of `Rollout`; None unless every step has both."""
     counts = [known for step in steps if (known := step_counts(step)) is not None]
     if len(counts) < len(steps):
         return {"mc_correct": None, "mc_total": None}
@@ -144,16 +169,25 @@ def _counts(steps: Sequence[Any]) -> dict[str, tuple[int, ...] | None]:
 
 
 def read_spans(spans: Sequence[Span], shards: KnownShards, locate: Locate | None = None) -> dict[Span, Any]:
-    """The line or the row, with the names that fields have here, of every span; ``spans`` are ordered.
+    """Return the record at each span: the bytes of a line, or a Parquet row as a dict with bisieve's names.
 
-    A row that its shard does not have any more is left out.  `StorageError` when a shard cannot be read,
-    `CorpusError` when one is damaged.  ``locate`` is that of `parquet.read_rows`, for the images of rows.
+    Args:
+        spans: The spans, sorted.
+        shards: How the shards are read.
+        locate: Replaces the images of Parquet rows, see `parquet.read_rows`.
+
+    Returns:
+        The records by span.  A Parquet row that its shard does not have any more is missing.
+
+    Raises:
+        StorageError: A shard cannot be read.
+        CorpusError: A shard is damaged.
     """
     return dict(each_span(spans, shards, locate))
 
 
 def each_span(spans: Sequence[Span], shards: KnownShards, locate: Locate | None = None) -> Found:
-    """As `read_spans`, one after the other: memory holds some of what lies there."""
+    """Yield (span, record) as `read_spans` returns them, with only a part of the records in memory."""
     for shard, group in groupby(spans, key=itemgetter(0)):
         wanted = list(group)
         if is_parquet(shard):
@@ -172,7 +206,7 @@ def _read_rows(shard: str, wanted: Sequence[Span], shards: KnownShards, locate: 
 
 
 def _in_rounds(wanted: Sequence[Span]) -> Iterator[Sequence[Span]]:
-    """``wanted``, of one shard, in parts of about `_TOGETHER`."""
+    """Yield the spans ``wanted`` of one shard in parts of about `_TOGETHER` bytes."""
     offset, length = np.array([span[1:] for span in wanted], np.int64).T
     gap = np.diff(offset, prepend=offset[:1]) - np.append([0], length[:-1])
     read = np.cumsum(length + np.clip(gap, 0, REQUEST_BYTES))
@@ -181,6 +215,7 @@ def _in_rounds(wanted: Sequence[Span]) -> Iterator[Sequence[Span]]:
 
 
 def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
+    """Read the spans of a plain JSONL shard in as few requests as `REQUEST_BYTES` and `_MAX_READ` allow."""
     starts = [offset for _, offset, _ in wanted]
     ends = [offset + length for _, offset, length in wanted]
     _, begins, behind = merge_offset_ranges([shard] * len(wanted), starts, ends, REQUEST_BYTES, _MAX_READ)
@@ -194,6 +229,7 @@ def _read_ranges(shard: str, wanted: Sequence[Span]) -> Found:
 
 
 def _read_streamed(shard: str, wanted: Sequence[Span]) -> Found:
+    """Read the spans of a compressed shard in one pass over its decompressed text."""
     position = 0
     with open_text(shard) as file:
         for span in wanted:

@@ -1,6 +1,9 @@
-"""Read the lines of a byte range, plain or compressed; a line belongs where its first byte is.
+"""Read the lines of a byte range of a JSONL shard, plain or compressed.
 
-In a compressed shard all positions are those of the text inside, and the one range is all of it.
+A line belongs to the range that contains its first byte.  In a compressed shard all offsets are offsets in
+the decompressed text, and there is only one range, all of it.
+
+    open_text (decompress) → _blocks_of (whole lines) → _first_lines (mark, format) → _smaller → Block
 """
 
 import bz2
@@ -19,15 +22,15 @@ from bisieve.io.read import damage, open_retrying
 from bisieve.io.storage import open_filesystem
 from bisieve.records.decode import BYTE_ORDER_MARK
 
-BLOCK = 4 * 2**20  # bytes of lines handed out together
+BLOCK = 4 * 2**20  # bytes of a `Block`
 
 _OF_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_TOO_WIDE = "requires too much memory for decoding"  # what the decoder says of zstd's --long
+_TOO_WIDE = "requires too much memory for decoding"  # in Arrow's error for files of zstd --long
 _ARRAY = re.compile(rb"\s*\[\s*\{")
 _OVER_LINES = re.compile(rb"\s*\{\s*\n\s*\"")
 
-REQUEST = 8 * 2**20  # bytes that a store is asked for at once
-TAIL = 2**18  # bytes read at once behind the range, for the end of its last line
+REQUEST = 8 * 2**20  # bytes of a request to a store
+TAIL = 2**18  # bytes read at once after the range, for the end of its last line
 
 DECODERS: dict[str, Callable[[], Any]] = {"bz2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
 
@@ -35,21 +38,22 @@ _REQUEST = 2**20  # compressed bytes read at once
 
 
 class Block(NamedTuple):
-    """Consecutive whole lines of a shard, ``\n`` between them and none behind the last."""
+    """Consecutive whole lines of a shard, separated by newlines, without one after the last."""
 
-    offset: int  # of the first line's first byte in the shard
+    offset: int  # of the first line's first byte in the (decompressed) shard
     data: bytes
 
 
 def read_blocks(url: str, start: int, end: int, size: int = BLOCK) -> Iterator[Block]:
-    """Every line of ``url`` whose first byte lies in ``[start, end)``, some ``size`` bytes at a time.
+    r"""Yield the lines of ``url`` whose first byte is in ``[start, end)``, in blocks of about ``size`` bytes.
 
-    Lines end at ``\n`` alone: ``splitlines`` would also split at U+2028 and the like.  A byte order mark
-    belongs to no line.  Memory is bounded by the size of a block or of a request, and the longest line.
+    Lines end only at ``\n``: ``splitlines`` would also split at U+2028 and others.  A byte order mark at the
+    start of the shard is removed.  Memory use is bounded by the size of a block or a request, plus the
+    longest line.
 
     Raises:
-        CorpusError: the file cannot be decompressed, or shows at its start that it holds no JSON lines.
-        StorageError: it cannot be read.
+        CorpusError: The file cannot be decompressed, or its first bytes show that it is not JSON lines.
+        StorageError: The file cannot be read.
     """
     on_disk = isinstance(open_filesystem(url)[0], LocalFileSystem)
     with open_text(url) as file:
@@ -59,9 +63,13 @@ def read_blocks(url: str, start: int, end: int, size: int = BLOCK) -> Iterator[B
 
 @contextmanager
 def open_text(url: str) -> Iterator[Any]:
-    """The bytes of a shard, decompressed, as a file to be read in blocks.
+    """Open a shard as a binary file of its decompressed text, for reading in sequence.
 
-    `CorpusError` where they cannot be decompressed, `StorageError` where they cannot be read.
+    A shard without compression can also ``seek``.
+
+    Raises:
+        CorpusError: The bytes cannot be decompressed.
+        StorageError: The file cannot be read.
     """
     codec = codec_of(url)
     with open_retrying(url, cache_type="none") as file:
@@ -94,7 +102,11 @@ def _decompressed(file: Any, codec: str) -> Any:
 
 
 def _first_lines(block: Block, url: str) -> Block:
-    """The first lines of a shard without a byte order mark; `CorpusError` where they are no JSON lines."""
+    """Return the first lines of a shard without a byte order mark; raise if they are not JSON lines.
+
+    Raises:
+        CorpusError: The text is UTF-16 or UTF-32, a JSON array, or a JSON object over several lines.
+    """
     data = block.data.removeprefix(BYTE_ORDER_MARK)
     found = None
     if data.startswith(_OF_UTF_16):
@@ -109,7 +121,7 @@ def _first_lines(block: Block, url: str) -> Block:
 
 
 def _smaller(block: Block, size: int) -> Iterator[Block]:
-    """The lines of ``block`` in blocks of about ``size`` bytes."""
+    """Yield the lines of ``block`` in blocks of about ``size`` bytes."""
     offset, data = block
     begin = 0
     while len(data) - begin > 2 * size and (end := data.find(b"\n", begin + size)) >= 0:
@@ -119,13 +131,14 @@ def _smaller(block: Block, size: int) -> Iterator[Block]:
 
 
 def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Block]:
-    # The byte before the range tells whether a line begins at its first byte.
+    """Yield the lines that begin in ``[start, end)``: one block for each read of about ``size`` bytes."""
+    # The byte before the range shows whether a line begins at the first byte of the range.
     position = max(start - 1, 0)
     if position:
         file.seek(position)
     skipping = start > 0
-    rest: list[bytes] = []  # the pieces of a line that no block has ended yet
-    begun = position  # where that line begins
+    rest: list[bytes] = []  # the pieces of a line whose end has not been read yet
+    begun = position  # offset of that line
     while position < end or rest:
         data = file.read(min(size, end - position) if position < end else min(size, TAIL))
         if not data:
@@ -138,7 +151,7 @@ def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Blo
             data = data[newline + 1 :]
             begun = position - len(data)
             skipping = False
-        # Past the end of the range only the line that is begun is read on.
+        # After the end of the range, only the last line is read to its end.
         last = data.rfind(b"\n") if position <= end else data.find(b"\n")
         if last < 0:
             if data:
@@ -152,15 +165,22 @@ def _blocks_of(file: IO[bytes], start: int, end: int, size: int) -> Iterator[Blo
 
 
 def open_members(file: Any, codec: str) -> io.BufferedReader:
-    """Return the decompressed bytes of ``file`` as a file to be read from its start.
+    """Return a file of the decompressed bytes of ``file``, to be read from its start.
 
-    The standard library's own files take bytes that are no stream for the end of the text; here they are an
-    error.  Reading raises ``OSError`` or ``lzma.LZMAError`` for damaged bytes, ``EOFError`` for missing ones.
+    `bz2.BZ2File` and `lzma.LZMAFile` treat bytes after a stream that are not a stream as the end of the
+    file; here they are an error.  Reading raises ``OSError`` or ``lzma.LZMAError`` for damaged bytes, and
+    ``EOFError`` if the file ends inside a stream.
+
+    Args:
+        file: The compressed file, at its start.
+        codec: "bz2" or "xz".
     """
     return io.BufferedReader(_Members(file, DECODERS[codec]), _REQUEST)
 
 
 class _Members(io.RawIOBase):
+    """Raw file of the decompressed bytes of all streams of a bz2 or xz file, which may have several."""
+
     def __init__(self, file: Any, decoder: Callable[[], Any]) -> None:
         self._file = file
         self._make = decoder
@@ -175,6 +195,7 @@ class _Members(io.RawIOBase):
         return len(data)
 
     def _some(self, most: int) -> bytes:
+        """Return up to ``most`` decompressed bytes; b"" at the end of the last stream."""
         while True:
             given = b""
             if self._decoder.eof:
@@ -190,7 +211,7 @@ class _Members(io.RawIOBase):
                 return bytes(data)
 
     def _next_stream(self) -> bytes:
-        """Return the first bytes behind a stream; zeros may fill the gap between two of xz."""
+        """Return the first bytes after a stream; between two xz streams, zeros are padding and skipped."""
         given = self._decoder.unused_data or self._file.read(_REQUEST)
         if self._make is lzma.LZMADecompressor:
             while given and not (given := given.lstrip(b"\0")):

@@ -1,4 +1,4 @@
-"""Which layout each shard has, told from its first records."""
+"""Detection of the layout of each shard (rollouts or steps) from its first records or its columns."""
 
 import json
 import sys
@@ -14,17 +14,17 @@ from bisieve.records.options import STEPS, Layout, ReadOptions
 from bisieve.shards.jsonl import read_blocks
 from bisieve.shards.parquet import columns_of, shown_layout
 
-_HEAD = 2**18  # bytes
-_LINES = 100
-_READERS = 32  # stores answer slowly, but many at once
+_HEAD = 2**18  # bytes read from the start of a JSONL shard
+_LINES = 100  # the limit of the first lines that are decoded
+_READERS = 32  # shards read at the same time: stores answer slowly, but many requests in parallel
 
 Found = dict[FileInfo, Layout | None]
 
 
 def find_layouts(shards: Iterable[FileInfo], reading: ReadOptions) -> Found:
-    """The layout that each of ``shards`` shows, None where none of its first records shows one.
+    """Return the layout that each of ``shards`` shows, or None if its first records show none.
 
-    No shard is opened where the layout was named.
+    If ``reading`` names the layout, no shard is opened.
     """
     shards = list(shards)
     if reading.layout != "auto":
@@ -36,9 +36,17 @@ def find_layouts(shards: Iterable[FileInfo], reading: ReadOptions) -> Found:
 def resolve_layouts(
     shards: Sequence[FileInfo], found: Mapping[FileInfo, Layout | None], reading: ReadOptions
 ) -> dict[FileInfo, Layout]:
-    """The layout of each of ``shards``; of one that shows none rollouts: its records are rejected by reason.
+    """Return the layout to read each of ``shards`` with.
 
-    `CorpusError` where no shard shows one: then it is the field names, or the input, that are wrong.
+    A shard that shows none is read as rollouts, so that its records are rejected with a reason.
+
+    Args:
+        shards: All shards of a run.
+        found: The layouts that they show.
+        reading: The options that were given, for the error.
+
+    Raises:
+        CorpusError: No shard shows a layout: the field names or the inputs are wrong.
     """
     if not any(found[shard] for shard in shards):
         raise _none_shown(shards[0], reading)
@@ -55,6 +63,7 @@ def _layout(url: str, reading: ReadOptions) -> Layout | None:
 
 
 def _none_shown(shard: FileInfo, reading: ReadOptions) -> CorpusError:
+    """Return the error for shards that show no layout, with the fields of the first and a suggestion."""
     names, url = reading.names, shard.url
     fields = list(sample_record(url))
     nothing = "no JSON object in the first lines of" if shard.size else "an empty file at"
@@ -68,19 +77,20 @@ def _none_shown(shard: FileInfo, reading: ReadOptions) -> CorpusError:
 
 
 def fitting_options(url: str, reading: ReadOptions) -> str:
-    """Return "did you mean …?" with the options that would read the records of a shard; "" for none."""
+    """Return "did you mean …?" with options that would read the records of a shard; "" if none are found."""
     options = suggested_options(sample_record(url), reading)
     return options and f"did you mean {options}?"
 
 
 def sample_record(url: str) -> dict[str, Any]:
-    """Return a record that has the fields of a shard; {} where none shows."""
+    """Return an example record with the fields of a shard, from its columns or first lines; {} if none."""
     if is_parquet(url):
         return dict(sample_of(columns_of(url)))
     return dict(sorted(merged(_first_records(url)).items()))
 
 
 def _first_records(url: str) -> list[dict[str, Any]]:
+    """Return the JSON objects among the first lines of a shard; other lines are skipped."""
     head = next(read_blocks(url, 0, sys.maxsize, size=_HEAD), None)
     records = []
     for line in head.data.split(b"\n", _LINES)[:_LINES] if head else []:

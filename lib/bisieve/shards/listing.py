@@ -1,4 +1,8 @@
-"""The shards of a corpus: which files they are, and how they are split among tasks."""
+"""The shards of a corpus: which files they are, and how they are split into tasks.
+
+`list_inputs` finds the shards at the input URLs.  `plan_tasks` divides them into byte ranges
+(`split_shards`) and groups these into tasks (`packed`).
+"""
 
 import os
 import sys
@@ -15,53 +19,63 @@ from bisieve.schemas import MANIFEST
 
 DISK = "file://"
 
-NOT_READ = tuple(f".json{codec}" for codec in ("", *CODECS))  # what may be a shard to its owner
-# What lies beside shards and is no data: images and words about them.
+NOT_READ = tuple(f".json{codec}" for codec in ("", *CODECS))  # the user may expect these to be read
+# Files beside shards that are not data: images, texts about the data, checksums.
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg")
 _WORDS = (".md", ".rst", ".txt", ".html", ".pdf", ".log", ".yaml", ".yml", ".toml", ".ini", ".py", ".sh")
 _CHECKSUMS = (".crc", ".md5", ".sha1", ".sha256", ".sha512")
 NOT_DATA = (*_IMAGES, *_WORDS, *_CHECKSUMS)
 _NOT_DATA_NAMES = ("readme", "license", "licence", "notice", "changelog", "makefile", "md5sums", "sha256sums")
 
-OPENING = 2**18  # bytes that could be read while a store opens a file
+OPENING = 2**18  # cost of opening a file, in bytes that could be read in the same time
 SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 256 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A byte range of a shard, with the lines or the row groups that begin in it; of a compressed one all."""
+    """Byte range of a shard: the lines or Parquet row groups that begin in it.
+
+    A compressed shard is one split from 0 to ``sys.maxsize``.
+    """
 
     shard: str  # URL
-    start: int
-    end: int
-    stored: int = 0  # bytes to read from the store
+    start: int  # bytes
+    end: int  # bytes, exclusive
+    stored: int = 0  # bytes to read from the store (of a compressed shard its file size)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What there is at the inputs."""
+    """Shards and other files found at the input URLs."""
 
     shards: list[FileInfo]  # each once, ordered by URL
-    left_out: list[str]  # URLs of files that may hold data, but are of no kind that is read; in order
+    left_out: list[str]  # files that may be data but are of no kind that is read: URLs, sorted
 
 
 def list_shards(inputs: Sequence[str], index: str | None = None) -> list[FileInfo]:
-    """Return the shards at the input URLs, as `list_inputs` finds them."""
+    """Return the shards at the input URLs, as `list_inputs` does."""
     return list_inputs(inputs, index).shards
 
 
 def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
-    """Return the JSONL and Parquet files at the input URLs (files, folders or globs), and what is left out.
+    """Return the JSONL and Parquet files at the input URLs, and the files that are left out.
 
-    One listing an input.  Of several links to a file on a disk the first counts.  Files of other kinds
-    inside a folder are no shards; those that may hold data are left out by name, as are links to nothing,
-    while images, words about the data and checksums are passed over.  So are the files of an index: of the
-    one at the URL ``index``, which may be written now, and of any other whole one.
+    Each input is listed once.  A local file that is reached by several paths or links is one shard, the
+    first of them by URL.
+
+    Files of other kinds are not shards.  Those that may be data, and symbolic links without a target, are
+    named in `Listing.left_out`; images, texts about the data and checksums are ignored.  The files of an
+    index are ignored, too: of the index at ``index``, and of any folder with a manifest and versions.
+
+    Args:
+        inputs: URLs of files, folders or globs.
+        index: URL of the index that this run writes, which may be below an input.
 
     Raises:
-        CorpusError: an input holds no shard at all, so that a wrong folder is never an empty corpus, or it
-            holds ``.json`` files, which may be shards to their owner.
-        StorageError: a link whose name is that of a shard leads to nothing.
+        CorpusError: An input has no shard (a wrong folder must not look like an empty corpus), or has
+            ``.json`` files, which the user may expect to be read.
+        StorageError: An input does not exist or cannot be listed, or a symbolic link with the suffix of a
+            shard has no target.
     """
     shards: dict[str, FileInfo] = {}
     left_out: set[str] = set()
@@ -95,11 +109,11 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
     return Listing(list(_each_once([shards[url] for url in sorted(shards)])), sorted(left_out))
 
 
-_BESIDE_VERSIONS = (MANIFEST, "passed.json")  # shards may lie in the folder of an index, too
+_BESIDE_VERSIONS = (MANIFEST, "passed.json")  # only these are the index's: its folder may contain shards
 
 
 def _outside_indexes(files: Sequence[FileInfo], index: str | None) -> list[FileInfo]:
-    """Those of ``files`` that belong to no index: it holds a manifest and versions side by side."""
+    """Return those of ``files`` that belong to no index, which is a folder with a manifest and versions."""
     urls = [file.url for file in files]
     versions = {url.split("/versions/")[0] for url in urls if "/versions/" in url}
     homes = {home for home in versions if join(home, MANIFEST) in set(urls)}
@@ -112,12 +126,14 @@ def _outside_indexes(files: Sequence[FileInfo], index: str | None) -> list[FileI
 
 
 def _may_be_data(url: str) -> bool:
+    """Return whether a file of no known kind may be data: it is no image, text or checksum by its name."""
     name = basename(url).lower()
     return not (name.endswith(NOT_DATA) or name.split(".")[0] in _NOT_DATA_NAMES)
 
 
 def _each_once(shards: Sequence[FileInfo]) -> Iterator[FileInfo]:
-    home_of = cache(os.path.realpath)  # asked once a folder: there may be very many shards in it
+    """Yield each file once, although several local paths or links may lead to it: the first of them."""
+    home_of = cache(os.path.realpath)  # once per folder, which may have very many shards
     seen = set()
     for shard in shards:
         place = shard.url
@@ -131,10 +147,10 @@ def _each_once(shards: Sequence[FileInfo]) -> Iterator[FileInfo]:
 
 
 def plan_tasks(shards: Sequence[FileInfo], cores: int) -> list[list[Split]]:
-    """All of ``shards`` as splits, packed into tasks.
+    """Return ``shards`` as splits, grouped into tasks: about 8 tasks per core, each of 8 to 256 MiB.
 
-    A task is big enough that starting it does not count, small enough that all cores end at about one time
-    and that one that is lost is soon done again.
+    A task is large enough that the time to start it does not matter, and small enough that all cores finish
+    at about the same time and a lost task is repeated quickly.
     """
     weight = sum(shard.size + OPENING for shard in shards)
     task_bytes = min(max(weight // (8 * cores), SMALLEST_TASK), LARGEST_TASK)
@@ -142,13 +158,14 @@ def plan_tasks(shards: Sequence[FileInfo], cores: int) -> list[list[Split]]:
 
 
 def split_shards(shards: Sequence[FileInfo], split_bytes: int) -> list[Split]:
-    """Byte ranges of at most ``split_bytes`` that cover every shard; a compressed shard cannot be split."""
+    """Return splits of at most ``split_bytes`` that cover every shard; a compressed shard is one split."""
     splits = []
     for shard in shards:
         if codec_of(shard.url) is not None:
             splits.append(Split(shard.url, 0, sys.maxsize, shard.size))
             continue
-        # An empty text has no record; an empty Parquet file is a broken one, and is opened to say so.
+        # An empty JSONL file has no record.  An empty Parquet file is damaged: it gets a split, so that the
+        # scan opens it and raises.
         for start in range(0, max(shard.size, int(is_parquet(shard.url))), split_bytes):
             end = min(start + split_bytes, shard.size)
             splits.append(Split(shard.url, start, end, end - start))
@@ -156,7 +173,7 @@ def split_shards(shards: Sequence[FileInfo], split_bytes: int) -> list[Split]:
 
 
 def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
-    """The splits in groups of about ``task_bytes``, in order: many small shards make few tasks."""
+    """Group the splits, in order, into tasks of about ``task_bytes``: many small shards make few tasks."""
     tasks: list[list[Split]] = []
     held = task_bytes
     for split in splits:
@@ -169,7 +186,7 @@ def packed(splits: Sequence[Split], task_bytes: int) -> list[list[Split]]:
 
 
 def merged_stems(shards: Sequence[FileInfo]) -> list[str]:
-    """Return the file stems that occur in several folders, in order: there each is one source."""
+    """Return the file stems that occur in several folders, sorted: by default each of them is one source."""
     folders: dict[str, set[str]] = defaultdict(set)
     for shard in shards:
         folders[file_stem(shard.url)].add(shard.url.rsplit("/", 1)[0])

@@ -1,4 +1,4 @@
-"""Parquet shards: the rows of a split, or single rows, by their number in the file."""
+"""Read Parquet shards: the rows of a split (`read_split`), or single rows by their number (`read_rows`)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,21 @@ from bisieve.records.options import Layout, ReadOptions
 from bisieve.shards.listing import Split
 from bisieve.shards.parquet_fields import is_list, needed_columns, record_rows
 
-BATCH_ROWS, BATCH_BYTES = 2**13, 2**24  # rows held at once, at most either
+BATCH_ROWS, BATCH_BYTES = 2**13, 2**24  # limits of the rows held at once; the smaller one counts
 _BUFFER = 2**20  # bytes of a column read at once
 
-Numbered = tuple[int, pa.RecordBatch]  # the number of the first row, and rows
+Numbered = tuple[int, pa.RecordBatch]  # the number of the first row in the file, and rows
 
 
 def read_split(split: Split, layout: Layout, reading: ReadOptions) -> Iterator[Numbered]:
-    """The rows, as `record_rows`, of the row groups that begin in ``split``; memory holds some of a group."""
+    """Yield the rows of the row groups that begin in ``split``, in the form of `record_rows`.
+
+    Memory holds a part of one row group.
+
+    Raises:
+        CorpusError: The file is not valid Parquet.
+        StorageError: The file cannot be read.
+    """
     partition = reading.partition_of(split.shard)
     with _opened(split.shard) as file:
         for group, first_row in _groups(file.metadata):
@@ -39,17 +46,23 @@ def read_rows(
     reading: ReadOptions,
     locate: Locate | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield rows by their numbers, as dicts; a row that the file does not have is left out.
+    """Yield (number, row) for rows by their numbers, as dicts with bisieve's names.
 
-    Each row group that holds one is read once.
+    A number that the file does not have is skipped.  Each row group that contains one of the rows is read
+    once.
 
     Args:
         url: The shard.
-        numbers: Which rows, in order.
-        layout: What a row is.
+        numbers: Row numbers in the file, sorted.
+        layout: Whether a row is a rollout or a step.
         reading: How rows are read.
-        locate: Gets what the file has for a row's image, with its bytes, and returns what the row has as its
-            image instead; without it that is the name that the index knows.
+        locate: Called with the file's value for the image of a row, bytes included, and the place of the
+            row (``url@number``); its result becomes the row's image.  Without it the image is the name that
+            the index has.
+
+    Raises:
+        CorpusError: The file is not valid Parquet.
+        StorageError: The file cannot be read.
     """
     wanted = np.asarray(numbers, np.int64)
     partition = reading.partition_of(url)
@@ -74,18 +87,19 @@ def read_rows(
 
 
 def shown_layout(url: str, reading: ReadOptions) -> Layout | None:
-    """The layout that the columns of a shard show, None where they show none."""
+    """Return the layout that the columns of a shard show, or None if they show none."""
     return reading.layout_of({column.name: is_list(column.type) for column in columns_of(url)})
 
 
 def columns_of(url: str) -> pa.Schema:
-    """Return the columns of a shard."""
+    """Return the Arrow schema of a shard."""
     with _opened(url) as file:
         return file.schema_arrow
 
 
 @contextmanager
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet shard; errors in the block about its bytes are raised as `CorpusError`."""
     hint = "write it again, or leave it out of --input"
     with (
         open_retrying(url, cache_type="none") as handle,
@@ -95,7 +109,7 @@ def _opened(url: str) -> Iterator[pq.ParquetFile]:
 
 
 def _groups(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:
-    """Each row group's number, and that of its first row."""
+    """Yield each row group's number, and the number of its first row in the file."""
     first_row = 0
     for group in range(metadata.num_row_groups):
         yield group, first_row
@@ -103,13 +117,16 @@ def _groups(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:
 
 
 def _begins(group: pq.RowGroupMetaData) -> int:
-    """The offset in the file of a row group's first byte."""
+    """Return the offset in the file of a row group's first byte."""
     column = group.column(0)
     return int(column.dictionary_page_offset or column.data_page_offset)
 
 
 def _columns(file: pq.ParquetFile, group: int, layout: Layout, reading: ReadOptions) -> list[str]:
-    """The columns to read for scoring: of images that are there with safe paths, the paths alone."""
+    """Return the columns to read for scoring.
+
+    Of embedded images with safe paths these are only the paths, so that the images are not read.
+    """
     columns = needed_columns(file.schema_arrow.names, layout, reading)
     image = reading.names["image"]
     if image not in columns or not holds_images(file.schema_arrow.field(image).type):
@@ -125,6 +142,7 @@ def _columns(file: pq.ParquetFile, group: int, layout: Layout, reading: ReadOpti
 
 
 def _read_group(file: pq.ParquetFile, group: int, first_row: int, columns: list[str]) -> Iterator[Numbered]:
+    """Yield the rows of a row group in batches within `BATCH_ROWS` and about `BATCH_BYTES`."""
     about = file.metadata.row_group(group)
     row_bytes = about.total_byte_size // max(about.num_rows, 1) + 1
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
@@ -134,4 +152,5 @@ def _read_group(file: pq.ParquetFile, group: int, first_row: int, columns: list[
 
 
 def _among(numbers: Any, first: int, count: int) -> Any:
+    """Return those of the sorted ``numbers`` that are in ``[first, first + count)``."""
     return numbers[np.searchsorted(numbers, first) : np.searchsorted(numbers, first + count)]

@@ -1,12 +1,12 @@
-"""Parquet rows under the names and types that fields have here, whatever their file calls and stores them as.
+"""Conversion of Parquet rows to bisieve's names and types, from the names and types of their file.
 
     steps_with_score: list<struct<step, score, …>>              ─┐
     steps_with_score: struct<step: list<…>, score: list<…>, …>  ─┼▶ steps_with_score: list<struct<STEP_TYPES>>
     step: list<…>, score: list<…>, … (side by side)             ─┘
 
-`decode` does the same for records of JSON.
+`record_rows` does this for a batch of rows; `records.decode` does the same for JSON records.
 
-A column of a type that its field cannot have stays as it is: the checks of records then find what is wrong.
+A column of a type that its field cannot have is not converted: the checks of records then find the reason.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,12 +36,12 @@ _LISTS = (
 )  # fmt: skip
 _NUMBERS = (kinds.is_floating, kinds.is_integer, kinds.is_decimal)
 _INT64 = pa.scalar(2**63 - 1, pa.uint64())
-_EXACT = 2.0**53  # below it every integer is a float64
-_NO_SCORE = {pa.float64(): np.nan, pa.bool_(): False}  # a value that is rejected, by the type of the scores
+_EXACT = 2.0**53  # every integer below it has an exact float64
+_NO_SCORE = {pa.float64(): np.nan, pa.bool_(): False}  # type of the scores -> a value that is rejected
 
 
 def needed_columns(found: Sequence[str], layout: Layout, reading: ReadOptions) -> list[str]:
-    """Those of the columns ``found`` in a file that are read of it, in the file's order."""
+    """Return those of the columns ``found`` in a file that have to be read, in the file's order."""
     names = reading.names
     wanted = [*_PROMPT, SOURCE]
     if layout == "steps":
@@ -57,9 +57,16 @@ def needed_columns(found: Sequence[str], layout: Layout, reading: ReadOptions) -
 def record_rows(
     rows: pa.RecordBatch, layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> pa.RecordBatch:
-    """``rows`` of a file with every field that is read as a column, null where the file has none.
+    """Return ``rows`` with bisieve's names and types: one column per field of the layout.
 
-    Where it has none for the source, that is ``partition``, the value in the shard's path.
+    Args:
+        rows: Rows of a file.
+        layout: Whether a row is a rollout or a step.
+        reading: Has the names in the file.
+        partition: The source of the rows if the file has no source column: the value in the shard's path.
+
+    Returns:
+        The same rows.  A field that the file does not have is null; images are replaced by their names.
     """
     columns = {name: typed(_column(rows, name, reading), kind) for name, kind in _PROMPT.items()}
     if holds_images(columns["image"].type):
@@ -87,7 +94,12 @@ def _column(rows: pa.RecordBatch, name: str, reading: ReadOptions) -> pa.Array:
 
 
 def typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """``values`` as ``kind`` where no value changes its meaning by that; texts may also stand in lists."""
+    """Return ``values`` as ``kind``, or as lists of strings, if the conversion is safe; else unchanged.
+
+    Args:
+        values: A column of a file.
+        kind: string, int64 or float64.  For int64, numbers that are not whole or too large become null.
+    """
     if kinds.is_dictionary(values.type):
         values = values.dictionary_decode()
     if kinds.is_null(values.type):
@@ -111,7 +123,7 @@ def typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _typed_step(values: pa.Array, name: str, reading: ReadOptions) -> pa.Array:
-    """A column of `STEP_TYPES`; labels are numbers where that was asked for."""
+    """Return a column as its type in `STEP_TYPES`; with `labels_as_scores`, bool scores become 1 and 0."""
     if name == "score" and reading.labels_as_scores and kinds.is_boolean(values.type):
         return values.cast(pa.float64())
     return typed(values, STEP_TYPES[name])
@@ -122,12 +134,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether values of this type hold several values each."""
+    """Return whether ``kind`` is one of Arrow's list types."""
     return any(is_one(kind) for is_one in _LISTS)
 
 
 def flat(lists: pa.ListArray) -> tuple[npt.NDArray[np.int64], pa.Array]:
-    """Where the values of each list end, ``[lists + 1]`` from 0 on, and the values of all."""
+    """Return the offsets of the lists in their values (int64 [lists + 1], from 0), and the values [total]."""
     ends = lists.offsets.to_numpy().astype(np.int64)
     return ends - ends[0], lists.values.slice(ends[0], ends[-1] - ends[0])
 
@@ -137,6 +149,10 @@ def _as_lists(values: pa.Array) -> pa.ListArray:
 
 
 def _nested_steps(steps: pa.Array, reading: ReadOptions) -> pa.Array:
+    """Return a column of steps, a list of structs or a struct of lists, as list<struct<`STEP_TYPES`>>.
+
+    A column of any other type is returned unchanged.
+    """
     if kinds.is_struct(steps.type):
         return _joined_steps(lambda name: _member(steps, reading.names[name]), reading)
     if not is_list(steps.type) or not kinds.is_struct(steps.type.value_type):
@@ -153,7 +169,10 @@ def _member(structs: pa.StructArray, name: str) -> pa.Array:
 
 
 def _joined_steps(lists_of: Callable[[str], pa.Array], reading: ReadOptions) -> pa.Array:
-    """Join the lists that hold one value a step; ``lists_of`` returns those of a field of `STEP_TYPES`."""
+    """Join lists with one value per step into one list of structs per rollout.
+
+    ``lists_of`` returns the column of lists for a field of `STEP_TYPES`.
+    """
     texts = lists_of("step")
     if not is_list(texts.type):
         return texts
@@ -170,7 +189,10 @@ def _joined_steps(lists_of: Callable[[str], pa.Array], reading: ReadOptions) -> 
 
 
 def _beside(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array:
-    """The values of ``lists``, one a step; null where a rollout has another number of them than steps."""
+    """Return the values of ``lists``, one per step; null if a rollout's list has another length.
+
+    ``ends`` are the offsets of the rollouts in the steps, from `flat`.
+    """
     if not is_list(lists.type):
         return pa.nulls(ends[-1])
     theirs, values = flat(_as_lists(lists))
@@ -180,7 +202,7 @@ def _beside(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array:
 
 
 def _of_another_length(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array:
-    """Whether the list of a step's rollout is there, with another number of values than steps."""
+    """Return for each step whether its rollout has a list of another length than the number of steps."""
     steps = np.diff(ends)
     if not is_list(lists.type):
         return pa.array(np.full(ends[-1], not pa.types.is_null(lists.type)))
@@ -190,6 +212,10 @@ def _of_another_length(lists: pa.Array, ends: npt.NDArray[np.int64]) -> pa.Array
 
 
 def _steps(ends: npt.NDArray[np.int64], columns: list[pa.Array], missing: pa.Array) -> pa.Array:
+    """Return the column of steps from columns with one value per step, in the order of `STEP_TYPES`.
+
+    ``missing`` is true for rollouts whose list is null.
+    """
     text, score, correct, total = columns
     structs = pa.StructArray.from_arrays(
         [text, or_share(score, correct, total), correct, total], list(STEP_TYPES)
@@ -198,7 +224,7 @@ def _steps(ends: npt.NDArray[np.int64], columns: list[pa.Array], missing: pa.Arr
 
 
 def or_share(score: pa.Array, correct: pa.Array, total: pa.Array) -> pa.Array:
-    """``score``, and K/N where there is none but the two counts, as `model.score_of` has it."""
+    """Return ``score`` with K/N in place of nulls where both counts are valid, as `model.score_of` does."""
     counted = correct.type == pa.int64() and total.type == pa.int64()
     if not (counted and score.type == pa.float64() and score.null_count):
         return score
