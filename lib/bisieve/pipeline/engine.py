@@ -89,7 +89,7 @@ class Parts(ABC, Generic[T]):
 
     @abstractmethod
     def drop(self) -> None:
-        """Free the memory and files that `keep` uses; the collection is not readable afterwards."""
+        """Free the memory and files that `keep` uses; do not read the collection afterwards."""
 
     @abstractmethod
     def collect(self, stage: str) -> list[T]:
@@ -112,7 +112,7 @@ Report: TypeAlias = Callable[[str, int, int], None]  # gets a stage's name, its 
 
 
 class Engine(ABC):
-    """Runs tasks on workers: processes of this machine, or a Spark cluster."""
+    """Base of the engines, which run tasks on workers: processes of this machine, or a Spark cluster."""
 
     cores: int  # how many tasks to plan for at a time; more than the cores where starting a task is cheap
     scratch: str | None = (
