@@ -35,7 +35,7 @@ class Totals:
 
     @property
     def rollouts(self) -> dict[str, int]:
-        """Return the number of usable rollouts by source, ordered by name; sources with none are not there."""
+        """Return the number of usable rollouts by source, ordered by name; sources with none are left out."""
         return {source: self.sources[source][0] for source in sorted(self.sources)}
 
     @property

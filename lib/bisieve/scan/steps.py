@@ -45,8 +45,9 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
     """Yield the steps whose lines begin in ``split``, as batches of `schemas.STEPS`.
 
-    Batches are not always in file order.  A record without a rollout id has a null ``rollout_id``.  A record for which its rollout must be rejected
-    has a ``reason``.  Steps of a rollout may be in any shards, in any order: `group_steps` groups them.
+    Batches are not always in file order.  A record without a rollout id has a null ``rollout_id``; a record
+    for which its rollout must be rejected has a ``reason``.  The steps of a rollout may be in several shards,
+    in any order: `group_steps` groups them.
 
     Raises:
         CorpusError: The shard cannot be decompressed, or does not hold JSON lines.
@@ -231,7 +232,7 @@ class SoundSteps:
         return pa.array([cleaned[name] for name in self.source], pa.string()).dictionary_encode()
 
     def _of_heads(self, values: pa.Array) -> pa.Array:
-        """Return a column [steps] with ``values`` (one for each of the heads) at the heads, null elsewhere."""
+        """Return a column [steps] with ``values`` (one for each head) at the heads and null elsewhere."""
         place, others = np.zeros(len(self), np.int64), np.ones(len(self), np.bool_)
         place[self.heads], others[self.heads] = np.arange(len(values)), False
         return values.take(pa.array(place, mask=others))
@@ -250,7 +251,7 @@ def _prompts(found: list[Any], heads: list[int]) -> list[PromptIds]:
 
 
 def _counts(found: list[Any]) -> tuple[pa.Array, pa.Array]:
-    """Return K and N of every step, int32 [steps] each; a value that is no count is null there."""
+    """Return K and N of every step, int32 [steps] each; null for a value that is no count."""
     columns = [step.num_mc_correct for step in found], [step.num_mc_total for step in found]
     if not {int, NoneType}.issuperset(map(type, chain(*columns))):
         pairs = [step_counts(step) or (None, None) for step in found]
