@@ -25,7 +25,9 @@ from bisieve.local.resources import temporary_folder, usable_workers
 from bisieve.pipeline.engine import Engine, Parts, Report
 
 ELSEWHERE = "set TMPDIR to a folder on another disk"
-TASKS_A_PROCESS = 4  # tasks planned per process, so that all processes finish at about the same time
+# `Engine.cores` per process.  It makes 4 times as many tasks as on Spark, so that all processes finish at
+# about the same time.
+TASKS_A_PROCESS = 4
 SMALL = 16 * 2**20  # bytes to process up to which starting processes takes longer than the work
 
 T = TypeVar("T")
@@ -237,7 +239,7 @@ class LocalCounter:
         _added[self._number] += number
 
 
-# ---- In a task ---------------------------------------------------------------------------------------------
+# ---- Functions that run in tasks, and their state ----------------------------------------------------------
 
 _added: dict[int, int] = defaultdict(int)  # by the counter's number, what the current task has added
 

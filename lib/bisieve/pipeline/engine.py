@@ -114,7 +114,7 @@ Report: TypeAlias = Callable[[str, int, int], None]  # gets a stage's name, its 
 class Engine(ABC):
     """Base of the engines, which run tasks on workers: processes of this machine, or a Spark cluster."""
 
-    cores: int  # how many tasks to plan for at a time; more than the cores where starting a task is cheap
+    cores: int  # parallelism that work is divided for; above the real one where starting a task is cheap
     scratch: str | None = (
         None  # folder for files that a task spills; None: SPARK_LOCAL_DIRS, or the system's temporary folder
     )

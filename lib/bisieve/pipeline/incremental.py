@@ -31,7 +31,7 @@ Kind = tuple[bool, DataFile]  # a file of the index; True: of usable rollouts, F
 def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
     """Return the layout of each shard of ``index`` whose rows can be reused with ``parameters``.
 
-    Shards are as the index lists them (URL, size, etag); the caller compares them with the shards of now.
+    Shards are as the index lists them (URL, size, etag); the caller compares them with the present shards.
 
     Returns:
         {} if `ROWS_VERSION` or a read option that affects rows has changed.  Of the read options the layout
@@ -79,8 +79,8 @@ def kept_chunks(engine: Engine, older: Older, named: Named, parameters: Paramete
     Args:
         engine: Runs the tasks.
         older: The index version to reuse.
-        named: Hashes of the rollout ids in the steps scanned by this run; such rollouts are not kept.
-        parameters: Those of this run.
+        named: The rollout ids in the steps scanned by this run; these rollouts are not kept.
+        parameters: Alpha and threshold score the rows; strategy, scope and ties sort them.
     """
     keep = partial(_kept_chunk, engine.share(older), named, parameters)
     return engine.spread(list(enumerate(older.files))).map(keep)
@@ -107,9 +107,9 @@ def steps_again(
     Args:
         engine: Runs the tasks.
         older: The index version to reuse.
-        named: Hashes of the rollout ids in the steps scanned by this run.
-        parameters: Those of this run.
-        parts: How many parts the steps are grouped in.
+        named: The rollout ids in the steps scanned by this run.
+        parameters: The read options decide how records are decoded.
+        parts: Number of partitions in which steps are grouped.
         scanned: Counts the bytes read.
 
     Returns:

@@ -55,13 +55,13 @@ class ScoreRequest:
 
     inputs: tuple[str, ...]  # URLs of shards, folders or globs
     index: str  # URL of the index
-    alpha: float  # of the score, paper §4
+    alpha: float  # parameter of the score, paper §4
     scope: str = "source"  # or global
     ties: str = "file"  # or hash, spread
     seed: int = 0  # for ties=hash and for strategies in random order
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # one of ranking.STRATEGIES
+    strategy: str = "bis"  # one of `strategies.STRATEGIES`
     strict: bool = False  # raise if a file at the inputs that may hold data would be skipped
 
 
@@ -175,7 +175,7 @@ def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSin
 
 
 def _to_scan(layouts: Layouts, known: Layouts, emit: EventSink) -> Layouts:
-    """Return the shards to scan: those that are not ``known``, or are with another layout."""
+    """Return the shards to scan, and emit their number: those not ``known``, or known with another layout."""
     scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
     emit(
         "listed", f"{len(scan)} of {len(layouts)} shards to scan",

@@ -57,7 +57,7 @@ def scan_corpus(
     Args:
         engine: Runs the tasks.
         tasks: By layout, the splits that each scan task reads.
-        parameters: Those of this run.
+        parameters: How records are read, scored and sorted.
         scanned: Counters of the scan.
         older: The index version to reuse; None to scan only.
 

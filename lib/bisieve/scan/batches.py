@@ -29,7 +29,7 @@ PromptIds: TypeAlias = tuple[int | None, int | None, str | None]
 class ScanOptions:
     """The parameters that a scan needs to turn records into scored rollouts."""
 
-    alpha: float  # of the score, paper §4
+    alpha: float  # parameter of the score, paper §4
     threshold: float = 0.0  # a step is positive when its score exceeds it
     reading: ReadOptions = field(default_factory=ReadOptions)
 

@@ -23,7 +23,7 @@ from bisieve.ranking.sort import from_bytes, to_bytes
 # and the rollouts made of them), besides the 150 MB of a worker with its imports: with 48 MiB it stays below
 # 400 MB.
 HELD_BYTES = 48 * 2**20
-# 64 files of 48 MiB are 3 GiB of rows; the 64 MiB of text of a partition make 30 to 300 MiB of them.
+# 64 files of 48 MiB hold 3 GiB of rows; a partition of `PART_TEXT` has 30 to 300 MiB of rows.
 FILES = 64
 _SEED = 1  # not 0: that hash chose the partition, so it would spread the rollouts unevenly over the files
 
