@@ -1,10 +1,9 @@
-"""The manifest: the small file that names the current version of an index, and its format.
+"""The manifest: the small JSON file that names the current version of an index and its format version.
 
-A format is one number for all files of an index.  It rises when a reader of before would misread what is
-written now.
+All other files of a version are in a folder named by its fingerprint, so a reader of the manifest sees one
+whole version.  The same shards and parameters give the same fingerprint and the same bytes.
 
-Everything else of a version lies under a folder that its fingerprint names; whoever reads the manifest sees
-one whole version.  The same shards and parameters give the same fingerprint and the same bytes.
+The format version covers all files of an index.  It is raised when an older reader would misread new files.
 """
 
 import hashlib
@@ -24,22 +23,22 @@ from bisieve.schemas import MANIFEST
 
 FORMAT = "bisieve-index"
 FORMAT_VERSION = 1
-# How records become rows: it rises when the same shards and parameters give other rows or rejects, so that
-# an index of before is scanned again while its readers go on.
+# Version of the rules by which records become rows.  It is raised when the same shards and parameters give
+# other rows or rejects: an older index then stays readable, but the next run scans all shards again.
 ROWS_VERSION = 1
 
-ELSEWHERE = "score the corpus into another --index"  # what helps in any case
+ELSEWHERE = "score the corpus into another --index"  # hint of the errors below
 
 
 class _Head(msgspec.Struct):
-    """What every manifest begins with, in all formats."""
+    """The first two fields of a manifest, the same in all format versions."""
 
     format: str
     format_version: int
 
 
 def check_format(data: bytes, url: str) -> None:
-    """Raise `IndexUnusableError` unless ``data``, read at ``url``, is a manifest of the present format."""
+    """Raise `IndexUnusableError` unless ``data``, read at ``url``, is a manifest of `FORMAT_VERSION`."""
     try:
         head = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError as error:
@@ -62,7 +61,7 @@ def check_format(data: bytes, url: str) -> None:
 
 
 def no_manifest(url: str, found: str) -> IndexUnusableError:
-    """Return the error for a file at ``url`` that holds something else than a manifest of this format."""
+    """Return the error for a file at ``url`` that is not a manifest of this format."""
     expected = f"a manifest of {FORMAT} version {FORMAT_VERSION} at {url}"
     return IndexUnusableError(expected, found, ELSEWHERE)
 
@@ -71,7 +70,7 @@ def no_manifest(url: str, found: str) -> IndexUnusableError:
 class DataFile:
     """One Parquet file of a version."""
 
-    path: str  # relative to the index
+    path: str  # relative to the URL of the index
     rows: int
     bytes: int
     sha256: str
@@ -79,47 +78,47 @@ class DataFile:
 
 @dataclass(frozen=True)
 class CutoffScore:
-    """Where a selection over all sources ends."""
+    """The score at which a selection over all sources ends."""
 
     fraction: float
-    rollouts: int  # that it takes
-    bis: float  # of the last one that it takes
+    rollouts: int  # selected
+    bis: float  # of the last selected rollout
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One published version of an index; what grows with it lies in the three lists."""
+    """Content of a manifest: one version of an index.  Lists that can be long are in three Parquet files."""
 
     fingerprint: str  # hex, of `ROWS_VERSION`, parameters and shards
     parameters: Parameters
-    inputs: list[str]  # the URLs that were listed
-    rollouts: int  # usable ones
-    rejected: dict[str, int]  # records, by reason
-    examples: dict[str, str]  # for each reason, the first rejected record: shard@offset
-    shard_bytes: int  # of all shards
-    file_bytes: int  # of all ranked rows and rejects
-    shards: DataFile  # a row of schema.SHARDS each
-    sources: DataFile  # a row of schema.SOURCES each, in the order of their names
-    files: DataFile  # a row of schema.FILES each: ranked rows in order, rejects by shard and offset
-    software: dict[str, str]  # versions of what wrote it
-    rows_version: int  # the `ROWS_VERSION` of the run that scanned it
-    cutoff_scores: list[CutoffScore] = field(default_factory=list)  # by fraction; none with scope=source
-    files_left_out: int = 0  # files at the inputs that may hold data, but are of no kind that is read
+    inputs: list[str]  # URLs of files, folders or globs that were listed
+    rollouts: int  # number of usable rollouts
+    rejected: dict[str, int]  # number of rejects by reason
+    examples: dict[str, str]  # by reason, the place of the first reject, "shard@offset"
+    shard_bytes: int  # size of all shards
+    file_bytes: int  # size of all files of ranked rows and of rejects
+    shards: DataFile  # list of shards, `schemas.SHARDS`
+    sources: DataFile  # list of sources by name, `schemas.SOURCES`
+    files: DataFile  # list of data files, `schemas.FILES`: ranked rows in order, rejects by shard and offset
+    software: dict[str, str]  # versions of the packages that determine the bytes
+    rows_version: int  # `ROWS_VERSION` of the run that scanned the shards
+    cutoff_scores: list[CutoffScore] = field(default_factory=list)  # by fraction; [] with scope=source
+    files_left_out: int = 0  # files at the inputs that may hold data, but of a kind that is not read
     left_out: list[str] = field(default_factory=list)  # URLs of the first of them
 
     @property
     def lists(self) -> tuple[DataFile, ...]:
-        """The files that tell what the version holds."""
+        """Return the three Parquet files that list shards, sources and data files."""
         return self.shards, self.sources, self.files
 
     def to_json(self) -> bytes:
-        """The file's bytes."""
+        """Return the manifest as the bytes of its file."""
         head = {"format": FORMAT, "format_version": FORMAT_VERSION}
         return msgspec.json.format(msgspec.json.encode({**head, **asdict(self)}), indent=1) + b"\n"
 
     @staticmethod
     def from_json(data: bytes, url: str) -> "Manifest":
-        """The manifest in ``data``; `IndexUnusableError` where it is none, or of another format version."""
+        """Decode a manifest read at ``url``; raise `IndexUnusableError` if it is none of `FORMAT_VERSION`."""
         check_format(data, url)
         try:
             return msgspec.json.decode(data, type=Manifest)
@@ -128,9 +127,9 @@ class Manifest:
 
 
 def fingerprint(parameters: Parameters, shards: Sequence[FileInfo], rows_version: int = ROWS_VERSION) -> str:
-    """Names an index by how records became rows, its parameters and its shards (URL, size, etag).
+    """Return the fingerprint of an index version: a SHA-256 hash, 64 hex digits.
 
-    Returns 64 hex digits.
+    It covers ``rows_version``, the parameters, and URL, size and etag of each shard.
     """
     digest = hashlib.sha256()
     digest.update(json.dumps([rows_version, asdict(parameters)], sort_keys=True).encode())
@@ -140,31 +139,44 @@ def fingerprint(parameters: Parameters, shards: Sequence[FileInfo], rows_version
 
 
 def is_up_to_date(manifest: Manifest, parameters: Parameters, shards: Sequence[FileInfo]) -> bool:
-    """Whether scoring ``shards`` by ``parameters`` would find the rows that the index has."""
+    """Return whether scoring ``shards`` with ``parameters`` would give the rows that the index has."""
     return manifest.rows_version == ROWS_VERSION and manifest.fingerprint == fingerprint(parameters, shards)
 
 
 def version_folder(fingerprint: str) -> str:
-    """The folder of a version, relative to the index."""
+    """Return the folder of a version, relative to the URL of the index."""
     return f"versions/{fingerprint[:16]}"
 
 
 def version_manifest(fingerprint: str) -> str:
-    """Where a version's own copy of its manifest lies, relative to the index."""
+    """Return the path of a version's own copy of its manifest, relative to the URL of the index."""
     return f"{version_folder(fingerprint)}/{MANIFEST}"
 
 
 def read_manifest(index_url: str) -> Manifest:
-    """The current manifest; `StorageError` where there is none, `IndexUnusableError` where it is no such."""
+    """Read the current manifest of an index.
+
+    Raises:
+        StorageError: There is none, or it cannot be read.
+        IndexUnusableError: It is not a manifest of `FORMAT_VERSION`.
+    """
     url = join(index_url, MANIFEST)
     return Manifest.from_json(read_bytes(url), url)
 
 
 def publish(current: Pointer, index_url: str, manifest: Manifest, emit: EventSink = null_sink) -> None:
-    """Makes a version the current one; its files must be there already.
+    """Make a version the current one by replacing the manifest (compare-and-swap).
 
-    ``current`` is the index's manifest as it was when the run began; `StorageError` when another run has
-    published since.
+    First a copy of the manifest is written into the version's folder.
+
+    Args:
+        current: The index's manifest as it was when the run began.
+        index_url: URL of the index.
+        manifest: Of a version whose other files are written already.
+        emit: Gets the events ``written`` and ``published``.
+
+    Raises:
+        StorageError: Another run has published since, or the manifest cannot be written.
     """
     lists = manifest.lists
     emit(

@@ -1,4 +1,4 @@
-"""Open a published index and read the files of one version."""
+"""Open a published index (`open_index`), read the files of one version, and check that they are whole."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -26,47 +26,48 @@ Kind = Literal["rollouts", "rejects"]
 
 @dataclass(frozen=True)
 class Index:
-    """One version of an index; later versions do not disturb it.
+    """One version of an index; it stays readable when later versions are published, until `versions.clean`.
 
-    Its lists are read when they are first asked for; `IndexUnusableError` when one is missing or damaged.
+    Attributes that need the lists of sources or files read them on first use, and raise `IndexUnusableError`
+    if a list is missing or damaged.
     """
 
     url: str  # canonical
     manifest: Manifest
 
     def __reduce__(self) -> tuple[type["Index"], tuple[str, Manifest]]:
-        """Lists that were read stay behind: tasks on other machines need none."""
+        """Pickle without the cached lists, which tasks on other machines do not need."""
         return Index, (self.url, self.manifest)
 
     @property
     def fingerprint(self) -> str:
-        """Names the shards and parameters that the index was made of; 64 hex digits."""
+        """Return the fingerprint of the shards and parameters of this version; 64 hex digits."""
         return self.manifest.fingerprint
 
     @property
     def files(self) -> list[DataFile]:
-        """The files of the ranked rows, in order."""
+        """Return the files of the ranked rows, in order."""
         return files_of_kind(self._files, "rollouts")
 
     @property
     def rejects(self) -> list[DataFile]:
-        """The files of the rejected records, by shard and offset."""
+        """Return the files of the rejected records, which are ordered by shard and offset."""
         return files_of_kind(self._files, "rejects")
 
     @property
     def paths(self) -> list[str]:
-        """All files of the version, relative to the index."""
+        """Return the paths of all files of the version, relative to the URL of the index."""
         parts = [*self.manifest.lists, *self.files, *self.rejects]
         return [version_manifest(self.fingerprint), *(part.path for part in parts)]
 
     @cached_property
     def sources(self) -> pa.Table:
-        """What each source holds, of `schemas.SOURCES`, in the order of their names."""
+        """Return the table of sources with their counts, `schemas.SOURCES`, ordered by name."""
         return read_table(self.url, self.manifest.sources)
 
     @property
     def rollouts_by_source(self) -> dict[str, int]:
-        """The usable rollouts of each source, in the order of their names."""
+        """Return the number of usable rollouts by source, ordered by name."""
         names, rollouts = (self.sources[name].to_pylist() for name in ("source", "rollouts"))
         return dict(zip(names, rollouts, strict=True))
 
@@ -76,7 +77,12 @@ class Index:
 
 
 def open_index(url: str) -> Index:
-    """The current version of the index at ``url``; `IndexUnusableError` where there is none."""
+    """Open the current version of the index at ``url``.
+
+    Raises:
+        IndexUnusableError: There is no index, or its manifest is not of the format that this version reads.
+        StorageError: The store cannot be read.
+    """
     url = canonical(url)
     if not exists(join(url, MANIFEST)):
         raise no_index(url)
@@ -84,19 +90,20 @@ def open_index(url: str) -> Index:
 
 
 def no_index(url: str) -> IndexUnusableError:
-    """What to raise where there is no index at ``url``."""
+    """Return the error for a URL without an index."""
     return IndexUnusableError(f"an index ({MANIFEST}) at {url}", "none", "make one with bisieve score")
 
 
 def indexed_shards(index: Index) -> list[FileInfo]:
-    """The shards as they were when they were scanned."""
+    """Return the shards as they were when they were scanned (URL, size, etag)."""
     return list(indexed_layouts(index))
 
 
 def indexed_layouts(index: Index) -> dict[FileInfo, Layout]:
-    """The shards as they were when they were scanned, each with its layout.
+    """Return the shards as they were when they were scanned, each with its layout.
 
-    `IndexUnusableError` when the list of them is missing or damaged.
+    Raises:
+        IndexUnusableError: The list of shards is missing or damaged.
     """
     table = read_table(index.url, index.manifest.shards)
     urls, sizes, etags, layouts = (table[name].to_pylist() for name in ("url", "size", "etag", "layout"))
@@ -104,10 +111,13 @@ def indexed_layouts(index: Index) -> dict[FileInfo, Layout]:
 
 
 def missing_files(index: Index) -> list[str]:
-    """The files of the version that are not there, or not in the size that was written.
+    """Return the files of the version that are missing or have another size than the one written.
 
-    Paths relative to the index, from one listing of the version's folder; where the list of the others is
-    lost, only those that the manifest names.
+    The version's folder is listed once.  If the list of data files itself is missing, only the files that the
+    manifest names are checked.
+
+    Returns:
+        Paths relative to the URL of the index.
     """
     stored = stored_files(join(index.url, version_folder(index.fingerprint)))
     sizes = {file.url.removeprefix(join(index.url, "")): file.size for file in stored}
@@ -120,9 +130,9 @@ def missing_files(index: Index) -> list[str]:
 
 
 def check_shards_unchanged(index: Index) -> None:
-    """`IndexUnusableError` when a shard has another size or etag now, or is gone.
+    """Raise `IndexUnusableError` if a shard was changed (size or etag) or removed since it was scanned.
 
-    The spans of an index hold only for the bytes that were scanned.  Shards that came since are no harm.
+    The spans of an index are valid only for the bytes that were scanned.  New shards are ignored.
     """
     now = {shard.url: shard for shard in list_shards(index.manifest.inputs, index.url)}
     changed = [shard for shard in indexed_shards(index) if now.get(shard.url) != shard]
@@ -138,22 +148,25 @@ def check_shards_unchanged(index: Index) -> None:
 
 @contextmanager
 def open_part(index_url: str, file: DataFile) -> Iterator[pq.ParquetFile]:
-    """A Parquet file of an index; `IndexUnusableError` where it is missing or damaged.
+    """Open a Parquet file of an index, to read parts of it.
 
-    Read it, as everything, with ``use_threads=False``: a thread of Arrow that holds a Python buffer when
-    the process ends makes it abort.
+    Read it with ``use_threads=False``, as everywhere in this package: if an Arrow thread holds a Python
+    buffer when the process ends, the process aborts.
+
+    Raises:
+        IndexUnusableError: The file is missing, or damage is found while it is read in the block.
     """
     with _opened(index_url, file) as handle, damage(IndexUnusableError, _expected(index_url, file), HINT):
         yield pq.ParquetFile(handle)
 
 
 def read_table(index_url: str, file: DataFile) -> pa.Table:
-    """A whole Parquet file of an index; `IndexUnusableError` where it is not as it was written."""
+    """Read a whole Parquet file of an index; raise `IndexUnusableError` if its bytes have changed."""
     return pq.ParquetFile(pa.BufferReader(read_part(index_url, file))).read(use_threads=False)
 
 
 def read_part(index_url: str, file: DataFile) -> bytes:
-    """The bytes of a file of an index; `IndexUnusableError` where they are not those that were written."""
+    """Read the bytes of a file of an index; raise `IndexUnusableError` if it is missing or has changed."""
     with _opened(index_url, file) as handle:
         data = handle.read()
     if len(data) != file.bytes:
@@ -178,6 +191,6 @@ def _opened(index_url: str, file: DataFile) -> Iterator[RetryingFile]:
 
 
 def files_of_kind(files: pa.Table, kind: Kind) -> list[DataFile]:
-    """Those of a list of `schemas.FILES`, in order."""
+    """Return the files of one kind from a table of `schemas.FILES`, in order."""
     chosen = files.filter(pc.equal(files["kind"], kind)).drop_columns("kind")
     return [DataFile(**file) for file in chosen.to_pylist()]

@@ -1,6 +1,6 @@
-"""Ranks the rollouts of an index anew, with no look at its shards: scan once, rank many.
+"""Rank an index again with other parameters, without reading its shards: scan once, rank many times.
 
-With equal parameters the result equals, byte for byte, what scoring the same shards gives.
+The files are the same, byte for byte, as those of scoring the same shards with these parameters.
 """
 
 from collections.abc import Callable
@@ -36,9 +36,13 @@ Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 
 
 def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
-    """``was`` with what is ``given``; `UsageError` where the two do not go together.
+    """Return the parameters ``was`` with some fields replaced.
 
-    A strategy in random order has no use for the rule for ties that another one had.
+    If ``given`` names a strategy in random order but no tie rule, the tie rule becomes "file", since such a
+    strategy has none of its own.
+
+    Raises:
+        UsageError: A tie rule is given for a strategy in random order.
     """
     if given.get("strategy") in SHUFFLED:
         given = {"ties": "file", **given}
@@ -53,9 +57,22 @@ def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
 def publish_ranked(
     index: Index, parameters: Parameters, output: str, rank: Rank, emit: EventSink = null_sink
 ) -> tuple[Index, bool]:
-    """Ranks ``index`` into the index at ``output``; returns that one and whether there was work to do.
+    """Rank ``index`` with ``parameters`` and publish the result as the index at ``output``.
 
-    ``rank(index, parameters, output, folder)`` orders and writes the rollouts.
+    Args:
+        index: The version to rank.
+        parameters: New parameters.
+        output: URL of the index to write; may be that of ``index``.
+        rank: Called as ``rank(index, parameters, output, folder)`` if there is work to do; it sorts and
+            writes the rollouts, and returns the files and the counts of usable rollouts.
+        emit: Gets the events of the run.
+
+    Returns:
+        The published version, and False if it was up to date already.
+
+    Raises:
+        IndexUnusableError: A file of ``index`` is missing or damaged.
+        StorageError: A store cannot be read or written, or another run published at ``output`` meanwhile.
     """
     url = canonical(output)
     pointer = read_pointer(join(url, MANIFEST))
@@ -100,7 +117,7 @@ def _copy(file: DataFile, index: Index, url: str, path: str) -> DataFile:
 
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
-    """The rollouts of one file of ``index``, of `schemas.USABLE`, scored anew by ``parameters``."""
+    """Read a file of ranked rollouts and score them with ``parameters``; return `schemas.USABLE` rows."""
     with open_part(index.url, file) as part:
         rows = part.read(use_threads=False).drop_columns(["rank"]).combine_chunks()
     scores = rows["scores"].chunk(0)
@@ -116,5 +133,5 @@ def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Tabl
 
 
 def count_usable(rows: pa.Table) -> Totals:
-    """The totals of usable rollouts alone."""
+    """Return the totals of usable rollouts (`schemas.USABLE`), with no rejects."""
     return count(rows, schemas.REJECTS.empty_table())

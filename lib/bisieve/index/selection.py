@@ -1,4 +1,4 @@
-"""A selection: the rows of an index that a fraction selects (paper §4)."""
+"""A selection: the best fraction of the rows of an index, by source or over all (paper §4)."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,25 +17,33 @@ from bisieve.records.options import KnownShards
 
 @dataclass(frozen=True)
 class Selection:
-    """The selected rollouts."""
+    """The selected rollouts of an index version."""
 
-    rows: pa.Table  # of schema.INDEX, ordered by (source, rank)
+    rows: pa.Table  # of `schemas.INDEX`, ordered by (source, rank)
     fingerprint: str  # of the index and the fraction; 64 hex digits
-    fraction: float  # asked for
+    fraction: float  # requested; see `delivered` for the share selected
     available: int  # usable rollouts in the index
-    shards: KnownShards  # that the spans point into
+    shards: KnownShards  # the shards that spans refer to, and how to read them
 
     @property
     def delivered(self) -> float:
-        """The share of the usable rollouts that was selected."""
+        """Return the share of the usable rollouts that was selected."""
         return float(self.rows.num_rows / self.available)
 
 
 def read_selection(index: Index, fraction: float) -> Selection:
-    """The best ``max(1, int(m * fraction))`` of the m usable rollouts of each source, or of all.
+    """Select the best ``max(1, int(m * fraction))`` of the m usable rollouts (paper §4).
 
-    Reads a prefix of each source's rows.  `UsageError` when the fraction is not in (0, 1],
-    `IndexUnusableError` when a file of the index is missing or damaged.
+    With scope "source" this is done in each source, with "global" over all.  Only row groups that may hold
+    selected rows are read.
+
+    Args:
+        index: The version to select from.
+        fraction: Share of rollouts to select, in (0, 1].
+
+    Raises:
+        UsageError: ``fraction`` is not in (0, 1].
+        IndexUnusableError: A file of the index is missing or damaged.
     """
     manifest = index.manifest
     limits = selection_limits(index.rollouts_by_source, manifest.parameters.scope, fraction)
@@ -49,7 +57,7 @@ def read_selection(index: Index, fraction: float) -> Selection:
 
 
 def _best(index_url: str, part: DataFile, limits: dict[str, int]) -> Iterator[pa.Table]:
-    """The rows of one file that are ranked no lower than their source's limit."""
+    """Yield the rows of one file whose rank is at most their source's limit, row group by row group."""
     with open_part(index_url, part) as file:
         for group in range(file.num_row_groups):
             if not _may_hold(file.metadata.row_group(group), limits):

@@ -1,9 +1,9 @@
-"""Versions of an index: list them, remove unused files, remember which passed the gate.
+"""Versions of an index: list them, remove unused files, and record which one passed the quality gate.
 
 INDEX/passed.json    {"version": FINGERPRINT, "before": the one that it was compared with, or null}
 
-A version that was refused is the current one, too.  Compared with that, the next would have nothing to drift
-from: so the gate remembers what it let pass.
+A version that the gate refuses is still the current one.  If the next version were compared with it, a drift
+would go unnoticed; so the gate records the last version that passed, and compares with that.
 """
 
 import time
@@ -25,15 +25,15 @@ PASSED = "passed.json"
 
 @dataclass(frozen=True)
 class Version:
-    """One published version."""
+    """One published version of an index."""
 
     manifest: Manifest
-    published: float  # seconds since 1970
-    current: bool
+    published: float  # when its manifest was written, seconds since 1970
+    current: bool  # the index's manifest names it
 
 
 def versions(index: Index) -> list[Version]:
-    """All versions of which everything is still there, the newest first."""
+    """Return all versions that have not been removed, the newest first."""
     found = [
         Version(
             Manifest.from_json(read_bytes(file.url), file.url),
@@ -46,15 +46,20 @@ def versions(index: Index) -> list[Version]:
 
 
 def _manifest_files(index_url: str) -> list[StoredFile]:
-    """The manifests of the versions of an index, each beside the files of its version."""
+    """Return the manifest files in the folders of the versions of an index."""
     stored = stored_files(join(index_url, VERSIONS))
     return [file for file in stored if file.url.endswith(f"/{MANIFEST}")]
 
 
 def open_version(url: str, fingerprint: str | None = None) -> Index:
-    """The version of the index at ``url`` whose fingerprint begins so; without one the current version.
+    """Open a version of the index at ``url``.
 
-    `IndexUnusableError` where there is no index, or not exactly one such version.
+    Args:
+        url: URL of the index.
+        fingerprint: The first digits of the version's fingerprint; None: the current version.
+
+    Raises:
+        IndexUnusableError: There is no index, or not exactly one such version.
     """
     index = open_index(url)
     if fingerprint is None:
@@ -75,20 +80,23 @@ def open_version(url: str, fingerprint: str | None = None) -> Index:
 
 
 def version_before(index: Index) -> Index | None:
-    """The version that was published last before ``index``, the current one; None where none is left."""
+    """Return the version that was published before ``index``, the current one; None if there is none."""
     found = versions(index)
     published = next((version.published for version in found if version.current), 0.0)
-    # A later one is the remains of a run that was overtaken.
+    # A version with a later time was never current: its run lost the compare-and-swap of the manifest.
     older = (version.manifest for version in found if not version.current and version.published <= published)
     manifest = next(older, None)
     return None if manifest is None else Index(index.url, manifest)
 
 
 def version_to_compare_with(index: Index) -> Index | None:
-    """The version that passed the gate last; where none has, the one before; None where there is none.
+    """Return the version with which the gate compares ``index``, the current one; None if there is none.
 
-    For a version that has passed already it is the one that it was compared with then, if that is left.
-    `IndexUnusableError` where the one that passed is gone.
+    It is the last version that passed the gate, or if none has passed, the version before ``index``.  If
+    ``index`` itself is the one that passed last, it is the version that it was compared with then.
+
+    Raises:
+        IndexUnusableError: The version that passed last was removed.
     """
     passed = last_passed(index.url)
     if passed is None:
@@ -99,17 +107,21 @@ def version_to_compare_with(index: Index) -> Index | None:
 
 
 def _named(index: Index, fingerprint: str | None) -> Index | None:
-    """The version with that fingerprint, None where it is gone."""
+    """Return the version with that whole fingerprint; None if there is none."""
     found = (one.manifest for one in versions(index) if one.manifest.fingerprint == fingerprint)
     manifest = next(found, None)
     return None if manifest is None else Index(index.url, manifest)
 
 
 def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
-    """Files of no version that is current or passed the gate last, ``older_than`` seconds old or more.
+    """Return files in the folders of versions that neither the current version nor the last passed one needs.
 
-    Among them are the remains of runs that ended before they published.  Give runs and readers that may
-    still be at work on an older version the time to end.
+    They include files of runs that failed before they published.
+
+    Args:
+        index: The current version.
+        older_than: Smallest age of the files, in seconds; long enough for running jobs that still write or
+            read another version.
     """
     passed = last_passed(index.url)
     good = _named(index, passed.version) if passed else None
@@ -122,7 +134,10 @@ def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
 
 
 def clean(index: Index, older_than: float) -> list[StoredFile]:
-    """Removes what `unreferenced` finds, manifests first, so that no version is listed by halves."""
+    """Remove the files that `unreferenced` returns, and return them.
+
+    Manifests are removed first, so that no version is listed without its other files.
+    """
     found = sorted(unreferenced(index, older_than), key=lambda file: not file.url.endswith(f"/{MANIFEST}"))
     remove([file.url for file in found])
     return found
@@ -130,19 +145,31 @@ def clean(index: Index, older_than: float) -> list[StoredFile]:
 
 @dataclass(frozen=True)
 class Passed:
-    """A version that has passed, by fingerprints."""
+    """Content of passed.json: the fingerprint of the last version that passed the gate."""
 
     version: str
-    before: str | None
+    before: str | None  # fingerprint of the version that it was compared with
 
 
 def last_passed(index_url: str) -> Passed | None:
-    """What passed last, None where nothing has; `IndexUnusableError` where the file is none of the gate's."""
+    """Read which version passed the gate last; None if none has.
+
+    Raises:
+        IndexUnusableError: ``passed.json`` has another content.
+    """
     return _read(read_pointer(join(index_url, PASSED)))
 
 
 def mark_passed(index: Index, before: Index | None) -> None:
-    """Notes that ``index`` has passed; `StorageError` where another version was let pass meanwhile."""
+    """Record that ``index`` has passed the gate; do nothing if it is recorded already.
+
+    Args:
+        index: The version that passed.
+        before: The version that it was compared with.
+
+    Raises:
+        StorageError: Another version was recorded meanwhile, or the record cannot be written.
+    """
     found = read_pointer(join(index.url, PASSED))
     if _names(found, index):
         return

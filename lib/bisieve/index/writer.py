@@ -1,4 +1,4 @@
-"""Write the Parquet files of an index version: ranked rollouts, sources, and the list of files."""
+"""Write the Parquet files of an index version: ranked rollouts, the list of sources and the list of files."""
 
 import hashlib
 import io
@@ -19,20 +19,31 @@ from bisieve.scan.chunks import COUNTED, Totals
 
 ROWS_PER_FILE = 2**17
 ROWS_PER_GROUP = 2**14
-_FEW_TEXTS = ("source", "shard", "layout", "reason")
+_FEW_TEXTS = ("source", "shard", "layout", "reason")  # text columns with few distinct values
 
-REPORTED = (0.05, 0.10, 0.25, 0.50)  # fractions whose cutoff scores every index tells
+REPORTED = (0.05, 0.10, 0.25, 0.50)  # fractions whose cutoff scores every index has
 
 
 def part_path(folder: str, number: int) -> str:
-    """Where file ``number`` of a folder lies, relative to the index."""
+    """Return the path of file ``number`` of a folder, relative to the URL of the index."""
     return f"{folder}/part-{number:06d}.parquet"
 
 
 def write_part(
     index_url: str, path: str, table: pa.Table, schema: pa.Schema, rows_per_group: int = ROWS_PER_GROUP
 ) -> DataFile:
-    """Writes the columns of ``schema`` as one file, whole or not at all; `StorageError` where it cannot."""
+    """Write the columns of ``schema`` as one Parquet file; a failed write leaves no file.
+
+    Args:
+        index_url: URL of the index.
+        path: Path of the file, relative to it.
+        table: Rows in order; columns that are not in ``schema`` are left out.
+        schema: Columns and types of the file.
+        rows_per_group: Rows of a row group.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
     buffer = io.BytesIO()
     rows = table.select(schema.names).cast(schema).combine_chunks()
     pq.write_table(
@@ -48,7 +59,10 @@ def write_part(
 
 
 def _repeating(schema: pa.Schema) -> Iterator[str]:
-    """The Parquet columns whose values repeat: for any other a dictionary is begun and given up."""
+    """Yield the Parquet columns to dictionary-encode: those whose values repeat.
+
+    For any other column Parquet would start a dictionary and give it up.
+    """
     for field in schema:
         if field.name in _FEW_TEXTS:
             yield field.name
@@ -60,19 +74,28 @@ def _repeating(schema: pa.Schema) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class RankedFile:
-    """One file of an index's rows, in order."""
+    """A written file of ranked rows, with what the lists of the index need of it."""
 
     file: DataFile
     tie_blocks: list[TieBlock]  # see `strategies.telling_tie_blocks`
-    cutoff_scores: pa.Table  # of schema.CUTOFF_SCORES: where selections end in it
+    cutoff_scores: pa.Table  # of `schemas.CUTOFF_SCORES`, of the selections that end in this file
 
 
 def write_ranked_file(
     index: str, path: str, rows: pa.Table, rows_per_group: int, rollouts: Mapping[str, int], scope: str
 ) -> RankedFile:
-    """Writes ``rows``, of `schemas.INDEX` and with their ``key``, as one file.
+    """Write ranked rows as one file.
 
-    ``rollouts`` gives the usable rollouts of each source.  `StorageError` where it cannot be written.
+    Args:
+        index: URL of the index.
+        path: Path of the file, relative to it.
+        rows: Of `schemas.INDEX` and with ``key``, ordered by (source, rank).
+        rows_per_group: Rows of a row group.
+        rollouts: Number of usable rollouts by source.
+        scope: "source" or "global".
+
+    Raises:
+        StorageError: The file cannot be written.
     """
     file = write_part(index, path, rows, schemas.INDEX, rows_per_group)
     return RankedFile(file, telling_tie_blocks(rows), _cutoff_scores(rows, rollouts, scope))
@@ -80,7 +103,7 @@ def write_ranked_file(
 
 def _cutoff_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.Table:
     codes, names = codes_and_texts(rows["source"])
-    if scope == "source":  # there may be very many others
+    if scope == "source":  # only sources in this file: there may be very many others
         rollouts = {name: rollouts[name] for name in names if name in rollouts}
     found = []
     for fraction in REPORTED:
@@ -99,12 +122,15 @@ def _cutoff_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> p
 
 
 def cutoff_scores_by_source(files: Iterable[RankedFile]) -> pa.Table:
-    """Those of selections of one source, by source, then by fraction; none with ``scope`` global."""
+    """Return the cutoff scores of each source (`schemas.CUTOFF_SCORES`); no rows with scope "global".
+
+    They are ordered by source, then by fraction.
+    """
     return _together(files).drop_null().sort_by([("source", "ascending"), ("fraction", "ascending")])
 
 
 def cutoff_scores_over_all(files: Iterable[RankedFile]) -> list[CutoffScore]:
-    """Those of selections over all sources, by fraction; none with ``scope`` source."""
+    """Return the cutoff scores of selections over all sources, by fraction; [] with scope "source"."""
     scores = _together(files)
     over_all = scores.filter(pc.is_null(scores["source"])).drop_columns("source").sort_by("fraction")
     return [CutoffScore(**score) for score in over_all.to_pylist()]
@@ -115,13 +141,24 @@ def _together(files: Iterable[RankedFile]) -> pa.Table:
 
 
 def write_source_list(index_url: str, folder: str, totals: Totals, files: Sequence[RankedFile]) -> DataFile:
-    """Writes what each source of a version holds, of `schemas.SOURCES`; `StorageError` where it cannot."""
+    """Write the table of sources (`source_table`) into a version's ``folder``.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
     table = source_table(totals, files)
     return write_part(index_url, f"{folder}/sources.parquet", table, schemas.SOURCES)
 
 
 def source_table(totals: Totals, files: Sequence[RankedFile]) -> pa.Table:
-    """Of `schemas.SOURCES`, in the order of their names; sources with nothing but rejects included."""
+    """Return the table of sources, `schemas.SOURCES`, ordered by name.
+
+    Sources that have only rejects are included.
+
+    Args:
+        totals: Counts of the whole index.
+        files: All ranked files, in order.
+    """
     names = sorted({*totals.sources, *(source for source, _ in totals.rejected)})
     nothing = [0] * len(COUNTED)
     counts = np.array([totals.sources.get(name, nothing) for name in names], np.int64)
@@ -144,7 +181,7 @@ def source_table(totals: Totals, files: Sequence[RankedFile]) -> pa.Table:
 
 
 def rejected_by_source(sources: pa.Table) -> dict[tuple[str, str], int]:
-    """The rejected records of a table of `schemas.SOURCES`, by source and reason."""
+    """Return the number of rejects by (source, reason) from a table of `schemas.SOURCES`."""
     lists = sources["rejected"].combine_chunks()
     owners = sources["source"].take(pc.list_parent_indices(lists)).to_pylist()
     reasons, records = (lists.flatten().field(name).to_pylist() for name in ("reason", "records"))
@@ -152,7 +189,7 @@ def rejected_by_source(sources: pa.Table) -> dict[tuple[str, str], int]:
 
 
 def _by_source(names: Sequence[str], rows: pa.Table) -> pa.ListArray:
-    """For each of the sources ``names`` the list of its ``rows``; both are in the order of the names."""
+    """Return a list column: for each of the sources ``names`` its ``rows``; both are ordered by source."""
     place = pc.index_in(rows["source"], pa.array(names, pa.string())).to_numpy()
     ends = np.cumsum(np.bincount(place, minlength=len(names)))
     members = rows.drop_columns("source").combine_chunks().to_struct_array().combine_chunks()
@@ -162,7 +199,17 @@ def _by_source(names: Sequence[str], rows: pa.Table) -> pa.ListArray:
 def write_file_list(
     index_url: str, folder: str, rollouts: Sequence[DataFile], rejects: Sequence[DataFile]
 ) -> DataFile:
-    """Writes the list of a version's files, of `schemas.FILES`; `StorageError` where it cannot."""
+    """Write the list of a version's data files (`schemas.FILES`) into ``folder``.
+
+    Args:
+        index_url: URL of the index.
+        folder: The version's folder, relative to it.
+        rollouts: Files of ranked rows, in order.
+        rejects: Files of rejected records, in order.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
     files = [*rollouts, *rejects]
     kinds = ["rollouts"] * len(rollouts) + ["rejects"] * len(rejects)
     columns = {name: [getattr(file, name) for file in files] for name in schemas.FILES.names[1:]}

@@ -1,1 +1,4 @@
-"""The engine of one machine: tasks in processes, files in a temporary folder, no Java."""
+"""The engine of one machine: tasks run in processes, data is in files of a temporary folder; no Java needed.
+
+`engine` implements the interface of `bisieve.pipeline.engine` on the worker processes of `processes`.
+"""

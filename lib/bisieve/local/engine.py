@@ -1,6 +1,9 @@
-"""The pipeline's engine on one machine: tasks run in processes, and what they keep and shuffle is in files.
+"""The pipeline's engine on one machine: tasks run in worker processes, and results are stored in files.
 
-No Java and no pyspark is needed.  Memory is bounded as on Spark: a part is written value by value.
+No Java and no pyspark is needed.  Values are pickled one by one, so memory need not hold a whole part.
+
+values ──▶ lazy sources (`LocalParts.sources`) ──keep──▶ a file per part
+pairs  ──by_number──▶ a file per part, and offsets by number ──▶ sources that read their pieces of all files
 """
 
 import os
@@ -22,25 +25,27 @@ from bisieve.local.resources import temporary_folder, usable_workers
 from bisieve.pipeline.engine import Engine, Parts, Report
 
 ELSEWHERE = "set TMPDIR to a folder on another disk"
-TASKS_A_PROCESS = 4  # times those of Spark, so that all processes end at about one time
-SMALL = 16 * 2**20  # bytes of shards below which starting processes takes longer than the work
+# `Engine.cores` per process.  It makes 4 times as many tasks as on Spark, so that all processes finish at
+# about the same time.
+TASKS_A_PROCESS = 4
+SMALL = 16 * 2**20  # bytes to process up to which starting processes takes longer than the work
 
 T = TypeVar("T")
 U = TypeVar("U")
-Source: TypeAlias = Callable[[], Iterator[T]]  # of the values of a part, in whatever process
-Piece: TypeAlias = tuple[str, list[tuple[int, int]]]  # a file, and the offsets and lengths of values in it
+Source: TypeAlias = Callable[[], Iterator[T]]  # yields the values of a part, in any process
+Piece: TypeAlias = tuple[str, list[tuple[int, int]]]  # a file, and (offset, length) of pickled values in it
 
 
 @contextmanager
 def local_engine(size: int, workers: int | None = None) -> Iterator["LocalEngine"]:
-    """An engine for ``size`` bytes of shards; it ends, and its files go, with the block.
+    """Start an engine; at the end of the block its processes end and its files are removed.
 
     Args:
-        size: Small ones are scored in this process.
-        workers: Processes; by default as many as there are cores and memory for.
+        size: Bytes to process.  Up to `SMALL`, tasks run in this process.
+        workers: Number of processes; by default `usable_workers`.  With 1, tasks run in this process.
 
     Raises:
-        DiskError: The folder of temporary files, which ``TMPDIR`` names, cannot be written, or is full.
+        DiskError: The temporary folder (``TMPDIR``) is missing, cannot be written, or is full.
     """
     scratch = _scratch_folder()
     number = workers or usable_workers()
@@ -62,7 +67,13 @@ def _scratch_folder() -> str:
 
 
 class LocalEngine(Engine):
-    """Tasks run in so many ``processes``, or one after the other in this one."""
+    """Engine whose tasks run in worker processes, or one after the other in this process.
+
+    Args:
+        processes: Number of worker processes.
+        scratch: Folder for all files of the engine; the caller removes it.
+        in_this_process: Start no processes.
+    """
 
     def __init__(self, processes: int, scratch: str, in_this_process: bool) -> None:
         self.cores = TASKS_A_PROCESS * processes
@@ -73,29 +84,34 @@ class LocalEngine(Engine):
         self._processes = None if in_this_process else Processes(processes, scratch)
 
     def close(self) -> None:
-        """End the processes, and forget what was shared."""
+        """End the processes, and drop shared values from this process's cache."""
         if self._processes is not None:
             self._processes.close()
         _loaded.cache_clear()
 
     def spread(self, values: Sequence[T]) -> Parts[T]:
+        """Return a collection with one part for each of ``values``; a task gets its value pickled."""
         return LocalParts(self, [partial(iter, (value,)) for value in values])
 
     def union(self, collections: Sequence[Parts[T]]) -> Parts[T]:
+        """Return a collection of the parts of all ``collections``, in order."""
         sources = [one.sources for one in collections if isinstance(one, LocalParts)]
         return LocalParts(self, list(chain.from_iterable(sources)))
 
     def share(self, value: T) -> "LocalShared[T]":
+        """Write ``value`` to a file, which each process reads at most once."""
         path = self.new_file()
         with disk_errors(self._folder, ELSEWHERE), open(path, "wb") as file:
             pickle.dump(value, file, protocol=5)
         return LocalShared(path)
 
     def counter(self) -> "LocalCounter":
+        """Return a new counter with the value 0."""
         return LocalCounter(next(self._names), self._counted)
 
     @contextmanager
     def watched(self, report: Report) -> Iterator[None]:
+        """Call ``report`` about every second while a stage runs in worker processes, until the block ends."""
         self._report = report
         try:
             yield
@@ -103,18 +119,26 @@ class LocalEngine(Engine):
             self._report = None
 
     def new_file(self) -> str:
-        """Return the path of a file that is not there yet."""
+        """Return a new path in the engine's folder; the file is not created."""
         return os.path.join(self._folder, str(next(self._names)))
 
     def run(self, stage: str, tasks: Sequence[Task]) -> list[Any]:
-        """Return what the tasks return, in their order."""
+        """Run tasks and return their results, in the order of the tasks.
+
+        Args:
+            stage: One of `STAGES`, for progress and messages.
+            tasks: Picklable functions.  A single one runs in this process.
+
+        Raises:
+            CorpusError: The worker process of a task died `processes.TRIES` times.
+        """
         tasks = [partial(_counted, task, self._folder) for task in tasks]
         if self._processes is None or len(tasks) == 1:
             return [self._result(task()) for task in tasks]
         return self._processes.run(stage, tasks, self._result, self._progress)
 
     def _result(self, outcome: tuple[Any, dict[int, int]]) -> Any:
-        """Take the counts out of what a task returned."""
+        """Add a task's counts to the counters, and return its result."""
         result, added = outcome
         for counter, number in added.items():
             self._counted[counter] += number
@@ -126,7 +150,13 @@ class LocalEngine(Engine):
 
 
 class LocalParts(Parts[T]):
-    """A source a part."""
+    """Collection of lazy parts: each has a source, a function that yields its values.
+
+    Args:
+        engine: Runs the tasks.
+        sources: One for each part.
+        files: Files that the sources read; `drop` removes them.
+    """
 
     def __init__(
         self, engine: LocalEngine, sources: "Sequence[Source[T]]", files: Sequence[str] = ()
@@ -136,10 +166,15 @@ class LocalParts(Parts[T]):
         self._files = files
 
     def map_parts(self, work: Callable[[int, Iterator[T]], Iterable[U]]) -> Parts[U]:
+        """Return a lazy collection of what ``work(number, values)`` yields for each part."""
         sources = [partial(_worked, work, number, source) for number, source in enumerate(self.sources)]
         return LocalParts(self._engine, sources)
 
     def by_number(self, parts: int, stage: str) -> Parts[Any]:
+        """Write all pairs to files, one a part, and return a collection that reads them by number.
+
+        Unlike on Spark, the values are computed at once.
+        """
         files = [self._engine.new_file() for _ in self.sources]
         sources: Any = self.sources
         tasks = [partial(_scatter, *pair) for pair in zip(sources, files, strict=True)]
@@ -150,6 +185,7 @@ class LocalParts(Parts[T]):
         return LocalParts(self._engine, [partial(_gathered, mine) for mine in pieces], files)
 
     def keep(self, stage: str, about: Callable[[T], U]) -> tuple[Parts[T], list[U]]:
+        """Write the values to a file a part; return a collection that reads them, and ``about`` of each."""
         files = [self._engine.new_file() for _ in self.sources]
         tasks = [
             partial(_kept, source, about, path) for source, path in zip(self.sources, files, strict=True)
@@ -160,47 +196,52 @@ class LocalParts(Parts[T]):
         )
 
     def drop(self) -> None:
+        """Remove the files of the collection."""
         for path in self._files:
             os.unlink(path)
 
     def collect(self, stage: str) -> list[T]:
+        """Compute all values and return them, in the order of the parts."""
         tasks = [partial(_listed, source) for source in self.sources]
         return list(chain.from_iterable(self._engine.run(stage, tasks)))
 
 
 @dataclass(frozen=True)
 class LocalShared(Generic[T]):
-    """A value in a file, which each process reads once."""
+    """Handle of a shared value in a file."""
 
     path: str
 
     @property
     def value(self) -> T:
+        """Return the value; each process reads the file once."""
         return _loaded(self.path)  # type: ignore[no-any-return]
 
 
 class LocalCounter:
-    """Adds up in the task's process what is sent back with the task's result."""
+    """Counter whose additions are collected in the task's process and sent back with the task's result."""
 
     def __init__(self, number: int, counted: dict[int, int] | None = None) -> None:
         self._number = number
         self._total = counted
 
     def __reduce__(self) -> tuple[type["LocalCounter"], tuple[int]]:
-        """In a task only adding is possible."""
+        """Pickle without the total, which only the driver has; a task can only add."""
         return LocalCounter, (self._number,)
 
     @property
     def value(self) -> int:
+        """Return the sum of what finished tasks have added; in a task 0."""
         return 0 if self._total is None else self._total[self._number]
 
     def add(self, number: int) -> None:
+        """Add ``number``, in a task."""
         _added[self._number] += number
 
 
-# ---- In a task ---------------------------------------------------------------------------------------------
+# ---- Functions that run in tasks, and their state ----------------------------------------------------------
 
-_added: dict[int, int] = defaultdict(int)  # by counter, since the task began
+_added: dict[int, int] = defaultdict(int)  # by the counter's number, what the current task has added
 
 
 def _counted(task: Task, scratch: str) -> tuple[Any, dict[int, int]]:

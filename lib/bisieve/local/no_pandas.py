@@ -1,15 +1,17 @@
-"""Imported first, keeps pyarrow from importing pandas at its first array: 0.4 s, for nothing that we use.
+"""Keep pyarrow from importing pandas at its first array, which takes 0.4 s and is not used here.
 
-Only for processes that are ours alone.
+Import this module before pyarrow, for its side effect, and only in processes that run nothing but this
+package: afterwards nothing in the process can import pandas.
 """
 
 import sys
 
 
 class NoPandas:
-    """A finder that finds that pandas is not installed."""
+    """Import finder that makes pandas look as if it were not installed."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Raise `ModuleNotFoundError` for pandas; other modules are found as usual."""
         if name == "pandas":
             raise ModuleNotFoundError("pandas is not imported here", name=name)
 

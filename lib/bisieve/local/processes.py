@@ -1,7 +1,9 @@
-"""Run tasks in worker processes: start them from a fork server, feed them, and end them.
+"""Run tasks in worker processes: start them from a fork server, send them tasks, and end them.
 
-The workers are forked from a server that has imported what they need and opened nothing: what is open, such
-as s3fs, does not survive a fork.
+start_server ──▶ fork server: imports once what workers need
+Processes.run ──pickled task──▶ `work` (in a worker) ──pickled outcome──▶ results
+
+The fork server opens no files and no connections, since those (such as s3fs's) do not work after a fork.
 """
 
 import gc
@@ -23,15 +25,16 @@ from typing import Any, TypeAlias
 from bisieve.errors import BisieveError, CorpusError
 from bisieve.io.retry import say_retry
 
-TRIES = 2  # of a task whose worker is killed
-_EVERY = 1.0  # seconds between two looks at how far a stage is
-_PATIENCE = 5.0  # seconds for a worker that is told to end
+TRIES = 2  # how often a task is tried if its worker dies
+_EVERY = 1.0  # seconds between two progress reports
+_PATIENCE = 5.0  # seconds that a worker has to end before it is killed
 _IMPORTED = [
     "bisieve.local.no_pandas",
     "bisieve.pipeline.run",
     "bisieve.local.engine",
-]  # in this order, by the server
-# One thread a worker.  glibc gives big blocks back at once: faulting them in again slows a scan by a tenth.
+]  # imported by the fork server, in this order
+# One thread a worker.  By default glibc returns large blocks to the system at once, and the page faults of
+# allocating them again slow a scan by a tenth.
 _ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
@@ -44,9 +47,10 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 def start_server() -> None:
-    """Start the server that workers are forked from; it imports while this process has other things to do."""
+    """Start the fork server; its imports run in parallel to this process."""
     forkserver.set_forkserver_preload(_IMPORTED)
-    resource_tracker.ensure_running()  # the server starts it, too, and would undo what holds Ctrl-C back
+    # First, since the fork server would start it, too, and its start unblocks Ctrl-C (SIGINT).
+    resource_tracker.ensure_running()
     with _environment(_ENVIRONMENT), _ctrl_c_later():
         forkserver.ensure_running()
 
@@ -55,11 +59,11 @@ def start_server() -> None:
 class _Worker:
     process: Any
     connection: Any
-    task: int | None = None  # that it is at
+    task: int | None = None  # number of the task that it runs; None: idle
 
 
 class Processes:
-    """Up to ``number`` workers, started when there is something to do."""
+    """Pool of at most ``number`` worker processes, which are started when there are tasks for them."""
 
     def __init__(self, number: int, scratch: str) -> None:
         self._number = number
@@ -71,18 +75,18 @@ class Processes:
     def run(
         self, stage: str, tasks: Sequence[Task], use: Callable[[Any], Any], progress: Progress
     ) -> list[Any]:
-        """Return what ``use`` makes of what the tasks return, in the order of the tasks.
+        """Run tasks in the workers and return ``use(result)`` of each, in the order of the tasks.
 
-        The first task that raises ends the run with what it raised.
+        The first exception of a task is raised here; other tasks may still run then, until `close`.
 
         Args:
-            stage: What the tasks are parts of, for messages.
-            tasks: Called in the workers.
-            use: Called here with what a task returned, as soon as it has ended.
-            progress: Called every second with the stage, the ended tasks and all tasks.
+            stage: One of `STAGES`, for progress and messages.
+            tasks: Picklable functions, called in the workers.
+            use: Called in this process with the result of each task, as soon as it has ended.
+            progress: Called about every second with the stage, the number of finished tasks and of all tasks.
 
         Raises:
-            CorpusError: A task's worker was killed, time and again.
+            CorpusError: The worker of one task died `TRIES` times.
         """
         looked = time.monotonic()
         waiting = deque((number, 1) for number in range(len(tasks)))
@@ -93,7 +97,7 @@ class Processes:
             for worker, number in self._ready():
                 try:
                     failed, outcome = worker.connection.recv()
-                except (EOFError, OSError):  # it has died
+                except (EOFError, OSError):  # the worker has died
                     self._workers.remove(worker)
                     self._again(stage, worker, number, waiting, tries)
                     continue
@@ -114,7 +118,7 @@ class Processes:
                     return
                 worker = self._started()
             worker.task, tries[worker.task] = waiting.popleft()
-            with suppress(BrokenPipeError):  # it died while it was idle: its end shows when it is asked
+            with suppress(BrokenPipeError):  # it died while it was idle: `run` notices when it reads from it
                 worker.connection.send_bytes(pickle.dumps(tasks[worker.task], protocol=5))
 
     def _started(self) -> _Worker:
@@ -130,7 +134,7 @@ class Processes:
         return worker
 
     def _ready(self) -> list[tuple[_Worker, int]]:
-        """The workers that have something to say, or have died, with their tasks."""
+        """Wait up to `_EVERY` seconds; return workers that have sent an outcome or died, and their tasks."""
         busy = {one.connection: (one, one.task) for one in self._workers if one.task is not None}
         return [busy[ready] for ready in connection.wait(list(busy), _EVERY)]
 
@@ -149,7 +153,7 @@ class Processes:
         waiting.appendleft((number, tries[number] + 1))
 
     def close(self) -> None:
-        """End the workers: those that are at a task clean up what they were writing."""
+        """End all workers; those that run a task get SIGTERM, so that they can remove unfinished files."""
         for worker in self._workers:
             worker.connection.close()
             if worker.task is not None:
@@ -171,7 +175,7 @@ def _end_of(exit_code: int | None) -> str:
 
 @contextmanager
 def _environment(more: dict[str, str]) -> Iterator[None]:
-    """Have ``more`` in the environment while a process is started; what the user has set stays."""
+    """Add ``more`` to the environment during the block; variables that are set already keep their value."""
     added = {name: value for name, value in more.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -183,9 +187,9 @@ def _environment(more: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _ctrl_c_later() -> Iterator[None]:
-    """Hold Ctrl-C back while the block runs; a process that is started in it never hears it.
+    """Block Ctrl-C (SIGINT) during the block; processes started in it inherit that and never get it.
 
-    A terminal sends it to all of them: the server would show where its imports were interrupted.
+    A terminal sends SIGINT to all processes: the fork server would print the traceback of its imports.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -196,7 +200,10 @@ def _ctrl_c_later() -> Iterator[None]:
 
 @contextmanager
 def _no_main() -> Iterator[None]:
-    """Hide the script that runs while a worker starts: it would import it, and no task is defined there."""
+    """Hide the running script (``__main__``) while a worker starts, so that the worker does not import it.
+
+    No task is defined there.
+    """
     main = sys.modules["__main__"]
     names = [name for name in ("__file__", "__spec__") if name in main.__dict__]
     hidden: dict[str, Any] = {name: main.__dict__.pop(name) for name in names}
@@ -208,21 +215,21 @@ def _no_main() -> Iterator[None]:
 
 
 def work(tasks: Any, scratch: str, environment: Mapping[str, str]) -> None:
-    """Do tasks until there are no more.
+    """Run tasks in a worker process until the connection is closed.
 
     Args:
-        tasks: Where they come from, and where their outcomes go.
-        scratch: The run's temporary folder.
-        environment: That of the run, which may have changed since the server was started.
+        tasks: Connection from which pickled tasks are read, and to which pickled outcomes are written.
+        scratch: The run's temporary folder; removed if the parent process dies.
+        environment: The parent's variables, which may have changed since the fork server was started.
     """
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the workers
     signal.signal(signal.SIGTERM, _on_sigterm)
     import pyarrow as pa
 
     pa.set_cpu_count(1)
-    gc.freeze()  # what is imported stays
-    gc.disable()  # a task makes millions of objects and hardly a cycle: garbage is looked for between tasks
+    gc.freeze()  # imported modules stay, so they need no collection
+    gc.disable()  # a task makes millions of objects and hardly a cycle: garbage is collected between tasks
     threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
     while True:
         try:
@@ -248,11 +255,14 @@ def _outcome(task: bytes) -> bytes:
 
 
 def _on_sigterm(number: int, frame: object) -> None:
-    sys.exit(128 + number)  # unlike the signal's default it lets files be closed and removed
+    sys.exit(128 + number)  # unlike the default action, it runs finally blocks: files are closed and removed
 
 
 def _end_with_parent(scratch: str) -> None:
-    """A process that is killed can neither end its workers nor remove its files."""
+    """Wait for the parent process to end, then remove the temporary folder and exit.
+
+    A parent that is killed can neither end its workers nor remove its files.
+    """
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,15 +1,15 @@
-"""What this process may use of its machine: cores and memory, within its container's limits, and a folder."""
+"""The cores and memory this process may use, within the limits of its container, and its temporary folder."""
 
 import os
 import tempfile
 from collections.abc import Sequence
 
-WORKER_BYTES = 600 * 10**6  # the most that a worker process holds
+WORKER_BYTES = 600 * 10**6  # most memory of a worker process
 _CGROUP = "/sys/fs/cgroup"
 
 
 def usable_workers() -> int:
-    """Return for how many worker processes there are cores and memory."""
+    """Return the number of worker processes for which there are cores and memory; at least 1."""
     return max(1, min(usable_cores(), usable_memory() // WORKER_BYTES))
 
 
@@ -32,12 +32,15 @@ def usable_memory() -> int:
 
 
 def temporary_folder() -> str:
-    """Return the folder that ``TMPDIR`` names, full or not: Python takes another one in silence."""
+    """Return ``TMPDIR``, or else Python's default folder.
+
+    `tempfile.gettempdir` alone would silently use another folder if that of ``TMPDIR`` cannot be written.
+    """
     return os.environ.get("TMPDIR") or tempfile.gettempdir()
 
 
 def _limit(name: str) -> Sequence[str]:
-    """Return the words of a limit of this process's container; none outside of one."""
+    """Return the words of a cgroup v2 limit file; () if there is none, as outside of a container."""
     try:
         with open(f"{_CGROUP}/{name}") as limit:
             return limit.read().split()

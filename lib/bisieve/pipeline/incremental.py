@@ -1,4 +1,8 @@
-"""What an older version of an index knows of shards that have not changed since: they need no scan."""
+"""Incremental scoring: take rows of unchanged shards from the current index version instead of scanning them.
+
+known_layouts ──▶ older_rows (None: nothing to reuse) ──▶ kept_chunks   rows copied from the index
+                                                     └──▶ steps_again   steps reread by their spans
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,15 +25,22 @@ from bisieve.scan.partition import parted_by_rollout
 from bisieve.scan.reuse import KeptShards, NamedRollouts, parted_by_place, read_again, rounds
 
 Named = Shared[NamedRollouts]
-Kind = tuple[bool, DataFile]  # a file of usable rollouts (true) or of rejects
+Kind = tuple[bool, DataFile]  # a file of the index; True: of usable rollouts, False: of rejected records
 
 
 def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout]:
-    """The layout of every shard that ``index`` has read as it would be read now; none where that changed."""
+    """Return the layout of each shard of ``index`` whose rows can be reused with ``parameters``.
+
+    Shards are as the index lists them (URL, size, etag); the caller compares them with the present shards.
+
+    Returns:
+        {} if `ROWS_VERSION` or a read option that affects rows has changed.  Of the read options the layout
+        is compared shard by shard, and image prefixes do not affect rows.
+    """
     if index.manifest.rows_version != ROWS_VERSION:
         return {}
     asked, was = parameters.reading, index.manifest.parameters.reading
-    # Of these two, the first is asked of each shard below, and the second changes nothing in a scan.
+    # The layout is compared shard by shard below; image prefixes change nothing in a scan.
     if replace(asked, layout=was.layout, image_prefixes=was.image_prefixes) != was:
         return {}
     layouts = indexed_layouts(index)
@@ -38,24 +49,39 @@ def known_layouts(index: Index, parameters: Parameters) -> dict[FileInfo, Layout
 
 @dataclass(frozen=True)
 class Older:
-    """An index, and what has become of its shards."""
+    """The index version before this run, and which of its shards are unchanged."""
 
     index: Index
     shards: KeptShards
 
     @property
     def files(self) -> list[Kind]:
-        """Its files of usable rollouts (true) and of rejects."""
+        """Return its files of ranked rollouts (True), then those of rejected records (False)."""
         return [*((True, file) for file in self.index.files), *((False, file) for file in self.index.rejects)]
 
 
 def older_rows(index: Index, now: Mapping[FileInfo, Layout], kept: Collection[FileInfo]) -> Older | None:
-    """``index``, if some of the shards ``now`` are ``kept``, as it has them."""
+    """Return the reusable part of ``index``, or None if no shard is unchanged.
+
+    Args:
+        index: The current index version.
+        now: All shards of this run, with their layouts.
+        kept: Those of ``now`` that need no scan.
+    """
     return Older(index, KeptShards.of(indexed_layouts(index), now, kept)) if kept else None
 
 
 def kept_chunks(engine: Engine, older: Older, named: Named, parameters: Parameters) -> Parts[Chunk]:
-    """The rollouts and rejects that no shard touches that is new, changed or gone, from the index alone."""
+    """Return chunks of the indexed rollouts and rejects that no new, changed or deleted shard affects.
+
+    They are read from the index files, one chunk a file, and scored again with ``parameters``.
+
+    Args:
+        engine: Runs the tasks.
+        older: The index version to reuse.
+        named: The rollout ids in the steps scanned by this run; these rollouts are not kept.
+        parameters: Alpha and threshold score the rows; strategy, scope and ties sort them.
+    """
     keep = partial(_kept_chunk, engine.share(older), named, parameters)
     return engine.spread(list(enumerate(older.files))).map(keep)
 
@@ -67,16 +93,27 @@ def _kept_chunk(
     rows = read_scored(older.index, file, parameters) if usable else _read(older.index, file)
     rows = rows.filter(pa.array(~older.shards.touched(rows, named.value)))
     empty = (schemas.REJECTS if usable else schemas.USABLE).empty_table()
-    # Behind the numbers of scanned chunks, so that all are told apart.
+    # -1: no scanned chunk has a negative number, so the numbers of all chunks differ.
     return make_chunk((-1, number), *((rows, empty) if usable else (empty, rows)), parameters)
 
 
 def steps_again(
     engine: Engine, older: Older, named: Named, parameters: Parameters, parts: int, scanned: Scanned
 ) -> Parts[tuple[int, bytes]]:
-    """The steps of the other rollouts in shards that are as they were, parted by rollout.
+    """Reread the steps, in unchanged shards, of the rollouts that `kept_chunks` leaves out.
 
-    Their places are brought together by shard first: what lies close together is read at once.
+    Their spans are first shuffled by shard and byte range, so that neighbouring records are read together.
+
+    Args:
+        engine: Runs the tasks.
+        older: The index version to reuse.
+        named: The rollout ids in the steps scanned by this run.
+        parameters: The read options decide how records are decoded.
+        parts: Number of partitions in which steps are grouped.
+        scanned: Counts the bytes read.
+
+    Returns:
+        Pairs (part, Arrow stream of `schemas.STEPS` rows), partitioned by rollout as scanned steps are.
     """
     readers = num_readers(engine, older)
     shared = engine.share(older)
@@ -110,7 +147,7 @@ def _read_places(
 
 
 def num_readers(engine: Engine, older: Older) -> int:
-    """How many tasks read steps again."""
+    """Return how many tasks `steps_again` reads with; 0 if there is no step to reread."""
     return min(len(older.shards.steps), 8 * engine.cores)
 
 

@@ -1,4 +1,4 @@
-"""How far a run is: counters of what the scan has read, and the line that tells of them."""
+"""Progress of a run: `Scanned` counts what the scan has read, and `reporter` emits it as events."""
 
 import time
 from collections.abc import Sequence
@@ -13,38 +13,38 @@ from bisieve.shards.listing import Split
 
 @dataclass(frozen=True)
 class Scanned:
-    """What the scan's tasks have read: known when a task ends; a task that ran twice may count twice."""
+    """Counters of a scan, updated when a task ends; a task that ran twice may count twice."""
 
-    bytes: Counter
-    records: Counter
-    kept: Counter
-    began: float  # by time.monotonic()
+    bytes: Counter  # read from shards, as stored
+    records: Counter  # rollouts scanned, usable or rejected
+    kept: Counter  # rollouts taken from an older index, usable or rejected
+    began: float  # time.monotonic(), in seconds
 
     @staticmethod
     def on(engine: Engine) -> "Scanned":
-        """Return counters of ``engine``, all 0, from now on."""
+        """Return new counters of ``engine``, all 0; rates count from now on."""
         return Scanned(engine.counter(), engine.counter(), engine.counter(), time.monotonic())
 
     def count_splits(self, splits: Sequence[Split]) -> None:
-        """In a task: counts the bytes of what it reads."""
+        """Add the stored bytes of ``splits``, in a task."""
         self.bytes.add(sum(split.stored for split in splits))
 
     def count_bytes(self, number: int) -> None:
-        """In a task: counts bytes that it reads beside its splits."""
+        """Add ``number`` bytes that a task reads by spans."""
         self.bytes.add(number)
 
     def count_records(self, chunk: Chunk) -> Chunk:
-        """In a task: counts the rollouts of ``chunk``, the rejected ones too, and hands it on."""
+        """Add the rollouts of a scanned ``chunk``, usable or rejected, in a task; return ``chunk``."""
         self.records.add(_rollouts(chunk))
         return chunk
 
     def count_kept(self, chunk: Chunk) -> Chunk:
-        """As `count_records`, of a chunk that an older index gave."""
+        """Add the rollouts of a ``chunk`` taken from an older index, in a task; return ``chunk``."""
         self.kept.add(_rollouts(chunk))
         return chunk
 
     def numbers(self) -> dict[str, float]:
-        """On the driver: rollouts and bytes up to now, and of each how many a second."""
+        """Return rollouts and bytes scanned so far, and both per second; on the driver."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         rollouts, stored = self.records.value, self.bytes.value
         return {
@@ -60,7 +60,7 @@ def _rollouts(chunk: Chunk) -> int:
 
 
 def reporter(emit: EventSink, scanned: Scanned) -> Report:
-    """Return what tells, as the event ``progress``, how far a stage is."""
+    """Return a function that emits `PROGRESS` events, with the counts of ``scanned`` in the stage "scan"."""
     return partial(_tell_progress, emit, scanned)
 
 
@@ -73,7 +73,7 @@ def _tell_progress(emit: EventSink, scanned: Scanned, stage: str, done: int, tas
 
 
 def scan_line(numbers: dict[str, float]) -> str:
-    """What `Scanned.numbers` says, for people."""
+    """Return the result of `Scanned.numbers` as text for people."""
     return (
         f"{numbers['rollouts']:,.0f} rollouts ({numbers['rollouts_per_s']:,.0f}/s), "
         f"{numbers['bytes'] / 1e6:,.1f} MB ({numbers['bytes_per_s'] / 1e6:,.1f} MB/s)"

@@ -1,4 +1,4 @@
-"""Ranks an index again on an engine, with no look at its shards."""
+"""Rank an existing index with other parameters, on an engine, without reading its shards."""
 
 from functools import partial
 from typing import Any
@@ -20,7 +20,22 @@ from bisieve.scan.chunks import Totals, add_up
 def rank_index(
     open_engine: OpenEngine, index: Index, parameters: Parameters, output: str, emit: EventSink = null_sink
 ) -> tuple[Index, bool]:
-    """As `rerank.publish_ranked`, on an engine that is asked for only when there is something to do."""
+    """Rank ``index`` with ``parameters`` and publish the result at ``output``.
+
+    Args:
+        open_engine: Called with the estimated bytes to process, and only if ``output`` is not up to date.
+        index: The version to rank.
+        parameters: New parameters, with the read options of the index.
+        output: URL of the index to write; may be that of ``index``.
+        emit: Gets the events of the run.
+
+    Returns:
+        The published version, and False if it was up to date already.
+
+    Raises:
+        IndexUnusableError: A file of ``index`` is missing or damaged.
+        StorageError: A store cannot be read or written, or another run published at ``output`` meanwhile.
+    """
 
     def rank(*asked: Any) -> tuple[list[RankedFile], Totals]:
         size = BYTES_A_ROLLOUT * index.manifest.rollouts
@@ -33,7 +48,20 @@ def rank_index(
 def rank_on(
     engine: Engine, index: Index, parameters: Parameters, url: str, folder: str
 ) -> tuple[list[RankedFile], Totals]:
-    """Order and write the rollouts of ``index``, read one file at a time, by other parameters."""
+    """Score the rollouts of ``index`` with ``parameters``, sort them and write the ranked files.
+
+    A task reads one file of ``index`` at a time.
+
+    Args:
+        engine: Runs the tasks.
+        index: The version to rank.
+        parameters: New parameters.
+        url: URL of the index to write.
+        folder: Folder of the ranked files, relative to ``url``.
+
+    Returns:
+        The files written, in order, and the counts of usable rollouts.
+    """
     files = engine.spread(list(enumerate(index.files)))
     found, summaries = files.map(partial(_run, index, parameters)).keep("scan", _sample_and_totals)
     totals = add_up(part for _, part in summaries)

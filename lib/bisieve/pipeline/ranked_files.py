@@ -1,4 +1,4 @@
-"""Writes what was scanned as the ranked files of an index version."""
+"""Sort scanned rollouts and rejected records, and write them as the Parquet files of an index version."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +31,22 @@ def write_ranked(
     index: str,
     folder: str,
 ) -> list[RankedFile]:
-    """Writes usable rollouts by (source, rank).
+    """Rank usable rollouts and write them as Parquet files, ordered by (source, rank).
 
-    ``rollouts`` gives the usable rollouts of each source.
+    Args:
+        engine: Runs the tasks.
+        runs: Runs sorted by `ranking_order`; read twice, so they should be kept.
+        samples: The sample of each run.
+        parameters: Scope and ties decide how rows are ranked.
+        rollouts: Number of usable rollouts by source, in the order of source names.
+        index: URL of the index.
+        folder: Folder of the files, relative to the index.
+
+    Returns:
+        The files written, in order.
+
+    Raises:
+        StorageError: A file cannot be written.
     """
     rows_per_file = writer.ROWS_PER_FILE
     order = ranking_order(parameters)
@@ -51,11 +64,11 @@ def write_ranked(
 
 @dataclass(frozen=True)
 class _Sources:
-    """What every file must know of all sources, of which there may be very many."""
+    """What a task needs of all sources to write a file; shared, since there may be very many sources."""
 
     scope: str
-    rollouts: Mapping[str, int]  # usable ones
-    starts: Mapping[str, int]  # the number of a source's first row in the whole index
+    rollouts: Mapping[str, int]  # usable rollouts by source
+    starts: Mapping[str, int]  # by source, the number of its first row in the whole index, from 0
 
     @staticmethod
     def of(rollouts: Mapping[str, int], scope: str) -> "_Sources":
@@ -65,7 +78,7 @@ class _Sources:
 
 @dataclass(frozen=True)
 class _Write:
-    """Writes one file, in a task."""
+    """Function that writes one ranked file, in a task; with scope "source" it computes the ranks, too."""
 
     write_file: Callable[..., RankedFile]
     index: str
@@ -92,7 +105,23 @@ def _ranked_over_all(number: int, first_row: int, rows: pa.Table) -> tuple[Run, 
 def write_rejects(
     engine: Engine, runs: Parts[Run], summaries: Sequence[Summary], index: str, folder: str
 ) -> list[DataFile]:
-    """Writes rejected records by shard and offset; no file where there are none."""
+    """Write rejected records as Parquet files, ordered by (shard, offset).
+
+    The driver writes them itself if every chunk has few of them.
+
+    Args:
+        engine: Runs the tasks.
+        runs: The rejects of each chunk; kept.
+        summaries: The summary of each chunk.
+        index: URL of the index.
+        folder: Folder of the files, relative to the index.
+
+    Returns:
+        The files written, in order; none if there are no rejects.
+
+    Raises:
+        StorageError: A file cannot be written.
+    """
     samples = [summary.rejects_sample for summary in summaries]
     if not any(sum(sample.weights) for sample in samples):
         return []
@@ -111,7 +140,7 @@ def _write_rejects(
 
 
 def write_few_rejects(runs: Sequence[Run], index: str, folder: str) -> list[DataFile]:
-    """The same files, by the driver alone."""
+    """Write the files of `write_rejects`, byte for byte the same, on the driver from at least one run."""
     rows = pa.concat_tables([run.table for run in runs])
     rows = rows.take(sorted_indices(rows, REJECTS_ORDER))
     return [

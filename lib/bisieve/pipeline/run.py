@@ -1,4 +1,8 @@
-"""The scoring job: shards in, a published index out."""
+"""The scoring job: `score_corpus` lists shards, scans, ranks and publishes an index.
+
+list_inputs ──▶ resolve_layouts ──▶ scan_corpus (new shards) + kept rows (older index) ──▶ chunks
+chunks ──▶ write_ranked, write_rejects, lists of shards, sources and files ──▶ manifest ──▶ publish
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,43 +41,52 @@ from bisieve.schemas import MANIFEST
 from bisieve.shards.layout import find_layouts, fitting_options, resolve_layouts
 from bisieve.shards.listing import Listing, list_inputs, list_shards, merged_stems, plan_tasks
 
-LEFT_OUT_NAMED = 100  # in the manifest
-_NAMED = 5  # in a line of text
-SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__}  # what decides the bytes: no engine does
+LEFT_OUT_NAMED = 100  # most names of skipped files in the manifest and in an event
+_NAMED = 5  # most names of them in a line of text
+# What the bytes of an index depend on; not on the engine, so no version of Spark is here.
+SOFTWARE = {"bisieve": __version__, "pyarrow": pa.__version__}
 
 Layouts = Mapping[FileInfo, Layout]
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What to score, how, and where the index goes."""
+    """Arguments of `score_corpus`: the inputs, the parameters and the URL of the index."""
 
     inputs: tuple[str, ...]  # URLs of shards, folders or globs
     index: str  # URL of the index
-    alpha: float  # of the score, paper §4
+    alpha: float  # parameter of the score, paper §4
     scope: str = "source"  # or global
     ties: str = "file"  # or hash, spread
-    seed: int = 0  # of ties=hash and of random order
+    seed: int = 0  # for ties=hash and for strategies in random order
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # one of ranking.STRATEGIES
-    strict: bool = False  # refuse inputs of which a file is left out
+    strategy: str = "bis"  # one of `strategies.STRATEGIES`
+    strict: bool = False  # raise if a file at the inputs that may hold data would be skipped
 
 
 def score_corpus(
     open_engine: OpenEngine, request: ScoreRequest, emit: EventSink = null_sink
 ) -> tuple[Index, bool]:
-    """Score, rank and publish; return the index and whether anything had to be done.
+    """Score the shards at the inputs, rank the rollouts and publish the index.
+
+    If there is an index already, only new and changed shards are scanned; rollouts of the other shards are
+    taken from it.  Files are written under a new version folder; the manifest is replaced last.
 
     Args:
-        open_engine: Gets how many bytes there are to work on: new shards, and rollouts of an older index.
-            It is asked only when there is something to do; of the other shards nothing is read.
-        request: What to score, how, and where the index goes.
-        tell: Gets the events of the run.
+        open_engine: Called only if the index is not up to date, with the estimated bytes to process: those of
+            shards to scan and of rollouts in the index.
+        request: What to score and how, and the URL of the index.
+        emit: Gets the events of the run.
+
+    Returns:
+        The published version, and False if it was up to date already.
 
     Raises:
-        CorpusError: There is nothing to rank, or a shard changed while it was read.
-        StorageError: A store refuses.
+        CorpusError: The inputs hold no shards or no usable rollout, a shard is damaged or changed during the
+            run, or with ``strict`` a file would be skipped.
+        IndexUnusableError: The URL of the index has an unreadable manifest or one of another format version.
+        StorageError: A store cannot be read or written, or another run published meanwhile.
     """
     index = canonical(request.index)
     inputs = sorted({canonical(url) for url in request.inputs})
@@ -133,7 +146,7 @@ def _rollouts(index: Index | None) -> int:
 
 
 def _say_left_out(listing: Listing, strict: bool, emit: EventSink) -> None:
-    """Name the files that may hold data and are not read; `CorpusError` for any where ``strict``."""
+    """Emit the names of skipped files that may hold data; if ``strict``, raise `CorpusError` instead."""
     names = listing.left_out
     if not names:
         return
@@ -148,7 +161,7 @@ def _say_left_out(listing: Listing, strict: bool, emit: EventSink) -> None:
 
 
 def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSink) -> None:
-    """Warn of sources that are one only because shards of several folders have one name."""
+    """Emit a warning if shards in different folders have the same file stem and so form one source."""
     if reading.source_from == "folder" or reading.source_field is not None:
         return
     if stems := merged_stems(shards):
@@ -162,7 +175,7 @@ def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSin
 
 
 def _to_scan(layouts: Layouts, known: Layouts, emit: EventSink) -> Layouts:
-    """Those of the shards that an older index does not have as they are, read as they would be read now."""
+    """Return the shards to scan, and emit their number: those not ``known``, or known with another layout."""
     scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
     emit(
         "listed", f"{len(scan)} of {len(layouts)} shards to scan",
@@ -174,7 +187,7 @@ def _to_scan(layouts: Layouts, known: Layouts, emit: EventSink) -> Layouts:
 def _scanned(
     engine: Engine, layouts: Layouts, older: Older | None, parameters: Parameters, scanned: Scanned
 ) -> list[Parts[Chunk]]:
-    """What a scan of shards finds, and what an older index knows; nothing where there is nothing in them."""
+    """Return the chunks of scanned shards and of the older index; [] if all shards are empty text files."""
     tasks: dict[Layout, Tasks] = {}
     for layout in sorted(set(layouts.values())):
         mine = [shard for shard, its in layouts.items() if its == layout]
@@ -186,7 +199,7 @@ def _build(
     engine: Engine, chunks: Parts[Chunk], index: str, inputs: list[str], layouts: Layouts,
     parameters: Parameters, scanned: Scanned, emit: EventSink,
 ) -> Manifest:  # fmt: skip
-    """Writes all files of a new version, which nobody sees before the manifest names them."""
+    """Write all files of a new version and return its manifest; readers see none of it until `publish`."""
     shards = list(layouts)
     version = fingerprint(parameters, shards)
     folder = version_folder(version)
@@ -246,7 +259,7 @@ def _no_rollouts(found: str, hint: str = "check --input and --layout") -> Corpus
 
 
 def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo], index: str | None = None) -> None:
-    """`CorpusError` when a shard is not what it was; shards that came since are the next run's."""
+    """Raise `CorpusError` if a shard was changed or removed since it was listed; ignore new shards."""
     now = set(list_shards(inputs, index))
     changed = [shard.url for shard in shards if shard not in now]
     if changed:

@@ -1,4 +1,9 @@
-"""Runs the engine-free scan on an engine: splits of shards in, chunks of scored rollouts out."""
+"""Run the scan on an engine: splits of shards in, chunks of scored rollouts out.
+
+rollouts layout:  splits ──_scan_rollouts──▶ chunks
+steps layout:     splits ──_scan_steps──▶ pieces ──by_number (shuffle by rollout)──▶ _assemble ──▶ chunks
+older index:      kept_chunks ──▶ chunks;  steps_again ──▶ pieces, as of the steps layout
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -23,15 +28,15 @@ from bisieve.scan.reuse import Hashes, NamedRollouts, hashed
 from bisieve.shards.layout import Found, find_layouts
 from bisieve.shards.listing import Split
 
-SHARDS_A_TASK = 256  # whose first records a task reads
+SHARDS_A_TASK = 256  # shards whose layout one task detects from their first records
 
 Tasks = Sequence[Sequence[Split]]
-Pieces = Parts[tuple[int, bytes]]  # steps, by the part that their rollout falls in
+Pieces = Parts[tuple[int, bytes]]  # (part that the rollout is hashed to, Arrow stream of its steps)
 ScanSplit: TypeAlias = Callable[[Split, ScanOptions], Iterator[pa.RecordBatch]]
 
 
 def layouts_by_tasks(engine: Engine, shards: Sequence[FileInfo], reading: ReadOptions) -> Found:
-    """As `layout.find_layouts`, some hundred shards a task."""
+    """Return the result of `layout.find_layouts`, computed in tasks of `SHARDS_A_TASK` shards."""
     starts = range(0, len(shards), SHARDS_A_TASK)
     some = engine.spread([shards[start : start + SHARDS_A_TASK] for start in starts])
     found: Found = {}
@@ -47,7 +52,18 @@ def scan_corpus(
     scanned: Scanned,
     older: Older | None = None,
 ) -> list[Parts[Chunk]]:
-    """Every rollout of the splits, one task an entry of ``tasks``, and of ``older``, scored or rejected."""
+    """Return chunks of all rollouts, scored or rejected, of the splits and of the older index.
+
+    Args:
+        engine: Runs the tasks.
+        tasks: By layout, the splits that each scan task reads.
+        parameters: How records are read, scored and sorted.
+        scanned: Counters of the scan.
+        older: The index version to reuse; None to scan only.
+
+    Returns:
+        Collections whose union is all chunks; [] if there is nothing to scan or to reuse.
+    """
     options = ScanOptions(parameters.alpha, parameters.threshold, parameters.reading)
     rollouts, steps = tasks.get("rollouts", []), tasks.get("steps", [])
     found: list[Parts[Chunk]] = []
@@ -62,7 +78,7 @@ def scan_corpus(
     if older is not None:
         names: list[Hashes] = []
         if pieces and readers:
-            # Kept, so that the shards are read but once.
+            # Stored, since it is used twice (names, then steps) and its shards are to be read once.
             pieces[0], names = pieces[0].keep("scan", _names)
         named = engine.share(NamedRollouts.of(names))
         kept.append(kept_chunks(engine, older, named, parameters).map(scanned.count_kept))
@@ -105,7 +121,7 @@ def _scan_steps(
 
 
 def _names(piece: tuple[int, bytes]) -> Hashes:
-    """The rollouts whose steps are in a piece."""
+    """Return the hashes of the rollout ids in a piece."""
     return hashed(from_bytes(piece[1], ["rollout_id"])["rollout_id"])
 
 

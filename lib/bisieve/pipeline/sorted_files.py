@@ -1,6 +1,7 @@
-"""Run the external merge sort on an engine, which carries sorted runs as bytes.
+"""Sort on an engine: from sorted runs to files of an exact number of rows (an external merge sort).
 
-runs ──count──▶ cuts on the driver;  runs ──pieces──▶ shuffle by file ──▶ one task a file
+1.  samples ──choose_bounds──▶ bounds on the driver;  runs ──_count──▶ rows in each interval ──▶ `Cuts`
+2.  runs ──_pieces──▶ shuffle by file ──_merge──▶ one task a file
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from bisieve.ranking.sort import Order, Run, Sample
 from bisieve.ranking.splitters import INTERVALS_A_FILE, Bounds, Cuts, Places, choose_bounds
 
 Result = TypeVar("Result")
-Use = Callable[[int, int, pa.Table], Result]  # of a file: its number, the number of its first row, its rows
+Use = Callable[[int, int, pa.Table], Result]  # gets a file's number, the number of its first row, its rows
 
 
 def sorted_files(
@@ -27,10 +28,22 @@ def sorted_files(
     use: "Use[Result]",
     stage: str,
 ) -> "Parts[Result]":
-    """``use(file, first_row, rows)`` for each file of the sorted whole, in a task of its own.
+    """Sort all rows of ``runs``, cut them into files and call ``use`` on each file in a task of its own.
 
-    ``runs`` is read twice: keep it.  Rows are numbered from 0; every file has ``rows_per_file`` rows, the
-    last one perhaps fewer; there must be a row.
+    Files and rows are numbered from 0 in sorted order.
+
+    Args:
+        engine: Runs the tasks.
+        runs: Runs sorted by ``order``, with at least one row in all.  They are read twice: pass what
+            `Parts.keep` returned.
+        samples: The sample of each run.
+        order: Must be unique, so that the files do not depend on how rows are divided into runs.
+        rows_per_file: Rows of each file; the last one may have fewer.
+        use: Called in a task with (file number, number of its first row, its rows in order).
+        stage: One of `STAGES`, for progress.
+
+    Returns:
+        A collection with one part a file, which holds what ``use`` returned.
     """
     num_rows = sum(sum(sample.weights) for sample in samples)
     num_files = -(-num_rows // rows_per_file)

@@ -1,4 +1,10 @@
-"""Brings the rollouts of each question together, to tell first ones from second ones."""
+"""The tie rule ``ties=spread`` on an engine: number the rollouts of each question, best first.
+
+Among equal scores, the first rollouts of all questions then come before second ones.
+
+runs ──_by_question──▶ sort by question ──_count──▶ numbers inside a piece, and its `Ends`
+pieces + `counted_before` on the driver ──_go_on──▶ final numbers, runs in ranking order
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,10 +29,19 @@ from bisieve.records.options import Parameters
 def with_occurrences(
     engine: Engine, runs: Parts[Run], parameters: Parameters, rows_per_piece: int
 ) -> tuple[Parts[Run], list[Sample]]:
-    """The same rollouts with their place in their question as ``tie``; kept.
+    """Return the rollouts with ``tie`` = 1 for the best rollout of its question, 2 for the next, and so on.
 
-    Sorted by question and cut into pieces of equal size, not parted by question: one that has most of the
-    rollouts would make one task hold them.
+    Rows are sorted by question and cut into pieces of equal size.  They are not shuffled by question, since a
+    question with most of the rollouts would have to fit into one task.
+
+    Args:
+        engine: Runs the tasks.
+        runs: Usable rollouts with the columns ``key`` and ``tie``; read once.
+        parameters: The scope decides whether a question is counted inside its source or over all.
+        rows_per_piece: Rows of a piece.
+
+    Returns:
+        The runs, sorted by `ranking_order` and kept, and their samples.
     """
     order = question_order(parameters)
     asked, samples = runs.map(partial(_by_question, parameters)).keep("spread", _second)

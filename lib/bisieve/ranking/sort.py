@@ -1,4 +1,4 @@
-"""Sort Arrow rows by several columns, and exchange sorted runs as bytes."""
+"""Sort Arrow tables by several columns, and store sorted runs as bytes (Arrow IPC streams)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,18 @@ import pyarrow.types as kinds
 
 from bisieve import schemas
 
-Order = tuple[tuple[str, Literal["ascending", "descending"]], ...]  # columns, the first one weighs most
+Order = tuple[tuple[str, Literal["ascending", "descending"]], ...]  # columns, the most significant first
 
 
-SAMPLE_EVERY = 512  # rows
+SAMPLE_EVERY = 512  # rows of a run for each sampled key
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def sorted_indices(table: pa.Table, order: Order) -> npt.NDArray[np.int64]:
-    """The stable order of the rows of ``table``: strings by code point, numbers by value; no nulls."""
+    """Return the row numbers of ``table`` in sorted order, int64 [rows]; the sort is stable.
+
+    Strings are compared by code point, numbers by value.  Columns must have no nulls.
+    """
     columns = [_key(table[name].combine_chunks(), way) for name, way in reversed(order)]
     keys = list(chain.from_iterable(map(_digits, columns)))
     varying = [key for key in keys if len(key) and (key != key[0]).any()]
@@ -29,7 +32,10 @@ def sorted_indices(table: pa.Table, order: Order) -> npt.NDArray[np.int64]:
 
 
 def _digits(key: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
-    """``key`` as keys of 16 bits, the last one first: numpy sorts these by radix, ten times as fast."""
+    """Split an integer key into keys of 16 bits, the least significant first; other keys stay as they are.
+
+    numpy sorts 16-bit keys by radix, ten times as fast.
+    """
     if not len(key) or not np.issubdtype(key.dtype, np.integer):
         return [key]
     least = key.min()
@@ -40,9 +46,10 @@ def _digits(key: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
 
 
 def places_before(keys: pa.Table, rows: pa.Table, order: Order) -> npt.NDArray[np.int64]:
-    """For each of ``keys`` how many of ``rows``, which are in order, come before it; ``[keys]``.
+    """Return how many of the sorted ``rows`` come before each of ``keys``, int64 [keys].
 
-    Column by column, the rows that equal a key so far are narrowed down: far less work than a sort.
+    A binary search per column inside the rows that equal the key in the columns before: far less work than a
+    sort.
     """
     first = np.zeros(keys.num_rows, np.int64)
     behind = np.full(keys.num_rows, rows.num_rows, np.int64)
@@ -69,27 +76,30 @@ def _key(column: pa.Array, way: str) -> npt.NDArray[np.generic]:
 
 @dataclass(frozen=True)
 class Run:
-    """Some rows in order; runs are told apart, and put in order, by their ``number``."""
+    """A sorted part of the rows to sort.
+
+    Rows with equal keys from several runs are ordered by ``number``, which is unique.
+    """
 
     number: tuple[int, ...]
-    rows: bytes  # an Arrow table
+    rows: bytes  # an Arrow stream, see `to_bytes`
 
     @property
     def table(self) -> pa.Table:
-        """The rows."""
+        """Return the rows, decoded."""
         return from_bytes(self.rows)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The keys of some rows of a run, each standing for ``weights`` rows, of which it is the middle one."""
+    """Sampled sort keys of a run: for every group of `SAMPLE_EVERY` rows the key of its middle row."""
 
-    keys: bytes  # an Arrow table
-    weights: tuple[int, ...]
+    keys: bytes  # an Arrow stream of the columns to sort by
+    weights: tuple[int, ...]  # for each key the number of rows in its group
 
 
 def sorted_run(number: tuple[int, ...], table: pa.Table, order: Order) -> tuple[Run, Sample]:
-    """A run of the rows of ``table``, and its sample."""
+    """Sort ``table`` and return it as a run, with a sample of its keys."""
     table = table.take(sorted_indices(table, order))
     starts = np.arange(0, table.num_rows, SAMPLE_EVERY)
     weights = np.diff([*starts, table.num_rows])
@@ -98,7 +108,7 @@ def sorted_run(number: tuple[int, ...], table: pa.Table, order: Order) -> tuple[
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """``table`` as an Arrow stream, compressed: an engine copies these bytes several times."""
+    """Return ``table`` as an Arrow IPC stream; compressed (lz4), since an engine copies it several times."""
     table = trimmed(table)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
@@ -107,7 +117,7 @@ def to_bytes(table: pa.Table) -> bytes:
 
 
 def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in an Arrow stream, or only the named ``columns``: the others are not unpacked."""
+    """Return the table in an Arrow IPC stream, or only its ``columns``; others are not decompressed."""
     stream = pa.ipc.open_stream(pa.py_buffer(data))
     if columns is None:
         return stream.read_all()
@@ -117,23 +127,23 @@ def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def constant_column(text: str, times: int) -> pa.DictionaryArray:
-    """``text`` again and again."""
+    """Return a dictionary-encoded column of ``times`` rows that all hold ``text``."""
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(times, np.int32)), pa.array([text]))
 
 
 def codes_and_texts(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """A code for each row of ``column``, coded or plain and without nulls, and the texts that they stand for.
+    """Return a code for each row of a text column, int32 [rows], and the list of texts that codes index.
 
-    Not every text need be in a row.
+    The column is plain or dictionary-encoded and has no nulls.  Some texts may be in no row.
     """
-    coded = column.combine_chunks().dictionary_encode()  # one dictionary, whatever the chunks have
+    coded = column.combine_chunks().dictionary_encode()  # one dictionary, also where chunks have several
     return coded.indices.to_numpy(), coded.dictionary.to_pylist()
 
 
 def trimmed(table: pa.Table) -> pa.Table:
-    """``table`` without the texts that no row has, where a dictionary is longer than its column.
+    """Return ``table`` with its dictionaries reduced to texts in use, where one is longer than its column.
 
-    A slice keeps its whole table's dictionaries, which many slices would carry again and again.
+    A slice of a table keeps the whole dictionaries, so each of many slices would be stored with all texts.
     """
     columns = [pa.chunked_array(map(_trimmed, column.chunks), column.type) for column in table.columns]
     return pa.table(columns, schema=table.schema)

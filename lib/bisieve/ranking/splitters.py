@@ -1,8 +1,9 @@
-"""Cuts the sorted whole into files of an exact number of rows, before anybody has seen the whole.
+"""Cut sorted data into files of an exact number of rows, without sorting all of it in one place.
 
-Bounds, chosen from samples, split the keys into intervals; the runs are counted by interval; then each
-interval's first row number is known.  A file gets every interval that it overlaps, from every run, and
-keeps its own rows: so what is in a file depends on the rows alone, never on runs, samples or bounds.
+`choose_bounds` takes keys from samples as bounds, which divide all keys into intervals.  Counting each run's
+rows by interval gives the number of each interval's first row in the sorted whole.  A file gets the intervals
+that it overlaps, from all runs, sorts them and keeps its own rows.  So the contents of a file depend on the
+rows alone, not on runs, samples or bounds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,36 +15,36 @@ import pyarrow as pa
 
 from bisieve.ranking.sort import Order, Run, Sample, from_bytes, places_before, sorted_indices, to_bytes
 
-INTERVALS_A_FILE = 8  # two of them are read twice
+INTERVALS_A_FILE = 8  # the first and the last of them may be shared with a neighbour, and are then read twice
 
 Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Keys in order; interval i holds the rows from bound i − 1 on, and before bound i."""
+    """Sorted keys that divide all rows: interval i holds rows >= bound i - 1 and < bound i."""
 
     order: Order
-    keys: bytes  # an Arrow table
+    keys: bytes  # an Arrow stream of the columns to sort by
 
     def places(self, run: Run) -> Places:
-        """Where the intervals begin and end in ``run``: ``[intervals + 1]``, from 0 to its length."""
+        """Return the row numbers at which the intervals of ``run`` begin, and its length, [intervals + 1]."""
         bounds = from_bytes(self.keys)
         rows = from_bytes(run.rows, bounds.column_names)
-        # A bound comes before the row that it was taken from.
+        # The row that a bound was taken from is in the interval after the bound.
         return np.concatenate([[0], places_before(bounds, rows, self.order), [rows.num_rows]])
 
     def counts(self, run: Run) -> Places:
-        """The rows of ``run`` in each interval."""
+        """Return how many rows of ``run`` are in each interval, [intervals]."""
         return np.diff(self.places(run))
 
 
 def choose_bounds(samples: Sequence[Sample], order: Order, intervals: int) -> Bounds:
-    """Bounds of about ``intervals`` intervals of about equal size."""
+    """Return bounds of at most ``intervals`` intervals with about equally many rows."""
     keys = pa.concat_tables([from_bytes(sample.keys) for sample in samples])
     weights = np.concatenate([sample.weights for sample in samples])
     places = sorted_indices(keys, order)
-    # From the middle of what each stands for: with many runs, errors of one sign would add up.
+    # A key is the middle of its group: with the group's start or end the errors of many runs would add up.
     before = np.cumsum(weights[places]) - weights[places] / 2
     wanted = np.arange(1, intervals) * weights.sum() / intervals
     chosen = np.unique(np.searchsorted(before, wanted))
@@ -52,7 +53,7 @@ def choose_bounds(samples: Sequence[Sample], order: Order, intervals: int) -> Bo
 
 @dataclass(frozen=True)
 class Cuts:
-    """Which intervals each file needs, and which of their rows are its own."""
+    """How the sorted whole is cut: the intervals each file needs, and which of their rows belong to it."""
 
     bounds: Bounds
     counts: Places  # rows in each interval, over all runs
@@ -60,16 +61,21 @@ class Cuts:
 
     @property
     def num_rows(self) -> int:
-        """All rows."""
+        """Return the number of all rows."""
         return int(self.counts.sum())
 
     @property
     def num_files(self) -> int:
-        """Files of `rows_per_file` rows; the last one may have fewer."""
+        """Return the number of files of `rows_per_file` rows; the last one may have fewer."""
         return -(-self.num_rows // self.rows_per_file)
 
     def _needed(self) -> tuple[Places, Places, Places]:
-        """For each file the first interval, the one behind the last, and the first interval's first row."""
+        """Return the intervals each file overlaps.
+
+        Returns:
+            Three arrays [files]: the first interval, the one after the last, and the number of the first
+            interval's first row in the sorted whole.
+        """
         ends = np.cumsum(self.counts)
         starts = ends - self.counts
         first_rows = np.arange(self.num_files) * self.rows_per_file
@@ -78,7 +84,7 @@ class Cuts:
         return first, behind, starts[first]
 
     def pieces(self, run: Run) -> Iterator[tuple[int, Run]]:
-        """For each file that needs rows of ``run``: its number, and those rows."""
+        """Yield, for each file that overlaps ``run``, the file's number and a run of the rows it needs."""
         places, table = self.bounds.places(run), run.table
         first, behind, _ = self._needed()
         for file in np.flatnonzero(places[behind] > places[first]).tolist():
@@ -86,7 +92,7 @@ class Cuts:
             yield file, Run(run.number, to_bytes(table.slice(start, end - start)))
 
     def merged(self, file: int, pieces: Iterable[Run]) -> tuple[int, pa.Table]:
-        """The number of the first row of ``file``, and its rows in order."""
+        """Merge the pieces of ``file`` and return the number of its first row, and its rows in order."""
         in_order = sorted(pieces, key=lambda piece: piece.number)
         table = pa.concat_tables([piece.table for piece in in_order]).combine_chunks()
         first_row = file * self.rows_per_file

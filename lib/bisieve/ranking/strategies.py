@@ -1,7 +1,8 @@
-"""Order scored rollouts: by a strategy, per source or over all, with a rule for ties.
+"""Order of scored rollouts: by a strategy (`ranking_key`), per source or over all, with a rule for ties.
 
-A question may have more rollouts than a piece of the sorted whole: each piece counts its own
-(`with_occurrence`), then what earlier pieces counted of a piece's first question is added.
+For ``ties=spread``, rows sorted by question are cut into pieces, and a question may extend over several.
+Each piece numbers its own rollouts (`with_occurrence`) and describes its first and last question (`ends`);
+then the count of its first question in earlier pieces (`counted_before`) is added (`continued`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +20,12 @@ from bisieve.ranking.sort import Order, sorted_indices
 from bisieve.records.options import Parameters
 
 Key = npt.NDArray[np.float64]
-TieBlock = tuple[str, float, int]  # source, key, rollouts
+TieBlock = tuple[str, float, int]  # source, key, number of rollouts with that key
 
 STRATEGIES = ("bis", "random", "mixed", "reliable", "low_mc", "all")
-SHUFFLED = ("random", "mixed")  # strategies whose ties are in random order, always
+SHUFFLED = ("random", "mixed")  # strategies whose ties are always in random order (by a seeded hash)
 
-# Unique: no two rollouts begin at one place.
+# Unique, since no two rollouts begin at the same place.
 _BEST_FIRST: Order = (
     ("key", "descending"),
     ("tie", "ascending"),
@@ -34,19 +35,20 @@ _BEST_FIRST: Order = (
 INDEX_ORDER: Order = (("source", "ascending"), ("rank", "ascending"))
 REJECTS_ORDER: Order = (("shard", "ascending"), ("offset", "ascending"))
 
-Question = tuple[str, ...]  # what tells it from others, in its scope
+Question = tuple[str, ...]  # values of the columns of `question_group`
 
 
 def ranking_order(parameters: Parameters) -> Order:
-    """Best first, inside the source or over all."""
+    """Return the order of ranks: best first, inside each source or over all as the scope says."""
     return _BEST_FIRST if parameters.scope == "global" else (("source", "ascending"), *_BEST_FIRST)
 
 
 def with_keys(table: pa.Table, parameters: Parameters) -> pa.Table:
-    """``table`` with the columns ``key``, float64, by which the best come first, and ``tie``, int64.
+    """Add the columns ``key`` (float64, greatest first) and ``tie`` (int64, smallest first) to ``table``.
 
-    ``tie`` orders rollouts of equal key, the smallest first.  It is 0 where their place decides, and with
-    ``ties=spread``, whose ties need all rollouts of a question.
+    ``tie`` orders rollouts of equal key.  It is a seeded hash with ``ties=hash`` and for strategies of random
+    order.  Else it is 0: with ``ties=file`` shard and offset decide, and for ``ties=spread``, which needs all
+    rollouts of a question, `with_occurrence` sets it later.
     """
     tie = np.zeros(table.num_rows, np.int64)
     if parameters.ties == "hash" or parameters.strategy in SHUFFLED:
@@ -58,16 +60,16 @@ def with_keys(table: pa.Table, parameters: Parameters) -> pa.Table:
 
 
 def ranking_key(table: pa.Table, strategy: str) -> Key:
-    """What a strategy ranks by, the greatest first, float64 ``[rows]``.
+    """Return the number that a strategy ranks by, the greatest first, float64 [rows].
 
-    They are those of the paper's ablation (§5.2); ours to fill in where it is silent.
+    The strategies are those of the paper's ablation (§5.2); details that it does not give are our choice.
     """
     bis: Key = table["bis"].to_numpy()
     p: Key = table["positive_fraction"].to_numpy()
     reliability: Key = table["reliability"].to_numpy()
     if strategy == "bis":
         return bis
-    if strategy == "mixed":  # the mixture alone; those without one behind, in random order
+    if strategy == "mixed":  # p(1-p) alone; rollouts without a mixture (0) come last, in random order
         return p * (1.0 - p)
     if strategy == "reliable":
         return reliability
@@ -81,19 +83,19 @@ def ranking_key(table: pa.Table, strategy: str) -> Key:
 
 
 def question_group(parameters: Parameters) -> list[str]:
-    """The columns that tell a question from others, in its source or over all."""
+    """Return the columns that identify a question; with scope "source" each source has its own questions."""
     return ["question_id"] if parameters.scope == "global" else ["source", "question_id"]
 
 
 def question_order(parameters: Parameters) -> Order:
-    """The rollouts of a question together, the best first."""
+    """Return the order by question, and inside a question best first."""
     return (*((name, "ascending") for name in question_group(parameters)), *_BEST_FIRST)
 
 
 def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
-    """``table`` by `question_order`, ``tie`` = 1 for the best rollout of its question, 2 for the second, …
+    """Sort ``table`` by `question_order` and number the rollouts of each question in ``tie``, from 1.
 
-    All rollouts of its questions must be in ``table``; where they are not, `strategies` goes on from here.
+    Only rollouts in ``table`` are counted; `continued` adds those of earlier pieces.
     """
     table = table.take(sorted_indices(table, question_order(parameters)))
     tie = pa.array(places_in(table, question_group(parameters)))
@@ -101,13 +103,20 @@ def with_occurrence(table: pa.Table, parameters: Parameters) -> pa.Table:
 
 
 def places_in(table: pa.Table, columns: list[str]) -> npt.NDArray[np.int64]:
-    """The place of each row among those with the same ``columns``, which stand together; from 1 on."""
+    """Return the position, from 1, of each row among adjacent rows with equal ``columns``, int64 [rows]."""
     place = np.arange(table.num_rows)
     return place - np.maximum.accumulate(np.where(_begins(table, columns), place, 0)) + 1
 
 
 def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:
-    """Blocks of equal source and key: the first, the last and the largest of each source, in order."""
+    """Return blocks of rows with equal source and key: the first, the last, and each source's largest.
+
+    These are enough for `largest_tie_blocks`, since only the first and the last block of a file can extend
+    into its neighbours.
+
+    Args:
+        table: Rows of one ranked file, in order, with ``key``; at least one.
+    """
     starts = np.flatnonzero(_begins(table, ["source", "key"]))
     lengths = np.diff([*starts, table.num_rows])
     of_sources = np.searchsorted(starts, np.flatnonzero(_begins(table, ["source"])))
@@ -123,7 +132,11 @@ def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:
 
 
 def largest_tie_blocks(files: Iterable[Sequence[TieBlock]]) -> dict[str, int]:
-    """The most rollouts of each source that share a key, from the telling blocks of all files in order."""
+    """Return, by source, the size of its largest block of equal keys.
+
+    Args:
+        files: What `telling_tie_blocks` returned for each ranked file, in order.
+    """
     largest: dict[str, int] = {}
     before: TieBlock | None = None
     for source, score, length in (block for file in files for block in file):
@@ -135,7 +148,7 @@ def largest_tie_blocks(files: Iterable[Sequence[TieBlock]]) -> dict[str, int]:
 
 
 def _begins(table: pa.Table, columns: list[str]) -> npt.NDArray[np.bool_]:
-    """Rows that differ in one of ``columns`` from the row before; the first one does."""
+    """Return a mask of rows that differ from the row before in one of ``columns``; true for the first row."""
     begins = np.zeros(table.num_rows, np.bool_)
     begins[:1] = True
     for name in columns:
@@ -147,15 +160,15 @@ def _begins(table: pa.Table, columns: list[str]) -> npt.NDArray[np.bool_]:
 
 
 class Ends(NamedTuple):
-    """What the pieces behind one need to know of it."""
+    """The first and last question of a piece, by which later pieces continue its count."""
 
     first: Question
     last: Question
-    rollouts: int  # of the last question, in this piece
+    rollouts: int  # of the last question, in this piece alone
 
 
 def ends(rows: pa.Table, parameters: Parameters) -> Ends:
-    """The first and the last question of a piece of at least one row."""
+    """Return the `Ends` of a piece that `with_occurrence` returned, of at least one row."""
     first, last = (rows.slice(place, 1).to_pylist()[0] for place in (0, rows.num_rows - 1))
     names = question_group(parameters)
     return Ends(
@@ -164,7 +177,7 @@ def ends(rows: pa.Table, parameters: Parameters) -> Ends:
 
 
 def counted_before(pieces: Sequence[Ends]) -> list[int]:
-    """For each piece the rollouts of its first question in all pieces before it."""
+    """Return, for each piece in order, how many rollouts of its first question are in earlier pieces."""
     before: list[int] = []
     for place, piece in enumerate(pieces):
         previous = pieces[place - 1] if place else None
@@ -176,7 +189,7 @@ def counted_before(pieces: Sequence[Ends]) -> list[int]:
 
 
 def continued(rows: pa.Table, parameters: Parameters, before: int) -> pa.Table:
-    """A piece with the count of its first question going on from ``before``."""
+    """Return a piece with ``before`` added to the ``tie`` of the rows of its first question."""
     if not before:
         return rows
     mine = np.ones(rows.num_rows, np.bool_)
@@ -188,10 +201,16 @@ def continued(rows: pa.Table, parameters: Parameters, before: int) -> pa.Table:
 
 
 def selection_limits(rollouts: Mapping[str, int], scope: str, fraction: float) -> dict[str, int]:
-    """The last rank that a selection takes, by source: ``max(1, int(m * fraction))`` of m rollouts.
+    """Return, by source, the last rank that a selection takes: ``max(1, int(m * fraction))`` (paper §4).
 
-    ``rollouts`` gives the usable rollouts of each source.  With ``scope`` global m is all of them, and the
-    limit is the same for each.  `UsageError` when the fraction is not in (0, 1].
+    Args:
+        rollouts: Number of usable rollouts by source.
+        scope: With "source" m is the number of the source; with "global" it is that of all sources, and
+            their limits are equal.
+        fraction: Share of rollouts to select.
+
+    Raises:
+        UsageError: ``fraction`` is not in (0, 1].
     """
     if not 0.0 < fraction <= 1.0:
         raise UsageError(

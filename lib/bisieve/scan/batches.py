@@ -1,4 +1,4 @@
-"""Build Arrow batches of scan results; the one place where rollouts get their score."""
+"""Build the Arrow batches of a scan (`schemas.SCORED`); `with_score` computes the score of its rollouts."""
 
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -20,16 +20,16 @@ Ends: TypeAlias = npt.NDArray[np.int64]
 SPAN_NAMES = ("shard", "offset", "length")
 
 
-# What one record says of its rollout's prompt: a hash of its images and one of its question, int64, and the
-# name of both; None where it says nothing.
+# The prompt of one record: a hash of its images and one of its question (int64), and the question_id made of
+# both; None for what the record does not have.
 PromptIds: TypeAlias = tuple[int | None, int | None, str | None]
 
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """The parameters that decide what a record becomes."""
+    """The parameters that a scan needs to turn records into scored rollouts."""
 
-    alpha: float  # of the score, paper §4
+    alpha: float  # parameter of the score, paper §4
     threshold: float = 0.0  # a step is positive when its score exceeds it
     reading: ReadOptions = field(default_factory=ReadOptions)
 
@@ -37,9 +37,13 @@ class ScanOptions:
 def with_score(
     columns: dict[str, Any], scores: pa.Array, step_ends: Any, options: ScanOptions
 ) -> pa.RecordBatch:
-    """A batch of scored rollouts: ``columns`` as given, the score's columns computed.
+    """Return a batch of scored rollouts: the given columns, and those of the score (paper §4).
 
-    ``scores`` is flat, float64; rollout i owns ``scores[step_ends[i]:step_ends[i + 1]]``.
+    Args:
+        columns: Columns of `schemas.SCORED` by name; missing ones become null.
+        scores: MC scores of all steps, float64 [steps].
+        step_ends: Rollout i has the steps ``step_ends[i]`` up to ``step_ends[i + 1]``, [rollouts + 1].
+        options: Alpha and threshold of the score.
     """
     offsets = np.asarray(step_ends, dtype=np.int64)
     parts = score_rollouts(scores.to_numpy(), offsets, options.alpha, options.threshold)
@@ -56,21 +60,21 @@ def with_score(
 
 @dataclass(frozen=True)
 class UsableColumns:
-    """Usable rollouts of one shard by column; what has one entry a step lies flat."""
+    """Columns of usable rollouts of one shard; values per step are concatenated over all rollouts."""
 
     source: list[str]
     rollout_id: list[str]
     question_id: list[str]
-    offset: pa.Array  # int64; in Parquet the number of the row
-    length: pa.Array  # int64
-    step_ends: Ends  # ``[rollouts + 1]``, from 0 on
-    scores: pa.Array  # float64
-    mc_correct: pa.Array  # int32, null where unknown
-    mc_total: pa.Array
+    offset: pa.Array  # int64 [rollouts], bytes; in Parquet the number of the row
+    length: pa.Array  # int64 [rollouts], bytes; in Parquet 1
+    step_ends: Ends  # [rollouts + 1], the first is 0
+    scores: pa.Array  # float64 [steps]
+    mc_correct: pa.Array  # int32 [steps], null where unknown
+    mc_total: pa.Array  # int32 [steps], null where unknown
 
 
 def scored_batch(usable: UsableColumns, shard: str, options: ScanOptions) -> pa.RecordBatch:
-    """The usable rollouts of one shard; each has one span."""
+    """Return a scored batch of usable rollouts of ``shard``, each with one span."""
     num_rollouts = len(usable.offset)
     shards = constant_column(shard, num_rollouts)
     spans = pa.StructArray.from_arrays([shards, usable.offset, usable.length], fields=list(schemas.SPAN))
@@ -90,7 +94,14 @@ def scored_batch(usable: UsableColumns, shard: str, options: ScanOptions) -> pa.
 def assembled_batch(
     steps: pa.Table, starts: npt.NDArray[np.int64], reasons: list[str | None], options: ScanOptions
 ) -> pa.RecordBatch:
-    """The rollouts of `schemas.STEPS` rows; rollout i owns rows ``starts[i]`` to ``starts[i + 1]``."""
+    """Return a batch of rollouts made of steps: first the scored ones, then the rejected ones.
+
+    Args:
+        steps: Rows of `schemas.STEPS`, the steps of a rollout adjacent and in order.
+        starts: Rollout i has the rows ``starts[i]`` to ``starts[i + 1]`` (exclusive), int64 [rollouts + 1].
+        reasons: For each rollout, why it is rejected; None if it is usable.
+        options: Alpha and threshold of the score, and how a shard names its source.
+    """
     usable = np.array([reason is None for reason in reasons])
     if not usable.all():
         refused = [reason for reason in reasons if reason]
@@ -113,7 +124,7 @@ def assembled_batch(
 
 
 def _owned(steps: pa.Table, starts: Ends, mask: npt.NDArray[np.bool_]) -> tuple[pa.Table, Ends]:
-    """The rows of the rollouts in ``mask``, and where each begins, with the end behind as in ``starts``."""
+    """Return the rows of the rollouts in ``mask``, and new row bounds of the same form as ``starts``."""
     lengths = np.diff(starts)
     rows = steps.filter(pa.array(np.repeat(mask, lengths))).combine_chunks()
     return rows, np.concatenate([[0], np.cumsum(lengths[mask])])
@@ -139,31 +150,34 @@ def _assembled_rejects(
 
 
 def rejected_batch(rejects: Any, shard: str) -> pa.RecordBatch:
-    """The rejected records of one shard."""
+    """Return a batch of the rejected records (`rollouts.Rejects`) of one shard."""
     num_rejects = len(rejects.offset)
     columns = {**vars(rejects), "shard": constant_column(shard, num_rejects)}
     return _batch(columns, num_rejects)
 
 
 def small_counts(values: list[int | None]) -> pa.Array:
-    """Counts as int32, null where they are no such."""
+    """Return MC counts as int32; null for None and for numbers outside 0 to 2^31 - 1."""
     try:
         return pa.array(np.frombuffer(bytes(values), np.uint8).astype(np.int32))  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # a null, or not from 0 to 255, as nearly all are
+    except (TypeError, ValueError):  # bytes() refuses None and numbers above 255, both rare
         pass
     return pa.array([v if v is not None and 0 <= v < 2**31 else None for v in values], pa.int32())
 
 
 def fitting_counts(values: pa.Array) -> pa.Array:
-    """Integers as int32, null where they are no counts."""
+    """Return integers of any type as int32; null outside 0 to 2^31 - 1."""
     fits = pc.and_(pc.greater_equal(values, 0), pc.less(values, 2**31))
     return pc.if_else(fits, values, pa.scalar(None, values.type)).cast(pa.int32())
 
 
 def counts_columns(correct: pa.Array, total: pa.Array, step_ends: Any) -> dict[str, pa.Array]:
-    """The columns ``mc_correct`` and ``mc_total``: a rollout has all its counts, or null.
+    """Return the list columns ``mc_correct`` and ``mc_total``; null for a rollout that lacks any count.
 
-    ``correct`` and ``total`` are flat, int32, null where unknown.
+    Args:
+        correct: K of each step, int32 [steps], null where unknown.
+        total: N of each step, int32 [steps]; K > N counts as unknown.
+        step_ends: Bounds of the steps of each rollout, [rollouts + 1]; every rollout has a step.
     """
     ends = np.asarray(step_ends, dtype=np.int32)
     known = pc.fill_null(pc.less_equal(correct, total), False).to_numpy(zero_copy_only=False)
@@ -189,7 +203,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def prompt_ids(image: str | list[str] | None, question_orig: str | None, question: str | None) -> PromptIds:
-    """The ids of a prompt, from a record's fields."""
+    """Return the `PromptIds` of a record, from its fields."""
     images = "\0".join(images_of(image)).encode()
     asked = question_of(question_orig, question).encode()
     both = _named(images, asked) if images and asked else None
@@ -197,7 +211,7 @@ def prompt_ids(image: str | list[str] | None, question_orig: str | None, questio
 
 
 def question_id(image: str | list[str], question: str) -> str:
-    """Names a prompt: rollouts with the same images and question share it."""
+    """Return the id of a prompt, equal for rollouts with the same images and question; 32 hex digits."""
     images = image if isinstance(image, str) else "\0".join(image)
     return _named(images.encode(), question.encode())
 

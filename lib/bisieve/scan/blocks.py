@@ -1,4 +1,4 @@
-"""A block of lines read as a whole: where its lines lie, and the records in them."""
+"""Decode and check all lines of a block together, which is faster than line by line."""
 
 from collections.abc import Callable
 from operator import itemgetter
@@ -13,21 +13,21 @@ from bisieve.shards.jsonl import Block
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-_LONG = 1024  # bytes of a line from which on finding ends one by one is faster than comparing all bytes
+_LONG = 1024  # bytes; above this line length bytes.find per line is faster than numpy over all bytes
 _FIRST = itemgetter(0)
 _MARKER_BEGINS = MARKER[0]
-_WHITE_SPACE = frozenset(filter(str.isspace, map(chr, range(0x3001))))  # there is none beyond
+_WHITE_SPACE = frozenset(filter(str.isspace, map(chr, range(0x3001))))  # none above U+3000
 
 
 class Places(NamedTuple):
-    """Where lines lie in their block, ``[lines]`` each."""
+    """Byte positions of lines in their block, [lines] each."""
 
     start: Ints
-    end: Ints  # of the text, the line's own end excluded
+    end: Ints  # exclusive, before the line's newline
 
 
 def line_places(data: bytes) -> Places:
-    """Where the lines of a block begin and end."""
+    """Return the positions of the lines in the bytes of a block."""
     newlines = _far_apart(data) if data.find(b"\n") > _LONG else _close_together(data)
     return Places(np.concatenate([[0], newlines + 1]), np.append(newlines, len(data)))
 
@@ -46,7 +46,7 @@ def _close_together(data: bytes) -> Ints:
 
 
 def records_of(block: Block, places: Places, decode_lines: Callable[[bytes], list[Any]]) -> list[Any] | None:
-    """The records of ``block``, one a line, or None where one of the lines holds anything else."""
+    """Return the decoded records of ``block``, one for each line, or None if any line is not one record."""
     if not _one_object_a_line(block.data, places):
         return None
     try:
@@ -57,10 +57,10 @@ def records_of(block: Block, places: Places, decode_lines: Callable[[bytes], lis
 
 
 def _one_object_a_line(data: bytes, places: Places) -> bool:
-    """Whether every line begins and ends as an object does.
+    """Return whether every line begins with ``{`` and ends with ``}``.
 
-    Then no record goes on over the end of a line, since no JSON value holds ``}``, a newline and ``{``; that
-    none shares a line is for their number to tell.
+    Then no record extends over a newline, since no JSON value contains ``}``, newline, ``{`` in sequence.
+    A line with two records is found by the caller, which compares the number of records with that of lines.
     """
     if not data.endswith(b"}"):
         return False
@@ -69,23 +69,23 @@ def _one_object_a_line(data: bytes, places: Places) -> bool:
 
 
 def all_say_something(texts: list[str]) -> bool:
-    """Whether none of ``texts`` is blank."""
+    """Return whether none of ``texts`` is blank (empty or white space only)."""
     try:
         heads = set(map(_FIRST, texts))
     except IndexError:
         return False
-    # Hardly a text begins with white space, so hardly ever is a whole one looked at.
+    # Texts rarely begin with white space, so whole texts are rarely checked.
     return _WHITE_SPACE.isdisjoint(heads) or not any(map(str.isspace, texts))
 
 
 def hold_marker(texts: list[str]) -> bool:
-    """Whether one of ``texts`` holds the reward marker."""
-    # One character is looked for many times faster than five.
+    """Return whether any of ``texts`` contains the reward marker ``<prm>``."""
+    # Searching for one character is many times faster than for five.
     return any([MARKER in text for text in texts if _MARKER_BEGINS in text])  # noqa: C419
 
 
 def image_names(images: list[Any]) -> list[Any]:
-    """All names in the ``image`` fields of records; where a list of names is empty, an empty one."""
+    """Return all names in the ``image`` fields of records; "" for an empty list, which so counts as blank."""
     if {str}.issuperset(map(type, images)):
         return images
     return [name for image in images for name in (image or [""] if isinstance(image, list) else [image])]

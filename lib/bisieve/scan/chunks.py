@@ -1,4 +1,7 @@
-"""The output of a scan: sorted runs of usable and rejected rollouts, with counts and key samples."""
+"""The output of a scan: chunks, each a sorted run of usable rollouts and one of rejects, with counts.
+
+batches of `schemas.SCORED` ──chunked──▶ `Chunk`s;  totals of all chunks ──add_up──▶ `Totals` of the index
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,40 +15,42 @@ from bisieve.ranking.sort import Run, Sample, sorted_run
 from bisieve.ranking.strategies import REJECTS_ORDER, ranking_order, with_keys
 from bisieve.records.options import Parameters
 
-COUNTED = ("rollouts", "steps", "mixed", "all_positive", "all_negative")
+COUNTED = ("rollouts", "steps", "mixed", "all_positive", "all_negative")  # counts of each source
 
 CHUNK_ROWS = 2**16
 CHUNK_BYTES = 24 * 2**20
-FEW_BYTES = 2**14  # of rejects that the driver can take from every chunk of the largest corpus
+# A chunk's rejects up to this size are sent to the driver, which can hold as much from every chunk of the
+# largest corpus.
+FEW_BYTES = 2**14
 
 
 @dataclass
 class Totals:
-    """The numbers of some scanned rows."""
+    """Counts of scanned rows, usable and rejected."""
 
-    sources: dict[str, list[int]] = field(default_factory=dict)  # the numbers of COUNTED
-    rejected: dict[tuple[str, str], int] = field(default_factory=dict)  # by source and reason
-    first: dict[str, tuple[str, int]] = field(default_factory=dict)  # by reason: (shard, offset)
-    shards: dict[str, list[int]] = field(default_factory=dict)  # usable rollouts and rejects
+    sources: dict[str, list[int]] = field(default_factory=dict)  # by source, the counts of COUNTED
+    rejected: dict[tuple[str, str], int] = field(default_factory=dict)  # by (source, reason)
+    first: dict[str, tuple[str, int]] = field(default_factory=dict)  # by reason, first (shard, offset)
+    shards: dict[str, list[int]] = field(default_factory=dict)  # by shard, [usable rollouts, rejects]
 
     @property
     def rollouts(self) -> dict[str, int]:
-        """The usable rollouts of each source that has some, in the order of their names."""
+        """Return the number of usable rollouts by source, ordered by name; sources with none are left out."""
         return {source: self.sources[source][0] for source in sorted(self.sources)}
 
     @property
     def num_rollouts(self) -> int:
-        """All usable rollouts."""
+        """Return the number of usable rollouts."""
         return sum(counts[0] for counts in self.sources.values())
 
     @property
     def num_rejected(self) -> int:
-        """All rejects."""
+        """Return the number of rejects (rows of `schemas.REJECTS`)."""
         return sum(self.rejected.values())
 
     @property
     def rejected_by_reason(self) -> dict[str, int]:
-        """The rejects of all sources, by reason."""
+        """Return the number of rejects by reason, over all sources, ordered by reason."""
         counts: dict[str, int] = {}
         for (_, reason), number in sorted(self.rejected.items(), key=lambda entry: entry[0][1]):
             counts[reason] = counts.get(reason, 0) + number
@@ -53,12 +58,17 @@ class Totals:
 
     @property
     def examples(self) -> dict[str, str]:
-        """For each reason the first rejected record, shard@offset."""
+        """Return the place of the first rejected record by reason, as "shard@offset"."""
         return {reason: f"{shard}@{offset}" for reason, (shard, offset) in sorted(self.first.items())}
 
 
 def count(usable: pa.Table, rejects: pa.Table) -> Totals:
-    """The totals of rows of `schemas.SCORED`."""
+    """Return the totals of usable rollouts and rejects.
+
+    Args:
+        usable: Rows of `schemas.USABLE`.
+        rejects: Rows of `schemas.REJECTS`.
+    """
     totals = Totals()
     positive, steps = (usable[name].to_numpy() for name in ("num_positive", "num_steps"))
     kinds = {"mixed": (positive > 0) & (positive < steps), "+": positive == steps, "-": positive == 0}
@@ -81,7 +91,7 @@ def count(usable: pa.Table, rejects: pa.Table) -> Totals:
 
 
 def add_up(parts: Iterable[Totals]) -> Totals:
-    """The totals of all rows."""
+    """Return the sum of ``parts``, which may share lists with the result."""
     whole = Totals()
     for part in parts:
         _add(whole.sources, part.sources)
@@ -96,31 +106,37 @@ def add_up(parts: Iterable[Totals]) -> Totals:
 def _add(whole: dict[str, list[int]], part: dict[str, list[int]]) -> None:
     for name, numbers in part.items():
         before = whole.get(name)
-        # Most names are in one part alone: what is theirs is taken over, not copied.
+        # Most names are in one part only: its list is used as it is, not copied.
         whole[name] = numbers if before is None else [a + b for a, b in zip(before, numbers, strict=True)]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the driver knows of a chunk."""
+    """What the driver gets of a chunk."""
 
     totals: Totals
     usable_sample: Sample
     rejects_sample: Sample
-    few_rejects: Run | None  # all of them, where they are few
+    few_rejects: Run | None  # all rejects if they have at most `FEW_BYTES`, else None
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some scanned rollouts."""
+    """A part of the scanned rollouts, of bounded size."""
 
-    usable: Run
-    rejects: Run
+    usable: Run  # of `schemas.USABLE` with key and tie, in `ranking_order`
+    rejects: Run  # of `schemas.REJECTS`, in `REJECTS_ORDER`
     summary: Summary
 
 
 def chunked(number: int, batches: Iterable[pa.RecordBatch], parameters: Parameters) -> Iterator[Chunk]:
-    """Batches of `schemas.SCORED` as chunks of bounded size; ``number`` tells this stream from others."""
+    """Yield the rows of ``batches`` (`schemas.SCORED`) as chunks of about `CHUNK_ROWS` or `CHUNK_BYTES`.
+
+    Args:
+        number: Unique among all streams of a scan; chunk i of this one has the run number ``(number, i)``.
+        batches: In any order.
+        parameters: Strategy, scope and ties decide how runs are sorted.
+    """
     held: list[pa.RecordBatch] = []
     part = 0
     for batch in batches:
@@ -142,7 +158,14 @@ def _scanned(number: tuple[int, int], batches: list[pa.RecordBatch], parameters:
 
 
 def make_chunk(number: tuple[int, ...], usable: pa.Table, rejects: pa.Table, parameters: Parameters) -> Chunk:
-    """A chunk of rows of `schemas.USABLE` and of `schemas.REJECTS`, whose texts may be coded."""
+    """Sort and count rows, and return them as a chunk.
+
+    Args:
+        number: Run number, unique among all chunks.
+        usable: Rows of `schemas.USABLE`.
+        rejects: Rows with the columns of `schemas.REJECTS`; texts may be dictionary-encoded.
+        parameters: Strategy, scope and ties decide how runs are sorted.
+    """
     rejects = rejects.select(schemas.REJECTS.names).cast(schemas.REJECTS)
     usable_run, usable_sample = sorted_run(number, with_keys(usable, parameters), ranking_order(parameters))
     rejects_run, rejects_sample = sorted_run(number, rejects, REJECTS_ORDER)

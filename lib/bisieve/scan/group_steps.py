@@ -1,4 +1,8 @@
-"""Brings the steps of each rollout together: sorted step rows in, scored and rejected rollouts out."""
+"""Group steps by rollout: `schemas.STEPS` in, scored and rejected rollouts out (`schemas.SCORED`).
+
+assemble_unsorted   sorts the rows of a partition ──▶ assemble
+assemble            sorted batches ──▶ checks each rollout ──▶ batches.assembled_batch
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -30,15 +34,20 @@ _ORDER: Order = (
     ("offset", "ascending"),
 )
 _BATCH_ROWS = 2**16
-_PER_STEP = ("mc_correct", "mc_total")  # one number a step there, one list a rollout here
+_PER_STEP = ("mc_correct", "mc_total")  # a number per row in `schemas.STEPS`, a list in `schemas.SCORED`
 
 
 def assemble_unsorted(steps: pa.Table, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """`schemas.STEPS` rows in any order to `schemas.SCORED`; records that name no rollout come out
-    rejected."""
+    """Yield the rollouts of a table of steps in any order, as batches of `schemas.SCORED`.
+
+    Args:
+        steps: Rows of `schemas.STEPS` with all steps of each rollout.  Rows with a null ``rollout_id`` come
+            out last, each as a reject of its own.
+        options: Alpha and threshold of the score, and how a shard names its source.
+    """
     named = pc.is_valid(steps["rollout_id"])
     rows = steps.filter(named)
-    # An index that is unknown belongs to a step with a reason: its place does not matter.
+    # A step without an index has a reason to reject its rollout, so its position does not matter.
     keys = rows.set_column(1, "step_index", pc.fill_null(rows["step_index"], -1))
     in_order = rows.take(sorted_indices(keys, _ORDER)).combine_chunks()
     yield from assemble(in_order.to_batches(_BATCH_ROWS), options)
@@ -54,14 +63,19 @@ def assemble_unsorted(steps: pa.Table, options: ScanOptions) -> Iterator[pa.Reco
 
 
 def assemble(batches: Iterable[pa.RecordBatch], options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """Batches of `schemas.STEPS`, ordered by (rollout_id, step_index, shard, offset), to `schemas.SCORED`.
+    """Yield the rollouts of sorted steps, scored or rejected, as batches of `schemas.SCORED`.
 
-    All rows of a rollout must be in the input.  Memory is bounded by a batch and the longest rollout.  A
-    rollout is rejected for the first of: a step's own reason, `duplicate_step`, `missing_step`,
-    `conflicting_rollout`, `no_source`, `no_image`, `no_question`; its span is then that of its first record.
-    Without a source field a rollout belongs to the source of the shard that holds its first step.
+    A rollout is rejected for the first of: the reason of one of its steps, `duplicate_step`, `missing_step`
+    (indices are not 0, 1, …), `conflicting_rollout`, `no_source`, `no_image`, `no_question`.  Its place
+    (shard, offset) is that of its first record.  Without a source field it belongs to the source of the shard
+    that holds its first step.  Memory is bounded by a batch and the longest rollout.
+
+    Args:
+        batches: Rows of `schemas.STEPS`, ordered by (rollout_id, step_index, shard, offset), with all steps
+            of each rollout.
+        options: Alpha and threshold of the score, and how a shard names its source.
     """
-    held: list[pa.RecordBatch] = []  # rows of the rollout that the next batch may go on with
+    held: list[pa.RecordBatch] = []  # rows of the last rollout, which may continue in the next batch
     for batch in batches:
         if not batch.num_rows:
             continue
@@ -83,7 +97,12 @@ def _last_rollout_begins(batch: pa.RecordBatch) -> int:
 def _checked(
     held: list[pa.RecordBatch], options: ScanOptions
 ) -> tuple[pa.Table, npt.NDArray[np.int64], list[str | None]]:
-    """The rows, where each rollout begins (with the end behind), and why it is rejected (None: usable)."""
+    """Find out which rollouts are usable.
+
+    Returns:
+        The rows as one table, the row at which each rollout begins and the number of rows, [rollouts + 1],
+        and for each rollout the reason of its rejection, None if it is usable.
+    """
     rows = pa.Table.from_batches(held).combine_chunks()
     ends = pc.run_end_encode(rows["rollout_id"].chunk(0)).run_ends.to_numpy().astype(np.int64)
     starts = np.concatenate([[0], ends])
@@ -102,13 +121,13 @@ def _checked(
     _mark(reasons, _nulls(rows["source"])[head], NO_SOURCE)
     _mark(reasons, _nulls(rows["image_id"])[head], NO_IMAGE)
     _mark(reasons, _nulls(rows["prompt_id"])[head], NO_QUESTION)
-    for row in np.flatnonzero(~_nulls(rows["reason"]))[::-1]:  # backwards: the first one stays
+    for row in np.flatnonzero(~_nulls(rows["reason"]))[::-1]:  # backwards, so that the first one wins
         reasons[int(np.searchsorted(starts, row, side="right")) - 1] = rows["reason"][row].as_py()
     return rows, starts, reasons
 
 
 def _conflicts(column: pa.ChunkedArray, first: npt.NDArray[np.int64]) -> Mask:
-    """Rows that say something else than their rollout's first row; saying nothing is no conflict."""
+    """Return a mask of rows whose value differs from their rollout's first row; null never differs."""
     said = column.combine_chunks()
     return np.asarray(pc.fill_null(pc.not_equal(said, said.take(pa.array(first))), False))
 

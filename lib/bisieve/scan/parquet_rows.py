@@ -1,7 +1,7 @@
-"""Scan a split of a Parquet shard: the same output as for lines with the same records.
+"""Scan a split of a Parquet shard: the same output as for JSONL lines with the same records.
 
-Rows are judged by column; only those in doubt, as few are, one by one by the checks that lines go through.
-A span is (shard, number of the row, 1).
+Rollouts are checked column by column (`doubtful`).  The few rows that may be unusable are then checked one by
+one, with the checks for lines.  Steps are all checked one by one.  A span is (shard, number of the row, 1).
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 def scan_rollout_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """As `rollouts.scan_rollouts`, of the row groups that begin in ``split``."""
+    """Yield the rollouts of the row groups that begin in ``split``, as batches of `schemas.SCORED`.
+
+    Every row gives one row, scored or with the reason of its rejection.
+
+    Raises:
+        CorpusError: The shard is not a Parquet file or is damaged.
+        StorageError: It cannot be read.
+    """
     reading = options.reading
     default = reading.source_of(split.shard)
     convert = record_converter("rollouts", reading)
@@ -67,7 +74,12 @@ def scan_rollout_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordB
 
 
 def scan_step_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """As `steps.scan_steps`, of the row groups that begin in ``split``."""
+    """Yield the steps of the row groups that begin in ``split``, as batches of `schemas.STEPS`.
+
+    Raises:
+        CorpusError: The shard is not a Parquet file or is damaged.
+        StorageError: It cannot be read.
+    """
     reading = options.reading
     default = reading.source_of(split.shard)
     convert = record_converter("steps", reading)
@@ -81,7 +93,7 @@ def scan_step_rows(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatc
 
 
 def _records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as the records that they are; as an empty one, which no struct takes, where text is no UTF-8."""
+    """Return rows as dicts; {}, which no record type accepts, for a row whose text is not UTF-8."""
     try:
         return list(rows.to_pylist())
     except UnicodeDecodeError:
@@ -91,7 +103,11 @@ def _records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def doubtful(rows: pa.RecordBatch) -> Mask:
-    """Rows of `record_rows` that may not be usable rollouts; against any other row no check has anything."""
+    """Return a mask of the rows that may be unusable, bool [rows]; every other row is a usable rollout.
+
+    Args:
+        rows: As `record_rows` returns them.
+    """
     every = np.ones(rows.num_rows, np.bool_)
     steps, names, ids = rows[STEPS], rows["image"], rows["rollout_id"]
     if not pa.types.is_list(steps.type) or not pa.types.is_struct(steps.type.value_type):
@@ -115,9 +131,12 @@ def doubtful(rows: pa.RecordBatch) -> Mask:
 
 
 def usable_columns(rows: pa.RecordBatch, numbers: npt.NDArray[np.int64], default: str) -> UsableColumns:
-    """What the index keeps of ``rows``, all of them usable, which are at ``numbers`` in their file.
+    """Return the columns that the index keeps of usable rows.
 
-    ``default`` is the shard's source.
+    Args:
+        rows: As `record_rows` returns them; all of them are usable.
+        numbers: Their row numbers in the file, int64 [rows].
+        default: The shard's source.
     """
     ends, steps = flat(rows[STEPS])
     steps = _with_scores(steps)
@@ -138,7 +157,7 @@ def usable_columns(rows: pa.RecordBatch, numbers: npt.NDArray[np.int64], default
 
 
 def _with_scores(steps: pa.StructArray) -> pa.StructArray:
-    """Return ``steps`` of usable rows with numbers as scores: where a column of labels is null, K/N."""
+    """Return the steps of usable rows with float64 scores; K/N if the score column has another type."""
     if steps.field("score").type == pa.float64():
         return steps
     correct, total = (steps.field(name) for name in ("num_mc_correct", "num_mc_total"))
@@ -147,18 +166,18 @@ def _with_scores(steps: pa.StructArray) -> pa.StructArray:
 
 
 def _questions(rows: pa.RecordBatch) -> pa.Array:
-    """``question_orig`` or else ``question``, as `model.question_of` takes them, not yet stripped."""
+    """Return ``question_orig``, or ``question`` if it is empty, as `model.question_of`; not yet stripped."""
     shown, asked = (_or_nulls(rows[name], pa.string()) for name in ("question", "question_orig"))
     return pc.if_else(pc.fill_null(pc.not_equal(asked, ""), False), asked, shown)
 
 
 def _or_nulls(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    # Of a usable row, a value of another type is one that does not count.
+    # The rows are usable, so they do not need a value that has another type: it is ignored.
     return values if values.type == kind else pa.nulls(len(values), kind)
 
 
 def _rollout_ids(ids: pa.Array, questions: list[str], ends: Ends, steps: pa.Array) -> list[str]:
-    """The ids that are given, else a hash of what is read of the record: equal records have equal ids."""
+    """Return the given ids; where one is null, a hash of question id, step texts and scores instead."""
     given = ids.to_pylist()
     if not ids.null_count:
         return list(map(str, given))
@@ -178,7 +197,7 @@ def _rollout_ids(ids: pa.Array, questions: list[str], ends: Ends, steps: pa.Arra
 
 
 def _is_text(values: pa.Array) -> bool:
-    """Whether all that is there is text; Parquet promises no UTF-8."""
+    """Return whether the values are strings in valid UTF-8 (or null); Parquet does not guarantee UTF-8."""
     if values.type != pa.string():
         return False
     try:
@@ -197,15 +216,15 @@ def _marked(texts: pa.Array) -> Mask:
 
 
 def _blank(texts: pa.Array) -> Mask:
-    """Texts that are missing or hold nothing but what Python takes for white space."""
+    """Return a mask of texts that are null, empty or white space only, as `str.strip` defines it."""
     blank = ~_true(pc.match_substring_regex(texts, "[!-~]"))
-    rest = np.flatnonzero(blank)  # no visible ASCII: few, or of another script
+    rest = np.flatnonzero(blank)  # texts without visible ASCII: few, or in another script
     blank[rest] = [not (text and text.strip()) for text in texts.take(pa.array(rest)).to_pylist()]
     return blank
 
 
 def _any(values: Mask, ends: Ends) -> Mask:
-    """Rows of which a value is true, or that have no value."""
+    """Return a mask of the rows (lists) in which any of ``values`` is true, and of empty rows."""
     rows = len(ends) - 1
     owner = np.repeat(np.arange(rows), np.diff(ends))
     return np.asarray((np.bincount(owner[values], minlength=rows) > 0) | (np.diff(ends) == 0))

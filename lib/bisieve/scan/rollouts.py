@@ -1,7 +1,7 @@
-"""Scans a split of the rollouts layout: lines in, scored and rejected rollouts out.
+"""Scan a split of JSONL shards in the rollouts layout: lines in, scored and rejected rollouts out.
 
-A block of lines whose records are all usable, as most are, is read column by column; any other one record
-by record.  Both ways give the same rows.
+A block in which all records are usable, as in most blocks, is checked as a whole (`_all_usable`).  In any
+other block each record is checked by itself (`_OneByOne`).  Both ways give the same rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,23 +39,23 @@ from bisieve.scan.blocks import (
 from bisieve.shards.jsonl import Block, read_blocks
 from bisieve.shards.listing import Split
 
-BLOCK = 2**18  # bytes whose records are read together: with them what fits into a core's cache
-BATCH_ROWS = 2**13
+BLOCK = 2**18  # bytes of a block; the decoded records then fit into a core's cache, too
+BATCH_ROWS = 2**13  # rollouts of a batch, about
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 class Usable(NamedTuple):
-    """Usable records and where their lines lie; their steps and those steps' scores lie flat."""
+    """Usable records of a block, with the steps of all of them in one list."""
 
     records: list[Any]
-    places: Places
+    places: Places  # of the records' lines
     steps: list[Any]
-    scores: Floats
+    scores: Floats  # float64 [steps]
 
     @staticmethod
     def of(found: list[Any], places: Places) -> "Usable":
-        """With the steps of ``found``."""
+        """Collect the steps and scores of ``found``."""
         steps = list(chain.from_iterable([record.steps_with_score for record in found]))
         scores = np.fromiter([step.score for step in steps], np.float64, len(steps))
         return Usable(found, places, steps, scores)
@@ -63,7 +63,7 @@ class Usable(NamedTuple):
 
 @dataclass
 class Columns:
-    """Usable rollouts under construction, by column; what has one entry a step lies flat, block by block."""
+    """Builder of `UsableColumns`: arrays are appended block by block, and `joined` concatenates them."""
 
     source: list[str] = field(default_factory=list)
     rollout_id: list[str] = field(default_factory=list)
@@ -76,7 +76,10 @@ class Columns:
     mc_total: list[pa.Array] = field(default_factory=list)
 
     def add(self, usable: Usable, block: Block, sources: list[str]) -> None:
-        """Takes in the usable records of a block."""
+        """Append the usable records of a block.
+
+        A record without ``rollout_id`` gets the hash of its line as its id.
+        """
         found, places, steps, scores = usable
         text = memoryview(block.data)
         self.source += sources
@@ -95,7 +98,7 @@ class Columns:
         self.mc_total.append(small_counts([step.num_mc_total for step in steps]))
 
     def joined(self) -> UsableColumns:
-        """All that was taken in; at least one block."""
+        """Return the columns of all blocks; there must be at least one."""
         return UsableColumns(
             source=self.source,
             rollout_id=self.rollout_id,
@@ -111,7 +114,7 @@ class Columns:
 
 @dataclass
 class Rejects:
-    """Rejected records under construction."""
+    """Columns of rejected records of one shard, for `rejected_batch`."""
 
     source: list[str] = field(default_factory=list)
     offset: list[int] = field(default_factory=list)
@@ -119,7 +122,7 @@ class Rejects:
     reason: list[str] = field(default_factory=list)
 
     def add(self, offset: int, length: int, source: str, reason: str) -> None:
-        """Takes in the record at a place."""
+        """Append a record: its place in the shard (bytes; in Parquet row number and 1), source and reason."""
         self.offset.append(offset)
         self.length.append(length)
         self.source.append(source)
@@ -127,9 +130,13 @@ class Rejects:
 
 
 def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """The rollouts whose records begin in ``split``, as batches of `schemas.SCORED`.
+    """Yield the rollouts whose lines begin in ``split``, as batches of `schemas.SCORED`.
 
-    Blank lines are no records.  Everything else comes out, scored or with the reason of its rejection.
+    Every line that is not blank gives one row, scored or with the reason of its rejection.
+
+    Raises:
+        CorpusError: The shard cannot be decompressed, or does not hold JSON lines.
+        StorageError: It cannot be read.
     """
     source_field = options.reading.source_field
     partition = options.reading.partition_of(split.shard)
@@ -161,7 +168,7 @@ def scan_rollouts(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch
 def _all_usable(
     block: Block, places: Places, decode_lines: Callable[[bytes], list[Any]], source_field: str | None
 ) -> Usable | None:
-    """The records of ``block`` when `model.rollout_reason` has nothing against any of them, else None."""
+    """Return the records of ``block`` if all are usable by the rules of `model.rollout_reason`, else None."""
     found = records_of(block, places, decode_lines)
     if found is None or not all([record.steps_with_score for record in found]):  # noqa: C419 - twice as fast as a generator
         return None
@@ -183,7 +190,7 @@ def _all_usable(
 
 
 class _OneByOne:
-    """Reads records one by one, and keeps the rejected ones."""
+    """Reader of single lines; it collects the rejected records in ``rejects``."""
 
     def __init__(self, shard: str, reading: ReadOptions) -> None:
         self.default = reading.source_of(shard)
@@ -193,7 +200,7 @@ class _OneByOne:
         self._decode = record_decoder("rollouts", reading, self._partition)
 
     def usable(self, block: Block, places: Places) -> tuple[Usable, list[str]]:
-        """The usable records of ``block``, and their sources."""
+        """Return the usable records of ``block`` and their sources; add the others to ``rejects``."""
         found, sources = [], []
         lines: list[int] = []
         for number, (start, end) in enumerate(zip(places.start.tolist(), places.end.tolist(), strict=True)):
@@ -208,12 +215,12 @@ class _OneByOne:
         return Usable.of(found, Places(places.start[lines], places.end[lines])), sources
 
     def take_rejects(self) -> Rejects:
-        """What was rejected since the last call."""
+        """Return the records rejected since the last call, and start a new collection."""
         rejects, self.rejects = self.rejects, Rejects()
         return rejects
 
     def _read(self, line: bytes) -> tuple[Any, str, str | None]:
-        """The record, its source, and why it is rejected."""
+        """Return the record (None if it cannot be decoded), its source, and why it is rejected, or None."""
         try:
             record = self._decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -224,7 +231,16 @@ class _OneByOne:
 
 
 def verdict(record: Any, reading: ReadOptions, default: str) -> tuple[str | None, str]:
-    """Why a typed rollout is rejected (None: it is usable), and its source, ``default`` if it names none."""
+    """Check a decoded rollout.
+
+    Args:
+        record: As the decoder returned it.
+        reading: With a source field the record must name its source.
+        default: The shard's source.
+
+    Returns:
+        The reason of its rejection, or None if it is usable; and its source, ``default`` if it names none.
+    """
     if reading.source_field is None:
         return rollout_reason(record), default
     source = (record.source or "").strip()
@@ -236,7 +252,7 @@ def _question_ids(found: list[Any]) -> list[str]:
     before: Any = None
     for record in found:
         prompt = record.image, record.question_orig or record.question
-        if prompt != before:  # the rollouts of a question often stand together
+        if prompt != before:  # rollouts of a question are often adjacent: hash it once
             before, named = prompt, question_id(record.image, prompt[1].strip())
         ids.append(named)
     return ids

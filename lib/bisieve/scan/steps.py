@@ -1,4 +1,8 @@
-"""Scan a split of the steps layout: lines in, one row per step out, without its text."""
+"""Scan a split of JSONL shards in the steps layout: lines in, one row per step out, without its text.
+
+A block in which all steps are valid, as in most blocks, is checked as a whole (`SoundSteps`).  In any other
+block each line is checked by itself (`line_row`).  Both ways give the same rows.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,17 +36,22 @@ from bisieve.scan.blocks import Ints, Places, all_say_something, hold_marker, li
 from bisieve.shards.jsonl import Block, read_blocks
 from bisieve.shards.listing import Split
 
-BLOCK = 2**19  # bytes whose records are read together
-BATCH_ROWS = 2**14  # steps that make an Arrow batch
+BLOCK = 2**19  # bytes of a block
+BATCH_ROWS = 2**14  # steps of a batch, about
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 def scan_steps(split: Split, options: ScanOptions) -> Iterator[pa.RecordBatch]:
-    """The steps whose records begin in ``split``, as batches of `schemas.STEPS`.
+    """Yield the steps whose lines begin in ``split``, as batches of `schemas.STEPS`.
 
-    A record that names no rollout comes out with a null ``rollout_id``; one that spoils its rollout with
-    the reason.  Steps of a rollout may lie in any shard, in any order: `group_steps` brings them together.
+    Batches are not always in file order.  A record without a rollout id has a null ``rollout_id``; a record
+    for which its rollout must be rejected has a ``reason``.  The steps of a rollout may be in several shards,
+    in any order: `group_steps` groups them.
+
+    Raises:
+        CorpusError: The shard cannot be decompressed, or does not hold JSON lines.
+        StorageError: It cannot be read.
     """
     reading = options.reading
     partition = reading.partition_of(split.shard)
@@ -77,9 +86,14 @@ def _one_by_one(
 def line_row(
     line: bytes, decode: Any, reading: ReadOptions, default: str, partition: str | None
 ) -> dict[str, Any]:
-    """What `schemas.STEPS` keeps of a line, but for its place; ``default`` is the shard's source.
+    """Return the row of `schemas.STEPS` for a line, without its place (shard, offset, length).
 
-    ``partition`` is what a folder above the shard says for the source field.
+    Args:
+        line: Not blank.
+        decode: From `record_decoder` for the steps layout.
+        reading: How records are read.
+        default: The shard's source.
+        partition: The source field's value in the shard's path, as in ``source=geo/``; None if there is none.
     """
     try:
         return _step_row(decode(line), reading, default)
@@ -88,7 +102,14 @@ def line_row(
 
 
 def record_row(record: dict[str, Any], convert: Any, reading: ReadOptions, default: str) -> dict[str, Any]:
-    """As `line_row`, of a row of a Parquet shard; an empty one is text that is no UTF-8."""
+    """Return the row of `schemas.STEPS` for a record of a Parquet shard, without its place.
+
+    Args:
+        record: With the field names of this package; {} for a row whose text is not UTF-8.
+        convert: From `record_converter` for the steps layout.
+        reading: How records are read.
+        default: The shard's source.
+    """
     try:
         return _step_row(convert(record), reading, default)
     except msgspec.ValidationError:
@@ -109,7 +130,7 @@ def _step_row(record: Any, reading: ReadOptions, default: str) -> dict[str, Any]
     return {
         "rollout_id": str(record.rollout_id),
         "step_index": record.step_index,
-        # With a source field the source, too, need only stand on a rollout's first step.
+        # A source field, like the prompt, is needed only on a rollout's first step.
         "source": source or None,
         "image_id": image_id,
         "prompt_id": prompt_id,
@@ -125,21 +146,21 @@ def _refused_row(refusal: Refusal, default: str) -> dict[str, Any]:
     row = {"source": refusal.source or default, "reason": refusal.reason}
     if refusal.reason in (BAD_JSON, NO_ROLLOUT_ID):
         return row
-    # The record names its rollout, so the rollout is spoilt, wherever its other steps lie.
+    # The record has a rollout id, so the reason rejects that rollout, whose other steps may be elsewhere.
     return {**row, "rollout_id": refusal.rollout_id}
 
 
 @dataclass
 class SoundSteps:
-    """Steps of one shard; some columns lie block by block."""
+    """Builder of a batch of valid steps of one shard; arrays are appended block by block."""
 
     shard: str
     reading: ReadOptions
     rollout_id: list[str] = field(default_factory=list)
     step_index: list[pa.Array] = field(default_factory=list)
-    source: list[str | None] = field(default_factory=list)  # as it stands there, where it is a field
-    heads: list[int] = field(default_factory=list)  # the steps that tell of their rollout's prompt
-    prompts: list[PromptIds] = field(default_factory=list)  # of the heads
+    source: list[str | None] = field(default_factory=list)  # the source field's values; [] without one
+    heads: list[int] = field(default_factory=list)  # numbers of the steps with an image or a question
+    prompts: list[PromptIds] = field(default_factory=list)  # one for each of the heads
     score: list[Floats] = field(default_factory=list)
     mc_correct: list[pa.Array] = field(default_factory=list)
     mc_total: list[pa.Array] = field(default_factory=list)
@@ -150,7 +171,13 @@ class SoundSteps:
         return len(self.rollout_id)
 
     def take_in(self, found: list[Any], block: Block, places: Places) -> bool:
-        """Takes in the steps ``found`` in a block, or none where one of them may spoil its rollout: False."""
+        """Append all steps of a block; return False, appending nothing, if any step might be invalid.
+
+        Args:
+            found: The decoded steps, one for each line of the block.
+            block: Where the lines are in the shard.
+            places: Where the lines are in the block.
+        """
         ids, texts = [step.rollout_id for step in found], [step.step for step in found]
         score = np.array([step.score for step in found], np.float64)  # NaN where there is none
         heads = [n for n, step in enumerate(found) if step.image or step.question or step.question_orig]
@@ -175,7 +202,7 @@ class SoundSteps:
         return True
 
     def batch(self) -> pa.RecordBatch:
-        """All that was taken in, as `schemas.STEPS`; at least one block."""
+        """Return the steps of all blocks as a batch of `schemas.STEPS`; there must be at least one block."""
         images, questions, both = zip(*self.prompts, strict=True) if self.prompts else ((), (), ())
         correct, total = pa.concat_arrays(self.mc_correct), pa.concat_arrays(self.mc_total)
         known = pc.fill_null(pc.less_equal(correct, total), False)
@@ -205,7 +232,7 @@ class SoundSteps:
         return pa.array([cleaned[name] for name in self.source], pa.string()).dictionary_encode()
 
     def _of_heads(self, values: pa.Array) -> pa.Array:
-        """``values``, one a head, at the heads, and nothing at all other steps."""
+        """Return a column [steps] with ``values`` (one for each head) at the heads and null elsewhere."""
         place, others = np.zeros(len(self), np.int64), np.ones(len(self), np.bool_)
         place[self.heads], others[self.heads] = np.arange(len(values)), False
         return values.take(pa.array(place, mask=others))
@@ -217,14 +244,14 @@ def _prompts(found: list[Any], heads: list[int]) -> list[PromptIds]:
     for number in heads:
         step = found[number]
         prompt = step.image, step.question_orig, step.question
-        if prompt != before:  # the rollouts of a prompt often stand together
+        if prompt != before:  # rollouts of a prompt are often adjacent: hash it once
             before, named = prompt, prompt_ids(*prompt)
         ids.append(named)
     return ids
 
 
 def _counts(found: list[Any]) -> tuple[pa.Array, pa.Array]:
-    """K and N of every step, int32; null where one is none, while the other may stand."""
+    """Return K and N of every step, int32 [steps] each; null for a value that is no count."""
     columns = [step.num_mc_correct for step in found], [step.num_mc_total for step in found]
     if not {int, NoneType}.issuperset(map(type, chain(*columns))):
         pairs = [step_counts(step) or (None, None) for step in found]

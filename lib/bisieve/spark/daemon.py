@@ -1,8 +1,8 @@
-"""The process that Spark's Python workers are forked from on one machine.
+"""The process from which Spark forks its Python workers, in local mode (``spark.python.daemon.module``).
 
-It imports once what otherwise every worker would import for itself, and takes pyspark from where it is
-installed: Spark would have it compiled anew from a zip file.  Nothing is opened here, no store, no file: what
-is open does not survive a fork.
+It imports once what every worker would import otherwise.  It also uses the installed pyspark instead of the
+zip file on Spark's path, which would be compiled again.  It opens no files and no connections, since those
+do not work after a fork.
 """
 
 import gc
@@ -14,9 +14,9 @@ Worker = Callable[[Any, bool], int]
 
 
 def main() -> None:
-    """Becomes pyspark's own daemon."""
+    """Import what workers need, then run pyspark's own daemon in this process."""
     sys.path[:] = [path for path in sys.path if not path.endswith("pyspark.zip")]
-    import pandas  # noqa: F401 - pyarrow looks for it at its first array
+    import pandas  # noqa: F401 - pyarrow imports it at its first array
     import pyspark.daemon
     import pyspark.worker
 
@@ -24,16 +24,16 @@ def main() -> None:
     import bisieve.spark.engine  # noqa: F401
 
     pyspark.daemon.worker = until_jvm_leaves(pyspark.daemon.worker)  # type: ignore[assignment]
-    gc.freeze()  # a worker collects garbage after every task: not among what stays for ever
+    gc.freeze()  # a worker collects garbage after every task; imported modules need not be searched
     pyspark.daemon.manager()
 
 
 def until_jvm_leaves(worker: Worker) -> Worker:
-    """Return ``worker``, ended in silence with code 1 where the JVM has closed its end of the connection.
+    """Wrap ``worker`` so that it ends quietly with code 1 when the JVM has closed the connection.
 
-    A JVM that stops closes the connections of its idle workers.  Each meets the end of its input, tries to
-    report that to the JVM, and without this prints the broken pipe that it meets there as a traceback, if it
-    is quicker than the signal that ends it.
+    A JVM that stops closes the connections of its idle workers.  A worker then reads the end of its input and
+    tries to report that to the JVM.  Without this wrapper it prints a traceback of the broken pipe, if it is
+    faster than the signal that ends it.
     """
 
     def guarded(sock: Any, authenticated: bool) -> int:

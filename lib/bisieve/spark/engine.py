@@ -1,4 +1,4 @@
-"""The pipeline's engine on Spark: parts are partitions of an RDD, whose values no JVM ever looks into."""
+"""The pipeline's engine on Spark: parts are partitions of an RDD of pickled Python values."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,79 +19,103 @@ U = TypeVar("U")
 
 @contextmanager
 def spark_engine(master: str | None = None, conf: Mapping[str, str] | None = None) -> Iterator["SparkEngine"]:
-    """An engine whose Spark ends with the block; errors are those of `session.spark_context`."""
+    """Start Spark and yield an engine on it; Spark stops at the end of the block.
+
+    Args:
+        master: See `session.spark_context`.
+        conf: Spark properties.
+
+    Raises:
+        UsageError: Spark cannot start, see `session.spark_context`.
+        BisieveError: What a task raised, see `session.unwrapped_errors`.
+    """
     with unwrapped_errors(), spark_context(master, conf) as context:
         yield SparkEngine(context)
 
 
 @contextmanager
 def engine_on(context: SparkContext) -> Iterator["SparkEngine"]:
-    """An engine on a Spark that runs, and goes on after the block."""
+    """Yield an engine on a running Spark, which keeps running after the block.
+
+    Raises:
+        BisieveError: What a task raised, see `session.unwrapped_errors`.
+    """
     with unwrapped_errors():
         yield SparkEngine(context)
 
 
 class SparkEngine(Engine):
-    """Tasks run where the context's master runs them."""
+    """Engine whose tasks are Spark tasks."""
 
     def __init__(self, context: SparkContext) -> None:
         self._context = context
         self.cores = context.defaultParallelism
 
     def spread(self, values: Sequence[T]) -> Parts[T]:
+        """Return a collection with one partition for each of ``values``."""
         rdd: Any = self._context.parallelize(values, max(len(values), 1))
         return SparkParts(rdd.mapPartitionsWithIndex(_settled))
 
     def union(self, collections: Sequence[Parts[T]]) -> Parts[T]:
+        """Return a collection of the partitions of all ``collections``, in order."""
         rdds = [one.rdd for one in collections if isinstance(one, SparkParts)]
         return SparkParts(self._context.union(rdds))
 
     def share(self, value: T) -> Broadcast[T]:
+        """Return ``value`` as a broadcast variable."""
         return self._context.broadcast(value)
 
     def counter(self) -> Accumulator[int]:
+        """Return a new accumulator with the value 0."""
         return self._context.accumulator(0)
 
     def watched(self, report: Report) -> AbstractContextManager[None]:
+        """Return a context manager that reports progress and task retries, see `stages.watched`."""
         return watched(self._context, report)
 
 
 class SparkParts(Parts[T]):
-    """An RDD."""
+    """Collection in the partitions of an RDD."""
 
     def __init__(self, rdd: "RDD[T]") -> None:
         self.rdd = rdd
 
     def map_parts(self, work: Callable[[int, Iterator[T]], Iterable[U]]) -> Parts[U]:
-        rdd: Any = self.rdd  # which is typed as giving an iterable
+        """Return a lazy collection of what ``work(number, values)`` yields for each partition."""
+        rdd: Any = self.rdd  # pyspark types the function as taking an Iterable
         return SparkParts(rdd.mapPartitionsWithIndex(work))
 
     def by_number(self, parts: int, stage: str) -> Parts[Any]:
+        """Shuffle pairs ``(number, value)`` lazily; partition i holds the pairs with number i."""
         rdd: Any = self.rdd
         return SparkParts(rdd.partitionBy(parts, int))
 
     def keep(self, stage: str, about: Callable[[T], U]) -> tuple[Parts[T], list[U]]:
-        # By an accumulator: a map over what is persisted would take every value to Python again.
+        """Compute and persist all values (MEMORY_AND_DISK); return them, and ``about`` of each in order."""
+        # ``about`` uses an accumulator: a map over the persisted RDD would send every value to Python again.
         told: Any = self.rdd.context.accumulator({}, _Together())
         kept = self.rdd.mapPartitionsWithIndex(partial(_telling, told, about))
         kept.persist(StorageLevel.MEMORY_AND_DISK)
         name_jobs(self.rdd.context, stage)
-        kept._jrdd.count()  # in the JVM alone; RDD.count() would take all to Python, too
+        kept._jrdd.count()  # counts in the JVM; RDD.count() would send all values to Python
         return SparkParts(kept), [told.value[place] for place in sorted(told.value)]
 
     def drop(self) -> None:
+        """Unpersist the RDD."""
         self.rdd.unpersist()
 
     def collect(self, stage: str) -> list[T]:
+        """Compute all values and return them on the driver, in the order of the partitions."""
         name_jobs(self.rdd.context, stage)
         return self.rdd.collect()
 
     def total(self, stage: str) -> T:
+        """Return the sum of all values by ``+``, computed as a tree on the workers."""
         name_jobs(self.rdd.context, stage)
-        return self.rdd.treeReduce(_add)  # many large sums would not go to the driver at once
+        return self.rdd.treeReduce(_add)  # many large sums should not reach the driver at the same time
 
 
-Told = dict[tuple[int, int], Any]  # by part and place in it: what is computed twice is told once
+Told = dict[tuple[int, int], Any]  # by (partition, position in it), so that a task that ran twice counts once
 
 
 class _Together(AccumulatorParam[Told]):
@@ -116,7 +140,7 @@ def _settled(number: int, values: Iterator[T]) -> Iterator[T]:
 
 @cache
 def freeze_gc() -> None:
-    """Tells the garbage collector that what is imported stays: Spark's worker runs it after every task."""
+    """Exclude imported modules from garbage collection, which Spark's worker runs after every task."""
     gc.freeze()
 
 

@@ -1,4 +1,7 @@
-"""What Spark takes from the environment, looked at before it starts: each variable named with its fault."""
+"""Checks of the environment that Spark starts in, so that each error names the variable at fault.
+
+`check_environment` runs all of them but `check_master`; `CHECKS` are those that bisieve doctor reports.
+"""
 
 import os
 import pwd
@@ -17,13 +20,18 @@ from bisieve.errors import StorageError, UsageError
 from bisieve.io.storage import require_writable
 from bisieve.spark.java import check_java
 
-# As Spark reads it: local, local[N], local[*], local[N,FAILURES], local-cluster[…].
+# The local masters that Spark accepts: local, local[N], local[*], local[N,FAILURES], local-cluster[…].
 _LOCAL = re.compile(r"local|local\[([1-9]\d*|\*)(\s*,\s*\d+)?\s*\]|local-cluster\[.+\]")
 _SHELL = "pyspark-shell"  # the word that makes spark-submit start a gateway for Python
 
 
 def check_environment(conf: Mapping[str, str], is_local: bool = True) -> None:
-    """`UsageError` for the first fault of the environment; ``conf`` are the user's properties of Spark."""
+    """Raise `UsageError` for the first fault of the environment.
+
+    Args:
+        conf: The user's Spark properties.
+        is_local: Also check the Python of the workers and the local folders, which are this machine's.
+    """
     check_java()
     check_user()
     check_home()
@@ -35,7 +43,7 @@ def check_environment(conf: Mapping[str, str], is_local: bool = True) -> None:
 
 
 def check_home() -> None:
-    """`UsageError` where SPARK_HOME is set and has no Spark, or one of another version."""
+    """Raise `UsageError` if SPARK_HOME is set and has no Spark, or one of another version than pyspark."""
     home = os.environ.get("SPARK_HOME")
     if home is None:
         return
@@ -49,7 +57,7 @@ def check_home() -> None:
 
 
 def check_python(conf: Mapping[str, str]) -> None:
-    """`UsageError` where the Python of Spark's workers cannot be run, or is of another version than ours."""
+    """Raise `UsageError` if the Python of Spark's workers cannot run or has another version than this one."""
     variable = "spark.pyspark.python" if "spark.pyspark.python" in conf else "PYSPARK_PYTHON"
     python = conf.get(variable) or os.environ.get("PYSPARK_PYTHON")
     if python is None or python == sys.executable:
@@ -70,7 +78,7 @@ def check_python(conf: Mapping[str, str]) -> None:
 
 
 def check_event_log(conf: Mapping[str, str]) -> None:
-    """`UsageError` where Spark is to write its event log into a folder of a disk that is not there."""
+    """Raise `UsageError` if Spark's event log is on and its local folder is missing or cannot be written."""
     folder = conf.get("spark.eventLog.dir", "file:/tmp/spark-events")  # Spark's default
     path = Path(re.sub("^file:(//(?=/))?", "", folder))
     if conf.get("spark.eventLog.enabled") != "true" or ":" in folder.removeprefix("file:"):
@@ -87,7 +95,10 @@ def check_event_log(conf: Mapping[str, str]) -> None:
 
 
 def check_local_dirs(conf: Mapping[str, str]) -> None:
-    """`UsageError` where Spark can write into none of its local folders; its JVM would end without a word."""
+    """Raise `UsageError` if Spark can write into none of its local folders.
+
+    Its JVM would end without a message.
+    """
     variable = "SPARK_LOCAL_DIRS" if "SPARK_LOCAL_DIRS" in os.environ else "spark.local.dir"
     folders = os.environ.get("SPARK_LOCAL_DIRS") or conf.get("spark.local.dir")
     reasons = []
@@ -105,7 +116,7 @@ def check_local_dirs(conf: Mapping[str, str]) -> None:
 
 
 def check_submit_args() -> None:
-    """`UsageError` where PYSPARK_SUBMIT_ARGS cannot be read, or does not end as pyspark needs it."""
+    """Raise `UsageError` if PYSPARK_SUBMIT_ARGS cannot be parsed or does not end with "pyspark-shell"."""
     text = os.environ.get("PYSPARK_SUBMIT_ARGS")
     if text is None:
         return
@@ -119,7 +130,7 @@ def check_submit_args() -> None:
 
 
 def check_user() -> None:
-    """`UsageError` where this process's user has no name: Spark's Hadoop cannot start without one."""
+    """Raise `UsageError` if this process's user has no name, without which Spark's Hadoop cannot start."""
     user = os.geteuid()
     try:
         pwd.getpwuid(user)
@@ -131,9 +142,9 @@ def check_user() -> None:
 
 
 def check_master(master: str) -> None:
-    """`UsageError` for a misspelled ``local[N]``, and unless a host of a ``spark://`` URL answers.
+    """Raise `UsageError` for a misspelled ``local[N]``, or if no host of a ``spark://`` URL answers.
 
-    Spark itself tries for a minute.
+    Spark itself would try for a minute.
     """
     if master.startswith("local") and not _LOCAL.fullmatch(master):
         raise UsageError("--master local, local[N] or local[*]", master, "such as local[4]")
@@ -156,4 +167,4 @@ CHECKS: Mapping[str, Callable[[], None]] = {
     "SPARK_LOCAL_DIRS": lambda: check_local_dirs({}),
     "PYSPARK_SUBMIT_ARGS": check_submit_args,
     "user": check_user,
-}  # for the doctor, by what is looked at
+}  # for bisieve doctor, by the variable or thing that is checked

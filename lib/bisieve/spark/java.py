@@ -1,7 +1,7 @@
-"""The JVM of a local Spark: find Java, start it, and read the reason when it fails.
+"""The JVM of Spark's driver: find Java, start it, and extract the reason if it fails.
 
-What the JVM says while it starts is the reason if it does not start. Later lines are passed on to
-stderr, without those that every Java writes at every start.
+The stderr of the JVM is held back while it starts: if it does not start, it gives the reason.  Otherwise it
+is shown, without the lines that every Java writes at every start, and later lines are shown as they come.
 """
 
 import os
@@ -24,26 +24,29 @@ _ALWAYS_SAID = re.compile(
     r"WARNING: Using incubator modules|Using Spark's default log4j|Setting default log level|"
     r"To adjust logging level|WARNING: .*(sun\.misc\.Unsafe|restricted method|native access|terminally)"
 )
-_KEPT = 200  # lines
+_KEPT = 200  # most lines of stderr held back
 
 OLDEST = 17
 _INSTALL = (
     "install one (Debian, Ubuntu: apt-get install openjdk-17-jre-headless; macOS: brew install openjdk@17)"
 )
-_OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")  # that every Java takes
+_OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")  # variables that every Java reads
 
 _FRAME = re.compile(r"^(at\s|\.\.\. \d+ (more|common)|File \"|Suppressed: |Driver stacktrace:)")
-# What every Java that does not start says last.
+# The last lines of any Java that does not start.
 _ANY_END = ("Error: Could not create the Java Virtual Machine.", "Error: A fatal exception has occurred.")
-# A class of errors, in Java or in Python, and what it says.
+# An error in a Java or Python traceback: its class and its message.
 _NAMED = re.compile(
     r"^(?:Caused by: |Exception in thread \"[^\"]*\" |: )?([\w.$]*(?:Error|Exception|Exit))(?:: (.*))?$"
 )
-_LONGEST = 400  # characters
+_LONGEST = 400  # characters of a reason
 
 
 class JavaStderr:
-    """Reads what a JVM writes to its stderr, held back until it has started."""
+    """Reader of a JVM's stderr, which holds lines back until the JVM has started.
+
+    Pass ``write_end``, a file descriptor, as the stderr of the JVM; then call either `started` or `ended`.
+    """
 
     def __init__(self, shown: TextIO) -> None:
         read, self.write_end = os.pipe()
@@ -64,14 +67,14 @@ class JavaStderr:
                         _show([line], self._shown)
 
     def started(self) -> None:
-        """Show what was held back, and from now on each line as it comes."""
-        os.close(self.write_end)  # the JVM has its own
+        """Show the lines held back, and from now on each line as it comes."""
+        os.close(self.write_end)  # the JVM has its own copy
         with self._lock:
             self._shown = self._to
             _show(self._said, self._to)
 
     def ended(self) -> str:
-        """Return all that was said by a JVM that has ended."""
+        """Return the lines held back of a JVM that has ended, at most the last 200."""
         os.close(self.write_end)
         self._thread.join(timeout=5)
         with self._lock:
@@ -84,14 +87,14 @@ def _show(lines: Iterable[str], to: TextIO) -> None:
 
 
 def started_gateway(conf: SparkConf, hint: str) -> Any:
-    """Start the JVM.
+    """Start the JVM and return py4j's gateway to it.
 
     Args:
-        conf: What Spark is started with.
-        mend: What to do when it does not start.
+        conf: Spark's configuration.
+        hint: What the user can do if it does not start, for the error.
 
     Raises:
-        UsageError: The launcher or the JVM ended; it names what they said.
+        UsageError: The launcher or the JVM ended; with the reason from its stderr.
     """
     stderr = JavaStderr(sys.stderr)
     try:
@@ -104,7 +107,11 @@ def started_gateway(conf: SparkConf, hint: str) -> Any:
 
 
 def check_java() -> int:
-    """Return the version of the Java that Spark will start; `UsageError` where there is none from 17 on."""
+    """Return the major version of the Java that Spark will start.
+
+    Raises:
+        UsageError: There is none, it does not start, or it is older than 17.
+    """
     home = os.environ.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else shutil.which("java")
     expected = f"Java {OLDEST} or newer for Spark"
@@ -126,14 +133,19 @@ def check_java() -> int:
 
 
 def innermost(report: str) -> str:
-    """Return the last error in ``report`` that has a message, else its last line; "" for an empty one."""
+    """Return the innermost reason in a traceback of Java or Python, of at most 400 characters.
+
+    Returns:
+        "Class: message" of the last error with a message (or of an earlier error whose message ends with that
+        one and so says more), else the class of the last error, else the last line; "" for an empty report.
+    """
     lines = [line.strip() for line in report.splitlines()]
     lines = [line for line in lines if line and not _FRAME.match(line) and not line.startswith(_ANY_END)]
     named = [found for line in lines if (found := _NAMED.match(line))]
     speaking = [found for found in named if found[2] and not found[2].startswith("Traceback (most recent")]
     if speaking:
         kind, said = speaking[-1][1], speaking[-1][2]
-        for found in reversed(speaking[:-1]):  # what says the same and more is the better reason
+        for found in reversed(speaking[:-1]):  # an error with the same message and more is the better reason
             if found[2].endswith(said):
                 kind, said = found[1], found[2]
         return f"{kind.rpartition('.')[2]}: {said}"[:_LONGEST]

@@ -1,6 +1,7 @@
-"""The secret of a standalone Spark (``spark.authenticate``): from the environment, tried on its master.
+"""The secret of a standalone Spark (``spark.authenticate``): from the environment, checked on its master.
 
-Spark itself tries a master that refuses it for a minute, and then says nothing of a secret.
+Without this check Spark tries for a minute to reach a master that refuses it, and then its error does not
+mention a secret.
 """
 
 import os
@@ -13,23 +14,24 @@ from pyspark import SparkConf
 
 from bisieve.errors import UsageError
 
-SECRET = "_SPARK_AUTH_SECRET"  # Spark's own variable: its master, workers and executors read it, too
+SECRET = "_SPARK_AUTH_SECRET"  # Spark's own variable, which its master, workers and executors read, too
 _SWITCH, _PROPERTY = "spark.authenticate", "spark.authenticate.secret"
 _PATIENCE = {"spark.rpc.lookupTimeout": "10s", "spark.rpc.askTimeout": "10s"}
-_ASKS = "Expected SaslMessage"  # what a master that asks for a secret answers to a client without one
+_ASKS = "Expected SaslMessage"  # answer of a master that requires a secret to a client without one
 
 
 def add_secret(options: SparkConf, jvm: Any) -> None:
     """Add the environment's secret to ``options`` if their master is a standalone one, and check it there.
 
     Args:
-        options: What the context will be made with.
-        jvm: A JVM that runs: it was started with words of a command line, which all users of a machine see.
+        options: Configuration of the context to be made; changed in place.
+        jvm: py4j's view of a running JVM.  The secret is added only now, since every user of a machine can
+            see the command line that a JVM is started with.
 
     Raises:
-        UsageError: The master asks for a secret and this is none or another one, or asks for none.
+        UsageError: The master requires a secret, and there is none or another one; or it requires none.
     """
-    conf = jvm.org.apache.spark.SparkConf()  # with what spark-submit was given
+    conf = jvm.org.apache.spark.SparkConf()  # includes the properties that spark-submit was given
     for name, value in options.getAll():
         conf.set(name, value)
     master = conf.get("spark.master", "")
@@ -42,14 +44,18 @@ def add_secret(options: SparkConf, jvm: Any) -> None:
     is_locked = conf.get(_SWITCH, "false").lower() == "true"
     if is_locked and not conf.get(_PROPERTY, ""):
         raise UsageError(f"a secret, since {_SWITCH} is set", f"none in {SECRET}", f"set {SECRET} to it")
-    _security_manager(jvm, conf)  # Spark sets its log up with its first line, and levels set before are lost
+    # Spark configures its logging with its first log line, which overwrites log levels set before: write one.
+    _security_manager(jvm, conf)
     with _silent(jvm):
         for place in master.removeprefix("spark://").split(","):
             _check(jvm, conf, place, is_locked)
 
 
 def _check(jvm: Any, conf: Any, place: str, has_secret: bool) -> None:
-    """Raise `UsageError` if the master at ``place`` refuses for a secret's sake; Spark tells the rest."""
+    """Raise `UsageError` if the master at ``place`` refuses because of the secret.
+
+    Other failures are ignored here: Spark reports them.
+    """
     expected = f"the secret that the Spark master at {place} asks for"
     refusal = _refusal(jvm, conf, place)
     if refusal is None:
@@ -69,7 +75,7 @@ def _check(jvm: Any, conf: Any, place: str, has_secret: bool) -> None:
 
 
 def _refusal(jvm: Any, conf: Any, place: str) -> str | None:
-    """Return what is said on asking for the master at ``place``, HOST:PORT; None where it answers."""
+    """Connect to the master at ``place`` (HOST:PORT); return the error text, or None if it accepts."""
     conf = conf.clone()
     for name, value in _PATIENCE.items():
         conf.set(name, value)
@@ -92,7 +98,7 @@ def _security_manager(jvm: Any, conf: Any) -> Any:
 
 @contextmanager
 def _silent(jvm: Any) -> Iterator[None]:
-    """Keep Spark from logging the stack of a refusal, which is told in one line."""
+    """Switch off Spark's network logging in the block: a refusal is reported in one line, without a stack."""
     log4j = jvm.org.apache.logging.log4j
     loggers = ["org.apache.spark.network", "org.apache.spark.rpc"]
     levels = [log4j.LogManager.getLogger(name).getLevel() for name in loggers]

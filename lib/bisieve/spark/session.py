@@ -1,4 +1,4 @@
-"""Start or join a Spark context, and end its jobs on Ctrl-C."""
+"""Start a Spark context (`spark_context`), stop it on Ctrl-C, and translate the errors of its tasks."""
 
 import logging
 import os
@@ -24,8 +24,8 @@ from bisieve.spark.secret import add_secret
 
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 _MASTERS = ("local", "spark://", "yarn", "k8s://")
-# Java only carries the bytes that Python makes and reads.  Its second compiler takes more time than it saves
-# there, and its default collector sets every big array aside.
+# Java only passes on bytes that Python writes and reads.  For that its second compiler (C2) takes more time
+# than it saves, and its default collector (G1) puts every big array into regions of its own.
 _ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 _COLLECTOR = "-XX:+UseSerialGC" if (os.cpu_count() or 1) <= 4 else "-XX:+UseParallelGC"
 _DRIVER_JAVA = f"{_ONE_COMPILER} {_COLLECTOR} -Dlog4j2.configurationFile=file:{_LOG4J}"
@@ -39,13 +39,15 @@ _LOCAL_CONF = {
     "spark.python.daemon.module": "bisieve.spark.daemon",
 }
 
-# glibc gives big blocks back at once, and faulting them in again slows a scan by a tenth.
+# By default glibc returns large blocks to the system at once, and the page faults of allocating them again
+# slow a scan by a tenth.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _EVERYWHERE = {
-    # TCP makes the JVM and a Python worker wait 40 ms for each other in every task.
+    # Over TCP, the JVM and a Python worker wait 40 ms for each other in every task.
     "spark.python.unix.domain.socket.enabled": "true",
-    "spark.shuffle.compress": "false",  # what we shuffle is packed already
-    # A task writes all its parts into one file: a file for each part costs 2 ms, and there are thousands.
+    "spark.shuffle.compress": "false",  # shuffled values are compressed already
+    # 1: a map task writes all partitions into one file.  By default, with few partitions, it first writes a
+    # file for each, which costs 2 ms, and there are thousands.
     "spark.shuffle.sort.bypassMergeThreshold": "1",
     "spark.executor.extraJavaOptions": f"{_ONE_COMPILER} -XX:+UseParallelGC",
     **{f"spark.executorEnv.{name}": value for name, value in _KEEP_MEMORY.items()},
@@ -54,20 +56,28 @@ _EVERYWHERE = {
 
 @contextmanager
 def spark_context(master: str | None = None, conf: Mapping[str, str] | None = None) -> Iterator[SparkContext]:
-    """A context that ends with the block.
+    """Start a Spark context, and stop it at the end of the block.
 
-    Under spark-submit its master and configuration rule; otherwise ``master``, ``local[*]`` by default.
-    `UsageError` where there is no Java, or no such kind of master.
+    In a process that spark-submit started, the context is in the JVM of spark-submit.  Ctrl-C is held back
+    while Spark starts and stops, see `Interrupts`.
+
+    Args:
+        master: ``local[N]``, ``spark://…``, ``yarn`` or ``k8s://…``.  By default that of spark-submit, or
+            without spark-submit ``local[*]``.
+        conf: Spark properties; they override all others.
+
+    Raises:
+        UsageError: The environment or ``master`` has a fault (see `environment`), or Spark does not start.
     """
     if master is not None and not master.startswith(_MASTERS):
         raise UsageError(f"a --master that begins with {', '.join(_MASTERS)}", master, "such as local[4]")
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose JVM started this process
     if is_submitted:
-        SparkContext._ensure_initialized()  # so that a SparkConf begins with what spark-submit was given
+        SparkContext._ensure_initialized()  # so that SparkConf() includes the properties of spark-submit
     options = SparkConf().setAppName("bisieve score")
     for name, value in _EVERYWHERE.items():
         options.setIfMissing(name, value)
-    if not is_submitted:  # spark-submit has checked its own Java
+    if not is_submitted:  # with spark-submit, Java runs already
         check_environment(conf or {}, is_local=master is None or master.startswith("local"))
         check_master(master or "")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -81,7 +91,8 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
     elif master is not None:
         options.setMaster(master)
     options.setAll(list((conf or {}).items()))
-    # A wheel is a zip file, and --py-files takes it for one; executors would not look into it by its name.
+    # A wheel is a zip file, and --py-files accepts it; but without this, executors do not import from files
+    # with the suffix .whl.
     SparkContext.PACKAGE_EXTENSIONS = _PACKAGES
     with Interrupts() as interrupts:
         context = _started(options, _given(master, conf or {}))
@@ -90,13 +101,13 @@ def spark_context(master: str | None = None, conf: Mapping[str, str] | None = No
             yield context
         finally:
             interrupts.hold()
-            # Whatever an interrupted connection to the JVM says, the JVM ends with its driver.
+            # Stopping may fail on a connection that Ctrl-C has broken; the JVM ends with this process anyway.
             with suppress(Exception) if interrupts.came else nullcontext():
                 context.stop()
 
 
 def _started(options: SparkConf, given: str) -> SparkContext:
-    """Return the context; `UsageError` with Spark's reason, and what was ``given``, if none starts."""
+    """Return the context; raise `UsageError` with Spark's reason and a hint at ``given`` if none starts."""
     hint = f"correct {given}" if given else "check the environment of this machine with bisieve doctor"
     if SparkContext._gateway is None:
         SparkContext._ensure_initialized(gateway=started_gateway(options, hint))
@@ -111,7 +122,7 @@ def _started(options: SparkConf, given: str) -> SparkContext:
 
 
 def _given(master: str | None, conf: Mapping[str, str]) -> str:
-    """Name what the user has a say in, of all that Spark is started with."""
+    """Return the options and variables with which the user has configured Spark, as text without secrets."""
     options = [f"--master {master}"] if master else []
     options += [f"--spark-conf {name}={value}" for name, value in conf.items()]
     options += [name for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_CONF_DIR") if name in os.environ]
@@ -120,7 +131,13 @@ def _given(master: str | None, conf: Mapping[str, str]) -> str:
 
 @contextmanager
 def unwrapped_errors() -> Iterator[None]:
-    """Brings a `BisieveError` that a Spark task raised back as itself; the rest becomes one line."""
+    """Translate errors of Spark in the block.
+
+    Raises:
+        BisieveError: One that a task raised, as the same class.
+        DiskError: Spark's local folders are full.
+        CorpusError: Any other failure of a job or of the JVM, with its innermost reason.
+    """
     try:
         yield
     except (Py4JNetworkError, ConnectionError) as error:
@@ -130,8 +147,12 @@ def unwrapped_errors() -> Iterator[None]:
 
 
 def reported_error(report: str) -> BisieveError:
-    """Return the `BisieveError` that a task's report ends with, else one that gives its innermost reason."""
-    # Spark hands over the worker's traceback as text; its last lines name the exception.
+    """Return the `BisieveError` that a task's report ends with, else one with the report's innermost reason.
+
+    Args:
+        report: Text of Spark's error, with the tracebacks of Java and of the Python worker.
+    """
+    # Spark passes on the worker's traceback as text; its last lines name the exception.
     for line in reversed(report.splitlines()):
         name, _, message = line.strip().partition(": ")
         kind = getattr(errors, name.removeprefix("bisieve.errors."), None)
@@ -149,10 +170,11 @@ def reported_error(report: str) -> BisieveError:
 
 
 class Interrupts:
-    """Ctrl-C is held back while Spark starts and ends; in between it is what the block raises.
+    """Handler of Ctrl-C (SIGINT): held back while Spark starts and stops, raised at once in between.
 
-    A Spark interrupted while it starts leaves its JVM behind.  One interrupted at work has dying workers and
-    broken connections to report: Ctrl-C is the reason, so nothing else is told.
+    If Spark is interrupted while it starts, its JVM keeps running.  If it is interrupted while a job runs, it
+    logs dying workers and broken connections; since Ctrl-C is the reason, log lines of py4j and of the root
+    logger are suppressed.  Outside of the main thread this does nothing.
     """
 
     def __init__(self) -> None:
@@ -172,15 +194,15 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def let_through(self) -> None:
-        """From here on Ctrl-C ends the block at once."""
+        """From now on, raise `KeyboardInterrupt` on Ctrl-C; at once if it came already."""
         self._held = False
         if self._before is not None:
-            self._take_over()  # Spark's start has put in a handler of its own, which asks the JVM first
+            self._take_over()  # Spark's start has set its own handler, which first calls the JVM
         if self.came:
             raise KeyboardInterrupt
 
     def hold(self) -> None:
-        """From here on Ctrl-C waits."""
+        """From now on, only remember Ctrl-C; it is raised at the end of the block."""
         self._held = True
 
     def _take_over(self) -> None:
@@ -189,7 +211,7 @@ class Interrupts:
 
     def _on_interrupt(self, number: int, frame: object) -> None:
         self.came = True
-        # py4j logs tracebacks of the calls that are cut off, some with the root logger.
+        # py4j logs tracebacks of the calls that are interrupted, some of them to the root logger.
         logging.getLogger().addFilter(lambda record: False)
         logging.getLogger("py4j").setLevel(logging.CRITICAL)
         if not self._held:

@@ -1,4 +1,8 @@
-"""Watch the stages of a run: how far each is, and which failed tasks Spark tries again."""
+"""Watch a run on Spark (`watched`): report the progress of its stages, and failed tasks that Spark retries.
+
+The jobs of a stage of `STAGES` are in one Spark job group, which `name_jobs` sets.  A *stage* here is one of
+those, except where it is called Spark's.
+"""
 
 import re
 import threading
@@ -15,11 +19,11 @@ from bisieve.spark.session import reported_error
 
 _OF_LOCAL = re.compile(r"local\[[^,\]]+,\s*(\d+)\]")  # local[WORKERS,FAILURES]
 
-_EVERY = 1.0  # seconds
+_EVERY = 1.0  # seconds between two reports
 
 
 def most_failures(context: SparkContext) -> int:
-    """Return how often a task may fail before Spark gives its job up; 1 on one machine, unless asked."""
+    """Return the number of failures of a task at which Spark fails the job; in local mode 1 by default."""
     master = context.master or ""
     if master.startswith("local") and not master.startswith("local-cluster"):
         asked = _OF_LOCAL.fullmatch(master)
@@ -28,15 +32,15 @@ def most_failures(context: SparkContext) -> int:
 
 
 class TaskRetries:
-    """Says each failed task of our jobs once, if Spark tries it again."""
+    """Logger of retries: each failed task of the run's jobs is logged once, if Spark tries it again."""
 
     def __init__(self, context: SparkContext) -> None:
         self._context = context
         self._most = most_failures(context)
-        self._said: Counter[tuple[int, int]] = Counter()  # failures by stage and its attempt
+        self._said: Counter[tuple[int, int]] = Counter()  # logged failures, by Spark's stage and its attempt
 
     def look(self) -> None:
-        """Say what has failed since the last look."""
+        """Log the tasks that have failed since the last call."""
         if self._most == 1:
             return
         tracker = self._context.statusTracker()
@@ -58,7 +62,7 @@ class TaskRetries:
 
 
 def _failed_tasks(context: SparkContext, stage: int, attempt: int) -> Iterable[Any]:
-    """Yield Spark's `TaskData` of the failed tasks of a stage, the first one first."""
+    """Return Spark's `TaskData` of the failed tasks of a Spark stage, ordered by task id."""
     jvm: Any = context._jvm
     kinds = jvm.org.apache.spark.status.api.v1
     failed = jvm.java.util.ArrayList()
@@ -69,32 +73,35 @@ def _failed_tasks(context: SparkContext, stage: int, attempt: int) -> Iterable[A
 
 
 def name_jobs(context: SparkContext, stage: str) -> None:
-    """The jobs that this thread starts from now on belong to ``stage``, one of `STAGES`."""
+    """Put the jobs that this thread starts from now on into the job group of ``stage``, one of `STAGES`."""
     context.setJobGroup(job_group(stage), f"bisieve {stage}: {STAGES[stage]}")
 
 
 def job_group(stage: str) -> str:
-    """The id by which Spark's status tracker finds the jobs of a stage."""
+    """Return the id of the Spark job group of a stage."""
     return f"bisieve-{stage}"
 
 
 @contextmanager
 def watched(context: SparkContext, report: Report, every: float = _EVERY) -> Iterator[None]:
-    """Report every so many seconds which stage is at work and how far it is, as long as the block runs.
+    """Report the progress of the running stage from a thread, until the block ends; log task retries, too.
 
-    What Spark tries again is said, too.
+    Args:
+        context: The running Spark.
+        report: Called in the thread; not called while no job runs.
+        every: Seconds between two reports.
     """
     ended = threading.Event()
 
     def follow() -> None:
-        # A tracker whose Spark is gone raises what it likes; the run itself says what went wrong.
+        # If Spark has gone, the tracker raises various errors; the run itself reports what went wrong.
         with suppress(Exception):
             tracker, retries = context.statusTracker(), TaskRetries(context)
             while not ended.wait(every):
                 retries.look()
                 if (at_work := tasks_at_work(tracker)) is not None:
                     report(*at_work)
-            retries.look()  # a short job has ended since the last time
+            retries.look()  # for jobs that have ended since the last call
 
     thread = threading.Thread(target=follow, name="bisieve-progress", daemon=True)
     thread.start()
@@ -106,14 +113,17 @@ def watched(context: SparkContext, report: Report, every: float = _EVERY) -> Ite
 
 
 def tasks_at_work(tracker: StatusTracker) -> tuple[str, int, int] | None:
-    """The stage whose job runs, its ended tasks, and all of those that Spark has begun to plan."""
+    """Return the stage whose job runs, the number of its finished tasks, and of all its tasks so far.
+
+    Only Spark stages that have begun are counted.  None if no job runs.
+    """
     active = set(tracker.getActiveJobsIds())
     for stage in STAGES:
         for job in active.intersection(tracker.getJobIdsForGroup(job_group(stage))):
-            if (info := tracker.getJobInfo(job)) is None:  # it has just ended
+            if (info := tracker.getJobInfo(job)) is None:  # the job has just ended
                 continue
             parts = [part for number in info.stageIds if (part := tracker.getStageInfo(number))]
-            # What an earlier job has done already is skipped: it never gets a task.
+            # Spark skips stages that an earlier job has computed; they never get a task.
             begun = [part for part in parts if part.numActiveTasks or part.numCompletedTasks]
             if not begun:
                 continue
