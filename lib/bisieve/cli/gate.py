@@ -43,10 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare the current version with the last one that passed, and print the table.
+    """Compare the current version with an earlier one, by default the last that passed; print the table.
 
-    A version that passes is recorded in the index, and its name is printed as the last line, where a
-    scheduler reads it.
+    If the current version passes, it is recorded in the index as passed, and its name is printed as the last
+    line, where a scheduler reads it.
 
     Raises:
         GateError: A value exceeds its limit.

@@ -65,9 +65,10 @@ def _canonical(name: str) -> str:
 def packages(requires: list[str], installed: Mapping[str, str], tested: Mapping[str, str]) -> Iterator[Check]:
     """Yield a check of the packages of ``bisieve`` itself and of each extra.
 
-    An extra counts as wanted on this machine if a package is installed that no other extra requires, or if
-    all of its packages are. The check of a wanted extra fails if a package is missing or has a version that
-    the extra does not allow, and warns if a version is not the tested one. Any other extra is ok.
+    An extra counts as wanted on this machine if one of its packages that no other extra requires is
+    installed, or if all of its packages are. The check of a wanted extra fails if a package is missing or has
+    a version that the extra does not allow, and warns if a version is not the tested one. Any other extra is
+    ok: "not installed on this machine".
 
     Args:
         requires: The requirements of ``bisieve`` with their markers, as in its metadata.

@@ -162,7 +162,7 @@ def secret(master: str, is_locked: bool, is_rest: bool) -> Check:
 
 def _about_worker(_: int) -> tuple[str, str, str]:
     """Return the host name, Python version and bisieve version of the worker that runs this."""
-    import pyarrow  # noqa: F401  every task needs it: fails here where it is missing
+    import pyarrow  # noqa: F401  every task needs it: a worker without it makes the check fail
 
     return socket.gethostname(), platform.python_version(), bisieve.__version__
 

@@ -15,7 +15,7 @@ from bisieve.synthetic.tasks import Column, Kind, Slot, Step, Task, Values
 
 MAX_CHANCE = 0.9  # upper bound of the chance of a mistake in one slot
 LOOKALIKE_SHARE = 0.6  # of misread digits become their lookalike; the others a random other digit
-SLIPS = np.array([-2, -1, -1, 1, 1, 2], np.int16)  # errors of a wrong sum or a wrong copy, equally likely
+SLIPS = np.array([-2, -1, -1, 1, 1, 2], np.int16)  # error of a wrong sum or copy: ±1 is twice as likely as ±2
 RELATIVE_CHANCE = {Kind.READ: 1.0, Kind.COMPUTE: 0.6, Kind.COPY: 0.2}  # of a mistake, by kind of slot
 
 Flags = NDArray[np.bool_]

@@ -139,8 +139,8 @@ def _differs(rows: pa.Table, others: pa.Table, partner: Places, alike: bool) -> 
     """Compare each row with its partner.
 
     Returns:
-        Two masks, one entry a row: the MC scores differ; the ranking differs, by its key or, for all rows,
-        by parameters that are not ``alike``.
+        Two masks [rows]: the MC scores differ; the ranking differs, by its key or, for all rows, because the
+        parameters are not ``alike``.
     """
     rescored, rekeyed = (
         rows[name].to_numpy() != _of_partner(others[name].to_numpy(), partner) for name in ("scores", "key")
@@ -205,7 +205,7 @@ def _competition(parameters: Parameters) -> tuple[object, ...]:
 def written(diffs: Iterable[SourceDiff], url: str) -> Iterator[SourceDiff]:
     """Yield ``diffs`` unchanged and write their changes to one Parquet file (schema `CHANGES`) at ``url``.
 
-    The file becomes visible when the iterator is exhausted, and not at all if it ends with an error.
+    The file becomes visible when the iterator is exhausted, and not at all if the iteration ends before.
     """
     with open_output(url) as file, pq.ParquetWriter(file, CHANGES, compression="zstd") as writer:
         for diff in diffs:

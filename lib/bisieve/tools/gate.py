@@ -21,7 +21,7 @@ class Limits:
     mixture_drift: float = 0.05  # change of a source's share of mixed rollouts, absolute
     score_drift: float = 0.10  # change of the BIS of a source's last selected rollout, relative to before
     lost: float = 0.20  # rollouts lost / rollouts before, of a source and of the whole index
-    min_rollouts: int = 1000  # smaller sources are compared as one: chance alone moves their shares as far
+    min_rollouts: int = 1000  # smaller sources are compared as one: chance alone may move their shares so far
 
     def check(self) -> None:
         """Check that every limit is in its range.
