@@ -1,4 +1,4 @@
-"""``bisieve clean``: remove files of old versions of an index."""
+"""``bisieve clean``: remove the files of an index's old versions and of runs that ended before publishing."""
 
 import argparse
 import re
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Remove old files and print their number and size; with ``--dry-run`` only print.
 
-    Files stay that the current version needs, or the version that passed the gate last.
+    Files of the current version and of the version that passed the gate last are kept.
     """
     from bisieve._text import pluralize
     from bisieve.index.reader import open_index

@@ -47,8 +47,8 @@ def promote(params: Params, version: str) -> list[str]:
 def model(params: Params, version: str) -> str:
     """Return the URL of the model for these parameters and ``version`` of the index.
 
-    The name has a hash of the parameters that decide what is learned, so a run that would learn the same
-    finds the model and does nothing. The number of workers is not among them.
+    The name has a hash of the image root, the backbone, the fraction and the train options, so a run that
+    would learn the same finds the model and does nothing. The number of workers does not change it.
     """
     learned = [params[name] for name in ("image_root", "backbone", "fraction", "train_options")]
     digest = hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]

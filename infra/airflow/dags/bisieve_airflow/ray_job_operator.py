@@ -102,11 +102,11 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
         return job["status"] if job and job["entrypoint"] == self._entrypoint else "LOST"
 
     def is_job_active(self, status: str) -> bool:
-        """Return whether the job has not ended yet."""
+        """Return whether the job is pending or running."""
         return status in ("PENDING", "RUNNING")
 
     def is_job_succeeded(self, status: str) -> bool:
-        """Return whether the job has ended well."""
+        """Return whether the job has ended successfully."""
         return status == "SUCCEEDED"
 
     def poll_until_complete(self, external_id: Any, context: Any) -> None:

@@ -38,8 +38,9 @@ class TokenError(RuntimeError):
 class RayJobs:
     """The jobs of the Ray cluster whose dashboard is at ``address``.
 
-    Methods raise `TokenError` if the cluster refuses the token, RuntimeError for another error status, and an
-    exception of requests or websockets if there is no connection.
+    `all`, `details` and `submit` raise `TokenError` if the cluster refuses the token, RuntimeError for any
+    other error status, and an exception of requests if there is no connection. `stop` ignores the status;
+    `tail` raises exceptions of websockets and OSError.
     """
 
     address: str  # http://HOST:PORT
