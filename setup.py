@@ -1,7 +1,7 @@
-"""Packaging: one distribution, extras by machine.
+"""Packaging: one distribution, with an extra for each kind of machine.
 
-``bisieve`` alone scores on one machine.  A Spark driver installs ``bisieve[score]`` and never sees torch; a
-GPU node installs ``bisieve[train]`` and never sees Spark.  The versions in ``constraints.txt`` were tested
+``bisieve`` alone scores on one machine. A Spark driver installs ``bisieve[score]``, which has no torch; a GPU
+node installs ``bisieve[train]``, which has no Spark. The versions in ``constraints.txt`` were tested
 together.
 """
 
@@ -28,13 +28,13 @@ TRAIN = [
 ]
 CORPUS = ["scikit-learn>=1.5", "pillow>=12"]
 S3 = ["s3fs>=2026.9"]
-STORES = {  # those that no test runs against; `storage.DRIVERS` names them by scheme
+STORES = {  # stores that no test uses; `bisieve.io.errors.DRIVERS` has the URL schemes of each
     "gcs": ["gcsfs>=2026.9"],
     "azure": ["adlfs>=2026.8"],
     "hf": ["huggingface_hub>=1"],
 }
 LINEAGE = {"openlineage": ["openlineage-python>=1.40"]}
-TRACKERS = {"mlflow": ["mlflow-skinny>=3.17"], "wandb": ["wandb>=0.31"]}  # beside TensorBoard; `--track`
+TRACKERS = {"mlflow": ["mlflow-skinny>=3.17"], "wandb": ["wandb>=0.31"]}  # for `--track`, beside TensorBoard
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.4",
@@ -88,7 +88,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["bisieve = bisieve.cli.main:main"],
-        # The library knows neither jobs nor ray_train: what a command runs is wired here.
+        # The library never imports ray_train: `bisieve` finds the commands of both here.
         "bisieve.commands": [
             "corpus = bisieve.cli.corpus",
             "score = bisieve.cli.score",
@@ -106,7 +106,7 @@ setup(
             "promote = ray_train.cli.promote",
             "lineage = ray_train.cli.lineage",
         ],
-        # And what the doctor looks at.
+        # The checks of `bisieve doctor`; the number is their order.
         "bisieve.checks": [
             "1 machine = bisieve.doctor.machine:examine",
             "2 spark = bisieve.doctor.spark:examine",

@@ -1,4 +1,4 @@
-"""``bisieve score`` for a cluster: ``spark-submit jobs/score_rollouts.py --input … --index …``."""
+"""Run ``bisieve score`` on a cluster: ``spark-submit jobs/score_rollouts.py --input … --index …``."""
 
 import sys
 

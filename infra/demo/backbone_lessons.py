@@ -1,8 +1,8 @@
-"""What the base backbone is taught: what lies where in a picture, and whether statements about it are true.
+"""Training data of the base backbone: pictures with the digit at each token, and statements with verdicts.
 
-Neither has the form of a reward model's text: there are no markers, and verdicts stand as words behind each
-statement, about it alone: whether it agrees with the picture and with what was stated before, right or wrong.
-Only digits that the benchmark never shows are used, slightly turned and shifted.
+The texts differ from those of a reward model: there are no markers, and a verdict is a word after each
+statement. It is about this statement alone: whether it agrees with the picture and with the statements before
+it, right or wrong. Only digits that the benchmark never shows are used, slightly turned and shifted.
 """
 
 from collections.abc import Iterator
@@ -26,29 +26,29 @@ from bisieve.synthetic.shard_files import question_texts
 from bisieve.synthetic.solver import Solver, ask
 from bisieve.synthetic.tasks import TASKS, Step, Task, Values
 
-COPIES = 8  # of every digit, each turned, stretched and shifted a little
-WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # of the tasks in the lessons
+COPIES = 8  # of each digit: the original and variants that are turned, stretched and shifted a little
+WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # shares of the tasks in the lessons, in the order of TASKS
 RIGHT, WRONG = "Yes", "No"
 CARELESS = Solver(mistake_rate=0.3, mend_rate=0.0)
-NOTHING = -100  # the label of a token that is not learned
-COVERED = 70  # pixels of a token's 14 × 14 that a digit must cover to be what lies there
+NOTHING = -100  # the label of a token that is not learned: cross_entropy ignores it
+COVERED = 70  # pixels of a token's 14 × 14 that a digit must cover to be the token's label
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One text about one picture, in parts."""
+    """A text about a picture, in parts."""
 
-    picture: np.ndarray  # (56, 56) grey
+    picture: np.ndarray  # uint8 (56, 56), grey
     parts: tuple[tuple[str, bool], ...]  # text, and whether to learn it
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """Return the whole text."""
         return "".join(text for text, _ in self.parts)
 
 
 def varied_digits(rng: np.random.Generator) -> Digits:
-    """The training digits, `COPIES` times, each copy a little different."""
+    """Return the training digits, `COPIES` times; all but the first copy are randomly distorted."""
     digits = training_digits()
     rows = np.tile(np.arange(len(digits.index)), COPIES)
     pixels = digits.pixels[rows].astype(np.float32)
@@ -64,7 +64,7 @@ def varied_digits(rng: np.random.Generator) -> Digits:
 
 
 def any_tasks(n: int, rng: np.random.Generator) -> Iterator[tuple[Task, int]]:
-    """How many of ``n`` lessons go to each task, the smaller sources oftener than in the corpus."""
+    """Divide ``n`` lessons at random by `WEIGHTS`, which give small tasks larger shares than in a corpus."""
     counts = rng.multinomial(n, WEIGHTS).tolist()
     return ((task, count) for task, count in zip(TASKS, counts, strict=True) if count)
 
@@ -72,7 +72,7 @@ def any_tasks(n: int, rng: np.random.Generator) -> Iterator[tuple[Task, int]]:
 def labelled_pictures(
     task: Task, digits: Digits, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures, uint8 ``[n, 56, 56]``, and the digit at each image token, ``[n, 16]``, or `NOTHING`."""
+    """Return random pictures, uint8 [n, 56, 56], and the digit at each image token, [n, 16], or `NOTHING`."""
     pictures = make_pictures(task.layout, digits, n, rng)
     labels = np.full((n, TOKENS_A_SIDE, TOKENS_A_SIDE), NOTHING)
     for row in range(n):
@@ -88,19 +88,19 @@ def labelled_pictures(
 
 
 def any_pictures(digits: Digits, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """`labelled_pictures` of all tasks."""
+    """Return `labelled_pictures` of all tasks."""
     parts = [labelled_pictures(task, digits, count, rng) for task, count in any_tasks(n, rng)]
     pictures, labels = zip(*parts, strict=True)
     return np.concatenate(pictures), np.concatenate(labels)
 
 
 def any_lessons(digits: Digits, n: int, rng: np.random.Generator) -> list[Lesson]:
-    """`lessons` about all tasks."""
+    """Return `lessons` about all tasks."""
     return [lesson for task, count in any_tasks(n, rng) for lesson in lessons(task, digits, count, rng)]
 
 
 def lessons(task: Task, digits: Digits, n: int, rng: np.random.Generator) -> list[Lesson]:
-    """Solutions of a careless solver with a verdict behind each statement."""
+    """Return ``n`` solutions of a careless solver, with a verdict after each statement."""
     pictures = make_pictures(task.layout, digits, n, rng)
     pictures = replace(pictures, difficulty=np.ones_like(pictures.difficulty))
     questions = ask(task, pictures, np.arange(n), rng.integers(len(task.variants), size=n))
@@ -142,5 +142,5 @@ def _judged(wording: str, attempts: Attempts, row: int) -> Iterator[tuple[str, b
 
 
 def follows(step: Step, values: Values) -> np.ndarray:
-    """Whether ``step`` states what the picture and the steps before it, right or wrong, give; one a row."""
+    """Return whether ``step`` follows from the picture and the earlier steps, right or wrong, bool [rows]."""
     return np.all([slot.ideal(values) == values[slot.name] for slot in step.slots], axis=0)

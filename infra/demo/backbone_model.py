@@ -1,4 +1,4 @@
-"""The base backbone: a tiny InternVL built from its config classes, its tokenizer, its image processor."""
+"""The parts of the base backbone: a tiny InternVL from its config classes, tokenizer, image processor."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ PICTURE = IMAGE_START + IMAGE * IMAGE_TOKENS + IMAGE_END
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every digit is a token of its own."""
+    """Train a byte-level BPE tokenizer in which every digit is a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -59,7 +59,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def image_processor() -> GotOcr2ImageProcessorPil:
-    """Pictures as they are: 56 × 56, grey values from -1 to 1."""
+    """Return an image processor that keeps 56 × 56 pictures and scales grey values to [-1, 1]."""
     return GotOcr2ImageProcessorPil(
         size={"height": SIDE, "width": SIDE},
         crop_to_patches=False,
@@ -69,12 +69,12 @@ def image_processor() -> GotOcr2ImageProcessorPil:
 
 
 def pixels_of(pictures: np.ndarray) -> torch.Tensor:
-    """What `image_processor` makes of grey pictures, uint8 ``[n, 56, 56]``: float ``[n, 3, 56, 56]``."""
+    """Convert grey pictures as `image_processor` does: uint8 [n, 56, 56] to float32 [n, 3, 56, 56]."""
     return ((torch.from_numpy(pictures).float() / 255 - 0.5) / 0.5)[:, None].expand(-1, 3, -1, -1)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> InternVLForConditionalGeneration:
-    """Randomly initialised."""
+    """Return a model with random weights."""
     vision = InternVLVisionConfig(
         image_size=SIDE,
         patch_size=PATCH,

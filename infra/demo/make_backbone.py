@@ -1,7 +1,7 @@
-"""Makes the base backbone: a tiny InternVL that reads digits and has seen statements judged.
+"""Make the base backbone: a tiny InternVL that reads digits and judges statements about them.
 
-It stands in for a pretrained MLLM in the tests and the demo.  First the vision encoder learns to put the
-embedding of a digit where the digit lies, then the language model learns to judge statements about it.
+It replaces a pretrained MLLM in the tests and the demo. First the vision encoder learns to give each image
+token the embedding of the digit at its place, then the language model learns to judge statements about them.
 
     OMP_NUM_THREADS=2 python infra/demo/make_backbone.py --output tests/fixtures/backbone
 """
@@ -33,20 +33,20 @@ from torch.nn.functional import cross_entropy
 from bisieve.synthetic.pictures import Digits, held_out_digits
 from bisieve.synthetic.tasks import TASKS
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
-SHARPNESS = 4.0  # of the comparison of an image token with the digits' embeddings
-TEXT_WEIGHT = 0.5  # of the loss on the statements' own text, beside that on the verdicts
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt(3)
+SHARPNESS = 4.0  # factor of the dot product of an image token and a digit's embedding
+TEXT_WEIGHT = 0.5  # weight of the loss on the statements' text; that on the verdicts has weight 1
 
 
 def keep_freed_memory() -> None:
-    """glibc gives big blocks back at once; faulting them in again costs more than the arithmetic."""
+    """Keep glibc from returning freed big blocks: to fault them in again costs more than the arithmetic."""
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 class Teacher:
-    """A model under instruction, and what it is examined on."""
+    """The training of a model: its losses, its exam on held-out digits, and the loop."""
 
     def __init__(self, model: Any, tokenizer: Any, digits: Digits, rng: np.random.Generator) -> None:
         self.model, self.tokenizer, self.digits, self.rng = model, tokenizer, digits, rng
@@ -56,30 +56,30 @@ class Teacher:
         self.verdict_ids = self.tokenizer.convert_tokens_to_ids([RIGHT, WRONG])
 
     def seen(self, pictures: np.ndarray) -> torch.Tensor:
-        """Logits of the ten digits at each image token, ``[pictures, 16, 10]``."""
+        """Return the logits of the ten digits at each image token, [pictures, 16, 10]."""
         features = self.model.model.get_image_features(pixel_values=pixels_of(pictures))
         features = getattr(features, "pooler_output", features).reshape(len(pictures), 16, -1)
         return SHARPNESS * features @ self.model.get_input_embeddings().weight[self.digit_ids].T
 
     def sight_loss(self, batch: int) -> torch.Tensor:
-        """How far the image tokens are from the digits that lie there."""
+        """Return the cross-entropy of the digits at the image tokens, for a new batch."""
         pictures, labels = any_pictures(self.digits, batch, self.rng)
         logits = self.seen(pictures).flatten(0, 1)
         return cross_entropy(logits, torch.from_numpy(labels).flatten(), ignore_index=NOTHING)
 
     def verdict_loss(self, batch: int) -> torch.Tensor:
-        """How badly statements are judged, and, with less weight, how badly true ones are foreseen."""
+        """Return the loss on the verdicts plus `TEXT_WEIGHT` times that on the text, for a new batch."""
         logits, targets = self.answers(any_lessons(self.digits, batch, self.rng))
         losses = cross_entropy(logits, targets, reduction="none")
         verdict = torch.isin(targets, torch.tensor(self.verdict_ids))
         return losses[verdict].mean() + TEXT_WEIGHT * losses[~verdict].mean()
 
     def joint_loss(self, batch: int) -> torch.Tensor:
-        """Both: what sees well shall go on seeing well."""
+        """Return the sum of both losses, so that the model still reads digits while it learns to judge."""
         return self.verdict_loss(batch) + self.sight_loss(batch)
 
     def answers(self, batch: list[Lesson]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits ``[learned tokens, vocabulary]`` and the tokens themselves."""
+        """Return the logits, [learned tokens, vocabulary], and the target tokens, [learned tokens]."""
         rows, labels = [], []
         for lesson in batch:
             encoded = self.tokenizer([text for text, _ in lesson.parts])["input_ids"]
@@ -99,7 +99,7 @@ class Teacher:
 
     @torch.no_grad()
     def exam(self) -> dict[str, float]:
-        """On digits never shown: share of image tokens read right, AUC of the verdicts."""
+        """Return the share of image tokens read right and the AUC of the verdicts, on held-out digits."""
         rng, held_out = np.random.default_rng(7), held_out_digits()
         read, scores, true = [], [], []
         for task in TASKS:
@@ -114,7 +114,7 @@ class Teacher:
         return {"read": float(np.mean(read)), "verdict AUC": float(roc_auc_score(true, scores))}
 
     def teach(self, loss, parameters: list, steps: int, batch: int) -> None:
-        """AdamW, warm-up over 5 % of the steps, then cosine."""
+        """Train ``parameters`` with AdamW: warm-up over 5 % of the steps, then cosine; print the progress."""
         optimizer = torch.optim.AdamW(parameters, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.05, cycle_momentum=False
@@ -136,7 +136,7 @@ class Teacher:
 
 
 def main() -> None:
-    """Parses, teaches, saves."""
+    """Parse the options, train the model and save it with its tokenizer and image processor."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--sight-steps", type=int, default=2500)

@@ -1,4 +1,4 @@
-"""Whether two indexes are one: equal fingerprints, and equal bytes in every file."""
+"""Check whether two indexes are the same: equal fingerprints, and equal bytes in every file."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def main(one: Path, two: Path) -> int:
-    """Print what was compared; fail where the two differ."""
+    """Print the comparison of two index folders; return 1 if they differ, else 0."""
     first, second = (json.loads((index / "manifest.json").read_text())["fingerprint"] for index in (one, two))
     print(f"fingerprints {first[:16]} and {second[:16]}: {'equal' if first == second else 'different'}")
     ours, theirs = (

@@ -1,15 +1,15 @@
-"""What the demo found and where it lies; fails when training taught the model too little."""
+"""Print the demo's results and their folders; fail if the model has learned too little."""
 
 import json
 import sys
 from pathlib import Path
 
-CHANCE = 0.5  # AUC of a coin
-CLEARLY = 0.1  # more AUC than chance or the untrained self
+CHANCE = 0.5  # AUC of random scores
+CLEARLY = 0.1  # required AUC above chance and above the untrained model
 
 
 def main(folder: Path) -> int:
-    """Prints the comparison of the trained model with its untrained self."""
+    """Compare the trained model with the untrained one; return 1 if it is not clearly better, else 0."""
     manifest = json.loads((folder / "index/manifest.json").read_text())
     card = json.loads((folder / "model/bisieve.json").read_text())
     untrained, trained = (

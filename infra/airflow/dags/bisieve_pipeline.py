@@ -1,10 +1,10 @@
-"""From shards to a promoted model, and from each new version of an index to one.
+"""Two DAGs: from shards to a promoted model, and from each new version of an index to a promoted model.
 
-bisieve_pipeline   score ─▶ gate ─▶ train ─▶ evaluate ─▶ promote      on a schedule of its own
+bisieve_pipeline   score ─▶ gate ─▶ train ─▶ evaluate ─▶ promote      weekly
                      └─ the asset bisieve_index ─┐
-bisieve_train               gate ─▶ train ─▶ evaluate ─▶ promote      whenever an index has been scored
+bisieve_train               gate ─▶ train ─▶ evaluate ─▶ promote      each time an index has been scored
 
-What a run works on is in its parameters; those of a scheduled run are the ones below.
+The parameters of a run say what it works on; scheduled runs use the defaults below.
 """
 
 from datetime import timedelta
@@ -34,9 +34,9 @@ TRAINING = {
     "train_options": {"device": "gpu"},  # waits for the GPUs that an autoscaler brings
     "evaluate_options": {"device": "gpu"},
 }
-INDEX = Asset("bisieve_index")  # there is a new version of it when `score` has run
+INDEX = Asset("bisieve_index")  # updated when `score` has run
 COMMON: dict[str, Any] = {
-    "max_active_runs": 1,  # runs of one index and one pointer: each builds on the last
+    "max_active_runs": 1,  # all runs share one index and one pointer, and each builds on the last
     "catchup": False,
     "default_args": {"owner": "bisieve", "retries": 2, "retry_delay": timedelta(minutes=1)},
     "tags": ["bisieve"],
@@ -44,19 +44,19 @@ COMMON: dict[str, Any] = {
 
 
 def of_params(make: Any) -> Any:
-    """What Airflow calls for a task's arguments: ``make`` of the run's parameters."""
+    """Return a callable that Airflow resolves to a task's arguments: ``make(parameters of the run)``."""
     return lambda context, jinja_env: make(context["params"])
 
 
 def of_version(make: Any) -> Any:
-    """The same, of the parameters and the version of the index that passed the gate."""
+    """Return the same for ``make(parameters, index version that passed the gate)``."""
     return lambda context, jinja_env: make(context["params"], context["ti"].xcom_pull(task_ids="gate"))
 
 
 def training() -> list[Any]:
-    """The tasks from an index to a promoted model, one after another."""
+    """Return the tasks from an index to a promoted model, in order."""
     gate = BisieveOperator(task_id="gate", arguments=of_params(arguments.gate))
-    # A retry finds its job, or goes on from its last checkpoint: it costs little, and need not wait.
+    # A retry is cheap: it finds the running job, or resumes from the last checkpoint. So it need not wait.
     again: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=10)}
     train = RayJobOperator(task_id="train", arguments=of_version(arguments.train), **again)
     evaluate = RayJobOperator(task_id="evaluate", arguments=of_version(arguments.evaluate), **again)

@@ -1,5 +1,6 @@
-"""The subcommands of ``bisieve``: each parses and calls.
+"""The subcommands of ``bisieve``, one module each.
 
-A command module has ``HELP``, ``configure(parser)`` and ``run(args) -> exit code``, and imports what is heavy
-inside ``run``.
+A command module has the text ``HELP`` and the functions ``configure(parser)``, which declares its options,
+and ``run(args)``, which returns the exit code. Heavy imports are inside ``run``, so that parsing is fast.
+With ``WITHOUT_PANDAS = True`` a module keeps pyarrow from importing pandas.
 """

@@ -1,4 +1,4 @@
-"""``bisieve clean``: takes away the files of an index that its current version does not need."""
+"""``bisieve clean``: remove the files of an index's old versions and of runs that ended before publishing."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     parser.add_argument("--index", required=True, metavar="URL")
     parser.add_argument(
         "--older-than",
@@ -22,7 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Removes, and prints how much."""
+    """Remove old files and print their number and size; with ``--dry-run`` only print.
+
+    Files of the current version and of the version that passed the gate last are kept.
+    """
     from bisieve._text import pluralize
     from bisieve.index.reader import open_index
     from bisieve.index.versions import clean, unreferenced
@@ -37,7 +40,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def seconds(age: str) -> int:
-    """``30m``, ``12h`` or ``7d`` in seconds."""
+    """Convert an age such as ``30m``, ``12h`` or ``7d`` to seconds.
+
+    Raises:
+        UsageError: ``age`` has another form.
+    """
     if not (parts := re.fullmatch(r"(\d+)([mhd])", age)):
         raise UsageError("an age such as 30m, 12h or 7d", age, "correct --older-than")
     return int(parts[1]) * _SECONDS[parts[2]]

@@ -1,4 +1,4 @@
-"""``bisieve corpus``: makes a Monte-Carlo-annotated corpus of questions about handwritten digits."""
+"""``bisieve corpus``: make a Monte-Carlo-annotated corpus of questions about handwritten digits."""
 
 import argparse
 
@@ -9,7 +9,7 @@ HELP = "make a Monte-Carlo-annotated corpus of questions about handwritten digit
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the options; their defaults are those of `CorpusConfig` and `Solver`."""
+    """Declare the options; their defaults are those of `CorpusConfig` and `Solver`."""
     defaults = CorpusConfig()
     add = parser.add_argument
     add("--output", required=True, metavar="URL", help="folder or prefix for shards, images and benchmark")
@@ -68,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the corpus and prints what was written."""
+    """Write the corpus, unless the same one is there already, and print its numbers per source."""
     from bisieve.io.storage import canonical
     from bisieve.synthetic.corpus import table, write_corpus
 

@@ -1,4 +1,4 @@
-"""``bisieve diff``: what two selections share, what entered, what left, and why."""
+"""``bisieve diff``: compare two selections: which rollouts both have, which left, which entered, and why."""
 
 import argparse
 
@@ -6,7 +6,7 @@ HELP = "compare the selections of two indexes, or of two versions of one"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     add = parser.add_argument
     add("a", metavar="A", help="URL of an index")
     add("b", metavar="B", nargs="?", help="URL of the other one (default: A)")
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compares; prints the counts."""
+    """Compare the selections and print the counts; with ``--output`` write the changed rollouts there."""
     from bisieve.index.versions import open_version
     from bisieve.tools.diff import Side, compare, written
     from bisieve.tools.diff_report import diff_report, summarised

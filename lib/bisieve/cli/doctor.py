@@ -1,14 +1,14 @@
-"""``bisieve doctor``: whether this machine, its stores and its clusters are fit for a run."""
+"""``bisieve doctor``: check whether this machine, its stores and its clusters are ready for a run."""
 
 import argparse
 from importlib.metadata import entry_points
 
 HELP = "look at this machine, its stores and its clusters; each line says ok, or what to do"
-CHECKS = "bisieve.checks"
+CHECKS = "bisieve.checks"  # group of entry points, named "1 machine": a number for the order, and a name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     add = parser.add_argument
     add("--input", nargs="+", default=[], metavar="URL", help="shards or images: listed, a range read")
     add("--output", nargs="+", default=[], metavar="URL",
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the checks; 1 when one has failed."""
+    """Run all checks and print each; return 1 if one has failed, else 0."""
     from bisieve.doctor.checks import Patient, all_well, as_json, examined, told
 
     patient = Patient(args.input, args.output, args.master, args.properties_file)

@@ -1,4 +1,4 @@
-"""``bisieve export``: a selection with its text, in a trainer's format."""
+"""``bisieve export``: write a selection with its text, as a training file or as a corpus."""
 
 import argparse
 
@@ -6,7 +6,7 @@ HELP = "write the best fraction of an index with its text"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     parser.add_argument("--index", required=True, metavar="URL")
     parser.add_argument(
         "--fraction", type=float, required=True, metavar="F", help="share of each source, in (0, 1]"
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports; prints what was asked for and what was delivered."""
+    """Export the selection; print the requested fraction and the number of rollouts written."""
     from bisieve._text import pluralize
     from bisieve.index.reader import check_shards_unchanged, open_index
     from bisieve.index.selection import read_selection

@@ -1,8 +1,8 @@
-"""Which extra of bisieve brings a package that is missing."""
+"""Find the extra of bisieve that installs a missing package."""
 
-_FOR_TRAINING = {"pandas", "sklearn", "PIL", "huggingface_hub"}  # that the extra train brings as well
+_FOR_TRAINING = {"pandas", "sklearn", "PIL", "huggingface_hub"}  # the extra train installs these, too
 
-EXTRAS = {  # the one that brings an import, for all imports that bisieve itself does not need
+EXTRAS = {  # import → the extra that installs it; for all imports that are not requirements of bisieve itself
     "pyspark": "score", "py4j": "score", "pandas": "score",
     "torch": "train", "ray": "train", "transformers": "train", "deepspeed": "train", "accelerate": "train",
     "peft": "train", "tensorboardX": "train", "safetensors": "train", "tokenizers": "train", "yaml": "train",
@@ -14,11 +14,12 @@ EXTRAS = {  # the one that brings an import, for all imports that bisieve itself
 
 
 def distribution_with(module: str, training: bool = False) -> str:
-    """Return what to install for ``module``, such as ``bisieve[train]`` for ``torch.cuda``.
+    """Return the distribution to install for ``module``, such as ``bisieve[train]`` for ``torch.cuda``.
 
     Args:
-        module: the import that failed, with its dots.
-        training: whether a command of ``ray_train`` wants it, which needs all of that extra.
+        module: The dotted name of the import that failed.
+        training: Whether a command of ``ray_train`` needs it: then the extra train is named if it has the
+            package, because such a command needs the whole extra.
     """
     name = module.split(".")[0]
     extra = "train" if training and name in _FOR_TRAINING else EXTRAS.get(name)

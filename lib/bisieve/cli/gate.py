@@ -1,4 +1,4 @@
-"""``bisieve gate``: whether the current version of an index may be trained on."""
+"""``bisieve gate``: check whether the current version of an index may be used for training."""
 
 import argparse
 
@@ -8,7 +8,7 @@ HELP = "let the current version of an index pass, or fail with the numbers that 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     add, limits = parser.add_argument, Limits()
     add("--index", required=True, metavar="URL")
     add("--against", metavar="FINGERPRINT", help="what to compare with (default: the last that passed)")
@@ -43,7 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the table; then, of a version that passes, its name as the last line, and remembers it."""
+    """Compare the current version with an earlier one, by default the last that passed; print the table.
+
+    If the current version passes, it is recorded in the index as passed, and its name is printed as the last
+    line, where a scheduler reads it.
+
+    Raises:
+        GateError: A value exceeds its limit.
+    """
     from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
     from bisieve.tools.gate import judge
     from bisieve.tools.gate_report import gate_report, refuse
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     before = open_version(args.index, args.against) if args.against else version_to_compare_with(now)
     was = None if before is None else version_stats(before, args.fraction)
     verdict = judge(version_stats(now, args.fraction), was, limits)
-    print(gate_report(verdict), flush=True)  # before what goes to stderr, where the two are one
+    print(gate_report(verdict), flush=True)  # before the error, if stdout and stderr are the same stream
     refuse(verdict)
     mark_passed(now, before)
     print(verdict.now.name)

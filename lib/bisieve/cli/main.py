@@ -1,4 +1,7 @@
-"""The ``bisieve`` command: finds the subcommands, parses, calls, and turns errors into one line."""
+"""The ``bisieve`` command: find the subcommand, parse its options, run it, turn errors into one line.
+
+main, run_command ─▶ parse ─▶ guarded ─▶ run(args) of the command's module ─▶ exit code
+"""
 
 import argparse
 import os
@@ -13,23 +16,28 @@ from bisieve.cli.sigterm import sigterm_as_interrupt
 from bisieve.errors import BisieveError, UsageError
 from bisieve.events import events_on_stderr, log_format
 
-COMMANDS = "bisieve.commands"
-INTERRUPTED = 130  # what shells give for Ctrl-C
-TERMINATED = 143  # and for SIGTERM
+COMMANDS = "bisieve.commands"  # group of entry points, each a command module
+INTERRUPTED = 130  # the exit code of shells after Ctrl-C: 128 + SIGINT
+TERMINATED = 143  # and after SIGTERM: 128 + SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``bisieve COMMAND …``; returns the exit code."""
+    """Run ``bisieve COMMAND …`` and return the exit code; ``argv`` defaults to the process's arguments."""
     return _called(lambda: _parsed(argv))
 
 
 def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
-    """One subcommand alone, as the entry scripts under ``jobs`` and ``ray_train`` run it."""
+    """Run the command of one module and return the exit code; for the scripts in ``jobs`` and ``ray_train``.
+
+    Args:
+        module_name: The full name of a command module, such as ``bisieve.cli.score``.
+        argv: Its arguments; None: those of the process.
+    """
     return _called(lambda: _parsed_alone(module_name, argv))
 
 
 def _called(parse: Callable[[], argparse.Namespace]) -> int:
-    """Run what ``parse`` finds; it imports the command, which is time enough for Ctrl-C."""
+    """Parse and run a command. Parsing imports its module, which is slow enough for a Ctrl-C to arrive."""
     try:
         args = parse()
     except KeyboardInterrupt as interrupt:
@@ -40,7 +48,7 @@ def _called(parse: Callable[[], argparse.Namespace]) -> int:
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     own_process = argv is None
     argv = sys.argv[1:] if argv is None else argv
-    # No abbreviations: what one stands for would change when an option is added.
+    # No abbreviations: a new option could change the meaning of one.
     parser = argparse.ArgumentParser(
         prog="bisieve", description="Sieve MC-annotated rollouts; train an MPRM on the best.",
         allow_abbrev=False,
@@ -48,8 +56,9 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     points = {point.name: point for point in entry_points(group=COMMANDS)}
     named = argv[0] if argv else ""
-    for name in [named] if named in points else sorted(points):  # the others are only for --help
+    for name in [named] if named in points else sorted(points):  # all modules are loaded for --help only
         command = points[name].load()
+        # Only where the process is the command's alone: a caller of `main` may need pandas.
         if own_process and getattr(command, "WITHOUT_PANDAS", False):
             import bisieve.local.no_pandas  # noqa: F401
         _add_command(subparsers, name, command)
@@ -65,9 +74,15 @@ def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Name
 
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run ``run(args)``; a `BisieveError` becomes one line on stderr and its exit code.
+    """Call ``run(args)`` and turn expected errors into one line on stderr and an exit code.
 
-    So does Ctrl-C or SIGTERM, with the notes of the `KeyboardInterrupt` where it has any.
+    Expected are a `BisieveError`, a missing package, Ctrl-C and SIGTERM, for which the line has the notes of
+    the `KeyboardInterrupt` if there are any, and a closed stdout, for which there is no line. Other
+    exceptions are not caught.
+
+    Returns:
+        The exit code: that of ``run`` or of the `BisieveError`; 1 for a missing package or a closed stdout;
+        `INTERRUPTED` or `TERMINATED`.
     """
     terminated: list[int] = []
     try:
@@ -86,7 +101,8 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     except KeyboardInterrupt as interrupt:
         return _interrupted(args, interrupt, bool(terminated))
     except BrokenPipeError:
-        # The reader of our output went away (`bisieve … | head`); Python would complain again at exit.
+        # The reader of stdout has closed it (`bisieve … | head`). Python flushes stdout at exit: without
+        # this it would report the error once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -98,7 +114,11 @@ def _interrupted(args: argparse.Namespace, interrupt: KeyboardInterrupt, by_sigt
 
 
 def check_working_directory() -> None:
-    """Raise `UsageError` where the working directory has been deleted: no process can start from there."""
+    """Check that the working directory still exists: without one, no child process can start.
+
+    Raises:
+        UsageError: It has been deleted.
+    """
     try:
         os.getcwd()
     except FileNotFoundError as error:

@@ -1,4 +1,8 @@
-"""Options that more than one command has."""
+"""Options that several commands share.
+
+Each ``add_*`` function declares a group of options; `ranking`, `reading` and `engine` check the parsed values
+and return them in the form that the library needs.
+"""
 
 import argparse
 import math
@@ -13,7 +17,7 @@ _SHUFFLED = ("random", "mixed")
 
 
 def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
-    """How rollouts are ranked; without a default an option stays None."""
+    """Declare the options of the ranking; an option that is not in ``defaults`` defaults to None."""
     add = parser.add_argument_group("ranking").add_argument
     add("--alpha", type=float, default=defaults.get("alpha"), help="α of the score (default: 0.05)")
     add(
@@ -39,7 +43,11 @@ def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
 
 
 def ranking(args: argparse.Namespace) -> dict[str, Any]:
-    """The ranking options that were given; `UsageError` for one that cannot be."""
+    """Return the ranking options that are not None, by name, after checking them.
+
+    Raises:
+        UsageError: A value is out of range, or ``--ties`` does not apply to the strategy.
+    """
     names = ("alpha", "threshold", "strategy", "scope", "ties", "seed")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
@@ -57,7 +65,7 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """How records are read."""
+    """Declare the options that say how records are read."""
     add = parser.add_argument_group("records").add_argument
     add(
         "--layout", choices=("auto", "rollouts", "steps"), default="auto",
@@ -87,11 +95,15 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def reading(args: argparse.Namespace) -> ReadOptions:
-    """How records are to be read; `UsageError` where the options contradict each other."""
+    """Return how records are to be read.
+
+    Raises:
+        UsageError: Options contradict each other, a pair is malformed, or a URL contains a secret.
+    """
     if args.source_from and args.source_field:
         raise UsageError("--source-from or --source-field", "both", "leave out one")
     for pair in args.image_prefix:
-        check_no_secret(pair)  # it is kept in the manifest
+        check_no_secret(pair)  # the manifest stores it
     return ReadOptions(
         layout=args.layout,
         labels_as_scores=args.labels_as_scores,
@@ -103,7 +115,7 @@ def reading(args: argparse.Namespace) -> ReadOptions:
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """What does the work, and where Spark runs when it is not spark-submit that says it."""
+    """Declare the options that choose the engine and configure it; spark-submit may set Spark's instead."""
     add = parser.add_argument_group("engine").add_argument
     add(
         "--engine", choices=("auto", "local", "spark"), default="auto",
@@ -125,7 +137,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
-    """How a run tells what it does."""
+    """Declare the option for the format of progress and errors on stderr."""
     parser.add_argument(
         "--log-format", choices=FORMATS,
         help=f"what stderr gets: lines, or a JSON object an event (default: ${FORMAT_VARIABLE}, else text)",
@@ -133,7 +145,11 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
 
 
 def engine(args: argparse.Namespace) -> dict[str, Any]:
-    """What `engines.choose_engine` needs; `UsageError` where the options contradict each other."""
+    """Return the keyword arguments of `engines.choose_engine`.
+
+    Raises:
+        UsageError: A value is out of range, or options contradict each other.
+    """
     conf = spark_conf(args)
     if args.workers is not None and args.workers < 1:
         raise UsageError("--workers from 1 on", str(args.workers), "leave it out for one a core")
@@ -152,7 +168,11 @@ def engine(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def spark_conf(args: argparse.Namespace) -> dict[str, str]:
-    """The configuration that was given; `UsageError` where a pair is none, or a secret."""
+    """Return the Spark properties of ``--spark-conf``, by name; the last value of a name counts.
+
+    Raises:
+        UsageError: A pair is not KEY=VALUE, or a property is a secret.
+    """
     pairs = _pairs(
         "--spark-conf KEY=VALUE",
         args.spark_conf,
@@ -168,7 +188,18 @@ def spark_conf(args: argparse.Namespace) -> dict[str, str]:
 def _pairs(
     expected: str, given: list[str], hint: str, blank: bool = True, once: bool = True
 ) -> dict[str, str]:
-    """``KEY=VALUE`` each; `UsageError` for what is none, for a ``blank`` side, and for a key given twice."""
+    """Parse ``KEY=VALUE`` pairs.
+
+    Args:
+        expected: Name of the option and form of a pair, for the error.
+        given: The pairs.
+        hint: What the user can do, for the error.
+        blank: Whether the key or the value may be empty.
+        once: Whether each key may occur only once.
+
+    Raises:
+        UsageError: A pair is malformed, or a key occurs twice.
+    """
     pairs: dict[str, str] = {}
     for pair in given:
         key, equals, value = pair.partition("=")

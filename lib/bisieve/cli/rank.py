@@ -1,15 +1,15 @@
-"""``bisieve rank``: an index ranked again, with no look at its shards."""
+"""``bisieve rank``: rank an index again by other parameters, without reading its shards."""
 
 import argparse
 
 from bisieve.cli import options
 
 HELP = "rank an index again: by another alpha, threshold, strategy, scope or rule for ties"
-WITHOUT_PANDAS = True  # nothing that it runs needs it
+WITHOUT_PANDAS = True  # no code that it runs uses pandas
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     parser.add_argument("--index", required=True, metavar="URL", help="the index to start from")
     parser.add_argument("--output", required=True, metavar="URL", help="where the new index goes")
     options.add_ranking(parser)
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ranks; prints what was found.  What is not asked for stays as it was."""
+    """Rank the index and print a summary; parameters that are not given stay as they are in the index."""
     ranking, engine = options.ranking(args), options.engine(args)
 
     from bisieve.engines import choose_engine

@@ -1,4 +1,4 @@
-"""``bisieve report``: what an index holds."""
+"""``bisieve report``: print a summary of an index."""
 
 import argparse
 
@@ -6,7 +6,7 @@ HELP = "show what an index holds: per source its rollouts, ties, rejects and whe
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     parser.add_argument("--index", required=True, metavar="URL")
     parser.add_argument(
         "--version", metavar="FINGERPRINT",
@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the table that scoring printed."""
+    """Print the same summary as scoring does, with all sources."""
     from bisieve.index.versions import open_version
     from bisieve.tools.report import score_report
 

@@ -1,15 +1,15 @@
-"""``bisieve score``: shards to ranked index."""
+"""``bisieve score``: score and rank the rollouts of shards, and write the index."""
 
 import argparse
 
 from bisieve.cli import options
 
 HELP = "score and rank the rollouts of a corpus; write the index"
-WITHOUT_PANDAS = True  # nothing that it runs needs it
+WITHOUT_PANDAS = True  # no code that it runs uses pandas
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     parser.add_argument("--input", nargs="+", required=True, metavar="URL", help="shards, folders or globs")
     parser.add_argument(
         "--strict", action="store_true", help="refuse inputs with files of a kind that is not read"
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores; prints what was found."""
+    """Score the corpus and print a summary of the index; sends OpenLineage events if they are configured."""
     reading, ranking, engine = options.reading(args), options.ranking(args), options.engine(args)
 
     from bisieve.engines import choose_engine, prepare_engine

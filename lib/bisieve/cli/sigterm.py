@@ -1,4 +1,4 @@
-"""SIGTERM, as schedulers send it, ends a command as Ctrl-C does."""
+"""Let SIGTERM, which schedulers send, end a command as Ctrl-C does."""
 
 import signal
 import threading
@@ -9,7 +9,14 @@ from typing import Any
 
 @contextmanager
 def sigterm_as_interrupt(terminated: list[int]) -> Iterator[None]:
-    """Let SIGTERM end the block in the way that Ctrl-C would at that moment, and append it to the list."""
+    """Let SIGTERM end the ``with`` block as Ctrl-C would at that moment.
+
+    Does nothing outside the main thread, or if SIGTERM has a handler already. The default handler is restored
+    at the end.
+
+    Args:
+        terminated: Each SIGTERM is appended, so that the caller can tell it from Ctrl-C.
+    """
 
     def on_sigterm(number: int, frame: Any) -> None:
         terminated.append(number)

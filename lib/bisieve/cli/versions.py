@@ -1,4 +1,4 @@
-"""``bisieve versions``: which versions an index has had."""
+"""``bisieve versions``: list the versions of an index."""
 
 import argparse
 from datetime import UTC, datetime
@@ -7,12 +7,12 @@ HELP = "list the versions of an index that are still there"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declare the options."""
     parser.add_argument("--index", required=True, metavar="URL")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a line a version, the newest first; ``*`` marks the current one."""
+    """Print a line per version, the newest first; ``*`` marks the current one."""
     from bisieve._text import pluralize
     from bisieve.index.reader import open_index
     from bisieve.index.versions import versions

@@ -1,1 +1,1 @@
-"""``bisieve doctor``: what a machine, a store or a cluster lacks, said before a run needs it."""
+"""``bisieve doctor``: check this machine, stores and clusters before a run needs them."""

@@ -1,4 +1,8 @@
-"""One thing that was looked at, and what was found."""
+"""Checks: what one is, how errors become failed checks, how checks are printed.
+
+Each entry point of the group ``bisieve.checks`` is a function `Examine`: it gets the `Patient`, which says
+what to check, and yields one `Check` per line of the report.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,29 +18,29 @@ State = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Check:
-    """A line of the doctor's report; pickles, since some come from other machines."""
+    """A line of the doctor's report; it can be pickled, because some checks run on other machines."""
 
     name: str
     state: State
     found: str
-    hint: str = ""  # what to do; of what is not ok
+    hint: str = ""  # what to do; empty if the state is ok
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What the doctor is to look at beside this machine."""
+    """What to check beside this machine."""
 
-    inputs: Sequence[str] = ()  # URLs that are read
-    outputs: Sequence[str] = ()  # URLs of folders that are read and written
-    master: str | None = None  # of a Spark cluster
-    properties_file: str | None = None  # that spark-submit is given
+    inputs: Sequence[str] = ()  # URLs that a run will read
+    outputs: Sequence[str] = ()  # URLs of folders that a run will read and write
+    master: str | None = None  # URL of a Spark master; None: no cluster is checked
+    properties_file: str | None = None  # Spark's properties, as for spark-submit --properties-file
 
 
 Examine = Callable[[Patient], Iterable[Check]]
 
 
 def attempted(name: str, attempt: Callable[[], Check]) -> Check:
-    """The check that ``attempt`` makes; whatever it raises is one that failed."""
+    """Return the check that ``attempt`` returns; if it raises, a failed check called ``name``."""
     try:
         return attempt()
     except Exception as error:
@@ -44,7 +48,7 @@ def attempted(name: str, attempt: Callable[[], Check]) -> Check:
 
 
 def failed(name: str, error: Exception) -> Check:
-    """The check that ended with ``error``, `BisieveError` or any other."""
+    """Return a failed check for an exception; a `BisieveError` brings its own hint."""
     if isinstance(error, BisieveError):
         expected, found, hint = error.args
         return Check(name, "failed", f"expected {expected}; found {found}", hint)
@@ -53,7 +57,13 @@ def failed(name: str, error: Exception) -> Check:
 
 
 def examined(name: str, load: Callable[[], Examine], patient: Patient) -> Iterator[Check]:
-    """The checks of what ``load`` gives; where it, or looking, raises an error, a last one that failed."""
+    """Yield the checks of one `Examine` function; an exception becomes a last, failed check.
+
+    Args:
+        name: The name of that failed check.
+        load: Returns the function; it may raise, for example where a package is missing.
+        patient: What to check.
+    """
     try:
         yield from load()(patient)
     except Exception as error:
@@ -61,17 +71,17 @@ def examined(name: str, load: Callable[[], Examine], patient: Patient) -> Iterat
 
 
 def all_well(checks: Iterable[Check]) -> bool:
-    """Whether none has failed."""
+    """Return whether no check has failed; warnings count as success."""
     return not any(check.state == "failed" for check in checks)
 
 
 def told(checks: Iterable[Check]) -> Iterator[str]:
-    """A line each, as it comes."""
+    """Yield each check as one line of text, as soon as it is known."""
     for check in checks:
         hint = f"; {check.hint}" if check.hint else ""
         yield f"{check.state:<8} {check.name:<18} {' '.join(f'{check.found}{hint}'.split())}"
 
 
 def as_json(checks: Sequence[Check]) -> str:
-    """``{"well": …, "checks": [{name, state, found, hint}]}``."""
+    """Return the checks as the JSON document ``{"well": …, "checks": [{name, state, found, hint}]}``."""
     return json.dumps({"well": all_well(checks), "checks": [asdict(check) for check in checks]}, indent=1)

@@ -1,4 +1,4 @@
-"""This machine: Python, the packages against those that were tested together, disk."""
+"""Check this machine: Python, installed packages against the tested versions, free disk."""
 
 import os
 import platform
@@ -17,21 +17,21 @@ from bisieve.doctor.checks import Check, Patient, State, attempted
 
 OLDEST_PYTHON = (3, 11)
 TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
-LEAST_DISK = 10e9  # bytes below the folder of temporary files: shuffles, checkpoints on their way up
-FULL_DISK = 100e6  # bytes below which nothing starts: Ray and Spark write more than that at once
-_SUMS = ("bisieve[all]", "bisieve[dev]")  # of other extras
-_TESTED = "tested_versions.txt"  # the repository's constraints.txt
+LEAST_DISK = 10e9  # free bytes in the temporary folder: for shuffles, and checkpoints until they are uploaded
+FULL_DISK = 100e6  # free bytes; with less no run starts: Ray and Spark write more than that at once
+_SUMS = ("bisieve[all]", "bisieve[dev]")  # extras that only combine others
+_TESTED = "tested_versions.txt"  # constraints.txt of the repository
 
 
 def examine(patient: Patient) -> Iterator[Check]:
-    """This machine's checks."""
+    """Yield the checks of Python, of the packages of each extra, and of the disk."""
     yield python(sys.version_info[:2])
     yield from packages(metadata.requires("bisieve") or [], installed_versions(), tested_versions())
     yield attempted("disk", lambda: disk(temporary_folder()))
 
 
 def python(found: tuple[int, ...]) -> Check:
-    """Of a Python ``found`` as (major, minor)."""
+    """Check the version of Python, given as (major, minor): failed if too old, a warning if not tested."""
     version = platform.python_version()
     if found < OLDEST_PYTHON:
         return Check("python", "failed", version, "install Python 3.11 or newer")
@@ -42,19 +42,19 @@ def python(found: tuple[int, ...]) -> Check:
 
 
 def tested_versions() -> dict[str, str]:
-    """The version of each package that all tests ran with, by canonical name."""
+    """Return the version of each package that all tests ran with, by canonical name."""
     lines = resources.files("bisieve").joinpath(_TESTED).read_text().splitlines()
     pairs = (line.split("==") for line in lines if "==" in line)
     return {_canonical(name): _public(version) for name, version in pairs}
 
 
 def installed_versions() -> dict[str, str]:
-    """The version of each package that is installed, by canonical name."""
+    """Return the version of each installed package, by canonical name."""
     return {_canonical(one.name): _public(one.version) for one in metadata.distributions() if one.name}
 
 
 def _public(version: str) -> str:
-    """Without what tells one build from another, as ``+cpu``."""
+    """Remove the label of the build, such as ``+cpu``."""
     return version.strip().partition("+")[0]
 
 
@@ -63,10 +63,17 @@ def _canonical(name: str) -> str:
 
 
 def packages(requires: list[str], installed: Mapping[str, str], tested: Mapping[str, str]) -> Iterator[Check]:
-    """A check for what each extra needs, ``bisieve`` itself first.
+    """Yield a check of the packages of ``bisieve`` itself and of each extra.
 
-    An extra is wanted on this machine where a package is installed that it alone brings; what it then lacks
-    has failed.  One that shares all its packages is wanted where all of them are there.
+    An extra counts as wanted on this machine if one of its packages that no other extra requires is
+    installed, or if all of its packages are. The check of a wanted extra fails if a package is missing or has
+    a version that the extra does not allow, and warns if a version is not the tested one. Any other extra is
+    ok: "not installed on this machine".
+
+    Args:
+        requires: The requirements of ``bisieve`` with their markers, as in its metadata.
+        installed: Installed versions, by canonical name.
+        tested: Tested versions, by canonical name.
     """
     needs: dict[str, list[Requirement]] = {}
     for text in requires:
@@ -108,12 +115,12 @@ def _of_extra(
 
 
 def temporary_folder() -> str:
-    """Return the folder that TMPDIR names, full or not: Python takes another one in silence."""
+    """Return the folder that TMPDIR names, even if it is full: `tempfile` would silently use another one."""
     return os.environ.get("TMPDIR") or tempfile.gettempdir()
 
 
 def disk(folder: str) -> Check:
-    """Of the folder of temporary files."""
+    """Check the free space of a folder: failed if it is full or not writable, a warning below 10 GB."""
     free = shutil.disk_usage(folder).free
     said = f"{free / 1e9:.1f} GB free in {folder}, {LEAST_DISK / 1e9:.0f} GB needed"
     hint = f"free {LEAST_DISK / 1e9:.0f} GB there or set TMPDIR"

@@ -1,6 +1,6 @@
-"""Check Spark: Java, the jars for s3a, the environment and the workers of a cluster.
+"""Check Spark: Java, the jars for s3a, the environment, and the workers and secret of a cluster.
 
-It is called even where Spark is not installed: nothing of Spark is imported before it is known to be there.
+The module is loaded even where Spark is not installed, so pyspark and py4j are imported inside functions.
 """
 
 import os
@@ -26,19 +26,19 @@ from bisieve.spark.java import check_java
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
-PATIENCE = 60.0  # seconds for workers to answer
+PATIENCE = 60.0  # seconds to wait for the workers' answers
 _JOB = "bisieve-doctor"
-_TASKS = 64  # more than enough for every worker to get one
-_REST_PORT = 6066  # Spark's own, on by default from Spark 4 on
-_REST_ANSWER = 4096  # bytes, more than it is
+_TASKS = 64  # more than enough for every worker to run one
+_REST_PORT = 6066  # Spark's default port for REST submissions, which Spark 4 enables by default
+_REST_ANSWER = 4096  # bytes to read, more than an answer has
 
-# The AWS SDK that hadoop-aws was built with, by its version: that of the pinned Spark's Hadoop.
+# Version of hadoop-aws → version of the AWS SDK it was built with; for the Hadoop of the pinned Spark.
 AWS_SDK = {"3.5.0": "2.35.4"}
 _GROUPS = {"hadoop-aws": "org.apache.hadoop", "bundle": "software.amazon.awssdk"}
 
 
 def examine(patient: Patient) -> Iterator[Check]:
-    """The checks of a machine that has Spark."""
+    """Yield the checks of Spark; none if pyspark is not installed."""
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
         return
@@ -63,7 +63,11 @@ def _fits(variable: str, check: Callable[[], None]) -> Check:
 
 
 def _properties(home: Path, patient: Patient) -> Path:
-    """The file of Spark's properties: the one that spark-submit is given, else the installation's own."""
+    """Return the file of Spark's properties: ``properties_file`` if given, else spark-defaults.conf.
+
+    Raises:
+        UsageError: ``properties_file`` is not there.
+    """
     if patient.properties_file is None:
         return Path(os.environ.get("SPARK_CONF_DIR") or home / "conf") / "spark-defaults.conf"
     file = Path(patient.properties_file)
@@ -73,7 +77,7 @@ def _properties(home: Path, patient: Patient) -> Path:
 
 
 def _read_properties(file: Path) -> dict[str, str]:
-    """Return what a file of Spark's properties says, by name; nothing where there is no such file."""
+    """Return the properties in a file of Spark's, by name; an empty dict if there is no such file."""
     text = file.read_text() if file.is_file() else ""
     lines = [line.strip() for line in text.splitlines()]
     pairs = [re.split(r"\s*[=:\s]\s*", line, maxsplit=1) for line in lines if line and line[0] not in "#!"]
@@ -87,7 +91,7 @@ def _event_log(conf: Mapping[str, str], check: Callable[[Mapping[str, str]], Non
 
 
 def _cluster(patient: Patient) -> Iterator[Check]:
-    """Look at the workers of the master, and at its lock."""
+    """Check the workers of the master and, for a standalone master, its secret."""
     from bisieve.spark.session import spark_context, unwrapped_errors
 
     master = patient.master or ""
@@ -104,7 +108,7 @@ def _workers(spark: "SparkContext", master: str) -> Check:
 
     spark.setJobGroup(_JOB, "the doctor asks all workers")
     until = time.monotonic() + PATIENCE
-    # Where no executor comes, a job waits for ever.
+    # Without an executor Spark would wait for ever: cancel the job instead.
     patience = Timer(PATIENCE, spark.cancelJobGroup, [_JOB])
     patience.start()
     try:
@@ -122,7 +126,7 @@ def _workers(spark: "SparkContext", master: str) -> Check:
 
 
 def takes_rest(master: str) -> bool:
-    """Return whether a host of ``master`` takes jobs by Spark's REST interface, which knows no secret."""
+    """Return whether a host of ``master`` accepts jobs by Spark's REST interface, which checks no secret."""
     for place in master.removeprefix("spark://").split(","):
         url = f"http://{place.rpartition(':')[0]}:{_REST_PORT}/v1/submissions/status/none"
         try:
@@ -134,7 +138,13 @@ def takes_rest(master: str) -> bool:
 
 
 def secret(master: str, is_locked: bool, is_rest: bool) -> Check:
-    """Return the check of a standalone master, by whether it asks for a secret and takes jobs by REST."""
+    """Check the secret of a standalone master.
+
+    Args:
+        master: Its URL.
+        is_locked: Whether it asks for a secret (``spark.authenticate``).
+        is_rest: Whether it accepts jobs by REST, where it checks no secret.
+    """
     if not is_locked:
         return Check(
             "spark secret", "warning",
@@ -151,14 +161,21 @@ def secret(master: str, is_locked: bool, is_rest: bool) -> Check:
 
 
 def _about_worker(_: int) -> tuple[str, str, str]:
-    """Host, Python's version and bisieve's, of the worker that runs this."""
-    import pyarrow  # noqa: F401  what every task needs
+    """Return the host name, Python version and bisieve version of the worker that runs this."""
+    import pyarrow  # noqa: F401  every task needs it: a worker without it makes the check fail
 
     return socket.gethostname(), platform.python_version(), bisieve.__version__
 
 
 def compared(name: str, answers: set[tuple[str, str, str]], python: str, version: str) -> Check:
-    """Workers, each as (host, Python, bisieve), against the driver's."""
+    """Compare the versions of all workers with the driver's.
+
+    Args:
+        name: The name of the check.
+        answers: (host, Python version, bisieve version) of each worker. Python may differ in the patch level.
+        python: The driver's Python version.
+        version: The driver's bisieve version.
+    """
     hosts = {host for host, _, _ in answers}
     others = sorted(
         f"{host} has Python {theirs}, bisieve {package}"
@@ -174,10 +191,13 @@ def compared(name: str, answers: set[tuple[str, str, str]], python: str, version
 
 
 def s3a(home: Path, file: Path) -> Check:
-    """Whether hadoop-aws and its AWS SDK, if Spark is given them, are those of its Hadoop.
+    """Check that hadoop-aws and the AWS SDK, if configured, match the Hadoop version of Spark.
 
-    They lie among the jars of Spark's ``home``, or are named in ``file``, of Spark's properties, which need
-    not be there.
+    If neither is configured, the check is ok: bisieve itself reads ``s3://`` without them.
+
+    Args:
+        home: Spark's folder; jars are looked for in its subfolder ``jars``.
+        file: Spark's properties, which may name the jars; the file need not exist.
     """
     jars = home / "jars"
     hadoop = next(iter(_lying("hadoop-client-api", jars)), None)
@@ -193,7 +213,7 @@ def s3a(home: Path, file: Path) -> Check:
     where = f"{said} in {jars} and {file}"
     if any(found[jar] - {version} for jar, version in wanted.items()):
         return Check("s3a", "failed", f"{where}, Hadoop is {hadoop}", f"use {use}")
-    if not all(found.values()):  # --packages may bring the one with the other
+    if not all(found.values()):  # no failure: --packages may bring the missing one as a dependency
         return Check("s3a", "warning", where, f"name both: {use}")
     if hadoop not in AWS_SDK:
         return Check("s3a", "warning", where, f"see which AWS SDK hadoop-aws {hadoop} was built with")
@@ -201,13 +221,13 @@ def s3a(home: Path, file: Path) -> Check:
 
 
 def _lying(jar: str, folder: Path) -> set[str]:
-    """The versions of a jar in a folder."""
+    """Return the versions of a jar in a folder."""
     names = (path.name for path in folder.glob(f"{jar}-*.jar"))
     return {match[1] for name in names if (match := re.fullmatch(rf"{jar}-(\d[\w.-]*)\.jar", name))}
 
 
 def _named(jar: str, text: str) -> set[str]:
-    """The versions that Spark's properties name, as ``group:jar:version`` or ``…/jar-version.jar``."""
+    """Return the versions of a jar in Spark's properties: ``group:jar:version`` or ``…/jar-version.jar``."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", "!")))
     package, file = rf"\b{re.escape(_GROUPS[jar])}:{jar}:([\w.-]+)", rf"/{jar}-(\d[\w.-]*)\.jar\b"
     return {*re.findall(package, lines), *re.findall(file, lines)}

@@ -1,4 +1,8 @@
-"""Stores: what a run will ask of them, tried on a few bytes."""
+"""Check stores: try on a few bytes the operations that a run will need.
+
+Inputs are listed and read by range. In outputs a scratch key is written, overwritten and removed, and the
+store's clock is compared with this machine's.
+"""
 
 import time
 from collections.abc import Iterator
@@ -13,12 +17,12 @@ from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.errors import storage_errors
 from bisieve.io.storage import join, list_files, open_filesystem, stored_files
 
-MOST_SKEW = 60.0  # seconds; S3 refuses requests that are signed 15 minutes off
+MOST_SKEW = 60.0  # seconds; S3 refuses requests whose signature is 15 minutes off
 SCRATCH = ".bisieve-doctor-"
 
 
 def examine(patient: Patient) -> Iterator[Check]:
-    """Two checks an input, three an output."""
+    """Yield the checks of all inputs and outputs; a failed listing or write skips the rest of its URL."""
     for url in patient.inputs:
         listed = attempted("list", partial(_list, url))
         yield listed
@@ -35,7 +39,7 @@ def _list(url: str) -> Check:
 
 
 def _read_range(url: str) -> Check:
-    """A range of a few bytes, from the middle of the largest file."""
+    """Check that the store serves byte ranges: read up to 64 bytes from the middle of the largest file."""
     largest = max(list_files(url), key=lambda file: file.size, default=None)
     if largest is None or largest.size == 0:
         return Check("read a range", "warning", f"no file with anything in it at {url}", "check the URL")
@@ -73,7 +77,10 @@ def _write(url: str, key: str) -> Check:
 
 
 def _overwrite(url: str, key: str) -> Check:
-    """Whether a write is refused whose writer has not seen the last one; an index's manifest needs it."""
+    """Check that the store refuses a write based on an outdated read (compare-and-swap).
+
+    Publishing an index relies on it: its manifest is replaced this way.
+    """
     seen = read_pointer(key)
     replace_pointer(seen, b"two")
     try:
@@ -87,14 +94,14 @@ def _overwrite(url: str, key: str) -> Check:
 
 
 def _clock(scratch: str, key: str) -> Check:
-    """The store's clock against ours, by a file that has just been written."""
+    """Compare the store's clock with this machine's, by the modification time of a file just written."""
     replace_pointer(read_pointer(key), b"now")
     (file,) = (file for file in stored_files(scratch) if file.url.endswith("/key"))
     return skew(file.modified - time.time())
 
 
 def skew(seconds: float) -> Check:
-    """Of a store whose clock is ``seconds`` ahead of ours."""
+    """Check a store whose clock is ``seconds`` ahead of this machine's (negative: behind)."""
     said = f"the store's is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours"
     if abs(seconds) > MOST_SKEW:
         return Check("clock", "failed", said, "set the clock by NTP: S3 refuses what is signed too far off")

@@ -1,6 +1,8 @@
-"""A truly Monte-Carlo-annotated corpus: handwritten digits, a fallible solver, K sampled continuations.
+"""Generate a corpus with real Monte-Carlo annotation: digit images, a fallible solver, K continuations.
 
-The way of the data: ``digits`` (real images) → ``pictures`` (what a question shows) → ``questions`` →
-``solver`` (attempts with mistakes and mends) → ``annotation`` (MC scores) → ``records`` → ``shards``;
-``benchmark`` takes the solver's true step labels instead, on digits that the shards never show.
+pictures (of handwritten digits) ─▶ tasks, solver.ask (questions) ─▶ annotation.attempt (rollouts)
+    ├─▶ annotation.annotate (MC scores) ─▶ shard_files (records, shards)      the corpus
+    └─▶ benchmark (true step labels), on digits that no shard shows           the held-out benchmark
+
+`corpus.write_corpus` runs it all.
 """

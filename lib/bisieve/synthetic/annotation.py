@@ -1,4 +1,7 @@
-"""Attempts at questions, and their Monte-Carlo annotation: K continuations from each prefix."""
+"""Sample rollouts (`attempt`) and annotate them by Monte Carlo (`annotate`): K continuations per prefix.
+
+Rollouts are handled in batches, as columns: an array or list has one entry per rollout (row).
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -17,7 +20,7 @@ OPENINGS = (
     "First I find what the question asks for.",
 )
 CLOSINGS = ("Now I can give the answer.", "That is all I need for the answer.")
-OPENING_SHARE, CLOSING_SHARE = 0.25, 0.35  # of the rollouts that hold such a step
+OPENING_SHARE, CLOSING_SHARE = 0.25, 0.35  # share of rollouts with such a filler step
 
 FIELD = re.compile(r"{(\w+)}")
 
@@ -26,18 +29,18 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Position:
-    """One place in the rollouts of a batch; a filler step stands in some rows only."""
+    """One step position in all rollouts of a batch; a filler step is present in some rows only."""
 
-    texts: list[str]  # one a row; meaningless where not present
-    present: Flags
-    correctness: NDArray[np.int8]  # CORRECT, NEUTRAL or INCORRECT: the truth, for the benchmark alone
+    texts: list[str]  # [rows]; meaningless where not present
+    present: Flags  # bool [rows]
+    correctness: NDArray[np.int8]  # [rows] CORRECT, NEUTRAL or INCORRECT: the truth, for the benchmark only
     state: State  # after this step
-    steps_taken: int  # steps of the plan behind it
+    steps_taken: int  # steps of the plan taken so far, this one included; fillers do not count
 
 
 @dataclass
 class Attempts:
-    """A batch of rollouts of one task, position by position."""
+    """A batch of rollouts of one task, as a list of step positions."""
 
     task: Task
     questions: Questions
@@ -45,7 +48,11 @@ class Attempts:
 
 
 def attempt(task: Task, questions: Questions, solver: Solver, rng: np.random.Generator) -> Attempts:
-    """One rollout a row of ``questions``."""
+    """Sample one rollout for each row of ``questions``.
+
+    Each has the steps of the task's plan and perhaps an opening and a closing filler. A step in which the
+    solver corrects earlier mistakes begins with the right form of the first wrong step.
+    """
     attempts = Attempts(task, questions)
     words = {"word": [task.variants[variant].word for variant in questions.variant.tolist()]}
     state = start(questions)
@@ -87,7 +94,7 @@ def _filler(
 
 
 def say(step: Step, values: Values, words: dict[str, list[str]]) -> list[str]:
-    """The text of ``step`` in every row."""
+    """Return the text of ``step`` in every row; ``words`` gives the values of ``{word}``."""
     columns = [
         words[name] if name in words else values[name].tolist() for name in FIELD.findall(step.sentence)
     ]
@@ -95,7 +102,7 @@ def say(step: Step, values: Values, words: dict[str, list[str]]) -> list[str]:
 
 
 def say_row(step: Step, values: Values, words: dict[str, list[str]], row: int) -> str:
-    """The text of ``step`` in one row."""
+    """Return the text of ``step`` in one row."""
     names = FIELD.findall(step.sentence)
     return step.sentence.format(
         **{name: words[name][row] if name in words else values[name][row] for name in names}
@@ -111,9 +118,16 @@ def _first_wrong_step(stated: tuple[Step, ...], values: Values, truth: Values, r
 def annotate(
     attempts: Attempts, continuations: int, solver: Solver, rng: np.random.Generator
 ) -> list[Counts]:
-    """How many of ``continuations`` from every prefix reach the right answer.
+    """Count the continuations from each prefix that reach the right answer.
 
-    One array a position, one count a row; zero in rows where the position is not present.
+    Args:
+        attempts: The rollouts.
+        continuations: Samples per prefix (K).
+        solver: Samples the continuations.
+        rng: The source of randomness.
+
+    Returns:
+        One array for each position, int64 [rows], in [0, K]; 0 in rows where the position is not present.
     """
     annotated = []
     for position in attempts.positions:
@@ -141,7 +155,10 @@ def continue_from(
     solver: Solver,
     rng: np.random.Generator,
 ) -> Flags:
-    """Runs ``solver`` on from ``state`` to the final answer; returns the rows where that is right."""
+    """Continue from ``state`` to the final answer and return in which rows it is right, bool [rows].
+
+    ``state`` is changed in place. ``steps_taken`` is the number of plan steps before it.
+    """
     for number in range(steps_taken, len(task.steps)):
         take_step(task, number, questions, state, solver, rng)
     right: Flags = state.values["answer"] == questions.truth["answer"]

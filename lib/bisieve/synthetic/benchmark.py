@@ -1,7 +1,7 @@
-"""A held-out benchmark in VisualProcessBench's schema, labelled with the true correctness of every step.
+"""Make a held-out benchmark in VisualProcessBench's schema, with the true correctness of every step.
 
-Its pictures are made of digits that no shard shows.  A step is correct when its prefix, itself included,
-holds no unmended mistake; a step that claims nothing is neutral.
+Its pictures show digits that no shard shows. A step is correct if the prefix up to and including it has no
+uncorrected mistake; a filler step, which claims nothing, is neutral.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from bisieve.synthetic.shard_files import question_texts
 from bisieve.synthetic.solver import Solver, ask
 from bisieve.synthetic.tasks import TASKS, Task
 
-BENCHMARK_STREAM = 1_000_000  # of random numbers, apart from those of the shards
+BENCHMARK_STREAM = 1_000_000  # part of the seed: keeps the random numbers apart from those of the shards
 
 # Weaker than the solver of the shards, so that about 30 % of the steps are wrong.
-POLICIES = {"careful-solver": 0.2, "hasty-solver": 0.7}  # mistake rates
+POLICIES = {"careful-solver": 0.2, "hasty-solver": 0.7}  # name → mistake rate
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class BenchmarkPart:
     """The held-out rollouts of one task by one policy."""
 
     task: Task
-    policy: str
-    pictures: Pictures  # one a rollout
+    policy: str  # a key of POLICIES
+    pictures: Pictures  # one per rollout
     attempts: Attempts
 
     @property
     def folder(self) -> str:
-        """Where its pictures lie, below ``images``."""
+        """Return the folder of its pictures, relative to ``images``."""
         return f"benchmark/{self.task.name}-{self.policy}"
 
 
 def rollouts_per_task(total: int) -> list[int]:
-    """``total`` by the square roots of the tasks' shares: small sources are to be measured too."""
+    """Divide ``total`` by the square roots of the tasks' shares, so that small sources are measured, too."""
     weights = np.sqrt([task.share for task in TASKS])
     counts = (total * weights / weights.sum()).astype(int)
     counts[0] += total - counts.sum()
@@ -47,7 +47,7 @@ def rollouts_per_task(total: int) -> list[int]:
 
 
 def make_benchmark(total: int, seed: int, mend_rate: float) -> Iterator[BenchmarkPart]:
-    """``total`` held-out rollouts, each about a question of its own."""
+    """Yield ``total`` held-out rollouts, each with its own question, in parts by task and policy."""
     digits = held_out_digits()
     for number, (task, rollouts) in enumerate(zip(TASKS, rollouts_per_task(total), strict=True)):
         for place, (policy, mistake_rate) in enumerate(POLICIES.items()):
@@ -64,7 +64,7 @@ def make_benchmark(total: int, seed: int, mend_rate: float) -> Iterator[Benchmar
 
 
 def benchmark_lines(part: BenchmarkPart) -> Iterator[bytes]:
-    """The rollouts of ``part`` as lines of VisualProcessBench's ``test.jsonl``."""
+    """Yield each rollout of ``part`` as a line of VisualProcessBench's ``test.jsonl``, with its line end."""
     questions = part.attempts.questions
     wordings = question_texts(part.task)
     for row in range(len(questions)):

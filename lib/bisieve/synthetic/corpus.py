@@ -1,4 +1,4 @@
-"""Write a corpus: pictures, benchmark, shards, and last corpus.json, which marks it complete.
+"""Write a corpus: pictures, benchmark, shards, and last corpus.json, which marks it as complete.
 
 OUTPUT/images/<source>/000000.png …            pictures of the shards
 OUTPUT/images/benchmark/<part>/000000.png …    pictures of the benchmark
@@ -28,24 +28,24 @@ from bisieve.synthetic.shard_files import (
     write_step_shards,
 )
 
-WRITERS = 8  # threads that write pictures: an object store answers each in milliseconds
-PICTURES_IN_FLIGHT = 1_000
+WRITERS = 8  # threads that write pictures: an object store takes milliseconds for each
+PICTURES_IN_FLIGHT = 1_000  # encoded pictures in memory
 
 
 @dataclass
 class Tally:
-    """The numbers of one source, or of all."""
+    """The numbers of one source, or of all sources."""
 
     source: str
     rollouts: int = 0
     steps: int = 0
-    all_positive: int = 0  # rollouts all of whose steps have a score above 0
-    all_negative: int = 0  # rollouts none of whose steps has
-    successes: int = 0  # of all continuations of all steps
-    continuations: int = 0
+    all_positive: int = 0  # rollouts in which every step has an MC score above 0
+    all_negative: int = 0  # rollouts in which no step has
+    successes: int = 0  # right continuations of all steps
+    continuations: int = 0  # all continuations of all steps
 
     def watch(self, rollouts: Iterable[AnnotatedRollout]) -> Iterator[AnnotatedRollout]:
-        """Passes ``rollouts`` on and counts them."""
+        """Yield ``rollouts`` unchanged and count them."""
         for rollout in rollouts:
             self.rollouts += 1
             self.steps += len(rollout.steps)
@@ -68,7 +68,11 @@ class Tally:
 
 
 def table(tallies: list[Tally]) -> str:
-    """One line a source and one for all: counts, shares of the rollouts, mean MC score of the steps."""
+    """Return a table with a line per source and one for all.
+
+    Its columns are counts, the shares of mixed, all-positive and all-negative rollouts, and the mean MC score
+    of the steps.
+    """
     titles = ("source", "rollouts", "steps", "mixed", "all-positive", "all-negative", "mean MC")
     rows = [titles, *(_row(tally) for tally in [*tallies, sum(tallies, Tally("all"))])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -96,17 +100,21 @@ def _row(tally: Tally) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Written:
-    """What lies at the output now."""
+    """The corpus at the output."""
 
-    tallies: list[Tally]  # one a source
-    made_now: bool  # False: it was there already, made from the same settings
+    tallies: list[Tally]  # one per source
+    made_now: bool  # False: a corpus with the same settings was there already
 
 
 def write_corpus(output: str, config: CorpusConfig) -> Written:
-    """Makes the corpus that ``config`` describes at the URL ``output``.
+    """Generate the corpus that ``config`` describes and write it to the URL ``output``.
 
-    A corpus made from the same settings is left as it is.  Raises `UsageError` where anything else lies at
-    ``output``, and `StorageError` where it cannot be written.
+    If ``output`` has a complete corpus with the same settings, nothing is written.
+
+    Raises:
+        UsageError: ``output`` has a corpus with other settings, an unreadable corpus.json, or shards without
+            one (an unfinished corpus).
+        StorageError: ``output`` cannot be read or written.
     """
     settings = msgspec.json.decode(msgspec.json.encode(asdict(config)))
     if (tallies := _finished(output, settings)) is not None:

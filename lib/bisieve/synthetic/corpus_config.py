@@ -1,4 +1,4 @@
-"""What a corpus is to be like."""
+"""The settings of a generated corpus."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,20 +11,24 @@ Layout = Literal["rollouts", "steps"]
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Everything that decides the bytes of a corpus."""
+    """The settings of a corpus; equal settings give equal bytes."""
 
     rollouts: int = 20_000  # of all sources together
-    seed: int = 0  # of everything random
-    layout: Layout = "rollouts"  # one record a rollout, or one a step, scattered
-    shard_rollouts: int | None = None  # rollouts a shard; None: one shard a source
+    seed: int = 0  # of all random numbers
+    layout: Layout = "rollouts"  # rollouts: a record per rollout; steps: a record per step, scattered
+    shard_rollouts: int | None = None  # rollouts per shard; None: one shard per source
     images: int = 5_000  # distinct pictures of all sources together; questions share them
     rollouts_per_question: int = 3
-    continuations: int = 16  # K: sampled from every prefix
+    continuations: int = 16  # K, sampled from every prefix
     solver: Solver = field(default_factory=Solver)
     benchmark: int = 600  # held-out rollouts with true step labels
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for values that no corpus can have."""
+        """Check that every value is in its range.
+
+        Raises:
+            UsageError: A value is out of range.
+        """
         for name, value, least in (
             ("--rollouts", self.rollouts, 1),
             ("--seed", self.seed, 0),

@@ -1,4 +1,4 @@
-"""The sources of a corpus: how many rollouts each has, and the rollouts themselves, batch by batch."""
+"""The sources of a corpus: `make_sources` sizes them, `generate` yields the rollouts of one, in batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,18 +12,25 @@ from bisieve.synthetic.shard_files import AnnotatedRollout, annotated_rollouts
 from bisieve.synthetic.solver import ask
 from bisieve.synthetic.tasks import TASKS, Task
 
-BATCH_QUESTIONS = 1_000  # solved at once: bounds the memory, and is part of what the seed means
-PICTURES, BATCHES, SCATTER = 0, 1, 2  # streams of random numbers
+BATCH_QUESTIONS = 1_000  # solved at once: bounds the memory; another value gives another corpus for a seed
+PICTURES, BATCHES, SCATTER = 0, 1, 2  # streams of random numbers, for `random_stream`
 
 
 def random_stream(config: CorpusConfig, task: Task, stream: int, number: int = 0) -> np.random.Generator:
-    """The random numbers of one purpose, independent of all others and of the order of work."""
+    """Return the random generator for one purpose, independent of all others and of the order of work.
+
+    Args:
+        config: Gives the seed.
+        task: The task that needs the numbers.
+        stream: `PICTURES`, `BATCHES` or `SCATTER`.
+        number: The number of the batch, for `BATCHES`.
+    """
     return np.random.default_rng([config.seed, TASKS.index(task), stream, number])
 
 
 @dataclass(frozen=True)
 class Source:
-    """One task family's part of the corpus."""
+    """The part of a corpus that belongs to one task family."""
 
     task: Task
     rollouts: int
@@ -31,14 +38,14 @@ class Source:
 
 
 def rollouts_per_source(total: int) -> list[int]:
-    """``total`` rollouts divided by the tasks' shares; the largest source takes what rounding leaves."""
+    """Divide ``total`` rollouts by the tasks' shares; the first, largest source gets the rounding rest."""
     counts = [int(total * task.share) for task in TASKS]
     counts[0] += total - sum(counts)
     return counts
 
 
 def make_sources(config: CorpusConfig) -> list[Source]:
-    """The sources that hold at least one rollout, largest first, with their pictures."""
+    """Return the sources with at least one rollout, in the order of `TASKS` (largest first)."""
     digits = training_digits()
     sources = []
     for task, rollouts in zip(TASKS, rollouts_per_source(config.rollouts), strict=True):
@@ -52,7 +59,7 @@ def make_sources(config: CorpusConfig) -> list[Source]:
 
 
 def generate(source: Source, config: CorpusConfig) -> Iterator[AnnotatedRollout]:
-    """The rollouts of ``source``, in order; holds one batch at a time."""
+    """Yield the annotated rollouts of ``source``, in order; one batch is in memory at a time."""
     batch_rollouts = BATCH_QUESTIONS * config.rollouts_per_question
     for batch, first in enumerate(range(0, source.rollouts, batch_rollouts)):
         rng = random_stream(config, source.task, BATCHES, batch)

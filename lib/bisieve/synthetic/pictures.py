@@ -1,4 +1,8 @@
-"""Pictures of handwritten digits: scikit-learn's digits, their layouts, and pools of pictures."""
+"""Pictures of handwritten digits: scikit-learn's digits (`Digits`), layouts, and sets of `Pictures`.
+
+load_digits ─┬─ training_digits ─┬─▶ make_pictures ─▶ encode_pictures (draw, encode_png) ─▶ PNG bytes
+             └─ held_out_digits ─┘
+"""
 
 import io
 from collections.abc import Callable, Iterator
@@ -8,31 +12,31 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-HELD_OUT_EVERY = 6  # every 6th digit is kept for the benchmark
-AMBIGUITY_RANGE = (0.3, 4.0)  # of a digit, before the mean is brought to 1
+HELD_OUT_EVERY = 6  # every 6th digit is reserved for the benchmark
+AMBIGUITY_RANGE = (0.3, 4.0)  # of a digit, before dividing by the mean
 
-SIDE = 56  # pixels
+SIDE = 56  # width and height of a picture, pixels
 PAPER, LINE, BAR = 255, 170, 120  # grey levels
-INK_STEP = 15  # grey levels a unit of a digit's ink (0 … 16)
+INK_STEP = 15  # grey levels per unit of a digit's ink (0 … 16)
 
 Canvas = NDArray[np.uint8]
 
 
-DIFFICULTY_SPREAD = 2.0  # of the logarithm: most questions are easy, a few are beyond the solver
+DIFFICULTY_SPREAD = 2.0  # standard deviation of log difficulty: most questions are easy, a few too hard
 
 
 @dataclass(frozen=True)
 class Digits:
-    """A set of handwritten digits, as columns of equal length."""
+    """A set of n handwritten digits, as columns."""
 
-    index: NDArray[np.int64]  # place in scikit-learn's data set
+    index: NDArray[np.int64]  # (n,) row in scikit-learn's data set
     pixels: NDArray[np.uint8]  # (n, 8, 8), 0 = paper … 16 = ink
-    labels: NDArray[np.int16]  # 0 … 9
-    lookalikes: NDArray[np.int16]  # the other digit that this one is most easily taken for
-    ambiguity: NDArray[np.float32]  # how easily it is misread; mean 1 over all digits
+    labels: NDArray[np.int16]  # (n,) 0 … 9
+    lookalikes: NDArray[np.int16]  # (n,) the other digit that this one resembles most
+    ambiguity: NDArray[np.float32]  # (n,) factor of the chance to misread it; mean 1 over all digits
 
     def take(self, rows: NDArray[np.bool_]) -> "Digits":
-        """The digits where ``rows`` is true."""
+        """Return the digits where ``rows``, bool (n,), is true."""
         return Digits(
             self.index[rows],
             self.pixels[rows],
@@ -44,7 +48,10 @@ class Digits:
 
 @cache
 def load_digits() -> Digits:
-    """All digits; one that lies nearer to another digit's mean image is more ambiguous."""
+    """Return all digits of scikit-learn's data set.
+
+    A digit is the more ambiguous the nearer it is to the mean image of another digit, relative to its own.
+    """
     from sklearn.datasets import load_digits as load_from_sklearn
 
     data = load_from_sklearn()
@@ -62,30 +69,30 @@ def load_digits() -> Digits:
 
 
 def training_digits() -> Digits:
-    """The digits that shards (and the base backbone) may show."""
+    """Return the digits for the shards and for the training of the demo's backbone."""
     digits = load_digits()
     return digits.take(digits.index % HELD_OUT_EVERY != 0)
 
 
 def held_out_digits() -> Digits:
-    """The digits that only the benchmark shows."""
+    """Return the digits that only the benchmark shows."""
     digits = load_digits()
     return digits.take(digits.index % HELD_OUT_EVERY == 0)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the cells of a picture lie."""
+    """The positions of the cells in a picture; each cell has one digit."""
 
     name: str
-    scale: int  # pixels a digit pixel
-    corners: tuple[tuple[int, int], ...]  # (x, y) of every cell's digit, before its shift
-    slack: tuple[int, int]  # how far a digit may be shifted right and down
-    decorate: Callable[[Canvas, NDArray[np.int16]], None]  # draws what is not a digit
+    scale: int  # pixels per digit pixel
+    corners: tuple[tuple[int, int], ...]  # (x, y) of each cell's digit before its shift, pixels
+    slack: tuple[int, int]  # largest shift of a digit to the right and down, pixels
+    decorate: Callable[[Canvas, NDArray[np.int16]], None]  # draws lines or bars, given the digits' values
 
     @property
     def num_cells(self) -> int:
-        """Digits a picture."""
+        """Return the number of digits in a picture."""
         return len(self.corners)
 
 
@@ -123,7 +130,7 @@ CHART = Layout("chart", 2, ((1, 38), (20, 38), (39, 38)), (1, 2), _bars)
 
 
 def digit_boxes(layout: Layout, shifts: NDArray[np.int64]) -> list[tuple[slice, slice]]:
-    """The (rows, columns) of every digit in a picture; ``shifts`` is (cells, 2), x before y."""
+    """Return the (rows, columns) of each digit in a picture; ``shifts`` (cells, 2) has x before y, pixels."""
     side = 8 * layout.scale
     corners = np.asarray(layout.corners) + shifts
     return [(slice(y, y + side), slice(x, x + side)) for x, y in corners.tolist()]
@@ -132,7 +139,17 @@ def digit_boxes(layout: Layout, shifts: NDArray[np.int64]) -> list[tuple[slice, 
 def draw(
     layout: Layout, pixels: NDArray[np.uint8], values: NDArray[np.int16], shifts: NDArray[np.int64]
 ) -> Canvas:
-    """A (56, 56) grey picture of ``pixels`` (cells, 8, 8): the digits enlarged, otherwise as written."""
+    """Draw a grey picture.
+
+    Args:
+        layout: The positions of the digits.
+        pixels: The digits, (cells, 8, 8); they are enlarged and otherwise unchanged.
+        values: Their values, (cells,).
+        shifts: Their shifts, (cells, 2), x before y.
+
+    Returns:
+        A picture, uint8 (56, 56).
+    """
     canvas = np.full((SIDE, SIDE), PAPER, np.uint8)
     layout.decorate(canvas, values)
     for digit, box in zip(pixels, digit_boxes(layout, shifts), strict=True):
@@ -141,7 +158,7 @@ def draw(
 
 
 def encode_png(canvas: Canvas) -> bytes:
-    """``canvas`` as the bytes of a PNG file."""
+    """Return ``canvas`` as the bytes of a PNG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -151,20 +168,20 @@ def encode_png(canvas: Canvas) -> bytes:
 
 @dataclass(frozen=True)
 class Pictures:
-    """``n`` pictures of one layout."""
+    """A set of n pictures of one layout, not drawn yet."""
 
     layout: Layout
-    digits: Digits  # the set that ``cells`` points into
-    cells: NDArray[np.int64]  # (n, cells): rows of ``digits``
-    shifts: NDArray[np.int64]  # (n, cells, 2): x and y shift of every digit inside its cell
-    difficulty: NDArray[np.float32]  # (n,), mean 1: multiplies every chance of a mistake
+    digits: Digits  # the digits that ``cells`` refers to
+    cells: NDArray[np.int64]  # (n, cells), rows of ``digits``
+    shifts: NDArray[np.int64]  # (n, cells, 2), x and y shift of each digit inside its cell, pixels
+    difficulty: NDArray[np.float32]  # (n,), expected value 1, multiplies each chance of a mistake
 
     def __len__(self) -> int:
         return len(self.cells)
 
 
 def make_pictures(layout: Layout, digits: Digits, n: int, rng: np.random.Generator) -> Pictures:
-    """``n`` pictures of digits drawn at random from ``digits``."""
+    """Return ``n`` pictures with random digits, shifts and difficulties."""
     cells = rng.integers(len(digits.index), size=(n, layout.num_cells))
     shifts = np.stack([rng.integers(slack + 1, size=cells.shape) for slack in layout.slack], axis=-1)
     spread = DIFFICULTY_SPREAD
@@ -173,12 +190,12 @@ def make_pictures(layout: Layout, digits: Digits, n: int, rng: np.random.Generat
 
 
 def picture_path(folder: str, number: int) -> str:
-    """Where picture ``number`` of ``folder`` lies, below the corpus: the ``image`` of its records."""
+    """Return the path of a picture relative to the corpus, which is the ``image`` of its records."""
     return f"images/{folder}/{number:06d}.png"
 
 
 def encode_pictures(pictures: Pictures, folder: str) -> Iterator[tuple[str, bytes]]:
-    """The path and the PNG bytes of every picture, one at a time."""
+    """Yield the path and the PNG bytes of each picture."""
     for number, (cells, shifts) in enumerate(zip(pictures.cells, pictures.shifts, strict=True)):
         digits = pictures.digits
         canvas = draw(pictures.layout, digits.pixels[cells], digits.labels[cells], shifts)

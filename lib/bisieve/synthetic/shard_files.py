@@ -1,4 +1,8 @@
-"""Write annotated rollouts as JSON lines, in one or several shards of either layout."""
+"""Write annotated rollouts as JSONL shards of either layout.
+
+attempts, counts ─ annotated_rollouts ─▶ AnnotatedRollout ─┬─ write_rollout_shards ─▶ a record per rollout
+                                                           └─ write_step_shards ────▶ a record per step
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,13 +21,13 @@ from bisieve.synthetic.tasks import Task
 
 INSTRUCTION = 'Answer step by step. End with "Final answer: ", followed by the answer.'
 
-WINDOW_SHARDS = 8  # open at once; the steps of a rollout are scattered over them
-SHUFFLED_ROLLOUTS = 4_000  # whose steps are shuffled together
+WINDOW_SHARDS = 8  # step shards open at once: a window; the steps of a rollout are scattered over it
+SHUFFLED_ROLLOUTS = 4_000  # rollouts whose steps are shuffled together
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedRollout:
-    """One rollout of the corpus.  It does not know which of its steps are truly right."""
+    """One rollout of the corpus; it has MC counts, but not the true labels of its steps."""
 
     rollout_id: str
     source: str
@@ -31,19 +35,26 @@ class AnnotatedRollout:
     question: str
     answer: str
     steps: list[str]
-    mc_correct: list[int]
-    continuations: int  # sampled from every prefix
+    mc_correct: list[int]  # per step: continuations that reached the right answer
+    continuations: int  # per step: all continuations (K)
 
 
 def question_texts(task: Task) -> list[str]:
-    """The question of every variant of ``task``."""
+    """Return the question of each variant of ``task``."""
     return [task.question.format(word=v.word, limit=v.limit) for v in task.variants]
 
 
 def annotated_rollouts(
     attempts: Attempts, counts: list[Counts], continuations: int, first_number: int
 ) -> Iterator[AnnotatedRollout]:
-    """The rollouts of a batch, one a row, numbered from ``first_number``."""
+    """Yield the rollouts of a batch, one per row.
+
+    Args:
+        attempts: The batch.
+        counts: Right continuations, an array for each position, from `annotate`.
+        continuations: Continuations per step (K).
+        first_number: The number of the first rollout, for its id.
+    """
     task, questions = attempts.task, attempts.questions
     wordings = question_texts(task)
     pictures, variants = questions.picture.tolist(), questions.variant.tolist()
@@ -84,7 +95,10 @@ def _scored(rollout: AnnotatedRollout, index: int) -> dict[str, Any]:
 
 
 def rollout_line(rollout: AnnotatedRollout) -> bytes:
-    """The rollout as one line of the layout "rollouts", as in VisualPRM400K-v1.1-Raw; ``source`` is ours."""
+    """Return a rollout as a line of the layout "rollouts", with its line end.
+
+    The record is as in VisualPRM400K-v1.1-Raw, with the field ``source`` added.
+    """
     record = _prompt(rollout) | {
         "response": STEP_SEPARATOR.join(rollout.steps),
         "steps_with_score": [_scored(rollout, index) for index in range(len(rollout.steps))],
@@ -95,7 +109,10 @@ def rollout_line(rollout: AnnotatedRollout) -> bytes:
 
 
 def step_lines(rollout: AnnotatedRollout) -> list[bytes]:
-    """The rollout as lines of the layout "steps"; only the first step carries image, question and answer."""
+    """Return a rollout as lines of the layout "steps", one per step, with their line ends.
+
+    Only the first step has the image, the question and the answer.
+    """
     lines = []
     for index in range(len(rollout.steps)):
         record = {"rollout_id": rollout.rollout_id, "step_index": index} | _scored(rollout, index)
@@ -107,14 +124,22 @@ def step_lines(rollout: AnnotatedRollout) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file."""
+    """A shard to write."""
 
-    path: str  # below the corpus
-    rollouts: int  # that it holds; in the layout "steps", its part of the rollouts of its window
+    path: str  # relative to the corpus
+    rollouts: int  # in the file; with the layout "steps", the file's share of the rollouts of its window
 
 
 def plan_shards(source: str, rollouts: int, shard_rollouts: int | None) -> list[Shard]:
-    """One file named after the source, or several in a folder of that name, no two stems alike."""
+    """Return the shards of a source: one file named after it, or several in a folder of that name.
+
+    All shards of a corpus have different file stems.
+
+    Args:
+        source: Its name.
+        rollouts: Its number of rollouts.
+        shard_rollouts: Rollouts per shard; None: one shard.
+    """
     if shard_rollouts is None:
         return [Shard(f"annotations/{source}.jsonl", rollouts)]
     return [
@@ -124,7 +149,7 @@ def plan_shards(source: str, rollouts: int, shard_rollouts: int | None) -> list[
 
 
 def write_rollout_shards(output: str, shards: list[Shard], rollouts: Iterator[AnnotatedRollout]) -> None:
-    """One record a rollout, in order."""
+    """Write ``rollouts`` to ``shards``, in order, one record per rollout."""
     for shard in shards:
         with open_output(join(output, shard.path)) as file:
             file.writelines(map(rollout_line, islice(rollouts, shard.rollouts)))
@@ -133,7 +158,11 @@ def write_rollout_shards(output: str, shards: list[Shard], rollouts: Iterator[An
 def write_step_shards(
     output: str, shards: list[Shard], rollouts: Iterator[AnnotatedRollout], rng: np.random.Generator
 ) -> None:
-    """One record a step: in random order, and in a random shard of its window."""
+    """Write ``rollouts`` to ``shards``, one record per step, scattered.
+
+    Each step goes to a random shard of the `WINDOW_SHARDS` that are open, in random order among the steps of
+    `SHUFFLED_ROLLOUTS` rollouts.
+    """
     for first in range(0, len(shards), WINDOW_SHARDS):
         window = shards[first : first + WINDOW_SHARDS]
         of_window = islice(rollouts, sum(shard.rollouts for shard in window))

@@ -1,7 +1,8 @@
-"""A stochastic solver of questions about pictures, which makes mistakes and fixes some.
+"""A stochastic solver of questions about pictures, which makes mistakes and corrects some of them.
 
-All rows are solved together, as columns.  What a prefix leaves behind is its `State`; a continuation is the
-same solver, started from that state, so that Monte-Carlo annotation samples from the very same distribution.
+All rows are solved together, as columns. `State` is all that a prefix passes on to the next step. A
+continuation runs the same solver from that state, so Monte-Carlo annotation samples from the distribution of
+the rollouts themselves.
 """
 
 from dataclasses import dataclass
@@ -12,31 +13,31 @@ from numpy.typing import NDArray
 from bisieve.synthetic.pictures import Pictures
 from bisieve.synthetic.tasks import Column, Kind, Slot, Step, Task, Values
 
-MAX_CHANCE = 0.9  # of a mistake in one slot, however hard the question
-LOOKALIKE_SHARE = 0.6  # of the misread digits; the others are taken for any digit
-SLIPS = np.array([-2, -1, -1, 1, 1, 2], np.int16)  # of a wrong sum or a wrong copy
-RELATIVE_CHANCE = {Kind.READ: 1.0, Kind.COMPUTE: 0.6, Kind.COPY: 0.2}
+MAX_CHANCE = 0.9  # upper bound of the chance of a mistake in one slot
+LOOKALIKE_SHARE = 0.6  # of misread digits become their lookalike; the others a random other digit
+SLIPS = np.array([-2, -1, -1, 1, 1, 2], np.int16)  # error of a wrong sum or copy: ±1 is twice as likely as ±2
+RELATIVE_CHANCE = {Kind.READ: 1.0, Kind.COMPUTE: 0.6, Kind.COPY: 0.2}  # of a mistake, by kind of slot
 
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Questions:
-    """One question a row; the rows of one question's rollouts are equal."""
+    """Questions as columns, one per row; several rollouts of one question are equal rows."""
 
-    picture: NDArray[np.int64]
-    variant: NDArray[np.int64]
-    difficulty: NDArray[np.float32]  # of the question
-    ambiguity: tuple[NDArray[np.float32], ...]  # of every digit it needs, in reading order
-    lookalikes: tuple[Column, ...]  # what every such digit is most easily taken for
+    picture: NDArray[np.int64]  # [rows] number of the picture
+    variant: NDArray[np.int64]  # [rows] number of the variant in the task
+    difficulty: NDArray[np.float32]  # [rows] of the picture
+    ambiguity: tuple[NDArray[np.float32], ...]  # [rows] for each digit that is read, in reading order
+    lookalikes: tuple[Column, ...]  # [rows] for each such digit, the one that it resembles most
     given: Values  # the true digits "seen0", …, and "limit"
-    truth: Values  # every slot of the right solution
+    truth: Values  # each slot of the right solution
 
     def __len__(self) -> int:
         return len(self.picture)
 
     def take(self, rows: NDArray[np.int64]) -> "Questions":
-        """The questions at ``rows``, which may repeat."""
+        """Return the questions at ``rows``, which may repeat."""
         return Questions(
             self.picture[rows],
             self.variant[rows],
@@ -49,7 +50,14 @@ class Questions:
 
 
 def ask(task: Task, pictures: Pictures, picture: NDArray[np.int64], variant: NDArray[np.int64]) -> Questions:
-    """The questions of ``task`` about the pictures numbered ``picture``, asked in the given variants."""
+    """Return one question for each row.
+
+    Args:
+        task: The task that asks.
+        pictures: The pictures to ask about.
+        picture: The number of each row's picture, int64 [rows].
+        variant: The number of each row's variant in ``task``, int64 [rows].
+    """
     cells_read = np.array([v.cells for v in task.variants])[variant]
     digits = np.take_along_axis(pictures.cells[picture], cells_read, axis=1)
     limits = np.array([v.limit for v in task.variants], np.int16)
@@ -77,37 +85,41 @@ def _right_solution(task: Task, given: Values) -> Values:
 
 @dataclass(frozen=True)
 class Solver:
-    """How good the solver is."""
+    """The skill of a solver, as probabilities."""
 
-    mistake_rate: float = (
-        0.028  # chance to misread a digit of mean ambiguity in a question of mean difficulty
-    )
-    mend_rate: float = 0.005  # chance, each step, to notice that an earlier step was wrong and to mend it
+    mistake_rate: float = 0.028  # of misreading a digit of mean ambiguity in a question of mean difficulty
+    mend_rate: float = 0.005  # of noticing and correcting earlier mistakes, in each step
 
 
 @dataclass
 class State:
-    """What the solver believes after a prefix; changed in place by `take_step`."""
+    """The values that the solver assumes after a prefix; `take_step` changes them in place."""
 
-    values: Values  # the question's given values and every slot stated so far, mended where it was mended
-    flawed: Flags  # rows whose prefix holds an unmended mistake
+    values: Values  # the question's given values and all slots stated so far, after corrections
+    flawed: Flags  # bool [rows], whether the prefix has an uncorrected mistake
 
     def take(self, rows: NDArray[np.int64]) -> "State":
-        """A copy of the state of ``rows``, which may repeat."""
+        """Return a copy of the state of ``rows``, which may repeat."""
         return State({name: column[rows] for name, column in self.values.items()}, self.flawed[rows])
 
 
 def start(questions: Questions) -> State:
-    """The state of an empty prefix."""
+    """Return the state of an empty prefix."""
     return State(dict(questions.given), np.zeros(len(questions), np.bool_))
 
 
 def take_step(
     task: Task, number: int, questions: Questions, state: State, solver: Solver, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """States step ``number`` in every row; returns the rows that mended what was wrong before it."""
+    """Take step ``number`` of the plan in every row, perhaps after correcting earlier mistakes.
+
+    ``state`` is changed in place. Neither the first nor the last step corrects anything.
+
+    Returns:
+        The rows whose earlier mistakes were corrected, int64, sorted.
+    """
     mended = np.empty(0, np.int64)
-    if 0 < number < len(task.steps) - 1:  # the final answer only says what was found
+    if 0 < number < len(task.steps) - 1:  # the last step only states the answer
         flawed = np.flatnonzero(state.flawed)
         mended = flawed[rng.random(len(flawed)) < solver.mend_rate]
         _mend(task.steps[:number], mended, questions, state)

@@ -1,7 +1,7 @@
-"""The task families: what is asked about a picture, and the plan by which it is answered step by step.
+"""The task families: questions about pictures, and for each a plan that answers it step by step.
 
-A plan is a list of steps; a step states the values of its slots.  A slot's *ideal* value follows from what
-was stated before it, right or wrong: so a mistake carries on into everything that builds on it.
+A plan is a list of steps; a step states the values of its slots. A slot's *ideal* value follows from the
+values stated before it, right or wrong, so a mistake affects all later values that depend on it.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from bisieve.synthetic.pictures import CHART, GRID, NUMBERS, TABLE, WIDE_TABLE, Layout
 
-Column = NDArray[np.int16]  # one value a rollout
-Values = dict[
-    str, Column
-]  # by slot name; "seen0", "seen1", … are the true digits, "limit" the question's number
+Column = NDArray[np.int16]  # one value per rollout
+# By slot name; "seen0", "seen1", … are the true digits, "limit" is the number in the question.
+Values = dict[str, Column]
 
 
 class Kind(Enum):
-    """How a slot's value comes about, hence how it may go wrong."""
+    """How a slot's value is obtained, which decides the mistakes it can have."""
 
     READ = "read"
     COMPUTE = "compute"
@@ -29,17 +28,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Slot:
-    """One number that a step states."""
+    """A number that a step states."""
 
     name: str
     kind: Kind
-    ideal: Callable[[Values], Column]  # the value without a new mistake
-    cell: int = -1  # READ only: which of the question's digits
+    ideal: Callable[[Values], Column]  # its value if no new mistake is made
+    cell: int = -1  # READ only: which of the digits that the question reads, from 0
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: a sentence with its slots in braces."""
+    """A step: a sentence with its slots in braces."""
 
     sentence: str
     slots: tuple[Slot, ...]
@@ -47,19 +46,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of asking a task's question."""
+    """A way to ask a task's question."""
 
-    cells: tuple[int, ...]  # of the layout, in the order in which they are read
+    cells: tuple[int, ...]  # cells of the layout, in reading order
     word: str = ""  # fills {word}
     limit: int = 0  # fills {limit}
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task family: a source of the corpus."""
+    """A task family, which is a source of the corpus."""
 
     name: str
-    share: float  # of all rollouts
+    share: float  # of all rollouts, in (0, 1]
     layout: Layout
     question: str
     variants: tuple[Variant, ...]

@@ -1,6 +1,10 @@
-"""Compare the selections of two indexes, and give each difference one reason.
+"""Compare the selections of two indexes and give each changed rollout one reason.
 
-What each reason means to a user is in docs/diff.md.
+index A ─ by_source ─┐
+                     ├─▶ partners ─▶ reasons ─▶ one SourceDiff per source ─▶ written (Parquet), diff_report
+index B ─ by_source ─┘
+
+docs/diff.md explains the reasons for users.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +23,7 @@ from bisieve.ranking.strategies import SHUFFLED, selection_limits
 from bisieve.records.options import Parameters
 from bisieve.tools.diff_match import NOBODY, ROWS, Places, by_source, partners
 
-# A rollout that left or entered; null where the other index does not have it.
+# One row per rollout that left or entered; rank and bis are null for an index that does not have it.
 CHANGES = pa.schema(
     [
         ("source", pa.string()),
@@ -30,46 +34,59 @@ CHANGES = pa.schema(
         ("rank_b", pa.int64()),
         ("bis_a", pa.float64()),
         ("bis_b", pa.float64()),
-        ("shard", pa.string()),  # where its first record lies: in A when it left, in B when it entered
+        ("shard", pa.string()),  # of its first record: in A when it left, in B when it entered
         ("offset", pa.int64()),
     ]
 )
 
 Mask = npt.NDArray[np.bool_]
 
-# Beside each other those that mirror each other; the last ones hold for all that is left.
+# In order of priority; equal positions are counterparts. The last one applies when no other does.
 LEFT = ("gone", "fraction", "score changed", "parameters", "crowded out")
 ENTERED = ("new rollout", "fraction", "score changed", "parameters", "made room")
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two selections."""
+    """One of the two selections: an index and the fraction selected from it."""
 
     index: Index
     fraction: float  # in (0, 1]
 
     def limits(self, fraction: float) -> dict[str, int]:
-        """The last rank that a selection of ``fraction`` takes, by source."""
+        """Return the last selected rank of each source if ``fraction`` were selected.
+
+        Raises:
+            UsageError: ``fraction`` is outside (0, 1].
+        """
         scope = self.index.manifest.parameters.scope
         return selection_limits(self.index.rollouts_by_source, scope, fraction)
 
 
 @dataclass(frozen=True)
 class SourceDiff:
-    """What the two selections have of one source."""
+    """The difference between the two selections in one source."""
 
     source: str
     in_a: int  # rollouts in the selection of A
     in_b: int
     kept: int  # in both
-    changes: pa.Table  # of CHANGES: what left, by its rank in A, then what entered, by its rank in B
+    changes: pa.Table  # schema CHANGES: those that left, by rank in A, then those that entered, by rank in B
 
 
 def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
-    """The difference of the two selections in each source that one of them has, by name.
+    """Yield the difference between the two selections, source by source.
 
-    `UsageError` for a fraction outside (0, 1]; `StorageError` where an index cannot be read.
+    One source of both indexes is in memory at a time; shards are not read. Errors are raised during
+    iteration, not by the call.
+
+    Yields:
+        One `SourceDiff` for each source that has rollouts in either index, in order of name.
+
+    Raises:
+        UsageError: A fraction is outside (0, 1].
+        StorageError: A file of an index cannot be read.
+        IndexUnusableError: A file of an index is missing or damaged.
     """
     limits_a, limits_b, as_in_a = a.limits(a.fraction), b.limits(b.fraction), b.limits(a.fraction)
     alike = ranked_alike(a.index.manifest.parameters, b.index.manifest.parameters)
@@ -77,7 +94,7 @@ def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
         of_a, of_b = partners(rows_a, rows_b)
         rank_a, rank_b = rows_a["rank"].to_numpy(), rows_b["rank"].to_numpy()
         cut_a, cut_b = rank_a <= limits_a.get(source, 0), rank_b <= limits_b.get(source, 0)
-        # What B's selection would be had the fraction stayed as it is in A.
+        # B's selection if B had the same fraction as A.
         same_fraction = rank_b <= as_in_a.get(source, 0)
         left = cut_a & ~_of_partner(cut_b, of_a)
         entered = cut_b & ~_of_partner(cut_a, of_b)
@@ -98,7 +115,7 @@ def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
 
 
 def _side_by_side(a: Index, b: Index) -> Iterator[tuple[str, pa.Table, pa.Table]]:
-    """Each source of either index, and its rows in both; both are ordered by source."""
+    """Yield each source of either index with its rows in A and in B; both indexes are sorted by source."""
     streams = by_source(a), by_source(b)
     heads = [next(stream, None) for stream in streams]
     while names := [head[0] for head in heads if head is not None]:
@@ -114,12 +131,17 @@ def _side_by_side(a: Index, b: Index) -> Iterator[tuple[str, pa.Table, pa.Table]
 
 
 def _of_partner(values: npt.NDArray[Any], partner: Places) -> npt.NDArray[Any]:
-    """The value of each row's partner; 0 where it has none."""
+    """Return the value of each row's partner, 0 for a row without one: `NOBODY` selects the appended 0."""
     return np.append(values, np.zeros(1, values.dtype))[partner]
 
 
 def _differs(rows: pa.Table, others: pa.Table, partner: Places, alike: bool) -> tuple[Mask, Mask]:
-    """Whether the MC scores of a row are other ones than its partner's; whether what it is ranked by is."""
+    """Compare each row with its partner.
+
+    Returns:
+        Two masks [rows]: the MC scores differ; the ranking differs, by its key or, for all rows, because the
+        parameters are not ``alike``.
+    """
     rescored, rekeyed = (
         rows[name].to_numpy() != _of_partner(others[name].to_numpy(), partner) for name in ("scores", "key")
     )
@@ -152,17 +174,24 @@ def _changes(
 def reasons(
     names: tuple[str, ...], unmatched: Mask, by_fraction: Mask, rescored: Mask, rekeyed: Mask
 ) -> pa.StringArray:
-    """The first of ``names`` (`LEFT` or `ENTERED`) whose mask holds, the last one where none does.
+    """Return one reason for each rollout: the first whose mask is true, else the last one.
 
-    All masks have one entry a rollout: it is not in the other index; it would be in both selections or in
-    none with the fraction of A in B; its MC scores differ; what it is ranked by differs.
+    Args:
+        names: `LEFT` or `ENTERED`.
+        unmatched: The other index does not have the rollout.
+        by_fraction: With A's fraction in B, the rollout would be in both selections or in neither.
+        rescored: Its MC scores differ.
+        rekeyed: Its ranking key, or the strategy, the scope or the order of ties, differs.
     """
     which = np.select([unmatched, by_fraction, rescored, rekeyed], [0, 1, 2, 3], 4)
     return pa.array(names, pa.string()).take(pa.array(which))
 
 
 def ranked_alike(a: Parameters, b: Parameters) -> bool:
-    """Whether equal keys compete in the same way: the same strategy, scope and order of ties."""
+    """Return whether both indexes rank equal keys alike: same strategy, scope and order of ties.
+
+    The seed counts only where ties are in random order.
+    """
     return _competition(a) == _competition(b)
 
 
@@ -174,7 +203,10 @@ def _competition(parameters: Parameters) -> tuple[object, ...]:
 
 
 def written(diffs: Iterable[SourceDiff], url: str) -> Iterator[SourceDiff]:
-    """``diffs`` as they are; when the last one is taken their changes stand at ``url``, of `CHANGES`."""
+    """Yield ``diffs`` unchanged and write their changes to one Parquet file (schema `CHANGES`) at ``url``.
+
+    The file becomes visible when the iterator is exhausted, and not at all if the iteration ends before.
+    """
     with open_output(url) as file, pq.ParquetWriter(file, CHANGES, compression="zstd") as writer:
         for diff in diffs:
             writer.write_table(diff.changes)

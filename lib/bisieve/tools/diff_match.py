@@ -1,4 +1,7 @@
-"""Match the rollouts of two indexes, one source at a time."""
+"""Match the rollouts of two indexes, one source at a time.
+
+`by_source` reads an index as compact rows (schema `ROWS`), `partners` pairs the rows of two such tables.
+"""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -31,23 +34,27 @@ ROWS = pa.schema(
         ("rank", pa.int64()),
         ("rollout_id", pa.string()),
         ("bis", pa.float64()),
-        ("key", pa.float64()),  # what the index's strategy ranks by
+        ("key", pa.float64()),  # the ranking key of the index's strategy, greatest first
         ("scores", pa.uint64()),  # a hash of the steps' scores
-        ("shard", pa.dictionary(pa.int32(), pa.string())),  # where its first record lies
+        ("shard", pa.dictionary(pa.int32(), pa.string())),  # of its first record
         ("offset", pa.int64()),
     ]
 )
 
-Places = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int64]  # row numbers
 
-NOBODY = -1
+NOBODY = -1  # the row number of a missing partner
 _BY_PLACE: Order = (("id", "ascending"), ("shard", "ascending"), ("offset", "ascending"))
 
 
 def by_source(index: Index) -> Iterator[tuple[str, pa.Table]]:
-    """Each source that has rollouts and its rows, of `ROWS`, by rank; sources by their names.
+    """Yield each source of an index that has rollouts, with its rows (schema `ROWS`) by rank.
 
-    `StorageError` where the index cannot be read, `IndexUnusableError` where it is damaged.
+    Sources are in order of name; one source is in memory at a time.
+
+    Raises:
+        StorageError: A file of the index cannot be read.
+        IndexUnusableError: A file of the index is missing or damaged.
     """
     for source, parts in groupby(_parts(index), key=itemgetter(0)):
         yield source, pa.concat_tables([rows for _, rows in parts]).combine_chunks()
@@ -79,21 +86,25 @@ def _compact(rows: pa.Table, strategy: str) -> pa.Table:
 
 
 def _hashed(num_steps: npt.NDArray[np.int32], scores: pa.Array) -> npt.NDArray[np.uint64]:
-    """A hash of each rollout's list of scores, of their values and their places."""
+    """Return a hash of each rollout's scores, which depends on their values and their order."""
     starts = np.cumsum(num_steps) - num_steps
     step = np.arange(num_steps.sum()) - np.repeat(starts, num_steps)
-    values = scores.flatten().to_numpy() + 0.0  # one zero, not two
-    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
+    values = scores.flatten().to_numpy() + 0.0  # turns -0.0 into 0.0, so that equal scores have equal bits
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is intended
         return np.add.reduceat(
             splitmix64(values.view(np.uint64) + splitmix64(step.astype(np.uint64))), starts
         )
 
 
 def partners(a: pa.Table, b: pa.Table) -> tuple[Places, Places]:
-    """For each row of ``a`` its row in ``b``, and the other way round; `NOBODY` where there is none.
+    """Match the rows of two tables (schema `ROWS`) by ``rollout_id``.
 
-    Rows, of `ROWS`, belong together when they have the same ``rollout_id``.  Of several with one id
-    the first by (shard, offset) belongs to the first, the second to the second, and so on.
+    Where an id occurs several times, occurrences are paired in the order of (shard, offset): the first with
+    the first, the second with the second, and so on.
+
+    Returns:
+        For each row of ``a`` its row number in ``b``, and for each row of ``b`` its row number in ``a``;
+        `NOBODY` for a row without a partner.
     """
     ids = pa.chunked_array([*a["rollout_id"].chunks, *b["rollout_id"].chunks], pa.string())
     codes = ids.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
@@ -109,7 +120,7 @@ def partners(a: pa.Table, b: pa.Table) -> tuple[Places, Places]:
 
 
 def _copies(rows: pa.Table, codes: Places) -> Places:
-    """Which one of the rows with its id a row is, from 0 on."""
+    """Return for each row its occurrence number, from 0, among the rows with its id by (shard, offset)."""
     copies = np.zeros(len(codes), np.int64)
     if not len(codes):
         return copies

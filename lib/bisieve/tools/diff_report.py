@@ -1,4 +1,7 @@
-"""What the terminal shows of a comparison: a line a source, then the reasons with an example each."""
+"""Summarise a comparison for the terminal: a line per source, then each reason with its count and an example.
+
+`summarised` counts the `SourceDiff`s of `diff.compare`; `diff_report` turns the counts into text.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,14 +20,14 @@ _Counts = tuple[int, int, int]  # rollouts in the selection of A, in that of B, 
 
 @dataclass
 class Summary:
-    """Counts of what was compared so far."""
+    """Counts of the sources compared so far."""
 
     sources: dict[str, _Counts] = field(default_factory=dict)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # by change and reason
-    examples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # the first of each
+    examples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # the first row of each
 
     def add(self, diff: SourceDiff) -> None:
-        """Takes in one source."""
+        """Add the counts and, for each new reason, an example of one source."""
         self.sources[diff.source] = (diff.in_a, diff.in_b, diff.kept)
         changes = diff.changes
         groups = changes.select(["change", "reason"]).group_by(["change", "reason"], use_threads=False)
@@ -37,7 +40,7 @@ class Summary:
 
 
 def summarised(diffs: Iterable[SourceDiff]) -> Summary:
-    """The summary of all sources."""
+    """Return the summary of all ``diffs``; this consumes the iterable."""
     summary = Summary()
     for diff in diffs:
         summary.add(diff)
@@ -45,7 +48,11 @@ def summarised(diffs: Iterable[SourceDiff]) -> Summary:
 
 
 def diff_report(summary: Summary, a: Side, b: Side) -> str:
-    """A table with a line a source, what left and what entered by reason, and what was compared."""
+    """Return the report as text of several lines.
+
+    It has a table with a line per source and one for all, a line per reason with its count and an example,
+    and for A and for B the index, the fraction and the ranking parameters.
+    """
     total = [sum(column) for column in zip((0, 0, 0), *summary.sources.values(), strict=True)]
     named = [*summary.sources.items(), ("all", total)]
     lines = aligned([_HEAD, *(_row(source, *counts) for source, counts in named)])

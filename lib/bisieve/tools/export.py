@@ -1,4 +1,10 @@
-"""Export a selection with its text, in order and to the byte as the paper's procedure does."""
+"""Export a selection with its text: the paper's training file, or a corpus of plain JSONL records.
+
+selection.rows ─ in_file_order ─┬─ fetch_in_chunks ─▶ export_mprm_jsonl ─▶ one JSONL file
+                                └─ plain_lines ─────▶ export_records ────▶ one JSONL file per source
+
+Order and bytes of the training file are those of the paper's published selection script.
+"""
 
 import json
 import re
@@ -19,16 +25,32 @@ from bisieve.records.prompt import process_text
 from bisieve.shards.fetch import fetch_in_chunks, in_chunks
 from bisieve.tools.export_records import plain_lines, refuse
 
-_ASCII = 127  # the last character of it
-_KEPT = " !$&'()+,;=@^{}~`%"  # what a file's name may have beside letters and digits on every store
+_ASCII = 127  # the last code point of ASCII
+_KEPT = " !$&'()+,;=@^{}~`%"  # beside letters, digits and "_.-~": safe in a file name on every store
 _ENCODED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
 def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
-    """Writes the selection as the paper's training file, one line a rollout; returns the number of lines.
+    """Write the selection as the paper's training file (paper App. C), one line per rollout.
 
-    Sources stand in the order of their first shard, the rollouts of each in file order.  The file appears at
-    ``output`` when it is complete.  ``save`` makes files of images that are in the records.
+    Sources are in the order of their first shard, the rollouts of each in file order. The file becomes
+    visible at ``output`` when it is complete.
+
+    Args:
+        selection: The rollouts to write.
+        output: URL of the file.
+        threshold: The label of a step is 1.0 if its MC score is greater, else 0.0.
+        save: Writes the images that are embedded in records to files and returns their names. The default
+            refuses them.
+
+    Returns:
+        The number of lines.
+
+    Raises:
+        UsageError: A record has an embedded image and ``save`` is the default.
+        ImageError: An embedded image cannot be decoded, or its file exists with other bytes.
+        IndexUnusableError: A span does not hold the indexed rollout any more.
+        StorageError: A shard cannot be read, or ``output`` cannot be written.
     """
     rows = in_file_order(selection.rows)
     with open_output(output) as file:
@@ -38,12 +60,26 @@ def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0,
 
 
 def export_records(selection: Selection, output: str, save: Save = refuse) -> int:
-    """Writes the selection's records as plain shards, a file ``<source>.jsonl`` a source; returns the
-    rollouts.
+    """Write the selection's records as uncompressed JSONL shards, one file per source.
 
-    The folder is a corpus: it can be scored, and trained on where the first one was not seekable.  Of a
-    selection of both layouts each has a folder of its own, as a file has one layout.  ``save`` makes files
-    of images that are in the records.
+    The folder is a corpus: it can be scored, and its shards can be read by byte ranges even where the
+    original shards (gzip, zstd) could not. If the selection has records of both layouts, each layout gets a
+    subfolder named after it, because all records of a shard have the same layout.
+
+    Args:
+        selection: The rollouts to write.
+        output: URL of the folder. Files are named `file_name` (source) + ``.jsonl``.
+        save: Writes the images that are embedded in records to files and returns their names. The default
+            refuses them.
+
+    Returns:
+        The number of rollouts.
+
+    Raises:
+        UsageError: A record has an embedded image and ``save`` is the default.
+        ImageError: An embedded image cannot be decoded, or its file exists with other bytes.
+        IndexUnusableError: A span does not hold the indexed record any more.
+        StorageError: A shard cannot be read, or ``output`` cannot be written.
     """
     rows = in_file_order(selection.rows)
     first = pc.struct_field(pc.list_element(rows["spans"].combine_chunks(), 0), "shard")
@@ -63,9 +99,11 @@ def _export_sources(rows: pa.Table, shards: KnownShards, folder: str, save: Save
 
 
 def file_name(source: str) -> str:
-    """Return ``source`` as a file's name that lists as itself: what would hide or split it is encoded.
+    """Return ``source`` as a file name (without suffix) that is valid and visible on every store.
 
-    So is a percent sign that could be read as such a code: different sources have different names.
+    These are percent-encoded: characters that are not printable or not safe on every store, such as ``/``; a
+    leading ``.`` or ``_``, which would hide the file from listings; and a ``%`` before two hex digits, so
+    that different sources have different names.
     """
     source = _ENCODED.sub("%25", source)
     name = "".join(c if ord(c) > _ASCII and c.isprintable() else quote(c, safe=_KEPT) for c in source)
@@ -73,13 +111,13 @@ def file_name(source: str) -> str:
 
 
 def changed_names(selection: Selection) -> list[str]:
-    """Return the sources, in order, that are not called as the files that `export_records` writes of them."""
+    """Return the sources of the selection, sorted, whose `file_name` differs from the source's name."""
     sources = sorted(pc.unique(selection.rows["source"]).to_pylist())
     return [source for source in sources if file_name(source) != source]
 
 
 def in_file_order(rows: pa.Table) -> pa.Table:
-    """Rows of an index by (first shard of their source, source, shard, offset)."""
+    """Return rows of an index sorted by (first shard of their source, source, shard, offset)."""
     first = pc.list_element(rows["spans"].combine_chunks(), 0)
     placed = rows.append_column("_shard", first.field("shard")).append_column(
         "_offset", first.field("offset")
@@ -101,10 +139,18 @@ def _lines(rollouts: list[Rollout], threshold: float) -> Iterator[bytes]:
 
 
 def check_target(index: Index, output: str, is_folder: bool = False) -> None:
-    """`UsageError` where a file, or a folder of records, at ``output`` would overwrite what must stay.
+    """Check that ``output`` overwrites neither the index nor a shard that it points into.
 
-    That is the index, the shards that it points into, and a folder of shards, which would be another corpus
-    with the records in it.
+    Links are resolved on a local disk.
+
+    Args:
+        index: The index that is exported.
+        output: URL of a file or a folder.
+        is_folder: ``output`` is a folder of records. It must then hold no indexed shard: scoring the folder
+            later would read that shard beside the exported records.
+
+    Raises:
+        UsageError: ``output`` is ``-``, inside the index, or a shard, or it is a folder that holds one.
     """
     if output == "-":
         raise UsageError("a file for --output", "-", "name a file")

@@ -1,4 +1,7 @@
-"""Export records as plain JSONL shards, with embedded images written to a folder."""
+"""Turn the records of a selection into plain JSONL lines; write embedded images to a folder.
+
+`plain_lines` makes the lines, `ImageFolder.save` or `refuse` handles the embedded images.
+"""
 
 import json
 from collections.abc import Sequence
@@ -19,27 +22,29 @@ from bisieve.records.embedded_images import Picture, Save, is_embedded, located
 from bisieve.records.options import SOURCE, KnownShards, ReadOptions
 from bisieve.shards.fetch import changed_record, read_spans, spans_of
 
-_WRITERS = 16  # images written at the same time: a store answers slowly, but many at once
+_WRITERS = 16  # threads that write images: a store has a high latency but serves many requests at once
 
 Record = dict[str, Any]
 
 
 class ImageFolder:
-    """Writes images to a folder and remembers under which names."""
+    """A folder that images are written to, and the names given to them so far."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._contents: dict[str, bytes] = {}  # name → hash of what was written there
+        self._contents: dict[str, bytes] = {}  # name → hash of the image's bytes
 
     def save(self, pictures: Sequence[Picture]) -> list[str]:
-        """Write ``pictures`` where they are not there yet.
+        """Write ``pictures`` to the folder; skip those that are there already.
 
         Returns:
-            Their names below the folder: the path of the record, unless that is unsafe or another image has
-            it already; then a hash of the bytes is in the name.
+            Their names, relative to the folder, in the order of ``pictures``. A name is the path that the
+            record gives. It is or contains a hash of the bytes if there is no path, if the path is unsafe, or
+            if this object has given it to another image.
 
         Raises:
-            ImageError: where an earlier export left another image at that place.
+            ImageError: A file of that name, from an earlier export, has other bytes.
+            StorageError: The folder cannot be read or written.
         """
         new: dict[str, bytes] = {}
         names = []
@@ -53,7 +58,7 @@ class ImageFolder:
         return names
 
     def _named(self, picture: Picture) -> tuple[str, bool]:
-        """Return the name of an image, and whether it has yet to be written."""
+        """Return the name of an image, and whether this object has not written it yet."""
         content = xxhash.xxh3_128_digest(picture.data)
         name = str(PurePosixPath(picture.name))
         if self._contents.get(name, content) != content:
@@ -73,7 +78,11 @@ class ImageFolder:
 
 
 def refuse(pictures: Sequence[Picture]) -> list[str]:
-    """Refuse images that are in records, where no folder was given for them; `UsageError`."""
+    """Refuse embedded images: the ``save`` that is used when the user named no folder for them.
+
+    Raises:
+        UsageError: There is a picture.
+    """
     if pictures:
         raise UsageError(
             "--images FOLDER, as images of the selection are in its records",
@@ -84,13 +93,27 @@ def refuse(pictures: Sequence[Picture]) -> list[str]:
 
 
 def plain_lines(rows: pa.Table, shards: KnownShards, save: Save = refuse) -> list[bytes]:
-    """The records of ``rows`` (of `schemas.INDEX`), without line ends.
+    """Return the records of ``rows`` (schema `schemas.INDEX`) as JSON lines without a line end.
 
-    Lines stay as they are, unless fields or images were given other names: then they are written anew, as
-    Parquet rows are, with the names that fields have here, images where they lie, and the id that the index
-    has.  So are lines whose source is in their shard's path, which get it as a field, and lines whose images
-    are in them: ``save`` makes files of those, as of rows', and names them.  What is written needs no
-    ``--field`` and no ``--image-prefix``.
+    A JSONL record is copied byte for byte, without a byte order mark. It is encoded again, as every Parquet
+    row is, if the index was scored with ``--field`` or ``--image-prefix``, if its source is part of the
+    shard's path (``source=geo/part-0.parquet``), or if its image is embedded. The new line has bisieve's own
+    field names, final image names, the index's ``rollout_id`` if the record has none, and the source as a
+    field if it was in the path; so it can be read without ``--field`` and ``--image-prefix``.
+
+    Args:
+        rows: Rows of an index.
+        shards: How the records of the index's shards are read.
+        save: Writes embedded images to files and returns their names.
+
+    Returns:
+        One line per record, in the order of ``rows``; a rollout of the layout "steps" has one line per step.
+
+    Raises:
+        UsageError: A record has an embedded image and ``save`` is the default.
+        ImageError: An embedded image cannot be decoded, or its file exists with other bytes.
+        IndexUnusableError: A span does not hold the indexed record any more.
+        StorageError: A shard cannot be read.
     """
     reading, spans = shards.reading, spans_of(rows)
     locate = partial(located, reading=reading, save=save)
@@ -120,7 +143,7 @@ def plain_lines(rows: pa.Table, shards: KnownShards, save: Save = refuse) -> lis
 
 
 def _image_of(reading: ReadOptions) -> type[Any]:
-    """A struct that has of a line its image alone."""
+    """Return a struct that decodes only the image of a line."""
     return msgspec.defstruct("Image", [("image", Any, None)], rename={"image": reading.names["image"]})
 
 

@@ -1,8 +1,8 @@
-"""Compare two versions of an index against limits of drift.
+"""Compare two versions of an index; `gate_report.refuse` then checks the result against the limits.
 
-now ───┐
-       ├─▶ a line a source, small ones as one ─▶ drifts, and what could not be compared
-before ┘
+version_stats (now) ────┐
+                        ├─▶ judge ─▶ GateResult: a line per source with its drifts; sources not compared
+version_stats (before) ─┘
 """
 
 import math
@@ -15,21 +15,25 @@ from bisieve.tools.gate_stats import NOTHING, SourceStats, VersionStats, add_sta
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a gate; a number at its limit passes."""
+    """The limits of the gate; a value equal to its limit passes."""
 
     reject_rate: float = 0.01  # rejected records / all records, over all sources
     mixture_drift: float = 0.05  # change of a source's share of mixed rollouts, absolute
-    score_drift: float = 0.10  # change of the BIS at which its selection ends, relative to the one before
-    lost: float = 0.20  # rollouts of a source, and of all, that are gone / those of the version before
-    min_rollouts: int = 1000  # of a source in either version: of fewer, chance alone moves a share that far
+    score_drift: float = 0.10  # change of the BIS of a source's last selected rollout, relative to before
+    lost: float = 0.20  # rollouts lost / rollouts before, of a source and of the whole index
+    min_rollouts: int = 1000  # smaller sources are compared as one: chance alone may move their shares so far
 
     def check(self) -> None:
-        """`UsageError` for a limit that cannot be."""
+        """Check that every limit is in its range.
+
+        Raises:
+            UsageError: A limit is negative, NaN, or above 1 where it is a share.
+        """
         for name, most in (
             ("reject_rate", 1.0), ("mixture_drift", 1.0), ("score_drift", math.inf), ("lost", 1.0)
         ):  # fmt: skip
             found = getattr(self, name)
-            if not 0 <= found <= most:  # nan, too
+            if not 0 <= found <= most:  # also true for NaN
                 expected = "a share from 0 to 1" if most == 1 else "a number from 0 on"
                 raise UsageError(expected, str(found), f"correct --max-{name.replace('_', '-')}")
         if self.min_rollouts < 1:
@@ -38,32 +42,32 @@ class Limits:
 
 @dataclass(frozen=True)
 class Line:
-    """A source, or several, in both versions."""
+    """A line of the result: one source, or several summed up, in both versions."""
 
     name: str
     now: SourceStats
     before: SourceStats
     mixture_drift: float | None = None  # None: not compared
     score_drift: float | None = None
-    lost: float | None = None  # the share of its rollouts that is gone
+    lost: float | None = None  # the net share of its rollouts that was lost; 0 if it grew
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """What was found."""
+    """The outcome of a comparison."""
 
     now: VersionStats
-    before: VersionStats | None  # None: there is none
+    before: VersionStats | None  # None: there is no version to compare with
     limits: Limits
-    lines: list[Line]  # by source, then the small ones as one, then all
-    new: dict[str, int]  # usable rollouts of sources that had none before
-    vanished: dict[str, int]  # those that sources had that have none now
+    lines: list[Line]  # by name of source, then all small sources as one, then the whole index
+    new: dict[str, int]  # source → usable rollouts now, for sources that had none before
+    vanished: dict[str, int]  # source → usable rollouts before, for sources that have none now
     uncompared: list[str]  # what was not compared, and why
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Which numbers of the two versions mean the same."""
+    """Which numbers of the two versions are comparable."""
 
     mixture: bool
     score: bool
@@ -80,7 +84,11 @@ class _Comparison:
 
 
 def judge(now: VersionStats, before: VersionStats | None, limits: Limits) -> GateResult:
-    """Compares two versions; what exceeds its limit, `gate_report.refuse` tells."""
+    """Compare two versions of an index.
+
+    Sources with fewer than ``limits.min_rollouts`` rollouts in both versions are summed up in one line.
+    Limits are not applied here: `gate_report.refuse` raises for values above them.
+    """
     reasons = {"mixture and score": "there is no version before"} if before is None else _reasons(now, before)
     comparison = _Comparison("mixture and score" not in reasons, not reasons, limits.min_rollouts)
     had: Mapping[str, SourceStats] = before.sources if before else {}
@@ -102,8 +110,8 @@ def judge(now: VersionStats, before: VersionStats | None, limits: Limits) -> Gat
             for line in lines
             if line.mixture_drift is None and line.now.rollouts and line.before.rollouts
         ]
-    # What the whole holds moves with the sources it is made of: only its selection, where it has one, is
-    # compared.
+    # The mixture of the whole index changes when sources grow or shrink, so it is not compared; the score
+    # is, where the selection is one over all sources (scope=global).
     whole = _Comparison(False, comparison.score, limits.min_rollouts)
     lines.append(whole.line("all", now.whole, before.whole if before else NOTHING))
     new = {
@@ -124,7 +132,7 @@ def _relative(now: float | None, before: float | None) -> float | None:
 
 
 def _reasons(now: VersionStats, before: VersionStats) -> dict[str, str]:
-    """What does not mean the same in both versions, and why."""
+    """Return the numbers that are not comparable between the versions, each with the reason."""
     asked, had = (one.index.manifest.parameters for one in (now, before))
     changed = {
         name: f"{name} {getattr(had, name)} → {getattr(asked, name)}"

@@ -1,4 +1,4 @@
-"""Show the result of the gate: a table, and one line for what is above its limit."""
+"""Show the gate's result as text (`gate_report`), and raise if a value exceeds its limit (`refuse`)."""
 
 from collections.abc import Mapping
 
@@ -6,11 +6,15 @@ from bisieve._text import aligned, pluralize
 from bisieve.errors import GateError
 from bisieve.tools.gate import GateResult, Line
 
-SHOWN = 30  # lines of sources; all are judged
+SHOWN = 30  # sources in the table, those that drifted most; limits apply to all
 
 
 def gate_report(verdict: GateResult) -> str:
-    """A table, what could not be compared, new and vanished sources, limits, and the two versions."""
+    """Return the result as text of several lines.
+
+    It has a table with a line per source and one for the whole index, then what was not compared, new and
+    vanished sources, the limits and the two versions.
+    """
     end = f"BIS@{verdict.now.fraction:.4g}"
     head = ("source", "rollouts", "before", "rejected", "mixed", "before", "drift", end, "before", "drift")
     *sources, whole = verdict.lines
@@ -60,7 +64,12 @@ def _sources(what: str, rollouts: Mapping[str, int]) -> list[str]:
 
 
 def refuse(verdict: GateResult) -> None:
-    """`GateError` with each number that exceeds its limit, and the limit; None where none does."""
+    """Raise an error if a value exceeds its limit.
+
+    Raises:
+        GateError: At least one value exceeds its limit. The error names, for each limit, the largest such
+            value and the number of others.
+    """
     limits = verdict.limits
     failures = _rejects(verdict)
     failures += _drifts("mixture drift", limits.mixture_drift, {

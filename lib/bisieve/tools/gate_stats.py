@@ -1,4 +1,4 @@
-"""Statistics of one index version that the gate compares."""
+"""Compute the statistics of one index version that the gate compares; `version_stats` is the entry point."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,31 +11,31 @@ from bisieve.index.reader import Index, open_part
 from bisieve.index.writer import REPORTED
 from bisieve.ranking.strategies import selection_limits
 
-ALL = ""  # no source has this name: the selection over all sources, with scope=global
+ALL = ""  # the key of the selection over all sources (scope=global); no source has this name
 
 
 @dataclass(frozen=True)
 class SourceStats:
-    """What a version holds of a source, or of several."""
+    """Statistics of one source in a version, or of several sources summed up."""
 
-    rollouts: int  # usable ones
-    mixed: int  # those with positive and negative steps
+    rollouts: int  # usable rollouts
+    mixed: int  # rollouts with both positive and negative steps
     rejected: int  # records
-    bis: float | None  # where the selection ends; of several sources the mean, by rollouts; None: nowhere
+    bis: float | None  # cutoff score; for several sources the mean weighted by rollouts; None: no cutoff
 
     @property
     def mixed_share(self) -> float:
-        """The share of mixed rollouts; 0 of nothing."""
+        """Return the share of mixed rollouts in [0, 1]; 0 if there are no rollouts."""
         return self.mixed / self.rollouts if self.rollouts else 0.0
 
     @property
     def reject_rate(self) -> float:
-        """The share of the records that were rejected; 0 of nothing."""
+        """Return the share of rejected records in [0, 1]; 0 if there are no records."""
         return self.rejected / self.records if self.records else 0.0
 
     @property
     def records(self) -> int:
-        """Usable rollouts and rejected records."""
+        """Return the number of usable rollouts plus rejected records."""
         return self.rollouts + self.rejected
 
 
@@ -44,21 +44,26 @@ NOTHING = SourceStats(0, 0, 0, None)
 
 @dataclass(frozen=True)
 class VersionStats:
-    """One of the two versions, by source."""
+    """Statistics of one version, per source and for the whole index."""
 
     index: Index
-    fraction: float  # of the selection
+    fraction: float  # of the selection, in (0, 1]
     sources: Mapping[str, SourceStats]
-    whole: SourceStats  # all sources; with scope=source its bis is None
+    whole: SourceStats  # all sources summed up; bis is None with scope=source
 
     @property
     def name(self) -> str:
-        """As `bisieve versions` lists it."""
+        """Return the version's short name: the first 16 hex digits of its fingerprint."""
         return self.index.fingerprint[:16]
 
 
 def version_stats(index: Index, fraction: float) -> VersionStats:
-    """What ``index`` holds, with the selection of ``fraction``; raises as `selection_ends` does."""
+    """Return the statistics of ``index`` and the cutoff scores of its selection of ``fraction``.
+
+    Raises:
+        UsageError: ``fraction`` is outside (0, 1].
+        IndexUnusableError: A file of the index is missing or damaged.
+    """
     ends = selection_ends(index, fraction)
     sources = {
         row["source"]: SourceStats(
@@ -74,7 +79,7 @@ def version_stats(index: Index, fraction: float) -> VersionStats:
 
 
 def add_stats(parts: Iterable[SourceStats]) -> SourceStats:
-    """Several sources as one."""
+    """Sum up several sources; ``bis`` is the mean of their cutoff scores weighted by rollouts."""
     parts = list(parts)
     ended = [(part.bis, part.rollouts) for part in parts if part.bis is not None]
     weight = sum(rollouts for _, rollouts in ended)
@@ -87,9 +92,17 @@ def add_stats(parts: Iterable[SourceStats]) -> SourceStats:
 
 
 def selection_ends(index: Index, fraction: float) -> dict[str, float]:
-    """The BIS of the last rollout that the selection takes, by source; with ``scope`` global one, of `ALL`.
+    """Return the cutoff scores of a selection: the BIS of its last rollout.
 
-    `UsageError` for a fraction outside (0, 1]; `IndexUnusableError` when a file is missing or damaged.
+    The index stores those of the fractions in `REPORTED`; for any other fraction, the row groups that hold
+    the last ranks are read.
+
+    Returns:
+        BIS by source; with ``scope=global`` a single value, under `ALL`.
+
+    Raises:
+        UsageError: ``fraction`` is outside (0, 1].
+        IndexUnusableError: A file of the index is missing or damaged.
     """
     is_global = index.manifest.parameters.scope == "global"
     rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}

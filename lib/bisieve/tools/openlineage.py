@@ -1,7 +1,7 @@
-"""OpenLineage events of a command: START, then COMPLETE, FAIL or ABORT.
+"""Send OpenLineage events of a command: START, then COMPLETE, FAIL or ABORT.
 
-They are sent where OpenLineage's client is configured, by its own variables or file; a server that does not
-answer costs a warning, never the command.
+Events are sent only if OpenLineage's client is configured, by its own environment variables or file. If
+sending fails, a warning is printed and the command goes on.
 """
 
 import os
@@ -17,13 +17,17 @@ from bisieve._redact import without_secrets
 from bisieve._version import __version__
 from bisieve.errors import BisieveError, PreemptedError
 
-NAMESPACE = "OPENLINEAGE_NAMESPACE"  # of the jobs; "bisieve" by default
+NAMESPACE = "OPENLINEAGE_NAMESPACE"  # variable with the namespace of the jobs; default "bisieve"
 _PRODUCER = f"bisieve/{__version__}"
-_FILES = ("openlineage.yml", "~/.openlineage/openlineage.yml")  # where the client looks
+_FILES = ("openlineage.yml", "~/.openlineage/openlineage.yml")  # where the client looks for its configuration
 
 
 class Datasets:
-    """What a command reads and writes, by URL; versions may become known while it runs."""
+    """The URLs that a command reads and writes.
+
+    ``versions`` maps a URL to the version of its data (an index's fingerprint). A command may add entries
+    while it runs; an event has the versions known when it is sent.
+    """
 
     def __init__(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self.inputs, self.outputs = inputs, outputs
@@ -31,7 +35,10 @@ class Datasets:
 
 
 def configured() -> bool:
-    """Whether somebody wants the events."""
+    """Return whether OpenLineage's client is configured.
+
+    That is so if one of its files exists or a variable ``OPENLINEAGE_*`` other than `NAMESPACE` is set.
+    """
     return any(name.startswith("OPENLINEAGE_") for name in os.environ.keys() - {NAMESPACE}) or any(
         os.path.isfile(os.path.expanduser(file)) for file in _FILES
     )
@@ -39,9 +46,18 @@ def configured() -> bool:
 
 @contextmanager
 def lineage_events(job: str, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[Datasets]:
-    """Reports the block as a run of ``job``.
+    """Report the ``with`` block as a run of ``job``.
 
-    Datasets are canonical URLs; a model may also be an absolute path or a hub id.
+    KeyboardInterrupt and `PreemptedError` are reported as ABORT, any other exception as FAIL; all are raised
+    again.
+
+    Args:
+        job: The name of the job.
+        inputs: Canonical URLs that are read; a model may also be an absolute path or a hub id.
+        outputs: Canonical URLs that are written.
+
+    Yields:
+        The `Datasets` of the run, to add versions to.
     """
     datasets = Datasets(inputs, outputs)
     sender = _Sender(job, datasets)
@@ -52,7 +68,7 @@ def lineage_events(job: str, inputs: Sequence[str], outputs: Sequence[str]) -> I
         sender.send("ABORT")
         raise
     except Exception as error:
-        # What others raise may hold anything.
+        # The text of a foreign exception may contain secrets: only its type is sent.
         said = without_secrets(str(error)) if isinstance(error, BisieveError) else type(error).__name__
         sender.send("FAIL", said)
         raise
@@ -60,7 +76,7 @@ def lineage_events(job: str, inputs: Sequence[str], outputs: Sequence[str]) -> I
 
 
 class _Sender:
-    """Sends the events of one run, or none; after the first that fails no other is tried."""
+    """The sender of one run's events; sends none if no client is configured, or after the first failure."""
 
     def __init__(self, job: str, datasets: Datasets) -> None:
         self._job, self._datasets, self._run = job, datasets, str(uuid4())
@@ -77,7 +93,7 @@ class _Sender:
     def _tried(self, work: Any) -> Any:
         try:
             return work()
-        except Exception as error:  # transports raise what they like
+        except Exception as error:  # each transport raises exceptions of its own
             reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)[:300]
             print(f"bisieve: warning: no OpenLineage event was sent: {reason}", file=sys.stderr)
             return None
@@ -110,7 +126,7 @@ def _event(state: str, job: str, run: str, datasets: Datasets, message: str | No
 
 
 def _named(url: str) -> tuple[str, str]:
-    """The namespace and the name that OpenLineage has for what lies at ``url``, or for a hub id."""
+    """Return OpenLineage's namespace and name of the dataset at ``url``, or of a hub id."""
     at = urlsplit(without_secrets(url))
     if not at.scheme:
         return ("file", url) if url.startswith("/") else ("hf", url)

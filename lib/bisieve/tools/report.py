@@ -1,4 +1,4 @@
-"""The terminal's summary of an index."""
+"""Summarise an index for the terminal."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,22 +12,28 @@ from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
 from bisieve.scan.chunks import COUNTED
 
-SHOWN = 100  # sources that a run shows
+SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "tie block", "rejected")
 
 
 def score_report(index: Index, url: str, written: bool | None = None) -> str:
-    """A table with a line a source, the rejects by reason with an example each, and where the index lies.
+    """Return the summary of an index as text of several lines.
 
-    The last columns are the cutoff scores: the BIS of the last rollout that the best 5, 10, 25 and 50 % take.
-    ``written`` tells whether a run had work to do; None where there was no run.  After a run, of very many
-    sources the largest are shown.
+    It has a table with a line per source, a line per reject reason with its count and first example, the
+    number of files of an unsupported kind, and a line with the index's URL and fingerprint. The last columns
+    of the table are the cutoff scores: the BIS of the last rollout in the best 5, 10, 25 and 50 %.
+
+    Args:
+        index: The index to summarise.
+        url: The URL of the index as the user gave it.
+        written: After a run, whether it published a version; then the table shows the `SHOWN` largest sources
+            only. None if there was no run: all sources are shown.
     """
     manifest = index.manifest
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
     sources = _largest(index.sources) if more else index.sources
     rows = [_row(source) for source in sources.to_pylist()]
-    if manifest.parameters.scope == "global":  # the selection is one over all
+    if manifest.parameters.scope == "global":  # one selection over all sources
         rows.append(_row(_whole(index)))
     cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(REPORTED)]
     lines = aligned([("source", *_COLUMNS, *cuts), *rows])
@@ -67,11 +73,11 @@ def _row(source: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _whole(index: Index) -> dict[str, Any]:
-    """All sources as one."""
+    """Return a row that sums up all sources."""
     return {
         "source": "all",
         **{name: pc.sum(index.sources[name]).as_py() for name in COUNTED},
-        "tie_block": "-",  # how many rollouts of different sources share a score is nowhere counted
+        "tie_block": "-",  # the index does not count ties between sources
         "rejected": [{"records": records} for records in index.manifest.rejected.values()],
         "cutoff_scores": [asdict(score) for score in index.manifest.cutoff_scores],
     }

@@ -1,7 +1,7 @@
-"""What the DAGs are made of.
+"""Operators, parameters and arguments of bisieve's DAGs.
 
-The DAG bundle is a checkout of bisieve, and what a scheduler has to know of it is imported from there:
-Airflow's environment needs no bisieve, no Ray and no Spark.
+The DAG bundle is a checkout of bisieve. The DAGs import from it the modules that need neither Ray nor Spark,
+so Airflow's environment needs none of bisieve, Ray and Spark.
 """
 
 import sys

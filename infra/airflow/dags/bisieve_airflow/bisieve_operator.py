@@ -1,4 +1,4 @@
-"""A task that is a ``bisieve`` command on the worker itself."""
+"""An operator that runs a ``bisieve`` command on the Airflow worker itself."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,16 +7,18 @@ from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-SAID_WHY = (
-    1,
-    2,
-)  # exit codes of what no other try mends; a store that does not answer was asked again already
+# Exit codes of errors that a retry does not fix. bisieve itself has retried where a store did not answer.
+SAID_WHY = (1, 2)
 
 
 class BisieveOperator(BaseOperator):
-    """Runs ``bisieve ARGUMENTS``, the first on PATH; no shell sees them.  Returns the last line it printed.
+    """An operator that runs ``bisieve ARGUMENTS`` without a shell and returns the last line of its output.
 
-    ``arguments`` may be what makes them of the task's context.
+    The program is the first ``bisieve`` on PATH.
+
+    Args:
+        arguments: A list of words, or a callable that makes it from the task's context.
+        kwargs: Arguments of `BaseOperator`.
     """
 
     template_fields = ("arguments",)
@@ -27,7 +29,12 @@ class BisieveOperator(BaseOperator):
         self._process = SubprocessHook()
 
     def execute(self, context: Any) -> str:
-        """Runs it; raises with its last line when it ends with another exit code than 0."""
+        """Run the command and return the last line of its output.
+
+        Raises:
+            AirflowFailException: The exit code is in `SAID_WHY`: Airflow does not retry.
+            AirflowException: The exit code is another one than 0: Airflow retries.
+        """
         done = self._process.run_command(["bisieve", *self.arguments])
         if done.exit_code:
             kind = AirflowFailException if done.exit_code in SAID_WHY else AirflowException
@@ -35,5 +42,5 @@ class BisieveOperator(BaseOperator):
         return done.output
 
     def on_kill(self) -> None:
-        """Ends it with its task."""
+        """Send SIGTERM to the command when the task is killed."""
         self._process.send_sigterm()

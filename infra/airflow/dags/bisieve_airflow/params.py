@@ -1,13 +1,14 @@
-"""The parameters of the DAGs and their JSON schemas: a run with a wrong one is refused before it starts."""
+"""The parameters of the DAGs, with JSON schemas: Airflow refuses a run with an invalid value."""
 
 from typing import Any
 
 from airflow.sdk import Param
 
-_URL = {"type": "string", "minLength": 1, "pattern": "^[^-]"}  # what begins with - would be a flag
+_URL = {"type": "string", "minLength": 1, "pattern": "^[^-]"}  # a leading - would make it an option
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-# Further options by their names in --help, with _ or -.  What a run is made of has its own parameter, and a
-# retried training must not begin anew.
+# More options of a command, by their names in --help, with _ or -. Excluded are those that identify the run,
+# which have parameters of their own or follow from them, --dry-run, and --restart, with which a retried
+# training would start from scratch.
 _OF_THE_RUN = ["index", "index_version", "index-version", "input", "output", "model", "config"]
 _OF_THE_RUN += ["restart", "dry_run", "dry-run"]
 _OPTIONS = {
@@ -57,7 +58,7 @@ _SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def params(**defaults: Any) -> dict[str, Param]:
-    """The parameters that ``defaults`` names, with their schemas."""
+    """Return the named parameters as Airflow's `Param`, with their defaults, descriptions and schemas."""
     return {
         name: Param(value, description=_SCHEMAS[name][0], **_SCHEMAS[name][1])
         for name, value in defaults.items()

@@ -1,9 +1,9 @@
-"""A task that is a job of a Ray: it goes on while its task is away.
+"""An operator that runs a command as a job of a Ray cluster; the job survives the Airflow task.
 
-try 1   submit ──▶ job BISIEVE-…-1 ──logs──▶  ✗ killed, worker or scheduler gone
-                       │ runs on
+try 1   submit ──▶ job BISIEVE-…-1 ──logs──▶  ✗ task killed, or worker or scheduler gone
+                       │ continues
 try 2   finds it ──────┴──────────────logs──▶ end
-        found it failed: submits …-2, which goes on from the last checkpoint
+        if it has failed: submits …-2, which resumes from the last checkpoint
 """
 
 import os
@@ -18,17 +18,22 @@ from websockets.exceptions import WebSocketException
 
 from bisieve_airflow.ray_jobs import RayJobs, TokenError
 
-WRONG_USAGE = 2  # exit code; what no other try will mend
+WRONG_USAGE = 2  # exit code of a usage error, which a retry does not fix
 
 
 class RayJobOperator(ResumableJobMixin, BaseOperator):
-    """Runs ``bisieve ARGUMENTS`` as a job on the Ray of a connection, and shows what it prints.
+    """An operator that runs ``bisieve ARGUMENTS`` as a Ray job, logs its output and returns its output URL.
 
-    ``arguments`` are those of ``train`` or ``evaluate``, that word the first, or what makes them of the
-    task's context; ``--output=URL`` is among them, and is returned.  A job belongs to its output: of two
-    tasks with the same one the second waits for the job of the first, and fails if it asks for another.
+    A job is identified by its output: if two tasks have the same output, the second waits for the first one's
+    job, or fails if its arguments differ.
 
-    ``runtime_env`` is Ray's; it must bring ``bisieve`` where the machines have none.
+    Args:
+        arguments: ``train`` or ``evaluate`` and its arguments, among them ``--output=URL``; or a callable
+            that makes them from the task's context.
+        conn_id: The Airflow connection of the cluster's dashboard.
+        runtime_env: Ray's runtime environment; it must install ``bisieve`` if the machines have none.
+        poll_seconds: Seconds to wait before connecting to the job's output again.
+        kwargs: Arguments of `BaseOperator`.
     """
 
     template_fields = ("arguments",)
@@ -49,20 +54,32 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
         self.runtime_env = runtime_env
         self.poll_seconds = poll_seconds
         self._jobs: RayJobs | None = None
-        self._name: str | None = None  # of the job that ends with this task
+        self._name: str | None = None  # submission id of the job to stop if the task is killed
 
     def execute(self, context: Any) -> str:
-        """Submits, or finds, the job and waits for its end; returns its output's URL."""
+        """Submit the job or find the running one, wait for its end, and return its output URL.
+
+        Raises:
+            AirflowFailException: The cluster refuses the token, or the command is used wrongly: no retry.
+            AirflowException: The job has failed or is lost: Airflow retries.
+        """
         try:
             self.execute_resumable(context)
         except TokenError as error:
             raise AirflowFailException(str(error)) from None
         if store := context.get("task_state_store"):
-            store.delete(self.external_id_key)  # who clears this task asks for another job
+            store.delete(self.external_id_key)  # so that clearing the finished task submits a new job
         return self._output
 
     def submit_job(self, context: Any) -> str:
-        """Submits it, unless the try before did and could not write it down."""
+        """Submit the job and return its submission id.
+
+        If a previous try was killed after it had submitted a job but before its id was saved, that job is
+        found by its id instead.
+
+        Raises:
+            TrainingError: A job of another command is writing to the output.
+        """
         from ray_train.job_ids import TIME_TO_SAVE, SeenJob, next_submission
 
         seen = {name: SeenJob(job["status"], job["entrypoint"]) for name, job in self.jobs.all().items()}
@@ -76,20 +93,29 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
         return found.id
 
     def get_job_status(self, external_id: Any, context: Any) -> str:
-        """Ray's word for it; LOST when the Ray is another one now, or when this task asks for another one."""
+        """Return Ray's status of the job.
+
+        LOST if the cluster does not know the job, as after it was replaced, or if the job runs another
+        command than this task's.
+        """
         job = self.jobs.details(external_id)
         return job["status"] if job and job["entrypoint"] == self._entrypoint else "LOST"
 
     def is_job_active(self, status: str) -> bool:
-        """Whether there is something to wait for."""
+        """Return whether the job is pending or running."""
         return status in ("PENDING", "RUNNING")
 
     def is_job_succeeded(self, status: str) -> bool:
-        """Whether all is done."""
+        """Return whether the job has ended successfully."""
         return status == "SUCCEEDED"
 
     def poll_until_complete(self, external_id: Any, context: Any) -> None:
-        """Shows the job's lines until it has ended; raises unless it ended well."""
+        """Log the job's output until it ends.
+
+        Raises:
+            AirflowFailException: The command was used wrongly (exit code 2): no retry.
+            AirflowException: The job has failed, was stopped or is lost: Airflow retries.
+        """
         self._name = external_id
         last = ""
         for line in self._lines(external_id, context):
@@ -103,16 +129,16 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
             raise kind(f"job {external_id} {job['status']}, exit code {code}: {last or job.get('message')}")
 
     def get_job_result(self, external_id: Any, context: Any) -> None:
-        """Nothing: `execute` knows it."""
+        """Return None: `execute` itself returns the result."""
 
     def on_kill(self) -> None:
-        """Ends the job with its task: SIGTERM, so that training saves a checkpoint to go on from."""
+        """Stop the job when the task is killed: Ray sends SIGTERM, and training saves a checkpoint."""
         if self._name:
             self.log.info("stopping job %s", self._name)
             self.jobs.stop(self._name)
 
     def _lines(self, name: str, context: Any) -> Iterator[str]:
-        """The job's output by lines; what a broken connection had shown already is not shown again."""
+        """Yield the job's output line by line; after a broken connection, only output not yet yielded."""
         shown, rest = 0, ""
         while True:
             active = self.is_job_active(self.get_job_status(name, context))
@@ -134,7 +160,10 @@ class RayJobOperator(ResumableJobMixin, BaseOperator):
 
     @property
     def jobs(self) -> RayJobs:
-        """The Ray of the connection (host, port, schema); its token is the password, or RAY_AUTH_TOKEN."""
+        """The jobs of the connection's cluster (host, port, schema).
+
+        The token is the connection's password, else the variable RAY_AUTH_TOKEN.
+        """
         if self._jobs is None:
             found = BaseHook.get_connection(self.conn_id)
             address = f"{found.schema or 'http'}://{found.host}:{found.port or 8265}"

@@ -1,6 +1,6 @@
-"""The jobs of a Ray, through the REST interface of its dashboard.
+"""Submit, watch and stop jobs of a Ray cluster through the REST interface of its dashboard.
 
-Ray's own client is Ray: 500 MB and a version that has to be that of the cluster, for five requests.
+Ray's own client is the package ray: 500 MB, in the version of the cluster, for five requests.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,15 +15,15 @@ from urllib3.util import Retry
 from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import connect
 
-SUBMITTED = "SUBMISSION"  # Ray's word for a job that came by this interface; others have no submission id
-AT_ONCE = 4  # seconds; Airflow gives a task five to end
-QUIET = 300  # seconds; a connection that has died says nothing either
+SUBMITTED = "SUBMISSION"  # Ray's type of jobs that came by this interface; others have no submission id
+AT_ONCE = 4  # seconds; Airflow gives a killed task five seconds to end
+QUIET = 300  # seconds without output until `tail` returns: a dead connection is silent, too
 
-# The dashboard passes an offer of compression on and cannot read what comes back, and it answers no pings.
+# The dashboard forwards an offer of compression but cannot read the compressed answer; it answers no pings.
 _AS_THE_DASHBOARD_CAN: dict[str, Any] = {"compression": None, "ping_interval": None, "close_timeout": 1}
 
-# A head that is started again is away for a minute or two: 10 tries, 3 minutes in all.  All requests may be
-# sent again, since a job's id can be taken only once.
+# A head node that restarts is away for a minute or two: 10 retries, 3 minutes in all. Repeating any request
+# is safe, since a submission id can be used only once.
 _PATIENCE = Retry(
     total=10, backoff_factor=1, backoff_max=30, status_forcelist=(502, 503, 504), allowed_methods=None,
     raise_on_status=False,
@@ -31,15 +31,20 @@ _PATIENCE = Retry(
 
 
 class TokenError(RuntimeError):
-    """A Ray that asks for another token than the one it was given; no other try would change that."""
+    """An error when a Ray cluster refuses the token; a retry does not help."""
 
 
 @dataclass
 class RayJobs:
-    """The jobs of the Ray whose dashboard is at ``address`` (http://HOST:PORT)."""
+    """The jobs of the Ray cluster whose dashboard is at ``address``.
 
-    address: str
-    token: str | None = field(default=None, repr=False)  # of RAY_AUTH_MODE=token
+    `all`, `details` and `submit` raise `TokenError` if the cluster refuses the token, RuntimeError for any
+    other error status, and an exception of requests if there is no connection. `stop` ignores the status;
+    `tail` raises exceptions of websockets and OSError.
+    """
+
+    address: str  # http://HOST:PORT
+    token: str | None = field(default=None, repr=False)  # for clusters with RAY_AUTH_MODE=token
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
@@ -47,28 +52,34 @@ class RayJobs:
             self._session.mount(scheme, HTTPAdapter(max_retries=_PATIENCE))
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """What Ray tells of each submitted job, by its id."""
+        """Return Ray's details of each submitted job, by submission id."""
         answer = self._session.get(self._url(), headers=self._headers, timeout=60)
         return {job["submission_id"]: job for job in _checked(answer).json() if job["type"] == SUBMITTED}
 
     def details(self, name: str) -> dict[str, Any] | None:
-        """What Ray tells of a job; None where it knows none of that name."""
+        """Return Ray's details of a job; None if there is no job with that submission id."""
         answer = self._session.get(self._url(name), headers=self._headers, timeout=60)
         return None if answer.status_code == requests.codes.not_found else _checked(answer).json()
 
     def submit(self, name: str, entrypoint: str, runtime_env: Mapping[str, Any]) -> None:
-        """Starts ``entrypoint``, a line for a shell, as the job ``name``; fine where it has been already."""
+        """Submit a job; does nothing if there is one with that submission id already.
+
+        Args:
+            name: The submission id.
+            entrypoint: A shell command line.
+            runtime_env: Ray's runtime environment for it.
+        """
         body = {"submission_id": name, "entrypoint": entrypoint, "runtime_env": dict(runtime_env)}
         answer = self._session.post(self._url(), json=body, headers=self._headers, timeout=300)
         if not answer.ok and self.details(name) is None:
             _checked(answer)
 
     def stop(self, name: str) -> None:
-        """Asks Ray to end a job; asked once, and not waited for."""
+        """Ask Ray to stop a job, without retries; does not wait until it has ended."""
         requests.post(f"{self._url(name)}/stop", headers=self._headers, timeout=AT_ONCE)
 
     def tail(self, name: str) -> Iterator[str]:
-        """The job's output from its beginning, piece by piece, until it has ended or is quiet for minutes."""
+        """Yield the job's output from its beginning, in pieces, until it ends or is silent for `QUIET` s."""
         url = f"ws{self._url(name).removeprefix('http')}/logs/tail"
         with (
             connect(url, additional_headers=self._headers, max_size=None, **_AS_THE_DASHBOARD_CAN) as stream,
