@@ -1,4 +1,4 @@
-"""Qwen3-VL: as Qwen2.5-VL, with larger patches and mergers for several layers of the vision encoder."""
+"""Qwen3-VL: as Qwen2.5-VL, with larger patches, and mergers for several layers of the vision encoder."""
 
 from dataclasses import replace
 
