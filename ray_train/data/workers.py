@@ -77,7 +77,7 @@ def _failed(error: Exception) -> "Future[Any]":
 
 @contextmanager
 def threads(number: int, work: Callable[[Item], Result], ahead: int) -> Iterator[InOrder]:
-    """Yield an ordered map of ``work`` over items, in ``number`` threads.
+    """Yield a function that maps ``work`` over items, in order, in ``number`` threads.
 
     Up to ``ahead`` items are submitted and not yet returned. The threads end with the block.
     """
@@ -87,12 +87,12 @@ def threads(number: int, work: Callable[[Item], Result], ahead: int) -> Iterator
 
 @contextmanager
 def data_workers(number: int, work: Callable[[Item], Result]) -> Iterator[InOrder]:
-    """Yield an ordered map of ``work`` over items, in ``number`` processes; with 0 in the calling thread.
+    """Yield a function that maps ``work`` over items, in order, in ``number`` processes.
 
-    ``work`` must be picklable. The processes end with the block.
+    With 0 it works in the calling thread. ``work`` must be picklable. The processes end with the block.
 
     Raises:
-        TrainingError: by the map, when a process was killed or could not start.
+        TrainingError: by the results, when a process was killed or could not start.
     """
     if number == 0:
         yield lambda items: map(work, items)

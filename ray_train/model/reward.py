@@ -1,8 +1,8 @@
 """The reward model: P(Yes) of each step at its marker, the loss on it, and the concentration κ of a κ head.
 
-    input_ids [rows, length] ──backbone──▶ hidden [rows, length, size] ──markers only──▶ [markers, size]
-    [markers, size] ──Yes and No rows of the language head──▶ logits [markers, 2] ──softmax──▶ μ = P(Yes)
-    [markers, size] ──LayerNorm ── Linear ── softplus───────▶ κ [markers]        reward ~ Beta(μκ, (1 − μ)κ)
+    input_ids [rows, length] ──backbone──▶ [rows, length, hidden] ──at the markers──▶ [markers, hidden]
+    [markers, hidden] ──Yes and No rows of the language head──▶ logits [markers, 2] ──softmax──▶ μ = P(Yes)
+    [markers, hidden] ──LayerNorm ── Linear ── softplus───────▶ κ [markers]      reward ~ Beta(μκ, (1 − μ)κ)
 
 Logits are never computed for all positions or for the whole vocabulary. The κ head and `step_rewards` with a
 risk follow BetaPRM (arXiv 2605.15529).

@@ -20,14 +20,14 @@ class Family:
     image_token: Callable[[Any], str]  # tokenizer -> the token of the slot that the processor repeats
     reserved: Callable[[Any], tuple[str, ...]]  # tokenizer -> tokens that no question or step may contain
     vision: str  # prefix of the vision encoder's parameters
-    projector: tuple[str, ...]  # prefixes of the parameters between vision and language; they win over vision
+    projector: tuple[str, ...]  # prefixes of the parameters in between; they take precedence over `vision`
     image_inputs: tuple[str, ...]  # the processor's image tensors, each stacked along its first axis
     # Model, tokens [length] of one rollout, its image inputs -> positions int64 [length] or [axes, length].
     positions: "Callable[[Any, torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]"
     patches_per_token: Callable[[Any], int]  # model config -> patches of the vision encoder per image token
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
     tiles: int  # default number of tiles of a rollout's images; the paper's
-    image_options: Callable[[int], dict[str, Any]]  # tiles of one image -> arguments of the processor's call
+    image_options: Callable[[int], dict[str, Any]]  # tiles of one image -> arguments of processor calls
     system: str = ""  # default text of the system turn; empty: no such turn
     chat: Chat = CHATML  # chat template
     why_no_packs: str = ""  # why its language part cannot read packs; empty: it can
