@@ -67,7 +67,7 @@ def record_tie(config: Any, tied: bool) -> None:
 def refuse_quantized(tensors: dict[str, Stored], source: str) -> None:
     """Raise `TrainingError` if a weight is not in F64, F32, F16 or BF16: casting quantized ones is wrong.
 
-    ``source`` is what the user named, for the error.
+    Only tensors whose names end with "weight" are checked. ``source`` is what the user named, for the error.
     """
     others = sorted(name for name, tensor in tensors.items() if tensor.dtype not in _PLAIN_DTYPES)
     weights = [name for name in others if name.endswith("weight")]

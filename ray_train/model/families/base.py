@@ -35,7 +35,7 @@ class Family:
     vision_layers: str = ""  # path of its layers in the vision encoder, if it reads tiles separately
 
     def part_of(self, parameter: str) -> str:
-        """Return the part that a parameter belongs to, by its name: ``vision``, ``projector`` or ``language``.
+        """Return the part of a parameter, by its name: ``vision``, ``projector`` or ``language``.
 
         The language head is part of ``language``.
         """
