@@ -56,7 +56,7 @@ class Encoder:
         it is ambiguous (`is_ambiguous`). If no sample with an image remains, a filler of weight 0 is added.
 
         Raises:
-            TrainingError: a sample has not as many markers as labels.
+            TrainingError: a sample does not have as many markers as labels.
         """
         kept = with_an_image([sample for sample in samples if not self.is_ambiguous(sample)])
         inputs = self._tensors(kept)
@@ -197,7 +197,7 @@ def aligned_targets(
         int64 ``[markers]`` (0 where a sample has none).
 
     Raises:
-        TrainingError: a sample has not as many markers as labels; names the rollout.
+        TrainingError: a sample does not have as many markers as labels; names the rollout.
     """
     labels: list[float] = []
     weights: list[float] = []

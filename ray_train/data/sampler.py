@@ -2,7 +2,7 @@
 
     rows ──epoch_permutation──▶ epoch ──global_batch──▶ rows of a step ──shard_for_rank──▶ rows of a rank
 
-`BatchPlan` combines these functions. The order depends on (selection, seed, epoch) alone, not on the number
+`BatchPlan` combines these functions. The order depends on (selection, seed, epoch) only, not on the number
 of ranks and not on a library's random generator, which may change between versions. So 1, 2 or 64 ranks
 train on the same global batches, and a crashed run can resume in the middle of an epoch.
 """
@@ -132,7 +132,7 @@ class BatchPlan:
     prompts_together: bool  # whether the rollouts of a prompt are consecutive
     held_out: tuple[int, ...] = ()  # rows for validation, never trained on
     drop_last: bool = False  # whether an epoch skips its last batch if that is incomplete
-    tokens: TokenEstimate | None = field(default=None, compare=False)  # None: all rollouts weigh the same
+    tokens: TokenEstimate | None = field(default=None, compare=False)  # None: all rollouts count alike
 
     @property
     def rows_per_epoch(self) -> int:
