@@ -1,1 +1,1 @@
-"""From a selection to batches: which rollouts, in which order, as what tensors."""
+"""Turn a selection into batches: sampling order, fetching, images, labels, tokenization and packing."""

@@ -1,4 +1,10 @@
-"""Rollouts with their images in, a batch of tensors out; a step is never cut in half."""
+"""Encode rollouts and their images as a batch of padded rows; a step is never truncated.
+
+    Sample ──PromptFormat──▶ text, images ──processor──▶ input_ids [rows, length], pixels ──▶ Batch
+
+A rollout that exceeds ``max_length`` loses whole trailing steps, or is skipped if not even one step fits.
+`Encoder.encode` does all of it; `packing` uses the other methods for packs.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,32 +27,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the model is to read, and what it should answer."""
+    """One rollout: the model's input and its targets."""
 
     row: int  # in the selection, or NO_ROW
-    images: "Sequence[Image | StoredImage]"  # pixels where they are encoded
+    images: "Sequence[Image | StoredImage]"  # encoded bytes at first, PIL images when they are processed
     question: str
     steps: Sequence[str]
-    labels: Sequence[float]  # one a step, in [0, 1]
+    labels: Sequence[float]  # one per step, in [0, 1]
     weight: float = 1.0  # of each of its steps in the loss
-    totals: Sequence[int] | None = None  # N of each step; where it is 0 the step weighs nothing
-    name: str = ""  # the rollout's id, for errors
+    totals: Sequence[int] | None = None  # N of each step; a step with N = 0 has weight 0
+    name: str = ""  # rollout id, for errors
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes samples for one backbone in one prompt format."""
+    """Encoder of samples for one backbone in one prompt format."""
 
     processor: Any  # text and PIL images -> tensors
     format: PromptFormat
-    reserved: tuple[str, ...]  # tokens that only the format may put into the text
+    reserved: tuple[str, ...]  # tokens that no question or step may contain
     marker_id: int
     max_length: int  # tokens
 
     def encode(self, samples: Sequence[Sample]) -> Batch:
-        """The batch of ``samples``; one that does not fit is shortened by whole steps, or else skipped.
+        """Return the batch of ``samples``, whose images are PIL images; a row of ``input_ids`` per sample.
 
-        A batch in which no sample, or none with an image, is left holds a filler of weight 0.
+        A sample that exceeds ``max_length`` tokens loses trailing steps. It is skipped if no step fits, or if
+        it is ambiguous (`is_ambiguous`). If no sample with an image remains, a filler of weight 0 is added.
+
+        Raises:
+            TrainingError: a sample does not have as many markers as labels.
         """
         kept = with_an_image([sample for sample in samples if not self.is_ambiguous(sample)])
         inputs = self._tensors(kept)
@@ -69,7 +79,10 @@ class Encoder:
         )  # fmt: skip
 
     def _tensors(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """Return the processor's tensors: one call for neighbours whose images have the same budget."""
+        """Return the processor's tensors of all samples.
+
+        One call for each run of consecutive samples whose images have the same processor options.
+        """
         parts = [
             dict(
                 self.processor(
@@ -83,7 +96,10 @@ class Encoder:
         return parts[0] if len(parts) == 1 else _joined(parts, self.processor.tokenizer)
 
     def _by_options(self, samples: Sequence[Sample]) -> Iterator[tuple[dict[str, Any], list[Sample]]]:
-        """Yield neighbours with equal options; one without images goes with those before it."""
+        """Yield runs of consecutive samples with equal processor options.
+
+        A sample without images takes the options of the sample before it.
+        """
         options = next(self.format.options_for(len(s.images)) for s in samples if s.images)
         paired = []
         for sample in samples:
@@ -98,15 +114,15 @@ class Encoder:
         return [sample.images[number] for number in order]
 
     def unclear(self, samples: Sequence[Sample]) -> int:
-        """Return how many ``samples`` have placeholders that do not tell the place of every image."""
+        """Return the number of ``samples`` whose image placeholders do not match their images one to one."""
         return sum(self.format.is_unclear(s.question, len(s.images)) for s in samples)
 
     def text(self, sample: Sample) -> str:
-        """All that the model reads, an image being a slot."""
+        """Return the whole text that the model reads, with one slot per image."""
         return self.format.render(sample.question, sample.steps, len(sample.images))
 
     def is_ambiguous(self, sample: Sample) -> bool:
-        """Whether a token of the format stands in the text, where it would be taken for the format's own."""
+        """Return whether the question or a step contains a reserved token, such as the marker."""
         text = "\n".join([sample.question, *sample.steps])
         return any(token in text for token in self.reserved)
 
@@ -115,7 +131,10 @@ class Encoder:
         return [ids[mask] for ids, mask in zip(inputs["input_ids"], masks, strict=True)]
 
     def shortened(self, sample: Sample, ids: torch.Tensor) -> Sample:
-        """``sample`` with as many of its first steps as fit, maybe none; ``ids`` are all its tokens."""
+        """Return ``sample`` with as many leading steps as fit into ``max_length`` tokens, maybe none.
+
+        ``ids`` are all tokens of the unshortened sample, int64 ``[length]``.
+        """
         markers = (ids == self.marker_id).nonzero().flatten()
         tail = len(ids) - 1 - int(markers[-1])
         fits = int((markers + 1 + tail <= self.max_length).sum())
@@ -123,12 +142,15 @@ class Encoder:
         return replace(sample, steps=sample.steps[:fits], labels=sample.labels[:fits], totals=totals)
 
 
-_FILLED = {"input_ids": "pad_token_id"}  # the tokenizer's name for what pads; all others with 0
+_FILLED = {"input_ids": "pad_token_id"}  # input -> the tokenizer's attribute with its padding; others: 0
 _OF_TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
 def _joined(parts: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, Any]:
-    """Return the tensors of several calls of a processor as if they were of one."""
+    """Return the tensors of several processor calls as one call would return them: padded and concatenated.
+
+    Text inputs are ``[rows, length]``; all others are concatenated along their first axis.
+    """
     longest = max(part["input_ids"].shape[1] for part in parts)
     joined = {}
     for name in dict.fromkeys(name for part in parts for name in part):
@@ -146,13 +168,16 @@ def _joined(parts: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, Any]:
 
 
 def transparent_images(samples: Sequence[Sample]) -> int:
-    """Return how many different images of ``samples`` were transparent."""
+    """Return the number of distinct images of ``samples`` that were transparent before decoding."""
     images: dict[int, Any] = {id(image): image for sample in samples for image in sample.images}
     return sum(was_transparent(image) for image in images.values() if hasattr(image, "info"))
 
 
 def filler() -> Sample:
-    """A sample that weighs nothing and can always be encoded: it keeps ranks in step with one another."""
+    """Return a sample of weight 0 that can always be encoded, with one small image.
+
+    It keeps the collectives of all ranks aligned when a rank has nothing to encode.
+    """
     from PIL import Image
 
     return Sample(NO_ROW, [Image.new("RGB", (32, 32))], "", ["."], [0.0], weight=0.0)
@@ -161,10 +186,18 @@ def filler() -> Sample:
 def aligned_targets(
     samples: Sequence[Sample], markers: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Labels, weights and totals of all steps of ``samples``; ``markers`` says how many tokens of each are.
+    """Return the labels, weights and totals of all steps of ``samples``, in the order of their markers.
 
-    float32, float32 and int64 ``[markers]``.  `TrainingError` that names the rollout unless each marker of
-    each has its own.
+    Args:
+        samples: in the order in which they are in the batch.
+        markers: number of marker tokens of each sample.
+
+    Returns:
+        Labels float32 ``[markers]``, weights float32 ``[markers]`` (0 for a step with N = 0), and totals N
+        int64 ``[markers]`` (0 where a sample has none).
+
+    Raises:
+        TrainingError: a sample does not have as many markers as labels; names the rollout.
     """
     labels: list[float] = []
     weights: list[float] = []
@@ -180,16 +213,20 @@ def aligned_targets(
 
 
 def with_an_image(samples: list[Sample]) -> list[Sample]:
-    """``samples``, and a filler where none of them has an image.
+    """Return ``samples``, with a filler appended if none of them has an image.
 
-    Under ZeRO-3 the vision encoder's weights are gathered from all ranks when it runs, so that one whose
-    batch is text alone would leave the others waiting.
+    Under ZeRO-3 all ranks take part when the vision encoder's weights are gathered. A rank whose batch has no
+    image would not run the encoder, and the other ranks would hang.
     """
     return samples if any(sample.images for sample in samples) else [*samples, filler()]
 
 
 def make_encoder(backbone: Backbone, format: PromptFormat, max_length: int) -> Encoder:
-    """The encoder of ``backbone``."""
+    """Return the encoder of ``backbone`` for texts of up to ``max_length`` tokens.
+
+    Raises:
+        TrainingError: the marker of ``format`` is not one token of the tokenizer.
+    """
     tokenizer = backbone.processor.tokenizer
     reserved = (format.marker, format.tail, backbone.family.chat.start, *backbone.family.reserved(tokenizer))
     return Encoder(backbone.processor, format, reserved, backbone.token_id(format.marker), max_length)

@@ -1,10 +1,11 @@
-"""Read images of a store through a bounded cache on this machine's disk.
+"""Read images through a size-limited cache on the local disk, shared by all processes of this machine.
 
-    FOLDER/00/… 3f/        shelves, each with its share of the bound and a lock of its own
+    FOLDER/00/ … 3f/       shelves (subfolders), each with an equal share of the limit and its own lock
            00/.lock
-           00/HASH         one image behind its checksum; named after its URL, its version and its size
+           00/HASH         checksum and bytes of one image; the name is a hash of its URL, etag and size
 
-A name stands for one content, so a file is never written twice and never goes stale.
+Each version of an image has a name of its own, so a cached file is never stale. `ImageReader` is the entry
+point; `image_reader` makes it, with or without an `ImageCache`.
 """
 
 import hashlib
@@ -24,29 +25,33 @@ from bisieve.io.images import decode_image, image_bytes
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SHELVES = 64  # so that making room looks at a 64th of the files, and few wait for the same lock
+_SHELVES = 64  # so that an eviction scans 1/64 of the files, and few processes wait for the same lock
 _LOCK, _UNFINISHED = ".lock", ".tmp"
-_DIGEST = 16  # bytes, in front of the image's
-_UNKNOWN = "None"  # the version of a file in a store that keeps none
+_DIGEST = 16  # bytes of the checksum, before the bytes of the image
+_UNKNOWN = "None"  # `FileInfo.etag` of a file whose store gives none
 
 
 def default_folder() -> Path:
-    """Where the cache of this user lies on this machine."""
+    """Return this user's cache folder: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "images")
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Keeps up to ``limit`` bytes of what was read below ``folder``."""
+    """Least-recently-used cache of files below ``folder``."""
 
     folder: Path
-    limit: int  # bytes, over all processes
-    shelves: int = _SHELVES
+    limit: int  # bytes, over all processes of this machine
+    shelves: int = _SHELVES  # subfolders, at most 256
 
     def read(self, url: str) -> bytes:
-        """The bytes at ``url`` as they are in the store now; `StorageError` where they cannot be read.
+        """Return the bytes at ``url`` as they are in the store now.
 
-        A kept image costs a question for its version, which may change, and no transfer.
+        A cached file costs one metadata request, since its version may have changed, and no transfer. A file
+        that is not cached yet is added, unless it has no etag, exceeds a shelf's share or the disk refuses.
+
+        Raises:
+            StorageError: the file cannot be read.
         """
         info = storage.file_info(url)
         name = hashlib.sha256(f"{info.url} {info.etag} {info.size}".encode()).hexdigest()
@@ -55,7 +60,7 @@ class ImageCache:
             return kept
         data = storage.read_bytes(url)
         if info.etag != _UNKNOWN and len(data) == info.size:
-            with suppress(OSError):  # a full or read-only disk costs time and no more
+            with suppress(OSError):  # a full or read-only disk only makes reading slower
                 self._keep(path, data)
         return data
 
@@ -73,10 +78,13 @@ class ImageCache:
 
 
 def _kept(path: Path) -> bytes | None:
-    """What is kept at ``path``; None where nothing is, or what a crash of the machine has left of it."""
+    """Return the bytes cached at ``path``; None if there are none or their checksum does not match.
+
+    A crash of the machine can leave a damaged file. Marks the file as used most recently.
+    """
     try:
         content = path.read_bytes()
-        os.utime(path)  # it is the last to go now
+        os.utime(path)  # evicted last from now on
     except OSError:
         return None
     digest, data = content[:_DIGEST], content[_DIGEST:]
@@ -84,11 +92,11 @@ def _kept(path: Path) -> bytes | None:
 
 
 def _make_room(shelf: Path, bound: int) -> None:
-    """Removes the least recently used files of a locked shelf until ``bound`` bytes are left at most."""
+    """Remove the least recently used files of a locked shelf until at most ``bound`` bytes remain."""
     found = []
     with os.scandir(shelf) as entries:
         for entry in entries:
-            if entry.name.endswith(_UNFINISHED):  # we hold the lock: whoever wrote it has died
+            if entry.name.endswith(_UNFINISHED):  # its writer has died: this process holds the lock
                 os.unlink(entry)
             elif entry.name != _LOCK:
                 found.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
@@ -102,33 +110,39 @@ def _make_room(shelf: Path, bound: int) -> None:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image's name, for messages, and its bytes as they are stored."""
+    """The encoded bytes of an image, and its name for messages."""
 
     name: str
     data: bytes
 
     def decode(self) -> "Image":
-        """RGB pixels; `ImageError` where there are none to be had."""
+        """Return the RGB pixels; raise `ImageError` if the bytes cannot be decoded."""
         return decode_image(self.data, self.name)
 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Reads images below ``root``, through a cache if there is one."""
+    """Reader of the images below ``root``, through a cache if there is one."""
 
-    root: str
+    root: str  # URL
     cache: ImageCache | None = None
 
     def read(self, name: str) -> StoredImage:
-        """Image ``name``; `ImageError` where it is missing or unreadable."""
+        """Return image ``name`` as stored; raise `ImageError` if it cannot be read or is outside ``root``."""
         read = self.cache.read if self.cache else storage.read_bytes
         return StoredImage(name, image_bytes(self.root, name, read))
 
 
 def image_reader(root: str, cache_gb: float, folder: Path | None = None) -> ImageReader:
-    """The reader of images below ``root``, with a cache of ``cache_gb`` where they are not on a disk here.
+    """Return the reader of the images below ``root``; it has a cache unless they are on a local disk.
 
-    `TrainingError` where the cache has no place to be.
+    Args:
+        root: URL.
+        cache_gb: limit of the cache in GB (10⁹ bytes); 0: no cache.
+        folder: of the cache; by default `default_folder`. It is created.
+
+    Raises:
+        TrainingError: the folder of the cache cannot be created.
     """
     if not cache_gb or storage.is_local(root):
         return ImageReader(root)

@@ -1,4 +1,4 @@
-"""Count and report images that are broken, resized or otherwise changed."""
+"""Report images that are broken, were transparent, or do not match the placeholders of their question."""
 
 from collections.abc import Mapping
 
@@ -6,16 +6,16 @@ from bisieve._text import pluralize
 from bisieve.errors import ImageError
 from ray_train.distributed.collectives import from_all_ranks
 
-_NAMED = 5  # broken images
+_NAMED = 5  # broken images that a line names
 
 
 def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | None = None) -> list[str]:
-    """Return a line for each kind of picture that was met, none where there were none.
+    """Return a line for each kind of image problem that occurred.
 
     Args:
-        transparent: Uses of images that were put on white, one for each time an image was encoded.
-        unclear: Rollouts whose placeholders do not tell the place of every image.
-        broken: Images whose rollouts were left out, and what is wrong with each.
+        transparent: number of times a transparent image was put on white, once per encoding.
+        unclear: number of rollouts whose image placeholders do not match their images one to one.
+        broken: broken image -> what is wrong with it; its rollouts were left out.
     """
     lines = []
     if transparent:
@@ -31,15 +31,15 @@ def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | No
 
 
 def newly_broken(found: Mapping[str, str], known: Mapping[str, str], most: int) -> dict[str, str]:
-    """Return the broken images of all ranks that are not ``known``, by name; all ranks come here together.
+    """Return the broken images of all ranks that are not in ``known``, ordered by name; a collective.
 
     Args:
-        found: what this rank has found: name of the image -> what is wrong with it.
-        known: those of the run so far.
-        most: how many the run tolerates.
+        found: broken images of this rank: name -> what is wrong with it.
+        known: broken images of the run so far, equal on all ranks.
+        most: number of broken images that the run tolerates.
 
     Raises:
-        ImageError: on all ranks, for more than ``most`` with the ``known`` ones; names them all.
+        ImageError: on all ranks, when the run has more than ``most``; names them all.
     """
     everywhere = {name: why for of_rank in from_all_ranks(dict(found)) for name, why in of_rank.items()}
     everywhere = dict(sorted(everywhere.items()))
@@ -50,7 +50,7 @@ def newly_broken(found: Mapping[str, str], known: Mapping[str, str], most: int) 
 
 
 def check_tolerated(broken: Mapping[str, str], most: int) -> None:
-    """Raise `ImageError` that names all ``broken`` images where they are more than ``most``."""
+    """Raise `ImageError`, which names all ``broken`` images, if there are more than ``most``."""
     if len(broken) > most:
         raise ImageError(
             f"at most {pluralize(most, 'broken image')}",

@@ -1,6 +1,6 @@
-"""Read the sizes of images from their headers, and keep them beside the run.
+"""Read the sizes of images from their headers, and save them in the output folder of the run.
 
-OUTPUT/image_sizes.parquet      name, width, height; the image root in its metadata
+OUTPUT/image_sizes.parquet      name string, width int32, height int32; the image root in its metadata
 """
 
 import io
@@ -16,21 +16,21 @@ from bisieve.io import storage
 from bisieve.io.errors import storage_errors
 from bisieve.io.images import ORIENTATION, image_url
 
-Size: TypeAlias = tuple[int, int]  # width and height in pixels, upright
+Size: TypeAlias = tuple[int, int]  # width and height [pixels] after the EXIF rotation
 
 KEPT = "image_sizes.parquet"
-_READERS = 32  # headers read at the same time: a store answers slowly, but many at once
-_HEAD = 2**16  # bytes read at first
+_READERS = 32  # headers read in parallel: object stores have high latency
+_HEAD = 2**16  # bytes of the first read
 _ROOT = b"image_root"
-_TURNED = range(5, 9)  # values of `ORIENTATION` that change width for height
+_TURNED = range(5, 9)  # values of the EXIF tag `ORIENTATION` that swap width and height
 
 
 def image_sizes(
     root: str, names: Iterable[str], known: Mapping[str, Size | None] | None = None
 ) -> dict[str, Size | None]:
-    """Return the size of each image of ``names`` below ``root``; None where its header cannot be read.
+    """Return the size of each image of ``names`` below ``root``; None if its header cannot be read.
 
-    Only images that are not in ``known`` are read, mostly their first 64 KiB.
+    Reads only images that are not in ``known``: their first 64 KiB, or the whole file if that is not enough.
     """
     known = known or {}
     wanted = sorted(set(names))
@@ -44,7 +44,7 @@ def _size(root: str, name: str) -> Size | None:
     try:
         url = image_url(root, name)
         return size_in(_head(url)) or size_in(storage.read_bytes(url))
-    except BisieveError:  # missing or unreadable: training says so, where it is needed
+    except BisieveError:  # missing or unreadable: training reports it when it needs the image
         return None
 
 
@@ -55,21 +55,24 @@ def _head(url: str) -> bytes:
 
 
 def size_in(data: bytes) -> Size | None:
-    """Return the size of the image that begins with ``data``; None where these bytes do not tell."""
+    """Return the size of the image that begins with ``data``; None if these bytes are not enough."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             exif = Image.Exif()
-            exif.load(image.info.get("exif", b""))  # ``getexif`` would decode a PNG, cut off as it is here
+            exif.load(image.info.get("exif", b""))  # ``getexif`` would decode a PNG, which is truncated here
             turned = exif.get(ORIENTATION) in _TURNED
             return (image.height, image.width) if turned else (image.width, image.height)
-    except Exception:  # Pillow's many formats raise what they like
+    except Exception:  # Pillow's formats raise any type
         return None
 
 
 def kept_sizes(output: str, root: str) -> dict[str, Size | None]:
-    """Return the sizes that an earlier start of the run kept; none where it read another image root."""
+    """Return the sizes that an earlier start of the run saved in its folder ``output``.
+
+    Empty if there are none, if they are of another image root, or if the file cannot be read.
+    """
     url = storage.join(output, KEPT)
     try:
         if not storage.exists(url):
@@ -79,12 +82,15 @@ def kept_sizes(output: str, root: str) -> dict[str, Size | None]:
             return {}
         rows = zip(*(table[name].to_pylist() for name in ("name", "width", "height")), strict=True)
         return {name: (width, height) for name, width, height in rows}
-    except (BisieveError, pa.ArrowException, KeyError):  # a cache: what it does not tell is read again
+    except (BisieveError, pa.ArrowException, KeyError):  # only a cache: missing sizes are read again
         return {}
 
 
 def keep_sizes(output: str, root: str, sizes: Mapping[str, Size | None]) -> None:
-    """Write ``sizes`` beside the run; unknown ones are left out, to be read again. Nothing without any."""
+    """Write ``sizes`` into the run's folder ``output``, without images of unknown size.
+
+    Those are read again at the next start. Writes nothing if ``sizes`` is empty.
+    """
     if not sizes:
         return
     known = {name: size for name, size in sizes.items() if size is not None}

@@ -1,4 +1,7 @@
-"""Labels and weights of the steps of each row, computed from the index alone."""
+"""Labels and weights of the steps of each row, computed from the index and the user's weights.
+
+`targets_of` returns the `Targets` of a run; `Targets.of` the labels, weight and totals of one row.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +25,17 @@ from ray_train.data.sampler import Rows
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-PAIR = 2  # rollouts: the paper's micro-batch
+PAIR = 2  # rollouts; the paper's micro-batch (App. C)
 
 _HINT = "correct the file or --rollout-weights"
 
 
 class Target(NamedTuple):
-    """What the steps of one rollout are trained on."""
+    """The training targets of one rollout's steps."""
 
-    labels: list[float]  # one a step, in [0, 1]
-    weight: float  # of the rollout
-    totals: list[int] | None  # N of each step, 0 where unknown; None where only labels count
+    labels: list[float]  # one per step, in [0, 1]
+    weight: float  # of each step in the loss
+    totals: list[int] | None  # N of each step, 0 if unknown; None unless the objective is beta-binomial
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,16 @@ class Targets:
 
     rows: pa.Table  # of `schemas.INDEX`
     weights: Floats  # float64 [rows], of each rollout
-    objective: str
-    label_threshold: float
-    loss_mean: str = "batch"
+    objective: str  # hard, soft or beta-binomial
+    label_threshold: float  # objective hard: a step is positive if its MC score is above this
+    loss_mean: str = "batch"  # batch or pair; see `pair_factors`
 
     def of(self, row: int, factor: float = 1.0) -> Target:
-        """The target of one row; ``factor`` is what its weight is multiplied with in its batch."""
+        """Return the target of one row.
+
+        The labels are 0 or 1 (hard), the MC scores (soft), or K/N, 0 where N is 0 (beta-binomial).
+        ``factor`` multiplies the weight of the row; it comes from `factors`.
+        """
         scores = self._list("scores", row)
         weight = float(self.weights[row]) * factor
         if self.objective == "hard":
@@ -61,14 +68,20 @@ class Targets:
         return self.rows[name][row].as_py()
 
     def factors(self, batch: Rows) -> dict[int, float]:
-        """Return what each row's weight is multiplied with in a global batch of these rows, in its order."""
+        """Return the factor of each row's weight in a global batch, by row.
+
+        ``batch`` has the rows of the whole global batch in its order, int64 ``[rows of the batch]``.
+        """
         if self.loss_mean == "batch":
             return dict.fromkeys(batch.tolist(), 1.0)
         return dict(zip(batch.tolist(), pair_factors(self.mass[batch]).tolist(), strict=True))
 
     @cached_property
     def steps(self) -> npt.NDArray[np.int64]:
-        """How many steps of each row can be learned from, int64 ``[rows]``: all, or those that have an N."""
+        """Number of each row's steps that have a target, int64 ``[rows]``.
+
+        That is all of them, or for beta-binomial those with N > 0.
+        """
         if self.objective != "beta-binomial":
             return self.rows["num_steps"].to_numpy().astype(np.int64)  # type: ignore[no-any-return]
         totals = self.rows["mc_total"].combine_chunks()
@@ -77,19 +90,22 @@ class Targets:
 
     @cached_property
     def mass(self) -> Floats:
-        """What all steps of each row weigh, float64 ``[rows]``: the loss of a batch is divided by its sum."""
+        """Total weight of each row's steps, float64 ``[rows]``.
+
+        The loss of a global batch is divided by the sum over its rows.
+        """
         return self.weights * self.steps
 
 
 def pair_factors(mass: Floats) -> Floats:
-    """Return what the weights of a batch's rows are multiplied with, so that each pair's mean counts alike.
+    """Return factors of the rows' weights with which the mean loss of each pair of rows counts equally.
 
-    A pair is two rows that follow one another in the batch, whatever rank trains on them and in what packs:
-    so loss curves stay equal on any number of ranks.  The sum over the batch stays what it was; pairs of
-    which nothing is learned have no part in the mean.
+    A pair is two consecutive rows of the global batch, on whatever rank and in whatever pack they are, so the
+    loss is the same on any number of ranks. The factors keep the total weight of the batch. Pairs of weight 0
+    are no part of the mean.
 
     Args:
-        mass: what all steps of each row weigh, float64 ``[rows of the batch]``, in the batch's order.
+        mass: total weight of each row's steps, float64 ``[rows of the batch]``, in the batch's order.
 
     Returns:
         float64 ``[rows of the batch]``.
@@ -101,10 +117,11 @@ def pair_factors(mass: Floats) -> Floats:
 
 
 def targets_of(selection: Selection, config: TrainConfig) -> Targets:
-    """The targets of a run.
+    """Return the targets of a run.
 
-    `TrainingError` where there is nothing to learn from, or where the rollout weights cannot be had, then
-    also a `StorageError`.
+    Raises:
+        TrainingError: the rollout weights are invalid, or no step has a weight above 0.
+        StorageError: the user's file of weights cannot be read.
     """
     weights = rollout_weights(selection.rows, config.rollout_weights)
     targets = Targets(selection.rows, weights, config.objective, config.label_threshold, config.loss_mean)
@@ -113,8 +130,12 @@ def targets_of(selection: Selection, config: TrainConfig) -> Targets:
 
 
 def check_some_weight(targets: Targets, left_out: Sequence[int] = (), held_out: Sequence[int] = ()) -> None:
-    """`TrainingError` unless there is a step to learn from in a row that is neither ``left_out`` nor
-    ``held_out``, and one in a row that is ``held_out``, if there are such.
+    """Raise `TrainingError` if no step to train on, or no step to validate on, has a weight above 0.
+
+    Args:
+        targets: of all rows of the selection.
+        left_out: rows that are not used.
+        held_out: rows for validation; if there are none, only training is checked.
     """
     if held_out and not targets.mass[list(held_out)].any():
         raise TrainingError(
@@ -134,7 +155,7 @@ def check_some_weight(targets: Targets, left_out: Sequence[int] = (), held_out: 
 
 
 def about(targets: Targets, weighting: str) -> str:
-    """One line on what is learned from."""
+    """Return a line with the objective, the weighting, and the rollouts that have steps without MC counts."""
     masked = int((targets.steps < targets.rows["num_steps"].to_numpy()).sum())
     left = (
         f"; {pluralize(masked, 'rollout')} with steps of no MC counts, which weigh nothing" if masked else ""
@@ -143,10 +164,16 @@ def about(targets: Targets, weighting: str) -> str:
 
 
 def rollout_weights(rows: pa.Table, choice: str) -> Floats:
-    """The weights of ``rows`` (of `schemas.INDEX`), float64 ``[rows]``, scaled to a mean of 1.
+    """Return the weight of each rollout, float64 ``[rows]``, scaled to a mean of 1.
 
-    `TrainingError` where one is missing, below 0 or not finite, where all are 0, and where the user's file is
-    not what it should be; `StorageError` where it cannot be read.
+    Args:
+        rows: of `schemas.INDEX`.
+        choice: value of ``--rollout-weights``: ``uniform``, a column of the index, or ``URL.parquet:COLUMN``.
+
+    Raises:
+        TrainingError: a weight is missing, below 0 or not finite; all are 0; or the user's file is no Parquet
+            file, lacks a column, or has several weights for one rollout.
+        StorageError: the user's file cannot be read.
     """
     if choice == UNIFORM:
         return np.ones(rows.num_rows)
@@ -156,18 +183,21 @@ def rollout_weights(rows: pa.Table, choice: str) -> Floats:
         values = _looked_up(rows["rollout_id"], *place)
     if not values.any():
         raise TrainingError(f"a weight above 0 by {choice}", "none in the selection", _HINT)
-    values = values / values.max()  # which have a finite sum
+    values = values / values.max()  # so that the sum cannot overflow
     return np.asarray(values * (len(values) / values.sum()))
 
 
 def weights_name(weights: Floats, choice: str) -> str:
-    """Names weights, wherever a user's file lies: two runs with another one learn something else."""
+    """Return what identifies the weights of a run: ``choice``, or for a user's file a hash of the weights.
+
+    So the same weights at another URL count as the same run, and other weights as another run.
+    """
     named = column_of(choice) is None
     return choice if named else xxhash.xxh3_128_hexdigest(np.ascontiguousarray(weights, "<f8").tobytes())
 
 
 def _looked_up(ids: pa.ChunkedArray, url: str, column: str) -> Floats:
-    """The weight of each of ``ids`` in the user's file."""
+    """Return the weight of each of ``ids`` in the user's file, float64 ``[ids]``."""
     table = _read(url, column)
     _valid(url, table["rollout_id"], table["weight"])
     same = table.group_by("rollout_id").aggregate([("weight", "min"), ("weight", "max")])
@@ -192,13 +222,13 @@ def _read(url: str, column: str) -> pa.Table:
         kind = file.schema_arrow.field(column).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise TrainingError(f"numbers in column {column} of {url}", f"{kind}", _HINT)
-        # Each column by itself: that of the weights may be called rollout_id, too.
+        # Each column is read alone: the weights' column may itself be rollout_id.
         ids, weights = (file.read(columns=[name])[name] for name in ("rollout_id", column))
         return pa.table({"rollout_id": ids.cast(pa.string()), "weight": weights.cast(pa.float64())})
 
 
 def _valid(where: str, ids: pa.ChunkedArray, weights: pa.ChunkedArray) -> Floats:
-    """``weights`` as float64; `TrainingError` that names one which is missing, below 0 or not finite."""
+    """Return ``weights`` as float64; raise `TrainingError` if one is missing, below 0 or not finite."""
     values: Floats = pc.fill_null(weights.cast(pa.float64()), np.nan).to_numpy()
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():

@@ -1,9 +1,9 @@
-"""A rank's micro-batches, read and encoded ahead of the model.
+"""Load one rank's micro-batches ahead of the model: `RankLoader` makes them, `Prefetcher` queues them.
 
-cut rows ──fetch_rollouts──▶ rollouts ──images, targets─▶ samples ──prepared──▶ tokens, pixels ──▶ batches
-[share]      a thread        [prompt]     8 threads       [part]   processes    [part]    the queue's thread
+rows ──fetch_rollouts──▶ rollouts ──images, targets─▶ samples ──Preparation──▶ tokens, pixels ──▶ batches
+[share]    1 thread      [prompt]     8 threads       [part]    processes      [part]     Prefetcher's thread
 
-A part is what is prepared at once: the samples of a prompt where packs are made, else those of a batch.
+A part is what a data worker prepares in one call: the samples of one prompt with packing, else of one batch.
 """
 
 import queue
@@ -32,18 +32,18 @@ from ray_train.data.workers import data_workers, threads
 from ray_train.distributed.collectives import any_rank
 from ray_train.model.batch import Batch
 
-_READERS = 8  # images read at the same time; stores answer slowly, but many at once
+_READERS = 8  # prompts whose images are read in parallel: object stores have high latency
 
 Prompt = list[
     tuple[int, Rollout, float]
-]  # of one prompt: each rollout's row of the selection, and its weight's factor
-Part = tuple[bool, list[Sample]]  # whether it is the last of its step, and what is prepared at once
+]  # rollouts of one prompt: row of the selection, rollout, factor of its weight
+Part = tuple[bool, list[Sample]]  # whether it is the last part of its step, and the samples to prepare
 Prepared = tuple[bool, PromptTokens | Batch]
 
 
 @dataclass(frozen=True)
 class RankLoader:
-    """Makes the micro-batches of one rank: packs, or with no packer rows."""
+    """Loader of one rank's micro-batches: packs, or padded rows if ``packer`` is None."""
 
     selection: Selection
     plan: BatchPlan
@@ -51,17 +51,21 @@ class RankLoader:
     packer: Packer | None
     images: ImageReader
     targets: Targets
-    micro_batch: int  # rollouts a batch, without a packer
+    micro_batch: int  # rollouts per micro-batch; used only without a packer
     rank: int
     world_size: int
-    data_workers: int = 0  # processes that prepare; 0: the thread of whoever asks
-    skip_broken: bool = False  # leave out rollouts with a broken image, which the batch then names
+    data_workers: int = 0  # processes that run `Preparation`; 0: it runs in the calling thread
+    skip_broken: bool = False  # leave out rollouts with a broken image; `Batch.broken` names it
 
     def batches(self, first_step: int) -> Generator[Batch, None, None]:
-        """All micro-batches from ``first_step`` to the end of the run, at least one a step.
+        """Yield all micro-batches from ``first_step`` to the end of the run.
 
-        `TrainingError` when a data worker is killed, and what fetching rollouts, reading and decoding images
-        raise: behind all steps that come before, with any number of data workers.
+        Each step has at least one micro-batch, and its last one has ``last`` set. An error is raised only
+        after the micro-batches that come before it, with any number of data workers.
+
+        Raises:
+            TrainingError: a data worker was killed.
+            BisieveError: a rollout cannot be fetched, or an image cannot be read or decoded.
         """
         steps = range(first_step, self.plan.total_steps)
         with (
@@ -74,14 +78,17 @@ class RankLoader:
                 yield from _last_marked(self._joined(_of_step(parts)))
 
     def filler(self) -> Batch:
-        """What a rank puts through the model when it has nothing left and others have."""
+        """Return a batch of weight 0, for a rank that has no micro-batch left while others do."""
         return next(_last_marked(self._joined(iter([self._preparation()((True, []))[1]]))))
 
     def _preparation(self) -> Preparation:
         return Preparation(self.encoder, self.packer.reader if self.packer else None, self.skip_broken)
 
     def _prompts(self, step: int) -> list[tuple[bool, Prompt]]:
-        """The rollouts of the rank's share of a step by prompt, one prompt at least, the last one marked."""
+        """Return the rank's rollouts of a step, grouped by prompt, each group with whether it is the last.
+
+        At least one group, which may be empty.
+        """
         share = self.plan.share(step, self.rank, self.world_size)
         factors = self.targets.factors(self.plan.batch(step))
         rollouts = fetch_rollouts(self.selection.rows.take(pa.array(share)), self.selection.shards)
@@ -113,7 +120,7 @@ class RankLoader:
         return self.packer.packed(parts) if self.packer is not None else parts
 
     def _samples(self, rollouts: Prompt) -> list[Sample]:
-        """Rollouts of one prompt, whose images are read once."""
+        """Return the samples of one prompt's rollouts; its images are read once and shared by all."""
         images = [self.images.read(name) for name in rollouts[0][1].images] if rollouts else []
         return [
             Sample(
@@ -129,7 +136,7 @@ class RankLoader:
 
 
 def _of_step(parts: Iterator[Prepared]) -> Iterator[PromptTokens | Batch]:
-    """The next parts up to the last one of a step."""
+    """Yield the following parts, up to and including the last one of a step."""
     for last, part in parts:
         yield part
         if last:
@@ -137,7 +144,7 @@ def _of_step(parts: Iterator[Prepared]) -> Iterator[PromptTokens | Batch]:
 
 
 def _last_marked(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """``batches``, one at least, with the last one marked as such."""
+    """Yield ``batches`` (at least one), the last one with ``last`` set."""
     batch = next(batches)
     for following in batches:
         yield batch
@@ -146,15 +153,16 @@ def _last_marked(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 class Prefetcher:
-    """Hands out batches made ahead; after an error it goes on with fillers and keeps the error.
+    """A queue of batches that a thread fills ahead of the model.
 
-    A rank that stopped by itself would leave the others waiting in a collective: the loop asks all
-    ranks for errors before each update, and then they stop together.
+    After a `BisieveError` it keeps the error in ``error`` and returns fillers: a rank that stopped alone
+    would leave the others waiting in a collective. The training loop exchanges errors before each update, so
+    that all ranks stop together.
     """
 
     def __init__(self, batches: Generator[Batch, None, None], filler: Batch, depth: int = 4) -> None:
         self.error: BisieveError | None = None
-        self.waited = 0.0  # seconds that `take` has waited for a batch so far
+        self.waited = 0.0  # seconds that `take` has waited for batches, in total
         self._filler = filler
         self._ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
         self._stopped = threading.Event()
@@ -162,7 +170,10 @@ class Prefetcher:
         self._thread.start()
 
     def step(self, device: torch.device) -> Iterator[tuple[Batch, bool]]:
-        """The batches of one step, and whether a batch is the last one: equally many on all ranks."""
+        """Yield the batches of one step, each with whether it is the last one; a collective.
+
+        All ranks get the same number of batches: a rank that has fewer gets fillers.
+        """
         batch = self.take()
         while True:
             is_last = not any_rank(not batch.last, device)
@@ -173,12 +184,12 @@ class Prefetcher:
 
     def _work(self, batches: Generator[Batch, None, None]) -> None:
         try:
-            with closing(batches):  # and with it threads and data workers
+            with closing(batches):  # also ends its threads and data workers
                 for batch in batches:
                     if not self._put(batch):
                         return
             self._put(None)
-        except BaseException as error:  # whatever it is, it belongs to the thread that trains
+        except BaseException as error:  # of any kind: the training thread must get it
             self._put(error)
 
     def _put(self, item: Batch | BaseException | None) -> bool:
@@ -191,7 +202,12 @@ class Prefetcher:
         return False
 
     def take(self) -> Batch:
-        """The next batch, or a filler once something went wrong."""
+        """Return the next batch, waiting for it; a filler once ``error`` is set.
+
+        Raises:
+            RuntimeError: the plan has no more batches.
+            BaseException: whatever the thread raised, if that is no `BisieveError`.
+        """
         if self.error is not None:
             return self._filler
         started = time.perf_counter()
@@ -207,6 +223,6 @@ class Prefetcher:
         return item
 
     def close(self) -> None:
-        """Ends the thread; what it had made ready is dropped."""
+        """Stop the thread, waiting up to 30 seconds, and drop the queued batches."""
         self._stopped.set()
         self._thread.join(timeout=30)

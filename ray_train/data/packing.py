@@ -1,11 +1,16 @@
-"""Pack rollouts of one prompt into a sequence in which the prompt occurs once.
+"""Pack rollouts into one sequence in which each prompt (images and question) occurs once.
 
     [image and question] [steps of rollout 1] [of rollout 2] … | [another prompt] [its rollouts] …
     block ──────────────────────────────────────────────────   block ─────────────────────────
     pack ────────────────────────────────────────────────────────────────────────────────────
 
-Exact: a token has the position it would have on its own and sees what it would see on its own, so loss and
-gradient are those of one rollout a row.  An image is encoded once a block, and there is no padding.
+Packing is exact: each token has the position and the attention context that it has when its rollout is a row
+of its own, so loss and gradient are equal to those of rows. An image is encoded once per block, and there is
+no padding.
+
+    Sample ──PromptReader.read──▶ PromptTokens ──block_of──▶ PromptBlock ──joined──▶ Batch (one pack)
+
+`Packer` drives this; `model.packed_attention` computes the attention of a pack.
 """
 
 from collections import Counter
@@ -21,39 +26,40 @@ from ray_train.model.backbone import Backbone
 from ray_train.model.batch import NO_ROW, Batch
 from ray_train.model.packed_attention import Extent
 
-COUNTS = ("shortened", "skipped", "transparent", "unclear")  # of prompts, summed over a pack
+COUNTS = ("shortened", "skipped", "transparent", "unclear")  # of `PromptTokens`, summed over a pack
 
 
-Positions = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]  # of a rollout on its own
+# Tokens [length] of one rollout and its image inputs -> positions [length] or [axes, length].
+Positions = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """The rollouts of one prompt that can be trained on, maybe none."""
+    """The tokenized rollouts of one prompt that can be trained on, maybe none."""
 
     samples: list[Sample]  # without their images
-    rollouts: list[torch.Tensor]  # int64 [length] each
-    shared: int  # tokens that all of them begin with
-    images: dict[str, torch.Tensor]  # the processor's, each stacked along its first axis
+    rollouts: list[torch.Tensor]  # the tokens of each sample, int64 [length]
+    shared: int  # tokens of the prefix that all rollouts share
+    images: dict[str, torch.Tensor]  # the processor's image inputs, each stacked along its first axis
     shortened: int  # samples that lost trailing steps
     skipped: int  # samples that were left out
     transparent: int = 0  # images that were put on white
-    unclear: int = 0  # samples whose placeholders do not tell the place of every image
-    broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts are left out, and why
+    unclear: int = 0  # samples whose image placeholders do not match their images one to one
+    broken: dict[str, str] = field(default_factory=dict)  # broken image -> reason; its rollouts are left out
 
 
 @dataclass(frozen=True)
 class PromptReader:
-    """Makes `PromptTokens`."""
+    """Tokenizer of one prompt's rollouts."""
 
     encoder: Encoder
-    image_inputs: tuple[str, ...]  # what the processor makes of images
-    slot_id: int  # the token that stands for an image before the processor repeats it
+    image_inputs: tuple[str, ...]  # names of the tensors that the processor makes from images
+    slot_id: int  # the token of an image in the text, before the processor repeats it
 
     def read(self, samples: Sequence[Sample]) -> PromptTokens:
-        """The tokens of ``samples``, which have their images and question in common.
+        """Return the tokens of ``samples``, which must have the same images (PIL) and question.
 
-        One that does not fit ``max_length`` is shortened or left out as in `Encoder.encode`.
+        Samples are shortened or skipped as in `Encoder.encode`. The images are processed once.
         """
         counts: Any = {"transparent": transparent_images(samples), "unclear": self.encoder.unclear(samples)}
         clear = [sample for sample in samples if not self.encoder.is_ambiguous(sample)]
@@ -71,7 +77,7 @@ class PromptReader:
         return PromptTokens(kept, rollouts, shared, images, shortened, skipped, **counts)
 
     def _images(self, sample: Sample) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the tokens of ``sample`` up to its last image, text between images included, and pixels."""
+        """Return the tokens of ``sample`` through its last image, int64 ``[length]``, and image inputs."""
         if not sample.images:
             return torch.tensor([], dtype=torch.int64), {}
         (tail,) = self._tails([sample])
@@ -82,7 +88,10 @@ class PromptReader:
         return tokens[: len(tokens) - len(tail)], {name: inputs[name] for name in self.image_inputs}
 
     def _tails(self, samples: Sequence[Sample]) -> list[torch.Tensor]:
-        """The tokens of each sample behind its last image: a slot is not yet repeated for its image."""
+        """Return the tokens of each sample after its last image slot, int64 ``[length]`` each.
+
+        The text is tokenized without the processor, so each slot is still one token.
+        """
         if not samples:
             return []
         texts = [self.encoder.text(sample) for sample in samples]
@@ -94,19 +103,22 @@ def _after_last(token: int, ids: Sequence[int]) -> torch.Tensor:
 
 
 def _shared_length(tails: Sequence[torch.Tensor], marker_id: int) -> int:
-    """How many first tokens all have in common, up to the first marker: each rollout needs its own."""
+    """Return the length of the common prefix of ``tails``, which ends before the first marker.
+
+    Each rollout needs its own markers, since its labels belong to them.
+    """
     columns = zip(*(tail.tolist() for tail in tails), strict=False)
     return sum(1 for _ in takewhile(lambda each: len(set(each)) == 1 and each[0] != marker_id, columns))
 
 
 @dataclass(frozen=True)
 class PromptBlock:
-    """The rollouts of one prompt, or some of them."""
+    """The rollouts of one prompt, or some of them: the shared prefix once, then the rest of each rollout."""
 
     tokens: torch.Tensor  # int64 [length]
-    positions: torch.Tensor  # int64 [length] or [axes, length]
+    positions: torch.Tensor  # int64 [length], or [axes, length] for multi-axis RoPE
     extent: Extent
-    images: dict[str, torch.Tensor]  # the processor's, each stacked along its first axis
+    images: dict[str, torch.Tensor]  # the processor's image inputs, each stacked along its first axis
     samples: list[Sample]
 
 
@@ -117,7 +129,15 @@ def block_of(
     images: dict[str, torch.Tensor],
     samples: list[Sample],
 ) -> PromptBlock:
-    """The block of ``rollouts``, int64 ``[length]`` each, whose first ``prompt`` tokens are the same."""
+    """Return the block of ``rollouts``.
+
+    Args:
+        rollouts: tokens of each rollout, int64 ``[length]``.
+        prompt: number of leading tokens that are equal in all of them.
+        positions: computes the positions of one rollout from its tokens and ``images``.
+        images: the processor's image inputs.
+        samples: one per rollout.
+    """
     places = [positions(tokens, images) for tokens in rollouts]
     if len(rollouts) == 1:
         return PromptBlock(rollouts[0], places[0], Extent(len(rollouts[0]), ()), images, samples)
@@ -131,14 +151,24 @@ def block_of(
 
 
 def _markers(block: PromptBlock, marker_id: int) -> list[int]:
-    """How many markers each rollout of ``block`` has; one in the prompt, where none is, counts for all."""
+    """Return the number of markers of each rollout of ``block``.
+
+    The shared prefix has no marker; if it had one, it would count for every rollout and fail the alignment
+    check.
+    """
     at, (shared, own) = block.tokens == marker_id, block.extent
     in_prompt = int(at[:shared].sum())
     return [in_prompt + int(part.sum()) for part in at[shared:].split_with_sizes(own)] if own else [in_prompt]
 
 
 def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
-    """The inputs of a model that reads packs."""
+    """Return the model's inputs for a pack of blocks, at least one of which has images.
+
+    Returns:
+        ``input_ids`` int64 ``[1, length]``; ``position_ids`` int64 ``[1, length]`` or ``[axes, 1, length]``;
+        ``extents``, a list with the `Extent` of each block; and the image inputs of all blocks, concatenated
+        along their first axis.
+    """
     with_images = [block.images for block in pack if block.images]
     images = {name: torch.cat([each[name] for each in with_images]) for name in with_images[0]}
     return images | {
@@ -150,20 +180,20 @@ def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Packer:
-    """Makes packs of up to ``budget`` tokens."""
+    """Maker of packs of up to ``budget`` tokens."""
 
     reader: PromptReader
     positions: Positions
-    budget: int
+    budget: int  # tokens
 
     def packs(self, prompts: Iterable[Sequence[Sample]]) -> Iterator[Batch]:
-        """Packs of ``prompts``, each the samples of one image and question."""
+        """Yield packs of ``prompts``, each a sequence of samples with the same images and question."""
         return self.packed(map(self.reader.read, prompts))
 
     def packed(self, prompts: Iterable[PromptTokens]) -> Iterator[Batch]:
-        """Packs of ``prompts`` in their order; one at least.
+        """Yield packs of ``prompts`` in their order, at least one.
 
-        A rollout that is longer than the budget has a pack to itself.
+        A rollout that is longer than the budget gets a pack of its own. A pack without images gets a filler.
         """
         pack: list[PromptBlock] = []
         counts: Counter[str] = Counter()
@@ -179,13 +209,13 @@ class Packer:
         yield self._batch(self._with_an_image(pack), counts, broken)
 
     def _with_an_image(self, pack: list[PromptBlock]) -> list[PromptBlock]:
-        """As `encode.with_an_image`."""
+        """Return ``pack``, with a filler's blocks appended if it has no image: see `encode.with_an_image`."""
         if any(block.images for block in pack):
             return pack
         return [*pack, *self._blocks(self.reader.read([filler()]))]
 
     def _blocks(self, prompt: PromptTokens) -> list[PromptBlock]:
-        """One block, or several where the rollouts of the prompt exceed the budget, or none if none fits."""
+        """Return a prompt's blocks: one, several if its rollouts exceed the budget, none without rollouts."""
         rollouts, shared = prompt.rollouts, prompt.shared
         return [
             block_of(rollouts[part], shared, self.positions, prompt.images, prompt.samples[part])
@@ -193,7 +223,10 @@ class Packer:
         ]
 
     def _parts(self, prompt: int, own: Sequence[int]) -> Iterator[slice]:
-        """Slices of the rollouts that stay in the budget with a prompt of their own."""
+        """Yield slices of the rollouts that fit the budget, each with the prompt repeated.
+
+        A slice of a single rollout may exceed it.
+        """
         start, length = 0, prompt
         for number, tokens in enumerate(own):
             if number > start and length + tokens > self.budget:
@@ -215,7 +248,10 @@ class Packer:
 
 
 def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:
-    """The packer of ``backbone``; its model must have been told to `read_packs`."""
+    """Return the packer of ``backbone``, for packs of up to ``budget`` tokens.
+
+    The model must be set up by `packed_attention.read_packs` before it gets packs.
+    """
     family, model = backbone.family, backbone.model
     slot_id = backbone.token_id(family.image_token(backbone.processor.tokenizer))
     reader = PromptReader(encoder, family.image_inputs, slot_id)

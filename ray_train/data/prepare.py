@@ -1,4 +1,8 @@
-"""Prepare samples in a data worker: decode images, tokenize, name an image that is refused."""
+"""Prepare samples in a data worker: decode images, tokenize, and name the image of a failure.
+
+`Preparation` is the work itself. Processors do not say which image they cannot process, so `refusals_named`
+and `refusal` find it by processing each image alone.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,17 +20,23 @@ Prepared = PromptTokens | Batch
 
 @dataclass(frozen=True)
 class Preparation:
-    """Decodes images, then encodes: a prompt for a pack, or a batch of rows."""
+    """Callable that decodes images and encodes samples: one prompt's for a pack, or a batch of rows."""
 
     encoder: Encoder
-    reader: PromptReader | None  # where packs are made
-    skip_broken: bool = False  # leave out samples with a broken image
+    reader: PromptReader | None  # None: rows, no packs
+    skip_broken: bool = False  # leave out samples with a broken image instead of raising
 
     def __call__(self, part: tuple[bool, Sequence[Sample]]) -> tuple[bool, Prepared]:
-        """``part`` with its samples prepared.
+        """Prepare the samples of a part.
 
-        `ImageError` for an image that cannot be decoded, or that the processor does not take, unless such
-        are to be left out.
+        Args:
+            part: whether it is the last part of its step, and its samples (of one prompt, with a reader).
+
+        Returns:
+            The same flag, and `PromptTokens` if ``reader`` is set, else a `Batch`.
+
+        Raises:
+            ImageError: an image cannot be decoded or processed, and ``skip_broken`` is off.
         """
         last, samples = part
         if self.skip_broken:
@@ -41,7 +51,7 @@ class Preparation:
         return self.reader.read(samples) if self.reader else self.encoder.encode(samples)
 
     def _without_broken(self, samples: Sequence[Sample]) -> Prepared:
-        """Those of ``samples`` prepared that have no broken image, with the names of such images."""
+        """Return ``samples`` prepared, without those that have a broken image, which ``broken`` names."""
         pixels: dict[int, Any] = {}
         broken: dict[str, str] = {}
         for image in _images(samples):
@@ -53,7 +63,7 @@ class Preparation:
             prepared = self._encoded(_decoded(samples, pixels))
         except BisieveError:
             raise
-        except Exception:  # the processor's: it does not say for which image
+        except Exception:  # from the processor, which does not say which image caused it
             beside = {id(image): len(sample.images) for sample in samples for image in sample.images}
             whole = len(pixels)
             for image in _images(samples):
@@ -69,7 +79,7 @@ class Preparation:
 
 
 def _images(samples: Iterable[Sample]) -> list[Any]:
-    """Each image of ``samples`` once."""
+    """Return each image object of ``samples`` once."""
     return list({id(image): image for sample in samples for image in sample.images}.values())
 
 
@@ -82,7 +92,10 @@ def _name(image: Any) -> str:
 
 
 def _decoded(samples: Sequence[Sample], pixels: dict[int, Any]) -> list[Sample]:
-    """``samples`` with pixels, without those of which an image has none."""
+    """Return ``samples`` with decoded images, without those that have an image not in ``pixels``.
+
+    The keys of ``pixels`` are the ``id`` of an image.
+    """
     return [
         replace(sample, images=[pixels[id(image)] for image in sample.images])
         for sample in samples
@@ -94,15 +107,22 @@ def _decoded(samples: Sequence[Sample], pixels: dict[int, Any]) -> list[Sample]:
 def refusals_named(
     encoder: Encoder, samples: Sequence[Sample], names: Sequence[Sequence[str]]
 ) -> Iterator[None]:
-    """Where encoding ``samples`` fails for one of their images, an `ImageError` that says which.
+    """Turn a failure to encode ``samples`` in the block into an `ImageError` that names the image.
 
-    ``names`` tell of each sample's images, and whose they are.  What fails otherwise is raised as it is.
+    Args:
+        encoder: the encoder used in the block.
+        samples: with decoded images.
+        names: for each sample a description of each of its images, for the error.
+
+    Raises:
+        ImageError: the processor fails for an image even when that is processed alone.
+        Exception: any other failure, unchanged.
     """
     try:
         yield
     except BisieveError:
         raise
-    except Exception as error:  # processors raise what they like, and do not say for which image
+    except Exception as error:  # processors raise any type, and do not say for which image
         for sample, of_sample in zip(samples, names, strict=True):
             for number, name in enumerate(of_sample):
                 _try_alone(encoder, sample, number, name)
@@ -120,7 +140,10 @@ def _try_alone(encoder: Encoder, sample: Sample, number: int, name: str) -> None
 
 
 def refusal(encoder: Encoder, image: Any, num_images: int) -> Exception | None:
-    """Return what the processor raises for ``image``, one of ``num_images`` of its rollout; or None."""
+    """Return the exception that the processor raises for ``image`` alone; None if it raises none.
+
+    ``num_images`` is the number of images of its rollout, on which the options of the processor depend.
+    """
     options, slot = encoder.format.options_for(num_images), encoder.format.image_slot
     try:
         encoder.processor(images=[[image]], text=[slot], return_tensors="pt", **options)
@@ -130,5 +153,5 @@ def refusal(encoder: Encoder, image: Any, num_images: int) -> Exception | None:
 
 
 def reason(error: Exception) -> str:
-    """Return the text of ``error`` in one line."""
+    """Return the text of ``error`` in one line of up to 200 characters, or the name of its class."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,8 +1,8 @@
-"""Estimate the tokens of every rollout of a selection, so that ranks can be given equal work.
+"""Estimate the tokens of every rollout of a selection, to balance the work of the ranks.
 
-Images are counted exactly, from their sizes and by the processor's own rule. Text is not tokenized: its bytes
-are divided by the bytes per token of a sample. The estimate decides which rank computes a rollout, and never
-which rollouts are in a global batch.
+Image tokens are exact: they follow from the image's size by the processor's own rule. Text is not tokenized:
+its bytes are divided by the bytes per token of a sample. The estimate decides which rank computes a rollout,
+but not which rollouts are in a global batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +18,17 @@ from bisieve.records.model import Rollout
 from ray_train.data.image_sizes import Size
 
 _SAMPLE = 64  # rollouts whose text is tokenized
-_STEP = 2  # tokens of the marker and the separator behind a step
-_UNKNOWN = (448, 448)  # the size of an image whose header cannot be read: one tile
+_STEP = 2  # tokens of the marker and the separator after a step
+_UNKNOWN = (448, 448)  # assumed size [pixels] of an image whose header cannot be read: one tile
 
 Counts = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class RolloutSize:
-    """What is remembered of a rollout."""
+    """The images and the text sizes of a rollout."""
 
-    images: tuple[str, ...]
+    images: tuple[str, ...]  # names
     question: int  # UTF-8 bytes
     steps: int  # UTF-8 bytes
     num_steps: int
@@ -36,25 +36,25 @@ class RolloutSize:
 
 @dataclass(frozen=True)
 class TokenEstimate:
-    """Tokens by row of the selection."""
+    """Estimated tokens of each row of the selection."""
 
-    shared: Counts  # int32 [rows], of image and question, which a pack holds once a prompt
-    own: Counts  # int32 [rows], of everything else
+    shared: Counts  # int32 [rows], of images and question, which a pack contains once per prompt
+    own: Counts  # int32 [rows], all others
 
     @classmethod
     def equal(cls, num_rows: int) -> "TokenEstimate":
-        """Return an estimate in which all rollouts have one token."""
+        """Return an estimate in which every rollout has one token of its own."""
         return cls(np.zeros(num_rows, np.int32), np.ones(num_rows, np.int32))
 
     @property
     def fingerprint(self) -> str:
-        """Names the estimate: equal ones have equal fingerprints on any machine."""
+        """Hash of the estimate, the same on any machine."""
         both = np.concatenate([self.shared, self.own]).astype("<i4")
         return xxhash.xxh3_64_hexdigest(both.tobytes())
 
 
 def size_of(rollout: Rollout) -> RolloutSize:
-    """Return what an estimate needs of ``rollout``."""
+    """Return the sizes of ``rollout``."""
     texts = [step.encode() for step in rollout.steps]
     return RolloutSize(
         rollout.images, len(rollout.question.encode()), sum(map(len, texts)), len(rollout.steps)
@@ -72,13 +72,13 @@ def estimate_tokens(
     """Return the estimated tokens of ``rollouts``.
 
     Args:
-        rollouts: one a row of the selection.
-        sizes: of images by name; None or absent where unknown.
-        image_tokens: tokens of an image, given its size and the number of images of its rollout.
-        bytes_per_token: of text.
-        max_length: tokens after which a rollout loses steps.
-        packed: whether packs are made, which hold the image and question of a prompt once; else each rollout
-            has its own.
+        rollouts: one per row of the selection.
+        sizes: image name -> size; None or absent if unknown.
+        image_tokens: (size, number of images of the rollout) -> tokens of an image.
+        bytes_per_token: UTF-8 bytes per token of text.
+        max_length: tokens of a rollout at most; a longer one loses steps.
+        packed: whether rollouts are packed, so that a prompt's images and question occur once; without
+            packing ``shared`` is 0 and ``own`` has all tokens.
     """
     counted = cache(image_tokens)
     shared = np.zeros(len(rollouts), np.int32)
@@ -92,7 +92,7 @@ def estimate_tokens(
 
 
 def measured_bytes_per_token(tokenizer: Any, texts: Sequence[str]) -> float:
-    """Return the UTF-8 bytes per token of ``texts``, 4 where there is no text."""
+    """Return the UTF-8 bytes per token of ``texts``; 4 if there is no text."""
     tokens = (
         sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False).input_ids) if texts else 0
     )
@@ -100,12 +100,15 @@ def measured_bytes_per_token(tokenizer: Any, texts: Sequence[str]) -> float:
 
 
 def sample_rows(num_rows: int) -> list[int]:
-    """Return evenly spaced rows, at most 64: those whose text is tokenized."""
+    """Return up to 64 evenly spaced rows, whose text is tokenized as the sample."""
     return sorted({row * num_rows // _SAMPLE for row in range(_SAMPLE)}) if num_rows else []
 
 
 def counting_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``options`` of a processor as its counting of tokens has them: ``size`` by its old names."""
+    """Return a processor's call options in the form that its ``_get_num_multimodal_tokens`` needs.
+
+    That method knows ``size`` only under its old names, ``min_pixels`` and ``max_pixels``.
+    """
     named = dict(options)
     if size := named.pop("size", None):
         named |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
@@ -115,10 +118,14 @@ def counting_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def image_counter(
     processor: Any, image_options: Callable[[int], dict[str, Any]], tiles: int
 ) -> Callable[[Size, int], int]:
-    """Return a function that counts the tokens of an image of a size, one of several of its rollout.
+    """Return a function: (size of an image, number of images of its rollout) -> tokens of the image.
 
-    The images of a rollout share its budget of ``tiles``. An image that the processor refuses counts as one
-    of one tile.
+    An image that the processor refuses counts as one tile (448 × 448 pixels).
+
+    Args:
+        processor: of the backbone.
+        image_options: tiles of one image -> options of the processor's call.
+        tiles: of a rollout, which its images share.
     """
 
     def tokens(size: Size, images: int) -> int:
@@ -126,7 +133,7 @@ def image_counter(
         width, height = size
         try:
             counts = processor._get_num_multimodal_tokens(image_sizes=[(height, width)], **options)
-        except ValueError:  # too narrow for it; training names the image
+        except ValueError:  # too narrow for the processor; training reports the image
             return tokens(_UNKNOWN, images)
         return int(counts.num_image_tokens[0])
 

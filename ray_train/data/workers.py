@@ -1,7 +1,7 @@
-"""Work ahead in order: in threads for what waits for a store, in processes for what needs a CPU.
+"""Ordered parallel map: `threads` for work that waits for a store, `data_workers` (processes) for CPU work.
 
-Results come in the order of the items, as does an error, however many work on them: what a step trains on,
-and where a bad image ends the run, do not depend on the number of workers.
+Results and errors come in the order of the items, with any number of workers. So the batches of a step, and
+the step at which a broken image ends the run, do not depend on the number of workers.
 """
 
 import os
@@ -28,20 +28,31 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 InOrder = Callable[[Iterable[Any]], Iterator[Any]]
 
-BY_THE_MACHINE = -1  # the number of data workers that is chosen by the CPUs
-_MOST = 8
-_AHEAD = 3  # items of a data worker that are waited for, worked on or done
+BY_THE_MACHINE = -1  # value of --data-workers that means: chosen by the number of CPUs
+_MOST = 8  # data workers of a rank, unless more are asked for
+_AHEAD = 3  # items per data worker that are submitted and not yet returned
 
 
 def chosen_workers(asked: int, cpus: int, local_ranks: int) -> int:
-    """Data workers of a rank: those asked for, or its share of the CPUs without the one it trains on."""
+    """Return the number of data workers of a rank.
+
+    That is ``asked``, or for `BY_THE_MACHINE` the rank's share of the CPUs minus one for training, 0 to 8.
+
+    Args:
+        asked: value of ``--data-workers``.
+        cpus: CPUs that this machine gives the process.
+        local_ranks: ranks on this machine.
+    """
     return asked if asked != BY_THE_MACHINE else max(0, min(_MOST, cpus // local_ranks - 1))
 
 
 def in_order(
     submit: Callable[[Item], "Future[Result]"], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """The results of ``items``; that many are submitted, the one that is waited for and those behind it."""
+    """Yield the results of ``items`` in their order, with up to ``ahead`` of them submitted at a time.
+
+    An exception, of the work or of iterating ``items``, is raised in place of its result.
+    """
     source, ended = iter(items), False
     waiting: deque[Future[Result]] = deque()
     while True:
@@ -50,7 +61,7 @@ def in_order(
                 waiting.append(submit(next(source)))
             except StopIteration:
                 ended = True
-            except Exception as error:  # comes when it is its turn: first what was before it
+            except Exception as error:  # raised in order, after the results of earlier items
                 waiting.append(_failed(error))
                 ended = True
         if not waiting:
@@ -66,22 +77,28 @@ def _failed(error: Exception) -> "Future[Any]":
 
 @contextmanager
 def threads(number: int, work: Callable[[Item], Result], ahead: int) -> Iterator[InOrder]:
-    """A function that does ``work`` on items in threads, ``ahead`` items at a time."""
+    """Yield a function that maps ``work`` over items, in order, in ``number`` threads.
+
+    Up to ``ahead`` items are submitted and not yet returned. The threads end with the block.
+    """
     with _ended(ThreadPoolExecutor(number)) as pool:
         yield lambda items: in_order(lambda item: pool.submit(work, item), items, ahead)
 
 
 @contextmanager
 def data_workers(number: int, work: Callable[[Item], Result]) -> Iterator[InOrder]:
-    """A function that does ``work``, which is pickled, on items in ``number`` processes; 0: in this thread.
+    """Yield a function that maps ``work`` over items, in order, in ``number`` processes.
 
-    `TrainingError` when one of the processes is killed.
+    With 0 it works in the calling thread. ``work`` must be picklable. The processes end with the block.
+
+    Raises:
+        TrainingError: by the results, when a process was killed or could not start.
     """
     if number == 0:
         yield lambda items: map(work, items)
         return
     context = get_context("forkserver")
-    # The server imports once what every worker needs; our main module too, which they would import each.
+    # The fork server imports once what every worker needs, the main module included; else each worker would.
     context.set_forkserver_preload(["__main__", __name__, *_modules_of(work)])
     pool = ProcessPoolExecutor(number, context, _start_worker, (pickle.dumps(work),))
     with _ended(pool):
@@ -109,26 +126,26 @@ def _unpickled(results: Iterator[bytes], number: int) -> Iterator[Any]:
 
 
 def _modules_of(work: Any) -> list[str]:
-    """The modules that are imported to unpickle ``work``."""
+    """Return the names of the modules that unpickling ``work`` imports."""
     pickled = pickle.dumps(work, protocol=2)
     names = (str(name) for code, name, _ in pickletools.genops(pickled) if code.name == "GLOBAL")
     return sorted({name.split(" ")[0] for name in names})
 
 
-_work: Callable[[Any], Any]  # in a data worker
+_work: Callable[[Any], Any]  # set in a data worker by `_start_worker`
 
 
 def _start_worker(work: bytes) -> None:
     global _work
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # GPUs are the rank's
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rank gets it, and ends us
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # only the rank uses GPUs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rank gets Ctrl-C too, and ends its workers
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _work = pickle.loads(work)
 
 
 def _end_with_parent() -> None:
-    """A rank that is killed cannot end its workers."""
+    """Exit when the rank's process has ended: a killed rank cannot end its workers."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -136,14 +153,17 @@ def _end_with_parent() -> None:
 
 
 def _worked(item: Any) -> bytes:
-    """The pickled result: torch's own way would be shared memory, of which many containers have 64 MB."""
+    """Return the pickled result of `_work`.
+
+    torch's own pickling would use shared memory, of which many containers have only 64 MB.
+    """
     buffer = BytesIO()
     _Pickler(buffer, protocol=5).dump(_work(item))
     return buffer.getvalue()
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors as arrays: one copy, and of a view no more than is seen."""
+    """A pickler that writes tensors as numpy arrays: one copy, and of a view only its own elements."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -1,1 +1,1 @@
-"""What a run would cost, and what a step does cost."""
+"""Estimates of tokens, FLOPs, device memory and hours, and the FLOPs of a real batch."""

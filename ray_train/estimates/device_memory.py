@@ -1,4 +1,4 @@
-"""How much memory the devices of a run have, before any worker looks."""
+"""Find the memory of a run's devices before its workers start: from config, machine or Ray cluster."""
 
 import os
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import torch
 
 from ray_train.config import TrainConfig
 
-Nodes: TypeAlias = Sequence[dict[str, Any]]  # of a cluster, as ``ray.nodes()`` returns them
+Nodes: TypeAlias = Sequence[dict[str, Any]]  # nodes of a cluster, as ``ray.nodes()`` returns them
 
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
-_TYPE = "accelerator_type:"  # how Ray begins the resource that names a node's kind of GPU
-# GB of the kinds that come with one size only, as Ray names them: not V100 (16, 32) or A100 (40, 80).
+_TYPE = "accelerator_type:"  # prefix of the Ray resource that names a node's type of GPU
+# GB of the GPU types, as Ray names them, that have a single memory size: not V100 (16, 32) or A100 (40, 80).
 _GB = {
     "T4": 16, "L4": 24, "A10G": 24, "A10": 24, "A30": 24, "A40": 48, "L40": 48, "L40S": 48, "RTX-A6000": 48,
     "RTX-PRO-6000": 96, "A100-40G": 40, "A100-80G": 80, "H20": 96, "H100": 80, "H800": 80, "H200": 141,
@@ -21,15 +21,15 @@ _GB = {
 
 
 def asked_before_workers(config: TrainConfig) -> bool:
-    """Return whether the nodes are asked for their devices when a run is planned, long before it starts.
+    """Return whether the cluster's nodes are queried when the run is planned, long before its workers start.
 
-    A Ray job does not ask: nodes that share a machine's folder remove its code while no worker uses it.
+    Not in a Ray job: while no worker uses the job's code, nodes that share a folder of one machine delete it.
     """
     return _is_asked(config) and _IN_A_JOB not in os.environ
 
 
 def asked_with_workers(config: TrainConfig) -> bool:
-    """Return whether the nodes are asked once the run is connected, just before its workers start."""
+    """Return whether the cluster's nodes are queried just before the workers start, as in a Ray job."""
     return _is_asked(config) and _IN_A_JOB in os.environ
 
 
@@ -39,14 +39,15 @@ def _is_asked(config: TrainConfig) -> bool:
 
 
 def device_memory(config: TrainConfig, nodes: Nodes | None = None) -> tuple[float, str]:
-    """Return the bytes of the smallest device, 0 where it is not known, and what is to be said of that.
+    """Return the memory of the smallest device in bytes, 0 if unknown, and a line that says why.
 
     Args:
-        config: of the run; what it says of the memory counts first.
-        nodes: of the Ray cluster that the run is on; without, it is this machine.
+        config: of the run; its ``device_memory`` takes precedence.
+        nodes: of the Ray cluster; None: the GPUs of this machine count.
 
     Returns:
-        bytes and one line; 0 and an empty line where the workers compute on CPUs.
+        Bytes and the line, which is empty if the memory is known. 0 and an empty line if the workers compute
+        on CPUs, or if nothing says that there are GPUs.
     """
     if config.device_memory:
         return config.device_memory * 1e9, ""
@@ -64,7 +65,7 @@ def device_memory(config: TrainConfig, nodes: Nodes | None = None) -> tuple[floa
 
 
 def _of_nodes(resources: Sequence[dict[str, float]], config: TrainConfig) -> tuple[float, str]:
-    """Return the same of nodes that have ``resources``."""
+    """Return what `device_memory` does, for nodes with these Ray resources (name -> amount)."""
     kinds = [
         {name.removeprefix(_TYPE) for name in one if name.startswith(_TYPE)}
         for one in resources

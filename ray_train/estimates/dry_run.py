@@ -1,4 +1,4 @@
-"""What a run would be and cost, told before anything is written or any worker started."""
+"""The report of ``--dry-run``: what a run would train on and cost, before anything is written or started."""
 
 from dataclasses import replace
 
@@ -20,16 +20,23 @@ from ray_train.model.packed_attention import check_packable
 from ray_train.model.skeleton import load_skeleton, parameters
 from ray_train.run_config import to_toml
 
-_ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16
+_ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16, assumed without --peak-flops
 
 
 def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets) -> str:
-    """Config, counts per source, tokens, memory and hours, for a terminal; writes nothing.
+    """Return the report as text: config, counts per source, tokens, parameters, memory and hours.
 
-    Needs neither Ray nor the weights of the backbone.
+    Writes nothing, and needs neither Ray nor the weights of the backbone.
+
+    Args:
+        config: of the run.
+        selection: the selected rollouts.
+        plan: the batches of the run.
+        targets: of all rows of the selection.
 
     Raises:
-        TrainingError: the backbone's config or processor is not there.
+        TrainingError: the backbone's config or processor is missing, or its model cannot have the adapters or
+            packs that ``config`` asks for.
         ImageError: the sample has more broken images than the run tolerates.
     """
     backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
@@ -57,7 +64,7 @@ def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
 
 
 def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> list[str]:
-    """A table of what is trained on, by source, and what is held out."""
+    """Return a table with the rollouts and steps that are trained on, by source, and those held out."""
     absent = np.zeros(plan.num_rows, np.bool_)
     absent[list(plan.left_out)] = True
     held = np.zeros(plan.num_rows, np.bool_)
@@ -120,7 +127,7 @@ def _model(backbone: Backbone) -> list[str]:
 
 
 def _trained(trained: int, number: int) -> str:
-    if 0 < trained < number:  # adapters
+    if 0 < trained < number:  # it has adapters
         return f"of which {_short(trained)} trained"
     return "trained" if trained else "frozen"
 

@@ -4,10 +4,10 @@
     backward       the same again, twice for attention, for the gradient of the inputs
                    2 · trained · tokens for the gradient of the weights
 
-A multiplication and an addition are two operations.  ``pairs`` are the query-key pairs that attention lets
-through, half of a square where it is causal.  What is computed twice to save memory, padding, norms,
-activation functions, the lookup of embeddings and the two rows of the head do not count.  The gradient of the
-first inputs of all, such as pixels, does count though nothing computes it: less than 1 % of a real model.
+A multiplication and an addition are two operations. ``pairs`` are the query-key pairs that the attention mask
+allows: about half of the square if it is causal. Not counted: recomputation to save memory (unless asked
+for), padding, norms, activation functions, the embedding lookup and the two rows of the head. The gradient of
+the very first inputs, such as pixels, is counted although it is not computed: less than 1 % of a real model.
 
 images ──patches──▶ vision ──image tokens──▶ projector ──▶ language ◀── text tokens
 """
@@ -21,7 +21,8 @@ from torch import nn
 from ray_train.model.backbone import Backbone
 from ray_train.model.batch import Batch
 
-# Dense bfloat16 with float32 sums, as the makers' data sheets give it; a name's words must all be there.
+# FLOP/s of dense bfloat16 with float32 sums, from the makers' data sheets. A device matches the first entry
+# whose words are all in its name.
 _PEAKS = {
     "GB300": 2.5e15, "B300": 2.25e15, "GB200": 2.5e15, "B200": 2.25e15,
     "H200": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "H100": 989e12, "H800": 989e12, "H20": 148e12,
@@ -33,33 +34,37 @@ _PEAKS = {
 
 @dataclass(frozen=True)
 class Part:
-    """What one token costs in a part of the model."""
+    """The sizes of a part of the model that determine the cost of a token."""
 
-    weights: int  # elements of the matrices that every token goes through
-    trained: int  # of these, those whose gradient is computed
-    width: int = 0  # heads × size of a head
+    weights: int  # elements of the matrices that each token is multiplied by
+    trained: int  # of these, the elements whose gradient is computed
+    width: int = 0  # of attention: number of heads × size of a head
 
 
 @dataclass(frozen=True)
 class Load:
-    """What goes through a part of the model."""
+    """The tokens that a part of the model processes."""
 
     tokens: int = 0
-    pairs: int = 0  # of a query and a key that it sees, over all layers
+    pairs: int = 0  # query-key pairs that the attention mask allows, summed over all layers
 
 
 def forward_flops(part: Part, load: Load) -> int:
-    """Operations of the forward pass of ``part``."""
+    """Return the FLOPs of the forward pass of ``part``."""
     return 2 * part.weights * load.tokens + 4 * part.width * load.pairs
 
 
 def training_flops(parts: list[tuple[Part, Load]], checkpointing: bool = False) -> int:
-    """Operations of a forward and a backward pass through ``parts``, in the order of the forward pass.
+    """Return the FLOPs of a forward and a backward pass.
 
-    A frozen part has a backward pass when something before it is trained; what has one has its forward pass
-    twice with ``checkpointing``: then it is what is done, not what is needed.
+    A frozen part has a backward pass if a part before it is trained.
+
+    Args:
+        parts: in the order of the forward pass.
+        checkpointing: whether to count the recomputation of gradient checkpointing: a second forward pass of
+            each part that has a backward pass. With it the result is the work done, not the work needed.
     """
-    total, reached = 0, False  # reached: by the gradient, since something here or before is trained
+    total, reached = 0, False  # reached: the gradient gets here, since this part or one before is trained
     for part, load in parts:
         reached = reached or part.trained > 0
         total += forward_flops(part, load)
@@ -71,48 +76,48 @@ def training_flops(parts: list[tuple[Part, Load]], checkpointing: bool = False) 
 
 
 def causal_pairs(length: int, window: int = 0) -> int:
-    """Return the pairs of a sequence in which a token sees itself and what is before it.
+    """Return the query-key pairs of causal attention over ``length`` tokens.
 
-    With ``window`` no more than so many tokens, itself included.
+    With a ``window`` above 0 a token sees at most that many tokens, itself included.
     """
     reach = min(length, window) if window else length
     return reach * (reach + 1) // 2 + (length - reach) * reach
 
 
 def hours(work: float, devices: int, flops_per_second: float, mfu: float) -> float:
-    """Hours for ``work`` operations on ``devices`` that reach ``mfu`` of ``flops_per_second`` each."""
+    """Return the hours for ``work`` FLOPs on ``devices``, each at ``mfu`` times ``flops_per_second``."""
     return work / (devices * flops_per_second * mfu) / 3600
 
 
 def peak_flops(device_name: str) -> float:
-    """Operations a second of a GPU named as `torch.cuda.get_device_name` does; 0 for an unknown one."""
+    """Return the peak FLOP/s of a GPU in bfloat16, by its `torch.cuda.get_device_name`; 0 if unknown."""
     words = set(device_name.replace("-", " ").split())
     return next((peak for name, peak in _PEAKS.items() if set(name.split()) <= words), 0.0)
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """The parts of a backbone and how its attention is laid out."""
+    """The parts of a backbone and the layout of its attention."""
 
     vision: Part
     projector: Part
     language: Part
-    layers: int  # of the language model, those that look at all tokens before
-    vision_layers: int
-    windowed_layers: int  # of the vision encoder, those that look no further than a window
-    window: int  # patches along its edge
-    patch: tuple[int, int]  # pixels
+    layers: int  # layers of the language model with full attention
+    vision_layers: int  # all layers of the vision encoder
+    windowed_layers: int  # of these, the layers with attention inside windows
+    window: int  # patches along the edge of such a window
+    patch: tuple[int, int]  # height and width [pixels]
     image_token_id: int
-    sliding_layers: int = 0  # of the language model, those that look no further back than its window
+    sliding_layers: int = 0  # layers of the language model with sliding-window attention
     sliding_window: int = 0  # tokens
-    class_tokens: int = 0  # that the vision encoder adds to a tile's patches
+    class_tokens: int = 0  # tokens that the vision encoder adds to a tile's patches
 
     def flops(self, batch: Batch) -> int:
-        """Operations of training on ``batch``; 0 for a filler, and nothing for padding."""
+        """Return the FLOPs of training on ``batch``, without padding; 0 for a filler."""
         return self.flops_of(batch.inputs) if batch.rows else 0
 
     def flops_of(self, inputs: dict[str, Any]) -> int:
-        """Operations of training on ``inputs``, a batch's, and nothing for padding."""
+        """Return the FLOPs of training on ``inputs`` (`Batch.inputs`), without padding."""
         tokens, pairs = _text_load(inputs)
         image_tokens = int((inputs["input_ids"] == self.image_token_id).sum())
         return training_flops([
@@ -122,7 +127,7 @@ class ModelCost:
         ])  # fmt: skip
 
     def _sliding_pairs(self, inputs: dict[str, Any]) -> int:
-        """Pairs over all layers with a window, which read rows alone."""
+        """Return the pairs over all sliding-window layers; models with such layers read rows, never packs."""
         if not self.sliding_layers:
             return 0
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
@@ -144,13 +149,13 @@ class ModelCost:
 
 
 def _squares(length: int, window: int) -> int:
-    """The sum of the squares of the lengths of the windows."""
+    """Return the sum of the squared lengths of the windows that ``length`` is cut into."""
     full, rest = divmod(length, window)
     return full * window**2 + rest**2
 
 
 def _text_load(inputs: dict[str, Any]) -> tuple[int, int]:
-    """Tokens of a batch, without padding, and their pairs in one layer."""
+    """Return the tokens of a batch without padding, and their pairs in one layer of full attention."""
     if (extents := inputs.get("extents")) is None:
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         return sum(lengths), sum(map(causal_pairs, lengths))
@@ -161,13 +166,13 @@ def _text_load(inputs: dict[str, Any]) -> tuple[int, int]:
 
 
 def token_counts(batch: Batch) -> tuple[int, int]:
-    """Tokens that are trained on, and all that go through the model: with padding and fillers."""
+    """Return the trained tokens of ``batch``, and all its tokens including padding and fillers."""
     tokens = _text_load(batch.inputs)[0] if batch.rows else 0
     return tokens, batch.inputs["input_ids"].numel()
 
 
 def model_cost(backbone: Backbone) -> ModelCost:
-    """The cost of ``backbone``, which must not be split over ranks yet."""
+    """Return the cost of ``backbone``; call it before ZeRO-3 partitions the parameters."""
     config, weights = backbone.model.config, _weights(backbone)
     text, vision = config.text_config, config.vision_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -193,18 +198,18 @@ def model_cost(backbone: Backbone) -> ModelCost:
 
 
 def _weights(backbone: Backbone) -> dict[str, Part]:
-    """By part the elements of the matrices that a token is multiplied by, and how many of them are trained.
+    """Return the `Part` of each part of the model by name, without attention's width.
 
-    Of a mixture of experts those count that a token is sent to.
+    In a mixture of experts the weights of the experts that a token is routed to count.
     """
     found = {part: Part(0, 0) for part in ("vision", "projector", "language")}
     head = backbone.model.get_output_embeddings()
-    head = getattr(head, "original_module", head)  # what peft has wrapped
+    head = getattr(head, "original_module", head)  # the module that peft has wrapped
     for name, module in backbone.model.named_modules():
         share = _active_share(module, backbone.model.config.text_config)
         for own, weight in module.named_parameters(recurse=False):
             part = backbone.family.part_of(f"{name}.{own}")
-            # Gemma's projector multiplies by a matrix that is in no layer of its own.
+            # Gemma's projector multiplies by a bare parameter that is in no linear layer.
             is_bare = part == "projector" and weight.ndim == 2
             if (share or is_bare) and weight.ndim >= 2 and module is not head:
                 used = round(weight.numel() * (share or 1))
@@ -214,7 +219,7 @@ def _weights(backbone: Backbone) -> dict[str, Part]:
 
 
 def _active_share(module: nn.Module, text: Any) -> float:
-    """Which share of the matrices of ``module`` a token is multiplied by; 0 for embeddings and the like."""
+    """Return the share of the matrices of ``module`` that a token is multiplied by; 0 for embeddings etc."""
     if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
         return 1.0
     experts = getattr(module, "num_experts", 0)

@@ -1,21 +1,25 @@
 """Estimate the memory of a device in training, and choose the ZeRO stage that fits.
 
-With b bytes a number (2 in bf16, 4 in fp32), P parameters of which T are trained, and W workers:
+With b bytes per number (2 in bf16, 4 in fp32), P parameters of which T are trained, and W workers, the bytes
+of a device are:
 
     parameters    b·P,   and b·P / W under ZeRO 3
     gradients     b·T,   and b·T / W under ZeRO 2 and 3
     optimizer     16·T / W: float32 weights, both moments of AdamW, and the gradient at the update
-    buffers       b·min(T, 5e8) for gradients on their way, and under ZeRO 3 b·min(P, 1e9) of gathered layers
+    buffers       b·min(T, 5e8) for gradients in transit, and under ZeRO 3 b·min(P, 1e9) for gathered layers
     activations   b·tokens·layers·(8h + 7q + 3k + 4i), and with gradient checkpointing
                   b·tokens·(layers·h + 8h + 7q + 3k + 4i)
 
-for hidden size h, query size q, key size k and MLP size i.  The last line is what autograd keeps of a decoder
-layer with a gated MLP; vision counts only where it is trained, by 12h + 3i (within a third).  The allocator's
-waste and the temporaries of a kernel are not in it.  What is offloaded (optimizer, parameters) is not on it.
+for hidden size h, query size q, key size k and MLP size i. The activations are what autograd keeps of a
+decoder layer with a gated MLP. The vision encoder counts only if it is trained, with 12h + 3i (within a
+third). Not counted: fragmentation of the allocator and temporaries of kernels. Offloaded states (optimizer,
+parameters) are not on the device.
 
-At the start every rank loads the whole model, whatever the ZeRO stage and what is offloaded:
+At the start every rank loads the whole model, with any ZeRO stage and any offloading:
 
-    loading       b·P in host memory, and then b·P on the device, before ZeRO splits it
+    loading       b·P in host memory, and then b·P on the device, before ZeRO partitions it
+
+`fitted` resolves ``--zero-stage auto`` with these estimates, and fails early if a run cannot fit.
 """
 
 from dataclasses import dataclass, replace
@@ -31,22 +35,22 @@ from ray_train.model.skeleton import load_skeleton, parameters, trained_paramete
 
 _BUCKET, _GATHERED = 5e8, 1e9  # DeepSpeed's reduce_bucket_size and stage3_max_live_parameters
 
-UNKNOWN_MEMORY_STAGE = 3  # what auto means where the memory of a device is not known
-_USABLE = 0.9  # share of a device's memory; the allocator and kernels take the rest
-_LEAST_STAGE = {"none": 1, "optimizer": 2, "parameters": 3}  # that offloads so much
+UNKNOWN_MEMORY_STAGE = 3  # stage for --zero-stage auto if the memory of a device is unknown
+_USABLE = 0.9  # share of a device's memory that may be planned; the rest is for allocator and kernels
+_LEAST_STAGE = {"none": 1, "optimizer": 2, "parameters": 3}  # least ZeRO stage for each --offload
 
 
 @dataclass(frozen=True)
 class Layers:
     """A stack of transformer layers."""
 
-    number: int
-    hidden: int
-    kept: int  # numbers that autograd keeps for a token in one layer
+    number: int  # layers
+    hidden: int  # size
+    kept: int  # numbers that autograd keeps per token and layer
 
 
 def text_layers(config: Any) -> Layers:
-    """The layers of a language model, from its config."""
+    """Return the layers of a language model, from its config."""
     heads, hidden = config.num_attention_heads, config.hidden_size
     size = getattr(config, "head_dim", None) or hidden // heads
     query, key = heads * size, config.num_key_value_heads * size
@@ -55,26 +59,38 @@ def text_layers(config: Any) -> Layers:
 
 
 def vision_layers(config: Any) -> Layers:
-    """The layers of a vision encoder, from its config."""
+    """Return the layers of a vision encoder, from its config."""
     number = getattr(config, "depth", None) or config.num_hidden_layers
     return Layers(number, config.hidden_size, 12 * config.hidden_size + 3 * config.intermediate_size)
 
 
 def activations(layers: Layers, tokens: float, number_bytes: int, checkpointing: bool) -> float:
-    """Bytes that autograd keeps of ``tokens`` in ``layers``."""
+    """Return the bytes of activations that autograd keeps for ``tokens`` in ``layers``.
+
+    With ``checkpointing`` that is the input of each layer, and all activations of one layer.
+    """
     kept = layers.number * layers.hidden + layers.kept if checkpointing else layers.number * layers.kept
     return number_bytes * tokens * kept
 
 
 def loading(total: int, number_bytes: int) -> float:
-    """Bytes of the model that each rank loads, first in host memory, then on its device."""
+    """Return the bytes of the whole model, which each rank loads in host memory and then on its device."""
     return float(number_bytes * total)
 
 
 def states(
     total: int, trained: int, number_bytes: int, zero_stage: int, workers: int, offload: str = "none"
 ) -> dict[str, float]:
-    """Bytes of one device by what they are for, activations aside; ``offload`` is the option's."""
+    """Return the bytes of one device by purpose, without activations.
+
+    Args:
+        total: parameters of the model.
+        trained: trainable parameters.
+        number_bytes: bytes per number of the forward pass.
+        zero_stage: 1, 2 or 3.
+        workers: number of workers.
+        offload: value of ``--offload``: none, optimizer or parameters.
+    """
     buffers = min(trained, _BUCKET) + (min(total, _GATHERED) if zero_stage == 3 else 0)
     return {
         "parameters": number_bytes * total / (workers if zero_stage == 3 else 1) * (offload != "parameters"),
@@ -86,17 +102,17 @@ def states(
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """What the memory of a device depends on, of a model."""
+    """The sizes of a model that determine the memory of a device."""
 
     total: int  # parameters
-    trained: int
+    trained: int  # trainable parameters
     text: Layers
-    vision: Layers | None = None  # where it is trained
-    patches_per_token: int = 0  # of an image, that the vision encoder reads
+    vision: Layers | None = None  # None unless the vision encoder is trained
+    patches_per_token: int = 0  # patches that the vision encoder reads per image token
 
 
 def model_sizes(backbone: Backbone, config: TrainConfig) -> ModelSizes:
-    """Return the sizes of ``backbone``, a skeleton with its adapters."""
+    """Return the sizes of ``backbone``, a skeleton to which any adapters were added."""
     model = backbone.model.config
     vision = vision_layers(model.vision_config) if config.train_vision else None
     total = sum(parameters(backbone).values())
@@ -105,7 +121,10 @@ def model_sizes(backbone: Backbone, config: TrainConfig) -> ModelSizes:
 
 
 def number_bytes(config: TrainConfig) -> int:
-    """Return the bytes of a number in the forward pass: bf16 where the run is said to be on GPUs."""
+    """Return the bytes per number of the forward pass.
+
+    With ``--precision auto`` 2 (bf16) if the config says that the run is on GPUs, else by this machine.
+    """
     on_gpus = config.device == "gpu" or config.device_memory > 0
     if config.precision == "auto" and on_gpus:
         return 2
@@ -115,7 +134,10 @@ def number_bytes(config: TrainConfig) -> int:
 def training_memory(
     sizes: ModelSizes, config: TrainConfig, tokens: int, patches: int = 0
 ) -> dict[str, float]:
-    """Return the bytes of one device in training by what they are for, as `memory` derives them."""
+    """Return the bytes of one device in training by purpose; the module's docstring has the formulas.
+
+    ``tokens`` and ``patches`` are those of the largest micro-batch.
+    """
     size, saving = number_bytes(config), config.gradient_checkpointing
     parts = states(sizes.total, sizes.trained, size, config.zero_stage, config.workers.least, config.offload)
     parts["activations"] = activations(sizes.text, tokens, size, saving)
@@ -125,7 +147,7 @@ def training_memory(
 
 
 def needed(sizes: ModelSizes, config: TrainConfig) -> float:
-    """Return the most bytes that one device needs at the start or in training, with a full batch."""
+    """Return the peak bytes of one device, at the start or in training with a full micro-batch."""
     rows = config.micro_batch * config.max_length
     tokens = max(config.pack_tokens, config.max_length) if config.pack_tokens else rows
     in_training = sum(training_memory(sizes, config, tokens, sizes.patches_per_token * tokens).values())
@@ -133,36 +155,38 @@ def needed(sizes: ModelSizes, config: TrainConfig) -> float:
 
 
 def choose_stage(sizes: ModelSizes, config: TrainConfig, memory: float) -> TrainConfig:
-    """Return ``config`` with the ZeRO stage that sends the least among those that fit ``memory`` bytes.
+    """Return ``config`` with the ZeRO stage that communicates the least and fits ``memory`` bytes.
 
-    ZeRO 1 sends gradients once a step, ZeRO 2 gradients and ZeRO 3 also parameters at every micro-step; where
-    none fits it is 3, which needs the least.
+    ZeRO 1 sends gradients once per step; ZeRO 2 sends gradients, and ZeRO 3 also parameters, in every
+    micro-step. If none fits it is 3, which needs the least memory.
     """
     stages = [replace(config, zero_stage=s) for s in range(_LEAST_STAGE[config.offload], 4)]
     return next((one for one in stages if needed(sizes, one) <= _USABLE * memory), stages[-1])
 
 
 def fitted(config: TrainConfig, nodes: Nodes | None = None) -> tuple[TrainConfig, list[str]]:
-    """Return ``config`` with its ZeRO stage resolved, and what is to be said of a device's memory.
+    """Return ``config`` with its ZeRO stage resolved, and lines for the user about the memory of a device.
 
-    ``nodes`` are those of a Ray cluster; without, the run is on this machine.
+    Args:
+        config: of the run.
+        nodes: of the Ray cluster; None: the run is on this machine.
 
     Raises:
-        TrainingError: a device cannot hold the model; the error names options that change that.
+        TrainingError: the run does not fit a device; the error names options with which it would.
     """
     memory, unknown = device_memory(config, nodes)
     if not memory:
         stage = config.zero_stage or UNKNOWN_MEMORY_STAGE
         by = "" if config.zero_stage else f"; ZeRO {stage} by --zero-stage auto"
         return replace(config, zero_stage=stage), [f"{unknown}{by}"] if unknown else []
-    on_gpus = config if nodes is None else replace(config, device="gpu")  # this machine may have none
+    on_gpus = config if nodes is None else replace(config, device="gpu")  # this machine may have no GPU
     backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
     if config.lora_rank:
         add_adapters(backbone, config)
     sizes = model_sizes(backbone, config)
     chosen = on_gpus if config.zero_stage else choose_stage(sizes, on_gpus, memory)
     lines = [] if config.zero_stage else [_why(sizes, chosen, memory)]
-    if backbone.note and not config.dry_run:  # which says it itself
+    if backbone.note and not config.dry_run:  # a dry run prints the note itself
         lines.append(backbone.note)
     asked = needed(sizes, chosen)
     if asked > memory:
@@ -181,7 +205,7 @@ def fitted(config: TrainConfig, nodes: Nodes | None = None) -> tuple[TrainConfig
 
 
 def remedies(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
-    """Return advice that names the options with which the run would fit, each on its own where one does."""
+    """Return advice for the user: options each of which alone makes the run fit, else several to combine."""
     workers = config.workers
     more = replace(workers, least=4 * workers.least, most=4 * workers.most)
     tries = {

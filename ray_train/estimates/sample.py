@@ -1,7 +1,7 @@
-"""How many tokens the rollouts of a run come to, from a sample of them.
+"""Count the tokens of a run's rollouts from a sample of them.
 
-The sample goes through the feed that training uses, tokenizer and packing included; only pixels are not
-made: the processor says how many tokens an image of a size would have.
+The sample passes through training's own `RankLoader`, with tokenizer and packing, but no pixels are computed:
+`CountingProcessor` asks the processor how many tokens an image of a given size has.
 """
 
 import math
@@ -25,38 +25,43 @@ from ray_train.data.token_estimate import counting_options
 from ray_train.model.backbone import Backbone
 from ray_train.model.prompt_format import PromptFormat, format_of
 
-SAMPLE = 256  # rollouts, a batch of one rank's at least
+SAMPLE = 256  # rollouts at least; always one rank's whole share of a batch
 
 _PADDING = -1
-_NO_PIXELS = "pixels"  # tells that there are images, and nothing of them
+_NO_PIXELS = "pixels"  # input in place of the pixels, float32 [images, 0]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the sampled rollouts come to."""
+    """Counts of the sampled rollouts."""
 
-    rollouts: int = 0
-    sequences: int = 0
-    tokens: int = 0  # that the language model reads, padding included
+    rollouts: int = 0  # trained on
+    sequences: int = 0  # packs, or rows
+    tokens: int = 0  # tokens that the language model reads, including padding
     image_tokens: int = 0
     images: int = 0
-    longest: int = 0  # tokens of the largest batch that goes through the model at once
-    most_image_tokens: int = 0  # of such a batch
+    longest: int = 0  # tokens of the largest micro-batch, including padding
+    most_image_tokens: int = 0  # largest number of image tokens in a micro-batch
     shortened: int = 0  # rollouts that lose trailing steps
     skipped: int = 0  # rollouts that cannot be trained on
     transparent: int = 0  # images that are put on white
-    unclear: int = 0  # rollouts whose placeholders do not tell the place of every image
-    # Of those that are trained on: how many have so many placeholders for so many images.
+    unclear: int = 0  # rollouts whose image placeholders do not match their images one to one
+    # (Placeholders, images) -> number of such rollouts among those that are trained on.
     misfits: Counter[tuple[int, int]] = field(default_factory=Counter)
-    broken: dict[str, str] = field(default_factory=dict, kw_only=True)  # images left out, and why
+    broken: dict[str, str] = field(default_factory=dict, kw_only=True)  # image -> reason
 
 
 def sampled_tokens(
     config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets, backbone: Backbone
 ) -> Tokens:
-    """The tokens of the first rollouts of a run, in the packs, or rows, that ``config`` asks for.
+    """Return the token counts of the first rollouts of a run, in packs or rows as ``config`` has it.
 
-    They are one rank's part of the first batches: random ones of the selection, prompts together or not.
+    They are the shares of one rank in the first global batches, so a random sample of the selection: at least
+    `SAMPLE` rollouts, if the first epoch has that many for the rank.
+
+    Raises:
+        TrainingError: the tokenizer lacks a token that the format needs.
+        BisieveError: a rollout cannot be fetched, or an image cannot be read or decoded.
     """
     tokenizer, family = backbone.processor.tokenizer, backbone.family
     slot = backbone.token_id(family.image_token(tokenizer))
@@ -103,7 +108,7 @@ def sampled_tokens(
 
 
 def _misfits(selection: Selection, rows: list[int], format: PromptFormat) -> Counter[tuple[int, int]]:
-    """Count the rollouts at ``rows`` whose images' places are unclear by (placeholders, images)."""
+    """Count the unclear rollouts among ``rows`` by their numbers of (placeholders, images)."""
     rollouts = fetch_rollouts(selection.rows.take(pa.array(rows, pa.int64())), selection.shards)
     return Counter(
         (format.num_placeholders(rollout.question), len(rollout.images))
@@ -114,18 +119,28 @@ def _misfits(selection: Selection, rows: list[int], format: PromptFormat) -> Cou
 
 @dataclass(frozen=True)
 class CountingProcessor:
-    """Stands in for a processor of text and images where only the number of tokens matters."""
+    """Replacement of a processor that returns its tokens but computes no pixels."""
 
-    processor: Any
-    slot: int  # id of the token that stands for an image until it is repeated
+    processor: Any  # the real one
+    slot: int  # id of the token of an image, which is repeated for each of its tokens
 
     @property
     def tokenizer(self) -> Any:
-        """The processor's."""
+        """Tokenizer of the real processor."""
         return self.processor.tokenizer
 
     def __call__(self, images: list[list[Any]], text: list[str], **options: Any) -> dict[str, torch.Tensor]:
-        """``input_ids`` and ``attention_mask``, int64 ``[rows, length]``, padded to the right; no pixels."""
+        """Return the inputs of a batch without pixels.
+
+        Args:
+            images: PIL images of each text.
+            text: with one slot for each image.
+            options: of the processor's call.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, int64 ``[rows, length]``, padded on the right; and in place
+            of the pixels a float32 tensor ``[images, 0]``.
+        """
         for name in ("padding", "return_tensors"):
             options.pop(name, None)
         rows = []

@@ -1,1 +1,1 @@
-"""The model: backbone, families, what is read at a marker, how it is trained towards and published."""
+"""The reward model: backbones and their families, prompt format, batch, losses, LoRA, saving."""

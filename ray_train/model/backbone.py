@@ -1,6 +1,8 @@
 """Load a vision-language backbone and its processor, and add the marker token.
 
-PIL and torchvision make different pixels, so a model is evaluated with the library that it was
+    source ──local_copy──▶ folder ──load_processor──▶ config, family, processor ──load_backbone──▶ Backbone
+
+PIL and torchvision compute different pixels, so a model is evaluated with the image library that it was
 trained with.
 """
 
@@ -21,7 +23,7 @@ from ray_train.model.sources import WEIGHTS, local_copy
 from ray_train.model.vision_attention import join_runs
 from ray_train.model.weight_files import record_tie, refuse_quantized, set_tie, stored_tensors
 
-# Of a folder only data is read: neither code of its own is run, nor a pickle opened, which would run some.
+# Only data is read from a model folder: its own code is not run, and pickles, which can run code, not opened.
 NO_CODE = {"trust_remote_code": False}
 _LOADING_PROBLEMS = {
     "missing_keys": "missing",
@@ -33,18 +35,22 @@ _LOADING_PROBLEMS = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model, what turns text and images into its inputs, and the family both belong to."""
+    """A vision-language model, its processor and its family."""
 
     model: Any  # a Hugging Face …ForConditionalGeneration
     processor: Any  # text and PIL images -> tensors
     family: Family
-    folder: str = ""  # of this machine, from which it was loaded with its weights
-    note: str = ""  # what had to be assumed of it, for whom it is estimated
+    folder: str = ""  # local folder that its weights were loaded from; empty: it has no weights
+    note: str = ""  # what an estimate had to assume about it
 
     def token_id(self, token: str, remedy: str = "choose another backbone") -> int:
-        """Return the id of a text that is one token; `TrainingError` with ``remedy`` where it is not.
+        """Return the id of ``token``, a text that must be one token.
 
-        The vocabulary is asked first, as by the paper: to encode a word alone may put a space in front of it.
+        The vocabulary is searched first, as in the paper's code: a tokenizer may put a space before a word
+        that is encoded alone.
+
+        Raises:
+            TrainingError: it is not one token; ``remedy`` is the hint of the error.
         """
         tokenizer = self.processor.tokenizer
         found = tokenizer.convert_tokens_to_ids(token)
@@ -64,10 +70,20 @@ class Backbone:
 def load_backbone(
     source: str, dtype: torch.dtype, image_backend: str = "pil", marker: str = MARKER
 ) -> Backbone:
-    """Loads ``source`` and adds the marker; `TrainingError` where it is no backbone that we know.
+    """Load a backbone with its weights, and add the marker to it.
 
-    Its images are made by ``image_backend``, and never by another library for want of that.  A ``marker``
-    other than bisieve's own is not added: only a model that has it has learned to judge there.
+    Args:
+        source: hub id, folder or URL.
+        dtype: of all weights.
+        image_backend: library that computes the pixels, ``pil`` or ``torchvision``; never substituted.
+        marker: token at which rewards are read. Only bisieve's own marker is added: any other one must be
+            known to the model, which was trained to judge at it.
+
+    Raises:
+        TrainingError: there is no model of a known family, its files are incomplete, damaged or quantized, or
+            the image processor or this machine lacks ``image_backend``.
+        StorageError: the store of ``source`` fails.
+        DiskError: this machine has no room for a copy.
     """
     # transformers' own annotations are partial and, for the Auto classes, wrong.
     transformers: Any = import_module("transformers")
@@ -84,7 +100,7 @@ def load_backbone(
         )  # fmt: skip
     except BisieveError:
         raise
-    except Exception as error:  # transformers, tokenizers and safetensors raise what they like
+    except Exception as error:  # transformers, tokenizers and safetensors raise any type
         found = f"{_place(path)}{' '.join(str(error).split())[:300]}"
         raise TrainingError(
             f"a vision-language model at {source}", found, "check --backbone or --model"
@@ -99,9 +115,12 @@ def load_backbone(
 
 
 def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Family, Any]:
-    """Config, family and processor in a folder or of a hub id: all but the weights.
+    """Return config, family and processor of a backbone, without reading weights.
 
-    ``source`` is where the user has ``path`` from.
+    Args:
+        path: folder or hub id.
+        source: what the user named, for errors.
+        image_backend: library that computes the pixels.
     """
     transformers: Any = import_module("transformers")
     config = transformers.AutoConfig.from_pretrained(path, **NO_CODE)
@@ -113,9 +132,9 @@ def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Fam
 
 
 def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source: str) -> None:
-    """Raise `TrainingError` unless each weight of the model is the one in the files, and each of these used.
+    """Raise `TrainingError` unless the weights in the files are exactly those of the model, all in ``dtype``.
 
-    ``report`` is transformers'; what the model's class itself ignores is not in it.
+    ``report`` is the loading report of transformers; keys that the model's class ignores are not in it.
     """
     expected = f"the weights of {model.config.model_type}, all and no others, at {source}"
     for problem, words in _LOADING_PROBLEMS.items():
@@ -129,7 +148,7 @@ def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source
 
 
 def _key(name: Any) -> str:
-    """The name of a weight; transformers gives some with their sizes."""
+    """Return a weight's name from the loading report, with its shapes where transformers reports them."""
     if isinstance(name, str):
         return " ".join(name.split())[:200]
     key, *sizes = name
@@ -137,7 +156,7 @@ def _key(name: Any) -> str:
 
 
 def _place(path: str) -> str:
-    """Where the reason of a failed load lies: in weights of another format, or in a damaged file."""
+    """Return a prefix that explains a failed load: no safetensors files, or a damaged one; else empty."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(Path(path).glob(f"*{WEIGHTS}"))
@@ -153,10 +172,17 @@ def _place(path: str) -> str:
 
 
 def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, Any]) -> Any:
-    """The processor of transformers called ``name``, for text and images alone; it can be pickled."""
+    """Return a processor of the transformers class ``name`` for text and images only; it can be pickled.
+
+    Args:
+        name: class in transformers.
+        images: image processor.
+        tokenizer: of the backbone.
+        options: further arguments of the class.
+    """
     kind = getattr(import_module("transformers"), name)
     members = {
-        # The processors of transformers want a video processor too, and that wants torchvision.
+        # The processors of transformers also require a video processor, and that requires torchvision.
         "get_attributes": classmethod(lambda cls: ["image_processor", "tokenizer"]),
         "__reduce__": lambda self: (make_processor, (name, self.image_processor, self.tokenizer, options)),
     }
@@ -164,7 +190,11 @@ def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, An
 
 
 def add_marker(model: Any, tokenizer: Any) -> None:
-    """Adds the marker to tokenizer and embeddings, its row being the mean of all others; once."""
+    """Add the marker to the tokenizer, the embeddings and the language head, unless it is known already.
+
+    Its row is the mean of the rows of all other tokens. The embeddings are resized only if they have no spare
+    row.
+    """
     if tokenizer.convert_tokens_to_ids(MARKER) not in (None, tokenizer.unk_token_id):
         return
     used = len(tokenizer)
@@ -178,22 +208,32 @@ def add_marker(model: Any, tokenizer: Any) -> None:
 
 
 def train_only(model: Any, family: Family, parts: Collection[str]) -> None:
-    """All other parts keep their weights; the paper trains projector and language (App. C)."""
+    """Make ``parts`` of ``model`` trainable and freeze all others.
+
+    Parts are ``vision``, ``projector`` and ``language``; the paper trains projector and language (App. C).
+    """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(family.part_of(name) in parts)
 
 
 def load_image_processor(path: str, source: str, backend: str) -> Any:
-    """The image processor in the folder or hub id ``path``, which ``source`` names in errors.
+    """Return the image processor of a backbone.
 
-    `TrainingError` where it, or this machine, lacks ``backend``: transformers would take another one.
+    Args:
+        path: folder or hub id.
+        source: what the user named, for errors.
+        backend: library that computes the pixels, ``pil`` or ``torchvision``.
+
+    Raises:
+        TrainingError: the processor has no version for ``backend``, or this machine lacks torchvision;
+            transformers would silently use another backend.
     """
     if backend == "torchvision":
         _require_torchvision()
     try:
         found = _loaded(path, backend)
     except ValueError as error:
-        if "torchvision: " not in str(error):  # the classes it has found, each behind its library
+        if "torchvision: " not in str(error):  # a list of the classes found, each after its library
             raise
         has = "torchvision"
     else:
@@ -215,7 +255,7 @@ def _loaded(path: str, backend: str) -> Any:
 def _require_torchvision() -> None:
     try:
         import_module("torchvision")
-    except Exception as error:  # missing, or made for another torch: then it raises what it likes
+    except Exception as error:  # missing, or built for another torch, which raises any type
         raise TrainingError(
             "torchvision, since the images are its, with --image-backend or as the model was trained",
             str(error),

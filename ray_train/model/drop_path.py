@@ -1,10 +1,11 @@
 """Stochastic depth in a vision encoder: in training, a layer's branches are skipped for some tiles.
 
-    hidden + branch(hidden)  →  hidden + kept / (1 − rate) · branch(hidden)      kept 0 or 1, a draw a tile
+    hidden + branch(hidden)  →  hidden + kept / (1 − rate) · branch(hidden)      kept is 0 or 1 for each tile
 
-The rate rises from 0 at the first layer to its full value at the last.  A draw is a hash of the tile's
-pixels, the seed, the step and the branch: so it is the same on any number of ranks, in packs and in rows, and
-when gradient checkpointing computes a layer twice.  Rollouts that share an image share its draws in a step.
+The rate rises linearly from 0 at the first layer to its full value at the last. ``kept`` is drawn by a hash
+of the tile's pixels, the seed, the step and the branch. So it is the same on any number of ranks, in packs
+and in rows, and when gradient checkpointing computes a layer twice. Rollouts that share an image share its
+draws in a step.
 """
 
 from typing import Any
@@ -15,33 +16,47 @@ from bisieve.errors import TrainingError
 from ray_train.model.backbone import Backbone
 from ray_train.model.families.base import Family
 
-_BRANCHES = ("attention", "mlp")  # of a layer; both end in a residual connection
+_BRANCHES = ("attention", "mlp")  # submodules of a layer; the output of each is added to the residual stream
 _ODD = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # SplitMix64's constants
 
 
 class DropPath:
-    """What the hooks of one vision encoder share; ``step`` is that of the run, set by the training loop."""
+    """State that the hooks of one vision encoder share; the training loop sets ``step`` before each step."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.step = seed, 0
-        self.tiles = torch.empty(0, dtype=torch.int64)  # [tiles], names the tiles that are being read
+        self.tiles = torch.empty(0, dtype=torch.int64)  # int64 [tiles], hashes of the current tiles
 
     def read(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Name the tiles that the encoder is about to read; a forward pre-hook."""
+        """Hash the tiles that the encoder is about to read; a forward pre-hook."""
         pixels = kwargs["pixel_values"] if "pixel_values" in kwargs else args[0]
         self.tiles = tile_names(pixels.detach())
 
     def factors(self, branch: int, rate: float) -> torch.Tensor:
-        """Return what the branch numbered ``branch`` is multiplied with, float32 ``[tiles]``."""
+        """Return the factor of a branch's output for each tile, 0 or 1 / (1 − rate); float32 ``[tiles]``.
+
+        ``branch`` is its number over all layers.
+        """
         key = _mixed(_mixed(_mixed(self.tiles + self.seed) + self.step) + branch)
         uniform = (key >> 11 & (1 << 53) - 1).double() / 2**53
         return (uniform >= rate).float() / (1 - rate)
 
 
 def add_drop_path(backbone: Backbone, rate: float, seed: int) -> DropPath:
-    """Make the vision encoder of ``backbone`` skip layers in training; evaluation mode is left as it is.
+    """Add hooks that make the vision encoder of ``backbone`` skip branches in training mode.
 
-    `TrainingError` as of `check_drop_path`.
+    Evaluation mode does not change.
+
+    Args:
+        backbone: its vision encoder must read tiles, as InternVL's does.
+        rate: probability of a skip in the last layer, in [0, 1).
+        seed: of the draws.
+
+    Returns:
+        The state of the hooks, whose ``step`` the caller must set.
+
+    Raises:
+        TrainingError: the family does not read tiles; see `check_drop_path`.
     """
     check_drop_path(backbone.family, rate)
     tower = backbone.model.get_submodule(backbone.family.vision.rstrip("."))
@@ -56,7 +71,7 @@ def add_drop_path(backbone: Backbone, rate: float, seed: int) -> DropPath:
 
 
 def check_drop_path(family: Family, rate: float) -> None:
-    """Raise `TrainingError` for a ``rate`` where the family does not read images as tiles: they are drawn."""
+    """Raise `TrainingError` for a ``rate`` above 0 if the family does not read images as tiles."""
     if rate and not family.vision_layers:
         raise TrainingError(
             "a backbone of InternVL for --drop-path (the paper's code has no other)",
@@ -66,9 +81,9 @@ def check_drop_path(family: Family, rate: float) -> None:
 
 
 def tile_names(pixels: torch.Tensor) -> torch.Tensor:
-    """Return a hash of each tile, int64 ``[tiles]``; ``pixels`` are ``[tiles, …]``.
+    """Return a hash of each tile, int64 ``[tiles]``; ``pixels`` are ``[tiles, …]``, of any float dtype.
 
-    In integers, which add up to the same in whatever order a device adds them.
+    Integer sums do not depend on the order in which a device adds them.
     """
     words = pixels.float().contiguous().view(torch.int32).flatten(1).long()
     places = _mixed(torch.arange(words.shape[1], device=words.device))
@@ -88,7 +103,7 @@ def _hook(drop: DropPath, branch: int, rate: float) -> Any:
 
 
 def _mixed(value: torch.Tensor) -> torch.Tensor:
-    """Return int64 of which every bit hangs on every bit of ``value`` (SplitMix64)."""
+    """Return SplitMix64 of ``value``, int64 of its shape: every bit depends on every bit of ``value``."""
     value = value + _ODD[0]
     for shift, odd in ((30, _ODD[1]), (27, _ODD[2])):
         value = (value ^ (value >> shift & (1 << 64 - shift) - 1)) * odd

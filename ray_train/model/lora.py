@@ -1,8 +1,9 @@
-"""LoRA: narrow matrices beside the linear layers of the language part learn, and the marker's row.
+"""LoRA adapters: train low-rank matrices at the linear layers of the language part, and the marker's row.
 
     W x + (alpha / rank) · B A x      W [out, in] frozen; A [rank, in] drawn from the seed, B [out, rank] zero
 
-What is published is a plain model: each B A added to its W, the marker's row in its place.
+The published model has no adapters: `merged` adds each (alpha / rank) · B A to its W, and writes the marker's
+row into the embeddings.
 """
 
 import copy
@@ -18,17 +19,20 @@ from bisieve.records.prompt import MARKER
 from ray_train.config import TrainConfig
 from ray_train.model.backbone import Backbone
 
-_NAME = "default"  # of the one adapter among peft's
-_WRAPPED = "base_layer."  # how peft names what it wraps
+_NAME = "default"  # peft's name of the only adapter
+_WRAPPED = "base_layer."  # prefix that peft adds to the names of what it wraps
 _ROW_WRAPPED = f"token_adapter.{_WRAPPED}"
-_ADAPTERS = (".lora_A.", ".lora_B.", ".trainable_tokens_")  # what a plain model has not
+_ADAPTERS = (".lora_A.", ".lora_B.", ".trainable_tokens_")  # parts of the names of the adapters' parameters
 
 
 def add_adapters(backbone: Backbone, config: TrainConfig) -> None:
-    """Freezes the language part of ``backbone`` and puts adapters beside it; other parts stay as they are.
+    """Freeze the language part of ``backbone`` and add trainable adapters to its linear layers, in place.
 
-    Without a trained row the marker, which no pretrained model knows, would keep the mean of all tokens.
-    `TrainingError` where some matrices of the language part are in no linear layer, as those of experts are.
+    Other parts stay trainable or frozen as they were. The marker's embedding row is trained, too: no
+    pretrained model knows the marker, so its row would otherwise stay the mean of all tokens.
+
+    Raises:
+        TrainingError: the language part has matrices that are in no linear layer, such as those of experts.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
@@ -46,7 +50,7 @@ def add_adapters(backbone: Backbone, config: TrainConfig) -> None:
         trainable_token_indices=[backbone.token_id(MARKER)],
     )
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)  # the same on all ranks, and when a run is started again
+        torch.manual_seed(config.seed)  # equal on all ranks, and when a run is restarted
         LoraModel(model, {_NAME: settings}, _NAME)
     for parameter in trained:
         parameter.requires_grad_(True)
@@ -61,7 +65,7 @@ def _linear_layers(backbone: Backbone) -> Iterator[str]:
 
 
 def _refuse_other_layers(backbone: Backbone) -> None:
-    """Adapters beside a part of the matrices alone would leave the others as they are, in silence."""
+    """Raise `TrainingError` if the language part has matrices that would get no adapter, so no training."""
     others = [
         f"{name}.{own}"
         for name, module in backbone.model.named_modules()
@@ -78,20 +82,24 @@ def _refuse_other_layers(backbone: Backbone) -> None:
 
 
 def _is_depthwise(module: nn.Module) -> bool:
-    """Whether ``module`` is a convolution of each channel by itself, as of linear attention: no matrix."""
+    """Return whether ``module`` is a depthwise convolution, as in linear attention, which is no matrix."""
     return isinstance(module, nn.Conv1d) and module.groups == module.in_channels
 
 
 def has_adapters(model: Any) -> bool:
-    """Whether `add_adapters` was called on ``model``."""
+    """Return whether ``model`` has adapters by `add_adapters`."""
     return hasattr(model, "peft_config")
 
 
 def merged(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a plain model from all ``weights`` of ``model``, adapters included; on the CPU.
+    """Return the weights of a model without adapters, with the adapters of ``model`` merged into them.
 
-    Sums are formed in float32 and rounded once, to the type of the matrix.  ``weights`` are used up: of a
-    large model there is no room for both.
+    Sums are computed in float32 and rounded once, to the dtype of the matrix.
+
+    Args:
+        model: a model with adapters.
+        weights: name -> tensor on the CPU, all weights of ``model`` including its adapters. Entries are
+            removed as they are merged: host memory may not hold a large model twice.
     """
     settings = model.peft_config[_NAME]
     scale, (marker,) = settings.lora_alpha / settings.r, settings.trainable_token_indices
@@ -109,9 +117,12 @@ def merged(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def plain_model(model: Any) -> Any:
-    """A model as ``model`` was before it got adapters, without any weights: to save others by."""
+    """Return ``model`` as it was before `add_adapters`, on the meta device.
+
+    Its ``save_pretrained`` can save weights that are passed to it.
+    """
     config = copy.deepcopy(model.config)
-    config._attn_implementation = "eager"  # ours are known to loaded models alone, and none is run
+    config._attn_implementation = "eager"  # bisieve's own ones are for loaded models; none is run here
     with torch.device("meta"):
         plain = type(model)(config)
     plain.generation_config = model.generation_config

@@ -1,4 +1,7 @@
-"""The small JSON beside every trained model: prompt format, lineage, hyper-parameters, metrics."""
+"""The card of a trained model, ``bisieve.json``: prompt format, lineage, hyper-parameters, metrics.
+
+Imports neither torch nor Ray.
+"""
 
 import json
 from typing import Any
@@ -9,7 +12,7 @@ from bisieve.errors import TrainingError
 from bisieve.io import storage
 
 CARD = "bisieve.json"
-MODEL = "config.json"  # written last: without it nothing takes a folder for a model
+MODEL = "config.json"  # written last: a folder without it is not a model yet
 
 
 class _Identity(msgspec.Struct):
@@ -21,7 +24,7 @@ class _Config(msgspec.Struct):
 
 
 class _Needed(msgspec.Struct):
-    """What an evaluation needs of a card."""
+    """The fields of a card that an evaluation needs."""
 
     run: str
     identity: _Identity
@@ -30,9 +33,13 @@ class _Needed(msgspec.Struct):
 
 
 def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
-    """The card of the model at the URL ``folder``; None where there is no model, or one not made by us.
+    """Return the card of the model at the URL ``folder``.
 
-    `TrainingError`, which names ``flag``, where the card cannot be read or lacks what an evaluation needs.
+    None if there is no model, or one that bisieve did not train.
+
+    Raises:
+        TrainingError: the card is not JSON or lacks a field that an evaluation needs; names ``flag``.
+        StorageError: the store fails.
     """
     url = storage.join(folder, CARD)
     if not storage.exists(storage.join(folder, MODEL)) or not storage.exists(url):
@@ -48,7 +55,10 @@ def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
 
 
 def require_kappa(card: dict[str, Any] | None, model: str) -> str:
-    """The name of the file that holds the κ head of ``model``; `TrainingError` where it has none."""
+    """Return the file name of the κ head of ``model``; raise `TrainingError` if it has none.
+
+    ``model`` is what the user named, for the error.
+    """
     if card is None or "kappa" not in card:
         raise TrainingError(
             "a model trained with --objective beta-binomial for --risk",

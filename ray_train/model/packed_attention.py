@@ -1,11 +1,13 @@
-"""Attention in a pack: every block by itself, its prompt once, its rollouts blind to one another.
+"""Attention in a pack: blocks do not see each other, and the rollouts of a block see only their prompt.
 
-    prompt     a b c        of one block; each token sees itself and what is marked
-    rollout 1  x x x  d
+    prompt     a b c        tokens of one block; each sees itself, what is marked x in its row, and all
+    rollout 1  x x x  d     earlier tokens of its own part
     rollout 2  x x x     e
 
-Two calls a block, the prompt's being plain causal, so nothing is computed that a mask throws away but what
-the rollouts of one prompt would have to do with each other.
+There are two attention calls per block: a causal one for the prompt, and a masked one for the rollouts. So
+the only scores computed in vain are those between the rollouts of one prompt.
+
+`read_packs` sets a model up for packs; `RewardModel` then passes the blocks of each pack (`blocks_of`).
 """
 
 from collections.abc import Sequence
@@ -20,17 +22,17 @@ from bisieve.errors import TrainingError
 if TYPE_CHECKING:
     from ray_train.model.families.base import Family
 
-NAME = "shared_prompt"  # of this attention among those of transformers
+NAME = "shared_prompt"  # of this attention in the registry of transformers
 _OTHER = {"s_aux": "attention sinks", "sliding_window": "a sliding window", "softcap": "a cap on its scores"}
 _FULL = "layers of full_attention"
 _KEPT_AS = {"sinks": "s_aux", "sliding_window": "sliding_window", "attn_logit_softcapping": "softcap"}
 
 
 class Extent(NamedTuple):
-    """How many tokens a block has."""
+    """The numbers of tokens of a block."""
 
-    shared: int  # the prompt's, which all its rollouts see
-    own: tuple[int, ...]  # each rollout's after these
+    shared: int  # of the prefix that all rollouts see; of the whole block if it has one rollout
+    own: tuple[int, ...]  # of each rollout after the prefix; empty if the block has one rollout
 
     @property
     def length(self) -> int:
@@ -39,14 +41,14 @@ class Extent(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What attention needs to know of a block."""
+    """A block as attention needs it."""
 
     extent: Extent
-    mask: torch.Tensor  # bool [own tokens, length]: what each rollout's tokens see
+    mask: torch.Tensor  # bool [own tokens, length]: True where a rollout's token (row) sees a token (column)
 
 
 def blocks_of(extents: Sequence[Extent], device: torch.device) -> list[Block]:
-    """The blocks of a pack, with their masks on ``device``: made once, used by every layer."""
+    """Return the blocks of a pack, with their masks on ``device``; every layer uses the same ones."""
     return [Block(extent, _mask(extent, device)) for extent in extents]
 
 
@@ -59,7 +61,7 @@ def _mask(extent: Extent, device: torch.device) -> torch.Tensor:
 
 
 def check_reads_packs(family: "Family") -> None:
-    """Raise `TrainingError` where no model of ``family`` can read packs: known before any is loaded."""
+    """Raise `TrainingError` if no model of ``family`` can read packs; needs no loaded model."""
     if family.why_no_packs:
         raise TrainingError(
             f"a language part of plain full attention, to read packs, which {family.model_type} has not",
@@ -69,10 +71,11 @@ def check_reads_packs(family: "Family") -> None:
 
 
 def check_packable(model: Any) -> None:
-    """`TrainingError` unless every layer of the language part of ``model`` attends to all that is before it.
+    """Raise `TrainingError` unless all layers of the language part of ``model`` have plain full attention.
 
-    In a pack other rollouts lie in between, so a window of tokens, or a state that goes from one to the
-    next, would be of what a rollout must not see; sinks and caps no kernel here knows.
+    In a pack the tokens of other rollouts are in between. A window of tokens, or a state that is passed from
+    token to token, would therefore include what a rollout must not see. Attention sinks and capped scores are
+    not implemented here.
     """
     config, decoder = model.config.get_text_config(), model.get_decoder()
     found = {f"layers of {kind}" for kind in getattr(config, "layer_types", None) or ()} - {_FULL}
@@ -87,9 +90,10 @@ def check_packable(model: Any) -> None:
 
 
 def read_packs(model: Any) -> None:
-    """From now on the language part of ``model`` reads packs, and nothing else.
+    """Set up the language part of ``model`` to read packs; it can no longer read padded rows.
 
-    `TrainingError` as of `check_packable`.
+    Raises:
+        TrainingError: it has other than plain full attention; see `check_packable`.
     """
     check_packable(model)
     transformers: Any = import_module("transformers")
@@ -109,13 +113,28 @@ def shared_prompt_attention(
     dropout: float = 0.0,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """``[1, length, heads, size]`` for a query of ``[1, heads, length, size]``, as transformers calls it.
+    """Compute attention in a pack; transformers calls this in every layer.
 
-    `TrainingError` where that asks for what is not computed here: numbers would be wrong, and nobody see it.
+    Args:
+        module: the layer.
+        query: ``[1, heads, length, size]``.
+        key: ``[1, key heads, length, size]``; ``heads`` is a multiple of ``key heads``.
+        value: as ``key``.
+        attention_mask: ignored; ``blocks`` have the masks.
+        blocks: of the pack, whose lengths add up to ``length``.
+        scaling: factor of the scores.
+        dropout: of the attention weights, in training only.
+        others: further arguments of transformers.
+
+    Returns:
+        ``[1, length, heads, size]``, and None instead of attention weights.
+
+    Raises:
+        TrainingError: the layer asks for sinks, a window or capped scores, which would silently be ignored.
     """
     if asked := [words for name, words in _OTHER.items() if others.get(name) is not None]:
         raise TrainingError("plain full attention in packs", ", ".join(asked), "give --pack-tokens 0")
-    groups = query.shape[1] // key.shape[1]  # heads of the query that share a head of key and value
+    groups = query.shape[1] // key.shape[1]  # query heads per key and value head
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     options: Any = {"scale": scaling, "dropout_p": dropout if module.training else 0.0}

@@ -1,13 +1,15 @@
+"""The number format of the forward pass."""
+
 import torch
 
 
 def resolved_precision(precision: str) -> str:
-    """``"bf16"`` where the hardware has it, or where it is asked for; else ``"fp32"``."""
+    """Return ``precision``, with ``"auto"`` resolved: ``"bf16"`` if the GPU here has it, else ``"fp32"``."""
     if precision != "auto":
         return precision
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def training_dtype(precision: str) -> torch.dtype:
-    """That of the forward pass, on this machine."""
+    """Return the dtype of the forward pass on this machine: bfloat16 or float32."""
     return torch.bfloat16 if resolved_precision(precision) == "bf16" else torch.float32

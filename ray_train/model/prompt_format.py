@@ -1,6 +1,7 @@
-"""The chat around a rollout's text: one function, used in training and in evaluation alike.
+"""The text that a model reads of a rollout: the same `PromptFormat.render` in training and evaluation.
 
-As in the paper, the user turn is empty and everything stands in the assistant's turn (App. C).
+As in the paper, the user turn is empty and the whole text is in the assistant's turn (App. C). `format_of`
+makes the format of a new model; that of a trained model is read from its card.
 """
 
 import hashlib
@@ -22,15 +23,18 @@ _PLACEHOLDER = re.compile(r"<image(?:[ _-]?([0-9]+))?>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Chat:
-    """How a family writes the turns of a chat: ChatML unless it says otherwise."""
+    """The chat template of a family: by default ChatML."""
 
     start: str = "<|im_start|>"
     end: str = "<|im_end|>"
     assistant: str = "assistant"  # name of the model's role
-    has_system: bool = True  # False: what a system turn would say opens the user's turn
+    has_system: bool = True  # False: the system text is at the start of the user's turn
 
     def head(self, system: str) -> str:
-        """Return what begins a text: ``system``, if any, an empty user turn, and the assistant's opening."""
+        """Return the start of a text: the ``system`` turn if not empty, a user turn, the assistant's opening.
+
+        The user turn is empty, or has the ``system`` text if the chat has no system turn.
+        """
         own = f"{self.start}system\n{system}{self.end}\n" if system and self.has_system else ""
         text = f"{system}\n\n" if system and not self.has_system else ""
         return f"{own}{self.start}user\n{text}{self.end}\n{self.start}{self.assistant}\n"
@@ -41,27 +45,27 @@ CHATML = Chat()
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a rollout becomes the text a model reads; saved beside every trained model."""
+    """How a rollout is rendered as text and its images are processed; part of a trained model's card."""
 
-    image_slot: str  # stands for one image; the processor expands it
-    image_options: dict[str, Any]  # how the processor cuts and sizes an image that is alone
+    image_slot: str  # text of one image; the processor expands it
+    image_options: dict[str, Any]  # processor options (tiles, size) of the only image of a rollout
     image_backend: str = "pil"  # pixels of PIL and torchvision differ: never mix them
-    marker: str = MARKER  # the reward of a step is read at the marker behind it
+    marker: str = MARKER  # the reward of a step is read at the marker after it
     step_separator: str = STEP_SEPARATOR
     head: str = "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
     tail: str = "<|im_end|>"
     positive: str = "Yes"  # the token whose probability is the reward
     negative: str = "No"
-    # The same for each of 2, 3, … images, the last for all larger numbers; empty, as in cards of models
-    # trained before it was there: each image gets what one that is alone gets.
-    several_image_options: Sequence[dict[str, Any]] = field(default_factory=list)  # as JSON gives it
-    in_place: bool = False  # images where the question has their placeholders; older models: all in front
+    # Processor options of each image where a rollout has 2, 3, … images; the last entry is for all larger
+    # numbers. Empty in the cards of older models: then `image_options` is for any number of images.
+    several_image_options: Sequence[dict[str, Any]] = field(default_factory=list)  # a list, as JSON has it
+    in_place: bool = False  # slots replace the question's placeholders; older models: all slots in front
 
     def render(self, question: str, steps: Sequence[str], num_images: int) -> str:
-        """Return the text of one rollout, ``num_images`` image slots included.
+        """Return the text of one rollout, with ``num_images`` image slots.
 
-        Slots replace the placeholders of ``question`` where `image_order` finds one for each image. Otherwise
-        all are in front, and lines that are only a placeholder are left out.
+        Slots replace the placeholders of ``question`` if each image has exactly one (`placeholders`).
+        Otherwise all slots are in front, and lines that consist of a placeholder alone are removed.
         """
         if self._places(question, num_images):
             question = _PLACEHOLDER.sub(lambda _: self.image_slot, question)
@@ -71,24 +75,24 @@ class PromptFormat:
         return self.head + slots + text + self.tail
 
     def image_order(self, question: str, num_images: int) -> list[int]:
-        """Return which image (from 0) each slot of the rendered text is for, from left to right."""
+        """Return the image number (from 0) of each slot of the rendered text, from left to right."""
         return self._places(question, num_images) or list(range(num_images))
 
     def is_unclear(self, question: str, num_images: int) -> bool:
-        """Return whether ``question`` has placeholders that do not tell the place of every image.
+        """Return whether ``question`` has placeholders that do not match the images one to one.
 
-        So it is with more or fewer of them than images, a number that is repeated or that no image has, and
-        numbers beside none.
+        That is: more or fewer of them than images, a number that is repeated or that no image has, or a mix
+        of numbered and unnumbered ones.
         """
         found = self.in_place and _PLACEHOLDER.search(question)
         return bool(found) and placeholders(question, num_images) is None
 
     def num_placeholders(self, question: str) -> int:
-        """Return how many placeholders of images ``question`` has."""
+        """Return the number of image placeholders in ``question``."""
         return len(_PLACEHOLDER.findall(question))
 
     def options_for(self, num_images: int) -> dict[str, Any]:
-        """Return how the processor cuts and sizes each image of a rollout with ``num_images``."""
+        """Return the processor's options for each image of a rollout with ``num_images``."""
         if num_images < 2 or not self.several_image_options:
             return self.image_options
         return self.several_image_options[min(num_images - 2, len(self.several_image_options) - 1)]
@@ -103,6 +107,7 @@ class PromptFormat:
         return "\n".join(lines).strip()
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, as a card has them."""
         return asdict(self)
 
 
@@ -114,9 +119,9 @@ def format_of(
     Args:
         family: of its backbone.
         tokenizer: the backbone's.
-        max_tiles: tiles that the images of a rollout share; 0: as many as the family has by default.
+        max_tiles: tiles that the images of a rollout share; 0: the family's default.
         system: the value of ``--system``.
-        image_backend: library that makes the pixels.
+        image_backend: library that computes the pixels.
     """
     tiles = max_tiles or family.tiles
     return PromptFormat(
@@ -127,20 +132,21 @@ def format_of(
 
 
 def chat_head(system: str, own: str, chat: Chat = CHATML) -> str:
-    """Return what begins a text: the system turn, if any, the empty user turn and the assistant's opening.
+    """Return the start of a text, as `Chat.head` of the system text that ``--system`` chooses.
 
     Args:
-        system: the value of ``--system``.
-        own: the text of the family's system turn.
+        system: the value of ``--system``: ``family``, ``none`` or a text.
+        own: the system text of the family.
         chat: of the family.
     """
     return chat.head({FAMILY: own, NONE: ""}.get(system, system))
 
 
 def format_fingerprint(system: str = NONE, own: str = "", chat: Chat = CHATML) -> str:
-    """Name all of the format that is ours; slot and image options follow from backbone and config.
+    """Return a hash of all that bisieve decides about the format, 12 hex digits.
 
-    The arguments are `chat_head`'s.
+    Image slot and image options are not part of it: they follow from backbone and config. The arguments are
+    those of `chat_head`.
     """
     format = PromptFormat("<slot>", {}, head=chat_head(system, own, chat), tail=chat.end, in_place=True)
     questions = ("question", "<image2> is <image 1>?", "<image>, <image> or <image>?")
@@ -150,9 +156,10 @@ def format_fingerprint(system: str = NONE, own: str = "", chat: Chat = CHATML) -
 
 
 def placeholders(question: str, num_images: int) -> list[int] | None:
-    """Return the image (from 0) of each placeholder of ``question``, from left to right.
+    """Return the image number (from 0) of each placeholder of ``question``, from left to right.
 
-    Placeholders without a number are for the images in order. None unless every image has exactly one.
+    Placeholders without a number refer to the images in order. None unless every image has exactly one
+    placeholder, and all or none of them are numbered.
     """
     found = _PLACEHOLDER.findall(question)
     if not found or len(found) != num_images:
@@ -164,12 +171,15 @@ def placeholders(question: str, num_images: int) -> list[int] | None:
 
 
 def shared_options(image_options: Callable[[int], dict[str, Any]], tiles: int) -> list[dict[str, Any]]:
-    """Return ``image_options`` of each of 2, 3, … images that share ``tiles``, one at least an image."""
+    """Return the options of each image where 2, 3, … images share ``tiles``, at least one tile per image.
+
+    The last entry has one tile per image.
+    """
     return [image_options(max(1, tiles // images)) for images in range(2, max(2, tiles // 2 + 1) + 1)]
 
 
 def without_image_tags(question: str) -> str:
-    """Return ``question`` without lines that are only ``<image>`` or ``<image1>``: for older models."""
+    """Return ``question`` without lines that are only ``<image>`` or ``<imageN>``; for older models."""
     lines = [line for line in question.split("\n") if not _is_image_tag(line.strip())]
     return "\n".join(lines).strip()
 

@@ -1,4 +1,4 @@
-"""Recognise a backbone by its config.json alone, before Ray starts or any weights are fetched."""
+"""Check a backbone by its config.json alone, before Ray starts and before any weights are downloaded."""
 
 import json
 from importlib import import_module
@@ -14,19 +14,23 @@ from ray_train.model.metadata import CARD, read_card
 
 
 def check_model(source: str, flag: str) -> Family:
-    """Return the family of ``source``; `TrainingError` unless it has the config of a model that we can load.
+    """Return the family of the model at ``source``.
 
     Args:
-        source: hub id, folder or URL; of a hub id only config.json is fetched.
-        flag: the option that named it, for the error.
+        source: hub id, folder or URL; of a hub id only config.json is downloaded.
+        flag: the option that named it, for errors.
+
+    Raises:
+        TrainingError: there is no model, or its config.json names no known family.
+        StorageError: config.json cannot be read at a folder or URL.
     """
     return _check_config(_read_config(source, flag), source, flag)
 
 
 def check_visible_model(source: str, flag: str) -> None:
-    """Check as `check_model` does where config.json can be read from here.
+    """Run `check_model` if config.json can be read from this machine; else do nothing.
 
-    What cannot be read here may well be where the job will run.
+    A model that cannot be read here may be readable where the job will run.
     """
     try:
         text = _read_config(source, flag)
@@ -56,9 +60,11 @@ def _check_config(text: bytes, source: str, flag: str) -> Family:
 
 
 def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
-    """Return the card of a model that `check_model` has recognised; None where bisieve did not train it.
+    """Return the card of a model that passed `check_model`; None if bisieve did not train it.
 
-    `TrainingError` where the card cannot be read, or the hub fails.
+    Raises:
+        TrainingError: the card is invalid, or the hub fails.
+        StorageError: the store fails.
     """
     if _is_folder(source):
         return read_card(source, flag)
@@ -68,7 +74,7 @@ def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
         card = hub.hf_hub_download(source, CARD, local_files_only=not answers)
     except import_module("huggingface_hub.errors").EntryNotFoundError:
         return None
-    except Exception as error:  # the hub's library raises what it likes
+    except Exception as error:  # the hub's library raises any type
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
             f"{CARD} of {source}, or word that it has none", reason, f"check {flag}"
@@ -77,7 +83,10 @@ def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
 
 
 def hub_answers() -> bool:
-    """Return whether the hub may be asked, and listens: its library alone would retry for minutes."""
+    """Return whether the hub may be used and accepts connections.
+
+    Without this check the hub's library would retry for minutes. False with ``HF_HUB_OFFLINE``.
+    """
     hub: Any = import_module("huggingface_hub.constants")
     return not hub.HF_HUB_OFFLINE and is_reachable(hub.ENDPOINT)
 
@@ -93,7 +102,7 @@ def _read_config(source: str, flag: str) -> bytes:
     answers = hub_answers()
     try:
         return Path(hub.hf_hub_download(source, "config.json", local_files_only=not answers)).read_bytes()
-    except Exception as error:  # the hub's library raises what it likes
+    except Exception as error:  # the hub's library raises any type
         reason = " ".join(str(error).split())[:200] if answers else "the hub does not answer"
         raise TrainingError(
             f"a model at {source}", f"no such folder here, and looked up as a hub id: {reason}",

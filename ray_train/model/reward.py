@@ -1,9 +1,11 @@
-"""Step rewards: P(Yes) against P(No) at each marker, the loss on it, and its concentration κ.
+"""The reward model: P(Yes) of each step at its marker, the loss on it, and the concentration κ of a κ head.
 
-hidden state at the marker ── LayerNorm ── Linear ── softplus ──▶ κ        reward ~ Beta(μκ, (1 − μ)κ)
+    input_ids [rows, length] ──backbone──▶ [rows, length, hidden] ──at the markers──▶ [markers, hidden]
+    [markers, hidden] ──Yes and No rows of the language head──▶ logits [markers, 2] ──softmax──▶ μ = P(Yes)
+    [markers, hidden] ──LayerNorm ── Linear ── softplus───────▶ κ [markers]      reward ~ Beta(μκ, (1 − μ)κ)
 
-Hidden states are read at the markers alone, logits come from two rows of the language head: never all
-positions, never the whole vocabulary.
+Logits are never computed for all positions or for the whole vocabulary. The κ head and `step_rewards` with a
+risk follow BetaPRM (arXiv 2605.15529).
 """
 
 import math
@@ -20,50 +22,54 @@ from ray_train.model.batch import check_alignment
 from ray_train.model.packed_attention import blocks_of
 from ray_train.model.prompt_format import PromptFormat
 
-KAPPA = "kappa.safetensors"  # the head's weights, beside a model that has one
-KAPPA_MIN, KAPPA_INIT = 1e-3, 4.0  # the least κ there is, and that of every step before training; the paper's
+KAPPA = "kappa.safetensors"  # file with the κ head's weights, in the folder of a model that has one
+KAPPA_MIN, KAPPA_INIT = 1e-3, 4.0  # lower bound of κ, and κ before training; BetaPRM's values
 
 
 class KappaHead(nn.Module):
-    """κ of every step, at first `KAPPA_INIT`.
+    """The head that computes κ of every step; before training it is `KAPPA_INIT` for any input.
 
-    Its parameters are its own, not those of a LayerNorm and a Linear: so it computes in float32 whatever the
-    run's precision is, and ZeRO-3 gathers them when it is called.
+    The parameters are direct members, not in a LayerNorm and a Linear. So the head computes in float32 in any
+    precision of the run, and ZeRO-3 gathers them when the head is called.
     """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(hidden_size))
         self.shift = nn.Parameter(torch.zeros(hidden_size))
-        self.weight = nn.Parameter(torch.zeros(1, hidden_size))  # a matrix: it decays as others do
+        self.weight = nn.Parameter(torch.zeros(1, hidden_size))  # a matrix, so that weight decay applies
         self.bias = nn.Parameter(torch.tensor([math.log(math.expm1(KAPPA_INIT - KAPPA_MIN))]))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """κ, float32 ``[markers]``, above `KAPPA_MIN`; ``hidden`` is ``[markers, hidden_size]``."""
+        """Return κ, float32 ``[markers]``, at least `KAPPA_MIN`; ``hidden`` is ``[markers, hidden_size]``."""
         scale, shift, weight, bias = (p.float() for p in (self.scale, self.shift, self.weight, self.bias))
         normed = functional.layer_norm(hidden.float(), scale.shape, scale, shift)
         return functional.softplus(functional.linear(normed, weight, bias))[:, 0] + KAPPA_MIN
 
 
 def deviation(mean: torch.Tensor, kappa: torch.Tensor) -> torch.Tensor:
-    """The standard deviation of Beta(μκ, (1 − μ)κ), of the shape of both."""
+    """Return the standard deviation of Beta(μκ, (1 − μ)κ), of the shape of ``mean`` (μ) and ``kappa`` (κ)."""
     return (mean * (1 - mean) / (kappa + 1)).sqrt()
 
 
 def load_kappa(head: KappaHead, file: Path) -> None:
-    """Puts the weights in ``file`` into ``head``; `TrainingError` where they are not there or of another."""
+    """Load the weights in ``file`` into ``head``.
+
+    Raises:
+        TrainingError: the file is missing or damaged, or its weights are not those of ``head``.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         head.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:  # the last: other names or shapes
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: other names or shapes
         found = " ".join(str(error).split())[:200]
         raise TrainingError(f"the κ head of the model in {file}", found, "copy the model again") from error
 
 
 class RewardModel(nn.Module):
-    """A backbone that answers with the Yes and No logits at each marker, and maybe with κ."""
+    """A backbone with the Yes and No logits at each marker as its output, and with a κ head also κ."""
 
     def __init__(
         self,
@@ -81,15 +87,22 @@ class RewardModel(nn.Module):
 
     @property
     def head_weight(self) -> nn.Parameter:
-        """The language head's ``[vocabulary, hidden]``; where peft trains a row of it, without that row."""
+        """Weight of the language head, ``[vocabulary, hidden]``.
+
+        Where peft trains the marker's row of it, this is the frozen weight without that change.
+        """
         head = self.backbone.get_output_embeddings()
         return getattr(head, "original_module", head).weight  # type: ignore[no-any-return]
 
     def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Float32 ``[markers, 2]``: the logits of Yes and No, markers row by row and left to right.
+        """Return the logits of Yes and No at each marker, and κ as a third column with a κ head.
 
-        With a head for it there is a third column, κ.
-        ``inputs`` are a batch's; those of a pack want a backbone that reads packs.
+        Args:
+            inputs: `Batch.inputs`, with ``input_ids`` int64 ``[rows, length]``. Those of a pack (with
+                ``extents``) need a backbone set up by `read_packs`.
+
+        Returns:
+            float32 ``[markers, 2]`` or ``[markers, 3]``; markers row by row and from left to right.
         """
         reads = dict(inputs)
         if (extents := reads.pop("extents", None)) is not None:
@@ -102,17 +115,28 @@ class RewardModel(nn.Module):
 
 
 def reward_model(backbone: Backbone, format: PromptFormat, with_kappa: bool = False) -> RewardModel:
-    """The reward model on ``backbone``; ``with_kappa`` it gets a κ head, untrained."""
+    """Return the reward model on ``backbone``; ``with_kappa`` adds an untrained κ head.
+
+    Raises:
+        TrainingError: the marker, "Yes" or "No" of ``format`` is not one token of the tokenizer.
+    """
     marker, yes, no = map(backbone.token_id, (format.marker, format.positive, format.negative))
     head = KappaHead(backbone.model.config.get_text_config().hidden_size) if with_kappa else None
     return RewardModel(backbone.model, marker, yes, no, head)
 
 
 def reward_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The *sum* over the steps of ``weights`` times the two-way cross-entropy of ``labels``, a scalar.
+    """Return the weighted *sum* over the steps of the two-way cross-entropy (paper App. C), a scalar.
 
-    ``logits`` is ``[markers, 2]``, ``labels`` ``[markers]`` in [0, 1] (hard or soft), ``weights``
-    ``[markers]``.  A sum, since only the caller knows how many steps the global batch has.
+    It is a sum since only the caller knows the total weight of the global batch.
+
+    Args:
+        logits: float32 ``[markers, 2]``, of Yes and No.
+        labels: float32 ``[markers]``, in [0, 1], hard or soft.
+        weights: float32 ``[markers]``.
+
+    Raises:
+        TrainingError: there are not as many labels as markers.
     """
     check_alignment(len(logits), len(labels))
     targets = torch.stack([labels, 1 - labels], dim=1)
@@ -120,9 +144,13 @@ def reward_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
 
 
 def step_rewards(answers: torch.Tensor, risk: float = 0.0) -> torch.Tensor:
-    """P(Yes) of each step, less ``risk`` standard deviations where κ is known; float32 ``[markers]``.
+    """Return the reward of each step, float32 ``[markers]``: μ − risk · σ, where μ is P(Yes).
 
-    ``answers`` are a reward model's.  With ``risk`` it is the score by which the paper ranks, μ − λσ (§3.1).
+    With ``risk`` this is the score by which BetaPRM (arXiv 2605.15529) ranks.
+
+    Args:
+        answers: output of `RewardModel`, float32 ``[markers, 2]``; with ``risk`` ``[markers, 3]``.
+        risk: number of standard deviations σ to subtract.
     """
     mean = answers[:, :2].softmax(dim=1)[:, 0]
     return mean - risk * deviation(mean, answers[:, 2]) if risk else mean

@@ -1,6 +1,8 @@
-"""The trained model as a Hugging Face folder, visible whole or not at all.
+"""Publish the trained model as a Hugging Face folder, which becomes visible only when it is complete.
 
-``config.json`` is written last: without it nothing takes the folder for a model.
+    gathered_weights ──▶ publish_model: save_model to a temporary folder ──▶ withdraw the old model ──▶ upload
+
+``config.json`` is uploaded last: without it nothing recognizes the folder as a model.
 """
 
 import json
@@ -24,10 +26,9 @@ Weights = dict[str, torch.Tensor]
 
 
 def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
-    """The weights of ``module`` on the CPU, on rank 0; empty elsewhere.  All ranks must come here together.
+    """Return the weights of ``module`` on the CPU, by name; empty on other ranks than 0. A collective.
 
-    Adapters are merged into the weights beside which they learned.  Under ZeRO-3 each parameter is put
-    together from the ranks' parts, one at a time.
+    Adapters are merged into their matrices. Under ZeRO-3 the ranks gather one parameter at a time.
     """
     from ray_train.compat.deepspeed import import_deepspeed
 
@@ -47,7 +48,15 @@ def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
 def save_model(
     backbone: Backbone, weights: Weights, card: dict[str, Any], folder: Path, kappa: Weights | None = None
 ) -> None:
-    """Writes model, tokenizer, image processor and ``card`` into ``folder``, and ``kappa``, a head's."""
+    """Write a model into the local ``folder``: weights, config, tokenizer, image processor and card.
+
+    Args:
+        backbone: its model gives the config, its processor the tokenizer and image processor.
+        weights: of the model without adapters, on the CPU.
+        card: the content of ``bisieve.json``.
+        folder: an existing folder.
+        kappa: weights of the κ head, if there is one.
+    """
     model = plain_model(backbone.model) if has_adapters(backbone.model) else backbone.model
     persistent = model.state_dict().keys()
     model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
@@ -67,10 +76,20 @@ def publish_model(
     budget: float = 0.0,
     progress: Progress = no_one,
 ) -> None:
-    """Saves the model and uploads it to ``output``; a model that lay there is withdrawn first.
+    """Save a model locally and upload it to ``output``, after removing a model that is there.
 
-    ``progress`` is called as it comes on.  `StorageError` when a store has refused for more than ``budget``
-    seconds, all its refusals together; `DiskError` when the model finds no room on this machine.
+    Args:
+        backbone: see `save_model`, as for ``weights``, ``card`` and ``kappa``.
+        weights: of the model without adapters, on the CPU.
+        card: the content of ``bisieve.json``.
+        output: URL of a folder.
+        kappa: weights of the κ head, if there is one.
+        budget: seconds for retries, over all failed requests together.
+        progress: called after each uploaded piece.
+
+    Raises:
+        StorageError: the store fails for more than ``budget`` seconds, or with a lasting error.
+        DiskError: this machine has no room for the model.
     """
     persistently = Persistence(budget)
     with passing_folder("model") as folder:
@@ -82,7 +101,10 @@ def publish_model(
 
 
 def withdraw_model(output: str) -> None:
-    """Makes a model at ``output`` invisible, and takes its weights away: the next ones may lie otherwise."""
+    """Remove the model at the URL ``output``, if any: ``config.json`` first, then the card and all weights.
+
+    The files of the next model's weights may have other names, so old ones must not remain.
+    """
     if not storage.exists(output):
         return
     fs, path = storage.open_filesystem(output)

@@ -1,4 +1,4 @@
-"""A backbone without its weights: its processor, and a model that has shapes and no memory."""
+"""Load a backbone without its weights: its processor, and a model on the meta device (shapes only)."""
 
 import tempfile
 from collections.abc import Iterator
@@ -22,13 +22,19 @@ _PARTS = ("vision", "projector", "language")
 
 
 def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -> Backbone:
-    """Return the backbone at ``source`` on the meta device, the ``trained`` parts marked as such.
+    """Return the backbone at ``source`` on the meta device, with the marker added.
 
-    Of weights the headers are read, and pieces of a head that may be the embeddings.  Where no weights can be
-    seen, the config is believed, and the backbone's ``note`` says so.
+    Reads the headers of the weight files, and pieces of the head and the embeddings to see whether they are
+    tied. If there are no weights to read, the config decides, and the backbone's ``note`` says so.
+
+    Args:
+        source: hub id, folder or URL.
+        trained: parts that are trainable: ``vision``, ``projector``, ``language``.
+        image_backend: library that computes the pixels.
 
     Raises:
-        TrainingError: config, tokenizer or image processor is not there, or a part of the weights.
+        TrainingError: config, tokenizer, image processor or one of the weight files is missing or damaged.
+        StorageError: the store of ``source`` fails.
     """
     transformers: Any = import_module("transformers")
     with _without_weights(source) as path, _problems_named(source):
@@ -45,9 +51,11 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
 def load_skeleton_processor(
     source: str, image_backend: str = "pil", flag: str = "--backbone"
 ) -> tuple[Family, Any]:
-    """Return the family and the processor of the backbone at ``source``, reading none of its weights.
+    """Return the family and the processor of the backbone at ``source``, without reading any weights.
 
-    `TrainingError`, which names ``flag``, where tokenizer or image processor are not there.
+    Raises:
+        TrainingError: config, tokenizer or image processor is missing or damaged; names ``flag``.
+        StorageError: the store of ``source`` fails.
     """
     with _without_weights(source) as path, _problems_named(source, flag):
         _, family, processor = load_processor(path, source, image_backend)
@@ -55,7 +63,7 @@ def load_skeleton_processor(
 
 
 def parameters(backbone: Backbone, trained: bool = False) -> dict[str, int]:
-    """How many parameters each part has, or how many ``trained`` ones, a tied one counted once."""
+    """Return the number of parameters of each part, or only of its trainable ones; tied ones count once."""
     counts = dict.fromkeys(_PARTS, 0)
     for name, parameter in backbone.model.named_parameters():
         counts[backbone.family.part_of(name)] += parameter.numel() * (parameter.requires_grad or not trained)
@@ -63,12 +71,15 @@ def parameters(backbone: Backbone, trained: bool = False) -> dict[str, int]:
 
 
 def trained_parameters(backbone: Backbone) -> int:
-    """How many parameters get gradients."""
+    """Return the number of trainable parameters of all parts."""
     return sum(p.numel() for p in backbone.model.parameters() if p.requires_grad)
 
 
 def _tensors(source: str) -> dict[str, Stored]:
-    """Return where the tensors at ``source`` are: of a hub id on the hub, else in its cache; else none."""
+    """Return where the tensors of ``source`` are stored; empty if they cannot be read.
+
+    Those of a hub id are looked up on the hub, or in the hub's local cache if the hub cannot be used.
+    """
     if "://" in source or Path(source).is_dir():
         return stored_tensors(source)
     if hub_answers():
@@ -77,7 +88,7 @@ def _tensors(source: str) -> dict[str, Stored]:
     folder = cached_copy(source)
     try:
         return stored_tensors(folder) if folder else {}
-    except TrainingError:  # fetched in part: the hub has the others
+    except TrainingError:  # the cache is incomplete
         return {}
 
 
@@ -88,7 +99,7 @@ def _unseen(config: Any) -> str:
 
 @contextmanager
 def _problems_named(source: str, flag: str = "--backbone") -> Iterator[None]:
-    """Turn what transformers and tokenizers raise into a `TrainingError` that names source and flag."""
+    """Turn exceptions of transformers and tokenizers into a `TrainingError` that names source and flag."""
     try:
         yield
     except BisieveError:
@@ -102,7 +113,10 @@ def _problems_named(source: str, flag: str = "--backbone") -> Iterator[None]:
 
 @contextmanager
 def _without_weights(source: str) -> Iterator[str]:
-    """A folder with the small files of ``source``, gone afterwards where it is a copy; a hub id as it is."""
+    """Yield a folder with the files of ``source`` other than weights: a local folder or hub id as it is.
+
+    The small files of a store are copied to a temporary folder, which is removed when the block ends.
+    """
     if "://" not in source or source.startswith("file://"):
         yield source if "://" not in source else storage.open_filesystem(source)[1]
         return

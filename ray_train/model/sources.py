@@ -1,4 +1,7 @@
-"""Where a backbone comes from: a hub id, a folder or a URL; and what tells it from all others."""
+"""Get a backbone from a hub id, a folder or a URL, and identify its contents.
+
+`local_copy` returns a local folder; `contents_of` a hash of what is loaded from it.
+"""
 
 import hashlib
 import os
@@ -17,17 +20,25 @@ from bisieve.io.errors import disk_errors, storage_errors
 from bisieve.io.read import read_ranges
 from bisieve.io.retry import with_retries
 
-WEIGHTS = ".safetensors"  # the one format of weights that is read: others are pickles, which can run code
-SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # what a config and a tokenizer consist of
+WEIGHTS = ".safetensors"  # the only weight format that is read: others are pickles, which can run code
+SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # files of config, tokenizer and processor
 _OF_THE_HUB = {"allow_patterns": [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)], "ignore_patterns": "*/*"}
-PIECE, EVERY = 4 * 2**10, 16 * 2**20  # bytes that are looked at, of as many
+PIECE, EVERY = 4 * 2**10, 16 * 2**20  # a comparison reads the first PIECE bytes of every EVERY bytes
 
 
 def local_copy(source: str) -> str:
-    """A folder of this machine with the backbone or model at ``source``.
+    """Return a local folder with the backbone or model at ``source``, downloading it if necessary.
 
-    What lies in a store is copied once a machine, what lies on the hub is fetched by the hub's own library;
-    `TrainingError` where that finds nothing, or does not answer and nothing was fetched before.
+    From a store it is copied once per machine, into ``XDG_CACHE_HOME`` or ``~/.cache``, under a name that
+    changes with its files; from the hub it is downloaded by the hub's own library.
+
+    Args:
+        source: hub id, folder or URL.
+
+    Raises:
+        TrainingError: the hub has no such model, or does not answer and nothing was cached before.
+        StorageError: the store fails.
+        DiskError: this machine has no room.
     """
     if source.startswith("file://"):
         return storage.open_filesystem(source)[1]
@@ -38,35 +49,38 @@ def local_copy(source: str) -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bisieve", "models")
     target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
     elsewhere = "set XDG_CACHE_HOME to a folder on another disk"
-    # The disk of this machine is asked first what an error is: the store is not to blame for it.
+    # The inner block turns errors of the local disk into a DiskError; all others are the store's.
     with storage_errors(source), disk_errors(cache, elsewhere):
         cache.mkdir(parents=True, exist_ok=True)
-        with locked(f"{target}.lock"):  # the ranks of a machine come all at once
+        with locked(f"{target}.lock"):  # all ranks of a machine come here at the same time
             if not target.is_dir():
                 _download(source, files, target)
     return str(target)
 
 
 def cached_copy(hub_id: str) -> str | None:
-    """Return the folder with what was fetched of ``hub_id`` before, without asking the hub; None without.
+    """Return the folder of the hub's cache with ``hub_id``, without network access; None if there is none.
 
-    Whether it is all that a model is loaded from, only some versions of the hub's library know.
+    The folder may be incomplete: only some versions of the hub's library detect that.
     """
     hub: Any = import_module("huggingface_hub")
     try:
         return str(hub.snapshot_download(hub_id, local_files_only=True, **_OF_THE_HUB))
-    except Exception:  # the hub's library raises what it likes
+    except Exception:  # the hub's library raises any type
         return None
 
 
 def contents_of(folder: str) -> str:
-    """Names what a model is loaded from in the folder at a path or URL, wherever it lies.
+    """Return a hash of the files that a model is loaded from, 16 hex digits, independent of their location.
 
-    Small files are looked at as a whole, and of large ones their size and 4 KiB in every 16 MiB: 50 GB are
-    some 3,000 small reads.  Training changes nearly all numbers of a matrix, and so one that is looked at;
-    that somebody changes a few others alone is not seen.
+    Files of up to 16 MiB are hashed whole. Of larger ones the size and the first 4 KiB of every 16 MiB are
+    hashed: 50 GB are some 3,000 small reads. Training changes nearly all numbers of a matrix, so it changes
+    the hash; a change of a few numbers elsewhere is not detected.
+
+    Args:
+        folder: path or URL; files in subfolders are ignored.
     """
-    import xxhash  # here, as the benchmark of a step runs where nothing but torch and transformers is
+    import xxhash  # imported here: the benchmark of a step runs with torch and transformers alone
 
     seen = xxhash.xxh3_128()
     for file in _loaded_files(folder):
@@ -80,15 +94,16 @@ def contents_of(folder: str) -> str:
 
 
 def known_as(source: str) -> str:
-    """What a run that is to begin calls its backbone: by its contents, or by a hub id.
+    """Return how the driver identifies a backbone: a URL by its contents (`contents_of`), a hub id by itself.
 
-    The workers alone fetch the weights of a hub id; they then call it by its contents, too.
+    Only the workers download the weights of a hub id; they then identify it by its contents, too. A local
+    folder is a URL here, since configs make it one.
     """
     return contents_of(source) if "://" in source else source
 
 
 def revision_of(folder: str) -> str | None:
-    """The commit of the hub that ``folder``, a local copy, holds; None where it is not from there."""
+    """Return the hub's commit of the local copy ``folder``, 40 hex digits; None if it is not from the hub."""
     path = Path(folder)
     is_commit = path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name)
     return path.name if is_commit else None
@@ -109,7 +124,7 @@ def _from_hub(hub_id: str) -> str:
             return str(hub.snapshot_download(hub_id, **_OF_THE_HUB))
     except DiskError:
         raise
-    except Exception as error:  # the hub's library raises what it likes
+    except Exception as error:  # the hub's library raises any type
         found = f"no such folder here, and looked up as a hub id: {' '.join(str(error).split())[:300]}"
         raise TrainingError(
             f"a vision-language model at {hub_id}", found, "check --backbone or --model"
@@ -118,14 +133,14 @@ def _from_hub(hub_id: str) -> str:
 
 def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
     unfinished = target.with_name(f"{target.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)  # we hold the lock: whoever made it has died
+    shutil.rmtree(unfinished, ignore_errors=True)  # its writer has died: this process holds the lock
     unfinished.mkdir()
     fs, root = storage.open_filesystem(source)
     try:
         for file in files:
             path = storage.open_filesystem(file.url)[1]
             name = path.removeprefix(root.rstrip("/") + "/")
-            if "/" not in name:  # runs/ and the like stay where they are
+            if "/" not in name:  # subfolders, such as runs/, are not copied
                 with_retries(partial(fs.get_file, path, str(unfinished / name)))
         unfinished.rename(target)
     finally:

@@ -1,9 +1,9 @@
-"""Attention in a vision encoder that reads many images, or windows of them, end to end: a run each.
+"""Attention in a vision encoder whose input concatenates images or windows: a run of patches each.
 
     patches   a a a a | b b b b | c c | d d d d | e e      runs of 4, 4, 2, 4 and 2 patches
-    calls     [a b d]  [c e]                               one for each size
+    calls     [a b d]  [c e]                               one for each size of runs
 
-transformers' own path calls attention once for each run and reads the sizes back in every layer.
+transformers' own path calls attention once per run, and copies the sizes from the device in every layer.
 """
 
 from collections.abc import MutableMapping
@@ -16,32 +16,32 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from bisieve.errors import TrainingError
 
-# transformers gives the ends of all runs at once only to an attention with "flash" in its name.
+# transformers passes the ends of all runs (cu_seq_lens_q) only to an attention with "flash" in its name.
 NAME = "flash_runs"
 
 
 class Runs(NamedTuple):
-    """The runs of one call of the vision encoder, by size."""
+    """The runs of one call of the vision encoder, grouped by size."""
 
-    longest: int  # patches
-    groups: list[tuple[int, int]]  # number of runs and patches of each, by ascending size
-    order: torch.Tensor | None  # int64 [patches]: all, group by group; None where they are so already
+    longest: int  # patches of the longest run
+    groups: list[tuple[int, int]]  # (number of runs, patches of each), by ascending size
+    order: torch.Tensor | None  # int64 [patches]: permutation that sorts patches by group; None for one group
     back: torch.Tensor | None  # int64 [patches]: the inverse of ``order``
 
 
-# Every layer gets the same tensor of ends: of each, the sizes are read from the device once.
+# Every layer gets the same tensor of ends, so its sizes are copied from the device only once.
 _known: MutableMapping[torch.Tensor, Runs] = WeakTensorKeyDictionary()
 
 
 def join_runs(model: Any) -> None:
-    """Make the vision encoder of ``model`` attend to all runs of one size at once."""
+    """Make the vision encoder of ``model`` compute the attention of all runs of one size in one call."""
     transformers: Any = import_module("transformers")
     transformers.AttentionInterface.register(NAME, runs_attention)
     model.set_attn_implementation({"vision_config": NAME})
 
 
 def runs_of(ends: torch.Tensor) -> Runs:
-    """Return the runs between ``ends``, int ``[runs + 1]`` from 0 on; waits for the device."""
+    """Return the runs that ``ends`` delimit, int ``[runs + 1]`` starting with 0; synchronizes the device."""
     sizes: Any = ends.cpu().long().diff()
     found, numbers = sizes.unique(return_counts=True)
     groups = [(int(number), int(size)) for size, number in zip(found, numbers, strict=True) if size]
@@ -66,19 +66,21 @@ def runs_attention(
     """Return attention within each run.
 
     Args:
-        module: the layer, as transformers hands it over.
-        query: ``[1, heads, patches, size]``; ``key`` and ``value``, too.
+        module: the layer; not used.
+        query: ``[1, heads, patches, size]``.
+        key: as ``query``.
+        value: as ``query``.
         attention_mask: must be None.
-        scaling: of the scores.
-        cu_seq_lens_q: int ``[runs + 1]``, where each run begins and the last one ends.
+        scaling: factor of the scores.
+        cu_seq_lens_q: int ``[runs + 1]``, the start of each run and the end of the last one, in patches.
         dropout: of the attention weights.
-        others: what only flash attention needs.
+        others: arguments that only flash attention needs.
 
     Returns:
-        ``[1, patches, heads, size]``, and no attention weights.
+        ``[1, patches, heads, size]``, and None instead of attention weights.
 
     Raises:
-        TrainingError: for a mask, which would be ignored.
+        TrainingError: there is a mask, which would be ignored.
     """
     if attention_mask is not None:
         raise TrainingError("a vision encoder without an attention mask", "one", "report this as a bug")
@@ -88,7 +90,7 @@ def runs_attention(
     if _has_kernel(query, dropout):
         q, k, v = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
         ends, longest = cu_seq_lens_q.int(), runs.longest
-        # Here, since it imports torch's compiler: seconds that no start needs.
+        # Imported here: it imports torch's compiler, which takes seconds.
         varlen: Any = import_module("torch.nn.attention.varlen")
         found = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling)
         return found[None], None
@@ -96,7 +98,10 @@ def runs_attention(
 
 
 def _has_kernel(query: torch.Tensor, dropout: float) -> bool:
-    """Whether PyTorch's kernel for runs of any sizes takes ``query``; its backward is not deterministic."""
+    """Return whether PyTorch's variable-length kernel supports ``query``.
+
+    Its backward pass is not deterministic, so it is not used with deterministic algorithms.
+    """
     return (
         query.is_cuda
         and query.dtype in (torch.float16, torch.bfloat16)

@@ -1,7 +1,8 @@
-"""Check weight files by their headers: quantisation, and whether the language head is tied.
+"""Check safetensors files by their headers: quantization, and whether head and embeddings are tied.
 
-transformers ties both wherever ``tie_word_embeddings`` is true, also after a resize.  In InternVL's config it
-is true where config.json is silent, and a separate head would be lost: so the flag is set by the files.
+transformers ties the language head to the embeddings if ``tie_word_embeddings`` is true, also after a resize.
+InternVL's config class sets it to true when config.json does not have it, and a separate head would be lost.
+Therefore `set_tie` sets the flag by what the files contain.
 """
 
 import json
@@ -19,23 +20,24 @@ _PLAIN_DTYPES = {"F64", "F32", "F16", "BF16"}
 
 
 class Stored(NamedTuple):
-    """Where a tensor is in the files of a checkpoint."""
+    """The place, dtype and shape of a tensor in the files of a checkpoint."""
 
     url: str
-    start: int  # bytes from the start of the file
-    end: int
-    dtype: str  # as safetensors names it
+    start: int  # byte offset in the file
+    end: int  # byte offset after its last byte
+    dtype: str  # as safetensors names it, such as BF16
     shape: tuple[int, ...]
 
 
 def stored_tensors(folder: str) -> dict[str, Stored]:
-    """Return where each tensor of the checkpoint at a path or URL is, by its name in the files.
+    """Return where each tensor of the checkpoint at a path or URL is stored, by its name in the files.
 
-    Headers alone are read; where there are no weights, there are no tensors.
+    Reads only the headers. Empty if the folder has no safetensors files.
 
     Raises:
         ValueError: a file is damaged.
-        TrainingError: a file that the index names is missing.
+        TrainingError: a file that the weights' index names is missing.
+        StorageError: the store fails.
     """
     found: dict[str, Stored] = {}
     for file in _weight_files(folder):
@@ -44,10 +46,10 @@ def stored_tensors(folder: str) -> dict[str, Stored]:
 
 
 def set_tie(config: Any, tensors: dict[str, Stored]) -> None:
-    """Set ``tie_word_embeddings`` of ``config``, at both levels, to what the files hold.
+    """Set ``tie_word_embeddings`` of ``config`` and of its text config by what the files contain.
 
-    Tied where no head is stored, or where one is that equals the embeddings and the config says "tied".
-    Without any ``tensors`` the config keeps what it says.
+    Head and embeddings are tied if no head is stored, or if the config says so and the stored head equals the
+    embeddings. Without any ``tensors`` the config does not change.
     """
     if not tensors:
         return
@@ -57,13 +59,16 @@ def set_tie(config: Any, tensors: dict[str, Stored]) -> None:
 
 
 def record_tie(config: Any, tied: bool) -> None:
-    """Make ``config`` say at both levels whether the head is the input embeddings."""
+    """Set ``tie_word_embeddings`` of ``config`` and of its text config to ``tied``."""
     config.tie_word_embeddings = tied
     config.get_text_config().tie_word_embeddings = tied
 
 
 def refuse_quantized(tensors: dict[str, Stored], source: str) -> None:
-    """Raise `TrainingError` for weights in other than plain floating-point numbers: casting them is wrong."""
+    """Raise `TrainingError` if a weight is not in F64, F32, F16 or BF16: casting quantized ones is wrong.
+
+    Only tensors whose names end with "weight" are checked. ``source`` is what the user named, for the error.
+    """
     others = sorted(name for name, tensor in tensors.items() if tensor.dtype not in _PLAIN_DTYPES)
     weights = [name for name in others if name.endswith("weight")]
     if weights:
@@ -75,7 +80,7 @@ def refuse_quantized(tensors: dict[str, Stored], source: str) -> None:
 
 
 def _weight_files(folder: str) -> Iterator[storage.FileInfo]:
-    """The files that transformers loads: the one file, else those that the index names."""
+    """Yield the files that transformers loads: ``model.safetensors``, else those in the index file."""
     root = storage.canonical(folder)
     files = {storage.basename(file.url): file for file in storage.list_files(root)}
     files = {name: file for name, file in files.items() if file.url == storage.join(root, name)}
@@ -120,15 +125,15 @@ def _damaged(url: str) -> ValueError:
 
 
 def _ending(tensors: dict[str, Stored], name: str) -> Stored | None:
-    """The tensor that is called ``name`` below whatever prefix."""
+    """Return the tensor whose name is ``name`` after any prefix."""
     return next((tensors[key] for key in sorted(tensors) if f".{key}".endswith(f".{name}")), None)
 
 
 def _seem_equal(one: Stored, other: Stored | None) -> bool:
-    """Return whether both have one dtype, one shape and the same pieces.
+    """Return whether both have the same dtype, shape and sampled pieces.
 
-    Separate ones mostly differ in the first piece, so that a store is seldom asked for all of them.
-    transformers compares the whole before it ties.
+    Different tensors mostly differ in the first piece, so all pieces are seldom read. transformers itself
+    compares the whole tensors before it ties them.
     """
     if other is None or (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
@@ -143,10 +148,10 @@ def _pieces(tensor: Stored, offsets: range) -> list[bytes]:
 
 
 def check_weights(source: str, flag: str) -> None:
-    """Raise `TrainingError` unless the model at ``source`` has weights that can be read.
+    """Raise `TrainingError` unless the model at ``source`` has readable, unquantized safetensors weights.
 
     Args:
-        source: a URL; a hub id passes, since only the workers fetch its files.
+        source: a URL; a hub id is not checked, since only the workers download its files.
         flag: the option that named it, for the error.
     """
     if "://" not in source:

@@ -1,6 +1,6 @@
-"""The families of vision-language models that can be trained: a file each, which says all about one.
+"""The families of vision-language models that can be trained: one module each, with a constant ``FAMILY``.
 
-Another family is another file here, with its ``FAMILY``.
+To add a family, add a module here; nothing else names it.
 """
 
 import json
@@ -15,14 +15,14 @@ from ray_train.model.prompt_format import CHATML, Chat
 
 
 def known_families() -> dict[str, Family]:
-    """By the ``model_type`` of their ``config.json``."""
+    """Return all families by the ``model_type`` of their ``config.json``."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     families = [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
     return {family.model_type: family for family in families}
 
 
 def family_of(model_type: str) -> Family:
-    """The family of a ``config.json``; `TrainingError` for one that has no file here."""
+    """Return the family of a config's ``model_type``; raise `TrainingError` if it is unknown."""
     families = known_families()
     if model_type not in families:
         known = " or ".join(sorted(families))
@@ -31,10 +31,14 @@ def family_of(model_type: str) -> Family:
 
 
 def system_and_chat(source: str) -> tuple[str, Chat]:
-    """Return the system turn and the chat of the family at a folder or URL.
+    """Return the system text and the chat template of the family of the model at ``source``.
 
-    Empty and ChatML where its config names no known family.  Of a hub id, whose config is not asked for here,
-    the system turn is those of all families joined.
+    Args:
+        source: folder, URL or hub id. The config of a hub id is not read: the system text is then those of
+            all families, joined by newlines, and the template ChatML.
+
+    Returns:
+        An empty text and ChatML if the config cannot be read or names no known family.
     """
     families = known_families()
     if "://" not in source and not Path(source).is_dir():
@@ -42,6 +46,6 @@ def system_and_chat(source: str) -> tuple[str, Chat]:
     try:
         config = json.loads(storage.read_bytes(storage.join(storage.canonical(source), "config.json")))
         family = families[config["model_type"]]
-    except (ValueError, KeyError, TypeError, StorageError):  # the load names what is wrong
+    except (ValueError, KeyError, TypeError, StorageError):  # loading the model will report what is wrong
         return "", CHATML
     return family.system, family.chat

@@ -1,4 +1,4 @@
-"""What differs from one family of Hugging Face-native backbones to the next."""
+"""`Family`: all that differs between families of Hugging Face-native backbones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,30 +12,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """How an image stands in the prompt, what fills it in, where its tokens are, and the model's parts."""
+    """A family of backbones: its image tokens, positions, processor options, parts and chat template."""
 
     model_type: str  # as config.json names it
     processor: str  # class in transformers
-    image_slot: Callable[[Any], str]  # tokenizer -> the text that stands for one image in the prompt
-    image_token: Callable[[Any], str]  # tokenizer -> the token in the slot that the processor repeats
+    image_slot: Callable[[Any], str]  # tokenizer -> the text of one image in the prompt
+    image_token: Callable[[Any], str]  # tokenizer -> the token of the slot that the processor repeats
     reserved: Callable[[Any], tuple[str, ...]]  # tokenizer -> tokens that no question or step may contain
     vision: str  # prefix of the vision encoder's parameters
-    projector: tuple[str, ...]  # prefixes of the parameters between vision and language; they win over vision
-    image_inputs: tuple[str, ...]  # what the processor makes of images, each stacked along its first axis
-    # Model, tokens [length], image inputs -> positions [length], or [axes, length], of a rollout on its own.
+    projector: tuple[str, ...]  # prefixes of the parameters in between; they take precedence over `vision`
+    image_inputs: tuple[str, ...]  # the processor's image tensors, each stacked along its first axis
+    # Model, tokens [length] of one rollout, its image inputs -> positions int64 [length] or [axes, length].
     positions: "Callable[[Any, torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]"
-    patches_per_token: Callable[[Any], int]  # model config -> vision encoder's positions for one image token
+    patches_per_token: Callable[[Any], int]  # model config -> patches of the vision encoder per image token
     processor_options: Callable[[Any], dict[str, Any]]  # model config -> arguments of the processor
-    tiles: int  # an image may have unless told otherwise; the paper's
-    image_options: Callable[[int], dict[str, Any]]  # tiles one image may have -> arguments of each call
-    system: str = ""  # the text of the system turn unless told otherwise; empty: no such turn
-    chat: Chat = CHATML  # how its turns are written
-    why_no_packs: str = ""  # what keeps its language part from reading packs; empty: nothing
-    vision_runs: bool = False  # the vision encoder reads images, or windows of them, end to end
-    vision_layers: str = ""  # where the vision encoder's layers are below it, if each reads tiles one by one
+    tiles: int  # default number of tiles of a rollout's images; the paper's
+    image_options: Callable[[int], dict[str, Any]]  # tiles of one image -> arguments of processor calls
+    system: str = ""  # default text of the system turn; empty: no such turn
+    chat: Chat = CHATML  # chat template
+    why_no_packs: str = ""  # why its language part cannot read packs; empty: it can
+    vision_runs: bool = False  # the vision encoder's input concatenates images, or windows of them
+    vision_layers: str = ""  # path of its layers in the vision encoder, if it reads tiles separately
 
     def part_of(self, parameter: str) -> str:
-        """``"vision"``, ``"projector"`` or ``"language"``, which the head belongs to, by the name."""
+        """Return the part of a parameter, by its name: ``vision``, ``projector`` or ``language``.
+
+        The language head is part of ``language``.
+        """
         if parameter.startswith(self.projector):
             return "projector"
         return "vision" if parameter.startswith(self.vision) else "language"

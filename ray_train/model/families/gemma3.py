@@ -1,4 +1,4 @@
-"""Gemma 3: every image is resized to one square, and its tokens see one another in both directions."""
+"""Gemma 3: each image is resized to one square, and the tokens of an image see each other bidirectionally."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ FAMILY = Family(
     model_type="gemma3",
     processor="Gemma3Processor",
     image_slot=lambda tokenizer: _START,
-    image_token=lambda tokenizer: _START,  # the processor puts the image's tokens behind it, and an end
+    image_token=lambda tokenizer: _START,  # the processor adds the image's tokens and an end token after it
     reserved=lambda tokenizer: (_START, _END, _SOFT),
     vision="model.vision_tower.",
     projector=("model.multi_modal_projector.",),

@@ -33,7 +33,7 @@ FAMILY = Family(
     processor_options=lambda config: {"image_seq_length": config.image_seq_length},
     tiles=6,
     image_options=lambda tiles: {"crop_to_patches": True, "min_patches": 1, "max_patches": tiles},
-    # The paper's, in training and evaluation alike; transformers has no chat template of the family.
+    # The paper's system text in training and evaluation; transformers has no chat template of this family.
     system=(
         "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
     ),

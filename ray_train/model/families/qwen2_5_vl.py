@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: an image keeps its shape, and its tokens have a position in time, height and width."""
+"""Qwen2.5-VL: an image keeps its aspect ratio; tokens have positions on three axes: time, height, width."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,18 +9,31 @@ if TYPE_CHECKING:
 
 
 def rope_index(model: Any, tokens: "torch.Tensor", images: "dict[str, torch.Tensor]") -> "torch.Tensor":
-    """int64 ``[3, length]``: the model's own rule, text going on from the image's largest position."""
+    """Return the positions of one rollout's tokens by the model's own rule, int64 ``[3, length]``.
+
+    Text after an image continues from the image's largest position.
+
+    Args:
+        model: of a Qwen-VL family.
+        tokens: int64 ``[length]``.
+        images: with ``image_grid_thw`` int64 ``[images, 3]``, if there are images.
+    """
     is_image = (tokens == model.config.image_token_id).int()
     positions, _ = model.model.get_rope_index(tokens[None], is_image[None], images.get("image_grid_thw"))
     return positions[:, 0]  # type: ignore[no-any-return]
 
 
 def sized(edge: int, tiles: int) -> dict[str, Any]:
-    """An image of 1 to ``tiles`` · 256 tokens of ``edge`` × ``edge`` pixels each; Qwen resizes, never cuts.
+    """Return processor options that resize an image to between 1 and ``tiles`` · 256 tokens.
 
-    A tile is one of InternVL's in tokens, and in pixels with an edge of 28: 448 × 448, the paper's bound.
+    Qwen resizes images and never cuts them. A tile is 256 tokens, as InternVL's; with an ``edge`` of 28 it
+    has 448 × 448 pixels, the paper's limit.
+
+    Args:
+        edge: pixels along the edge of the square that is one token.
+        tiles: size limit of the image.
     """
-    # transformers calls numbers of pixels edges here.
+    # In transformers these "edges" are numbers of pixels.
     return {"size": {"shortest_edge": edge**2, "longest_edge": tiles * 256 * edge**2}}
 
 

@@ -1,4 +1,4 @@
-"""Qwen3.5: as Qwen3-VL, but most layers of the language part hand on a state, so that it reads rows alone."""
+"""Qwen3.5: as Qwen3-VL, but most language layers are linear attention with a state: rows only, no packs."""
 
 from dataclasses import replace
 

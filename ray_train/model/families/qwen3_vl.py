@@ -1,4 +1,4 @@
-"""Qwen3-VL: as Qwen2.5-VL, with larger patches and mergers for several layers of the vision encoder."""
+"""Qwen3-VL: as Qwen2.5-VL, with larger patches, and mergers for several layers of the vision encoder."""
 
 from dataclasses import replace
 
@@ -9,6 +9,6 @@ FAMILY = replace(
     model_type="qwen3_vl",
     processor="Qwen3VLProcessor",
     projector=("model.visual.merger.", "model.visual.deepstack_merger_list."),
-    # The same number of tokens as Qwen2.5-VL: a token stands for 32 × 32 pixels instead of 28 × 28.
+    # The same number of tokens as Qwen2.5-VL: a token is 32 × 32 pixels instead of 28 × 28.
     image_options=lambda tiles: qwen2_5_vl.sized(32, tiles),
 )
