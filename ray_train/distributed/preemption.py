@@ -38,7 +38,7 @@ class PreemptionState:
         self._draining = False  # a node was being drained in the last step
 
     def counts(self) -> dict[str, float]:
-        """Return what this rank adds to the sums of a step: 1 per kind of signal that it has received, or 0."""
+        """Return what this rank adds to the sums of a step: 1 for each kind of signal received, else 0."""
         return {"stop": float(_given.is_set()), "draining": float(_node_is_draining())}
 
     def update(self, sums: dict[str, float]) -> None:
