@@ -44,7 +44,7 @@ class Watch:
 def ended_with_us() -> Iterator[Watch]:
     """Start the reaper and yield its `Watch`; the reaper ends the watched processes when the block ends.
 
-    The block also ends if this process is killed. Without ``/proc`` there is no reaper, and nothing is ended.
+    It also ends them if this process is killed. Without ``/proc`` there is no reaper, and nothing is ended.
 
     Ray's servers end with the driver anyway, since Ray asks the kernel to kill them. But its agents look for
     their raylet only once they have started, which takes minutes on a busy machine.

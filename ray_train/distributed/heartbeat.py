@@ -81,17 +81,19 @@ class HeartbeatMonitor:
         return sum(self._clock() - when < PRESENT for when, _ in self._heard.values())
 
     def stuck(self, after: float) -> str | None:
-        """Describe the ranks that hold up the others.
+        """Describe the ranks that hold up the others, if there was no progress for some time.
 
-        These are the ranks without a heartbeat for ``after / 2`` seconds. If there are none, they are those
-        ranks, among the ones that entered the fewest collectives, that do not wait inside a collective of
-        torch or DeepSpeed. If all of these wait, they are all of these.
+        They are the first of these groups that is not empty:
+        1. the ranks without a heartbeat for ``after / 2`` seconds;
+        2. of the ranks that entered the fewest collectives, those that do not wait inside a collective of
+           torch or DeepSpeed;
+        3. all ranks that entered the fewest collectives.
 
         Args:
             after: Seconds without progress: in this time no rank has entered another collective.
 
         Returns:
-            None if there was progress meanwhile, or if no rank was ever heard.
+            A text with the place of each in the code; None if there was progress, or if no rank is known.
         """
         now = self._clock()
         if not self._heard or now - self._progress < after:

@@ -77,8 +77,8 @@ def train(config: TrainConfig) -> None:
 def _nodes(config: TrainConfig) -> Iterator[Any]:
     """Yield the nodes of the Ray cluster at ``RAY_ADDRESS``, connected until the block ends.
 
-    Yield None, connecting to nothing, where the memory of the nodes' devices is not needed before the workers
-    start.
+    Yield None, and connect to nothing, if the memory of the devices is known, or if it is compared only just
+    before the workers start.
     """
     from ray_train.estimates.device_memory import asked_before_workers  # imports torch
 

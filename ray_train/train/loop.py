@@ -3,7 +3,8 @@
     loader ──micro-batches──▶ forward, backward ──all ranks sum──▶ update ──▶ checkpoint … ──▶ publish model
 
 A `BisieveError` (one that the user must fix) ends all ranks together, and `train_worker` returns it. Ray
-would treat an exception as a crash and start the workers again, which would meet the same error.
+would treat an exception as a crash and start the workers again, which would meet the same error. Only an
+error while the model is published is one of rank 0 alone, whose result the driver gets.
 """
 
 from typing import Any
@@ -40,7 +41,7 @@ TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped", "transp
 def train_worker(settings: dict[Any, Any]) -> Outcome:
     """Run one rank of a training; ``settings["job"]`` is a `Job`.
 
-    Ray Train calls this in every worker. A `BisieveError` is returned in the `Outcome`, equal on all ranks.
+    Ray Train calls this in every worker. A `BisieveError` is returned in the `Outcome`, not raised.
     """
     job: Job = settings["job"]
     pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
@@ -48,7 +49,7 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
     with tidy_scratch():
         try:
             return _Training(make_worker_context(job), pulse).run()
-        except BisieveError as error:  # raised on all ranks, see `collectives`
+        except BisieveError as error:  # raised on all ranks (see `collectives`), or on rank 0 by publishing
             return Outcome(error)
         finally:
             pulse.end()

@@ -22,7 +22,7 @@ _THRESHOLD = 0.5  # P(Yes) from which a step is predicted right; fixed, not tune
 class Validated:
     """Result of one validation: sums over all ranks, but the broken images of this rank only."""
 
-    loss: float  # weighted mean over the steps, as in training
+    loss: float  # weighted mean over the steps, also where training uses another mean
     f1: float  # macro-F1 of the hard labels
     steps: int  # steps with a weight above 0
     rollouts: int
