@@ -4,7 +4,7 @@ OUTPUT/driver.json      the lease: names the driver, is renewed every 10 seconds
 
 A retry by Airflow or Kubernetes may find the lease of a driver that was killed. On the same machine it checks
 that the process is gone; on another machine it watches for 25 seconds whether the file still changes. Clocks
-of two machines are never compared. All writes are compare-and-swap.
+of two machines are never compared. The file is replaced by compare-and-swap (`bisieve.io.conditional`).
 """
 
 import os

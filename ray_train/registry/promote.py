@@ -1,7 +1,7 @@
 """Promote a model: move a pointer to it unless its lower bound is below that of the current model.
 
 A pointer is a JSON file. It also stores the metrics of its model, since the files of an evaluation may be
-overwritten later. It is replaced by compare-and-swap.
+overwritten later. It is replaced by compare-and-swap (`bisieve.io.conditional`).
 
 evaluation ─▶ candidate ─┐
                          ├─▶ candidate's bound ≥ current's bound? ─▶ new pointer
