@@ -1,1 +1,1 @@
-"""The trainer and the evaluator: an MPRM learned with Ray Train, scored with Ray Data."""
+"""Training and evaluation of a multimodal process reward model (MPRM), with Ray Train and Ray Data."""

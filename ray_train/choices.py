@@ -1,6 +1,6 @@
-"""Values that options may have, and what each option needs to have an effect.
+"""Allowed values of options, and the conditions (`Need`) under which an option has an effect.
 
-What each recipe changes, with its measured effect, is in docs/paper.md.
+What each recipe changes, and its measured effect, is in docs/paper.md.
 """
 
 import dataclasses
@@ -23,8 +23,9 @@ HARD_LABELS = Need(
     lambda config: config.objective == "hard" or config.validation_fraction > 0,
 )
 
-# 512 rollouts a step are 4 GPUs × 2 rollouts × 64.  The paper's code divides the gradient by the 64 twice.
-# AdamW does not see a gradient's scale, but the clipping and epsilon do: both count 64 times as much there.
+# The paper's 512 rollouts per step are 4 GPUs × 2 rollouts × 64 accumulated micro-batches. Its code divides
+# the gradient by these 64 twice. AdamW's update does not depend on the scale of the gradient, but clipping
+# and epsilon do: to have the same effect on a gradient that is divided once, both must be 64 times as large.
 _ACCUMULATION = 64
 
 PAPER: Mapping[str, Any] = {
@@ -47,20 +48,20 @@ DEVICES = ("auto", "gpu", "cpu")
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
-UNIFORM, BY_INDEX = "uniform", ("bis", "reliability")  # columns of the index
+UNIFORM, BY_INDEX = "uniform", ("bis", "reliability")  # rollout weights: all 1, or a column of the index
 _PARQUET = ".parquet"
 
-FAMILY, NONE = "family", "none"  # of --system: the family's own system turn, or no such turn
+FAMILY, NONE = "family", "none"  # of --system: the model family's own system turn, or none
 
-_CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # how those of any family begin
+_CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # prefixes of the chat tokens of all families
 
 TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")
-CALIBRATION, TEST = THRESHOLDS = ("calibration", "test")  # what the threshold is chosen on
+CALIBRATION, TEST = THRESHOLDS = ("calibration", "test")  # the steps on which the threshold is chosen
 
 
 @dataclass(frozen=True)
 class Workers:
-    """From ``least`` to ``most`` workers; Ray Train starts with what there is and may change it later."""
+    """A number of workers, or a range: Ray Train starts as many of it as fit and may change that later."""
 
     least: int
     most: int
@@ -70,26 +71,31 @@ class Workers:
 
     @property
     def elastic(self) -> bool:
+        """Whether the number of workers may change."""
         return self.least < self.most
 
     @property
     def words(self) -> str:
-        """As "1 worker" or "2-8 workers"."""
+        """Text for a sentence, such as "1 worker" or "2-8 workers"."""
         return f"{self} workers" if self.elastic else pluralize(self.least, "worker")
 
     @property
     def given(self) -> int | str:
-        """As a flag or a TOML file gives it."""
+        """Value for a TOML or JSON file: a number, or a range such as "2-8"."""
         return str(self) if self.elastic else self.least
 
     @property
     def for_ray(self) -> int | tuple[int, int]:
-        """The ``num_workers`` of Ray Train's ``ScalingConfig``."""
+        """Value of ``num_workers`` in Ray Train's ``ScalingConfig``."""
         return (self.least, self.most) if self.elastic else self.least
 
 
 def workers(given: str | int) -> Workers:
-    """The workers of ``8`` or ``2-8``; `ValueError` for other words and for a range that falls."""
+    """Parse a number or a range of workers, such as ``8`` or ``2-8``.
+
+    Raises:
+        ValueError: It is neither, or the range's end is below its start.
+    """
     numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", str(given), re.ASCII)
     if numbers is None or isinstance(given, bool):
         raise ValueError(f"neither a number nor a range such as 2-8: {given!r}")
@@ -101,13 +107,17 @@ def workers(given: str | int) -> Workers:
 
 
 def ineffective_options(config: Any) -> dict[str, Need]:
-    """The options of ``config`` that have no effect, whatever they say, each with what it would need."""
+    """Return the options of ``config`` that have no effect at any value, each with what it would need."""
     needs = {item.name: item.metadata.get("needs") for item in dataclasses.fields(config)}
     return {name: need for name, need in needs.items() if need is not None and not need.met(config)}
 
 
 def chosen_trackers(track: str) -> tuple[str, ...]:
-    """The names in ``track``, none for ``"none"``; `UsageError` for an unknown one."""
+    """Return the names of the trackers in ``track``, a comma-separated list or ``"none"``.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
     if track == "none":
         return ()
     names = tuple(dict.fromkeys(name.strip() for name in track.split(",")))
@@ -119,7 +129,14 @@ def chosen_trackers(track: str) -> tuple[str, ...]:
 
 
 def column_of(choice: str) -> tuple[str, str] | None:
-    """The URL and column of a choice that names a Parquet file, None for one of ours; else `UsageError`."""
+    """Split a value ``URL.parquet:COLUMN`` of ``--rollout-weights``.
+
+    Returns:
+        URL and column; None for a built-in choice such as ``uniform``.
+
+    Raises:
+        UsageError: It is neither.
+    """
     if choice in (UNIFORM, *BY_INDEX):
         return None
     url, found, column = choice.rpartition(_PARQUET + ":")
@@ -132,7 +149,7 @@ def column_of(choice: str) -> tuple[str, str] | None:
 
 
 def is_system(system: str) -> bool:
-    """Whether ``system`` is one of the two names, or a text without any token of the chat or the marker."""
+    """Return whether ``system`` is a valid ``--system``: not blank, and without chat tokens or the marker."""
     return bool(system.strip()) and not any(token in system for token in (*_CHAT_TOKENS, MARKER))
 
 
@@ -144,4 +161,4 @@ class RewardTokens(NamedTuple):
     negative: str = "No"
 
 
-OWN_TOKENS = RewardTokens()  # of the models that bisieve trains
+OWN_TOKENS = RewardTokens()  # of models that bisieve trains

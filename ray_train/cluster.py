@@ -1,4 +1,4 @@
-"""Join the Ray of a job or start a local one, and choose the device of its workers."""
+"""Connect to a Ray cluster or start a local Ray, and choose the device of its workers."""
 
 import logging
 import os
@@ -21,26 +21,36 @@ from ray_train.compat.own_session import Watch, ended_with_us, kept_handlers, ow
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker that was given no GPU must see none
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller to look: 2 s else
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers: 30 s else
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without an assigned GPU must see none
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller's poll; default: 2 s
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers; default: 30 s
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
-# Below the temporary folder; Linux takes 107 bytes for the name of a socket.
+# The longest path of a socket below the temporary folder; Linux allows 107 bytes for the whole path.
 _LONGEST_SOCKET = f"ray/session_2026-11-29_06-00-00_000000_{os.getpid()}/sockets/plasma_store"
 _SOCKET_NAME = 107
 
-_NO_TOKEN = "InvalidAuthToken"  # of a connection to Ray's core, whose error is that of a failed connection
+_NO_TOKEN = "InvalidAuthToken"  # in the text of a ConnectionError: Ray's core has no type of its own for this
 
-# glibc gives big blocks back at once; on a CPU, faulting them in again costs more than a small model's step.
+# glibc returns big blocks to the system at once; on a CPU, mapping them again costs more than a small model's
+# step.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 @contextmanager
 def cluster(workers: int) -> Iterator[Any]:
-    """Ray: the one at ``RAY_ADDRESS``, else one of our own with room for ``workers``, ended again."""
+    """Yield the module ``ray``, connected to a Ray until the block ends.
+
+    If this process is connected already, that connection is used and kept. Otherwise it connects to the
+    cluster at ``RAY_ADDRESS``, or starts a Ray on this machine with at least ``workers`` CPUs, which ends
+    with the block. Sets the variables in `QUIET`, and `KEEP_MEMORY` for a local Ray, if they are not set.
+
+    Raises:
+        TrainingError: No Ray answers at ``RAY_ADDRESS``, or none starts on this machine.
+        StorageError: The disk for the files of a local Ray is full or cannot be written.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
@@ -64,7 +74,7 @@ def cluster(workers: int) -> Iterator[Any]:
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-        # One process less: nobody takes away a node from a cluster of one.
+        # Saves a process: a cluster of one machine has no node that could be drained.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with ended_with_us() as watch:
         _init(ray, options, watch)
@@ -75,18 +85,18 @@ def cluster(workers: int) -> Iterator[Any]:
 
 
 def _temporary_folder() -> tuple[str, str]:
-    """Return the folder that Ray takes for its files, and the variable that chooses it."""
+    """Return the folder that Ray uses for its files, and the environment variable that sets it."""
     variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
     return os.environ.get(variable) or "/tmp", variable
 
 
 def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
-    """Connect to a Ray, or start one whose processes ``watch`` ends; `TrainingError` where that fails."""
+    """Connect to a Ray, or start one whose processes ``watch`` ends; raise `TrainingError` if that fails."""
     where = os.environ.get("RAY_ADDRESS")
     try:
         with own_session(watch), kept_handlers():
             ray.init(**options)
-    except Exception as error:  # a bare one of a node that did not start in time
+    except Exception as error:  # Ray raises a plain Exception if a node does not start in time
         told = f"{error} {error.__cause__}"
         if isinstance(error, ray.exceptions.AuthenticationError) or _NO_TOKEN in told:
             raise token_error(where or "this machine", told) from error
@@ -101,9 +111,14 @@ def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
 
 
 def check_socket_room(folder: str, variable: str) -> None:
-    """Raise `TrainingError` where sockets of a Ray in ``folder`` would have too long a name.
+    """Check that the paths of Ray's sockets below ``folder`` are short enough for Linux.
 
-    ``variable`` is the one that another folder can be set by.
+    Args:
+        folder: Folder of Ray's files.
+        variable: Environment variable that sets the folder, for the error's hint.
+
+    Raises:
+        TrainingError: A path would be longer than 107 bytes.
     """
     longest = len(os.fsencode(os.path.join(folder, _LONGEST_SOCKET)))
     if longest > _SOCKET_NAME:
@@ -116,9 +131,17 @@ def check_socket_room(folder: str, variable: str) -> None:
 
 
 def check_disk_room(folder: str, variable: str) -> None:
-    """Raise `DiskError` where a Ray in ``folder`` finds no room: it would start workers again for ever.
+    """Check that ``folder`` is writable and has room for Ray's files.
 
-    ``variable`` is the one that another folder can be set by.
+    With a full disk Ray would start its workers again and again, forever.
+
+    Args:
+        folder: Folder of Ray's files.
+        variable: Environment variable that sets the folder, for the error's hint.
+
+    Raises:
+        DiskError: Less than 100 MB are free.
+        StorageError: The folder cannot be written.
     """
     elsewhere = f"set {variable} to another folder"
     try:
@@ -135,7 +158,12 @@ def check_disk_room(folder: str, variable: str) -> None:
 
 
 def token_error(address: str, reason: str) -> TrainingError:
-    """Return the error for a Ray that refuses for want of the right token; ``reason`` is Ray's."""
+    """Return the error for a Ray that refused a missing or wrong token.
+
+    Args:
+        address: Address of the Ray.
+        reason: Text of Ray's error, which tells a missing token from a wrong one.
+    """
     missing = "no authentication token was found" in reason or "RAY_AUTH_MODE is currently" in reason
     return TrainingError(
         f"the token that the Ray at {address} asks for",
@@ -145,10 +173,10 @@ def token_error(address: str, reason: str) -> TrainingError:
 
 
 def _check_listening(address: str) -> None:
-    """`TrainingError` unless somebody listens at ``HOST:PORT``; Ray itself asks for five minutes."""
+    """Raise `TrainingError` unless a server listens at ``HOST:PORT``; Ray itself would try for 5 minutes."""
     at = urlsplit(address if "://" in address else f"//{address}")
     try:
-        if at.hostname and at.port:  # else a word, such as "auto"
+        if at.hostname and at.port:  # not for words such as "auto"
             socket.create_connection((at.hostname, at.port), timeout=10).close()
     except (OSError, ValueError) as error:
         raise TrainingError(f"a Ray that answers at {address}", str(error), "check RAY_ADDRESS") from error
@@ -156,7 +184,10 @@ def _check_listening(address: str) -> None:
 
 @contextmanager
 def silenced_core() -> Iterator[None]:
-    """Drops what Ray's C++ core writes to the terminal past all Python settings; errors still are raised."""
+    """Discard what this process writes to file descriptor 2 in the block.
+
+    Ray's C++ core logs there, whatever Python's settings are. Exceptions are still raised.
+    """
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -169,7 +200,13 @@ def silenced_core() -> Iterator[None]:
 
 
 def unwrapped(error: BaseException, expected: str, hint: str) -> BisieveError:
-    """The `BisieveError` inside what Ray raised, or a `TrainingError` that tells the innermost reason."""
+    """Return the `BisieveError` inside an exception of Ray, or else a `TrainingError` for it.
+
+    Args:
+        error: The exception that Ray raised.
+        expected: First argument of the `TrainingError`; the second is the last line of Ray's text.
+        hint: Third argument of the `TrainingError`.
+    """
     failures = getattr(error, "worker_failures", None) or {}
     for failure in [*failures.values(), error]:
         cause: BaseException | None = failure
@@ -188,9 +225,15 @@ def _last_line(error: BaseException) -> str:
 
 
 def uses_gpus(ray: Any, device: str, workers: int) -> bool:
-    """Whether each of ``workers`` gets a GPU; says so where that is not what one would expect.
+    """Return whether each worker gets a GPU; print a remark if the user may not expect it.
 
-    `TrainingError` as of `chosen_device`.
+    Args:
+        ray: The module ``ray``, connected.
+        device: The option ``--device``.
+        workers: Number of workers.
+
+    Raises:
+        TrainingError: As `chosen_device`.
     """
     gpus = int(ray.cluster_resources().get("GPU", 0))
     on_gpus, remark = chosen_device(device, workers, gpus, grows="RAY_ADDRESS" in os.environ)
@@ -200,7 +243,11 @@ def uses_gpus(ray: Any, device: str, workers: int) -> bool:
 
 
 def check_device(device: str, workers: int) -> None:
-    """Raise `TrainingError`, before a Ray of our own starts, for GPUs that this machine does not have."""
+    """Check, before a local Ray starts, that this machine has the GPUs that ``device`` asks for.
+
+    Raises:
+        TrainingError: It has fewer than ``workers``.
+    """
     ray = sys.modules.get("ray")
     if device == "gpu" and "RAY_ADDRESS" not in os.environ and not (ray and ray.is_initialized()):
         import torch
@@ -209,10 +256,20 @@ def check_device(device: str, workers: int) -> None:
 
 
 def chosen_device(device: str, workers: int, gpus: int, grows: bool) -> tuple[bool, str]:
-    """Whether each of ``workers`` gets a GPU where there are ``gpus`` now, and what is to be said of it.
+    """Decide whether each worker gets a GPU.
 
-    A cluster that others have started ``grows``, by its autoscaler or by hand, and Ray waits for that.  Which
-    machines its autoscaler could bring, Ray does not tell.  `TrainingError` for GPUs that cannot come.
+    Args:
+        device: The option ``--device``.
+        workers: Number of workers.
+        gpus: Number of GPUs that there are now.
+        grows: Whether more GPUs may come: the autoscaler or an operator may add nodes to a cluster, and Ray
+            waits for them. Ray does not tell which nodes its autoscaler can add.
+
+    Returns:
+        Whether workers use GPUs, and a remark for the user, which may be empty.
+
+    Raises:
+        TrainingError: ``device`` is ``gpu``, and there are too few that cannot become more.
     """
     enough = gpus >= workers
     if device == "cpu":

@@ -1,7 +1,7 @@
-"""What a training run and an evaluation can be told.
+"""Options of a training run and of an evaluation, each a flag and a key of a TOML file.
 
-The hyper-parameters that training has by default are those of the paper's appendix C; where its code differs
-from them in what is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
+The default hyper-parameters of training are those of the paper's appendix C. Where the paper's code differs
+from these in what is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
 """
 
 import dataclasses
@@ -38,7 +38,11 @@ IMAGE_BACKENDS = ("pil", "torchvision")
 
 
 def stage_number(given: str | int) -> int:
-    """Return a ZeRO stage, 0 for ``auto``; `ValueError` for what is none."""
+    """Parse a ZeRO stage; return 0 for ``auto``.
+
+    Raises:
+        ValueError: It is neither ``auto`` nor 0, 1, 2 or 3.
+    """
     stages = {"auto": 0, "0": 0, "1": 1, "2": 2, "3": 3}
     if isinstance(given, bool) or str(given) not in stages:
         raise ValueError(f"neither auto nor one of 1, 2 and 3: {given!r}")
@@ -48,7 +52,7 @@ def stage_number(given: str | int) -> int:
 @with_presets
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run."""
+    """Options of a training run."""
 
     index: str = option("URL of the ranked index")
     index_version: str = option("how the fingerprint of its version begins; without: the current one", "")
@@ -165,23 +169,27 @@ class TrainConfig:
 
     @property
     def trained_parts(self) -> list[str]:
-        """The parts of the backbone that are trained."""
+        """Parts of the backbone that are trained: some of vision, projector and language."""
         return [part for part in ("vision", "projector", "language") if getattr(self, f"train_{part}")]
 
     @property
     def again(self) -> str:
-        """What to do for this run to go on; a repeated ``--restart`` would begin anew."""
+        """Text that tells how to resume this run; a command with ``--restart`` would start it over."""
         return "run the same command again" + (" without --restart" if self.restart else "")
 
     def check(self) -> None:
-        """`UsageError` for a value no run can have."""
+        """Check the values of all options.
+
+        Raises:
+            UsageError: A value is out of range, or an option would have no effect.
+        """
         if not self.trained_parts:
             raise UsageError(
                 "a part of the model to train", "none", "give --train-language or another --train-"
             )
         require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
         require(self.workers.least >= 1, "workers", str(self.workers), "1 or more, or a range such as 2-8,")
-        # While a store is asked again and again, nobody comes on.
+        # While requests to a store are retried, no rank makes progress.
         patient = self.stuck_after == 0 or self.stuck_after > self.storage_budget
         require(patient, "stuck_after", self.stuck_after, "0, or more than --storage-budget")
         least_stage = {"none": 1, "optimizer": 2, "parameters": 3}[self.offload]
@@ -228,7 +236,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """One evaluation."""
+    """Options of an evaluation."""
 
     model: str = option("hub id, folder or URL of a model, trained by bisieve or not")
     benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema")
@@ -250,7 +258,7 @@ class EvaluateConfig:
     )  # fmt: skip
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
 
-    # A model that bisieve trained has these in its card: there they are refused.
+    # For a model that bisieve trained these are in its card, and giving one is an error.
     marker: str = option(
         "token at which rewards are read, for a model that bisieve did not train", OWN_TOKENS.marker
     )
@@ -264,11 +272,15 @@ class EvaluateConfig:
 
     @property
     def tokens(self) -> RewardTokens:
-        """The tokens of a model that bisieve did not train."""
+        """Marker and reward words of a model that bisieve did not train."""
         return RewardTokens(self.marker, self.positive, self.negative)
 
     def check(self) -> None:
-        """`UsageError` for a value no evaluation can have."""
+        """Check the values of all options.
+
+        Raises:
+            UsageError: A value is out of range.
+        """
         for name in ("workers", "batch"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("max_length", "max_tiles"):
@@ -282,13 +294,13 @@ class EvaluateConfig:
 
 
 def plain_options(config: TrainConfig) -> dict[str, Any]:
-    """The options of ``config`` by name, as JSON and TOML can hold them."""
+    """Return the options of ``config`` by name, with values that JSON and TOML can hold."""
     values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     return {**values, "workers": config.workers.given}
 
 
 def _require_an_effect(config: TrainConfig) -> None:
-    """`UsageError` for an option that is not at its default, and without another one would do nothing."""
+    """Raise `UsageError` for an option that is not at its default but has no effect without another one."""
     defaults = {item.name: item.default for item in dataclasses.fields(config)}
     for name, need in ineffective_options(config).items():
         if (value := getattr(config, name)) != defaults[name]:

@@ -1,6 +1,8 @@
-"""Declare, parse and print options: the fields of a dataclass as flags and TOML keys.
+"""Declare and parse options: the fields of a dataclass as flags and TOML keys.
 
-A value comes from its flag, else from the TOML file given with ``--config``, else from the field's default.
+    `option` fields of a dataclass ──add_options──▶ argparse flags ──read_config──▶ a checked config
+
+A value comes from its flag, or else from the TOML file given with ``--config``, or else from the default.
 """
 
 import argparse
@@ -16,24 +18,24 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 from bisieve.errors import UsageError
 from bisieve.io import storage
 
-# Workers have a working directory of their own: what is relative to ours would be lost on them.
+# Options with a path or URL. Relative paths are made absolute, since workers have other working directories.
 _LOCATIONS = {"index", "image_root", "output", "benchmark", "backbone", "model"}
 
 
 class Need(NamedTuple):
-    """What an option needs to have an effect."""
+    """A condition without which an option has no effect."""
 
-    flag: str  # as it is asked for
-    met: Callable[[Any], bool]  # by a config
+    flag: str  # the condition in words, such as "--lora-rank above 0"
+    met: Callable[[Any], bool]  # whether a config meets it
 
 
 class Checked(Protocol):
-    """A dataclass that knows which values it cannot have."""
+    """A dataclass of `option` fields that checks its values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def check(self) -> None:
-        """`UsageError` for a value it cannot have."""
+        """Raise `UsageError` for a value that is not allowed."""
 
 
 Config = TypeVar("Config", bound=Checked)
@@ -47,18 +49,24 @@ def option(
     needs: Need | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
-    """A config field that is also a flag and a TOML key; without ``default`` it must be given.
+    """Declare a dataclass field that is also a flag and a TOML key.
 
-    ``parse`` makes the value of what was given, where its type alone does not; it raises `ValueError`.
-    Unless what it ``needs`` is given, too, the option has no effect.  ``presets`` says for a value of this
-    option what other options are, where they are not given themselves; the config is `with_presets`.
+    Args:
+        help: Help text of the flag.
+        default: Default value; without one the option is required.
+        choices: Allowed values.
+        parse: Converts a value of the command line or the TOML file, where the field's type alone does not;
+            raises `ValueError` for a wrong one.
+        needs: Condition without which the option has no effect.
+        presets: For a value of this option, the values of other options that are not given themselves. The
+            dataclass must be decorated with `with_presets`.
     """
     metadata = {"help": help, "choices": choices, "parse": parse, "needs": needs, "presets": presets}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 def with_presets(kind: type[Config]) -> type[Config]:
-    """Make a dataclass set, when one is made, what its options' presets say of those that are not given."""
+    """Decorate a dataclass so that its constructor applies the presets of its options (see `option`)."""
     init = kind.__init__
     presets = {item.name: item.metadata["presets"] for item in dataclasses.fields(kind)}
 
@@ -73,19 +81,26 @@ def with_presets(kind: type[Config]) -> type[Config]:
 
 
 def flag_of(name: str) -> str:
-    """The flag of the field ``name``."""
+    """Return the flag of the field ``name``, such as ``--global-batch``."""
     return "--" + name.replace("_", "-")
 
 
 def require(holds: bool, name: str, found: Any, expected: str) -> None:
-    """`UsageError` unless ``holds``."""
+    """Raise `UsageError` unless ``holds`` is true.
+
+    Args:
+        holds: Whether the value is allowed.
+        name: Name of the field.
+        found: Its value.
+        expected: What values are allowed, in words.
+    """
     if not holds:
         flag = flag_of(name)
         raise UsageError(f"{expected} for {flag}", repr(found), f"give another {flag}")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
-    """A flag for every field of ``kind``, and ``--config``."""
+    """Add a flag to ``parser`` for every field of the dataclass ``kind``, and ``--config``."""
     parser.add_argument("--config", metavar="FILE", help="TOML file with values for any of the options below")
     for item in dataclasses.fields(kind):
         flag = flag_of(item.name)
@@ -104,7 +119,17 @@ def _default_text(item: "dataclasses.Field[Any]") -> str:
 
 
 def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
-    """The resolved config; `UsageError` for a file that cannot be read, an unknown key or a wrong value."""
+    """Return the config of parsed arguments, with local paths made absolute, after its `check`.
+
+    Args:
+        kind: The dataclass whose flags were added with `add_options`.
+        args: The parsed arguments.
+
+    Raises:
+        UsageError: A required option is missing, a value is wrong, or the TOML file has a syntax error, an
+            unknown key or a value of another type.
+        StorageError: The TOML file cannot be read.
+    """
     values = _read_toml(args.config, kind) if args.config else {}
     for item in dataclasses.fields(kind):
         if (given := getattr(args, item.name)) is not None:
@@ -124,7 +149,7 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
 
 
 def _location(given: str, may_be_hub_id: bool) -> str:
-    """``given`` as an absolute path where it is a local one; URLs and hub ids stay as they are."""
+    """Return a local path as an absolute one; URLs and hub ids stay as they are."""
     path = Path(given).expanduser()
     is_hub_id = may_be_hub_id and not path.exists() and not given.startswith((".", "~", "/"))
     return given if "://" in given or is_hub_id else str(path.absolute())
@@ -133,7 +158,7 @@ def _location(given: str, may_be_hub_id: bool) -> str:
 def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:
     try:
         values = tomllib.loads(storage.read_bytes(url).decode())
-    except ValueError as error:  # TOML's and UTF-8's errors both are
+    except ValueError as error:  # base class of the errors of TOML and of UTF-8
         raise UsageError(f"a TOML file at {url}", str(error), "correct the file") from error
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():

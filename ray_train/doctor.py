@@ -1,4 +1,4 @@
-"""The doctor's look at what trains: the GPUs of this machine, and the Ray at ``RAY_ADDRESS``."""
+"""Checks of ``bisieve doctor`` for training: the GPUs of this machine, and the Ray at ``RAY_ADDRESS``."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from bisieve.errors import TrainingError
 
 
 def examine(patient: Patient) -> Iterator[Check]:
-    """The checks of a machine that has torch and Ray."""
+    """Yield the checks for training: of GPUs if torch is installed, of the Ray at ``RAY_ADDRESS`` if set."""
     if find_spec("torch") is not None:
         yield attempted("gpu", _gpus)
     if find_spec("ray") is not None and "RAY_ADDRESS" in os.environ:
@@ -27,7 +27,12 @@ def _gpus() -> Check:
 
 
 def gpus(names: list[str], bf16: bool) -> Check:
-    """Of the GPUs with these names."""
+    """Return the check of this machine's GPUs.
+
+    Args:
+        names: Name of each GPU.
+        bf16: Whether the GPUs compute in bf16.
+    """
     if not names:
         return Check("gpu", "ok", "none on this machine: it trains on CPUs, in fp32")
     said = f"{pluralize(len(names), 'GPU')}: {', '.join(sorted(set(names)))}"
@@ -37,7 +42,7 @@ def gpus(names: list[str], bf16: bool) -> Check:
 
 
 def _ray(_: Patient) -> Iterator[Check]:
-    """Look at the nodes of the Ray cluster, each asked for its versions, and at its lock."""
+    """Yield the checks of the Ray cluster: the versions on each node, and whether it asks for a token."""
     from ray_train.cluster import cluster
 
     with cluster(1) as ray:
@@ -63,17 +68,17 @@ def _ray(_: Patient) -> Iterator[Check]:
 
 
 def _about_node() -> tuple[str, str, str]:
-    """Host, Python's version and bisieve's, of the node that runs this."""
+    """Return host name, Python version and bisieve version of the node that runs this."""
     return platform.node(), platform.python_version(), bisieve.__version__
 
 
 def _asks_for_token() -> bool:
-    """Return whether the Ray that runs this asks for a token: processes have the mode of their node."""
+    """Return whether the Ray that runs this asks for a token; a process inherits its node's environment."""
     return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
 
 
 def token(is_locked: bool) -> Check:
-    """Return the check of a Ray that asks for a token or not."""
+    """Return the check of whether a Ray asks for a token; it is a warning if it does not."""
     if is_locked:
         return Check("ray token", "ok", "this Ray asks for one")
     return Check(
@@ -83,7 +88,13 @@ def token(is_locked: bool) -> Check:
 
 
 def nodes_of_ray(answers: list[tuple[str, str, str]], cpus: int, gpus: int) -> Check:
-    """Of a cluster whose nodes gave ``answers``: (host, Python, bisieve)."""
+    """Return the check of a cluster's nodes, which fails if their versions differ from this machine's.
+
+    Args:
+        answers: Host name, Python version and bisieve version of each node.
+        cpus: Number of CPUs of the cluster.
+        gpus: Number of GPUs of the cluster.
+    """
     here = platform.python_version(), bisieve.__version__
     others = sorted(
         f"{host} has Python {python}, bisieve {version}"

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # In place of this folder, whose module names would hide other packages'.
+    # Replace this folder on the path: its module names would hide other packages.
     sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "lib")]
     from bisieve.cli.main import run_command
 

@@ -1,7 +1,7 @@
-"""Which job of a Ray a command is: the same command again must find its own job, not start a second one.
+"""Ids of Ray jobs, so that the same command, given again, finds its own job and does not start a second one.
 
-A run belongs to its output, so a job's id comes from the program and the output alone, with the number of the
-attempt behind it.  No Ray is needed here: a scheduler of another environment asks the same.
+A run belongs to its output, so a job's id is a hash of the program and the output, followed by the number of
+the attempt. This module does not import Ray, so that a scheduler in another environment can use it.
 """
 
 import hashlib
@@ -10,39 +10,53 @@ from dataclasses import dataclass
 
 from bisieve.errors import TrainingError
 
-# Of a job's environment: how long Ray waits, after SIGTERM, for the checkpoint; 3 s would be too few.
+# Environment of a job: seconds that Ray waits after SIGTERM; its default, 3 s, is too short for a checkpoint.
 TIME_TO_SAVE = {"RAY_JOB_STOP_WAIT_TIME_S": "600"}
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # Ray's words; a job with another one goes on
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # Ray's terminal job states; in any other state a job is active
 
 
 @dataclass(frozen=True)
 class SeenJob:
-    """A job as Ray tells of it."""
+    """A job in Ray's list of jobs."""
 
-    status: str
+    status: str  # Ray's word for its state
     entrypoint: str  # its command line
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The job to wait for."""
+    """The job of a command."""
 
     id: str
-    is_new: bool  # it has to be submitted first
+    is_new: bool  # it must be submitted first; otherwise it is active already
 
 
 def submission_id(program: str, output: str, attempt: int = 1) -> str:
-    """The id of the ``attempt``-th job, from 1, of ``program`` (train or evaluate) with that ``--output``."""
+    """Return the id of a job.
+
+    Args:
+        program: ``train`` or ``evaluate``.
+        output: The job's ``--output``; a slash at the end does not matter.
+        attempt: Number of the attempt, from 1.
+    """
     digest = hashlib.sha256(f"{program} {output.rstrip('/')}".encode()).hexdigest()[:12]
     return f"bisieve-{program}-{digest}-{attempt}"
 
 
 def next_submission(program: str, output: str, entrypoint: str, jobs: Mapping[str, SeenJob]) -> Submission:
-    """The job of this command among all ``jobs`` of a Ray, by id: the one that goes on, else a new attempt.
+    """Return the job of a command: its active job, or else a new attempt.
 
-    After a job that has ended, well or not, the program itself is asked: it goes on from its last checkpoint,
-    says that there is nothing to do, or that the index has changed.  `TrainingError` where another command
-    writes to the output.
+    A new attempt is made even after a job that has succeeded: the program itself resumes from its last
+    checkpoint, or says that there is nothing to do or that the index has changed.
+
+    Args:
+        program: ``train`` or ``evaluate``.
+        output: The job's ``--output``.
+        entrypoint: The job's command line.
+        jobs: All jobs of the Ray cluster, by id.
+
+    Raises:
+        TrainingError: A job with another command line writes to the output.
     """
     attempt = 1
     while (last := jobs.get(submission_id(program, output, attempt))) and last.status in ENDED:

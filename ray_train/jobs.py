@@ -1,4 +1,4 @@
-"""A command as a job of a Ray cluster: submitted or found again, its log shown, its exit code given back."""
+"""Run a command as a job of a Ray cluster: submit or find the job, print its log, return its exit code."""
 
 import asyncio
 import logging
@@ -19,10 +19,10 @@ from bisieve.io.retry import say_retry
 from ray_train.cluster import token_error
 from ray_train.job_ids import TIME_TO_SAVE, SeenJob, Submission, next_submission
 
-SILENCE = 300.0  # seconds for which a cluster may not answer
-_PAUSE = 2.0
-_IMPORTS = {"PYTHONPATH": "lib:."}  # of a checkout
-_LOST = (RuntimeError, OSError, aiohttp.ClientError)  # what Ray's client raises, that of requests included
+SILENCE = 300.0  # most seconds without an answer of the cluster
+_PAUSE = 2.0  # seconds between two requests
+_IMPORTS = {"PYTHONPATH": "lib:."}  # for the working directory of a checkout
+_LOST = (RuntimeError, OSError, aiohttp.ClientError)  # errors of Ray's client, and (as OSError) of requests
 _NOT_ALLOWED = (401, 403)
 
 
@@ -34,19 +34,24 @@ def run_job(
     address: str | None = None,
     runtime_env: str | None = None,
 ) -> int:
-    """Run the command ``words``, which writes to ``output``, as a job, or follow the one that does so.
+    """Run a command as a job, or follow its job if that is active; print the job's log until it ends.
 
     Args:
-        code: a folder that the job gets as its working directory.
-        runtime_env: the path of a YAML file.
+        program: ``train`` or ``evaluate``.
+        output: The command's ``--output``, which identifies the job.
+        words: The command.
+        code: Folder that becomes the job's working directory; None: the nodes have bisieve installed.
+        address: Address of the cluster's dashboard; None: found by Ray, by ``RAY_ADDRESS`` and others.
+        runtime_env: Path of a YAML file with Ray's runtime environment.
 
     Returns:
         The job's exit code.
 
     Raises:
-        TrainingError: no Ray answers, another command is at work on that output, or the job could not start.
-        PreemptedError: the job was stopped.
-        KeyboardInterrupt: the job goes on, which a note says.
+        TrainingError: No Ray answers, another command writes to this output, or the job could not start.
+        UsageError: The YAML file is not a runtime environment.
+        PreemptedError: The job was stopped.
+        KeyboardInterrupt: Ctrl-C here, which does not stop the job; a note of the exception says so.
     """
     env = _runtime_env(runtime_env, code)
     try:
@@ -59,7 +64,7 @@ def run_job(
     print(f"job {job.id}: {'submitted' if job.is_new else 'goes on, followed from here'}", flush=True)
     try:
         return _exit_code(_followed(client, job.id))
-    except AuthenticationError as error:  # the cluster's token has changed meanwhile
+    except AuthenticationError as error:  # the cluster's token has changed while the job was followed
         raise token_error(address or "RAY_ADDRESS", error.message) from error
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(
@@ -75,12 +80,12 @@ def _runtime_env(url: str | None, code: Path | None) -> dict[str, Any]:
 
 
 def _runtime_file(url: str) -> dict[str, Any]:
-    """The runtime environment in a YAML file; no error quotes it, since its variables may be secrets."""
+    """Read the runtime environment in a YAML file; errors do not quote values, which may be secrets."""
     try:
         env = yaml.safe_load(Path(url).read_bytes()) or {}
     except OSError as error:
         raise UsageError(f"a YAML file at {url}", str(error), "correct --runtime-env") from error
-    except (yaml.YAMLError, ValueError) as error:  # the latter of a date that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date
         mark = getattr(error, "problem_mark", None)
         where = f"a fault in line {mark.line + 1}, column {mark.column + 1}" if mark else type(error).__name__
         raise UsageError(f"a YAML file at {url}", where, "correct it") from None
@@ -97,14 +102,14 @@ def _runtime_file(url: str) -> dict[str, Any]:
         if not (isinstance(name, str) and isinstance(value, str)):
             types = f"types {type(name).__name__} and {type(value).__name__}"
             found = (
-                f"{str(name).partition('=')[0]}, of {types}"  # behind a = may be what was meant as a value
+                f"{str(name).partition('=')[0]}, of {types}"  # after "=" may be the intended value, a secret
             )
             raise UsageError(f"text on both sides in env_vars of {url}", found, "quote it")
     return env
 
 
 def _connected(address: str | None) -> JobSubmissionClient:
-    for client in ("dashboard_sdk", "job.sdk"):  # they report every upload and every closed connection
+    for client in ("dashboard_sdk", "job.sdk"):  # they log every upload and every closed connection
         logging.getLogger(f"ray.dashboard.modules.{client}").setLevel(logging.ERROR)
     try:
         return JobSubmissionClient(address)
@@ -134,20 +139,20 @@ def _submitted(
         try:
             client.submit_job(entrypoint=entrypoint, submission_id=job.id, runtime_env=env)
             return job
-        except (*_LOST, TypeError, ValueError) as error:  # the last two of a runtime environment
-            if "already" not in str(error):  # else somebody was quicker with the same command
+        except (*_LOST, TypeError, ValueError) as error:  # the last two: a wrong runtime environment
+            if "already" not in str(error):  # else another process has just submitted the same command
                 raise TrainingError("the cluster to take the job", str(error), "see its dashboard") from error
             tries += 1
             say_retry(f"job {job.id}", tries, error)
 
 
 def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
-    """The job once it has ended; its log goes to stdout, once, whatever breaks off in between."""
+    """Print the log of a job until it ends, each part once, also across lost connections; return the job."""
     shown = 0
 
     async def show() -> None:
         nonlocal shown
-        seen = 0  # a log that is asked for comes from its beginning
+        seen = 0  # each request returns the log from its beginning
         async for text in client.tail_job_logs(name):
             print(text[max(0, shown - seen) :], end="", flush=True)
             seen += len(text)
@@ -162,7 +167,7 @@ def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
             if job.status.is_terminal():
                 return job
         except _LOST as error:
-            if getattr(error, "status", None) in _NOT_ALLOWED:  # of a log's connection
+            if getattr(error, "status", None) in _NOT_ALLOWED:  # from the connection of the log
                 raise AuthenticationError(str(error)) from error
             if time.monotonic() - answered > SILENCE:
                 raise TrainingError(
@@ -183,6 +188,6 @@ def _exit_code(job: JobDetails) -> int:
             "the same command goes on, without --restart",
         )
     code = job.driver_exit_code
-    if code is None:  # there was no driver, or none whose end anybody saw
+    if code is None:  # the driver did not start, or Ray did not see its end
         raise TrainingError(f"job {job.submission_id} to run", job.message or "no word", "see the dashboard")
-    return code if code >= 0 else 128 - code  # as a shell has it for a signal
+    return code if code >= 0 else 128 - code  # ended by a signal: 128 + its number, as in a shell

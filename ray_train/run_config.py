@@ -1,4 +1,4 @@
-"""The resolved config of a run: canonical URLs, and TOML that ``--config`` reads back."""
+"""The resolved config of a run: canonical URLs (`located`), and TOML for ``--config`` (`to_toml`)."""
 
 import dataclasses
 import json
@@ -13,16 +13,19 @@ from bisieve.io import storage
 from ray_train.config import EvaluateConfig, TrainConfig, plain_options
 
 RUN_CONFIG = "config.toml"
-_ACTIONS = {"restart"}  # what was done once, and is no property of the run
+_ACTIONS = {"restart"}  # options of one command that are not properties of the run
 
 Config = TypeVar("Config", TrainConfig, EvaluateConfig)
 
 
 def to_toml(config: TrainConfig, comment: str, used: Mapping[str, Any] | None = None) -> str:
-    """All options of ``config``, a line each, below ``comment``; behind an option what it came to.
+    """Format all options of ``config`` as TOML, one per line, without secrets.
 
-    ``used`` tells that of options such as "auto".  It stands in a comment, so that on another machine the
-    file leaves the choice open again.
+    Args:
+        config: Options of the run.
+        comment: First line of the file.
+        used: Resolved values of options that default to 'auto', by name. They become comments, so that the
+            file lets another machine choose again.
     """
     lines = [f"{name} = {_toml(value)}{_came_to(value, (used or {}).get(name))}\n"
              for name, value in parameters(config).items()]  # fmt: skip
@@ -34,7 +37,7 @@ def _came_to(given: Any, used: Any) -> str:
 
 
 def parameters(config: TrainConfig) -> dict[str, Any]:
-    """The options of ``config`` by name, fit to be shown; those that have no value are left out."""
+    """Return the options of ``config`` by name, without secrets; options with the value None are left out."""
     values = {name: value for name, value in plain_options(config).items() if name not in _ACTIONS}
     return {
         name: without_secrets(value) if isinstance(value, str) else value
@@ -44,14 +47,18 @@ def parameters(config: TrainConfig) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
-    """A TOML value: JSON's but for floats that are no numbers in JSON, and DEL, which TOML escapes."""
+    """Format a TOML value: like JSON, except for non-finite floats and for DEL, which TOML must escape."""
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def located(config: Config) -> Config:
-    """``config`` with canonical URLs: workers run in folders, and on machines, of their own."""
+    """Return ``config`` with canonical URLs, since workers run in other folders and on other machines.
+
+    Raises:
+        TrainingError: The backbone or model is neither a hub id nor a folder with a ``config.json``.
+    """
     places: dict[str, Any] = {}
     for name in ("index", "image_root", "output", "benchmark"):
         if hasattr(config, name):
@@ -62,7 +69,7 @@ def located(config: Config) -> Config:
 
 
 def _model_source(source: str, flag: str) -> str:
-    """A canonical URL with a ``config.json`` below it, or a hub id, whose weights the workers fetch."""
+    """Return a hub id as it is, or the canonical URL of a folder after checking its ``config.json``."""
     is_hub_id = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source) and not Path(source).exists()
     if is_hub_id:
         return source

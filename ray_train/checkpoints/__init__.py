@@ -1,1 +1,1 @@
-"""Where a run stands, written so that any number of workers can go on from it."""
+"""Checkpoints from which any number of workers can resume a run, and the claim on its output folder."""

@@ -1,10 +1,10 @@
 """Ensure that one driver at a time writes to an output folder.
 
-OUTPUT/driver.json      the driver, written again every few seconds while it lives, removed at its end
+OUTPUT/driver.json      the lease: names the driver, is renewed every 10 seconds, removed when the driver ends
 
-A retry of Airflow or Kubernetes may find it there though its driver was killed.  On the same machine it sees
-that the process is gone; on another one it watches whether the file still changes.  Clocks of two machines
-are never compared.
+A retry by Airflow or Kubernetes may find the lease of a driver that was killed. On the same machine it checks
+that the process is gone; on another machine it watches for 25 seconds whether the file still changes. Clocks
+of two machines are never compared. The file is replaced by compare-and-swap (`bisieve.io.conditional`).
 """
 
 import os
@@ -28,22 +28,22 @@ from bisieve.io.retry import say_retry
 
 LEASE = "driver.json"
 RENEWED_EVERY = 10.0  # seconds
-TAKEN_OVER = signal.SIGUSR1  # not SIGINT: at Ctrl-C a run saves, which this one must not do any more
-WATCHED_FOR = 2.5  # times that: a store may be slow once
+TAKEN_OVER = signal.SIGUSR1  # not SIGINT: Ctrl-C makes a run save, which this driver must no longer do
+WATCHED_FOR = 2.5  # in units of RENEWED_EVERY: one renewal may be late on a slow store
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The process of one run of the command."""
+    """A driver process, as its lease describes it."""
 
-    token: str  # tells it from all others
+    token: str  # random, unique to the process
     host: str
     pid: int
-    machine: str  # in which the pid counts: two machines, boots or containers differ; empty: unknown
-    started: str  # when the process started, by that machine's own count
-    renewed: int = 0  # times that it has said that it lives
+    machine: str  # scope in which the pid is unique: host, boot and container; empty: unknown
+    started: str  # start of the process, in ticks since that machine's boot; empty: unknown
+    renewed: int = 0  # number of renewals, so that each one changes the file
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -54,13 +54,19 @@ _UNKNOWN = Driver("", "a machine unknown", 0, "", "")
 
 @contextmanager
 def leased(output: str, say: Say) -> Iterator[None]:
-    """Hold the lease of ``output`` while the block runs, and give it back however the block ends.
+    """Hold the lease of ``output`` while the block runs; release it however the block ends.
 
-    SIGTERM, if nothing else is set for it, ends the block.
+    A thread renews the lease. SIGTERM ends the block as Ctrl-C would, unless the block sets a handler of its
+    own. If another driver takes the lease over, the block is interrupted.
+
+    Args:
+        output: URL of the output folder.
+        say: Prints a line for the user.
 
     Raises:
-        TrainingError: another driver has the lease, or has taken it over, whatever the block raised.
-        PreemptedError: in place of what SIGTERM raised in the block.
+        TrainingError: Another driver holds the lease, or took it over during the block; the latter replaces
+            any exception of the block.
+        PreemptedError: SIGTERM ended the block.
     """
     url, driver = storage.join(output, LEASE), this_driver()
     _take(output, driver, say)
@@ -71,7 +77,7 @@ def leased(output: str, say: Say) -> Iterator[None]:
             yield
         except BaseException as error:
             if renewal.rival is None:
-                # Ray, too, sets a handler, and makes an exit of it.
+                # Ray sets a handler of SIGTERM, too, which raises SystemExit.
                 if terminated or (isinstance(error, SystemExit) and error.code == signal.SIGTERM):
                     raise PreemptedError(
                         "the training to begin", "SIGTERM", "run the same command again"
@@ -79,7 +85,7 @@ def leased(output: str, say: Say) -> Iterator[None]:
                 raise
         finally:
             renewal.end()
-            with suppress(StorageError):  # the next driver will see that it is not renewed
+            with suppress(StorageError):  # the next driver will see that the lease is no longer renewed
                 _give_back(url, driver)
     if renewal.rival is not None:
         raise TrainingError(
@@ -90,7 +96,10 @@ def leased(output: str, say: Say) -> Iterator[None]:
 
 
 def _take(output: str, driver: Driver, say: Say) -> None:
-    """Write ``driver`` into the lease once nobody else who lives has it; else raise `TrainingError`."""
+    """Write ``driver`` into the lease; raise `TrainingError` if another living driver holds it.
+
+    A holder that is not known to be dead is watched for 25 seconds.
+    """
     url = storage.join(output, LEASE)
     tries = 1
     while True:
@@ -110,14 +119,18 @@ def _take(output: str, driver: Driver, say: Say) -> None:
             return replace_pointer(found, _content(driver))
         except StorageError as error:
             is_final = isinstance(error, DiskError)
-            if is_final or read_pointer(url).token == found.token:  # else another one was quicker
+            if is_final or read_pointer(url).token == found.token:  # else another driver was quicker
                 raise
             tries += 1
             say_retry(f"lease {url}", tries, error)
 
 
 class _Renewal:
-    """A thread that renews a lease; it interrupts the thread that made it when another driver has it."""
+    """A thread that renews a lease.
+
+    If another driver takes the lease over, it sets ``rival`` and interrupts the thread that made it, provided
+    that this is the main thread.
+    """
 
     def __init__(self, url: str, driver: Driver, say: Say) -> None:
         self.rival: Driver | None = None
@@ -129,7 +142,7 @@ class _Renewal:
         self._thread.start()
 
     def end(self) -> None:
-        """Renew no more."""
+        """Stop renewing, and wait for the thread."""
         self._ended.set()
         self._thread.join()
 
@@ -139,14 +152,14 @@ class _Renewal:
             mine = replace(mine, renewed=mine.renewed + 1)
             try:
                 self.rival = _renewed(self._url, mine)
-            except DiskError as error:  # no reason to end a run: nobody else can take the lease there
+            except DiskError as error:  # no reason to end the run: no other driver can write the lease either
                 if not on_full_disk:
                     self._say(
                         f"{self._url} is not renewed while its disk refuses it, and the run goes on: {error}"
                     )
                 on_full_disk = True
                 continue
-            except StorageError as error:  # out of order, or just replaced: the next time will show
+            except StorageError as error:  # unavailable, or just replaced: the next renewal will tell
                 refused += 1
                 say_retry(f"lease {self._url}", refused + 1, error, RENEWED_EVERY)
                 continue
@@ -159,7 +172,7 @@ class _Renewal:
 
 
 def _watched(found: Pointer, seconds: float) -> Pointer:
-    """Return the file as soon as it is not what it was, or after so many seconds as it is."""
+    """Watch the file for up to ``seconds``; return it as soon as it has changed, else as it was ``found``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(seconds / 25)
@@ -169,9 +182,9 @@ def _watched(found: Pointer, seconds: float) -> Pointer:
 
 
 def _renewed(url: str, driver: Driver) -> Driver | None:
-    """Say that ``driver`` lives; return who else has the lease, None as long as nobody is known to."""
+    """Renew the lease of ``driver``; return the driver that has taken it over, None if none has."""
     found = read_pointer(url)
-    holder = _holder(found) or _UNKNOWN  # gone: it was taken over, and given back
+    holder = _holder(found) or _UNKNOWN  # no file: it was taken over and released
     if holder.token != driver.token:
         return holder
     replace_pointer(found, _content(driver))
@@ -189,18 +202,18 @@ def _content(driver: Driver) -> bytes:
 
 
 def _holder(found: Pointer) -> Driver | None:
-    """Return whose lease it is; None where there is none."""
+    """Return the driver that the lease names; None if there is no lease."""
     if found.data is None:
         return None
     try:
         return msgspec.json.decode(found.data, type=Driver)
-    except msgspec.DecodeError:  # cut off, or of another version
+    except msgspec.DecodeError:  # truncated, or written by another version of bisieve
         return _UNKNOWN
 
 
 @contextmanager
 def _interrupted_by(number: int) -> Iterator[None]:
-    """Let a signal end the block at once, in the main thread."""
+    """Let a signal end the block at once with a `KeyboardInterrupt`, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -216,12 +229,12 @@ def _interrupted_by(number: int) -> Iterator[None]:
 
 
 def this_driver() -> Driver:
-    """Return the driver that this process is."""
+    """Return a `Driver` for this process, with a new token."""
     return Driver(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _machine(), _started(os.getpid()))
 
 
 def is_dead(driver: Driver) -> bool:
-    """Return whether ``driver`` was a process of this machine and is no more; False where not known."""
+    """Return whether ``driver`` is known to be dead: a process of this machine that has ended."""
     if not driver.machine or driver.machine != _machine():
         return False
     try:
@@ -235,7 +248,7 @@ def is_dead(driver: Driver) -> bool:
 
 
 def _machine() -> str:
-    """Name this machine since its last boot, and the container; empty where there is no ``/proc``."""
+    """Return a name of this machine, its boot and its container; empty without ``/proc``."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
@@ -243,8 +256,8 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in ticks since the boot, or that it ended; empty where not shown."""
-    # Not psutil: it gives seconds since 1970, which move when the clock is set.
+    """Return when a process started, in ticks since the boot; "ended" for a zombie, empty if unknown."""
+    # Not psutil: it gives seconds since 1970, which shift when the clock is set.
     with suppress(OSError):
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "ended" if state == "Z" else fields[18]

@@ -1,13 +1,13 @@
 """Write checkpoints, choose which to keep, and find the one to resume from.
 
-    state ──copied to this machine──▶ training goes on
-                     └──a thread──▶ store ──all ranks' parts there──▶ Ray's list: committed
+    state ──`write_part`──▶ local copy ──▶ training goes on
+                             └──upload in a thread──▶ store ──all ranks' parts there──▶ committed (Ray's list)
 
-Ray Train's list of committed checkpoints only grows.  Of one that is not kept, the cursor stays: Ray wants
-all that it lists to be there, and a checkpoint without its parts is never chosen.
+Ray Train's list of committed checkpoints only grows, and Ray expects each listed checkpoint to exist. So only
+the cursor remains of a checkpoint that is not kept. A checkpoint without its parts is never resumed from.
 
-Ray's controller keeps its list of committed checkpoints there.  On a disk it would write over the last one,
-and a kill in the midst of it would lose the run.
+Ray Train's controller stores the list beside the checkpoints. On a local disk it would overwrite the last
+list in place, and a kill during this write would lose the run; `run_storage` makes it write a whole file.
 """
 
 import io
@@ -42,26 +42,32 @@ Committed: TypeAlias = tuple[str, dict[str, float]]  # a checkpoint's folder, an
 
 
 class CheckpointManager:
-    """The checkpoints of a run, seen from one of its ranks."""
+    """One rank's access to the checkpoints of a run: write, keep, remove and find them."""
 
     def __init__(
         self,
         config: TrainConfig,
         run: str,
         say: Callable[[str], None],
-        used: Mapping[str, Any] | None = None,  # what options came to that leave a choice open
+        used: Mapping[str, Any] | None = None,  # resolved values of options that default to 'auto'
     ) -> None:
         self.url = storage.join(config.output, RUNS, run)
         self.budget, self.keep_last = config.storage_budget, config.keep_checkpoints
         self.say = say
-        self._refused = 0  # times that old checkpoints could not be removed, one after the other
+        self._refused = 0  # failures in a row to remove old checkpoints
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         self.notes = {RUN_CONFIG: to_toml(config, f"run {run}", used)} if self.rank == 0 else {}
 
     def newest(self) -> str | None:
-        """The URL of the last committed checkpoint that is whole, the same on all ranks; None without any.
+        """Return the URL of the newest committed checkpoint that is whole, equal on all ranks.
 
-        `TrainingError` when there are some and none is whole.
+        All ranks must call this together; it waits for checkpoints that are being written.
+
+        Returns:
+            None if the run has no committed checkpoint.
+
+        Raises:
+            TrainingError: There are committed checkpoints, but none is whole; raised on all ranks.
         """
         found = [run_on_all_ranks(self._newest_name if self.rank == 0 else lambda: None)]
         dist.broadcast_object_list(found)
@@ -82,9 +88,13 @@ class CheckpointManager:
         return is_whole(storage.join(self.url, name))
 
     def keep(self, engine: Any, cursor: Cursor, log: SampleLog) -> None:
-        """Begins a checkpoint; waits for the one before, so that no two are under way.
+        """Begin a checkpoint; all ranks must call this together.
 
-        Returns as soon as this rank's part is a copy on this machine.
+        First waits until the previous checkpoint is committed. Returns as soon as this rank's part is written
+        to this machine's disk; a thread then uploads it.
+
+        Raises:
+            DiskError: The disk of a rank's machine refused the part; raised on all ranks.
         """
         self.settle()
         folder = run_on_all_ranks(lambda: write_part(engine, cursor, log, self.rank, self.ranks, self.notes))
@@ -96,7 +106,10 @@ class CheckpointManager:
         )
 
     def settle(self) -> None:
-        """Waits until all that was begun is committed, and removes what is not to be kept."""
+        """Wait until all checkpoints are committed; then rank 0 removes those that are not kept.
+
+        If removing fails, the run goes on: a line says so, and the next call tries again.
+        """
         committed = _committed()
         if self.rank == 0:
             try:
@@ -114,13 +127,22 @@ class CheckpointManager:
 
 
 def _committed() -> list[Committed]:
-    """All committed checkpoints, the first one first; waits for those under way."""
+    """Return all committed checkpoints, the oldest first; wait for those being written."""
     found = ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
     return [(storage.basename(one.checkpoint.path), one.metrics) for one in found]
 
 
 def kept(committed: Sequence[Committed], last: int, whole: Callable[[str], bool]) -> set[str]:
-    """The last ones, and the one of the lowest validation loss, if there is such a thing, of those whole."""
+    """Return the names of the checkpoints to keep: the newest ones and the best one.
+
+    Args:
+        committed: All committed checkpoints, the oldest first.
+        last: How many of the newest whole ones are kept.
+        whole: Tells whether the checkpoint of a name is whole; called only as often as needed.
+
+    Returns:
+        The newest whole checkpoints, and the whole one with the lowest finite validation loss, if any.
+    """
     newest = filter(whole, (name for name, _ in reversed(committed)))
     losses = {name: metrics.get("validation_loss", math.nan) for name, metrics in committed}
     validated = [name for name, loss in losses.items() if math.isfinite(loss)]
@@ -129,7 +151,13 @@ def kept(committed: Sequence[Committed], last: int, whole: Callable[[str], bool]
 
 
 def remove_others(run: str, committed: Sequence[Committed], kept: set[str]) -> None:
-    """Removes the checkpoints below ``run`` that are not kept; of committed ones the cursor stays."""
+    """Remove all checkpoints that are not ``kept``; keep the cursor of committed ones.
+
+    Args:
+        run: URL of the folder with the run's checkpoints.
+        committed: All committed checkpoints; others are leftovers of attempts that failed.
+        kept: Names of checkpoints to leave unchanged.
+    """
     fs, path = storage.open_filesystem(run)
     listed = {name for name, _ in committed}
     with storage_errors(run):
@@ -140,15 +168,21 @@ def remove_others(run: str, committed: Sequence[Committed], kept: set[str]) -> N
                 entries = fs.ls(f"{path}/{name}", detail=False)
                 stays = {CURSOR} if name in listed else set()
                 going = [entry for entry in entries if storage.basename(entry) not in stays]
-                # Its parts first: what is half removed must not be taken for whole.
+                # The lists of parts first: a checkpoint that is half removed must not count as whole.
                 for entry in sorted(going, key=lambda entry: not storage.basename(entry).startswith(PART)):
                     fs.rm(entry, recursive=True)
 
 
 def upload_part(part: Path, checkpoint: str, budget: float) -> None:
-    """Uploads a rank's part, its list of files last.
+    """Upload a rank's part of a checkpoint, its list of files last.
 
-    `StorageError` when a store has refused for more than ``budget`` seconds, all its refusals together.
+    Args:
+        part: Folder on this machine, from `write_part`.
+        checkpoint: URL of the checkpoint.
+        budget: Seconds that retries may take, over all files together.
+
+    Raises:
+        StorageError: The store refused for longer than ``budget``.
     """
     persistently = Persistence(budget)
     files = [file for file in part.rglob("*") if file.is_file()]
@@ -158,37 +192,42 @@ def upload_part(part: Path, checkpoint: str, budget: float) -> None:
 
 
 def run_storage(url: str) -> dict[str, Any]:
-    """The part of Ray Train's `RunConfig` that says where a run lies."""
+    """Return the arguments of Ray Train's `RunConfig` that make it store a run at ``url``."""
     fs, path = storage.open_filesystem(url)
     if not isinstance(fs, LocalFileSystem):
-        # A listing kept from before a write would hide what another worker wrote since.
+        # A cached listing would hide what another worker has written since.
         fs = type(fs)(**fs.storage_options, use_listings_cache=False)
     return {"storage_path": path, "storage_filesystem": PyFileSystem(PatientHandler(fs))}
 
 
 class PatientHandler(FSSpecHandler):  # type: ignore[misc]
-    """An fsspec file system for pyarrow, whose requests are begun anew when a store is out of sorts."""
+    """fsspec file system for pyarrow that retries transient errors and reads and writes whole files."""
 
     def get_file_info(self, paths: Any) -> Any:
+        """Return pyarrow's file infos of ``paths``."""
         return with_retries(partial(super().get_file_info, paths))
 
     def get_file_info_selector(self, selector: Any) -> Any:
+        """Return pyarrow's file infos of the files that ``selector`` describes."""
         return with_retries(partial(super().get_file_info_selector, selector))
 
     def create_dir(self, path: str, recursive: bool) -> None:
+        """Create a folder, with its parents if ``recursive``."""
         with_retries(partial(super().create_dir, path, recursive))
 
     def open_input_stream(self, path: str) -> Any:
+        """Read the whole file; return a stream over its bytes in memory."""
         data = storage.read_bytes(self.fs.unstrip_protocol(path))
         return pa.PythonFile(io.BytesIO(data), mode="r")
 
     def open_output_stream(self, path: str, metadata: Any) -> Any:
+        """Return a stream that collects the bytes in memory and writes the file when it is closed."""
         write = partial(storage.write_bytes, self.fs.unstrip_protocol(path))
         return pa.PythonFile(_WrittenWhole(write), mode="w")
 
 
 class _WrittenWhole(io.BytesIO):
-    """Hands over all that was written, once, when it is closed."""
+    """Buffer that passes all its bytes to ``write``, once, when it is closed."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         super().__init__()

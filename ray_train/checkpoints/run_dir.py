@@ -1,7 +1,8 @@
-"""Whose output it is: one folder holds one run, and the run's name says which.
+"""Claim an output folder for a run: one folder holds one run, named in its ``run.json``.
 
-Ray Train silently goes on with whatever has the same name.  So the name comes from all that decides what is
-learned, and is written down before anything starts.
+Ray Train silently resumes any run of the same name. So the name is a hash of the run's identity (all that
+decides what is learned) with the number of the attempt, and it is written to ``run.json`` before any worker
+starts.
 """
 
 import hashlib
@@ -22,20 +23,21 @@ from ray_train.model.prompt_format import format_fingerprint
 from ray_train.model.sources import known_as
 
 RUN = "run.json"
-RUNS = "runs"  # Ray Train's storage, below the output
+RUNS = "runs"  # folder of Ray Train's storage, below the output
 
-# What may differ when a run is resumed: where things lie, how often something is shown or saved, on what
-# machines it runs, and how many rollouts go through the model at once.
+# Options that may differ when a run is resumed: locations, how often something is shown or saved, machines
+# and their memory, and how many rollouts go through the model at once.
 _NOT_IDENTITY = {
     "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images", "index",
     "index_version", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints",
     "workers", "device", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above",
     "dry_run", "mfu", "storage_budget", "stuck_after", "offload", "data_workers", "image_cache_gb",
     "backbone", "pack_tokens", "micro_batch", "recipe", "device_memory", "check_images", "skip_broken_images",
-    "system",  # it is part of the prompt format
+    "system",  # it is part of "prompt_format"
 }  # fmt: skip
 
-# Younger than the first runs: at their defaults they have no part in the identity, so that older runs go on.
+# Options added after the first runs. At these defaults they are not in the identity, so that a run that was
+# started before an option existed can be resumed.
 _NEW_OPTIONS = {"loss_mean": "batch", "drop_last": False, "start_at_zero": False, "decayed": "matrices",
                 "drop_path": 0.0}  # fmt: skip
 
@@ -43,10 +45,18 @@ _NEW_OPTIONS = {"loss_mean": "batch", "drop_last": False, "start_at_zero": False
 def run_identity(
     config: TrainConfig, plan: BatchPlan, index_fingerprint: str, weights: str = UNIFORM
 ) -> dict[str, Any]:
-    """All that decides what is learned; two runs with the same are one.
+    """Return all that decides what a run learns; two runs with equal identities are the same run.
 
-    ``weights`` names the rollout weights.  Options that have no effect in this run have no part in it.
-    `StorageError` where the backbone cannot be read.
+    Options that have no effect in this run are left out.
+
+    Args:
+        config: Options of the run.
+        plan: Gives the fingerprints of the selection and of the order.
+        index_fingerprint: Fingerprint of the index version.
+        weights: Name of the rollout weights, from `labels.weights_name`.
+
+    Raises:
+        StorageError: The backbone cannot be read.
     """
     without = _NOT_IDENTITY | ineffective_options(config).keys()
     options = {
@@ -63,7 +73,7 @@ def run_identity(
 
 
 def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:
-    """Whether this very run lies finished at the output, and is not to begin anew."""
+    """Return whether the run with this identity is finished at the output; False with ``config.restart``."""
     url = storage.join(config.output, RUN)
     if config.restart or not storage.exists(url):
         return False
@@ -72,10 +82,17 @@ def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:
 
 
 def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
-    """The name of the run at the output, and whether it is finished; a new run is written down there.
+    """Claim the output for the run with this identity.
 
-    `TrainingError` when the output holds another run, or a model, unless ``restart`` is set, and when what is
-    written down there cannot be read.
+    Writes ``run.json`` for a new run. A run of another identity that has no committed checkpoint is replaced
+    without asking.
+
+    Returns:
+        The name of the run to start or resume, and whether it is finished.
+
+    Raises:
+        TrainingError: Without ``config.restart``: the output holds another run with a committed checkpoint,
+            or a model without ``run.json``. In any case: ``run.json`` cannot be decoded.
     """
     url = storage.join(config.output, RUN)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
@@ -101,7 +118,7 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
 
 
 class _Run(msgspec.Struct):
-    """What run.json says of the run at an output."""
+    """The fields of ``run.json`` that are read again."""
 
     run: str
     attempt: int
@@ -120,7 +137,7 @@ def _read_run(url: str) -> _Run:
 
 
 def _has_progress(output: str, run: str) -> bool:
-    """Whether there is something to lose: a committed checkpoint."""
+    """Return whether the run has a committed checkpoint, which would be lost if the run were replaced."""
     return storage.exists(storage.join(output, RUNS, run, "checkpoint_manager_snapshot.json"))
 
 

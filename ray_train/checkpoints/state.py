@@ -1,13 +1,14 @@
-"""Checkpoints: the state of the training, a cursor into the order, and the log of what was trained on.
+"""The content of a checkpoint: training state, cursor into the order, and log of the rows trained on.
 
 checkpoint_…/
-  cursor.json                         where the run stands, and which run it is
-  config.toml                         its options
-  rank-R.KIND.safetensors             rank R's pieces of the parameters, and of AdamW's moments
+  cursor.json                         step and totals of the run, and the run's identity
+  config.toml                         the run's options
+  rank-R.KIND.safetensors             rank R's fragments of the parameters, or of one of AdamW's two moments
   samples/from-S-rank-R.jsonl         rows that rank R trained on since it was started at step S
-  part-R-of-N.json                    what rank R wrote, with sizes; written last
+  part-R-of-N.json                    the files that rank R wrote, with sizes; written last
 
-A checkpoint is whole when all N parts are there and all that they name is.
+A checkpoint is whole if the lists of all N parts exist and all listed files have the listed sizes. It can be
+restored on any number of ranks and at any ZeRO stage.
 """
 
 import json
@@ -37,18 +38,27 @@ SAMPLES = "samples"
 
 @dataclass
 class Cursor:
-    """Where a run stands; the same on all ranks."""
+    """Position of a run in its order, and what it has counted so far; equal on all ranks."""
 
-    identity: dict[str, Any]  # what makes two runs the same run
+    identity: dict[str, Any]  # two runs with equal identities are the same run
     step: int = 0  # optimizer steps done
     totals: dict[str, float] = field(default_factory=dict)  # counts over the run so far
-    metrics: dict[str, float] = field(default_factory=dict)  # of the last step; maybe a "validation_loss"
-    norms: list[float] = field(default_factory=list)  # of the gradients of the last steps
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last step, and of its validation if any
+    norms: list[float] = field(default_factory=list)  # gradient norms of the last steps, the oldest first
     broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts were left out, and why
 
 
 def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:
-    """`TrainingError` unless the run at ``where`` is ours; names what differs and the override."""
+    """Check that a saved run has the identity of this one.
+
+    Args:
+        saved: Identity of the saved run.
+        ours: Identity of this run.
+        where: Where the saved run is, for the error's text.
+
+    Raises:
+        TrainingError: They differ; names the differing options and the ways out.
+    """
     differing = [name for name in sorted({*saved, *ours}) if saved.get(name) != ours.get(name)]
     if differing:
         theirs = ", ".join(f"{name} {saved.get(name)!r}" for name in differing)
@@ -63,9 +73,10 @@ def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str
 
 
 class SampleLog:
-    """The rows one rank trained on and the loss, a JSON line a step; committed with a checkpoint.
+    """Log of the rows that one rank trained on, one JSON line per step; stored with each checkpoint.
 
-    ``error`` is what the disk said when a line found no room: all ranks are to end with it, where they meet.
+    A failed write does not raise but sets ``error``: the training loop raises it on all ranks together, in
+    the next collective.
     """
 
     def __init__(self, rank: int, first_step: int) -> None:
@@ -74,7 +85,7 @@ class SampleLog:
         self._name = f"from-{first_step:08d}-rank-{rank:05d}.jsonl"
 
     def add(self, step: int, rows: list[int], rollout_ids: list[str], loss: float) -> None:
-        """Write down one step; what the disk refuses becomes ``error``."""
+        """Append a line for one step; if the disk refuses it, set ``error``."""
         line = {"step": step, "loss": loss, "rows": rows, "rollout_ids": rollout_ids}
         try:
             with scratch_errors(self.folder), (self.folder / self._name).open("a", encoding="utf-8") as file:
@@ -83,22 +94,31 @@ class SampleLog:
             self.error = error
 
     def carry_over(self, checkpoint: str) -> None:
-        """Takes in the lines that a checkpoint holds."""
+        """Copy the logs of the checkpoint at this URL, so that the next checkpoint contains them."""
         with scratch_errors(self.folder):
             for file in storage.list_files(storage.join(checkpoint, SAMPLES)):
                 (self.folder / storage.basename(file.url)).write_bytes(storage.read_bytes(file.url))
 
     def close(self) -> None:
-        """Forgets the lines that no checkpoint has."""
+        """Remove the log's local folder, with any lines that no checkpoint contains."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def write_part(
     engine: Any, cursor: Cursor, log: SampleLog, rank: int, ranks: int, notes: Mapping[str, str]
 ) -> Path:
-    """A new folder on this machine with this rank's part of a checkpoint; `DiskError` where its disk refuses.
+    """Write this rank's part of a checkpoint into a new folder on this machine; the caller removes it.
 
-    ``notes`` are texts that belong to it, by file name.
+    Args:
+        engine: DeepSpeed's engine.
+        cursor: Written by rank 0.
+        log: Copied into the part.
+        rank: This rank.
+        ranks: Number of ranks.
+        notes: Text files to add, by name.
+
+    Raises:
+        DiskError: The machine's disk refuses the part, or has refused a line of ``log``.
     """
     if log.error:
         raise log.error
@@ -116,7 +136,7 @@ def write_part(
 
 def _write_files(engine: Any, cursor: Cursor, log: SampleLog, rank: int, folder: Path, name: str) -> None:
     pieces = fragments(engine)
-    for kind in KINDS:  # one after the other: a third of the memory
+    for kind in KINDS:  # one kind at a time needs a third of the memory
         tensors = {piece.name: piece.tensor(kind).detach().to("cpu", copy=True) for piece in pieces}
         save_file(tensors, folder / _state_file(rank, kind))
     shutil.copytree(log.folder, folder / SAMPLES)
@@ -132,28 +152,33 @@ def _write_files(engine: Any, cursor: Cursor, log: SampleLog, rank: int, folder:
 
 
 def is_whole(checkpoint: str) -> bool:
-    """Whether all ranks' parts of the checkpoint at this URL are there, and all files have their sizes."""
+    """Return whether the checkpoint at this URL has all ranks' parts, and all listed files in full size."""
     sizes = {storage.basename(file.url): file.size for file in storage.stored_files(checkpoint)}
     names = [name for name in sizes if name.startswith(PART)]
     if not names or {name.rsplit("-", 1)[-1] for name in names} != {f"{len(names):05d}.json"}:
         return False
     try:
         parts = [json.loads(storage.read_bytes(storage.join(checkpoint, name))) for name in names]
-    except ValueError:  # cut off
+    except ValueError:  # truncated JSON
         return False
     named = {name: size for part in parts for name, size in part["files"].items()}
     return all(sizes.get(storage.basename(name)) == size for name, size in named.items())
 
 
 def read_cursor(checkpoint: str) -> Cursor:
-    """The cursor of the checkpoint at this URL."""
+    """Read the cursor of the checkpoint at this URL."""
     return Cursor(**json.loads(storage.read_bytes(storage.join(checkpoint, CURSOR))))
 
 
 def restore(engine: Any, checkpoint: str) -> None:
-    """Loads the state of a checkpoint, of any number of ranks and ZeRO stage, into ``engine``.
+    """Load the state of a checkpoint into ``engine``; all ranks must call this together.
 
-    A rank reads the files that hold something of its pieces; all ranks must come here together.
+    The checkpoint may come from another number of ranks or another ZeRO stage. A rank reads only the files
+    that overlap with its fragments.
+
+    Raises:
+        TrainingError: The checkpoint lacks elements of the trained parameters; raised on all ranks.
+        StorageError: The checkpoint cannot be read; raised on all ranks.
     """
     pieces = fragments(engine)
     steps = run_on_all_ranks(lambda: _read_pieces(pieces, checkpoint))
@@ -178,7 +203,7 @@ def _read_pieces(ours: Sequence[Fragment], checkpoint: str) -> int:
 
 
 def _overlap(piece: Fragment, saved: Mapping[str, Sequence[int]]) -> range:
-    """The elements of its parameter that ``piece`` shares with the saved one of the same name."""
+    """Return the range of elements of a parameter that ``piece`` shares with the saved fragment of it."""
     start, end = saved.get(piece.name, (0, 0))
     return range(max(start, piece.start), min(end, piece.end))
 
@@ -189,7 +214,7 @@ def _fill(ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: st
         with storage_errors(url):
             _fill_from(path, ours, saved, kind)
         return
-    # The disk of this machine is asked first what an error is: the store is not to blame for it.
+    # `passing_folder` is the inner block: an error of this machine's disk must not count as one of the store.
     with storage_errors(url), passing_folder("restore") as folder:
         copy = str(folder / "state")
         with_retries(lambda: fs.get_file(path, copy))

@@ -1,1 +1,1 @@
-"""The subcommands ``bisieve train`` and ``bisieve evaluate``."""
+"""The commands ``bisieve train``, ``evaluate``, ``submit``, ``promote`` and ``lineage``, one per module."""

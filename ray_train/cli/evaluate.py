@@ -1,4 +1,4 @@
-"""``bisieve evaluate``: how well an MPRM tells right steps from wrong ones."""
+"""``bisieve evaluate``: measure how well an MPRM tells right steps from wrong ones."""
 
 import argparse
 
@@ -9,12 +9,12 @@ HELP = "evaluate a process reward model on a benchmark of judged steps"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Add the options of the command."""
     add_options(parser, EvaluateConfig)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates; returns the exit code."""
+    """Evaluate and return the exit code; report the evaluation to OpenLineage if configured."""
     config = read_config(EvaluateConfig, args)
     from bisieve.io.storage import canonical
     from bisieve.tools.openlineage import lineage_events

@@ -1,4 +1,4 @@
-"""``bisieve lineage``: where something came from."""
+"""``bisieve lineage``: show what an index, run, checkpoint, evaluation or model was made from."""
 
 import argparse
 
@@ -6,7 +6,7 @@ HELP = "show where an index, run, checkpoint, evaluation or promoted model came 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Add the options of the command."""
     parser.add_argument(
         "url", metavar="URL",
         help="an index, a run's output or a model, a checkpoint, a metrics folder, or a pointer",
@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the chain, the shards first; 1 where a link of it is broken."""
+    """Print the chain, the shards first; return 1 if a link of it is broken, else 0."""
     from ray_train.registry.lineage import as_json, as_text, chain_of
 
     chain = chain_of(args.url)

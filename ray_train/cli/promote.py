@@ -1,4 +1,4 @@
-"""``bisieve promote``: make a model the current one, unless it is worse than that."""
+"""``bisieve promote``: make a model the current one, unless it is worse than the current one."""
 
 import argparse
 
@@ -8,7 +8,7 @@ HELP = "move a pointer to a model whose metric's lower bound is not below the cu
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Add the options of the command."""
     add = parser.add_argument
     add("--model", required=True, metavar="URL", help="the model that was evaluated")
     add(
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Promote or not, and print which; 0 in both cases."""
+    """Promote the model or not, and print which; return 0 in both cases."""
     from ray_train.registry.promote import promote
 
     asked = (args.metric, args.untrained, args.paper_eval)

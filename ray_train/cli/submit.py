@@ -1,4 +1,4 @@
-"""``bisieve submit train …`` and ``bisieve submit evaluate …``: the command as a job of a Ray cluster."""
+"""``bisieve submit train …`` and ``bisieve submit evaluate …``: run the command as a job of a Ray cluster."""
 
 import argparse
 from importlib import import_module
@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Add the options of the command."""
     parser.add_argument("--address", metavar="URL", help="the cluster's dashboard (RAY_ADDRESS, which rules)")
     parser.add_argument(
         "--runtime-env", metavar="FILE", help="YAML: env_vars and more that the job shall have"
@@ -26,7 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Submits or follows; returns the exit code of the job."""
+    """Submit the command as a job, or follow its active job; return the job's exit code.
+
+    The options and the model are checked here before anything is submitted.
+    """
     kind, script = PROGRAMS[args.program]
     parser = argparse.ArgumentParser(prog=f"bisieve submit {args.program}", allow_abbrev=False)
     import_module(f"ray_train.cli.{args.program}").configure(parser)
@@ -39,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         check_visible_model(config.model, "--model")
     from ray_train.jobs import run_job
 
-    # A checkout brings its own code; of an installed bisieve the machines have one.
+    # From a checkout, its code is uploaded. An installed bisieve must be installed on the cluster, too.
     is_checkout = (CHECKOUT / ".rayignore").exists()
     words = ["python", script] if is_checkout else ["bisieve", args.program]
     code = CHECKOUT if is_checkout else None

@@ -1,4 +1,4 @@
-"""``bisieve train``: an MPRM from a fraction of a ranked index."""
+"""``bisieve train``: train an MPRM on a fraction of a ranked index."""
 
 import argparse
 
@@ -9,12 +9,12 @@ HELP = "train a multimodal process reward model on the best rollouts of an index
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Add the options of the command."""
     add_options(parser, TrainConfig)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; returns the exit code."""
+    """Train and return the exit code; report the run to OpenLineage if configured, but not a dry run."""
     config = read_config(TrainConfig, args)
     from bisieve.io.storage import canonical
     from bisieve.tools.openlineage import lineage_events

@@ -1,1 +1,1 @@
-"""Every use of a private API of Ray and DeepSpeed, with the version it is for and why."""
+"""All uses of private APIs of Ray and DeepSpeed, each with its reason and the version it was written for."""

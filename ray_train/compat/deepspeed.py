@@ -1,10 +1,13 @@
-"""Private state of DeepSpeed's ZeRO optimizers, as pieces that fit any number of ranks.
+"""Access to the private state of DeepSpeed's ZeRO optimizers, as fragments that fit any number of ranks.
 
-ZeRO gives every rank a piece of each parameter (stage 3) or of all of them end to end (stages 1 and 2).  Told
-by parameter and place, the pieces of one split can be put together into those of another.
+ZeRO gives every rank a piece of each parameter (stage 3), or a piece of all parameters laid end to end
+(stages 1 and 2). A `Fragment` names the parameter and the range of its elements, so that the fragments of one
+number of ranks can be assembled into those of another.
 
     rank 0 of 2   ├── language.weight[0:50) ──┤          rank 0 of 3  ├─ [0:34) ─┤
     rank 1 of 2   ├── language.weight[50:100) ─┤   ──▶   rank 1 of 3  ├─ [34:68) ─┤  …
+
+To read or write the state, use the tensors of `fragments`; after writing, call `sync_model_weights`.
 """
 
 import os
@@ -24,18 +27,22 @@ KINDS = (MASTER, "exp_avg", "exp_avg_sq")  # and AdamW's two moments
 class Fragment:
     """A rank's piece of one parameter."""
 
-    name: str  # of the parameter, in the model
-    start: int  # where the piece begins in the flattened parameter
-    size: int  # elements
-    tensor: Callable[[str], torch.Tensor]  # by kind: a float32 view ``[size]`` that may be written to
+    name: str  # of the parameter, as in the model's `named_parameters`
+    start: int  # first element, in the flattened parameter
+    size: int  # number of elements
+    tensor: Callable[[str], torch.Tensor]  # for one of `KINDS`: a writable float32 view ``[size]``
 
     @property
     def end(self) -> int:
+        """Element after the last one, in the flattened parameter."""
         return self.start + self.size
 
 
 def fragments(engine: Any) -> list[Fragment]:
-    """This rank's pieces, in the order of the model's parameters; AdamW's moments are made if need be."""
+    """Return this rank's fragments of the trained parameters, in the order of the model's parameters.
+
+    Creates AdamW's moments, as zeros, if no update was made yet.
+    """
     _make_moments(engine.optimizer)
     return list(_stage_3(engine) if engine.zero_optimization_partition_weights() else _stage_1_and_2(engine))
 
@@ -53,7 +60,7 @@ def _of_stage_3(optimizer: Any, parameter: torch.Tensor, size: int) -> Callable[
     def tensor(kind: str) -> torch.Tensor:
         key = None if kind == MASTER else kind
         piece: torch.Tensor = optimizer._get_fp32_opt_state_partition(parameter, True, key)[0]
-        return piece[:size]  # the rest is padding
+        return piece[:size]  # ZeRO pads the last rank's piece
 
     return tensor
 
@@ -71,7 +78,7 @@ def _of_stage_1_and_2(optimizer: Any, piece: Any) -> Callable[[str], torch.Tenso
     address = piece.hp_fragment_address
 
     def tensor(kind: str) -> torch.Tensor:
-        # Not by DeepSpeed's link from piece to moments: of two groups it makes the first one's alone.
+        # DeepSpeed's own link from a piece to its moments is only made for the first parameter group.
         whole = flat if kind == MASTER else optimizer.optimizer.state[flat][kind]
         view: torch.Tensor = whole.narrow(0, address.start, address.numel)
         return view
@@ -80,12 +87,17 @@ def _of_stage_1_and_2(optimizer: Any, piece: Any) -> Callable[[str], torch.Tenso
 
 
 def steps_done(engine: Any) -> int:
-    """The updates that AdamW has made, of which its bias correction depends."""
+    """Return the number of updates that AdamW has made, on which its bias correction depends."""
     return int(next(iter(engine.optimizer.optimizer.state.values()))["step"])
 
 
 def sync_model_weights(engine: Any, steps: int) -> None:
-    """Makes what was written into the pieces the model's own weights; all ranks must come here together."""
+    """Copy the float32 master weights into the model's own weights; all ranks must call this together.
+
+    Args:
+        engine: DeepSpeed's engine, whose `fragments` have been written to.
+        steps: Updates that AdamW has made, for its bias correction.
+    """
     optimizer = engine.optimizer
     for state in optimizer.optimizer.state.values():
         state["step"].fill_(steps)
@@ -99,7 +111,7 @@ def sync_model_weights(engine: Any, steps: int) -> None:
 
 
 def _make_moments(optimizer: Any) -> None:
-    """As AdamW does in its first step."""
+    """Create AdamW's state as its first step does."""
     stage_3 = hasattr(optimizer, "fp32_partitioned_groups_flat")
     flat = optimizer.fp32_partitioned_groups_flat if stage_3 else optimizer.single_partition_of_fp32_groups
     for parameters in flat:
@@ -110,11 +122,11 @@ def _make_moments(optimizer: Any) -> None:
 
 
 def import_deepspeed() -> Any:
-    """Import DeepSpeed and return it, with no more work than training needs.
+    """Import DeepSpeed and return it, avoiding work at import time that training does not need.
 
-    Its autotuner imports MLflow where that is installed, which takes longer than all else.  On a machine
-    without GPU it neither looks for one nor compiles the extension that speeds up all-reduce inside one
-    machine, which costs a C++ compiler and most of a minute.
+    DeepSpeed's autotuner imports MLflow if it is installed, which takes longer than everything else; here
+    MLflow is hidden from it. On a machine without GPU, DeepSpeed is set to the CPU and does not compile its
+    extension for all-reduce inside one machine, which needs a C++ compiler and most of a minute.
     """
     is_gpu = torch.cuda.is_available()
     if not is_gpu:
@@ -128,7 +140,10 @@ def import_deepspeed() -> Any:
 
 @contextmanager
 def _hidden(module: str) -> Iterator[None]:
-    """Let an import of ``module`` fail as if it were not installed, unless it has been imported before."""
+    """Make an import of ``module`` fail in the block as if it were not installed.
+
+    Does nothing if the module has been imported already.
+    """
     if module in sys.modules:
         yield
         return

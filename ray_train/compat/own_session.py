@@ -1,7 +1,8 @@
-"""Signals belong to the driver: Ray's processes get a session of their own, and its handlers none.
+"""Keep signals from Ray: start its processes in sessions of their own and undo its signal handlers.
 
-Slurm's scancel, systemd and a terminal's Ctrl-C signal a whole process group.  Ray's processes in the same
-group end at once, and with them the run that the driver is about to save.  So they need an end of their own.
+Slurm's scancel, systemd and a terminal's Ctrl-C signal a whole process group. If Ray's processes were in the
+driver's group, they would end at once, before the driver could save the run. In sessions of their own they no
+longer get these signals, so a reaper process (`reaper`) ends them when the driver ends, however it ends.
 """
 
 import os
@@ -21,27 +22,32 @@ _MARKER = "BISIEVE_RAY_OF"
 
 @dataclass(frozen=True)
 class Watch:
-    """What ends with this process, however that ends: what has a marker, and what is of its sessions."""
+    """Tells the reaper which processes must end with this one: those with a marker or of a session."""
 
     marker: str  # NAME=VALUE, in the environment of each process that is started
     sessions: (
         IO[bytes] | None
-    )  # lines of session ids, to the process that ends them; None where there is none
+    )  # pipe to the reaper, which reads session ids, one per line; None without a reaper
 
     def add(self, session: int) -> None:
-        """End Ray's processes of ``session`` too: a title that one gives itself may overwrite its marker."""
+        """Have Ray's processes of ``session`` ended, too.
+
+        A process that sets its own title may overwrite the marker in its environment.
+        """
         if self.sessions is not None:
-            with suppress(BrokenPipeError):  # somebody has killed the reaper
+            with suppress(BrokenPipeError):  # the reaper was killed
                 self.sessions.write(b"%d\n" % session)
                 self.sessions.flush()
 
 
 @contextmanager
 def ended_with_us() -> Iterator[Watch]:
-    """Yield a watch; what is started with its marker, or in its sessions, ends with this process.
+    """Start the reaper and yield its `Watch`; the reaper ends the watched processes when the block ends.
 
-    Ray's servers end with the driver by themselves (the kernel kills them, as Ray asks it to), but its agents
-    look for their raylet only once they have started, which on a busy machine takes minutes.
+    It also ends them if this process is killed. Without ``/proc`` there is no reaper, and nothing is ended.
+
+    Ray's servers end with the driver anyway, since Ray asks the kernel to kill them. But its agents look for
+    their raylet only once they have started, which takes minutes on a busy machine.
     """
     marker = f"{_MARKER}={uuid.uuid4().hex}"
     if not os.path.isdir("/proc/self"):
@@ -54,9 +60,9 @@ def ended_with_us() -> Iterator[Watch]:
 
 @contextmanager
 def own_session(watch: Watch) -> Iterator[None]:
-    """Start the processes of a Ray that `ray.init` starts in this block in sessions of their own, watched.
+    """Make `ray.init` in this block start Ray's processes in sessions of their own, and watch these.
 
-    Private: `ConsolePopen`, by which Ray 2.60 starts its processes; it has no option for a session.
+    Replaces the private `ConsolePopen`, with which Ray 2.60 starts its processes; Ray has no option for it.
     """
     from ray._private import services
 
@@ -78,10 +84,11 @@ def own_session(watch: Watch) -> Iterator[None]:
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Put the handlers of SIGTERM and SIGINT back that were set before the block; `ray.init` sets its own.
+    """Restore the handlers of SIGTERM and SIGINT after the block, since `ray.init` sets its own.
 
-    A signal in the block is handled as before it, but only once Ray's core lets Python run: while it waits
-    for a raylet to start, which takes a second and on a crowded machine half a minute, it does not.
+    A SIGTERM during the block reaches the restored handler, but only once Ray's core lets Python run: not
+    while it waits for a raylet to start, which takes a second, or half a minute on a crowded machine. Outside
+    the main thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -91,7 +98,7 @@ def kept_handlers() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        terminated = error.code == signal.SIGTERM  # what Ray's handler makes of it
+        terminated = error.code == signal.SIGTERM  # Ray's handler raises this
         if not terminated:
             raise
     finally:

@@ -1,6 +1,6 @@
 """Private names of Ray that bisieve needs, each with its reason; written for Ray 2.60.
 
-A new version of Ray is first tried against this file: what it moved is corrected here alone.
+When upgrading Ray, check this module first: a name that has moved is changed only here.
 """
 
 from ray._private.worker import get_dashboard_url
@@ -11,13 +11,13 @@ from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 __all__ = [
-    "ControllerCallback",  # to show retries of the controller; the public callbacks run in workers alone
-    "DatasetsCallback",  # to leave it out: its actor stays idle where nothing is read with Ray Data
-    "DefaultFailurePolicy",  # to end a run at once whose error cannot pass by itself
+    "ControllerCallback",  # to show retries of the controller; public callbacks run only in workers
+    "DatasetsCallback",  # to remove it: its actor is idle, since nothing is read with Ray Data
+    "DefaultFailurePolicy",  # to end a run at once after a permanent error
     "FailureDecision",
-    "PlacementGroupCleanerCallback",  # to leave it out where no dashboard runs: it would wait 12 s
-    "WorkerCallback",  # to keep SIGTERM for a checkpoint
-    "WorkerGroupCallback",  # to watch for ranks that are stuck
+    "PlacementGroupCleanerCallback",  # to remove it where there is no dashboard: it would wait 12 s
+    "WorkerCallback",  # to write a checkpoint at SIGTERM
+    "WorkerGroupCallback",  # to find stuck ranks
     "get_dashboard_url",
-    "get_train_context",  # to reach the controller's actor from a worker
+    "get_train_context",  # to see in a worker that Ray drains its node
 ]

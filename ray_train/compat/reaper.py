@@ -1,6 +1,7 @@
-"""A process that outlives its starter by a moment, and ends what that has left; run by its path alone.
+"""A process that outlives its starter briefly and kills the processes that the starter has left behind.
 
-Its standard input is a pipe that the starter holds: the end of it is the starter's, however that ends.
+It is run as a script, by its path, and imports only the standard library. Its standard input is a pipe from
+the starter, so end of file tells that the starter has ended, however it ended.
 """
 
 import os
@@ -9,12 +10,12 @@ import sys
 import time
 from contextlib import suppress
 
-_PATIENCE = 10.0  # seconds; a process that was about to start another may be seen late
-_QUIET = 0.5  # seconds without any
+_PATIENCE = 10.0  # most seconds in all; a process that is just being started may appear late
+_QUIET = 0.5  # seconds in which no such process was seen, after which the reaper ends
 
 
 def main(marker: str) -> None:
-    """Read session ids, a line each, to the end of standard input; then kill what is left of them."""
+    """Read session ids, one per line, to the end of standard input; then kill the processes that are left."""
     sessions = {int(line) for line in sys.stdin.buffer.read().split()}
     begun = seen = time.monotonic()
     while time.monotonic() < min(seen + _QUIET, begun + _PATIENCE):
@@ -26,9 +27,12 @@ def main(marker: str) -> None:
 
 
 def left(marker: str, sessions: set[int]) -> list[int]:
-    """Return the processes of this machine that have ``marker`` (``NAME=VALUE``), or one of ``sessions``.
+    """Return the ids of processes that have the marker in their environment or belong to a session.
 
-    Of a session only those with a title of Ray's: its number may be a stranger's by now.
+    Args:
+        marker: ``NAME=VALUE``.
+        sessions: Session ids. Only processes with a title of Ray's (``ray::``) count, since the kernel may
+            have given the id to another session meanwhile.
     """
     found = []
     for name in os.listdir("/proc"):
@@ -39,7 +43,7 @@ def left(marker: str, sessions: set[int]) -> list[int]:
                     and _read(name, "cmdline").startswith(b"ray::")
                 ):
                     found.append(int(name))
-            except OSError:  # another user's, or gone
+            except OSError:  # a process of another user, or one that has ended
                 continue
     return found
 

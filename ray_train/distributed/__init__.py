@@ -1,1 +1,1 @@
-"""What keeps ranks in step: collectives, heartbeats, preemption and retries."""
+"""Coordination of the ranks of a run: collectives, heartbeats, preemption and retries."""

@@ -1,4 +1,8 @@
-"""Errors that all ranks share: one that stopped alone would leave the others waiting in a collective."""
+"""Collectives that share values and errors between the ranks of a training run.
+
+A rank that stopped alone would leave the others waiting in a collective. So an error of one rank is raised
+on all ranks. All ranks must call these functions in the same order.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -14,7 +18,7 @@ _meetings = 0
 
 
 def meetings() -> int:
-    """How often this process has come to where all ranks wait for one another."""
+    """Return how many collectives of this module this process has entered."""
     return _meetings
 
 
@@ -24,7 +28,11 @@ def _meet() -> None:
 
 
 def run_on_all_ranks(prepare: Callable[[], Result]) -> Result:
-    """The result of ``prepare()``; when it fails on any rank, every rank raises that rank's error."""
+    """Call ``prepare`` on every rank and return this rank's result.
+
+    Raises:
+        BisieveError: ``prepare`` raised one on any rank; every rank raises that of the lowest such rank.
+    """
     error, result = None, None
     try:
         result = prepare()
@@ -35,14 +43,14 @@ def run_on_all_ranks(prepare: Callable[[], Result]) -> Result:
 
 
 def raise_first(error: BisieveError | None) -> None:
-    """Raises, on every rank, the error of the first rank that has one."""
+    """Raise, on every rank, the error of the lowest rank that has one; return if there is none."""
     for found in from_all_ranks(error):
         if found is not None:
             raise found
 
 
 def from_all_ranks(value: Result) -> list[Result]:
-    """The ``value`` of every rank, on every rank."""
+    """Return the ``value`` of every rank, by rank; it is pickled on the way."""
     _meet()
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
@@ -52,7 +60,16 @@ def from_all_ranks(value: Result) -> list[Result]:
 def all_reduce_sum(
     counts: dict[str, float], error: BisieveError | None, device: torch.device
 ) -> dict[str, float]:
-    """The sums of ``counts`` over all ranks; when any rank brings an error, every rank raises it."""
+    """Return the sums of ``counts`` over all ranks, added in float64.
+
+    Args:
+        counts: Numbers by name, with the same names in the same order on all ranks.
+        error: An error of this rank, if any.
+        device: The device on which the backend sums.
+
+    Raises:
+        BisieveError: Any rank passed an ``error``; every rank raises that of the lowest such rank.
+    """
     _meet()
     sums = torch.tensor([*counts.values(), float(error is not None)], dtype=torch.float64).to(device)
     dist.all_reduce(sums)
@@ -63,7 +80,7 @@ def all_reduce_sum(
 
 
 def all_reduce_max(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    """The largest of each of ``values`` over all ranks."""
+    """Return the maximum of each of ``values`` over all ranks; names and order are those of every rank."""
     _meet()
     tops = torch.tensor([*values.values()], dtype=torch.float64).to(device)
     dist.all_reduce(tops, dist.ReduceOp.MAX)
@@ -71,7 +88,7 @@ def all_reduce_max(values: dict[str, float], device: torch.device) -> dict[str, 
 
 
 def any_rank(holds: bool, device: torch.device) -> bool:
-    """Whether ``holds`` on any rank; the same answer on all."""
+    """Return, on every rank, whether ``holds`` is true on any rank."""
     _meet()
     flag = torch.tensor(int(holds)).to(device)
     dist.all_reduce(flag, dist.ReduceOp.MAX)
@@ -79,7 +96,11 @@ def any_rank(holds: bool, device: torch.device) -> bool:
 
 
 def check_agreed(facts: dict[str, Any]) -> None:
-    """`TrainingError` on every rank unless all have the same ``facts``; names the ranks that differ."""
+    """Check that all ranks have the same ``facts``, which must be hashable.
+
+    Raises:
+        TrainingError: A fact differs; raised on every rank, with its values and their ranks.
+    """
     all_facts = from_all_ranks(facts)
     for name in facts:
         ranks: dict[Any, list[int]] = {}

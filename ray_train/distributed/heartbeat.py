@@ -1,7 +1,11 @@
-"""Heartbeats of ranks: name one that is stuck, stop all, and show their lines on the driver.
+"""Heartbeats of the ranks: find a stuck rank, stop all ranks, and print their lines on the driver.
 
-Ranks meet many times a step (see `collectives`), and who waits for another cannot say so.  So each beats,
-from a thread that goes on while the rank waits or hangs, and one place hears them all.
+    rank: `Pulse` thread ──beats──▶ `Board` actor ◀──polls── `StuckRankWatchdog` in Ray Train's controller
+    rank: lines ───────────────────▶   │
+                                       └──lines──▶ driver's terminal (`shown_board`)
+
+Ranks wait for one another many times per step (see `collectives`), and a rank that waits or hangs cannot
+report. So each rank sends heartbeats from a thread of its own, and one actor receives those of all ranks.
 """
 
 import socket
@@ -21,35 +25,35 @@ from bisieve.errors import TrainingError
 from ray_train.compat.ray import WorkerGroupCallback
 from ray_train.distributed import collectives, preemption
 
-PRESENT = 10.0  # seconds since its last beat in which a rank counts as there
+PRESENT = 10.0  # seconds after its last heartbeat for which a rank counts as present
 
 _COLLECTIVES = ("torch.distributed.", "deepspeed.comm.")  # modules in which ranks wait for one another
-_EVERY = 1.0  # seconds from one beat to the next, at most
+_EVERY = 1.0  # most seconds between two heartbeats
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life."""
+    """One heartbeat of a rank."""
 
     rank: int
-    node: str
-    meetings: int  # that the rank has come to; equal on all ranks that wait for one another
-    step: int | None  # that it is at, None before the first
-    place: str  # where in the code it stands
-    waits: bool = False  # there for other ranks, in a collective
+    node: str  # host name
+    meetings: int  # collectives entered so far; equal on all ranks that wait for one another
+    step: int | None  # the current step; None before the first
+    place: str  # where in bisieve's code the training thread is
+    waits: bool = False  # the training thread is inside a collective
 
 
 class HeartbeatMonitor:
-    """The last beat of every rank."""
+    """The last heartbeat of every rank."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._heard: dict[int, tuple[float, Beat]] = {}
-        self._progress = clock()  # when a rank last came to another meeting
+        self._progress = clock()  # when any rank last entered another collective
         self._stop = False
 
     def beat(self, beat: Beat) -> bool:
-        """Takes a beat in; whether all are to stop."""
+        """Record a heartbeat; return whether all ranks must stop."""
         now = self._clock()
         before = self._heard.get(beat.rank)
         if before is None or before[1].meetings != beat.meetings:
@@ -58,29 +62,38 @@ class HeartbeatMonitor:
         return self._stop
 
     def leave(self, rank: int) -> None:
-        """``rank`` has nothing left to do."""
+        """Forget ``rank``, which has finished."""
         self._heard.pop(rank, None)
         self._progress = self._clock()
 
     def forget(self) -> None:
-        """Other ranks are to come: what was heard of those before counts no more."""
+        """Forget all ranks, since a new group of workers starts."""
         self._heard.clear()
         self._progress = self._clock()
 
     def stop(self) -> bool:
-        """Tells all ranks to stop with their next beat; whether there is one that will hear it."""
+        """Ask all ranks to stop, in the answer to their next heartbeat; return whether any is present."""
         self._stop = True
         return self.present() > 0
 
     def present(self) -> int:
-        """How many ranks there are."""
+        """Return how many ranks sent a heartbeat in the last `PRESENT` seconds."""
         return sum(self._clock() - when < PRESENT for when, _ in self._heard.values())
 
     def stuck(self, after: float) -> str | None:
-        """The ranks that hold up the others, when nobody came to another meeting for ``after`` seconds.
+        """Describe the ranks that hold up the others, if there was no progress for some time.
 
-        Those are the ranks that are no longer heard; if all are heard, those of the ones that came to the
-        fewest meetings that do not wait for others in a collective of DeepSpeed's; if all do, or none, all.
+        They are the first of these groups that is not empty:
+        1. the ranks without a heartbeat for ``after / 2`` seconds;
+        2. of the ranks that entered the fewest collectives, those that do not wait inside a collective of
+           torch or DeepSpeed;
+        3. all ranks that entered the fewest collectives.
+
+        Args:
+            after: Seconds without progress: in this time no rank has entered another collective.
+
+        Returns:
+            A text with the place of each in the code; None if there was progress, or if no rank is known.
         """
         now = self._clock()
         if not self._heard or now - self._progress < after:
@@ -99,10 +112,14 @@ def _told(beat: Beat, silence: float) -> str:
 
 
 class Pulse:
-    """Beats at the board from now until `end`, on behalf of the thread that makes it."""
+    """A thread that sends a rank's heartbeats to the board until `end`.
+
+    The thread that makes it is the training thread, whose place in the code the heartbeats report. If the
+    board answers that all ranks must stop, the worker is marked by `preemption.give`.
+    """
 
     def __init__(self, board: Any, rank: int, stuck_after: float) -> None:
-        self.step: int | None = None  # that the rank is at
+        self.step: int | None = None  # the current step, set by the training loop
         self._alone = 0
         self._board = board
         self._rank = rank
@@ -122,19 +139,27 @@ class Pulse:
                 if ray.get(self._board.beat.remote(beat)):
                     preemption.give()
             self._board.leave.remote(self._rank)
-        except RayError:  # the driver is gone, and soon this worker, too
+        except RayError:  # the driver is gone, and Ray will soon end this worker
             return
 
     def mark_progress(self) -> None:
-        """This rank has come on with what it does alone, after the last meeting: it counts as another one."""
+        """Count progress of work that this rank does alone, as if it had entered another collective."""
         self._alone += 1
 
     def end(self) -> None:
+        """Stop the thread; it tells the board that the rank has finished."""
         self._ended.set()
 
 
 def whereabouts(thread: int) -> tuple[str, bool]:
-    """Where ``thread`` stands, the innermost of our functions, and whether it waits there for other ranks."""
+    """Return bisieve's innermost function on the stack of ``thread``, and whether it waits for other ranks.
+
+    Args:
+        thread: Identifier of a thread of this process.
+
+    Returns:
+        The function with its line, and whether a collective is among the frames that it called.
+    """
     frame, waits = sys._current_frames().get(thread), False
     while frame is not None:
         module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
@@ -146,21 +171,26 @@ def whereabouts(thread: int) -> tuple[str, bool]:
 
 
 class StuckRankWatchdog(WorkerGroupCallback):
-    """Ends the run with a `TrainingError` that names the rank for which the others wait too long.
+    """Callback that ends a run in which ranks make no progress, with an error that names the stuck rank.
 
-    It lives where Ray Train looks after the workers, and ends them all, the stuck one, too.
+    It runs in Ray Train's controller, which then ends all workers, the stuck one included.
     """
 
     def __init__(self, board: Any, after: float, again: str) -> None:
         self._board = board
         self._after = after
-        self._again = again  # what to do for the run to go on
+        self._again = again  # text that says how to resume the run
 
     def after_worker_group_start(self, worker_group: Any) -> None:
-        """Of ranks that were killed nothing is to be waited for."""
+        """Forget the heartbeats of the previous workers, which Ray Train has ended."""
         ray.get(self._board.forget.remote())
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Check the heartbeats each time Ray Train polls the workers.
+
+        Raises:
+            TrainingError: The ranks made no progress for too long; names the ranks that hold up the others.
+        """
         if stuck := ray.get(self._board.stuck.remote(self._after)):
             raise TrainingError(
                 f"every rank to go on within {self._after:g} s",
@@ -171,25 +201,30 @@ class StuckRankWatchdog(WorkerGroupCallback):
 
 
 class Board(HeartbeatMonitor):
-    """An actor that carries lines from the workers to the driver, without Ray's prefixes."""
+    """Actor that collects heartbeats, and lines for the driver's terminal, which Ray would give a prefix."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
 
     def put(self, line: str) -> None:
+        """Append a line for the driver's terminal."""
         self._lines.append(line)
 
     def take(self) -> list[str]:
+        """Return the lines since the last call, and forget them."""
         lines, self._lines = self._lines, []
         return lines
 
 
 @contextmanager
 def shown_board(every: float = 0.5) -> Iterator[Any]:
-    """A `Board` whose lines are printed as they come, as long as the block runs.
+    """Yield the handle of a new `Board` and print its lines until the block ends, which ends the actor.
 
-    It lives on the driver's node: the loss of another one must not take it along.
+    The actor runs on the driver's node, so that it survives the loss of any other node.
+
+    Args:
+        every: Seconds between two looks for new lines.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(num_cpus=0)(Board)

@@ -1,9 +1,11 @@
-"""Notices that the machine is about to be taken away, and what they come to.
+"""Preemption: save a checkpoint, and stop if asked to, before a machine is taken away.
 
 SIGTERM at the driver ──board──▶ every rank ┐   (Ctrl-C there: the same, exit code 130)
 SIGTERM at a worker   ─────────▶ that rank  ┴ sums of a step ─▶ all ranks: checkpoint, stop, exit code 143
 Ray drains a node     ─────────▶ every rank ─ sums of a step ─▶ all ranks: checkpoint, go on until it is gone;
-                                              Ray Train then goes on from there with new workers
+                                              Ray Train then resumes from it with new workers
+
+Each rank adds its signals to the sums of a step (`PreemptionState.counts`), so that all ranks decide alike.
 """
 
 import signal
@@ -19,28 +21,31 @@ from ray.exceptions import RayError
 from bisieve.errors import InterruptedRunError, PreemptedError
 from ray_train.compat.ray import WorkerCallback, get_train_context
 
-_given = threading.Event()  # in a worker: it is to stop
+_given = threading.Event()  # in a worker: set once it was asked to stop
 
 
 def give() -> None:
-    """This worker is to stop at the end of its step, and with it all others."""
+    """Ask this worker, and through it all workers, to stop at the end of the current step."""
     _given.set()
 
 
 class PreemptionState:
-    """What a rank has heard, and what all ranks have made of it; the same on all once they have summed."""
+    """Preemption state, identical on every rank after `update`."""
 
     def __init__(self) -> None:
-        self.stop = False  # save, then end the run
-        self.save = False  # save now
-        self._draining = False
+        self.stop = False  # write a checkpoint, then end the run
+        self.save = False  # write a checkpoint after this step
+        self._draining = False  # a node was being drained in the last step
 
     def counts(self) -> dict[str, float]:
-        """What this rank brings to the sums of a step."""
+        """Return what this rank adds to the sums of a step: 1 for each kind of signal received, else 0."""
         return {"stop": float(_given.is_set()), "draining": float(_node_is_draining())}
 
     def update(self, sums: dict[str, float]) -> None:
-        """Takes its counts out of the ``sums`` over all ranks."""
+        """Update the state from the ``sums`` over all ranks, and remove its own counts from them.
+
+        A drained node asks for one checkpoint, in the first step in which any rank sees the drain.
+        """
         self.stop = sums.pop("stop") > 0
         draining = sums.pop("draining") > 0
         self.save = self.stop or (draining and not self._draining)
@@ -48,7 +53,13 @@ class PreemptionState:
 
 
 def preempted(step: int, total: int, again: str) -> PreemptedError:
-    """What a run ends with that was told to stop and has saved ``step`` steps; ``again`` lets it go on."""
+    """Return the error that ends a preempted run after its checkpoint.
+
+    Args:
+        step: Steps done, all of them in the checkpoint.
+        total: Steps of the whole run.
+        again: Text that says how to resume the run.
+    """
     return PreemptedError(
         "the training to reach its end",
         f"SIGTERM; stopped after step {step} of {total} with a checkpoint",
@@ -57,14 +68,15 @@ def preempted(step: int, total: int, again: str) -> PreemptedError:
 
 
 def _node_is_draining() -> bool:
-    # What `ray.train.get_preemption_info` gives, without the meeting of all ranks it would make of it.
+    # As `ray.train.get_preemption_info`, but that is a collective of all ranks.
     return get_train_context().preemption_context.preemption_info is not None
 
 
 class HeedSigterm(WorkerCallback):
-    """SIGTERM at a worker is a notice; a second one ends the process."""
+    """Callback by which a worker's first SIGTERM asks the run to stop; a second one ends the process."""
 
     def after_init_train_context(self) -> None:
+        """Set the handler of SIGTERM."""
         # Ray calls this in the main thread, where handlers can be set; training has a thread of its own.
         signal.signal(signal.SIGTERM, _on_sigterm)
 
@@ -75,7 +87,7 @@ def _on_sigterm(number: int, frame: object) -> None:
 
 
 def _heard(board: Any) -> bool:
-    """Whether a worker will hear of it that the run is to stop."""
+    """Ask all ranks to stop; return whether any rank is present to receive this."""
     try:
         return bool(ray.get(board.stop.remote()))
     except RayError:  # the board is gone
@@ -84,12 +96,12 @@ def _heard(board: Any) -> bool:
 
 @dataclass
 class Asked:
-    """The signal by which the driver was asked to stop; None as long as it was not."""
+    """The last signal that asked the driver to stop."""
 
-    by: int | None = None
+    by: int | None = None  # SIGTERM or SIGINT; None: the driver was not asked to stop
 
     def named(self, error: PreemptedError) -> PreemptedError:
-        """Return ``error``, as Ctrl-C's where it was Ctrl-C that stopped the run."""
+        """Return ``error``, or after Ctrl-C an `InterruptedRunError` that names Ctrl-C instead of SIGTERM."""
         if self.by != signal.SIGINT:
             return error
         expected, found, hint = error.args
@@ -98,10 +110,20 @@ class Asked:
 
 @contextmanager
 def passed_on(board: Any, again: str) -> Iterator[Asked]:
-    """Pass SIGTERM and Ctrl-C at the driver on to the workers, and yield which of them came.
+    """Pass SIGTERM and Ctrl-C from the driver on to the workers while the block runs.
 
-    Where no worker could hear it, and at a second signal, the block ends with a `PreemptedError`, which says
-    that ``again`` lets the run go on.
+    Outside the main thread, where no handlers can be set, this does nothing.
+
+    Args:
+        board: Handle of the `heartbeat.Board` actor, from which the workers learn of the signal.
+        again: Text that says how to resume the run.
+
+    Yields:
+        An `Asked` that tells which signal came.
+
+    Raises:
+        PreemptedError: No worker was present at the signal, or it was the second one; the block ends at once.
+            After Ctrl-C it is an `InterruptedRunError`.
     """
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():
@@ -114,7 +136,7 @@ def passed_on(board: Any, again: str) -> Iterator[Asked]:
         again_asked, asked.by = asked.by is not None, number
         if again_asked or not _heard(board):
             ended = True
-            raise KeyboardInterrupt  # the one exception that surely comes out of a waiting `ray.get`
+            raise KeyboardInterrupt  # the only exception that reliably ends a waiting `ray.get`
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:

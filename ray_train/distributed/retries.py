@@ -21,14 +21,15 @@ from ray_train.compat.ray import (
     get_dashboard_url,
 )
 
-# Who warns of retries of its own: the client of MLflow's server, and that of the hub.
+# Loggers of libraries that retry by themselves: the client of MLflow's server, and that of the hub.
 _THEIR_RETRIES = ("urllib3.connectionpool", "huggingface_hub.utils._http")
 
 
 class FailurePolicy(DefaultFailurePolicy):
-    """Ray Train's policy, except that what cannot pass by itself, such as a full disk, ends the run at once.
+    """Ray Train's failure policy, except that a permanent storage error, such as a full disk, is not retried.
 
-    A worker that was killed, or a store that was away for too long, is still tried ``max_failures`` times.
+    After a killed worker, or a store that was unavailable for too long, the run is still retried, up to
+    ``max_failures`` times.
     """
 
     def __init__(self, failure_config: FailureConfig, board: Any) -> None:
@@ -37,7 +38,7 @@ class FailurePolicy(DefaultFailurePolicy):
         self._retries = 0
 
     def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
-        """Return whether to try again; a line on the board says so."""
+        """Decide whether to retry after a failure; for a retry, put a line with its reason on the board."""
         error = unwrapped(training_failed_error, "the workers to go on", "")
         if isinstance(error, StorageError) and not _may_pass(error):
             return FailureDecision.RAISE
@@ -53,7 +54,7 @@ class FailurePolicy(DefaultFailurePolicy):
 
 
 def _may_pass(error: StorageError) -> bool:
-    # A cause is lost where an error was pickled; what was lost is not known to be final.
+    # Pickling drops an error's cause; an error without cause may be transient.
     cause = error.__cause__
     return not isinstance(error, DiskError) and (
         not isinstance(cause, Exception) or isinstance(cause, StorageError) or is_transient(cause)
@@ -61,18 +62,25 @@ def _may_pass(error: StorageError) -> bool:
 
 
 class ShownRetries(ControllerCallback):
-    """Shows what Ray Train's controller tries again at the store of a run."""
+    """Callback that shows on the driver's terminal what Ray Train's controller retries at the run's store."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
 
     def after_controller_start(self, train_run_context: Any) -> None:
-        """Ray calls this in the controller's process."""
+        """Show the retries of this process; Ray calls this in the controller's process."""
         show_retries(self._board, "controller")
 
 
 def show_retries(board: Any, who: str) -> None:
-    """Show on the driver's terminal what this process tries again (`bisieve.io.retry.say_retry`)."""
+    """Show retries of this process on the driver's terminal, also those of the hub's and MLflow's clients.
+
+    This replaces the handler of an earlier call. bisieve logs its retries by `bisieve.io.retry.say_retry`.
+
+    Args:
+        board: Handle of the `heartbeat.Board` actor; None: retries go to this process's log again.
+        who: Begins each line, such as "rank 3".
+    """
     shown = [_OnBoard(board, who)] if board is not None else []
     for logger in (RETRIES, *map(logging.getLogger, _THEIR_RETRIES)):
         logger.handlers = [*(one for one in logger.handlers if not isinstance(one, _OnBoard)), *shown]
@@ -90,12 +98,11 @@ class _OnBoard(logging.Handler):
 
 
 class Trainer(TorchTrainer):
-    """Ray Train's trainer without the actors that have nothing to do here.
+    """Ray Train's trainer with bisieve's failure policy, and without two callbacks that only cost time here.
 
-    The manager of Ray Data's datasets, of which there are none: a process that imports Ray Data each time
-    workers start.  The cleaner of placement groups asks the dashboard whether the controller lives; where
-    there is none, on the Ray that we start for one command, it gets no answer, and every run waits 12 s for
-    it to give up.
+    The datasets callback starts a process that imports Ray Data each time workers start, though nothing is
+    read with Ray Data. The cleaner of placement groups asks the dashboard whether the controller is alive;
+    the local Ray of one command has no dashboard, so every run would wait 12 s for the cleaner to give up.
     """
 
     def __init__(self, *args: Any, board: Any, **options: Any) -> None:
@@ -108,7 +115,7 @@ class Trainer(TorchTrainer):
         return super()._initialize_and_run_controller(**parts)
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Keep the handler of `preemption.passed_on`: Ray Train's (2.60) aborts without a checkpoint."""
+        """Set no handler: Ray Train's (2.60) aborts with no checkpoint; `preemption.passed_on` saves one."""
 
     def _create_default_callbacks(self) -> list[Any]:
         idle: tuple[type, ...] = (DatasetsCallback,)

@@ -1,1 +1,1 @@
-"""How well a model finds wrong steps."""
+"""Evaluation of a process reward model on a benchmark of solutions with judged steps."""

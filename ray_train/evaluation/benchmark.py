@@ -1,4 +1,4 @@
-"""Solutions with judged steps, in VisualProcessBench's schema."""
+"""Read a benchmark: solutions whose steps people have judged, in VisualProcessBench's schema."""
 
 import sys
 from dataclasses import dataclass
@@ -27,29 +27,33 @@ class _Record(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Solution:
-    """One solution and what people think of its steps."""
+    """One solution of a question, with people's judgements of its steps."""
 
-    line: int  # of the benchmark file, from 1
+    line: int  # line of the benchmark file, from 1
     images: tuple[str, ...]
     question: str
     steps: tuple[str, ...]
-    judgements: tuple[int, ...]  # one a step: 1 right, 0 or -1 below
+    judgements: tuple[int, ...]  # one per step: 1 right, 0 neutral, -1 wrong
     source: str
-    policy: str  # the model that wrote the solution
+    policy: str  # the model that wrote the solution; empty: unknown
 
     @property
     def question_key(self) -> str:
-        """Names the question: solutions of one question share it."""
+        """Key of the question: images and text, equal for all solutions of one question."""
         return "\n".join([*self.images, self.question])
 
 
 def read_benchmark(url: str, marker: str = MARKER) -> list[Solution]:
-    """Return the solutions of a JSONL file, which may be compressed.
+    """Read the solutions of a JSONL file, which may be compressed; blank lines are skipped.
+
+    Args:
+        url: URL of the file.
+        marker: The token at which rewards are read; it must not occur in a question or step.
 
     Raises:
-        TrainingError: a line is malformed, or has the ``marker`` in its text, with its number; or there is
-            none.
-        CorpusError: the file cannot be decompressed, or holds no JSON lines.
+        TrainingError: A line is malformed or contains ``marker`` (the error gives the line's number), or the
+            file has no solutions.
+        CorpusError: The file cannot be decompressed, or holds no JSON lines.
     """
     decoder = msgspec.json.Decoder(_Record)
     lines = chain.from_iterable(block.data.split(b"\n") for block in read_blocks(url, 0, sys.maxsize))

@@ -1,6 +1,6 @@
-"""Scores a benchmark with Ray Data and reports how well the rewards fit the judgements.
+"""Score a benchmark with Ray Data and report how well the rewards agree with people's judgements.
 
-benchmark ──read──▶ solutions ──Ray Data, one model a worker──▶ rewards ──▶ metrics.json, scores.jsonl
+benchmark ──read──▶ solutions ──Ray Data, one model per worker──▶ rewards ──▶ metrics.json, scores.jsonl
 """
 
 import hashlib
@@ -31,9 +31,16 @@ Rewards = list[list[float]]
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluate as ``config`` says, write the two files and print the table; return the report.
+    """Evaluate a model on a benchmark.
 
-    Raises a `BisieveError` for all that is the user's to correct, most of it before Ray starts.
+    Writes ``metrics.json`` and ``scores.jsonl`` to ``config.output`` and prints a table.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        BisieveError: The user must change something, such as an option or a file. Most checks are made
+            before Ray starts.
     """
     config = located(config)
     require_writable(config.output)
@@ -74,7 +81,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def benchmark_digest(solutions: Sequence[Solution]) -> str:
-    """Names what was judged, wherever its file lies; 64 hex digits."""
+    """Return the SHA-256 of the solutions, which does not depend on the file's URL or compression.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     return hashlib.sha256(msgspec.json.encode(solutions)).hexdigest()
 
 
@@ -89,14 +100,24 @@ def _about(
 
 
 def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Rewards:
-    """Return the rewards of every solution, in order, from ``config.workers`` models side by side."""
+    """Score all solutions with ``config.workers`` copies of the model.
+
+    Prints notes about images, and retries of the workers.
+
+    Returns:
+        The rewards of each solution, in the order of ``solutions``: one per step, fewer if trailing steps
+        exceed the length limit, none if the solution was skipped.
+
+    Raises:
+        BisieveError: A solution cannot be scored, or a worker was lost.
+    """
     with cluster(config.workers) as ray, _shown_board() as board:
         from ray_train.evaluation.scorer import ScoreBatches
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        # Blocks made here, not by Ray tasks: where the models take all CPUs, tasks would wait for ever.
+        # Blocks are made here, not in Ray tasks: if the models take all CPUs, tasks would wait forever.
         rows = [{"solution": msgspec.json.encode(solution)} for solution in solutions]
         data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // config.batch))
         scored = data.map_batches(
@@ -121,7 +142,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
         try:
             with silenced_core():
                 rows = scored.take_all()
-        except Exception as error:  # what Ray raises for a lost worker or node
+        except Exception as error:  # Ray raises various types for a lost worker or node
             raise unwrapped(error, "the evaluation to reach its end", "run it again") from error
     for row in rows:
         if (failure := pickle.loads(row["error"])) is not None:
@@ -139,7 +160,12 @@ def _shown_board() -> AbstractContextManager[Any]:
 
 
 def judged_steps(solutions: Sequence[Solution], rewards: Rewards) -> ScoredSteps:
-    """The steps that were scored and judged right or wrong; neutral ones (0) are left out."""
+    """Return the steps that have a reward and are judged right or wrong; neutral steps (0) are left out.
+
+    Args:
+        solutions: The solutions of a benchmark.
+        rewards: The rewards of each solution; trailing steps may have none.
+    """
     judged = [
         (reward, judgement > 0, solution.source, solution.question_key)
         for solution, scored in zip(solutions, rewards, strict=True)

@@ -1,11 +1,11 @@
-"""Metrics of step rewards as VisualProcessBench reports them (paper §1.2), with lower bounds.
+"""Metrics of step rewards as VisualProcessBench reports them (BIS paper §5.2), with lower bounds.
 
-Neutral steps are never seen here.  The threshold is chosen on one half of the questions and everything
-is reported on the other: a threshold tuned on the reported steps would flatter the model.  The paper's code
-does the latter, and so does ``--threshold test``, to compare with it.
+`report` computes them all. Neutral steps are removed before. The threshold is chosen on one half of the
+questions, and all metrics are computed on the other half: a threshold tuned on the reported steps would
+flatter the model. The paper's code does tune it on these, and so does ``--threshold test``, for comparisons.
 
-Questions are drawn with replacement, each with all steps of all its solutions; the threshold stays.  All
-resamples are counted at once: a draw is a weight of every question.
+Lower bounds come from a bootstrap over questions, drawn with replacement, each with all steps of all its
+solutions; the threshold is kept. Many resamples are computed at once, each as a weight per question.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,26 +23,27 @@ from ray_train.choices import CALIBRATION, TEST
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
-_CANDIDATES = 100  # thresholds tried on the calibration half
-_MOST_SWEPT = 1000  # from twice as many thresholds on, the paper's code tries each second, third, … alone
+_CANDIDATES = 100  # quantile steps of the rewards of the calibration half, whose ends are tried as thresholds
+_MOST_SWEPT = 1000  # of n rewards the paper's code tries every (n // 1000)-th as threshold
 
 
 RESAMPLES = 2000
-_AT_ONCE = 4_000_000  # weights of steps in memory
+_AT_ONCE = 4_000_000  # weights (resamples x steps) in memory at once
 
 Weights = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ScoredSteps:
-    """The judged steps of a benchmark, one entry a step in every array."""
+    """The scored and judged steps of a benchmark; each array has one entry per step."""
 
-    rewards: Floats  # P(Yes)
-    correct: Bools  # the human's judgement
-    sources: npt.NDArray[np.str_]  # benchmark source
-    questions: npt.NDArray[np.str_]  # names the question, so that one never lies in both halves
+    rewards: Floats  # P(Yes), less the risk term if there is one
+    correct: Bools  # judged right
+    sources: npt.NDArray[np.str_]  # source of the benchmark
+    questions: npt.NDArray[np.str_]  # `Solution.question_key`, so that both halves share no question
 
     def where(self, chosen: Bools) -> "ScoredSteps":
+        """Return the steps for which ``chosen`` is true."""
         return ScoredSteps(
             self.rewards[chosen], self.correct[chosen], self.sources[chosen], self.questions[chosen]
         )
@@ -52,16 +53,25 @@ class ScoredSteps:
 
 
 def macro_f1(correct: Bools, predicted: Bools) -> float:
-    """The mean of the F1 of right steps and the F1 of wrong steps.
+    """Return the mean of the F1 of right steps and the F1 of wrong steps.
 
-    As in the published protocol a kind of step that is never met counts as 0, so steps that are all right,
-    and all found to be, give 0.5: a source of such steps pulls the overall score down.
+    As in the published protocol, the F1 of a kind of step that is neither judged nor predicted counts as 0.
+    So steps that are all right, and all predicted right, give 0.5; a source of such steps lowers the overall
+    score.
     """
     return float(f1_score(correct, predicted, labels=[False, True], average="macro", zero_division=0.0))
 
 
 def overall(steps: ScoredSteps, threshold: float) -> tuple[float, dict[str, dict[str, float]]]:
-    """The step-weighted mean of the sources' macro-F1 (the paper's headline number), and each source's."""
+    """Return the step-weighted mean of the sources' macro-F1, the paper's main metric, and each source's.
+
+    Args:
+        steps: The steps to report.
+        threshold: A step is predicted right if its reward is at or above this.
+
+    Returns:
+        The mean, and by source ``macro_f1``, ``steps`` and ``correct_share``.
+    """
     sources = {}
     for source in sorted(set(steps.sources.tolist())):
         part = steps.where(steps.sources == source)
@@ -72,22 +82,25 @@ def overall(steps: ScoredSteps, threshold: float) -> tuple[float, dict[str, dict
 
 
 def choose_threshold(steps: ScoredSteps) -> float:
-    """The threshold with the best overall score; the lowest of equals.  A step is right at or above it."""
+    """Return the threshold with the best overall score on ``steps``, the lowest if several are equal.
+
+    The candidates are 101 quantiles of the rewards.
+    """
     shares = np.linspace(0, 1, _CANDIDATES + 1)
     return _best(steps, np.unique(np.quantile(steps.rewards, shares, method="nearest")))
 
 
 def swept_threshold(steps: ScoredSteps) -> float:
-    """Return the threshold that the paper's code chooses: the best for ``steps`` of their own rewards.
+    """Return the threshold that the paper's code would choose on ``steps``.
 
-    These are rounded to four digits, and of very many each n-th is tried.
+    The candidates are the distinct rewards, rounded to four digits; from 2000 of these on only every n-th.
     """
     candidates = sorted({round(reward, 4) for reward in steps.rewards.tolist()})
     return _best(steps, np.array(candidates[:: max(1, len(candidates) // _MOST_SWEPT)]))
 
 
 def _best(steps: ScoredSteps, candidates: Floats) -> float:
-    """Return the first of rising ``candidates`` with the best overall score."""
+    """Return the first of the ascending ``candidates`` with the best overall score."""
     scores = np.zeros(len(candidates))
     for source in sorted(set(steps.sources.tolist())):
         part = steps.where(steps.sources == source)
@@ -96,23 +109,31 @@ def _best(steps: ScoredSteps, candidates: Floats) -> float:
 
 
 def _macro_f1_at(thresholds: Floats, steps: ScoredSteps) -> Floats:
-    """As `macro_f1`, at each of ``thresholds``."""
+    """Return `macro_f1` at each of ``thresholds``, float64 ``[thresholds]``."""
     right, wrong = (np.sort(steps.rewards[kind]) for kind in (steps.correct, ~steps.correct))
-    missed, found = np.searchsorted(right, thresholds), np.searchsorted(wrong, thresholds)  # below it
+    # Steps below each threshold: right ones that are missed, wrong ones that are found.
+    missed, found = np.searchsorted(right, thresholds), np.searchsorted(wrong, thresholds)
     mistaken = missed + len(wrong) - found
     hits = np.stack([len(right) - missed, found])
     return np.asarray((2 * hits / np.maximum(2 * hits + mistaken, 1)).mean(0))
 
 
 def area_under_curve(steps: ScoredSteps) -> float | None:
-    """Probability that a right step is rewarded above a wrong one; None where one kind is missing."""
+    """Return the probability that a right step has a higher reward than a wrong one (ROC AUC).
+
+    Returns:
+        None if all steps are right or all are wrong.
+    """
     if steps.correct.all() or not steps.correct.any():
         return None
     return float(roc_auc_score(steps.correct, steps.rewards))
 
 
 def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
-    """Whether each question is in the half that the threshold is chosen on; from its name and the seed."""
+    """Return which questions are in the half on which the threshold is chosen, bool ``[questions]``.
+
+    A hash of key and seed decides, so that the other questions of a benchmark do not matter.
+    """
     hashes = [xxhash.xxh3_64_intdigest(f"{seed}\n{question}".encode()) for question in questions]
     return np.array([value % 2 == 0 for value in hashes], dtype=np.bool_)
 
@@ -120,17 +141,20 @@ def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
 def report(
     steps: ScoredSteps, seed: int, confidence: float = 0.95, threshold_on: str = CALIBRATION
 ) -> dict[str, Any]:
-    """Return all numbers of an evaluation.
+    """Choose the threshold and compute all metrics of an evaluation.
 
     Args:
-        steps: those that were judged and scored.
-        seed: of the halves and of the bounds.
-        confidence: of the bounds.
-        threshold_on: one of the protocol's `THRESHOLDS`; with ``test`` all steps are reported, and the
-            threshold is chosen on them.
+        steps: All scored and judged steps.
+        seed: Seed of the split into halves and of the resamples.
+        confidence: Confidence of the one-sided lower bounds, in (0, 1).
+        threshold_on: One of `choices.THRESHOLDS`. With ``test`` all steps are reported, and the threshold is
+            chosen on them.
+
+    Returns:
+        The metrics by name, for ``metrics.json``.
 
     Raises:
-        TrainingError: a reward is no number, or there is no judged step, for ``calibration`` in one half.
+        TrainingError: A reward is not finite, or there is no step to choose the threshold on or to report.
     """
     if broken := int((~np.isfinite(steps.rewards)).sum()):
         raise TrainingError(
@@ -163,7 +187,7 @@ def report(
 
 
 def table(numbers: dict[str, Any]) -> str:
-    """The report for a terminal."""
+    """Format the result of `report` as a table for a terminal."""
     width = max(len("source"), len("all (step-weighted)"), *(len(name) for name in numbers["sources"]))
     lines = [f"{'source':<{width}}  {'steps':>7}  {'right':>6}  macro-F1"]
     for name, entry in numbers["sources"].items():
@@ -185,9 +209,17 @@ def table(numbers: dict[str, Any]) -> str:
 def lower_bounds(
     steps: ScoredSteps, threshold: float, seed: int, confidence: float
 ) -> dict[str, float | None]:
-    """What each metric of `report` is at least, one-sided, with ``confidence`` in (0, 1).
+    """Return one-sided lower confidence bounds of the metrics, from a bootstrap over questions.
 
-    None where it has none in most of the resamples: AUC where one kind of step is rare.
+    Args:
+        steps: The steps that are reported.
+        threshold: A step is predicted right if its reward is at or above this.
+        seed: Seed of the resamples.
+        confidence: In (0, 1).
+
+    Returns:
+        The bound by metric. None if the metric is undefined in at least half of the resamples, as AUC is
+        where one kind of step is rare.
     """
     names, question = np.unique(steps.questions, return_inverse=True)
     counts = _confusions(steps, question, len(names), threshold)
@@ -203,7 +235,7 @@ def lower_bounds(
 
 
 def _draws(questions: int, steps: int, seed: int) -> Iterator[Weights]:
-    """How often each resample draws each question: ``[some of the resamples, questions]``."""
+    """Yield how often each resample draws each question, int64 ``[some of the resamples, questions]``."""
     rng, left = np.random.default_rng(seed), RESAMPLES
     while left:
         some = min(left, max(1, _AT_ONCE // steps))
@@ -214,7 +246,7 @@ def _draws(questions: int, steps: int, seed: int) -> Iterator[Weights]:
 def _confusions(
     steps: ScoredSteps, question: npt.NDArray[np.intp], questions: int, threshold: float
 ) -> Weights:
-    """Steps by question, source, judgement and prediction: ``[questions, sources, 2, 2]``."""
+    """Count steps by question, source, judgement and prediction, int64 ``[questions, sources, 2, 2]``."""
     sources, source = np.unique(steps.sources, return_inverse=True)
     counts = np.zeros((questions, len(sources), 2, 2), np.int64)
     predicted = steps.rewards >= threshold
@@ -223,23 +255,29 @@ def _confusions(
 
 
 def _macro_f1(confusions: Weights) -> Floats:
-    """As `macro_f1`, of ``[..., judgement, prediction]``."""
+    """Return `macro_f1` of counts ``[..., judgement, prediction]``."""
     hits = np.diagonal(confusions, axis1=-2, axis2=-1)
     met = confusions.sum(-1) + confusions.sum(-2)
     return np.asarray((2 * hits / np.maximum(met, 1)).mean(-1))
 
 
 def _overall(confusions: Weights) -> Floats:
-    """As `overall`, of ``[resamples, sources, judgement, prediction]``."""
+    """Return the mean of `overall` of counts ``[resamples, sources, judgement, prediction]``."""
     of_source = confusions.sum((-2, -1))
     return np.asarray((_macro_f1(confusions) * of_source).sum(-1) / of_source.sum(-1))
 
 
 def _areas(weights: Weights, rewards: Floats, correct: Bools) -> Floats:
-    """As `area_under_curve`, of ``[resamples, steps]`` by reward; NaN where one kind is missing."""
+    """Return `area_under_curve` of each resample; NaN where one kind of step is missing.
+
+    Args:
+        weights: How often each step is drawn, int64 ``[resamples, steps]``.
+        rewards: Of the steps, ascending.
+        correct: Judgement of the steps.
+    """
     starts = np.flatnonzero(np.concatenate([[True], np.diff(rewards) > 0]))
     right, wrong = (np.add.reduceat(weights * kind, starts, axis=1) for kind in (correct, ~correct))
-    below = np.cumsum(wrong, axis=1) - wrong / 2  # of equal rewards a half
+    below = np.cumsum(wrong, axis=1) - wrong / 2  # a pair of equal rewards counts half
     pairs = right.sum(1) * wrong.sum(1)
     with np.errstate(invalid="ignore"):
         return np.asarray((right * below).sum(1) / pairs)

@@ -1,4 +1,4 @@
-"""What is looked at before any worker starts: the options, the benchmark, the model without its weights."""
+"""Checks of the driver before any worker starts: options, benchmark, and the model without its weights."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,15 @@ _OF_THE_CARD = ("max_tiles", "image_backend", "system", "marker", "positive", "n
 
 
 def refuse_decided(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
-    """Raise `UsageError` for an option whose value the ``card`` of the model decides."""
+    """Refuse options whose values are given by the model's card.
+
+    Args:
+        config: Options of the evaluation.
+        card: Content of the model's ``bisieve.json``; None for a model that bisieve did not train.
+
+    Raises:
+        UsageError: There is a card, and such an option is not at its default.
+    """
     defaults = {item.name: item.default for item in dataclasses.fields(config)}
     given = [name for name in _OF_THE_CARD if getattr(config, name) != defaults[name]]
     if card is not None and given:
@@ -36,11 +44,11 @@ def refuse_decided(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
 
 
 def checked_solutions(config: EvaluateConfig, card: dict[str, Any] | None) -> list[Solution]:
-    """Return the solutions of the benchmark, whose images are all there.
+    """Read the solutions of the benchmark and check that all their images exist.
 
     Raises:
-        TrainingError: the benchmark is none, or has the model's marker in a text.
-        ImageError: images are missing.
+        TrainingError: The benchmark is malformed or empty, or has the model's marker in a text.
+        ImageError: Images are missing.
     """
     marker = config.marker if card is None else format_in(card, config.model).marker
     solutions = read_benchmark(config.benchmark, marker)
@@ -53,12 +61,19 @@ def checked_solutions(config: EvaluateConfig, card: dict[str, Any] | None) -> li
 def checked_format(
     config: EvaluateConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]
 ) -> PromptFormat:
-    """Return the format in which the model will read ``solutions``; says so if it has never seen the marker.
+    """Return the prompt format in which the model will read ``solutions``, after checking the model's files.
 
-    All that the model consists of is looked at, of its weights where they are.
+    The tokenizer and image processor are loaded. Of weights at a URL only the headers are checked. Prints a
+    note if the default marker is not a token of the model.
+
+    Args:
+        config: Options of the evaluation.
+        card: Content of the model's ``bisieve.json``; None for a model that bisieve did not train.
+        solutions: The benchmark, whose steps are checked for markers other than the default one.
 
     Raises:
-        TrainingError: a part is missing or damaged, or a token of the format is none of the model's.
+        TrainingError: A part of the model is missing or damaged, or a word of the format is not one token of
+            the model.
     """
     if "://" in config.model:
         check_weights(config.model, "--model")
@@ -79,14 +94,17 @@ def checked_format(
 
 
 def _check_kappa(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
-    """Raise `TrainingError` unless the model at a URL has its κ head, if any."""
+    """Raise `TrainingError` if the model should have a κ head and its file is missing."""
     kappa = require_kappa(card, config.model) if config.risk or "kappa" in (card or {}) else None
     if kappa and not storage.exists(storage.join(config.model, kappa)):
         raise TrainingError(f"the κ head of the model, {kappa}", f"none at {config.model}", "copy it again")
 
 
 def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
-    """Raise `TrainingError` for a marker or a word that is no token of a model that bisieve did not train."""
+    """Check marker and reward words of a model that bisieve did not train: each must be one own token.
+
+    Raises `TrainingError` otherwise, and prints a note if the model does not know the default marker.
+    """
     tokenizer = backbone.processor.tokenizer
     if format.marker in (*backbone.family.reserved(tokenizer), tokenizer.pad_token):
         raise TrainingError(
@@ -108,7 +126,10 @@ def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
 
 
 def _check_markers(format: PromptFormat, backbone: Backbone, solutions: Sequence[Solution]) -> None:
-    """Raise `TrainingError` unless each step has its marker among the tokens: a word may melt into others."""
+    """Raise `TrainingError` unless the tokens of each solution have one marker per step.
+
+    A tokenizer may join a marker that is a word with neighbouring text.
+    """
     marker, tokenizer = backbone.token_id(format.marker), backbone.processor.tokenizer
     for solution in solutions:
         ids = tokenizer(format.render(solution.question, solution.steps, 1))["input_ids"]

@@ -1,4 +1,7 @@
-"""Rewards of solutions, as a model gives them that bisieve trained, or that it did not."""
+"""Compute the rewards of solutions with a model, whether bisieve trained it or not.
+
+`Scorer` scores in one process; `ScoreBatches` is the same as a class for Ray Data's ``map_batches``.
+"""
 
 import pickle
 from collections import Counter
@@ -31,11 +34,23 @@ DEFAULT_LENGTH = 8192  # tokens; the paper's
 
 
 class Scorer:
-    """P(positive) of every step, in the prompt format that the model was trained in.
+    """A loaded model that gives every step its reward, P(positive).
 
-    With ``risk``, less so many standard deviations, which a κ head tells.  ``prompt`` may be the format of
-    the paper's evaluation instead.  A card decides tiles, pixels, system turn and ``tokens``, whatever is
-    given here.  `TrainingError` where the model, its head or its card cannot be read.
+    Args:
+        model: Hub id, folder or URL.
+        max_length: Tokens that a solution may have; 0: as in training, or else 8192.
+        max_tiles: Tiles that an image may be cut into; 0: the default of the model's family.
+        image_backend: Library that makes the pixels.
+        risk: Standard deviations to subtract from the mean reward, from the model's κ head (BetaPRM).
+        system: System turn, or one of the names of ``--system``.
+        tokens: Marker and reward words.
+        prompt: One of `choices.PROMPTS`.
+
+    For a model that bisieve trained, the card beside it decides ``max_tiles``, ``image_backend``, ``system``
+    and ``tokens``; the arguments are ignored.
+
+    Raises:
+        TrainingError: The model, its κ head or its card cannot be read.
     """
 
     def __init__(
@@ -67,7 +82,7 @@ class Scorer:
         self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._risk = risk
-        self.counts: Counter[str] = Counter()  # of all that was scored: transparent images, unclear places
+        self.counts: Counter[str] = Counter()  # transparent images and unclear places, over all calls
         has_kappa = risk > 0 or (card is not None and "kappa" in card)
         rewards = reward_model(backbone, format, has_kappa)
         if rewards.kappa is not None:
@@ -76,9 +91,13 @@ class Scorer:
 
     @torch.inference_mode()
     def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
-        """Each solution's rewards, one a step; fewer where its trailing steps do not fit.
+        """Return the rewards of each solution, one per step.
 
-        `ImageError` for an image that cannot be decoded, or that the processor does not take.
+        There are fewer if trailing steps exceed the length limit, and none if the solution is skipped: if not
+        even one step fits, or its text has a token of the prompt.
+
+        Raises:
+            ImageError: An image cannot be decoded, or the processor refuses it.
         """
         samples = [self._sample(number, one, image_root) for number, one in enumerate(solutions)]
         names = [
@@ -102,10 +121,15 @@ class Scorer:
 
 
 class ScoreBatches:
-    """The `Scorer` as Ray Data calls it: batches of solutions (as JSON) in, their rewards out.
+    """The `Scorer` as a class for Ray Data: batches of solutions as JSON in, their rewards out.
 
-    An error that is for the user to fix comes out as data, pickled: of one that is raised, Ray Data keeps
-    the text alone.  After the first one nothing more is scored.
+    A `BisieveError` is returned as pickled data, since Ray Data keeps only the text of an exception. After
+    the first error the remaining batches are not scored.
+
+    Args:
+        image_root: URL below which the images are.
+        board: Handle of the `heartbeat.Board` actor, for lines about retries.
+        scorer: Arguments of `Scorer`, which is loaded at the first batch.
     """
 
     def __init__(self, image_root: str, board: Any = None, **scorer: Any) -> None:
@@ -119,6 +143,15 @@ class ScoreBatches:
         return Scorer(**self._options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Score a batch.
+
+        Args:
+            batch: Column ``solution``: bytes, each a `Solution` as JSON.
+
+        Returns:
+            Columns ``line``, ``rewards`` (a list per solution), ``error`` (a pickled `BisieveError` or None),
+            and the counts ``transparent`` and ``unclear``, to be summed.
+        """
         solutions = [msgspec.json.decode(line, type=Solution) for line in batch["solution"]]
         rewards: list[list[float]] = [[] for _ in solutions]
         if self._error is None:
@@ -131,6 +164,6 @@ class ScoreBatches:
             self._scorer.counts.clear()
         errors = [pickle.dumps(self._error)] * len(solutions)
         lines = [solution.line for solution in solutions]
-        # The batch's counts are on its first row: they are added up.
+        # Ray Data returns columns of equal length: the counts of the batch are on its first row, 0 on others.
         noticed = {name: [counts[name], *[0] * (len(lines) - 1)] for name in ("transparent", "unclear")}
         return {"line": lines, "rewards": rewards, "error": errors, **noticed}

@@ -3,8 +3,8 @@
     shards ◀── index ◀── run ◀──┬── checkpoint
                                 └── evaluation ◀── pointer
 
-Every link is what its own files say.  Where what it was made of is gone, or is another thing now, the
-chain says so and goes on with what is known.
+`chain_of` returns the chain as `Link`s, read from the files of each. A link whose source is gone or has
+changed is marked as broken, and the chain continues as far as it is known.
 """
 
 import json
@@ -23,28 +23,28 @@ from ray_train.model.recognize import card_of
 
 Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "pointer"]
 
-# As `checkpoints.claim`, `checkpoints.checkpoint` and `evaluation.evaluate` write them: those need torch.
+# Files of `checkpoints.run_dir`, `checkpoints.state` and `evaluation.evaluate`; these modules import torch.
 RUN, CURSOR, METRICS = "run.json", "cursor.json", "metrics.json"
 
 
 @dataclass(frozen=True)
 class Link:
-    """A link, by what its own files say."""
+    """One element of a chain, described by its own files."""
 
     kind: Kind
     url: str
-    name: str  # its fingerprint, the name of the run, the step of a checkpoint
+    name: str  # 16 digits of a fingerprint, the name of a run, or the step of a checkpoint
     facts: dict[str, Any] = field(default_factory=dict)
-    broken: str | None = None  # why what lies at the URL is not what the next link was made of
+    broken: str | None = None  # why the files at the URL are not those that the next link was made from
 
 
 def as_json(chain: Sequence[Link]) -> str:
-    """``[{kind, url, name, facts, broken}]``, the shards first."""
+    """Format a chain as JSON: ``[{kind, url, name, facts, broken}]``, the shards first."""
     return json.dumps([asdict(link) for link in chain], indent=1, ensure_ascii=False)
 
 
 def as_text(chain: Sequence[Link]) -> str:
-    """A line each, the shards first."""
+    """Format a chain as text, one line per link, the shards first."""
     return "\n".join(map(_line, chain))
 
 
@@ -55,7 +55,12 @@ def _line(link: Link) -> str:
 
 
 def read_json(url: str) -> dict[str, Any]:
-    """The JSON object at ``url``; `TrainingError` where it is none."""
+    """Read the JSON object at ``url``.
+
+    Raises:
+        TrainingError: The file is not JSON, or not an object.
+        StorageError: The file cannot be read.
+    """
     try:
         found = json.loads(storage.read_bytes(url))
     except ValueError as error:
@@ -66,7 +71,16 @@ def read_json(url: str) -> dict[str, Any]:
 
 
 def chain_of(url: str) -> list[Link]:
-    """The chain that ends at ``url``, the shards first; `TrainingError` where nothing of ours lies there."""
+    """Return the chain that ends at ``url``, the shards first.
+
+    Args:
+        url: An index, a run's output or a model, a checkpoint, an evaluation, or a pointer; for all but the
+            pointer either the folder or its JSON file.
+
+    Raises:
+        TrainingError: There is none of these, or a file there is malformed.
+        StorageError: A file cannot be read.
+    """
     url = storage.canonical(url)
     if url.endswith(".json"):
         url, name = url.rsplit("/", 1)
@@ -86,7 +100,7 @@ def _from_index(url: str) -> list[Link]:
 
 
 def _index_chain(url: str, fingerprint: str) -> list[Link]:
-    """Up to the version ``fingerprint`` of the index at ``url``."""
+    """Return the chain up to the version ``fingerprint`` of the index at ``url``."""
     try:
         current = read_manifest(url)
         manifest = current if current.fingerprint == fingerprint else _version(url, fingerprint)
@@ -104,7 +118,7 @@ def _version(url: str, fingerprint: str) -> Manifest | None:
 
 
 def _shards(url: str, manifest: Manifest) -> Link:
-    """All shards as one link; the file that lists them is in the index."""
+    """Return all shards as one link, which names the index's list of them."""
     facts = {
         "inputs": manifest.inputs, "shards": manifest.shards.rows, "bytes": manifest.shard_bytes,
         "list": storage.join(url, manifest.shards.path),
@@ -131,7 +145,7 @@ def _index(url: str, manifest: Manifest, is_current: bool) -> Link:
 
 
 def _from_run(url: str) -> list[Link]:
-    """Up to the run whose output is ``url``, finished or not."""
+    """Return the chain up to the run whose output, or model on the hub, is ``url``; it may be unfinished."""
     has_model = storage.exists(storage.join(url, MODEL)) and storage.exists(storage.join(url, CARD))
     has_run = storage.exists(storage.join(url, RUN))
     record = read_json(storage.join(url, RUN)) if has_run else {}
@@ -156,7 +170,7 @@ def _from_run(url: str) -> list[Link]:
 
 
 def _from_checkpoint(url: str) -> list[Link]:
-    """Up to a checkpoint, ``OUTPUT/runs/NAME/checkpoint_…``."""
+    """Return the chain up to a checkpoint, ``OUTPUT/runs/NAME/checkpoint_…``."""
     cursor = read_json(storage.join(url, CURSOR))
     output, _, run, _ = url.rsplit("/", 3)
     here = Link("checkpoint", url, f"step {cursor.get('step')}")
@@ -169,7 +183,7 @@ def _from_checkpoint(url: str) -> list[Link]:
 
 
 def _from_metrics(url: str) -> list[Link]:
-    """Up to an evaluation."""
+    """Return the chain up to an evaluation."""
     metrics = read_json(storage.join(url, METRICS))
     facts: dict[str, Any] = {name: metrics.get(name) for name in ("benchmark", "solutions")}
     here = Link("evaluation", url, str(metrics.get("run") or "of a model that bisieve did not train"), facts)
@@ -187,7 +201,7 @@ def _from_metrics(url: str) -> list[Link]:
 
 
 def _from_pointer(url: str) -> list[Link]:
-    """Up to a pointer that ``bisieve promote`` moves."""
+    """Return the chain up to a pointer, which ``bisieve promote`` has written."""
     pointer = read_json(url)
     if not {"model", "metrics"} <= pointer.keys():
         raise TrainingError("a pointer with a model and its metrics", f"none at {url}", "check the URL")
@@ -199,7 +213,7 @@ def _from_pointer(url: str) -> list[Link]:
     return [*chain, here]
 
 
-# What is looked for, the end of the chain first: a run's output also holds a model.
+# Files that tell what a folder is, later links of a chain first: a run's output also holds a model.
 _WALKS: dict[str, Callable[[str], list[Link]]] = {
     METRICS: _from_metrics,
     CURSOR: _from_checkpoint,

@@ -1,9 +1,10 @@
-"""Move the pointer to a model that is not worse than the current one.
+"""Promote a model: move a pointer to it unless its lower bound is below that of the current model.
 
-A pointer stores the metrics of its model: the files of an evaluation may be overwritten later.
+A pointer is a JSON file. It also stores the metrics of its model, since the files of an evaluation may be
+overwritten later. It is replaced by compare-and-swap (`bisieve.io.conditional`).
 
 evaluation ─▶ candidate ─┐
-                         ├─▶ bound ≥ bound? ─▶ pointer, replaced only as it was read
+                         ├─▶ candidate's bound ≥ current's bound? ─▶ new pointer
 pointer ───▶ current ────┘
 """
 
@@ -19,40 +20,44 @@ from ray_train.choices import CALIBRATION, TRAINING
 from ray_train.model.recognize import card_of
 
 METRICS = "metrics.json"
-CHOICES = ("overall_f1", "pooled_macro_f1", "auc")  # the first is what the protocol reports
-# What two evaluations must share: the same steps, judged by the same people, in the same halves.
+CHOICES = ("overall_f1", "pooled_macro_f1", "auc")  # metrics to compare by; the first is the protocol's
+# Fields that must be equal in two evaluations to compare them: same steps and judgements, in the same halves.
 MEASURED_ON = ("benchmark_sha256", "seed", "solutions", "steps", "calibration_steps", "confidence")
-# Shared as well; what was written before there was a choice has none of these.
+# Must be equal as well. These are the values of evaluations made before the options existed.
 PROTOCOL = {"prompt": TRAINING, "threshold_on": CALIBRATION}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A model and its evaluation."""
+    """A model with the results of its evaluation."""
 
     model: str  # as it was evaluated: a canonical URL or a hub id
-    metrics: str  # URL of the evaluation's file
+    metrics: str  # URL of the evaluation's ``metrics.json``
     run: str | None  # None: a model that bisieve did not train
-    values: dict[str, float | None]  # by metric, as are the bounds
-    bounds: dict[str, float | None]  # lower confidence bounds
+    values: dict[str, float | None]  # by metric
+    bounds: dict[str, float | None]  # lower confidence bounds, by metric
     benchmark: str
-    measured_on: dict[str, Any]  # of MEASURED_ON and PROTOCOL
+    measured_on: dict[str, Any]  # values of the fields in MEASURED_ON and PROTOCOL
 
     @property
     def as_the_papers_code(self) -> str:
-        """What was done as the paper's code does it; empty: nothing."""
+        """Settings that follow the paper's code instead of bisieve's protocol, as text; empty: none."""
         others = {name: self.measured_on[name] for name in PROTOCOL}
         return ", ".join(f"{name} {value}" for name, value in others.items() if value != PROTOCOL[name])
 
     def number(self, metric: str) -> tuple[float, float]:
-        """The value of ``metric`` and its lower bound; `TrainingError` where there is none."""
+        """Return the value of ``metric`` and its lower bound.
+
+        Raises:
+            TrainingError: One of them is missing or is not a finite number.
+        """
         value, bound = self.values.get(metric), self.bounds.get(metric)
         if value is None or bound is None:
             raise TrainingError(
                 f"{metric} and its lower bound in {self.metrics}", "none: one kind of step is too rare",
                 f"give another --metric: {', '.join(CHOICES)}",
             )  # fmt: skip
-        # JSON in Python takes NaN, which is neither worse nor better than anything.
+        # Python's JSON accepts NaN, and a comparison with NaN is always false.
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in (value, bound)):
             raise TrainingError(
                 f"numbers for {metric} and its lower bound in {self.metrics}", f"{value} and {bound}",
@@ -61,7 +66,11 @@ class Standing:
         return value, bound
 
     def pointer(self, metric: str) -> bytes:
-        """The pointer that names this model as the current one."""
+        """Return the content of a pointer that names this model as the current one, as JSON.
+
+        Raises:
+            TrainingError: The value of ``metric`` or its bound is missing or is not a finite number.
+        """
         value, bound = self.number(metric)
         chosen = {"metric": metric, "value": value, "bound": bound}
         fields = asdict(self)
@@ -70,7 +79,15 @@ class Standing:
 
 
 def evaluated(metrics: str) -> Standing:
-    """What an evaluation found; ``metrics`` is its folder or its file.  `TrainingError` where it is none."""
+    """Read the result of an evaluation.
+
+    Args:
+        metrics: URL of the evaluation's folder or of its ``metrics.json``.
+
+    Raises:
+        TrainingError: The file is not one of ``bisieve evaluate``, or of a version without lower bounds.
+        StorageError: The file cannot be read.
+    """
     metrics = storage.canonical(metrics)
     url = metrics if metrics.endswith(".json") else storage.join(metrics, METRICS)
     hint = "check --metrics, or run bisieve evaluate again"
@@ -89,7 +106,11 @@ def evaluated(metrics: str) -> Standing:
 
 
 def pointed_at(data: bytes, url: str) -> Standing:
-    """The current model, by its pointer; `TrainingError` where it is none."""
+    """Return the current model from the content of the pointer at ``url``.
+
+    Raises:
+        TrainingError: The content is not a pointer of ``bisieve promote``.
+    """
 
     def make(found: dict[str, Any]) -> Standing:
         fields = {name: found[name] for name in Standing.__dataclass_fields__}
@@ -112,22 +133,26 @@ def promote(
     model: str, metrics: str, pointer: str, metric: str = CHOICES[0], untrained: bool = False,
     paper_eval: bool = False,
 ) -> str:  # fmt: skip
-    """Promote ``model`` if its lower bound is at least the current model's; return what became of it.
+    """Promote ``model`` if its lower bound is at least the current model's.
 
-    The current model with another evaluation brings its own numbers up to date.
+    If ``model`` is already the current one, but with another evaluation, the pointer gets the new numbers
+    without a comparison.
 
     Args:
-        model: as it was evaluated.
-        metrics: of its evaluation, the folder or the file.
-        pointer: the JSON file to move.
-        metric: one of `CHOICES`.
-        untrained: allow a model that bisieve did not train.
-        paper_eval: allow an evaluation whose prompt or threshold is that of the paper's code.
+        model: URL or hub id, as it was evaluated.
+        metrics: URL of its evaluation: the folder or the file.
+        pointer: URL of the JSON file to replace.
+        metric: One of `CHOICES`.
+        untrained: Allow a model that bisieve did not train.
+        paper_eval: Allow an evaluation whose prompt or threshold is that of the paper's code.
+
+    Returns:
+        A line that says what was done and why, for the user.
 
     Raises:
-        TrainingError: the evaluation is of another model, of other steps than the current one's, or must be
-            allowed.
-        StorageError: somebody else has moved the pointer meanwhile.
+        TrainingError: The evaluation is of another model or run, is not comparable with the current model's,
+            lacks the metric, or must be allowed first.
+        StorageError: A file cannot be read, or another process has replaced the pointer meanwhile.
     """
     found = read_pointer(storage.canonical(pointer))
     candidate = evaluated(metrics)
@@ -165,7 +190,7 @@ def promote(
 
 
 def _check_model(candidate: Standing, model: str) -> None:
-    """That the evaluation is of ``model``, as it is now."""
+    """Raise `TrainingError` unless the evaluation is of ``model`` and of the run that it holds now."""
     if candidate.model not in (model, storage.canonical(model)):
         raise TrainingError(
             f"an evaluation of {model}", f"one of {candidate.model} at {candidate.metrics}",

@@ -1,1 +1,1 @@
-"""Where the curves of a run go: a file for each tracker, chosen with ``--track``."""
+"""Trackers, which receive the metrics of a run: one module each, chosen with ``--track``."""

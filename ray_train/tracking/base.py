@@ -1,6 +1,8 @@
-"""The interface of a tracker, and the threads that run each tracker of a run.
+"""The interface of a tracker, and the threads that call the trackers of a run.
 
-Only one rank tracks.  If it waited for a server, the others would wait for it in their next collective.
+    training loop (rank 0) ──`Trackers.add`──▶ a queue and a `TrackerThread` per tracker ──▶ `Tracker`
+
+Only rank 0 tracks. If it waited for a server, all other ranks would wait for it in their next collective.
 """
 
 import queue
@@ -16,41 +18,58 @@ from bisieve.errors import BisieveError, TrainingError
 from ray_train.choices import chosen_trackers
 from ray_train.run_config import parameters
 
-_WAITING = 10_000  # calls that a tracker may be behind; what comes on top is lost
-_PATIENCE = 30.0  # seconds that all trackers together get to write what they have when the run ends
+_WAITING = 10_000  # calls in a tracker's queue; further ones are dropped
+_PATIENCE = 30.0  # seconds that all trackers together have at the end of a run to write what they have
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run as trackers know it; one that is resumed has the name it had."""
+    """A training run as trackers see it; a resumed run keeps its name."""
 
     name: str
     output: str  # URL of the folder that gets the trained model
-    first_step: int  # steps done when it is started or resumed
-    params: dict[str, Any]  # the resolved config, fit to be shown
-    lineage: dict[str, Any]  # what it is trained on
-    say: Callable[[str], None]  # a line for the user's terminal
-    total_steps: int = 0  # that it will have done at its end
+    first_step: int  # steps done when the run was started or resumed
+    params: dict[str, Any]  # options by name, without secrets
+    lineage: dict[str, Any]  # fingerprints and size of what it trains on
+    say: Callable[[str], None]  # prints a line on the user's terminal
+    total_steps: int = 0  # steps of the whole run
 
 
 class Tracker(Protocol):
-    """Takes the metrics of a run; made by a function ``start(run)``, which may raise what it likes.
+    """Receives the metrics of a run.
 
-    The methods may raise and may take long: they are called from a thread of their own.
+    Each tracker's module has a function ``start(run)`` that returns one, and may raise any exception. The
+    methods may raise and may block, since a thread of their own calls them.
     """
 
     def add(self, step: int, values: dict[str, float], seconds: float) -> None:
-        """Takes the metrics after ``step`` steps, which was ``seconds`` after the epoch (Unix)."""
+        """Take the metrics of a step.
+
+        Args:
+            step: Steps done so far, so the first step is 1.
+            values: Metrics by name.
+            seconds: Time of the step, in seconds since the Unix epoch.
+        """
 
     def commit(self) -> None:
-        """Makes all that was added readable."""
+        """Make everything that was added readable; called after each checkpoint."""
 
     def close(self, finished: bool) -> None:
-        """The run ends; unless ``finished`` it may be resumed."""
+        """End tracking; the run may be resumed unless it is ``finished``."""
 
 
 def started_trackers(job: Any, rank: int, first_step: int, say: Callable[[str], None]) -> "Trackers":
-    """Those that the `Job` asks for, on rank 0; none elsewhere.  `TrainingError` where one cannot start."""
+    """Start the trackers of a run on rank 0: those of ``--track``, and Prometheus; none on other ranks.
+
+    Args:
+        job: The worker's `Job`.
+        rank: This rank.
+        first_step: Steps done when the run was started or resumed.
+        say: Prints a line on the user's terminal.
+
+    Raises:
+        TrainingError: A tracker cannot start.
+    """
     config, identity = job.config, job.identity
     lineage = {name: identity[name] for name in ("index", "cut", "order")}
     lineage |= {name: job.card[name] for name in ("fraction_delivered", "rollouts")}
@@ -69,27 +88,31 @@ def started_trackers(job: Any, rank: int, first_step: int, say: Callable[[str], 
 
 
 class Trackers:
-    """All trackers of a run; what fails after the start is said once and stops nothing."""
+    """All trackers of a run; the first failure of each after its start is printed, and training goes on."""
 
     def __init__(self) -> None:
         self._threads: list[TrackerThread] = []
 
     def start(self, name: str, run: Run) -> None:
-        """Starts the tracker ``name``; `TrainingError` where its package is missing or it cannot start."""
+        """Start the tracker ``name``.
+
+        Raises:
+            TrainingError: Its package is missing, or it cannot start.
+        """
         self._threads.append(TrackerThread(name, _started(name, run), run.say))
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Passes on the metrics after ``step`` steps."""
+        """Queue the metrics after ``step`` steps for all trackers."""
         for thread in self._threads:
             thread.call("add", step, dict(values), time.time())
 
     def commit(self) -> None:
-        """Asks for all that was added to become readable."""
+        """Queue a commit, after which everything added so far is readable."""
         for thread in self._threads:
             thread.call("commit")
 
     def close(self, finished: bool) -> None:
-        """Ends all trackers, and waits for them, but not for ever."""
+        """End all trackers, and wait up to 30 seconds for all of them together."""
         for thread in self._threads:
             thread.call("close", finished)
         deadline = time.monotonic() + _PATIENCE
@@ -105,14 +128,14 @@ def _started(name: str, run: Run) -> Tracker:
     except ModuleNotFoundError as error:
         hint = f"pip install 'bisieve[{name}]' on every machine, or give another --track"
         raise TrainingError(f"the package of --track {name}", f"no module {error.name}", hint) from error
-    except Exception as error:  # the packages raise what they like
+    except Exception as error:  # the packages raise various types
         hint = f"check the environment variables of {name} on the workers, or give another --track"
         raise TrainingError(f"a tracker that answers for --track {name}", _reason(error), hint) from error
     return tracker
 
 
 class TrackerThread:
-    """Calls one tracker in order, behind the back of the training."""
+    """A thread that makes the calls of one tracker, in order, while training goes on."""
 
     def __init__(self, name: str, tracker: Tracker, say: Callable[[str], None]) -> None:
         self._name = name
@@ -124,14 +147,14 @@ class TrackerThread:
         self._thread.start()
 
     def call(self, method: str, *args: Any) -> None:
-        """Has ``method`` of the tracker called, some time."""
+        """Queue a call of the tracker's ``method``; drop it if the queue is full."""
         try:
             self._calls.put_nowait((method, *args))
         except queue.Full:
             self._fail("it is too slow, some values are lost")
 
     def end(self, patience: float) -> None:
-        """Waits up to ``patience`` seconds for the tracker to close."""
+        """Wait up to ``patience`` seconds for the tracker to close; then report that it did not."""
         self._thread.join(patience)
         if self._thread.is_alive():
             self._fail("it did not take the last values in time")
@@ -142,7 +165,7 @@ class TrackerThread:
             method, *args = self._calls.get()
             try:
                 getattr(self._tracker, method)(*args)
-            except Exception as error:  # whatever it is, the training goes on
+            except Exception as error:  # of any type: training must go on
                 self._fail(_reason(error))
 
     def _fail(self, reason: str) -> None:

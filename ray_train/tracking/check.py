@@ -1,7 +1,7 @@
-"""Check what ``--track`` names in the driver, before Ray starts: packages, accounts, servers.
+"""Check the trackers of ``--track`` in the driver, before Ray starts: packages, accounts, servers.
 
-Only what is certain here is refused.  On a cluster the workers may have another environment, so a variable
-that is not set here says nothing there.
+Only a tracker that surely cannot start is refused. The workers of a cluster may have other environment
+variables than the driver, so a variable that is not set here may be set there.
 """
 
 import netrc
@@ -19,12 +19,12 @@ from ray_train.choices import chosen_trackers
 _PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 _EXTRAS = {"tensorboard": "train", "mlflow": "mlflow", "wandb": "wandb"}
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
-_MLFLOW_DEFAULT = "sqlite:///mlflow.db"  # of MLflow 3, where no variable names a store
+_MLFLOW_DEFAULT = "sqlite:///mlflow.db"  # what MLflow 3 uses if no variable is set
 _WANDB_DEFAULT = "https://api.wandb.ai"
 
 
 def check_trackers(track: str) -> None:
-    """Raise `TrainingError` where a tracker in ``track`` surely cannot start."""
+    """Raise `TrainingError` if a tracker in ``track`` surely cannot start, and say what to set or install."""
     for name in chosen_trackers(track):
         if find_spec(_PACKAGES[name]) is None:
             raise TrainingError(
@@ -75,7 +75,7 @@ def _has_netrc_entry(host: str) -> bool:
         return netrc.netrc(file).authenticators(host) is not None
     except OSError:
         return False
-    except netrc.NetrcParseError:  # wandb reads it in its own way
+    except netrc.NetrcParseError:  # wandb has a parser of its own, which may read it
         return True
 
 

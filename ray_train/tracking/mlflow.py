@@ -1,6 +1,7 @@
-"""MLflow: the server that ``MLFLOW_TRACKING_URI`` names, the experiment that ``MLFLOW_EXPERIMENT_NAME`` does.
+"""The tracker for MLflow, at ``MLFLOW_TRACKING_URI``, in the experiment ``MLFLOW_EXPERIMENT_NAME``.
 
-A run carries its name as the tag ``bisieve.run``: a resumed one is found by it and continued.
+The MLflow run has bisieve's run name as its tag ``bisieve.run``, by which a resumed run finds and continues
+it.
 """
 
 import os
@@ -11,12 +12,15 @@ from ray_train.tracking.base import Run
 
 TAG = "bisieve.run"
 _EXPERIMENT = "bisieve"
-_AT_ONCE = {"metrics": 1000, "params": 100, "tags": 100}  # that a server takes in one request
+_AT_ONCE = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits per request
 
 
 def start(run: Run) -> "MLflow":
-    """The MLflow run of ``run``, a new one or the one it had."""
-    # A few minutes of retries are MLflow's default; here the run's start, or its end, waits for them.
+    """Create the MLflow run of ``run``, or find the one that it had; log its options and lineage.
+
+    Sets the environment variables of MLflow's retries, if they are not set.
+    """
+    # By default MLflow retries for minutes, and the start or the end of the run would wait for it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     entities: Any = import_module("mlflow.entities")
@@ -28,7 +32,8 @@ def start(run: Run) -> "MLflow":
     if found:
         client.update_run(run_id, status="RUNNING")
     asked = {name: str(value) for name, value in run.params.items()}
-    # A param is what the run began with; what was changed when it was resumed becomes a tag.
+    # MLflow's params cannot change: they keep the options of the first start, and options that were changed
+    # when the run was resumed become tags.
     known = ours.data.params
     params = [entities.Param(name, value) for name, value in asked.items() if name not in known]
     tags = {f"bisieve.{name}": str(value) for name, value in run.lineage.items()}
@@ -58,7 +63,7 @@ def _log(client: Any, run_id: str, **entities: list[Any]) -> None:
 
 
 class MLflow:
-    """A `Tracker` that sends metrics to a run."""
+    """A `Tracker` that sends metrics to an MLflow run."""
 
     def __init__(self, client: Any, run_id: str, last_step: int, metric: Any) -> None:
         self._client = client
@@ -68,7 +73,7 @@ class MLflow:
         self._unsent: list[Any] = []
 
     def add(self, step: int, values: dict[str, float], seconds: float) -> None:
-        """Sends the metrics, and those that an outage held back; a step the run has is not sent again."""
+        """Send the metrics, and earlier ones that could not be sent; skip a step that the run has already."""
         if step <= self._last_step:
             return
         self._last_step = step
@@ -78,10 +83,12 @@ class MLflow:
         self.commit()
 
     def commit(self) -> None:
+        """Send all metrics that were not sent yet."""
         while self._unsent:
             _log(self._client, self._run_id, metrics=(sent := self._unsent[: _AT_ONCE["metrics"]]))
             del self._unsent[: len(sent)]
 
     def close(self, finished: bool) -> None:
+        """Send what is left, and set the status of the MLflow run: FINISHED, or FAILED."""
         self.commit()
         self._client.set_terminated(self._run_id, "FINISHED" if finished else "FAILED")

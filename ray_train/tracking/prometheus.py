@@ -1,6 +1,6 @@
-"""Prometheus: a run's last metrics as Ray's own gauges, which each node's Ray serves to be scraped.
+"""The tracker for Prometheus: a run's last metrics as gauges of Ray, which each node's Ray serves.
 
-Ray puts ``ray_`` before the names.  A gauge is gone when its worker is.
+Ray adds the prefix ``ray_`` to the names. A gauge ends with its worker.
 """
 
 from ray.util.metrics import Gauge
@@ -8,16 +8,16 @@ from ray.util.metrics import Gauge
 from ray_train.tracking.base import Run
 
 PREFIX = "bisieve_"
-PROGRESS = ("step", "total_steps", "checkpoint_step")  # beside the metrics of a step
+PROGRESS = ("step", "total_steps", "checkpoint_step")  # gauges in addition to the metrics of a step
 
 
 def start(run: Run) -> "Prometheus":
-    """The gauges of ``run``, by their tag ``run``."""
+    """Create the gauges of ``run``."""
     return Prometheus(run)
 
 
 class Prometheus:
-    """A `Tracker` that sets gauges."""
+    """A `Tracker` that sets gauges, with the run's name as their tag ``run``."""
 
     def __init__(self, run: Run) -> None:
         self._tags = {"run": run.name}
@@ -27,15 +27,17 @@ class Prometheus:
         self._set("step", run.first_step)
 
     def add(self, step: int, values: dict[str, float], seconds: float) -> None:
+        """Set the gauges to the metrics of the step."""
         self._step = step
         for name, value in {"step": step, **values}.items():
             self._set(name, value)
 
     def commit(self) -> None:
+        """Set the gauge of the last checkpoint to the last step."""
         self._set("checkpoint_step", self._step)
 
     def close(self, finished: bool) -> None:
-        """Nothing: the gauges end with the worker."""
+        """Do nothing, since the gauges end with the worker."""
 
     def _set(self, name: str, value: float) -> None:
         if name not in self._gauges:

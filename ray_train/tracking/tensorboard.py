@@ -1,6 +1,7 @@
-"""TensorBoard: events written where they belong on a disk, or uploaded with each checkpoint.
+"""The tracker for TensorBoard: writes event files to ``OUTPUT/tensorboard/RUN/…``.
 
-OUTPUT/tensorboard/RUN/…
+On a local disk they are written in place. For an object store they are written to a scratch folder and
+uploaded with each checkpoint.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from ray_train.tracking.base import Run
 
 
 def start(run: Run) -> "TensorBoard":
-    """The curves of ``run`` below its output; what they show past its first step is dropped."""
+    """Open an event file for ``run``; TensorBoard hides earlier starts' points beyond ``run.first_step``."""
     return TensorBoard(run)
 
 
@@ -38,16 +39,19 @@ class TensorBoard:
             self._writer.add_text(title, "\n".join(lines), run.first_step)
 
     def add(self, step: int, values: dict[str, float], seconds: float) -> None:
+        """Append the metrics to the event file."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step, walltime=seconds)
 
     def commit(self) -> None:
+        """Flush the event file; upload all event files if the output is not on a local disk."""
         self._writer.flush()
         if self._url:
             for file in self._folder.iterdir():
                 upload(file, storage.join(self._url, file.name))
 
     def close(self, finished: bool) -> None:
+        """Close and commit the event file, and remove the scratch folder."""
         self._writer.close()
         self.commit()
         if self._url:

@@ -1,4 +1,4 @@
-"""How fast a run is and what its steps cost, over all ranks: tokens, FLOP/s, padding, waiting, memory."""
+"""Speed and cost of the steps, over all ranks: tokens, rollouts, FLOP/s, padding, data wait and memory."""
 
 import resource
 import sys
@@ -14,13 +14,13 @@ from ray_train.model.batch import Batch
 
 
 class Feed(Protocol):
-    """What says how long it was waited for."""
+    """A source of batches that counts how long the training has waited for them."""
 
-    waited: float  # seconds, from the start of the run
+    waited: float  # seconds since the start of the run
 
 
 class Meter:
-    """Measures the steps of one rank; all ranks must read theirs together."""
+    """Measures each step of a rank: call `start`, `add` for each batch, then `read` on all ranks together."""
 
     def __init__(self, cost: ModelCost, peak: float, device: torch.device, feed: Feed) -> None:
         self._cost = cost
@@ -30,12 +30,12 @@ class Meter:
         self.start()
 
     def start(self) -> None:
-        """A step begins."""
+        """Begin a step: reset the counts and the clock."""
         self._started, self._waited = time.perf_counter(), self._feed.waited
         self._counts = dict.fromkeys(("tokens", "places", "rollouts", "flops"), 0.0)
 
     def add(self, batch: Batch) -> None:
-        """``batch``, still on the CPU, goes through the model."""
+        """Count ``batch``, which must still be on the CPU, before it goes through the model."""
         tokens, places = token_counts(batch)
         for name, count in zip(
             self._counts, (tokens, places, len(batch.rows), self._cost.flops(batch)), strict=True
@@ -43,15 +43,19 @@ class Meter:
             self._counts[name] += count
 
     def read(self) -> dict[str, float]:
-        """The metrics of the step that ends here, the same on all ranks; a collective.
+        """Return the metrics of the step, equal on all ranks; all ranks must call this together.
 
-        Counts are summed over the ranks.  Of seconds and memory the largest counts: where one rank waits
-        for its feed, the others wait for it.
+        Counts are summed over the ranks. Of seconds and bytes the maximum over the ranks is used: if one rank
+        waits for data, the others wait for that rank.
+
+        Returns:
+            ``tokens_per_second``, ``rollouts_per_second``, ``padding_share`` and ``data_wait_share`` (in
+            [0, 1]), ``memory_gb`` (10^9 bytes), and ``mfu`` where the peak FLOP/s of a device is known.
         """
         waited = self._feed.waited - self._waited
         sums = all_reduce_sum(
             self._counts, None, self._device
-        )  # behind it nothing of the step is left in a queue
+        )  # waits for the device, so that the clock below sees the whole step
         seconds = time.perf_counter() - self._started
         worst = all_reduce_max(
             {"seconds": seconds, "waited": waited, "memory": _peak_memory(self._device)}, self._device
@@ -70,12 +74,12 @@ class Meter:
 
 
 def peak_of(device: torch.device) -> float:
-    """FLOP/s of ``device`` in bf16; 0 where it is unknown."""
+    """Return the peak FLOP/s of ``device`` in bf16; 0 if it is unknown."""
     return peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else 0.0
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes: the most that tensors had on a GPU, or the process in RAM, so far."""
+    """Return the peak bytes so far: of tensors on a GPU, or else of this process in RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,7 +1,8 @@
-"""Weights & Biases: account, project and mode from the environment (``WANDB_API_KEY``, ``WANDB_PROJECT``, …).
+"""The tracker for Weights & Biases, set up by its environment variables (``WANDB_API_KEY``, …).
 
-The id of a run is its name, so a resumed one goes on with its curves.  ``WANDB_MODE=offline`` writes to
-``WANDB_DIR``, or below an output on a disk, for ``wandb sync``.
+The W&B run has bisieve's run name as its id, so a resumed run continues its curves. With
+``WANDB_MODE=offline`` the run is written to ``WANDB_DIR``, or else below an output on a local disk, for
+``wandb sync``.
 """
 
 import os
@@ -16,14 +17,14 @@ _PROJECT = "bisieve"
 
 
 def start(run: Run) -> "WeightsAndBiases":
-    """The W&B run of ``run``, a new one or the one it had."""
+    """Create the W&B run of ``run``, or continue the one that it had; log its options and lineage."""
     wandb: Any = import_module("wandb")
     settings = wandb.Settings(
         silent=True,
         console="off",
         disable_git=True,
         disable_code=True,
-        x_disable_meta=True,  # the command line of a worker is Ray's
+        x_disable_meta=True,  # it would record the command line of a Ray worker
     )
     ours = wandb.init(
         project=os.environ.get("WANDB_PROJECT", _PROJECT), id=run.name, name=run.name, resume="allow",
@@ -39,19 +40,20 @@ def _folder(output: str) -> str | None:
 
 
 class WeightsAndBiases:
-    """A `Tracker` that hands metrics to W&B's own process, which sends them."""
+    """A `Tracker` that passes metrics to W&B's own process, which sends them."""
 
     def __init__(self, run: Any, end_process: Callable[[], None]) -> None:
         self._run = run
         self._end_process = end_process
 
     def add(self, step: int, values: dict[str, float], seconds: float) -> None:
-        """A step that the run has already is dropped by W&B."""
+        """Log the metrics; W&B drops those of a step that the run has already."""
         self._run.log(values, step=step)
 
     def commit(self) -> None:
-        """Nothing to do: it is sent as it comes."""
+        """Do nothing, since W&B sends metrics as they come."""
 
     def close(self, finished: bool) -> None:
+        """Finish the W&B run, with exit code 0 if it is ``finished`` and else 1, and end W&B's process."""
         self._run.finish(exit_code=0 if finished else 1)
-        self._end_process()  # and waits for it: an offline run may still be on its way to the disk
+        self._end_process()  # waits: an offline run may not be fully written to the disk yet

@@ -1,1 +1,1 @@
-"""A training run: driver, workers, and what keeps them in step."""
+"""A training run: the driver, the workers and the training loop of each rank."""

@@ -13,9 +13,15 @@ from ray_train.model.reward import RewardModel
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Return the rate of ``step``: linear warm-up over the first ``warmup`` of the steps, then a cosine to 0.
+    """Return the learning rate of ``step``: linear warm-up to the peak, then a cosine down to 0.
 
-    With ``start_at_zero`` the warm-up begins with 0, as in the paper's code; else with its first step.
+    The warm-up takes ``config.warmup`` of all steps, rounded up.
+
+    Args:
+        step: Number of the optimizer step, from 0.
+        total_steps: Optimizer steps of the whole run.
+        config: Options of the run. With ``start_at_zero`` the rate of step 0 is 0, as in the paper's code,
+            and the warm-up is one step later; without, step 0 already has the first fraction of the peak.
     """
     warm = math.ceil(total_steps * config.warmup)
     if step < warm:
@@ -24,17 +30,20 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
 
 
 def make_engine(model: RewardModel, config: TrainConfig) -> Any:
-    """A DeepSpeed engine that owns ``model`` and its AdamW; the process group must be up.
+    """Return a DeepSpeed engine that owns ``model`` and its AdamW optimizer.
 
-    ``model`` is whole in every rank and is moved to its device as such, before ZeRO-3 splits it: so a start
-    takes what `memory.loading` says.
+    The process group must be initialized. Every rank holds the whole model and moves it to its device before
+    ZeRO-3 partitions it; `ray_train.estimates.memory.loading` gives the bytes that this needs.
+
+    Side effects: sets ``model`` to training mode and enables gradient checkpointing where the options ask
+    for it.
     """
     deepspeed = import_deepspeed()
-    model.train()  # as loaded it would not heed gradient checkpointing
+    model.train()  # loaded in eval mode, in which gradient checkpointing has no effect
     if config.gradient_checkpointing:
         model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
     if config.zero_stage == 3:
-        # The head's weight is read outside of its own forward: ZeRO must gather it for us.
+        # The head's weight is used outside the head's own forward, where ZeRO-3 would not gather it.
         deepspeed.zero.register_external_parameter(model, model.head_weight)
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -46,11 +55,12 @@ def make_engine(model: RewardModel, config: TrainConfig) -> Any:
 
 
 def adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that are trained; the κ head learns faster.
+    """Return an AdamW optimizer for the trainable parameters of ``model``.
 
-    Biases and norms do not decay unless ``decayed`` is ``"all"``.
-
-    A group's ``rate_factor`` is what the learning rate of a step is to be multiplied with.
+    It has up to four parameter groups: the κ head and all others, each divided into matrices (2 or more
+    dimensions) and the rest (biases and norms). The rest has no weight decay unless ``config.decayed`` is
+    ``"all"``. Each group has a ``rate_factor``, by which the training loop multiplies the learning rate of a
+    step: ``config.kappa_rate`` for the κ head, 1 for all others.
     """
     trained = [(name.startswith("kappa."), p) for name, p in model.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = []
@@ -66,10 +76,10 @@ def adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def deepspeed_config(config: TrainConfig) -> dict[str, Any]:
-    """What DeepSpeed is told."""
+    """Return the configuration of DeepSpeed for a run with these options."""
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch,
-        "gradient_accumulation_steps": 1,  # unused: the loop says itself where a global batch ends
+        "gradient_accumulation_steps": 1,  # unused: the training loop marks the end of each global batch
         "gradient_clipping": config.clip,
         "bf16": {"enabled": training_dtype(config.precision) is torch.bfloat16},
         "zero_optimization": {"stage": config.zero_stage, **_offloads(config)},
@@ -79,7 +89,7 @@ def deepspeed_config(config: TrainConfig) -> dict[str, Any]:
 
 
 def _offloads(config: TrainConfig) -> dict[str, Any]:
-    """What DeepSpeed keeps in the CPU's memory; pinned, where there is a GPU to copy to."""
+    """Return DeepSpeed's options for what it keeps in host memory, which is pinned if there is a GPU."""
     place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     kept = {"none": [], "optimizer": ["optimizer"], "parameters": ["optimizer", "param"]}[config.offload]
     return {f"offload_{part}": place for part in kept}

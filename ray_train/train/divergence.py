@@ -1,6 +1,8 @@
-"""Stops a run whose loss or gradient has blown up, before its weights are kept, and saves what it was shown.
+"""Stop a run whose loss or gradient diverges, before a checkpoint is made of its weights.
 
-All is decided on numbers that all ranks share, so that all ranks stop together.
+`DivergenceGuard` checks the loss before the update of the weights and the gradient norm after it. It raises
+`TrainingError` and writes the rollouts of the step to ``stopped-at-step-N.json``. Each decision uses only
+numbers that are equal on all ranks, so that all ranks stop in the same step.
 """
 
 import json
@@ -16,14 +18,21 @@ from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
 from ray_train.distributed.collectives import from_all_ranks
 
-_WINDOW = 50  # steps whose gradients say what is usual
-_LEAST = 10  # steps before anything is unusual
+_WINDOW = 50  # last steps whose median gradient norm is the usual one
+_LEAST = 10  # earlier steps needed before a norm can count as an explosion
 
 
 def explodes(norm: float, earlier: Sequence[float], factor: float, clip: float) -> bool:
-    """Whether ``norm`` is above ``factor`` times the median of the ``earlier`` steps', and is clipped.
+    """Return whether ``norm`` is far above the gradient norms of the ``earlier`` steps.
 
-    False while there are few earlier steps, and where ``factor`` is 0.
+    Args:
+        norm: Norm of the gradient before clipping.
+        earlier: Norms of the steps before, the oldest first; the median of the last 50 is compared.
+        factor: A norm above ``factor`` times the median explodes; 0 turns the check off.
+        clip: The norm to which gradients are clipped; a norm up to this never explodes.
+
+    Returns:
+        False also while there are fewer than 10 earlier steps.
     """
     if factor == 0 or len(earlier) < _LEAST:
         return False
@@ -31,45 +40,55 @@ def explodes(norm: float, earlier: Sequence[float], factor: float, clip: float) 
 
 
 def remembered(norm: float, earlier: Sequence[float]) -> list[float]:
-    """The norms to keep for the steps that follow."""
+    """Return the norms that later steps compare with: those of the last 50 steps, this one included."""
     return [*earlier, norm][-_WINDOW:]
 
 
 @dataclass
 class StepRecord:
-    """What this rank has put through the model in one step."""
+    """The rows of one step, and which of them this rank saw with a loss that is not finite."""
 
     step: int
-    rows: list[int]  # of the selection, in the global batch
-    suspects: list[int]  # those in a micro-batch of this rank whose loss is no finite number
+    rows: list[int]  # rows of the selection in the global batch, of all ranks
+    suspects: list[int]  # rows in micro-batches of this rank whose loss is not finite
 
     def add(self, loss: float, rows: list[int]) -> None:
-        """Takes note of a micro-batch."""
+        """Record a micro-batch: its ``rows`` become suspects if ``loss`` is not finite."""
         if not math.isfinite(loss):
             self.suspects += rows
 
 
 @dataclass(frozen=True)
 class DivergenceGuard:
-    """What decides that a run must stop, and where it says so; all ranks call together."""
+    """Checks of each step's loss and gradient; all ranks must call them together."""
 
-    rollout_ids: pa.ChunkedArray  # of the selection's rows
-    folder: str  # URL that gets the file of a stop
-    explode_above: float  # 0: never
-    clip: float
+    rollout_ids: pa.ChunkedArray  # string [rows of the selection]
+    folder: str  # URL of the folder for ``stopped-at-step-N.json``
+    explode_above: float  # limit of the gradient norm, in medians of the earlier norms; 0: no limit
+    clip: float  # norm to which gradients are clipped
     rank: int
 
     def check_loss(self, loss: float, watched: StepRecord) -> None:
-        """`TrainingError`, on all ranks, unless the mean loss of the step is a number: before the update."""
+        """Check the mean loss of a step before the weights are updated.
+
+        Raises:
+            TrainingError: The loss is not finite; raised on all ranks, after rank 0 has written the step's
+                rollouts.
+        """
         if not math.isfinite(loss):
             hint = "look at these rollouts, or lower --learning-rate and give --restart"
             raise self._stopped(watched, "a finite loss", {"loss": loss}, hint)
 
     def check_gradient(self, loss: float, norm: float, earlier: Sequence[float], watched: StepRecord) -> None:
-        """`TrainingError`, on all ranks, where the gradient of the step is no number, or explodes.
+        """Check the gradient norm of a step after the weights are updated.
 
-        DeepSpeed has no norm before it updates.  It does not update where the norm is no number; else the
-        update was clipped, and is lost with the workers, since no checkpoint is made of it.
+        DeepSpeed computes the norm only during the update. It skips the update if the norm is not finite. An
+        exploding gradient was clipped and applied, but these weights are lost with the workers, since no
+        checkpoint is made of them.
+
+        Raises:
+            TrainingError: The norm is not finite, or it `explodes`; raised on all ranks, after rank 0 has
+                written the step's rollouts.
         """
         found: dict[str, Any] = {"loss": loss, "gradient_norm": norm}
         if not math.isfinite(norm):
@@ -94,7 +113,7 @@ class DivergenceGuard:
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in found.items())
         url = storage.join(self.folder, f"stopped-at-step-{watched.step}.json")
         where = f"its rollouts are in {url}"
-        if self.rank == 0:  # whose error is the one that the user sees
+        if self.rank == 0:  # the user sees the error of this rank
             record = {
                 "step": watched.step,
                 **{name: value if math.isfinite(value) else str(value) for name, value in found.items()},

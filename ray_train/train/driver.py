@@ -1,11 +1,15 @@
-"""From a config to a trained model: checks first, then Ray Train, which owns workers, failures and storage.
+"""Run a training: check everything in the driver, then start workers with Ray Train.
+
+    config ──checks──▶ index, selection, plan ──lease on OUTPUT──▶ Ray Train ──▶ `loop.train_worker` per rank
+
+Ray Train owns the workers, retries them after failures and stores their checkpoints. Files of a run:
 
 OUTPUT/
-  config.json, model.safetensors, tokenizer…, bisieve.json    the model, once it is finished
-  run.json                 which run lies here
-  driver.json              which process drives it, while one does
+  config.json, model.safetensors, tokenizer…, bisieve.json    the trained model, once the run is finished
+  run.json                 the name and identity of the run in this folder
+  driver.json              the lease: which driver process writes to this folder, while one does
   image_sizes.parquet      the sizes of the selection's images, so that a repeated start need not read them
-  runs/NAME/…              its checkpoints, as Ray Train keeps them
+  runs/NAME/…              checkpoints, in Ray Train's layout
   tensorboard/…
 """
 
@@ -43,13 +47,17 @@ from ray_train.train.preflight import (
     token_estimate,
 )
 
-_NEVER = 10**7  # seconds; torch wants a number
+_NEVER = 10**7  # seconds; torch's timeout must be a number
 
 
 def train(config: TrainConfig) -> None:
-    """Trains as ``config`` says, or goes on with the run at its output; prints what happens.
+    """Train a model, or resume the run at ``config.output``; print a summary and the progress.
 
-    Raises a `BisieveError` for all that is for the user to fix; then nothing new is visible as a model.
+    With ``config.dry_run`` only print what the run would be and cost.
+
+    Raises:
+        BisieveError: The user must change something, such as an option, a file or the machine. In this case
+            no new model is visible at the output.
     """
     config = located(config)
     if not config.dry_run:
@@ -67,7 +75,11 @@ def train(config: TrainConfig) -> None:
 
 @contextmanager
 def _nodes(config: TrainConfig) -> Iterator[Any]:
-    """The nodes of the Ray at ``RAY_ADDRESS``, which stays connected; None where none are asked yet."""
+    """Yield the nodes of the Ray cluster at ``RAY_ADDRESS``, connected until the block ends.
+
+    Yield None, and connect to nothing, if the memory of the devices is known, or if it is compared only just
+    before the workers start.
+    """
     from ray_train.estimates.device_memory import asked_before_workers  # imports torch
 
     if not asked_before_workers(config):
@@ -80,7 +92,8 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
 def _train(config: TrainConfig, nodes: Any) -> None:
     config, remarks = _fitted(config, nodes)
     index = chosen_index(config)
-    config = replace(config, index_version=index.fingerprint)  # the workers', whatever is published meanwhile
+    # Workers read this very version, even if another one is published before they start.
+    config = replace(config, index_version=index.fingerprint)
     selection = chosen_selection(config)
     targets = targets_of(selection, config)
     rollouts = rollout_sizes(selection)
@@ -126,7 +139,10 @@ def _claimed_and_fit(
     config: TrainConfig, selection: Selection, plan: BatchPlan, identity: dict[str, Any], weights: Floats,
     sizes: dict[str, Size | None],
 ) -> Any:  # fmt: skip
-    """What the workers give back; None where the run is finished, as by who had the lease before."""
+    """Claim the output and train; return the workers' `Outcome`.
+
+    Return None if the run is finished: another driver may have finished it before this one got the lease.
+    """
     name, finished = claim_output(config, identity)
     if finished:
         return None
@@ -171,7 +187,11 @@ def _ending(config: TrainConfig, outcome: Any) -> str:
 
 
 def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
-    """Raise `TrainingError` where the devices of the cluster cannot hold the model, unless asked before."""
+    """Compare the model with the memory of the cluster's devices, unless `_train` has done so; print remarks.
+
+    Raises:
+        TrainingError: A device cannot hold the model.
+    """
     from ray_train.estimates.device_memory import asked_with_workers
 
     if asked_with_workers(config):
@@ -228,7 +248,7 @@ def _fit(
                 run_config=RunConfig(
                     name=name,
                     failure_config=FailureConfig(max_failures=config.max_failures),
-                    checkpoint_config=CheckpointConfig(),  # see `manager` for which are kept
+                    checkpoint_config=CheckpointConfig(),  # keep all: `CheckpointManager` removes old ones
                     logging_config=LoggingConfig(log_level="ERROR"),
                     callbacks=callbacks,
                     **run_storage(storage.join(config.output, RUNS)),
@@ -236,7 +256,7 @@ def _fit(
             )
             try:
                 result: Any = trainer.fit()
-            except (TrainingFailedError, RayError) as error:  # the second where the controller died
+            except (TrainingFailedError, RayError) as error:  # RayError: the controller died
                 expected = "the workers to reach the end of the training"
                 hint = f"{config.again}: training goes on from its last checkpoint"
                 raise unwrapped(error, expected, hint) from error

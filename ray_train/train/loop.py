@@ -1,9 +1,10 @@
 """The training loop that runs in every Ray Train worker.
 
-    feed ──micro-batches──▶ forward, backward ──▶ (all ranks agree) ──▶ update ──▶ checkpoint … ──▶ publish
+    loader ──micro-batches──▶ forward, backward ──all ranks sum──▶ update ──▶ checkpoint … ──▶ publish model
 
-Errors that are for the user to fix end all ranks together and come back as the result: Ray would take
-an exception for a crash and start the workers again, only to meet the same error.
+A `BisieveError` (one that the user must fix) ends all ranks together, and `train_worker` returns it. Ray
+would treat an exception as a crash and start the workers again, which would meet the same error. Only an
+error while the model is published is one of rank 0 alone, whose result the driver gets.
 """
 
 from typing import Any
@@ -33,26 +34,29 @@ from ray_train.train.divergence import DivergenceGuard, StepRecord, remembered
 from ray_train.train.validation import VALIDATION, validate, validation_feed
 from ray_train.train.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
 
-# Summed over all ranks.
+# Counts of a step, summed over all ranks.
 TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped", "transparent", "unclear")
 
 
 def train_worker(settings: dict[Any, Any]) -> Outcome:
-    """One rank of a training run; ``settings["job"]`` is a `Job`."""
+    """Run one rank of a training; ``settings["job"]`` is a `Job`.
+
+    Ray Train calls this in every worker. A `BisieveError` is returned in the `Outcome`, not raised.
+    """
     job: Job = settings["job"]
     pulse = Pulse(job.board, dist.get_rank(), job.config.stuck_after)
     show_retries(job.board, f"rank {dist.get_rank()}")
     with tidy_scratch():
         try:
             return _Training(make_worker_context(job), pulse).run()
-        except BisieveError as error:  # all ranks have it, see `collectives`
+        except BisieveError as error:  # raised on all ranks (see `collectives`), or on rank 0 by publishing
             return Outcome(error)
         finally:
             pulse.end()
 
 
 class _Training:
-    """A run, or the rest of one, as one rank goes through it."""
+    """One rank's part of a run, from the first step or from the last checkpoint to the published model."""
 
     def __init__(self, rank: WorkerContext, pulse: Pulse) -> None:
         self.rank, self.job, self.pulse, self.notices = rank, rank.job, pulse, PreemptionState()
@@ -117,13 +121,16 @@ class _Training:
         return self._publish()
 
     def _step(self, prefetcher: Prefetcher) -> dict[str, float]:
-        """One optimizer step on one global batch; the gradient is that of one process seeing all of it."""
+        """Make one optimizer step on one global batch; return its metrics, equal on all ranks.
+
+        The gradient is the one that a single process would compute from the whole batch.
+        """
         self.meter.start()
         rank, engine, step, plan = self.rank, self.rank.engine, self.cursor.step, self.job.plan
         self.pulse.step = step
         batch_rows = plan.batch(step)
-        # From the index, so the same on any number of ranks; steps that the length limit cuts off count, too.
-        # Where a batch has nothing to learn from, its loss is 0, whatever it is divided by.
+        # Computed from the index, so it is the same on any number of ranks; steps that the length limit cuts
+        # off count, too. A batch without any step to learn from has loss 0, so the divisor 1 does not matter.
         weight_of_batch = float(rank.targets.mass[batch_rows].sum()) or 1.0
         totals = dict.fromkeys(TOTALS, 0.0)
         trained_rows: list[int] = []
@@ -137,7 +144,7 @@ class _Training:
             batch = ready.to(rank.device)
             engine.set_gradient_accumulation_boundary(is_last)
             loss = self.loss(engine(batch.inputs), batch)
-            # DeepSpeed takes the mean over the ranks; the loss is a sum over the steps.
+            # The loss is a sum over this rank's steps, and DeepSpeed averages gradients over the ranks.
             engine.backward(loss * (rank.world_size / weight_of_batch), scale_wrt_gas=False)
             watched.add(float(loss.detach()), batch.rows)
             totals["loss"] += float(loss.detach())
@@ -173,7 +180,11 @@ class _Training:
         }
 
     def _note_broken(self, broken: dict[str, str]) -> None:
-        """Add the ``broken`` images of all ranks, which meet here, to the run's."""
+        """Add the ``broken`` images of all ranks to the run's; all ranks must call this together.
+
+        Raises:
+            ImageError: The run now has more broken images than it tolerates; raised on all ranks.
+        """
         most = self.job.config.skip_broken_images
         for name, why in newly_broken(broken, self.cursor.broken, most).items():
             self.cursor.broken[name] = why
@@ -197,7 +208,7 @@ class _Training:
         final = {
             "loss": self.cursor.metrics["loss"],
             "mean_loss": totals["loss"] / (totals["weight"] or 1.0),
-            # A checkpoint of an older version lacks the newer counts.
+            # A run resumed from a checkpoint of an older version lacks the newer counts.
             **{name: totals.get(name, 0.0) for name in TOTALS if name != "loss"},
             **{name: value for name, value in self.cursor.metrics.items() if name in VALIDATION},
         }

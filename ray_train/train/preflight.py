@@ -1,4 +1,7 @@
-"""What is looked at before any worker starts: the index, its shards, the images."""
+"""Checks of the driver before any worker starts: the index, its shards, the images and their sizes.
+
+index version ─▶ selection ─▶ rollout sizes ─▶ rows without images, image sizes ─▶ token estimate
+"""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,21 +27,27 @@ from ray_train.data.token_estimate import (
 )
 from ray_train.model.skeleton import load_skeleton_processor
 
-_CHUNK = 2048  # rollouts fetched at once
-_READERS = 8  # chunks fetched at the same time
+_CHUNK = 2048  # rollouts per fetch
+_READERS = 8  # threads, each fetching one chunk at a time
 _NAMED = 5  # broken images that an error names
 
 
 def chosen_index(config: TrainConfig) -> Index:
-    """The version of the index to train on; `IndexUnusableError` where there is no such one."""
+    """Open the version of the index to train on: ``config.index_version``, or else the current one.
+
+    Raises:
+        IndexUnusableError: There is no index, or not exactly one version whose fingerprint begins so.
+    """
     return open_version(config.index, config.index_version or None)
 
 
 def chosen_selection(config: TrainConfig) -> Selection:
-    """The selection to train on.
+    """Read the selection to train on from the index.
 
-    `IndexUnusableError` when the index is missing, when its shards have changed, or when they are compressed
-    or Parquet: training reads rollouts in random order.
+    Raises:
+        IndexUnusableError: There is no such index version, its shards have changed since it was written, or
+            the selection has rollouts in compressed or Parquet shards. Training reads rollouts in random
+            order, which these shards do not allow.
     """
     index = chosen_index(config)
     check_shards_unchanged(index)
@@ -53,7 +62,11 @@ def chosen_selection(config: TrainConfig) -> Selection:
 
 
 def rollout_sizes(selection: Selection) -> list[RolloutSize]:
-    """Read every rollout of the selection once; return its images' names and its text's length."""
+    """Read every rollout of the selection once; return the names of its images and the length of its text.
+
+    Returns:
+        One entry per row of the selection, in its order.
+    """
     starts = range(0, selection.rows.num_rows, _CHUNK)
     with ThreadPoolExecutor(_READERS) as readers:
         chunks = readers.map(
@@ -63,9 +76,15 @@ def rollout_sizes(selection: Selection) -> list[RolloutSize]:
 
 
 def rows_without_images(rollouts: Sequence[RolloutSize], config: TrainConfig) -> tuple[int, ...]:
-    """Rows of the selection with an image that is missing below the image root.
+    """Return the rows of the selection that have an image missing below the image root.
 
-    `ImageError` when there are any and ``skip_missing_images`` is off; `TrainingError` when no row is left.
+    Args:
+        rollouts: One entry per row of the selection.
+        config: Gives ``image_root`` and ``skip_missing_images``.
+
+    Raises:
+        ImageError: Images are missing and ``skip_missing_images`` is off.
+        TrainingError: Every row has a missing image.
     """
     names = [rollout.images for rollout in rollouts]
     missing = missing_images(config.image_root, {name for row in names for name in row})
@@ -83,13 +102,17 @@ def rows_without_images(rollouts: Sequence[RolloutSize], config: TrainConfig) ->
 
 
 def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[str, Size | None]:
-    """Return the sizes of the images of ``rollouts`` from their headers, None for one without a readable one.
+    """Read the sizes of the images of ``rollouts`` from the images' headers.
 
-    They are read where ranks are to be balanced by them, which one alone need not be, or where the images are
-    to be checked: else there are none.  Those that an earlier start kept are read again only for a check.
+    The sizes serve to balance the ranks, so one worker without ``check_images`` needs none and gets an empty
+    dict. Sizes that an earlier start of the run stored at the output are reused; with ``check_images`` all
+    headers are read again. Prints how many headers are read.
+
+    Returns:
+        Size by image name; None for an image without a readable header.
 
     Raises:
-        ImageError: with ``check_images``, for more broken headers than ``skip_broken_images`` tolerates.
+        ImageError: With ``check_images``, more images are broken than ``skip_broken_images`` tolerates.
     """
     if config.workers.most == 1 and not config.check_images:
         return {}
@@ -104,9 +127,13 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
 
 
 def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None:
-    """Raise `ImageError` for more broken images than the run tolerates, as far as their headers tell.
+    """Check that at most ``config.skip_broken_images`` images are broken, as far as their headers tell.
 
-    Broken are images that are there and have no readable header, or one of more than `MOST_PIXELS`.
+    An image counts as broken if it exists but its header is unreadable or has more than `MOST_PIXELS` pixels.
+    Missing images do not count here: see `rows_without_images`.
+
+    Raises:
+        ImageError: More images are broken; the error names the first ones.
     """
     suspect = [name for name, size in sizes.items() if size is None or size[0] * size[1] > MOST_PIXELS]
     broken = sorted(set(suspect) - missing_images(config.image_root, suspect))
@@ -128,10 +155,21 @@ def token_estimate(
     sizes: Mapping[str, Size | None],
     config: TrainConfig,
 ) -> TokenEstimate | None:
-    """Return the estimated tokens of the selection's rollouts, whose images have ``sizes``; None for one
-    worker.
+    """Estimate the tokens of every rollout of the selection, by which the ranks are balanced.
 
-    `TrainingError` where the backbone has no tokenizer or image processor.
+    Reads a sample of the rollouts, and the backbone's tokenizer and image processor but none of its weights.
+
+    Args:
+        selection: The rows that are trained on.
+        rollouts: One entry per row of the selection.
+        sizes: Size by image name, from `header_sizes`.
+        config: Options of the run.
+
+    Returns:
+        None for a run that can have only one worker.
+
+    Raises:
+        TrainingError: The backbone has no tokenizer or image processor.
     """
     if config.workers.most == 1:
         return None

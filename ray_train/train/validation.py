@@ -1,4 +1,4 @@
-"""Loss and F1 on the held-out prompts, which no training step sees (`sampler`)."""
+"""Loss and macro-F1 on the held-out prompts, on which the run never trains (`sampler.validation_split`)."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -14,22 +14,22 @@ from ray_train.distributed.collectives import all_reduce_sum
 from ray_train.model.losses import Loss
 from ray_train.model.reward import step_rewards
 
-VALIDATION = ("validation_loss", "validation_f1")  # among the metrics of a step
-_THRESHOLD = 0.5  # of P(Yes); nothing is tuned here
+VALIDATION = ("validation_loss", "validation_f1")  # names of the two among the metrics of a step
+_THRESHOLD = 0.5  # P(Yes) from which a step is predicted right; fixed, not tuned on the held-out prompts
 
 
 @dataclass(frozen=True)
 class Validated:
-    """What all ranks together found on the held-out rollouts."""
+    """Result of one validation: sums over all ranks, but the broken images of this rank only."""
 
-    loss: float  # mean over the steps, as in training
+    loss: float  # weighted mean over the steps, also where training uses another mean
     f1: float  # macro-F1 of the hard labels
-    steps: int
+    steps: int  # steps with a weight above 0
     rollouts: int
-    broken: dict[str, str]  # images whose rollouts were left out on this rank, and why
+    broken: dict[str, str]  # images whose rollouts this rank left out, and why
 
     def metrics(self) -> dict[str, float]:
-        """As TensorBoard and checkpoints get them."""
+        """Return loss and F1 by their names in `VALIDATION`, for trackers and checkpoints."""
         return dict(zip(VALIDATION, (self.loss, self.f1), strict=True))
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Validated:
 
 
 def validation_plan(plan: BatchPlan) -> BatchPlan:
-    """The plan of one epoch over the held-out rows of ``plan``, a global batch at a time."""
+    """Return a plan of one epoch over the held-out rows of ``plan``, in batches of its global size."""
     others = np.setdiff1d(np.arange(plan.num_rows), plan.held_out)
     return replace(
         plan, left_out=tuple(others.tolist()), held_out=(), epochs=1, prompts_together=True, drop_last=False
@@ -46,8 +46,11 @@ def validation_plan(plan: BatchPlan) -> BatchPlan:
 
 
 def validation_feed(feed: RankLoader) -> RankLoader:
-    """The feed of this rank's share of the held-out rows of ``feed``'s plan, whatever the number of ranks."""
-    # A tokenizer can serve one thread only, and that of the training feed goes on reading ahead.
+    """Return a loader of this rank's share of the held-out rows of the plan of ``feed``.
+
+    The loss weights are those of the plain mean over a batch's steps, also where training uses another mean.
+    """
+    # A tokenizer can serve one thread only, and the thread of the training loader goes on reading ahead.
     encoder = replace(feed.encoder, processor=copy.deepcopy(feed.encoder.processor))
     packer = feed.packer and replace(feed.packer, reader=replace(feed.packer.reader, encoder=encoder))
     targets = replace(feed.targets, loss_mean="batch")
@@ -58,10 +61,20 @@ def validation_feed(feed: RankLoader) -> RankLoader:
 def validate(
     engine: Any, feed: RankLoader, loss: Loss, label_threshold: float, device: torch.device
 ) -> Validated:
-    """Loss and F1 over all that the ranks' feeds hold; all ranks must come here together.
+    """Compute loss and macro-F1 over the held-out rows; all ranks must call this together.
 
-    ``loss`` is that of the run's objective.  A step is right where its label is above ``label_threshold``, be
-    labels hard or soft, and is found to be where its reward is 0.5 or more.
+    The model is in evaluation mode meanwhile, and in training mode afterwards.
+
+    Args:
+        engine: DeepSpeed's engine around the reward model.
+        feed: This rank's loader, from `validation_feed`.
+        loss: The loss function of the run's objective.
+        label_threshold: A step is right if its label (hard or soft) is above this. It is predicted right if
+            its reward is 0.5 or more.
+        device: The device of this rank.
+
+    Raises:
+        BisieveError: Reading or preparing rollouts failed on any rank; raised on all ranks.
     """
     sums = dict.fromkeys(
         ("loss", "weight", "steps", "rollouts", "hit", "miss", "false_alarm", "rejected"), 0.0
@@ -96,7 +109,14 @@ def validate(
 
 
 def counted_macro_f1(hit: float, miss: float, false_alarm: float, rejected: float) -> float:
-    """`metrics.macro_f1` from counts, which ranks can add up: right steps found right, found wrong, …"""
+    """Return `metrics.macro_f1` from counts of steps, which ranks can sum.
+
+    Args:
+        hit: Right steps predicted right.
+        miss: Right steps predicted wrong.
+        false_alarm: Wrong steps predicted right.
+        rejected: Wrong steps predicted wrong.
+    """
     wrong_found = miss + false_alarm
     of_right = 2 * hit / max(1.0, 2 * hit + wrong_found)
     of_wrong = 2 * rejected / max(1.0, 2 * rejected + wrong_found)

@@ -1,4 +1,7 @@
-"""Build what one worker trains with: its rank, model, engine, loader and seeds."""
+"""Build what one worker trains with: model, DeepSpeed engine, loader and seeds.
+
+`Job` (from the driver) ──make_worker_context──▶ `WorkerContext` ──`loop`──▶ `Outcome` (to the driver)
+"""
 
 import os
 import random
@@ -39,19 +42,19 @@ from ray_train.train.preflight import chosen_index
 
 @dataclass(frozen=True)
 class Job:
-    """All that the driver tells a worker; plain data."""
+    """Everything that the driver sends to a worker; picklable."""
 
     config: TrainConfig
     plan: BatchPlan
-    identity: dict[str, Any]  # what makes two runs the same run
-    card: dict[str, Any]  # lineage, for the model's card
-    weights: Floats  # float64 [rows of the selection], of each rollout
-    board: Any  # actor handle for progress lines
+    identity: dict[str, Any]  # the driver's part of the run's identity: two runs with equal ones are one run
+    card: dict[str, Any]  # lineage, for the model's bisieve.json
+    weights: Floats  # loss weight of each rollout, float64 [rows of the selection]
+    board: Any  # handle of the `heartbeat.Board` actor
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker gives back."""
+    """Result of a worker: the error that ended it, or the final metrics of the run."""
 
     error: BisieveError | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -60,30 +63,30 @@ class Outcome:
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """One of ``world_size`` workers."""
+    """What one of ``world_size`` workers trains with."""
 
     job: Job
-    number: int
+    number: int  # rank of this worker, from 0
     world_size: int
     device: torch.device
-    backbone: Backbone  # its model is the engine's
+    backbone: Backbone  # its model is inside the engine
     format: PromptFormat
     selection: Selection
     targets: Targets
     cost: ModelCost
-    engine: Any  # DeepSpeed's, around a `RewardModel`
-    contents: str  # names what the backbone was loaded from
-    drop_path: DropPath | None  # of the vision encoder, if any
+    engine: Any  # DeepSpeed's engine around a `RewardModel`
+    contents: str  # fingerprint of the files that the backbone was loaded from
+    drop_path: DropPath | None  # of the vision encoder; None without drop path
 
     @property
     def data_workers(self) -> int:
-        """How many processes prepare what this rank trains on."""
+        """Number of processes that prepare images and text for this rank."""
         local_ranks = ray.train.get_context().get_local_world_size()
         return chosen_workers(self.job.config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
 
     @property
     def worker_identity(self) -> dict[str, Any]:
-        """What decides what is learned and only a worker can tell: the rest of the run's identity."""
+        """The part of the run's identity that only a worker knows, such as the contents of a hub model."""
         return {
             "backbone": self.contents,
             "precision": resolved_precision(self.job.config.precision),
@@ -92,7 +95,7 @@ class WorkerContext:
 
     @property
     def resolved_options(self) -> dict[str, Any]:
-        """What options came to that leave a choice open, by name."""
+        """Resolved values of options that default to 'auto' or depend on the machine, by name."""
         config, revision = self.job.config, revision_of(self.backbone.folder)
         return self.worker_identity | {
             "backbone": (f"revision {revision}, " if revision else "") + f"contents {self.contents}",
@@ -102,7 +105,11 @@ class WorkerContext:
         }
 
     def feed(self) -> RankLoader:
-        """The rank's share of every batch; all ranks come here together."""
+        """Return the loader of this rank's share of every batch; all ranks must call this together.
+
+        Raises:
+            TrainingError: A rank cannot make its image cache; raised on all ranks.
+        """
         config = self.job.config
         encoder = make_encoder(self.backbone, self.format, config.max_length)
         packer = make_packer(self.backbone, encoder, config.pack_tokens) if config.pack_tokens else None
@@ -114,22 +121,28 @@ class WorkerContext:
         )  # fmt: skip
 
     def log(self, line: str) -> None:
-        """Shows ``line`` on the driver's terminal, once for all ranks."""
+        """Print ``line`` on the driver's terminal, from rank 0 only."""
         if self.number == 0 and self.job.board is not None:
             self.job.board.put.remote(line)
 
 
 def make_worker_context(job: Job) -> WorkerContext:
-    """Loads the model and what it trains on; all ranks come here together, and fail together."""
+    """Load the model and the selection; all ranks must call this together.
+
+    Side effects: seeds the random generators, and with ``deterministic`` changes settings of torch.
+
+    Raises:
+        BisieveError: The index, the backbone or an option cannot be used on some rank; raised on all ranks.
+    """
     config = job.config
     if config.deterministic:
         make_deterministic()
-    fix_seeds(config.seed)  # new weights are the same on all ranks
+    fix_seeds(config.seed)  # so that newly made weights are the same on all ranks
     selection, (backbone, contents) = run_on_all_ranks(lambda: (_cut(job), expected_backbone(job)))
     format = format_of(
         backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
     )
-    cost = model_cost(backbone)  # before ZeRO takes the weights apart
+    cost = model_cost(backbone)  # before ZeRO partitions the weights
     drop_path = run_on_all_ranks(lambda: _drop_path(backbone, config))
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
     return WorkerContext(
@@ -153,9 +166,11 @@ def _cut(job: Job) -> Selection:
 
 
 def expected_backbone(job: Job) -> tuple[Backbone, str]:
-    """The backbone of the run and the name of its contents.
+    """Load the backbone of the run; return it with the fingerprint of its files.
 
-    `TrainingError` where the driver has looked, too, and has seen others.
+    Raises:
+        TrainingError: The driver has read the backbone at the same URL and found other contents. For a hub
+            id the driver does not read the weights, so nothing is compared.
     """
     backbone = trainable_backbone(job.config)
     found, expected = contents_of(backbone.folder), job.identity["backbone"]
@@ -169,7 +184,11 @@ def expected_backbone(job: Job) -> tuple[Backbone, str]:
 
 
 def trainable_backbone(config: TrainConfig) -> Backbone:
-    """The backbone of ``config``, what is to be trained of it marked as such, with adapters if it has any."""
+    """Load the backbone of ``config`` and prepare it for training.
+
+    Only the parts in ``config.trained_parts`` require gradients. LoRA adapters are added with ``lora_rank``,
+    and attention over packed sequences with ``pack_tokens``.
+    """
     backbone = load_backbone(config.backbone, training_dtype(config.precision), config.image_backend)
     train_only(backbone.model, backbone.family, config.trained_parts)
     if config.lora_rank:
@@ -180,9 +199,10 @@ def trainable_backbone(config: TrainConfig) -> Backbone:
 
 
 def fix_seeds(*key: int) -> None:
-    """Seeds Python, numpy and torch, on all devices, from ``key`` alone: equal keys draw equal numbers.
+    """Seed the generators of Python, numpy and torch, on all devices, from ``key`` alone.
 
-    Keyed by (seed, rank, step) at every step, dropout does not depend on where a run was resumed.
+    The training loop calls this with (seed, rank, step) before every step, so that dropout does not depend on
+    the step at which a run was resumed.
     """
     seed = xxhash.xxh3_64_intdigest(repr(key).encode())
     random.seed(seed)
@@ -191,9 +211,9 @@ def fix_seeds(*key: int) -> None:
 
 
 def make_deterministic() -> None:
-    """From now on an operation gives the same bits each time, or an error where it cannot.
+    """Make torch use deterministic operations only; one that has no deterministic version raises an error.
 
-    Before the first product on a GPU: cuBLAS reads its setting once.
+    Must be called before the first matrix product on a GPU, since cuBLAS reads its setting only once.
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
