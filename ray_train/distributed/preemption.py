@@ -115,7 +115,7 @@ def passed_on(board: Any, again: str) -> Iterator[Asked]:
     Outside the main thread, where no handlers can be set, this does nothing.
 
     Args:
-        board: Handle of the `heartbeat.Board` actor, from which the workers learn of the signal.
+        board: Handle of the `board.Board` actor, from which the workers learn of the signal.
         again: Text that says how to resume the run.
 
     Yields:

@@ -78,7 +78,7 @@ def show_retries(board: Any, who: str) -> None:
     This replaces the handler of an earlier call. bisieve logs its retries by `bisieve.io.retry.say_retry`.
 
     Args:
-        board: Handle of the `heartbeat.Board` actor; None: retries go to this process's log again.
+        board: Handle of the `board.Board` actor; None: retries go to this process's log again.
         who: Begins each line, such as "rank 3".
     """
     shown = [_OnBoard(board, who)] if board is not None else []

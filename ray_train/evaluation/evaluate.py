@@ -154,7 +154,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
 
 
 def _shown_board() -> AbstractContextManager[Any]:
-    from ray_train.distributed.heartbeat import shown_board  # imports Ray
+    from ray_train.distributed.board import shown_board  # imports Ray
 
     return shown_board()
 

@@ -128,7 +128,7 @@ class ScoreBatches:
 
     Args:
         image_root: URL below which the images are.
-        board: Handle of the `heartbeat.Board` actor, for lines about retries.
+        board: Handle of the `board.Board` actor, for lines about retries.
         scorer: Arguments of `Scorer`, which is loaded at the first batch.
     """
 

@@ -222,7 +222,8 @@ def _fit(
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         from ray_train.checkpoints.manager import run_storage
-        from ray_train.distributed.heartbeat import StuckRankWatchdog, shown_board
+        from ray_train.distributed.board import shown_board
+        from ray_train.distributed.heartbeat import StuckRankWatchdog
         from ray_train.distributed.preemption import HeedSigterm, passed_on
         from ray_train.distributed.retries import ShownRetries, Trainer
         from ray_train.train.loop import train_worker

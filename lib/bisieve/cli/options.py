@@ -11,9 +11,7 @@ from typing import Any
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.access import check_no_secret, check_no_secret_property
-from bisieve.records.options import ReadOptions
-
-_SHUFFLED = ("random", "mixed")
+from bisieve.records.options import SCOPES, SHUFFLED, STRATEGIES, TIES, ReadOptions
 
 
 def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
@@ -25,15 +23,14 @@ def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         help="a step is positive when its score exceeds it (default: 0)",
     )  # fmt: skip
     add(
-        "--strategy", choices=("bis", "random", "mixed", "reliable", "low_mc", "all"),
-        default=defaults.get("strategy"), help="what ranks (default: bis)",
+        "--strategy", choices=STRATEGIES, default=defaults.get("strategy"), help="what ranks (default: bis)",
     )  # fmt: skip
     add(
-        "--scope", choices=("source", "global"), default=defaults.get("scope"),
+        "--scope", choices=SCOPES, default=defaults.get("scope"),
         help="rank inside each source or over all (default: source)",
     )  # fmt: skip
     add(
-        "--ties", choices=("file", "hash", "spread"), default=defaults.get("ties"),
+        "--ties", choices=TIES, default=defaults.get("ties"),
         help="order of equal rollouts (default: file)",
     )  # fmt: skip
     add(
@@ -57,7 +54,7 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("a threshold in [0, 1)", str(threshold), "the paper uses 0")
     if not 0 <= given.get("seed", 0) < 2**63:
         raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
-    if given.get("strategy") in _SHUFFLED and given.get("ties", "file") != "file":
+    if given.get("strategy") in SHUFFLED and given.get("ties", "file") != "file":
         raise UsageError(
             "no --ties beside --strategy random or mixed", given["ties"], "their ties are in random order"
         )

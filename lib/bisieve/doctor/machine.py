@@ -5,7 +5,6 @@ import platform
 import re
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import metadata, resources
@@ -14,6 +13,7 @@ from packaging.requirements import Requirement
 
 from bisieve._text import pluralize
 from bisieve.doctor.checks import Check, Patient, State, attempted
+from bisieve.local.resources import temporary_folder
 
 OLDEST_PYTHON = (3, 11)
 TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
@@ -112,11 +112,6 @@ def _of_extra(
     state: State = "warning" if others else "ok"
     said = ", ".join(others) or f"{pluralize(len(found), 'package')} as tested"
     return Check(name, state, said, "install the tested versions if something fails" if others else "")
-
-
-def temporary_folder() -> str:
-    """Return the folder that TMPDIR names, even if it is full: `tempfile` would silently use another one."""
-    return os.environ.get("TMPDIR") or tempfile.gettempdir()
 
 
 def disk(folder: str) -> Check:

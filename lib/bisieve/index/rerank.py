@@ -26,8 +26,7 @@ from bisieve.index.writer import (
 )
 from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import canonical, join, write_bytes
-from bisieve.ranking.strategies import SHUFFLED
-from bisieve.records.options import Parameters
+from bisieve.records.options import SHUFFLED, Parameters
 from bisieve.scan.chunks import Totals, count
 from bisieve.schemas import MANIFEST
 from bisieve.scoring import score_rollouts

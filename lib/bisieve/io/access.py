@@ -46,7 +46,7 @@ def check_endpoint(endpoint: str, url: str) -> None:
     Endpoints on this machine, and those listed in ``BISIEVE_PLAIN_HTTP``, are allowed.
     """
     at = urlsplit(endpoint)
-    named = os.environ.get(PLAIN_HTTP, "").split(",")
+    named = [one.strip() for one in os.environ.get(PLAIN_HTTP, "").split(",")]
     if at.scheme != "http" or _place(endpoint) in named or _is_this_machine(at.hostname or ""):
         return
     place = _place(without_secrets(endpoint))  # mask first: a slash in a password would end the netloc

@@ -61,7 +61,7 @@ class ScoreRequest:
     seed: int = 0  # for ties=hash and for strategies in random order
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # one of `strategies.STRATEGIES`
+    strategy: str = "bis"  # one of `options.STRATEGIES`
     strict: bool = False  # raise if a file at the inputs that may hold data would be skipped
 
 

@@ -17,13 +17,10 @@ import xxhash
 
 from bisieve.errors import UsageError
 from bisieve.ranking.sort import Order, sorted_indices
-from bisieve.records.options import Parameters
+from bisieve.records.options import SHUFFLED, STRATEGIES, Parameters
 
 Key = npt.NDArray[np.float64]
 TieBlock = tuple[str, float, int]  # source, key, number of rollouts with that key
-
-STRATEGIES = ("bis", "random", "mixed", "reliable", "low_mc", "all")
-SHUFFLED = ("random", "mixed")  # strategies whose ties are always in random order (by a seeded hash)
 
 # Unique, since no two rollouts begin at the same place.
 _BEST_FIRST: Order = (
@@ -64,22 +61,26 @@ def ranking_key(table: pa.Table, strategy: str) -> Key:
 
     The strategies are those of the paper's ablation (§5.2); details that it does not give are our choice.
     """
-    bis: Key = table["bis"].to_numpy()
-    p: Key = table["positive_fraction"].to_numpy()
-    reliability: Key = table["reliability"].to_numpy()
-    if strategy == "bis":
-        return bis
-    if strategy == "mixed":  # p(1-p) alone; rollouts without a mixture (0) come last, in random order
-        return p * (1.0 - p)
-    if strategy == "reliable":
-        return reliability
-    if strategy == "low_mc":  # the lowest mean score first
-        steps = table["num_steps"].to_numpy()
-        owner = np.repeat(np.arange(len(steps)), steps)
-        scores = table["scores"].combine_chunks().flatten().to_numpy()
-        sums = np.bincount(owner, weights=scores, minlength=len(steps))
-        return np.asarray(-sums / steps, np.float64)
-    return np.zeros(table.num_rows)  # random, all
+    match strategy:
+        case "bis":
+            return table["bis"].to_numpy()  # type: ignore[no-any-return]
+        case "mixed":  # p(1-p) alone; rollouts without a mixture (0) come last, in random order
+            p: Key = table["positive_fraction"].to_numpy()
+            return p * (1.0 - p)
+        case "reliable":
+            return table["reliability"].to_numpy()  # type: ignore[no-any-return]
+        case "low_mc":
+            return -_mean_scores(table)
+        case "random" | "all":  # ties alone order the rollouts
+            return np.zeros(table.num_rows)
+    raise UsageError(f"one of {', '.join(STRATEGIES)} as strategy", strategy, "correct its name")
+
+
+def _mean_scores(table: pa.Table) -> Key:
+    steps = table["num_steps"].to_numpy()
+    owner = np.repeat(np.arange(len(steps)), steps)
+    scores = table["scores"].combine_chunks().flatten().to_numpy()
+    return np.asarray(np.bincount(owner, weights=scores, minlength=len(steps)) / steps, np.float64)
 
 
 def question_group(parameters: Parameters) -> list[str]:

@@ -107,14 +107,20 @@ class KnownShards:
     layouts: Mapping[str, Layout]  # by the shard's URL
 
 
+STRATEGIES = ("bis", "random", "mixed", "reliable", "low_mc", "all")  # see `ranking.strategies.ranking_key`
+SHUFFLED = ("random", "mixed")  # strategies whose ties are always in random order (by a seeded hash)
+SCOPES = ("source", "global")  # source: ranked inside each source (the paper); global: over all sources
+TIES = ("file", "hash", "spread")  # the order among equal scores
+
+
 @dataclass(frozen=True)
 class Parameters:
     """Parameters of a scoring run; part of the index fingerprint."""
 
     alpha: float  # of BIS, paper §4
-    scope: str  # source: ranked inside each source (the paper); global: over all sources
-    ties: str  # file, hash or spread: the order among equal scores
+    scope: str  # one of `SCOPES`
+    ties: str  # one of `TIES`
     seed: int  # for ties=hash, and for the strategies random and mixed
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # ranks the rollouts: one of ranking.STRATEGIES
+    strategy: str = "bis"  # one of `STRATEGIES`

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from bisieve._text import aligned
 from bisieve.errors import UsageError
 from bisieve.io.storage import exists, join, open_output, read_bytes, write_bytes
 from bisieve.synthetic.benchmark import benchmark_lines, make_benchmark
@@ -75,14 +76,7 @@ def table(tallies: list[Tally]) -> str:
     """
     titles = ("source", "rollouts", "steps", "mixed", "all-positive", "all-negative", "mean MC")
     rows = [titles, *(_row(tally) for tally in [*tallies, sum(tallies, Tally("all"))])]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [cells[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        )
-        for cells in rows
-    )
+    return "\n".join(aligned(rows))
 
 
 def _row(tally: Tally) -> tuple[str, ...]:

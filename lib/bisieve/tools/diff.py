@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from bisieve.index.reader import Index
 from bisieve.io.storage import open_output
-from bisieve.ranking.strategies import SHUFFLED, selection_limits
-from bisieve.records.options import Parameters
+from bisieve.ranking.strategies import selection_limits
+from bisieve.records.options import SHUFFLED, Parameters
 from bisieve.tools.diff_match import NOBODY, ROWS, Places, by_source, partners
 
 # One row per rollout that left or entered; rank and bis are null for an index that does not have it.

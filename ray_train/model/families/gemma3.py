@@ -1,17 +1,20 @@
 """Gemma 3: each image is resized to one square, and the tokens of an image see each other bidirectionally."""
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bisieve.errors import TrainingError
 from ray_train.model.families.base import Family
 from ray_train.model.prompt_format import Chat
 
+if TYPE_CHECKING:
+    import torch
+
 _START, _END, _SOFT = "<start_of_image>", "<end_of_image>", "<image_soft_token>"
 
 
-def _positions(model: Any, tokens: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
+def _positions(model: Any, tokens: "torch.Tensor", images: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    import torch
+
     return torch.arange(len(tokens))
 
 

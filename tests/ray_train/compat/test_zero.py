@@ -11,7 +11,7 @@ from support.backbones import build_internvl
 from support.two_ranks import CASES, batches, config_of, learned, model_of, run
 from torch import multiprocessing
 
-from ray_train.distributed.heartbeat import Beat, HeartbeatMonitor
+from ray_train.distributed.board import Beat, HeartbeatMonitor
 from ray_train.model.losses import loss_of
 from ray_train.model.save import gathered_weights
 from ray_train.train.deepspeed_engine import adamw, deepspeed_config

@@ -9,7 +9,7 @@ import ray
 
 from bisieve.errors import TrainingError
 from ray_train.distributed import heartbeat
-from ray_train.distributed.heartbeat import Beat, HeartbeatMonitor
+from ray_train.distributed.board import Beat, HeartbeatMonitor
 
 
 class Clock:

@@ -20,7 +20,7 @@ from bisieve.errors import PreemptedError, TrainingError
 from ray_train.checkpoints.state import read_cursor
 from ray_train.choices import workers
 from ray_train.config import TrainConfig
-from ray_train.distributed import heartbeat, preemption
+from ray_train.distributed import board, preemption
 from ray_train.distributed.preemption import PreemptionState, passed_on
 from ray_train.train.driver import train
 
@@ -32,15 +32,15 @@ Act = Callable[[], None]
 def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
     """Does something as soon as two ranks of the next run have been heard of."""
     boards: list[Any] = []
-    shown_board = heartbeat.shown_board
+    shown_board = board.shown_board
 
     @contextmanager
     def kept() -> Iterator[Any]:
-        with shown_board() as board:
-            boards.append(board)
-            yield board
+        with shown_board() as mine:
+            boards.append(mine)
+            yield mine
 
-    monkeypatch.setattr(heartbeat, "shown_board", kept)
+    monkeypatch.setattr(board, "shown_board", kept)
 
     def wait(act: Act) -> None:
         while not boards or ray.get(boards[-1].present.remote()) < 2:
