@@ -5,7 +5,9 @@ Source files are parsed, never imported, so that neither Spark nor torch is need
 
 import ast
 import re
+import tomllib
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,18 @@ def test_every_link_leads_to_a_file_and_a_heading(guide: str) -> None:
 def test_every_name_in_code_marks_is_defined_somewhere(guide: str) -> None:
     found = {word for word in CODE.findall(text_of(guide)) if NAME.fullmatch(word)}
     assert sorted(found - all_names() - PACKAGES.keys() - PLACEHOLDERS - OF_OTHERS) == []
+
+
+def test_the_import_rules_are_those_of_pyproject() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    contracts = {rule["containers"][0]: rule for rule in rules["contracts"] if rule["type"] == "layers"}
+    layers = [
+        [layer.replace(" | ", ", ") for layer in contracts[name]["layers"]]
+        for name in ("bisieve", "ray_train")
+    ]
+    block = text_of("ARCHITECTURE.md").split("```text\nlib/bisieve ")[1].split("```")[0]
+    shown = [tuple(re.split(r"  +", line.strip())) for line in block.splitlines()[1:]]
+    assert shown == [tuple(filter(None, both)) for both in zip_longest(*layers)]
 
 
 @pytest.mark.parametrize("guide", GUIDES)
