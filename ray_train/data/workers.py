@@ -23,6 +23,7 @@ import torch
 
 from bisieve._text import pluralize
 from bisieve.errors import TrainingError
+from bisieve.io.tempdirs import choose_socket_folder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -97,6 +98,7 @@ def data_workers(number: int, work: Callable[[Item], Result]) -> Iterator[InOrde
     if number == 0:
         yield lambda items: map(work, items)
         return
+    choose_socket_folder()
     context = get_context("forkserver")
     # The fork server imports once what every worker needs, the main module included; else each worker would.
     context.set_forkserver_preload(["__main__", __name__, *_modules_of(work)])

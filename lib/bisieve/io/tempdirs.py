@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
+from multiprocessing import util
 from pathlib import Path
 
 from bisieve.errors import DiskError
@@ -19,6 +20,11 @@ from bisieve.io.conditional import hold
 from bisieve.io.errors import disk_errors
 
 _PREFIX = "bisieve-scratch-"
+_LONGEST_SOCKET = 103  # bytes of a Unix socket's path on macOS; 107 on Linux
+_SOCKET_NAME = (
+    "/pymp-12345678/listener-12345678"  # that `multiprocessing` gives it below the temporary folder
+)
+_SHORT = "/tmp"
 _ELSEWHERE = "set TMPDIR to a folder on another disk"
 
 
@@ -74,6 +80,26 @@ def remove_orphans() -> None:
             holder = hold(folder)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(holder)
+
+
+def choose_socket_folder() -> None:
+    """Make the folder of `multiprocessing`'s sockets; in ``/tmp`` if the path of ``TMPDIR`` is too long.
+
+    Call it before the first fork server of a process starts; later calls have no effect.
+
+    Raises:
+        DiskError: The folder cannot be created.
+    """
+    folder = temporary_folder()
+    with scratch_errors(folder):
+        if len(os.fsencode(folder)) + len(_SOCKET_NAME) > _LONGEST_SOCKET:
+            before, tempfile.tempdir = tempfile.tempdir, _SHORT
+            try:
+                util.get_temp_dir()
+            finally:
+                tempfile.tempdir = before
+        else:
+            util.get_temp_dir()
 
 
 def temporary_folder() -> Path:

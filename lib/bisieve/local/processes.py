@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 from bisieve.errors import BisieveError, CorpusError
 from bisieve.io.retry import say_retry
+from bisieve.io.tempdirs import choose_socket_folder
 
 TRIES = 2  # how often a task is tried if its worker dies
 _EVERY = 1.0  # seconds between two progress reports
@@ -49,6 +50,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 def start_server() -> None:
     """Start the fork server; its imports run in parallel to this process."""
     forkserver.set_forkserver_preload(_IMPORTED)
+    choose_socket_folder()
     # First, since the fork server would start it, too, and its start unblocks Ctrl-C (SIGINT).
     resource_tracker.ensure_running()
     with _environment(_ENVIRONMENT), _ctrl_c_later():

@@ -58,7 +58,7 @@ def test_workers_are_asked_for_their_python() -> None:
 
 def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Path) -> None:
     impatient = (
-        "import sys; from bisieve.spark import checkup; checkup.PATIENCE = 5; "
+        "import sys; from bisieve.doctor import spark; spark.PATIENCE = 5; "
         "from bisieve.cli.main import main; sys.exit(main(['doctor', '--master', sys.argv[1]]))"
     )
     with standalone_cluster(0, tmp_path, os.environ) as cluster:

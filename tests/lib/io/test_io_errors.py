@@ -187,7 +187,7 @@ def run_on_full_disk(folder: Path, command: list[str]) -> subprocess.CompletedPr
 def test_a_full_disk_is_named_and_keeps_no_part_of_a_file(writer: str, tmp_path: Path) -> None:
     program = f"""
 import os, sys
-from bisieve import storage
+from bisieve.io import storage
 from bisieve.errors import StorageError
 folder = sys.argv[1]; url = folder + "/out"
 try:

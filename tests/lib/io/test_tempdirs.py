@@ -78,3 +78,20 @@ def test_a_folder_that_was_taken_for_a_dead_ones_before_it_was_held_is_not_used(
 
     monkeypatch.setattr(tempfile, "mkdtemp", robbed)
     assert tempdirs.scratch_folder("checkpoint").parent == Path(made[1])
+
+
+@pytest.mark.parametrize("name", ["short", "l" * 120])
+def test_a_fork_server_starts_however_long_the_path_of_tmpdir_is(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    code = (
+        "from bisieve.io.tempdirs import choose_socket_folder\n"
+        "from multiprocessing import forkserver, util\n"
+        "choose_socket_folder(); forkserver.ensure_running(); print(util.get_temp_dir())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert Path(done.stdout).parent == (folder if len(str(folder)) < 70 else Path("/tmp"))
+    assert not list(folder.iterdir()), "it ends with its process"

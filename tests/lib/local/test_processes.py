@@ -79,7 +79,7 @@ def test_ctrl_c_while_the_server_imports_shows_nothing_of_it(tmp_path: Path) -> 
     (tmp_path / "slow.py").write_text("import pathlib, time; pathlib.Path('begun').touch(); time.sleep(2)")
     code = (
         "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); "
-        "from bisieve import processes; processes._IMPORTED = ['slow']; processes.start_server(); "
+        "from bisieve.local import processes; processes._IMPORTED = ['slow']; processes.start_server(); "
         "time.sleep(60)"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from bisieve.errors import BisieveError
 from bisieve.io.storage import join, write_bytes
-from ray_train.checkpoints import checkpoint
+from ray_train.checkpoints import state as checkpoints
 from ray_train.checkpoints.state import Cursor, SampleLog, restore, write_part
 from ray_train.compat.deepspeed import KINDS, Fragment
 from ray_train.model.backbone import load_backbone
@@ -29,9 +29,9 @@ from bisieve.io.tempdirs import scratch_folder, tidy_scratch
 
 disk, backbone = sys.argv[1], load_backbone(sys.argv[2], torch.float32)
 state = {kind: torch.arange(20_000.0) for kind in KINDS}
-checkpoint.fragments = lambda engine: [Fragment("weight", 0, 20_000, state.__getitem__)]
-checkpoint.steps_done = lambda engine: 2  # an engine of DeepSpeed would tell
-checkpoint.adopt = lambda engine, steps: None
+checkpoints.fragments = lambda engine: [Fragment("weight", 0, 20_000, state.__getitem__)]
+checkpoints.steps_done = lambda engine: 2  # an engine of DeepSpeed would tell
+checkpoints.sync_model_weights = lambda engine, steps: None
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 
 def files():
@@ -49,8 +49,8 @@ whole = write_part(None, Cursor({}), SampleLog(0, 0), 0, 1, {})
 for path in whole.rglob("*"):
     if path.is_file():
         write_bytes(join("memory://run", str(path.relative_to(whole))), path.read_bytes())
-from ray_train import scratch
-scratch._ours.cache_clear()
+from bisieve.io import tempdirs
+tempdirs._ours.cache_clear()
 tempfile.tempdir = disk
 """
 _WORK = """

@@ -20,12 +20,12 @@ from ray_train.data.sampler import (
 
 PINNED = [5, 1, 9, 0, 3, 2, 8, 7, 4, 6]
 PINNED_THOUSAND = "bafb914ba4257786f6ab33c7a593be61"
-KEYS = {"fingerprint": "a selection", "seed": 0, "epoch": 0}
+KEYS = {"fingerprint": "a cut", "seed": 0, "epoch": 0}
 
 
 @given(num_rows=st.integers(0, 2000), seed=st.integers(0, 2**63), epoch=st.integers(0, 100))
 def test_an_epoch_visits_every_row_exactly_once(num_rows: int, seed: int, epoch: int) -> None:
-    order = epoch_permutation(num_rows, fingerprint="a selection", seed=seed, epoch=epoch)
+    order = epoch_permutation(num_rows, fingerprint="a cut", seed=seed, epoch=epoch)
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(num_rows))
 
@@ -35,7 +35,7 @@ def test_the_order_is_the_same_for_ever() -> None:
     assert order_fingerprint(epoch_permutation(1000, **KEYS)) == PINNED_THOUSAND
 
 
-@pytest.mark.parametrize("other", [{"fingerprint": "another selection"}, {"seed": 1}, {"epoch": 1}])
+@pytest.mark.parametrize("other", [{"fingerprint": "another cut"}, {"seed": 1}, {"epoch": 1}])
 def test_another_cut_seed_or_epoch_has_another_order(other: dict[str, object]) -> None:
     assert epoch_permutation(100, **KEYS).tolist() != epoch_permutation(100, **{**KEYS, **other}).tolist()  # type: ignore[arg-type]
 

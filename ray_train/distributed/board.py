@@ -1,0 +1,146 @@
+"""The board of a run: an actor that hears the heartbeats of all ranks and carries their lines to the driver.
+
+Ranks wait for one another many times per step (see `collectives`), and a rank that waits or hangs cannot
+report. So each rank sends heartbeats from a thread of its own (`heartbeat.Pulse`), and one actor receives
+those of all ranks. Its process imports this module, which therefore needs neither torch nor Ray Train.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+PRESENT = 10.0  # seconds after its last heartbeat for which a rank counts as present
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One heartbeat of a rank."""
+
+    rank: int
+    node: str  # host name
+    meetings: int  # collectives entered so far; equal on all ranks that wait for one another
+    step: int | None  # the current step; None before the first
+    place: str  # where in bisieve's code the training thread is
+    waits: bool = False  # the training thread is inside a collective
+
+
+class HeartbeatMonitor:
+    """The last heartbeat of every rank."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[int, tuple[float, Beat]] = {}
+        self._progress = clock()  # when any rank last entered another collective
+        self._stop = False
+
+    def beat(self, beat: Beat) -> bool:
+        """Record a heartbeat; return whether all ranks must stop."""
+        now = self._clock()
+        before = self._heard.get(beat.rank)
+        if before is None or before[1].meetings != beat.meetings:
+            self._progress = now
+        self._heard[beat.rank] = (now, beat)
+        return self._stop
+
+    def leave(self, rank: int) -> None:
+        """Forget ``rank``, which has finished."""
+        self._heard.pop(rank, None)
+        self._progress = self._clock()
+
+    def forget(self) -> None:
+        """Forget all ranks, since a new group of workers starts."""
+        self._heard.clear()
+        self._progress = self._clock()
+
+    def stop(self) -> bool:
+        """Ask all ranks to stop, in the answer to their next heartbeat; return whether any is present."""
+        self._stop = True
+        return self.present() > 0
+
+    def present(self) -> int:
+        """Return how many ranks sent a heartbeat in the last `PRESENT` seconds."""
+        return sum(self._clock() - when < PRESENT for when, _ in self._heard.values())
+
+    def stuck(self, after: float) -> str | None:
+        """Describe the ranks that hold up the others, if there was no progress for some time.
+
+        They are the first of these groups that is not empty:
+        1. the ranks without a heartbeat for ``after / 2`` seconds;
+        2. of the ranks that entered the fewest collectives, those that do not wait inside a collective of
+           torch or DeepSpeed;
+        3. all ranks that entered the fewest collectives.
+
+        Args:
+            after: Seconds without progress: in this time no rank has entered another collective.
+
+        Returns:
+            A text with the place of each in the code; None if there was progress, or if no rank is known.
+        """
+        now = self._clock()
+        if not self._heard or now - self._progress < after:
+            return None
+        heard = list(self._heard.values())
+        fewest = min(beat.meetings for _, beat in heard)
+        silent = [entry for entry in heard if now - entry[0] > after / 2]
+        fewer = [entry for entry in heard if entry[1].meetings == fewest]
+        behind = silent or [entry for entry in fewer if not entry[1].waits] or fewer
+        return "; ".join(_told(beat, now - when) for when, beat in sorted(behind, key=lambda e: e[1].rank))
+
+
+def _told(beat: Beat, silence: float) -> str:
+    when = "before the first step" if beat.step is None else f"at step {beat.step}"
+    return f"rank {beat.rank} on {beat.node} {when}, in {beat.place}, last heard of {silence:.0f} s ago"
+
+
+class Board(HeartbeatMonitor):
+    """Actor that collects heartbeats, and lines for the driver's terminal, which Ray would give a prefix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+
+    def put(self, line: str) -> None:
+        """Append a line for the driver's terminal."""
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        """Return the lines since the last call, and forget them."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@contextmanager
+def shown_board(every: float = 0.5) -> Iterator[Any]:
+    """Yield the handle of a new `Board` and print its lines until the block ends, which ends the actor.
+
+    The actor runs on the driver's node, so that it survives the loss of any other node.
+
+    Args:
+        every: Seconds between two looks for new lines.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0)(Board)
+    board = actor.options(scheduling_strategy=here).remote()
+    ended = threading.Event()
+
+    def show() -> None:
+        last = False
+        while not last:
+            last = ended.wait(every)
+            for line in ray.get(board.take.remote()):
+                print(line, flush=True)
+
+    thread = threading.Thread(target=show, name="board", daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        ended.set()
+        thread.join(timeout=10)
+        ray.kill(board)
