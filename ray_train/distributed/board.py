@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 PRESENT = 10.0  # seconds after its last heartbeat for which a rank counts as present
@@ -133,7 +134,11 @@ def shown_board(every: float = 0.5) -> Iterator[Any]:
         last = False
         while not last:
             last = ended.wait(every)
-            for line in ray.get(board.take.remote()):
+            try:
+                lines = ray.get(board.take.remote())
+            except RayError:  # a signal to the whole process group has ended the actor, too
+                return
+            for line in lines:
                 print(line, flush=True)
 
     thread = threading.Thread(target=show, name="board", daemon=True)
