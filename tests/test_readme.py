@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 SAID = re.compile(r"\+ .*|\d+ of \d+ shards to scan|[a-z]+: \d+ of \d+ tasks.*|scanned \d+ rollouts .*")
 
 
+@pytest.mark.ray  # which its training and its evaluation start
 def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
     (example,) = [text for marked, _, text in BLOCKS if marked]
     environment = {

@@ -18,6 +18,8 @@ from support.arguments import Arguments
 
 from bisieve.io.storage import read_bytes, stored_files
 
+pytestmark = pytest.mark.spark  # a whole pipeline, on Ray too
+
 ROOT = Path(__file__).parents[1]
 PLANTED = "pl4nted-s3cret"
 HARMLESS = "h4rmless"  # in the name of the folder that all work in: the search must find it

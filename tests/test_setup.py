@@ -38,6 +38,7 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert expected <= set(zipfile.ZipFile(wheel).namelist())
 
 
+@pytest.mark.slow  # it imports all that a machine has
 @pytest.mark.parametrize(
     ("blocked", "modules"),
     [
@@ -77,6 +78,7 @@ def test_what_a_machine_lacks_it_does_not_need(blocked: tuple[str, ...], modules
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow  # it imports torch and transformers
 def test_the_benchmark_of_a_step_needs_torch_and_transformers_alone() -> None:
     needed = _installed_with("torch") | _installed_with("transformers")
     # Hidden and not blocked: transformers asks for each package that it can use whether it is there.

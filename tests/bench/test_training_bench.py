@@ -15,6 +15,8 @@ from bench.training.rollouts import make_prompts
 from bench.training.utilization import attention_kernels, mfu, step_flops
 from ray_train.data.workers import chosen_workers
 
+pytestmark = pytest.mark.slow  # a measured training step
+
 
 def test_all_contenders_have_the_same_loss_and_gradient() -> None:
     prompts, device = make_prompts(2, SIZES["nano"]), torch.device("cpu")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # environments of other Pythons
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("engine_free.py")
 PACKAGES = ["numpy", "pyarrow", "fsspec", "msgspec", "xxhash"]  # what setup.py says the library needs

@@ -20,6 +20,8 @@ from support.arguments import Arguments
 from bisieve.index.reader import open_index
 from bisieve.io.storage import read_bytes, stored_files
 
+pytestmark = pytest.mark.spark  # a standalone cluster
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SECRET = "5ec2e7" * 8

@@ -10,6 +10,8 @@ import pytest
 
 from bisieve.index.reader import open_index
 
+pytestmark = pytest.mark.spark  # by spark-submit
+
 ROOT = Path(__file__).parents[2]
 
 

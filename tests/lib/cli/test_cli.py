@@ -88,6 +88,7 @@ def test_an_export_says_what_was_asked_for_and_what_was_delivered(
     assert len((tmp_path / "o").read_text().splitlines()) == 1
 
 
+@pytest.mark.spark
 @pytest.mark.parametrize("seconds", [1, 3.5], ids=["Spark starts", "Spark is at work"])
 def test_ctrl_c_says_so_and_publishes_nothing(
     seconds: float, write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path

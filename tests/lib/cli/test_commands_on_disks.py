@@ -49,6 +49,7 @@ def test_a_command_ends_with_the_disks_words_and_leaves_no_part_of_a_file(
     assert done.stderr == ""
 
 
+@pytest.mark.spark
 def test_a_disk_that_gets_full_under_spark_is_named_and_each_try_of_a_task_is_said(
     disk: Path, write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
 ) -> None:

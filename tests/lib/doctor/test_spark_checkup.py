@@ -13,6 +13,8 @@ from bisieve.cli.main import main
 from bisieve.doctor.checks import Patient
 from bisieve.doctor.spark import compared, examine, secret
 
+pytestmark = pytest.mark.spark  # standalone clusters
+
 DOCUMENTED = Path(__file__).parents[3] / "infra/spark/s3a.conf"
 
 

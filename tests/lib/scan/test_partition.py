@@ -93,6 +93,7 @@ def test_compressed_shards_make_more_parts_than_their_bytes() -> None:
     assert partitions(stored=1000, stored_compressed=0, at_least=3) == 3
 
 
+@pytest.mark.slow  # the partition is large
 def test_a_large_partition_is_assembled_in_bounded_memory(tmp_path: Path) -> None:
     table = steps(rollouts=140_000, each=10, longest=100_000)
     with pa.OSFile(str(tmp_path / "steps"), "wb") as file:

@@ -14,6 +14,8 @@ import pytest
 from bisieve.doctor.checks import Patient
 from bisieve.doctor.spark import examine
 
+pytestmark = pytest.mark.spark  # JVMs that do not start
+
 BISIEVE = str(Path(sys.executable).with_name("bisieve"))
 JAVA_FRAME = re.compile(r"\.java:\d+|\.scala:\d+|\d+ more|JAVA_GATEWAY_EXITED|Traceback|\bat [\w.$/]+\(")
 

@@ -13,6 +13,8 @@ from bisieve.errors import CorpusError, UsageError
 from bisieve.spark.java import check_java
 from bisieve.spark.session import unwrapped_errors
 
+pytestmark = pytest.mark.spark  # sessions of its own
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -12,6 +12,8 @@ from support.disks import REFUSALS, run_on
 
 from bisieve.io import storage
 
+pytestmark = pytest.mark.slow  # programs that import torch
+
 # Of a worker that was told by TMPDIR to use sys.argv[1], on which there is no room for a model.
 _PREPARE = """
 import json, os, sys, tempfile

@@ -20,6 +20,8 @@ from support.small_corpus import Corpus
 
 from ray_train.checkpoints.state import read_cursor
 
+pytestmark = pytest.mark.ray  # each command starts its own
+
 ROOT = Path(__file__).parents[3]
 GRACE = 30  # seconds from SIGTERM to SIGKILL, as of Kubernetes and Slurm
 
@@ -102,6 +104,7 @@ def test_a_run_saves_at_sigterm_and_at_ctrl_c_and_nothing_outlives_a_killed_one(
 ) -> None:
     output = str(tmp_path / "model")
     options = {**small_run(corpus, internvl, output), "epochs": 500, "checkpoint_every": 10**6}
+    options["workers"] = 1  # all ranks do what one has heard: test_preemption.py
     step = 0
     for number, word, code in ((signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)):
         run = started("ray_train/train_mprm.py", **options)

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow  # importing DeepSpeed takes ten seconds
+
 
 def test_deepspeed_comes_without_mlflow_which_can_be_imported_afterwards() -> None:
     code = (

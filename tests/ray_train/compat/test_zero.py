@@ -16,6 +16,8 @@ from ray_train.model.losses import loss_of
 from ray_train.model.save import gathered_weights
 from ray_train.train.deepspeed_engine import adamw, deepspeed_config
 
+pytestmark = pytest.mark.slow  # two ranks take a step for each case
+
 WHOLE = {"device": "cpu", "pin_memory": False}
 
 

@@ -33,6 +33,8 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
 
+pytestmark = pytest.mark.slow  # processes that import torch and transformers
+
 BATCH = 6
 
 

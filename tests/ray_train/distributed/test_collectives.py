@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from support.two_ranks import OTHER_PLANS, PLAN, by_case, compare_plans
 
+pytestmark = pytest.mark.slow  # two ranks
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from support.two_ranks import STEP_ERRORS, by_case, meet_errors
 
+pytestmark = pytest.mark.slow  # two ranks
+
 KINDS = {"batch": "ImageError", "sample log": "DiskError"}
 
 
