@@ -75,9 +75,9 @@ def _refuse_other_layers(backbone: Backbone) -> None:
     ]
     if others:
         raise TrainingError(
-            "a language part of linear layers, to put adapters (--lora-rank) beside them",
+            "a language model whose matrices are all linear layers, which --lora-rank needs",
             f"{pluralize(len(others), 'other weight')}, such as {others[0]}",
-            "leave out --lora-rank: then the language part is trained whole",
+            "leave out --lora-rank to train the whole language model",
         )
 
 

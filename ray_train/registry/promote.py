@@ -211,5 +211,6 @@ def _check_comparable(candidate: Standing, current: Standing) -> None:
             raise TrainingError(
                 f"{name} {old}, as of the evaluation of the current model, on {current.benchmark}",
                 f"{new} in {candidate.metrics}",
-                f"evaluate {current.model} as this one was, and promote it with that; then this one",
+                f"evaluate {current.model} with the same settings and promote it again; then promote "
+                "this model",
             )

@@ -122,7 +122,7 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         with leased(config.output, partial(print, flush=True)):
             outcome = _claimed_and_fit(config, selection, plan, identity, targets.weights, sizes)
     if outcome is None:
-        print(f"nothing to do: this very run is finished, its model is at {config.output}")
+        print(f"nothing to do: this run is already finished, its model is at {config.output}")
     elif outcome.error is not None:
         raise outcome.error
     else:
@@ -164,7 +164,7 @@ def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
     if plan.dropped_per_epoch:
         left_out += f", {plan.dropped_per_epoch} an epoch dropped with its last, smaller batch"
     return (
-        f"cut: {plan.rows_per_epoch} of {selection.available} rollouts, "
+        f"selection: {plan.rows_per_epoch} of {selection.available} rollouts, "
         f"fraction asked {selection.fraction:g}, "
         f"delivered {plan.rows_per_epoch / selection.available:.4f}{left_out}\n"
         f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "

@@ -161,7 +161,9 @@ def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
 def _cut(job: Job) -> Selection:
     selection = read_selection(chosen_index(job.config), job.config.fraction)
     if selection.fingerprint != job.plan.selection_fingerprint:
-        raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
+        raise TrainingError(
+            "the selection that the run was started with", "another selection", "start the run again"
+        )
     return selection
 
 
@@ -176,7 +178,7 @@ def expected_backbone(job: Job) -> tuple[Backbone, str]:
     found, expected = contents_of(backbone.folder), job.identity["backbone"]
     if expected not in (found, job.config.backbone):
         raise TrainingError(
-            f"at {job.config.backbone} what the command has seen there (contents {expected})",
+            f"the model files that the driver read at {job.config.backbone} (contents {expected})",
             f"contents {found} on {socket.gethostname()}",
             "give all machines the same files, then start the run again",
         )

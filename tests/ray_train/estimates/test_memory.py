@@ -149,9 +149,9 @@ def test_the_choice_is_said_in_one_line(internvl_8b: Path) -> None:
     [
         (nodes_with(HEAD, A100), "the cluster has A100"),  # of 40 or 80 GB
         (nodes_with(A100, H100), "the cluster has A100"),
-        (nodes_with({"GPU": 1.0}), "the cluster has a nameless kind"),
-        (nodes_with(HEAD), "no node of the cluster has one yet"),
-        (None, "they are on other machines"),
+        (nodes_with({"GPU": 1.0}), "the cluster has GPUs of no named type"),
+        (nodes_with(HEAD), "no node of the cluster has a GPU yet"),
+        (None, "the GPUs are on other machines"),
     ],
     ids=["A100", "one of two", "nameless", "none yet", "elsewhere"],
 )
@@ -162,12 +162,11 @@ def test_gpus_of_unknown_memory_are_said_to_be_such_in_one_line_that_names_the_o
     config, lines = fitted(resolved("--device", "gpu"), nodes)
     assert config.zero_stage == 3
     assert lines == [
-        f"memory of the GPUs not known, {why}: not compared, --device-memory GB names it; "
-        "ZeRO 3 by --zero-stage auto"
+        f"GPU memory unknown ({why}), not checked: give --device-memory GB; ZeRO 3 by --zero-stage auto"
     ]
     config, (line,) = fitted(resolved("--device", "gpu", "--zero-stage", "2"), nodes)
     assert config.zero_stage == 2
-    assert line.endswith("names it")
+    assert line.endswith("give --device-memory GB")
 
 
 def test_of_several_kinds_of_gpus_the_smallest_counts_and_a_label_of_ones_own_over_rays() -> None:

@@ -77,10 +77,10 @@ def test_where_its_weights_cannot_be_seen_one_line_says_what_is_believed(
     snapshot = empty_cache(tmp_path / "cache", monkeypatch)
     left_out = "model*" if fetched == "all but weights" else "model-00002*"
     shutil.copytree(checkpoint, snapshot, ignore=shutil.ignore_patterns(left_out))
-    for flag, counted in ((True, "the embeddings"), (False, "one of its own")):
+    for flag, counted in ((True, "is tied to the embeddings"), (False, "has weights of its own")):
         set_flags(snapshot, flag, flag)
         skeleton = load_skeleton(HUB_ID, [])
-        line = f"weights not seen: the head counts as {counted}, as config.json has it"
+        line = f"weights not read: by config.json the head {counted}"
         assert skeleton.note == line
         assert sum(parameters(skeleton).values()) == expected_numbers(checkpoint, not flag)
         assert _model(skeleton)[1:] == [f"  {line}"], "the dry run's"
