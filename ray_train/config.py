@@ -179,7 +179,7 @@ class TrainConfig:
         return [part for part in ("vision", "projector", "language") if getattr(self, f"train_{part}")]
 
     @property
-    def again(self) -> str:
+    def resume_hint(self) -> str:
         """Text that tells how to resume this run; a command with ``--restart`` would start it over."""
         return "run the same command again" + (" without --restart" if self.restart else "")
 

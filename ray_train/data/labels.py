@@ -154,7 +154,7 @@ def check_some_weight(targets: Targets, left_out: Sequence[int] = (), held_out: 
     )
 
 
-def about(targets: Targets, weighting: str) -> str:
+def describe_targets(targets: Targets, weighting: str) -> str:
     """Return a line with the objective, the weighting, and the rollouts that have steps without MC counts."""
     masked = int((targets.steps < targets.rows["num_steps"].to_numpy()).sum())
     left = (

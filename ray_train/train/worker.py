@@ -138,7 +138,7 @@ def make_worker_context(job: Job) -> WorkerContext:
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # so that newly made weights are the same on all ranks
-    selection, (backbone, contents) = run_on_all_ranks(lambda: (_cut(job), expected_backbone(job)))
+    selection, (backbone, contents) = run_on_all_ranks(lambda: (_read_selection(job), expected_backbone(job)))
     format = format_of(
         backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
     )
@@ -158,7 +158,7 @@ def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
     return add_drop_path(backbone, config.drop_path, config.seed) if config.drop_path else None
 
 
-def _cut(job: Job) -> Selection:
+def _read_selection(job: Job) -> Selection:
     selection = read_selection(chosen_index(job.config), job.config.fraction)
     if selection.fingerprint != job.plan.selection_fingerprint:
         raise TrainingError(

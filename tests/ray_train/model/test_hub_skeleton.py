@@ -13,7 +13,7 @@ from support.hubs import HUB_ID, empty_cache, serving
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.estimates.dry_run import _model
-from ray_train.estimates.memory import fitted
+from ray_train.estimates.memory import resolve_zero_stage
 from ray_train.model.skeleton import load_skeleton, parameters
 
 HEADS = ("untied", "tied", "stored twice")
@@ -85,7 +85,7 @@ def test_where_its_weights_cannot_be_seen_one_line_says_what_is_believed(
         assert sum(parameters(skeleton).values()) == expected_numbers(checkpoint, not flag)
         assert _model(skeleton)[1:] == [f"  {line}"], "the dry run's"
     config = TrainConfig(index="", image_root="", backbone=HUB_ID, output="", device_memory=80.0)
-    assert fitted(config)[1][1:] == [line], "a run's, behind the choice of a stage"
+    assert resolve_zero_stage(config)[1][1:] == [line], "a run's, behind the choice of a stage"
 
 
 def test_a_shard_that_is_missing_on_the_hub_is_named(
