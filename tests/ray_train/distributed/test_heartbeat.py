@@ -145,7 +145,7 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
         leave = Method(lambda rank: left.set())
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    monkeypatch.setattr(heartbeat.preemption, "give", asked.set)
+    monkeypatch.setattr(heartbeat.preemption, "request_stop", asked.set)
     monkeypatch.setitem(sleep_in_our_code.__globals__, "__name__", "ray_train.data.loader")
     beating = heartbeat.Pulse(Board(), 3, stuck_after=0.2)
     beating.step = 5
