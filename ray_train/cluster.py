@@ -17,7 +17,7 @@ from bisieve.doctor.machine import FULL_DISK
 from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
 from bisieve.io.errors import existing_folder
 from bisieve.io.storage import require_writable
-from ray_train.compat.own_session import Watch, ended_with_us, kept_handlers, own_session
+from ray_train.compat.own_session import Watch, kept_handlers, own_session, start_reaper
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -76,7 +76,7 @@ def cluster(workers: int) -> Iterator[Any]:
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         # Saves a process: a cluster of one machine has no node that could be drained.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    with ended_with_us() as watch:
+    with start_reaper() as watch:
         _init(ray, options, watch)
         try:
             yield ray

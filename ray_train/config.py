@@ -55,13 +55,15 @@ class TrainConfig:
     """Options of a training run."""
 
     index: str = option("URL of the ranked index")
-    index_version: str = option("how the fingerprint of its version begins; without: the current one", "")
+    index_version: str = option(
+        "first digits of the fingerprint of the index version; default: the current version", ""
+    )
     image_root: str = option("URL below which the images of the rollouts lie")
     backbone: str = option("hub id, folder or URL of the vision-language model to start from")
     output: str = option("URL of the folder that gets the trained model and its run")
     fraction: float = option("share of each source's rollouts to train on, best first, in (0, 1]", 0.25)
     recipe: str = option(
-        "paper: options that are not given are what the paper's own code does, see docs/paper.md",
+        "paper: use the settings of the paper's code for options that are not given, see docs/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES,
     )  # fmt: skip
 
@@ -78,7 +80,7 @@ class TrainConfig:
         "GB of memory a GPU has; 0: as those of this machine or cluster, if known", 0.0
     )
     offload: str = option(
-        "what lies in the CPU's memory: AdamW's state and step (ZeRO 2, 3), or with them the parameters (3)",
+        "what is kept in CPU memory: AdamW's state and step (ZeRO 2, 3), or also the parameters (ZeRO 3)",
         "none", choices=("none", "optimizer", "parameters"),
     )  # fmt: skip
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
@@ -87,7 +89,7 @@ class TrainConfig:
     train_projector: bool = option("train what lies between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
     lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
-    lora_alpha: int = option("adapters count lora_alpha / lora_rank times", 32, needs=ADAPTERS)
+    lora_alpha: int = option("scale of the adapters' output is lora_alpha / lora_rank", 32, needs=ADAPTERS)
     lora_dropout: float = option("share of an adapter's inputs that is dropped", 0.0, needs=ADAPTERS)
 
     epochs: int = option("passes over the selection", 1)
@@ -102,11 +104,15 @@ class TrainConfig:
     drop_last: bool = option("leave out an epoch's last batch where it is smaller", False)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option(
-        "tiles an image may be cut into, of Qwen's as large as so many; 0: the paper's 6, and 1 for Qwen", 0
+        "most tiles of a rollout's images (Qwen: size in tiles); 0: 6 for InternVL as in the paper, else 1",
+        0,
     )
     image_backend: str = option("library that makes the pixels", "pil", choices=IMAGE_BACKENDS)
     system: str = option("system turn in front of a text; family: the model family's own, or none", "family")
-    objective: str = option("what a step is trained towards", "hard", ("hard", "soft", "beta-binomial"))
+    objective: str = option(
+        "training objective of a step: its hard label, its soft label, or its counts by a Beta-Binomial",
+        "hard", ("hard", "soft", "beta-binomial"),
+    )  # fmt: skip
     label_threshold: float = option(
         "hard, and validation's F1: a step is positive when its MC score is above this", 0.0,
         needs=HARD_LABELS,
@@ -126,7 +132,7 @@ class TrainConfig:
 
     data_workers: int = option("processes a worker has for images and text; 0: none, -1: by its CPUs", -1)
     image_cache_gb: float = option("GB of a machine's disk for images of a store; 0: no cache", 10.0)
-    skip_broken_images: int = option("go on without the rollouts of up to so many broken images", 0)
+    skip_broken_images: int = option("tolerate this many broken images and leave out their rollouts", 0)
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
@@ -173,7 +179,7 @@ class TrainConfig:
         return [part for part in ("vision", "projector", "language") if getattr(self, f"train_{part}")]
 
     @property
-    def again(self) -> str:
+    def resume_hint(self) -> str:
         """Text that tells how to resume this run; a command with ``--restart`` would start it over."""
         return "run the same command again" + (" without --restart" if self.restart else "")
 
@@ -264,7 +270,9 @@ class EvaluateConfig:
     )
     positive: str = option("token whose probability is the reward, for such a model", OWN_TOKENS.positive)
     negative: str = option("token it is compared with, for such a model", OWN_TOKENS.negative)
-    max_tiles: int = option("tiles an image may be cut into, for such a model; 0: the paper's", 0)
+    max_tiles: int = option(
+        "most tiles of the images of a solution, for such a model; 0: 6 for InternVL, else 1", 0
+    )
     image_backend: str = option("library that makes the pixels, for such a model", "pil", IMAGE_BACKENDS)
     system: str = option(
         "system turn, for such a model; family: its family's own, or none; or a text", "family"

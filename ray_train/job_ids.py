@@ -64,7 +64,7 @@ def next_submission(program: str, output: str, entrypoint: str, jobs: Mapping[st
     name = submission_id(program, output, attempt)
     if last is not None and last.entrypoint != entrypoint:
         raise TrainingError(
-            f"no other command at work on {output}",
+            f"no other command running on {output}",
             f"job {name}: {last.entrypoint}",
             f"wait for it, or end it with: ray job stop {name}",
         )

@@ -61,7 +61,7 @@ def run_job(
         job = _submitted(client, program, output, shlex.join(words), env)
     except AuthenticationError as error:
         raise token_error(address or "RAY_ADDRESS", error.message) from error
-    print(f"job {job.id}: {'submitted' if job.is_new else 'goes on, followed from here'}", flush=True)
+    print(f"job {job.id}: {'submitted' if job.is_new else 'already running, following its log'}", flush=True)
     try:
         return _exit_code(_followed(client, job.id))
     except AuthenticationError as error:  # the cluster's token has changed while the job was followed
@@ -171,10 +171,12 @@ def _followed(client: JobSubmissionClient, name: str) -> JobDetails:
                 raise AuthenticationError(str(error)) from error
             if time.monotonic() - answered > SILENCE:
                 raise TrainingError(
-                    f"news of job {name}", f"none for {SILENCE:.0f} s: {error}", "the same command asks again"
+                    f"an answer about job {name}",
+                    f"none for {SILENCE:.0f} s: {error}",
+                    "run the same command again to follow it",
                 ) from error
             tries += 1
-            say_retry(f"news of job {name}", tries, error, _PAUSE)
+            say_retry(f"answer about job {name}", tries, error, _PAUSE)
         time.sleep(_PAUSE)
 
 
@@ -185,9 +187,11 @@ def _exit_code(job: JobDetails) -> int:
         raise PreemptedError(
             f"job {job.submission_id} to end by itself",
             "that it was stopped",
-            "the same command goes on, without --restart",
+            "run the same command again, without --restart",
         )
     code = job.driver_exit_code
     if code is None:  # the driver did not start, or Ray did not see its end
-        raise TrainingError(f"job {job.submission_id} to run", job.message or "no word", "see the dashboard")
+        raise TrainingError(
+            f"job {job.submission_id} to run", job.message or "no message from Ray", "see the dashboard"
+        )
     return code if code >= 0 else 128 - code  # ended by a signal: 128 + its number, as in a shell

@@ -107,11 +107,11 @@ def _take(output: str, driver: Driver, say: Say) -> None:
         holder = _holder(found)
         if holder is not None and not is_dead(holder):
             seconds = WATCHED_FOR * RENEWED_EVERY
-            say(f"{url} is of {holder}: up to {seconds:.0f} s to see whether it still lives")
+            say(f"{url} is held by {holder}: watching up to {seconds:.0f} s whether it is still alive")
             if (now := _watched(found, seconds)).data not in (None, found.data):
                 raise TrainingError(
                     f"no other driver at {output}",
-                    f"{_holder(now)}, which is at work there",
+                    f"{_holder(now)}, which is still running",
                     "wait for its end, or end it, then run the same command again",
                 )
             found = now

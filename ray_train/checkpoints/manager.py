@@ -81,7 +81,7 @@ class CheckpointManager:
         if not committed:
             return None
         raise TrainingError(
-            f"a whole checkpoint in {self.url}", "none but torn ones", "start again with --restart"
+            f"a complete checkpoint in {self.url}", "only incomplete ones", "start again with --restart"
         )
 
     def _is_whole(self, name: str) -> bool:

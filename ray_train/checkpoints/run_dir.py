@@ -129,9 +129,10 @@ def _read_run(url: str) -> _Run:
     try:
         return msgspec.json.decode(storage.read_bytes(url), type=_Run)
     except msgspec.DecodeError as error:
+        is_json = isinstance(error, msgspec.ValidationError)
         raise TrainingError(
             f"the name of a run at {url}",
-            f"a file that is cut off or not bisieve's: {error}",
+            f"something else: {error}" if is_json else "a file that is truncated or not JSON",
             "give another --output, or delete this one",
         ) from error
 

@@ -197,7 +197,7 @@ def _read_pieces(ours: Sequence[Fragment], checkpoint: str) -> int:
             for kind in KINDS:
                 _fill(shared, part["fragments"], kind, storage.join(checkpoint, _state_file(rank, kind)))
     if missing:
-        found = f"{missing} elements fewer"
+        found = f"{missing} elements are missing"
         raise TrainingError(f"all trained parameters in {checkpoint}", found, "start again with --restart")
     return int(parts[0]["steps"])
 

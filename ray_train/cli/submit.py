@@ -7,7 +7,7 @@ from pathlib import Path
 from ray_train.config import EvaluateConfig, TrainConfig
 from ray_train.config_io import read_config
 
-HELP = "run train or evaluate on a Ray cluster: submit it, or follow it where it is at work already"
+HELP = "run train or evaluate on a Ray cluster: submit it, or follow it if it is already running"
 PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),
     "evaluate": (EvaluateConfig, "ray_train/evaluate_mprm.py"),
@@ -17,9 +17,13 @@ CHECKOUT = Path(__file__).parents[2]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--address", metavar="URL", help="the cluster's dashboard (RAY_ADDRESS, which rules)")
     parser.add_argument(
-        "--runtime-env", metavar="FILE", help="YAML: env_vars and more that the job shall have"
+        "--address",
+        metavar="URL",
+        help="address of the cluster's dashboard; the variable RAY_ADDRESS overrides it",
+    )
+    parser.add_argument(
+        "--runtime-env", metavar="FILE", help="YAML file with Ray's runtime environment of the job"
     )
     parser.add_argument("program", choices=PROGRAMS)
     parser.add_argument("options", nargs=argparse.REMAINDER, help="its own options, as on one machine")

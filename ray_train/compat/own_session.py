@@ -41,7 +41,7 @@ class Watch:
 
 
 @contextmanager
-def ended_with_us() -> Iterator[Watch]:
+def start_reaper() -> Iterator[Watch]:
     """Start the reaper and yield its `Watch`; the reaper ends the watched processes when the block ends.
 
     It also ends them if this process is killed. Without ``/proc`` there is no reaper, and nothing is ended.

@@ -19,10 +19,10 @@ def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | No
     """
     lines = []
     if transparent:
-        lines.append(f"put on white: {pluralize(transparent, 'transparent image')}, counted at every use")
+        lines.append(f"transparent images on a white background: {transparent} (counted per use)")
     if unclear:
         found = pluralize(unclear, "rollout")
-        lines.append(f"images put in front: {found} whose image placeholders do not fit the images")
+        lines.append(f"images moved to the front: placeholders of {found} do not match the images")
     if broken:
         some = "; ".join(f"{name} ({why})" for name, why in sorted(broken.items())[:_NAMED])
         more = "; …" if len(broken) > _NAMED else ""

@@ -140,7 +140,7 @@ def check_some_weight(targets: Targets, left_out: Sequence[int] = (), held_out: 
     if held_out and not targets.mass[list(held_out)].any():
         raise TrainingError(
             "steps to validate on in the held-out part",
-            "none that weighs anything",
+            "no step with a weight above 0",
             "give another --validation-fraction, or --seed",
         )
     if np.delete(targets.mass, np.array([*left_out, *held_out], np.int64)).any():
@@ -154,11 +154,11 @@ def check_some_weight(targets: Targets, left_out: Sequence[int] = (), held_out: 
     )
 
 
-def about(targets: Targets, weighting: str) -> str:
+def describe_targets(targets: Targets, weighting: str) -> str:
     """Return a line with the objective, the weighting, and the rollouts that have steps without MC counts."""
     masked = int((targets.steps < targets.rows["num_steps"].to_numpy()).sum())
     left = (
-        f"; {pluralize(masked, 'rollout')} with steps of no MC counts, which weigh nothing" if masked else ""
+        f"; {pluralize(masked, 'rollout')} with steps without MC counts, which are ignored" if masked else ""
     )
     return f"objective: {targets.objective}, rollout weights {weighting}{left}"
 
@@ -209,7 +209,7 @@ def _looked_up(ids: pa.ChunkedArray, url: str, column: str) -> Floats:
     missing = ids.filter(places.is_null()).to_pylist()
     if missing:
         found = f"none for {len(missing)}, such as {missing[0]}"
-        raise TrainingError(f"a weight for every rollout of the cut in {url}", found, _HINT)
+        raise TrainingError(f"a weight in {url} for every rollout of the selection", found, _HINT)
     return same["weight_min"].take(places).to_numpy()  # type: ignore[no-any-return]
 
 

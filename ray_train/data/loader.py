@@ -89,7 +89,7 @@ class RankLoader:
 
         At least one group, which may be empty.
         """
-        share = self.plan.share(step, self.rank, self.world_size)
+        share = self.plan.rows_for_rank(step, self.rank, self.world_size)
         factors = self.targets.factors(self.plan.batch(step))
         rollouts = fetch_rollouts(self.selection.rows.take(pa.array(share)), self.selection.shards)
         prompts: dict[Any, Prompt] = {}

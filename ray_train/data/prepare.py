@@ -133,9 +133,9 @@ def _try_alone(encoder: Encoder, sample: Sample, number: int, name: str) -> None
     error = refusal(encoder, sample.images[number], len(sample.images))
     if error is not None:
         raise ImageError(
-            f"an image that the backbone's processor takes in {name}",
+            f"an image that the backbone's processor accepts as {name}",
             reason(error),
-            "write one of another shape under that name, then run the same command again",
+            "replace it with one of another size or aspect ratio, then run the same command again",
         ) from error
 
 

@@ -57,7 +57,7 @@ def global_batch(order: Rows, index: int, batch_size: int) -> Rows:
     return order[index * batch_size : (index + 1) * batch_size]
 
 
-def gathered(order: Rows, prompts: Rows) -> Rows:
+def group_by_prompt(order: Rows, prompts: Rows) -> Rows:
     """Reorder ``order`` so that all rows of a prompt follow its first row.
 
     Rollouts that share a prompt can then be packed together.
@@ -182,7 +182,7 @@ class BatchPlan:
         epoch, index = divmod(step, self.steps_per_epoch)
         return global_batch(_order(self, epoch), index, self.global_batch)
 
-    def share(self, step: int, rank: int, world_size: int) -> Rows:
+    def rows_for_rank(self, step: int, rank: int, world_size: int) -> Rows:
         """Return the rows that ``rank`` trains on in ``step``, int64 ``[rows of the rank]``.
 
         They are its share of the global batch: all rows of a prompt are on one rank, and ranks get about
@@ -207,7 +207,7 @@ def _order(plan: BatchPlan, epoch: int) -> Rows:
         plan.num_rows, fingerprint=plan.selection_fingerprint, seed=plan.seed, epoch=epoch
     )
     order = order[~np.isin(order, np.array(plan.left_out + plan.held_out, dtype=np.int64))]
-    return gathered(order, plan.prompts) if plan.prompts_together else order
+    return group_by_prompt(order, plan.prompts) if plan.prompts_together else order
 
 
 def validation_split(

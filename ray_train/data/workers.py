@@ -121,7 +121,7 @@ def _unpickled(results: Iterator[bytes], number: int) -> Iterator[Any]:
         yield from map(pickle.loads, results)
     except BrokenProcessPool as error:
         raise TrainingError(
-            f"{pluralize(number, 'data worker')} at work",
+            pluralize(number, "running data worker"),
             "one that was killed or could not start; memory may have run out",
             "give the machine more memory, or the run fewer --data-workers",
         ) from error

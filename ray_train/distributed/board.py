@@ -25,7 +25,7 @@ class Beat:
 
     rank: int
     node: str  # host name
-    meetings: int  # collectives entered so far; equal on all ranks that wait for one another
+    collectives_entered: int  # collectives entered so far; equal on all ranks that wait for one another
     step: int | None  # the current step; None before the first
     place: str  # where in bisieve's code the training thread is
     waits: bool = False  # the training thread is inside a collective
@@ -44,7 +44,7 @@ class HeartbeatMonitor:
         """Record a heartbeat; return whether all ranks must stop."""
         now = self._clock()
         before = self._heard.get(beat.rank)
-        if before is None or before[1].meetings != beat.meetings:
+        if before is None or before[1].collectives_entered != beat.collectives_entered:
             self._progress = now
         self._heard[beat.rank] = (now, beat)
         return self._stop
@@ -87,14 +87,15 @@ class HeartbeatMonitor:
         if not self._heard or now - self._progress < after:
             return None
         heard = list(self._heard.values())
-        fewest = min(beat.meetings for _, beat in heard)
+        fewest = min(beat.collectives_entered for _, beat in heard)
         silent = [entry for entry in heard if now - entry[0] > after / 2]
-        fewer = [entry for entry in heard if entry[1].meetings == fewest]
+        fewer = [entry for entry in heard if entry[1].collectives_entered == fewest]
         behind = silent or [entry for entry in fewer if not entry[1].waits] or fewer
-        return "; ".join(_told(beat, now - when) for when, beat in sorted(behind, key=lambda e: e[1].rank))
+        behind = sorted(behind, key=lambda entry: entry[1].rank)
+        return "; ".join(_describe(beat, now - when) for when, beat in behind)
 
 
-def _told(beat: Beat, silence: float) -> str:
+def _describe(beat: Beat, silence: float) -> str:
     when = "before the first step" if beat.step is None else f"at step {beat.step}"
     return f"rank {beat.rank} on {beat.node} {when}, in {beat.place}, last heard of {silence:.0f} s ago"
 

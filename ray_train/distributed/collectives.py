@@ -14,17 +14,17 @@ from bisieve.errors import BisieveError, TrainingError
 
 Result = TypeVar("Result")
 
-_meetings = 0
+_collectives_entered = 0
 
 
-def meetings() -> int:
+def collectives_entered() -> int:
     """Return how many collectives of this module this process has entered."""
-    return _meetings
+    return _collectives_entered
 
 
-def _meet() -> None:
-    global _meetings
-    _meetings += 1
+def _count_collective() -> None:
+    global _collectives_entered
+    _collectives_entered += 1
 
 
 def run_on_all_ranks(prepare: Callable[[], Result]) -> Result:
@@ -51,7 +51,7 @@ def raise_first(error: BisieveError | None) -> None:
 
 def from_all_ranks(value: Result) -> list[Result]:
     """Return the ``value`` of every rank, by rank; it is pickled on the way."""
-    _meet()
+    _count_collective()
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
@@ -70,7 +70,7 @@ def all_reduce_sum(
     Raises:
         BisieveError: Any rank passed an ``error``; every rank raises that of the lowest such rank.
     """
-    _meet()
+    _count_collective()
     sums = torch.tensor([*counts.values(), float(error is not None)], dtype=torch.float64).to(device)
     dist.all_reduce(sums)
     *values, errors = sums.tolist()
@@ -81,7 +81,7 @@ def all_reduce_sum(
 
 def all_reduce_max(values: dict[str, float], device: torch.device) -> dict[str, float]:
     """Return the maximum of each of ``values`` over all ranks; names and order are those of every rank."""
-    _meet()
+    _count_collective()
     tops = torch.tensor([*values.values()], dtype=torch.float64).to(device)
     dist.all_reduce(tops, dist.ReduceOp.MAX)
     return dict(zip(values, tops.tolist(), strict=True))
@@ -89,7 +89,7 @@ def all_reduce_max(values: dict[str, float], device: torch.device) -> dict[str, 
 
 def any_rank(holds: bool, device: torch.device) -> bool:
     """Return, on every rank, whether ``holds`` is true on any rank."""
-    _meet()
+    _count_collective()
     flag = torch.tensor(int(holds)).to(device)
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag)

@@ -15,8 +15,9 @@ from ray.exceptions import RayError
 
 from bisieve.errors import TrainingError
 from ray_train.compat.ray import WorkerGroupCallback
-from ray_train.distributed import collectives, preemption
+from ray_train.distributed import preemption
 from ray_train.distributed.board import Beat
+from ray_train.distributed.collectives import collectives_entered
 
 _COLLECTIVES = ("torch.distributed.", "deepspeed.comm.")  # modules in which ranks wait for one another
 _EVERY = 1.0  # most seconds between two heartbeats
@@ -26,7 +27,7 @@ class Pulse:
     """A thread that sends a rank's heartbeats to the board until `end`.
 
     The thread that makes it is the training thread, whose place in the code the heartbeats report. If the
-    board answers that all ranks must stop, the worker is marked by `preemption.give`.
+    board answers that all ranks must stop, the worker is marked by `preemption.request_stop`.
     """
 
     def __init__(self, board: Any, rank: int, stuck_after: float) -> None:
@@ -46,9 +47,10 @@ class Pulse:
         try:
             while not self._ended.wait(self._every):
                 place, waits = whereabouts(self._trainer)
-                beat = Beat(self._rank, node, collectives.meetings() + self._alone, self.step, place, waits)
+                entered = collectives_entered() + self._alone
+                beat = Beat(self._rank, node, entered, self.step, place, waits)
                 if ray.get(self._board.beat.remote(beat)):
-                    preemption.give()
+                    preemption.request_stop()
             self._board.leave.remote(self._rank)
         except RayError:  # the driver is gone, and Ray will soon end this worker
             return

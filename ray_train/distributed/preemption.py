@@ -21,12 +21,12 @@ from ray.exceptions import RayError
 from bisieve.errors import InterruptedRunError, PreemptedError
 from ray_train.compat.ray import WorkerCallback, get_train_context
 
-_given = threading.Event()  # in a worker: set once it was asked to stop
+_stop_requested = threading.Event()  # in a worker: set once it was asked to stop
 
 
-def give() -> None:
+def request_stop() -> None:
     """Ask this worker, and through it all workers, to stop at the end of the current step."""
-    _given.set()
+    _stop_requested.set()
 
 
 class PreemptionState:
@@ -39,7 +39,7 @@ class PreemptionState:
 
     def counts(self) -> dict[str, float]:
         """Return what this rank adds to the sums of a step: 1 for each kind of signal received, else 0."""
-        return {"stop": float(_given.is_set()), "draining": float(_node_is_draining())}
+        return {"stop": float(_stop_requested.is_set()), "draining": float(_node_is_draining())}
 
     def update(self, sums: dict[str, float]) -> None:
         """Update the state from the ``sums`` over all ranks, and remove its own counts from them.
@@ -72,7 +72,7 @@ def _node_is_draining() -> bool:
     return get_train_context().preemption_context.preemption_info is not None
 
 
-class HeedSigterm(WorkerCallback):
+class StopOnSigterm(WorkerCallback):
     """Callback by which a worker's first SIGTERM asks the run to stop; a second one ends the process."""
 
     def after_init_train_context(self) -> None:
@@ -83,7 +83,7 @@ class HeedSigterm(WorkerCallback):
 
 def _on_sigterm(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    give()
+    request_stop()
 
 
 def _heard(board: Any) -> bool:
@@ -109,7 +109,7 @@ class Asked:
 
 
 @contextmanager
-def passed_on(board: Any, again: str) -> Iterator[Asked]:
+def forward_signals(board: Any, again: str) -> Iterator[Asked]:
     """Pass SIGTERM and Ctrl-C from the driver on to the workers while the block runs.
 
     Outside the main thread, where no handlers can be set, this does nothing.

@@ -59,9 +59,9 @@ def device_memory(config: TrainConfig, nodes: Nodes | None = None) -> tuple[floa
     if number >= config.workers.least or (number and config.device == "gpu"):
         return float(min(torch.cuda.get_device_properties(one).total_memory for one in range(number))), ""
     if asked_with_workers(config):
-        return 0.0, "memory of the GPUs not known yet: compared before the workers start"
+        return 0.0, "GPU memory not known yet: checked before the workers start"
     elsewhere = config.device == "gpu" or "RAY_ADDRESS" in os.environ
-    return 0.0, _unknown("they are on other machines") if elsewhere else ""
+    return 0.0, _unknown("the GPUs are on other machines") if elsewhere else ""
 
 
 def _of_nodes(resources: Sequence[dict[str, float]], config: TrainConfig) -> tuple[float, str]:
@@ -72,12 +72,12 @@ def _of_nodes(resources: Sequence[dict[str, float]], config: TrainConfig) -> tup
         if one.get("GPU")
     ]
     if not kinds:
-        return 0.0, _unknown("no node of the cluster has one yet") if config.device == "gpu" else ""
-    unknown = {", ".join(sorted(kind)) or "a nameless kind" for kind in kinds if not kind & _GB.keys()}
+        return 0.0, _unknown("no node of the cluster has a GPU yet") if config.device == "gpu" else ""
+    unknown = {", ".join(sorted(kind)) or "GPUs of no named type" for kind in kinds if not kind & _GB.keys()}
     if unknown:
         return 0.0, _unknown(f"the cluster has {'; '.join(sorted(unknown))}")
     return min(max(_GB[name] for name in kind & _GB.keys()) for kind in kinds) * 1e9, ""
 
 
 def _unknown(why: str) -> str:
-    return f"memory of the GPUs not known, {why}: not compared, --device-memory GB names it"
+    return f"GPU memory unknown ({why}), not checked: give --device-memory GB"

@@ -12,7 +12,7 @@ from ray_train.data.image_problems import check_tolerated, picture_notes
 from ray_train.data.labels import Targets
 from ray_train.data.sampler import BatchPlan, Rows
 from ray_train.estimates.flops import Load, hours, model_cost, training_flops
-from ray_train.estimates.memory import loading, model_sizes, number_bytes, training_memory
+from ray_train.estimates.memory import loading_bytes, model_sizes, number_bytes, training_memory
 from ray_train.estimates.sample import Tokens, sampled_tokens
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters
@@ -136,7 +136,7 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
     patches = used.most_image_tokens * backbone.family.patches_per_token(backbone.model.config)
     sizes = model_sizes(backbone, config)
     parts = training_memory(sizes, config, used.longest, patches)
-    in_training, at_start = sum(parts.values()), loading(sizes.total, number_bytes(config))
+    in_training, at_start = sum(parts.values()), loading_bytes(sizes.total, number_bytes(config))
     how = "as this machine has it" if config.precision == "auto" else "as asked for"
     if config.precision == "auto" and (config.device == "gpu" or config.device_memory):
         how = "as GPUs have it"

@@ -19,7 +19,7 @@ At the start every rank loads the whole model, with any ZeRO stage and any offlo
 
     loading       b·P in host memory, and then b·P on the device, before ZeRO partitions it
 
-`fitted` resolves ``--zero-stage auto`` with these estimates, and fails early if a run cannot fit.
+`resolve_zero_stage` resolves ``--zero-stage auto`` with these estimates, and fails early if a run cannot fit.
 """
 
 from dataclasses import dataclass, replace
@@ -73,12 +73,12 @@ def activations(layers: Layers, tokens: float, number_bytes: int, checkpointing:
     return number_bytes * tokens * kept
 
 
-def loading(total: int, number_bytes: int) -> float:
+def loading_bytes(total: int, number_bytes: int) -> float:
     """Return the bytes of the whole model, which each rank loads in host memory and then on its device."""
     return float(number_bytes * total)
 
 
-def states(
+def model_state_bytes(
     total: int, trained: int, number_bytes: int, zero_stage: int, workers: int, offload: str = "none"
 ) -> dict[str, float]:
     """Return the bytes of one device by purpose, without activations.
@@ -139,19 +139,21 @@ def training_memory(
     ``tokens`` and ``patches`` are those of the largest micro-batch.
     """
     size, saving = number_bytes(config), config.gradient_checkpointing
-    parts = states(sizes.total, sizes.trained, size, config.zero_stage, config.workers.least, config.offload)
+    parts = model_state_bytes(
+        sizes.total, sizes.trained, size, config.zero_stage, config.workers.least, config.offload
+    )
     parts["activations"] = activations(sizes.text, tokens, size, saving)
     if sizes.vision:
         parts["activations"] += activations(sizes.vision, patches, size, saving)
     return parts
 
 
-def needed(sizes: ModelSizes, config: TrainConfig) -> float:
+def peak_bytes(sizes: ModelSizes, config: TrainConfig) -> float:
     """Return the peak bytes of one device, at the start or in training with a full micro-batch."""
     rows = config.micro_batch * config.max_length
     tokens = max(config.pack_tokens, config.max_length) if config.pack_tokens else rows
     in_training = sum(training_memory(sizes, config, tokens, sizes.patches_per_token * tokens).values())
-    return max(in_training, loading(sizes.total, number_bytes(config)))
+    return max(in_training, loading_bytes(sizes.total, number_bytes(config)))
 
 
 def choose_stage(sizes: ModelSizes, config: TrainConfig, memory: float) -> TrainConfig:
@@ -161,10 +163,10 @@ def choose_stage(sizes: ModelSizes, config: TrainConfig, memory: float) -> Train
     micro-step. If none fits it is 3, which needs the least memory.
     """
     stages = [replace(config, zero_stage=s) for s in range(_LEAST_STAGE[config.offload], 4)]
-    return next((one for one in stages if needed(sizes, one) <= _USABLE * memory), stages[-1])
+    return next((one for one in stages if peak_bytes(sizes, one) <= _USABLE * memory), stages[-1])
 
 
-def fitted(config: TrainConfig, nodes: Nodes | None = None) -> tuple[TrainConfig, list[str]]:
+def resolve_zero_stage(config: TrainConfig, nodes: Nodes | None = None) -> tuple[TrainConfig, list[str]]:
     """Return ``config`` with its ZeRO stage resolved, and lines for the user about the memory of a device.
 
     Args:
@@ -188,7 +190,7 @@ def fitted(config: TrainConfig, nodes: Nodes | None = None) -> tuple[TrainConfig
     lines = [] if config.zero_stage else [_why(sizes, chosen, memory)]
     if backbone.note and not config.dry_run:  # a dry run prints the note itself
         lines.append(backbone.note)
-    asked = needed(sizes, chosen)
+    asked = peak_bytes(sizes, chosen)
     if asked > memory:
         raise TrainingError(
             f"{asked / 2**30:.1f} GiB of memory a device, estimated, with ZeRO {chosen.zero_stage} on "
@@ -217,10 +219,10 @@ def remedies(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
         "--zero-stage 3 --offload optimizer": replace(config, zero_stage=3, offload="optimizer"),
         f"--workers {more}": replace(config, workers=more),
     }
-    fits = [f for f, one in tries.items() if one != config and needed(sizes, one) <= _USABLE * memory]
+    fits = [f for f, one in tries.items() if one != config and peak_bytes(sizes, one) <= _USABLE * memory]
     if fits:
         return "give " + ", or ".join(fits)
-    if loading(sizes.total, number_bytes(config)) > memory:
+    if loading_bytes(sizes.total, number_bytes(config)) > memory:
         return "choose a smaller --backbone or devices with more memory: each loads the whole model first"
     return "combine --gradient-checkpointing, --zero-stage 3, --offload, more --workers and --lora-rank"
 
@@ -228,7 +230,7 @@ def remedies(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
 def _why(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
     sent = 3 * number_bytes(config) * sizes.total / 1e9  # gathered forward and backward, gradients once
     line = (
-        f"ZeRO {config.zero_stage} by --zero-stage auto: {needed(sizes, config) / 2**30:.0f} of "
+        f"ZeRO {config.zero_stage} by --zero-stage auto: {peak_bytes(sizes, config) / 2**30:.0f} of "
         f"{memory / 2**30:.0f} GiB a device"
     )
     return line if config.zero_stage == 3 else f"{line}; ZeRO 3 would send {sent:.0f} GB a micro-step"

@@ -37,7 +37,7 @@ def refuse_decided(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
     if card is not None and given:
         flag = flag_of(given[0])
         raise UsageError(
-            f"no {flag} for a model that bisieve trained: {CARD} beside it says how it reads",
+            f"no {flag} for a model that bisieve trained: its {CARD} sets this option",
             f"{flag} {getattr(config, given[0])}",
             f"leave out {flag}",
         )
@@ -108,7 +108,7 @@ def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
     tokenizer = backbone.processor.tokenizer
     if format.marker in (*backbone.family.reserved(tokenizer), tokenizer.pad_token):
         raise TrainingError(
-            "a marker that stands for the end of a step alone",
+            "a marker that means only the end of a step",
             f"{format.marker}, which stands for images or padding", "give another --marker",
         )  # fmt: skip
     words = {"--positive": format.positive, "--negative": format.negative}
@@ -121,8 +121,8 @@ def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
             "give another --positive or --negative",
         )  # fmt: skip
     if format.marker == MARKER and MARKER not in tokenizer.get_vocab():
-        print(f"note: {MARKER} is no token of this model, which was never taught to judge there; --marker "
-              "names the token at which it was", flush=True)  # fmt: skip
+        print(f"note: {MARKER} is not a token of this model, which was not trained to judge at it; give "
+              "the model's own token with --marker", flush=True)  # fmt: skip
 
 
 def _check_markers(format: PromptFormat, backbone: Backbone, solutions: Sequence[Solution]) -> None:

@@ -27,8 +27,8 @@ from ray_train.model.weight_files import record_tie, refuse_quantized, set_tie, 
 NO_CODE = {"trust_remote_code": False}
 _LOADING_PROBLEMS = {
     "missing_keys": "missing",
-    "unexpected_keys": "that the model has no place for",
-    "mismatched_keys": "of another size than config.json says",
+    "unexpected_keys": "that the model does not have",
+    "mismatched_keys": "whose shape differs from config.json",
     "error_msgs": "that could not be loaded",
 }
 
@@ -136,7 +136,7 @@ def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source
 
     ``report`` is the loading report of transformers; keys that the model's class ignores are not in it.
     """
-    expected = f"the weights of {model.config.model_type}, all and no others, at {source}"
+    expected = f"exactly the weights of {model.config.model_type} at {source}"
     for problem, words in _LOADING_PROBLEMS.items():
         if names := report.get(problem):
             found = f"{pluralize(len(names), 'weight')} {words}, such as {min(map(_key, names))}"
@@ -241,7 +241,7 @@ def load_image_processor(path: str, source: str, backend: str) -> Any:
     if has != backend:
         raise TrainingError(
             f"an image processor with {backend} at {source}",
-            f"one with {has} alone",
+            f"one with {has} only",
             f"use --image-backend {has}",
         )
     return found
@@ -257,7 +257,7 @@ def _require_torchvision() -> None:
         import_module("torchvision")
     except Exception as error:  # missing, or built for another torch, which raises any type
         raise TrainingError(
-            "torchvision, since the images are its, with --image-backend or as the model was trained",
+            "torchvision, which --image-backend or the model's card asks for",
             str(error),
             f"install the one for torch {torch.__version__}; a new run may use --image-backend pil instead",
         ) from error

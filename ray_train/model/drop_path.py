@@ -74,7 +74,7 @@ def check_drop_path(family: Family, rate: float) -> None:
     """Raise `TrainingError` for a ``rate`` above 0 if the family does not read images as tiles."""
     if rate and not family.vision_layers:
         raise TrainingError(
-            "a backbone of InternVL for --drop-path (the paper's code has no other)",
+            "an InternVL backbone for --drop-path (the paper's code supports no other)",
             family.model_type,
             "give --drop-path 0, with --recipe paper, too",
         )

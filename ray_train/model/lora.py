@@ -2,8 +2,8 @@
 
     W x + (alpha / rank) · B A x      W [out, in] frozen; A [rank, in] drawn from the seed, B [out, rank] zero
 
-The published model has no adapters: `merged` adds each (alpha / rank) · B A to its W, and writes the marker's
-row into the embeddings.
+The published model has no adapters: `merge_adapters` adds each (alpha / rank) · B A to its W, and writes the
+marker's row into the embeddings.
 """
 
 import copy
@@ -75,9 +75,9 @@ def _refuse_other_layers(backbone: Backbone) -> None:
     ]
     if others:
         raise TrainingError(
-            "a language part of linear layers, to put adapters (--lora-rank) beside them",
+            "a language model whose matrices are all linear layers, which --lora-rank needs",
             f"{pluralize(len(others), 'other weight')}, such as {others[0]}",
-            "leave out --lora-rank: then the language part is trained whole",
+            "leave out --lora-rank to train the whole language model",
         )
 
 
@@ -91,7 +91,7 @@ def has_adapters(model: Any) -> bool:
     return hasattr(model, "peft_config")
 
 
-def merged(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def merge_adapters(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights of a model without adapters, with the adapters of ``model`` merged into them.
 
     Sums are computed in float32 and rounded once, to the dtype of the matrix.

@@ -50,7 +50,7 @@ def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
     except msgspec.ValidationError as error:
         raise _no_card(url, f"something else: {error}", flag) from error
     except ValueError as error:
-        raise _no_card(url, "a file that is cut off or no JSON", flag) from error
+        raise _no_card(url, "a file that is truncated or not JSON", flag) from error
     return card
 
 
@@ -69,4 +69,4 @@ def require_kappa(card: dict[str, Any] | None, model: str) -> str:
 
 
 def _no_card(url: str, found: str, flag: str) -> TrainingError:
-    return TrainingError(f"a card as bisieve train writes it at {url}", found, f"check {flag}")
+    return TrainingError(f"a valid model card ({CARD}) at {url}", found, f"check {flag}")

@@ -64,8 +64,8 @@ def check_reads_packs(family: "Family") -> None:
     """Raise `TrainingError` if no model of ``family`` can read packs; needs no loaded model."""
     if family.why_no_packs:
         raise TrainingError(
-            f"a language part of plain full attention, to read packs, which {family.model_type} has not",
-            family.why_no_packs,
+            "a language model with full attention only, which packing needs",
+            f"{family.model_type}, with {family.why_no_packs}",
             "give --pack-tokens 0",
         )
 
@@ -83,7 +83,7 @@ def check_packable(model: Any) -> None:
         found |= {_OTHER[name] for own, name in _KEPT_AS.items() if getattr(module, own, None) is not None}
     if found:
         raise TrainingError(
-            f"a language part ({config.model_type}) of plain full attention, to read packs",
+            f"a language model ({config.model_type}) with full attention only, which packing needs",
             ", ".join(sorted(found)),
             "give --pack-tokens 0",
         )
@@ -120,7 +120,7 @@ def shared_prompt_attention(
         query: ``[1, heads, length, size]``.
         key: ``[1, key heads, length, size]``; ``heads`` is a multiple of ``key heads``.
         value: as ``key``.
-        attention_mask: ignored; ``blocks`` have the masks.
+        attention_mask: must be None; ``blocks`` have the masks.
         blocks: of the pack, whose lengths add up to ``length``.
         scaling: factor of the scores.
         dropout: of the attention weights, in training only.
@@ -130,10 +130,15 @@ def shared_prompt_attention(
         ``[1, length, heads, size]``, and None instead of attention weights.
 
     Raises:
-        TrainingError: the layer asks for sinks, a window or capped scores, which would silently be ignored.
+        TrainingError: there is a mask, or the layer asks for sinks, a window or capped scores; they would be
+            ignored.
     """
+    if attention_mask is not None:
+        raise TrainingError("a pack without an attention mask", "one", "report this as a bug")
     if asked := [words for name, words in _OTHER.items() if others.get(name) is not None]:
-        raise TrainingError("plain full attention in packs", ", ".join(asked), "give --pack-tokens 0")
+        raise TrainingError(
+            "full attention only, which packing needs", ", ".join(asked), "give --pack-tokens 0"
+        )
     groups = query.shape[1] // key.shape[1]  # query heads per key and value head
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)

@@ -77,7 +77,7 @@ def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
     except Exception as error:  # the hub's library raises any type
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"{CARD} of {source}, or word that it has none", reason, f"check {flag}"
+            f"{CARD} of {source}, or an answer that there is none", reason, f"check {flag}"
         ) from error
     return read_card(str(Path(card).parent), flag)
 

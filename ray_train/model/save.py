@@ -1,6 +1,6 @@
 """Publish the trained model as a Hugging Face folder, which becomes visible only when it is complete.
 
-    gathered_weights ──▶ publish_model: save_model to a temporary folder ──▶ withdraw the old model ──▶ upload
+    gather_weights ──▶ publish_model: save_model to a temporary folder ──▶ withdraw the old model ──▶ upload
 
 ``config.json`` is uploaded last: without it nothing recognizes the folder as a model.
 """
@@ -18,14 +18,14 @@ from bisieve.io.errors import storage_errors
 from bisieve.io.tempdirs import passing_folder
 from bisieve.io.upload import Persistence, Progress, no_one, upload
 from ray_train.model.backbone import Backbone
-from ray_train.model.lora import has_adapters, merged, plain_model
+from ray_train.model.lora import has_adapters, merge_adapters, plain_model
 from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.reward import KAPPA
 
 Weights = dict[str, torch.Tensor]
 
 
-def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
+def gather_weights(module: torch.nn.Module, rank: int) -> Weights:
     """Return the weights of ``module`` on the CPU, by name; empty on other ranks than 0. A collective.
 
     Adapters are merged into their matrices. Under ZeRO-3 the ranks gather one parameter at a time.
@@ -41,7 +41,7 @@ def gathered_weights(module: torch.nn.Module, rank: int) -> Weights:
     if rank == 0:
         weights |= {name: tensor.cpu() for name, tensor in module.named_buffers()}
         if has_adapters(module):
-            weights = merged(module, weights)
+            weights = merge_adapters(module, weights)
     return weights
 
 

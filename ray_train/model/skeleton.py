@@ -45,7 +45,7 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
             model = transformers.AutoModelForImageTextToText.from_config(config, **NO_CODE)
     add_marker(model, processor.tokenizer)
     train_only(model, family, trained)
-    return Backbone(model, processor, family, note="" if tensors else _unseen(config))
+    return Backbone(model, processor, family, note="" if tensors else _unread_note(config))
 
 
 def load_skeleton_processor(
@@ -92,9 +92,9 @@ def _tensors(source: str) -> dict[str, Stored]:
         return {}
 
 
-def _unseen(config: Any) -> str:
-    head = "the embeddings" if config.tie_word_embeddings else "one of its own"
-    return f"weights not seen: the head counts as {head}, as config.json has it"
+def _unread_note(config: Any) -> str:
+    head = "is tied to the embeddings" if config.tie_word_embeddings else "has weights of its own"
+    return f"weights not read: by config.json the head {head}"
 
 
 @contextmanager

@@ -64,7 +64,9 @@ def read_json(url: str) -> dict[str, Any]:
     try:
         found = json.loads(storage.read_bytes(url))
     except ValueError as error:
-        raise TrainingError(f"JSON at {url}", "a file that is cut off or none", "check the URL") from error
+        raise TrainingError(
+            f"JSON at {url}", "a file that is truncated or not JSON", "check the URL"
+        ) from error
     if not isinstance(found, dict):
         raise TrainingError(f"a JSON object at {url}", type(found).__name__, "check the URL")
     return found

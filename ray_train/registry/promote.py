@@ -28,7 +28,7 @@ PROTOCOL = {"prompt": TRAINING, "threshold_on": CALIBRATION}
 
 
 @dataclass(frozen=True)
-class Standing:
+class EvaluatedModel:
     """A model with the results of its evaluation."""
 
     model: str  # as it was evaluated: a canonical URL or a hub id
@@ -78,7 +78,7 @@ class Standing:
         return json.dumps({**named, **chosen, **fields}, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def evaluated(metrics: str) -> Standing:
+def evaluated(metrics: str) -> EvaluatedModel:
     """Read the result of an evaluation.
 
     Args:
@@ -92,8 +92,8 @@ def evaluated(metrics: str) -> Standing:
     url = metrics if metrics.endswith(".json") else storage.join(metrics, METRICS)
     hint = "check --metrics, or run bisieve evaluate again"
 
-    def make(found: dict[str, Any]) -> Standing:
-        return Standing(
+    def make(found: dict[str, Any]) -> EvaluatedModel:
+        return EvaluatedModel(
             found["model"], url, found["run"],
             {name: found[name] for name in CHOICES}, {name: found["lower_bounds"][name] for name in CHOICES},
             found["benchmark"], {**{name: found[name] for name in MEASURED_ON},
@@ -105,28 +105,28 @@ def evaluated(metrics: str) -> Standing:
     )
 
 
-def pointed_at(data: bytes, url: str) -> Standing:
+def pointed_at(data: bytes, url: str) -> EvaluatedModel:
     """Return the current model from the content of the pointer at ``url``.
 
     Raises:
         TrainingError: The content is not a pointer of ``bisieve promote``.
     """
 
-    def make(found: dict[str, Any]) -> Standing:
-        fields = {name: found[name] for name in Standing.__dataclass_fields__}
-        return Standing(**{**fields, "measured_on": {**PROTOCOL, **fields["measured_on"]}})
+    def make(found: dict[str, Any]) -> EvaluatedModel:
+        fields = {name: found[name] for name in EvaluatedModel.__dataclass_fields__}
+        return EvaluatedModel(**{**fields, "measured_on": {**PROTOCOL, **fields["measured_on"]}})
 
     return _read(data, make, f"a pointer of bisieve promote at {url}", "give another --pointer, or remove it")
 
 
-def _read(data: bytes, make: Any, expected: str, hint: str) -> Standing:
+def _read(data: bytes, make: Any, expected: str, hint: str) -> EvaluatedModel:
     try:
-        standing: Standing = make(json.loads(data))
+        model: EvaluatedModel = make(json.loads(data))
     except KeyError as error:
         raise TrainingError(expected, f"one without {error.args[0]}", hint) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise TrainingError(expected, "something else", hint) from error
-    return standing
+    return model
 
 
 def promote(
@@ -170,26 +170,26 @@ def promote(
         )  # fmt: skip
     _check_model(candidate, model)
     data, (value, bound) = candidate.pointer(metric), candidate.number(metric)
-    told = f"{candidate.model} ({metric} {value:.4f}, lower bound {bound:.4f})"
+    described = f"{candidate.model} ({metric} {value:.4f}, lower bound {bound:.4f})"
     if found.data is None:
         replace_pointer(found, data)
-        return f"promoted: {told}, the first"
+        return f"promoted: {described}, the first"
     current = pointed_at(found.data, found.url)
     if found.data == data:
-        return f"unchanged: {told} is the current model"
+        return f"unchanged: {described} is the current model"
     if (current.model, current.run) == (candidate.model, candidate.run):
         replace_pointer(found, data)
-        return f"evaluated again: {told} stays the current model"
+        return f"evaluated again: {described} stays the current model"
     _check_comparable(candidate, current)
     old_value, old_bound = current.number(metric)
     compared = f"the current {current.model} ({metric} {old_value:.4f}, lower bound {old_bound:.4f})"
     if bound < old_bound:
-        return f"not promoted: {told} is worse than {compared}"
+        return f"not promoted: {described} is worse than {compared}"
     replace_pointer(found, data)
-    return f"promoted: {told}, not worse than {compared}"
+    return f"promoted: {described}, not worse than {compared}"
 
 
-def _check_model(candidate: Standing, model: str) -> None:
+def _check_model(candidate: EvaluatedModel, model: str) -> None:
     """Raise `TrainingError` unless the evaluation is of ``model`` and of the run that it holds now."""
     if candidate.model not in (model, storage.canonical(model)):
         raise TrainingError(
@@ -204,12 +204,13 @@ def _check_model(candidate: Standing, model: str) -> None:
         )  # fmt: skip
 
 
-def _check_comparable(candidate: Standing, current: Standing) -> None:
+def _check_comparable(candidate: EvaluatedModel, current: EvaluatedModel) -> None:
     for name in (*MEASURED_ON, *PROTOCOL):
         new, old = candidate.measured_on[name], current.measured_on[name]
         if new != old:
             raise TrainingError(
                 f"{name} {old}, as of the evaluation of the current model, on {current.benchmark}",
                 f"{new} in {candidate.metrics}",
-                f"evaluate {current.model} as this one was, and promote it with that; then this one",
+                f"evaluate {current.model} with the same settings and promote it again; then promote "
+                "this model",
             )

@@ -33,7 +33,7 @@ def make_engine(model: RewardModel, config: TrainConfig) -> Any:
     """Return a DeepSpeed engine that owns ``model`` and its AdamW optimizer.
 
     The process group must be initialized. Every rank holds the whole model and moves it to its device before
-    ZeRO-3 partitions it; `ray_train.estimates.memory.loading` gives the bytes that this needs.
+    ZeRO-3 partitions it; `ray_train.estimates.memory.loading_bytes` gives the bytes that this needs.
 
     Side effects: sets ``model`` to training mode and enables gradient checkpointing where the options ask
     for it.

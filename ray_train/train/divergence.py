@@ -39,7 +39,7 @@ def explodes(norm: float, earlier: Sequence[float], factor: float, clip: float) 
     return norm > max(clip, factor * median(earlier[-_WINDOW:]))
 
 
-def remembered(norm: float, earlier: Sequence[float]) -> list[float]:
+def recent_norms(norm: float, earlier: Sequence[float]) -> list[float]:
     """Return the norms that later steps compare with: those of the last 50 steps, this one included."""
     return [*earlier, norm][-_WINDOW:]
 

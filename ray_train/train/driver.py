@@ -30,7 +30,7 @@ from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig, plain_options
 from ray_train.data.image_problems import picture_notes
 from ray_train.data.image_sizes import Size, keep_sizes
-from ray_train.data.labels import Floats, about, check_some_weight, targets_of, weights_name
+from ray_train.data.labels import Floats, check_some_weight, describe_targets, targets_of, weights_name
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
 from ray_train.model.drop_path import check_drop_path
 from ray_train.model.packed_attention import check_reads_packs
@@ -90,7 +90,7 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
 
 
 def _train(config: TrainConfig, nodes: Any) -> None:
-    config, remarks = _fitted(config, nodes)
+    config, remarks = _with_zero_stage(config, nodes)
     index = chosen_index(config)
     # Workers read this very version, even if another one is published before they start.
     config = replace(config, index_version=index.fingerprint)
@@ -107,7 +107,10 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         config.global_batch,
         prompts_of(selection), config.prompts_together, held_out, config.drop_last, tokens,
     )  # fmt: skip
-    print(f"{_summary(config, selection, plan)}\n{about(targets, config.rollout_weights)}", flush=True)
+    print(
+        f"{_summary(config, selection, plan)}\n{describe_targets(targets, config.rollout_weights)}",
+        flush=True,
+    )
     for remark in remarks:
         print(remark, flush=True)
     if config.dry_run:
@@ -122,17 +125,18 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         with leased(config.output, partial(print, flush=True)):
             outcome = _claimed_and_fit(config, selection, plan, identity, targets.weights, sizes)
     if outcome is None:
-        print(f"nothing to do: this very run is finished, its model is at {config.output}")
+        print(f"nothing to do: this run is already finished, its model is at {config.output}")
     elif outcome.error is not None:
         raise outcome.error
     else:
         print(_ending(config, outcome), flush=True)
 
 
-def _fitted(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:
-    from ray_train.estimates.memory import fitted  # imports transformers: only after the cheap checks
+def _with_zero_stage(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:
+    # Imported here, only after the cheap checks: it imports transformers.
+    from ray_train.estimates.memory import resolve_zero_stage
 
-    return fitted(config, nodes)
+    return resolve_zero_stage(config, nodes)
 
 
 def _claimed_and_fit(
@@ -164,7 +168,7 @@ def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
     if plan.dropped_per_epoch:
         left_out += f", {plan.dropped_per_epoch} an epoch dropped with its last, smaller batch"
     return (
-        f"cut: {plan.rows_per_epoch} of {selection.available} rollouts, "
+        f"selection: {plan.rows_per_epoch} of {selection.available} rollouts, "
         f"fraction asked {selection.fraction:g}, "
         f"delivered {plan.rows_per_epoch / selection.available:.4f}{left_out}\n"
         f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "
@@ -195,7 +199,7 @@ def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
     from ray_train.estimates.device_memory import asked_with_workers
 
     if asked_with_workers(config):
-        for remark in _fitted(config, nodes())[1]:
+        for remark in _with_zero_stage(config, nodes())[1]:
             print(remark, flush=True)
 
 
@@ -224,18 +228,18 @@ def _fit(
         from ray_train.checkpoints.manager import run_storage
         from ray_train.distributed.board import shown_board
         from ray_train.distributed.heartbeat import StuckRankWatchdog
-        from ray_train.distributed.preemption import HeedSigterm, passed_on
+        from ray_train.distributed.preemption import StopOnSigterm, forward_signals
         from ray_train.distributed.retries import ShownRetries, Trainer
         from ray_train.train.loop import train_worker
         from ray_train.train.worker import Job
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
-        with shown_board() as board, passed_on(board, config.again) as asked:
+        with shown_board() as board, forward_signals(board, config.resume_hint) as asked:
             after = config.stuck_after
             callbacks: list[Any] = [
-                HeedSigterm(),
+                StopOnSigterm(),
                 ShownRetries(board),
-                *([StuckRankWatchdog(board, after, config.again)] if after else []),
+                *([StuckRankWatchdog(board, after, config.resume_hint)] if after else []),
             ]
             job = Job(config, plan, identity, card, weights, board)
             trainer = Trainer(
@@ -259,7 +263,7 @@ def _fit(
                 result: Any = trainer.fit()
             except (TrainingFailedError, RayError) as error:  # RayError: the controller died
                 expected = "the workers to reach the end of the training"
-                hint = f"{config.again}: training goes on from its last checkpoint"
+                hint = f"{config.resume_hint}: training goes on from its last checkpoint"
                 raise unwrapped(error, expected, hint) from error
             outcome = result.return_value
             if isinstance(outcome.error, PreemptedError):

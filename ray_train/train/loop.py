@@ -26,11 +26,11 @@ from ray_train.distributed.preemption import PreemptionState, preempted
 from ray_train.distributed.retries import show_retries
 from ray_train.model.losses import loss_of
 from ray_train.model.reward import KAPPA
-from ray_train.model.save import gathered_weights, publish_model
+from ray_train.model.save import gather_weights, publish_model
 from ray_train.tracking.base import Trackers, started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.train.deepspeed_engine import learning_rate
-from ray_train.train.divergence import DivergenceGuard, StepRecord, remembered
+from ray_train.train.divergence import DivergenceGuard, StepRecord, recent_norms
 from ray_train.train.validation import VALIDATION, validate, validation_feed
 from ray_train.train.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
 
@@ -112,7 +112,7 @@ class _Training:
                     trackers.commit()
                 if self.notices.stop and not at_the_end:
                     self.keeper.settle()
-                    raise preempted(cursor.step, plan.total_steps, config.again)
+                    raise preempted(cursor.step, plan.total_steps, config.resume_hint)
         finally:
             self.log.close()
             prefetcher.close()
@@ -197,14 +197,14 @@ class _Training:
         ids = self.rank.selection.rows["rollout_id"].take(pa.array(rows, pa.int64())).to_pylist()
         self.log.add(step, rows, ids, mean_loss)
         self.cursor.step += 1
-        self.cursor.norms = remembered(norm, self.cursor.norms)
+        self.cursor.norms = recent_norms(norm, self.cursor.norms)
         for name, value in totals.items():
             self.cursor.totals[name] = self.cursor.totals.get(name, 0.0) + value
 
     def _publish(self) -> Outcome:
         rank, model, totals = self.rank, self.rank.engine.module, self.cursor.totals
-        weights = gathered_weights(model.backbone, rank.number)
-        kappa = {} if model.kappa is None else gathered_weights(model.kappa, rank.number)
+        weights = gather_weights(model.backbone, rank.number)
+        kappa = {} if model.kappa is None else gather_weights(model.kappa, rank.number)
         final = {
             "loss": self.cursor.metrics["loss"],
             "mean_loss": totals["loss"] / (totals["weight"] or 1.0),

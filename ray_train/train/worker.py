@@ -138,7 +138,7 @@ def make_worker_context(job: Job) -> WorkerContext:
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # so that newly made weights are the same on all ranks
-    selection, (backbone, contents) = run_on_all_ranks(lambda: (_cut(job), expected_backbone(job)))
+    selection, (backbone, contents) = run_on_all_ranks(lambda: (_read_selection(job), expected_backbone(job)))
     format = format_of(
         backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
     )
@@ -158,10 +158,12 @@ def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
     return add_drop_path(backbone, config.drop_path, config.seed) if config.drop_path else None
 
 
-def _cut(job: Job) -> Selection:
+def _read_selection(job: Job) -> Selection:
     selection = read_selection(chosen_index(job.config), job.config.fraction)
     if selection.fingerprint != job.plan.selection_fingerprint:
-        raise TrainingError("the index of the start of the run", "a newer one", "start the run again")
+        raise TrainingError(
+            "the selection that the run was started with", "another selection", "start the run again"
+        )
     return selection
 
 
@@ -176,7 +178,7 @@ def expected_backbone(job: Job) -> tuple[Backbone, str]:
     found, expected = contents_of(backbone.folder), job.identity["backbone"]
     if expected not in (found, job.config.backbone):
         raise TrainingError(
-            f"at {job.config.backbone} what the command has seen there (contents {expected})",
+            f"the model files that the driver read at {job.config.backbone} (contents {expected})",
             f"contents {found} on {socket.gethostname()}",
             "give all machines the same files, then start the run again",
         )

@@ -76,8 +76,8 @@ def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:
 
 
 def test_a_run_goes_on_with_the_same_command_but_for_restart() -> None:
-    assert resolved().again == "run the same command again"
-    assert resolved("--restart").again == "run the same command again without --restart"
+    assert resolved().resume_hint == "run the same command again"
+    assert resolved("--restart").resume_hint == "run the same command again without --restart"
 
 
 IDLE = [

@@ -48,7 +48,8 @@ def test_a_log_is_shown_once_however_often_its_connection_breaks_off(
     assert jobs._followed(client, "j").status == JobStatus.SUCCEEDED
     assert capsys.readouterr().out == Cluster.log
     assert [record.getMessage() for record in caplog.records] == [
-        f"news of job j: try {number} now, after RuntimeError: closed unexpectedly" for number in (2, 3, 4)
+        f"answer about job j: try {number} now, after RuntimeError: closed unexpectedly"
+        for number in (2, 3, 4)
     ]
 
 
@@ -79,7 +80,7 @@ def test_a_cluster_that_is_silent_for_long_is_an_error_and_the_job_can_be_follow
 ) -> None:
     monkeypatch.setattr(jobs, "SILENCE", -1)
     client: Any = Cluster(0, 0)
-    with pytest.raises(TrainingError, match="the same command asks again"):
+    with pytest.raises(TrainingError, match="run the same command again to follow it"):
         jobs._followed(client, "j")
 
 

@@ -47,7 +47,7 @@ def test_a_job_outlives_its_submitter_and_a_node_and_the_same_command_finds_it_a
         assert first.returncode == 128 + signal.SIGTERM
         assert f"bisieve: terminated; job {name} goes on: the same command follows it" in errors
     said = _said(nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-    assert f"job {name}: goes on, followed from here" in said
+    assert f"job {name}: already running, following its log" in said
     assert said.count("trained on ") == 1
     check_learned_the_same(output, trained.output)
 

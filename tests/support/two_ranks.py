@@ -30,7 +30,7 @@ from ray_train.data.loader import Prefetcher
 from ray_train.data.packing import make_packer
 from ray_train.data.sampler import BatchPlan
 from ray_train.data.token_estimate import TokenEstimate
-from ray_train.distributed.collectives import check_agreed, meetings
+from ray_train.distributed.collectives import check_agreed, collectives_entered
 from ray_train.distributed.heartbeat import whereabouts
 from ray_train.model.backbone import Backbone, load_backbone, train_only
 from ray_train.model.batch import Batch
@@ -39,7 +39,7 @@ from ray_train.model.losses import loss_of
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import RewardModel, reward_model
-from ray_train.model.save import gathered_weights
+from ray_train.model.save import gather_weights
 from ray_train.train.deepspeed_engine import deepspeed_config, make_engine
 from ray_train.train.divergence import DivergenceGuard
 from ray_train.train.loop import _Training
@@ -108,7 +108,7 @@ def one_step(rank: int, folder: str, case: dict[str, Any]) -> dict[str, Any]:
     engine.step()
     return {
         "loss": float(loss.detach()), "norm": float(engine.get_global_grad_norm()),
-        "learned": learned(gathered_weights(engine.module.backbone, rank), folder),
+        "learned": learned(gather_weights(engine.module.backbone, rank), folder),
     }  # fmt: skip
 
 
@@ -227,12 +227,12 @@ def compare_plans(rank: int, meeting: str) -> None:
     with group(rank, meeting):
         told = []
         for others in OTHER_PLANS.values():
-            before = meetings()
+            before = collectives_entered()
             try:
                 check_agreed((replace(PLAN, **others) if rank else PLAN).facts())
-                told.append(["", meetings() - before])
+                told.append(["", collectives_entered() - before])
             except TrainingError as error:
-                told.append([str(error), meetings() - before])
+                told.append([str(error), collectives_entered() - before])
         Path(f"{meeting}-{rank}").write_text(json.dumps(told))
 
 

@@ -86,7 +86,7 @@ def test_a_task_that_is_cleared_asks_again_and_learns_nothing_twice(running: Ser
     running.call(f"/api/v2/dags/{DAG}/clearTaskInstances", again)
     job = new_job(head, jobs_before)
     until(lambda: training_jobs(head)[job] == "SUCCEEDED")
-    assert "nothing to do: this very run is finished" in logs(head, job)
+    assert "nothing to do: this run is already finished" in logs(head, job)
 
 
 def test_a_task_that_is_marked_as_failed_stops_its_job_which_saves_a_checkpoint_to_go_on_from(

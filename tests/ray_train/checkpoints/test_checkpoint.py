@@ -146,7 +146,7 @@ def test_a_run_goes_on_from_the_last_checkpoint_that_is_whole(
     (run / "checkpoint_2" / "rank-0.safetensors").write_bytes(b"torn")
     assert keeper.newest() == str(run / "checkpoint_1")
     (run / "checkpoint_1" / "part-00000-of-00002.json").unlink()
-    with pytest.raises(TrainingError, match=r"none but torn ones; .*--restart"):
+    with pytest.raises(TrainingError, match=r"only incomplete ones; .*--restart"):
         keeper.newest()
 
 

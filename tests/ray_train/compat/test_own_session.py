@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ray_train.compat.own_session import ended_with_us, kept_handlers
+from ray_train.compat.own_session import kept_handlers, start_reaper
 
 _SLEEP = ["bash", "-c", 'exec -a "$0" sleep 60']
 
@@ -31,7 +31,7 @@ def test_marked_processes_and_rays_own_of_a_session_end_with_the_block_and_stran
         started.append(subprocess.Popen([*_SLEEP, title], env=env, start_new_session=True))
         return started[-1]
 
-    with ended_with_us() as watch:
+    with start_reaper() as watch:
         name, _, value = watch.marker.partition("=")
         marked = start("worker", **{name: value})
         overwritten = start("ray::Agent")  # its marker is gone, as that of a process that sets a long title

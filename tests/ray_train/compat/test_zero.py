@@ -13,7 +13,7 @@ from torch import multiprocessing
 
 from ray_train.distributed.board import Beat, HeartbeatMonitor
 from ray_train.model.losses import loss_of
-from ray_train.model.save import gathered_weights
+from ray_train.model.save import gather_weights
 from ray_train.train.deepspeed_engine import adamw, deepspeed_config
 
 pytestmark = pytest.mark.slow  # two ranks take a step for each case
@@ -63,7 +63,7 @@ def test_a_rank_without_an_image_keeps_nobody_waiting_and_the_gradient_is_that_o
     adamw(model, config).step()
     first, second = (ranks[number]["learned"] for ranks in of_two_ranks)
     assert second == {}, "the first rank publishes"
-    assert first == pytest.approx(learned(gathered_weights(model.backbone, 0), wide), rel=1e-2)
+    assert first == pytest.approx(learned(gather_weights(model.backbone, 0), wide), rel=1e-2)
     assert first["model.language_model.embed_tokens.weight"] > 0
     assert all(change > 0 for name, change in first.items() if "mlp.up_proj" in name)
 

@@ -77,7 +77,7 @@ def test_what_is_held_out_is_in_no_batch_and_validated_once_on_any_number_of_ran
     validation = validation_plan(plan)
     for ranks in (1, 2, 5):
         shares = [
-            validation.share(step, rank, ranks).tolist()
+            validation.rows_for_rank(step, rank, ranks).tolist()
             for step in range(validation.total_steps)
             for rank in range(ranks)
         ]

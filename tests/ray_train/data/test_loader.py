@@ -272,7 +272,7 @@ def test_a_killed_data_worker_is_an_error_and_leaves_nothing_behind(internvl_fee
     while prefetcher.error is None:  # what was made before comes first
         prefetcher.take()
     assert isinstance(prefetcher.error, TrainingError)
-    assert "1 data worker at work; found one that was killed" in str(prefetcher.error)
+    assert "1 running data worker; found one that was killed" in str(prefetcher.error)
     assert prefetcher.take().rows == []
     prefetcher.close()
     assert not data_processes()

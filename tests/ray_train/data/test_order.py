@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ray_train.data.sampler import (
     Rows,
     epoch_permutation,
-    gathered,
     global_batch,
+    group_by_prompt,
     num_batches,
     order_fingerprint,
     shard_for_rank,
@@ -85,13 +85,13 @@ def test_whatever_tokens_ranks_are_balanced_by_every_row_has_one_rank(
 @given(prompts=st.lists(st.integers(0, 50), min_size=1, max_size=200))
 def test_rows_of_a_prompt_can_be_brought_together(prompts: list[int]) -> None:
     order, numbers = epoch_permutation(len(prompts), **KEYS), np.array(prompts)
-    together = gathered(order, numbers)
+    together = group_by_prompt(order, numbers)
     assert sorted(together.tolist()) == sorted(order.tolist())
     seen = numbers[together].tolist()
     assert sum(a != b for a, b in pairwise(seen)) == len(set(prompts)) - 1
     assert list(dict.fromkeys(seen)) == list(dict.fromkeys(numbers[order].tolist()))
     distinct = np.arange(len(prompts))
-    assert gathered(order, distinct).tolist() == order.tolist()
+    assert group_by_prompt(order, distinct).tolist() == order.tolist()
 
 
 def rank_loads(prompts: Rows, world_size: int, shared: Rows, own: Rows) -> list[int]:

@@ -37,7 +37,11 @@ def test_a_column_of_a_file_is_looked_up_by_rollout_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "values", "message"),
     [
-        (["a", "b"], [1.0, 1.0], "a weight for every rollout of the cut in .*found none for 1, such as c"),
+        (
+            ["a", "b"],
+            [1.0, 1.0],
+            "a weight in .* for every rollout of the selection; found none for 1, such as c",
+        ),
         (
             ["a", "b", "c"],
             [1.0, -1.0, 1.0],
@@ -49,7 +53,7 @@ def test_a_column_of_a_file_is_looked_up_by_rollout_id(tmp_path: Path) -> None:
         (["a", "a", "b", "c"], [1.0, 2.0, 1.0, 1.0], "one weight a rollout .*several for 1, such as a"),
         (["a", "b", "c"], [0, 0, 0], "a weight above 0 .*found none"),
         (["a", "b", "c"], ["1", "2", "3"], "numbers in column w .*found string"),
-        ([1.5, 2.5, 3.5], [1.0, 1.0, 1.0], "a weight for every rollout"),
+        ([1.5, 2.5, 3.5], [1.0, 1.0, 1.0], "a weight in .* for every rollout of the selection"),
         ([["a"], ["b"], ["c"]], [1.0, 1.0, 1.0], "a Parquet file"),
     ],
 )

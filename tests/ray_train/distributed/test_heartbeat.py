@@ -145,19 +145,19 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
         leave = Method(lambda rank: left.set())
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    monkeypatch.setattr(heartbeat.preemption, "give", asked.set)
+    monkeypatch.setattr(heartbeat.preemption, "request_stop", asked.set)
     monkeypatch.setitem(sleep_in_our_code.__globals__, "__name__", "ray_train.data.loader")
     beating = heartbeat.Pulse(Board(), 3, stuck_after=0.2)
     beating.step = 5
     sleep_in_our_code(0.3)
-    before = heard[-1].meetings
+    before = heard[-1].collectives_entered
     beating.mark_progress()
     sleep_in_our_code(0.1)
     beating.end()
     assert left.wait(5)
     assert asked.is_set(), "the answer to a beat may be that all are to stop"
     assert {(each.rank, each.step) for each in heard} == {(3, 5)}
-    assert heard[-1].meetings == before + 1, "what a rank does alone is progress, too"
+    assert heard[-1].collectives_entered == before + 1, "what a rank does alone is progress, too"
     assert any("ray_train.data.loader.sleep_in_our_code, line" in each.place for each in heard)
 
 

@@ -21,7 +21,7 @@ from ray_train.checkpoints.state import read_cursor
 from ray_train.choices import workers
 from ray_train.config import TrainConfig
 from ray_train.distributed import board, preemption
-from ray_train.distributed.preemption import PreemptionState, passed_on
+from ray_train.distributed.preemption import PreemptionState, forward_signals
 from ray_train.train.driver import train
 
 Settings = Callable[..., TrainConfig]
@@ -120,7 +120,7 @@ def test_sigterm_that_nobody_hears_and_a_second_one_end_the_command_at_once(
     sent = []
 
     def insist() -> None:
-        with passed_on(board, "run the same command again"):
+        with forward_signals(board, "run the same command again"):
             while True:
                 sent.append(signal.SIGTERM)
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -133,7 +133,7 @@ def test_sigterm_that_nobody_hears_and_a_second_one_end_the_command_at_once(
 
 
 def test_other_errors_pass_through() -> None:
-    with pytest.raises(TrainingError), passed_on(Board(True), "again"):
+    with pytest.raises(TrainingError), forward_signals(Board(True), "again"):
         raise TrainingError("a", "b", "c")
 
 
@@ -144,7 +144,7 @@ def test_a_saved_run_names_the_signal_that_stopped_it(
     number: int, word: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    with passed_on(Board(True), "again") as asked:
+    with forward_signals(Board(True), "again") as asked:
         os.kill(os.getpid(), number)
     error = asked.named(preemption.preempted(3, 8, "again"))
     assert f"{word}; stopped after step 3 of 8 with a checkpoint" in str(error)
@@ -170,13 +170,13 @@ def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_sigterm_at_a_worker_is_a_notice_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preemption, "_given", threading.Event())
+    monkeypatch.setattr(preemption, "_stop_requested", threading.Event())
     before = signal.getsignal(signal.SIGTERM)
     try:
-        preemption.HeedSigterm().after_init_train_context()
+        preemption.StopOnSigterm().after_init_train_context()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-        assert preemption._given.is_set()
+        assert preemption._stop_requested.is_set()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)

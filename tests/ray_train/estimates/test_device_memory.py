@@ -51,7 +51,7 @@ def test_nodes_are_asked_when_a_run_is_planned_and_in_a_job_when_its_workers_are
 @pytest.mark.usefixtures("in_a_job")
 def test_until_then_a_job_says_that_the_memory_is_not_known_yet() -> None:
     assert device_memory(resolved("--device", "gpu", "--workers", "64")) == (
-        0.0, "memory of the GPUs not known yet: compared before the workers start",
+        0.0, "GPU memory not known yet: checked before the workers start",
     )  # fmt: skip
 
 
@@ -77,4 +77,4 @@ def test_a_job_whose_model_the_gpus_cannot_hold_ends_before_any_worker_starts(
     nodes[0]["Resources"] = {"GPU": 2.0, "accelerator_type:A100": 1.0}
     with pytest.raises(AttributeError):
         driver._fit(config, *rest)
-    assert "the cluster has A100: not compared" in capsys.readouterr().out
+    assert "(the cluster has A100), not checked" in capsys.readouterr().out

@@ -206,8 +206,8 @@ def test_a_dry_run_counts_unclear_places_and_transparent_images(
     )
     noted = [line for line in lines if line.startswith(("  of the sample: ", "    "))]
     assert noted == [
-        "  of the sample: put on white: 1 transparent image, counted at every use",
-        "  of the sample: images put in front: 3 rollouts whose image placeholders do not fit the images",
+        "  of the sample: transparent images on a white background: 1 (counted per use)",
+        "  of the sample: images moved to the front: placeholders of 3 rollouts do not match the images",
         "    2 rollouts with 1 placeholder for 2 images",
         "    1 rollout with 2 placeholders for 1 image",
     ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from ray_train.estimates.memory import activations, loading, states, text_layers
+from ray_train.estimates.memory import activations, loading_bytes, model_state_bytes, text_layers
 from ray_train.model.packed_attention import NAME, Extent, blocks_of, shared_prompt_attention
 
 TOKENS = 128
@@ -78,7 +78,7 @@ def test_checkpointing_keeps_the_input_of_each_layer_alone() -> None:
 
 def test_zero_divides_what_it_says() -> None:
     total, trained, workers = 1000, 600, 4
-    one, two, three = (states(total, trained, 2, stage, workers) for stage in (1, 2, 3))
+    one, two, three = (model_state_bytes(total, trained, 2, stage, workers) for stage in (1, 2, 3))
     assert (one["parameters"], one["gradients"]) == (2 * total, 2 * trained)
     assert (two["parameters"], two["gradients"]) == (2 * total, 2 * trained / workers)
     assert (three["parameters"], three["gradients"]) == (2 * total / workers, 2 * trained / workers)
@@ -86,7 +86,7 @@ def test_zero_divides_what_it_says() -> None:
 
 
 def test_the_whole_model_is_loaded_before_zero_divides_it() -> None:
-    assert loading(1000, 2) == states(1000, 600, 2, 1, 8)["parameters"] == 2 * 1000
+    assert loading_bytes(1000, 2) == model_state_bytes(1000, 600, 2, 1, 8)["parameters"] == 2 * 1000
 
 
 def test_the_sizes_of_buffers_are_deepspeeds() -> None:
@@ -97,10 +97,13 @@ def test_the_sizes_of_buffers_are_deepspeeds() -> None:
     names = ("reduce_bucket_size", "max_live_parameters")
     defaults = [re.search(rf"    {name}: int = Field\(pp_int\((\w+)\)", text) for name in names]
     buckets = sum(float(found[1]) for found in defaults if found)
-    assert states(10**12, 10**12, 2, 3, 1)["buffers"] == 2 * buckets
+    assert model_state_bytes(10**12, 10**12, 2, 3, 1)["buffers"] == 2 * buckets
 
 
 def test_what_is_offloaded_is_not_on_the_device() -> None:
-    on_device = states(1000, 500, 2, 3, 2)
-    assert states(1000, 500, 2, 3, 2, "optimizer") == on_device | {"optimizer": 0}
-    assert states(1000, 500, 2, 3, 2, "parameters") == on_device | {"optimizer": 0, "parameters": 0}
+    on_device = model_state_bytes(1000, 500, 2, 3, 2)
+    assert model_state_bytes(1000, 500, 2, 3, 2, "optimizer") == on_device | {"optimizer": 0}
+    assert model_state_bytes(1000, 500, 2, 3, 2, "parameters") == on_device | {
+        "optimizer": 0,
+        "parameters": 0,
+    }

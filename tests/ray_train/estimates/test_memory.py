@@ -13,7 +13,15 @@ from support.runs import resolved
 from bisieve.errors import TrainingError
 from ray_train.estimates import memory
 from ray_train.estimates.device_memory import device_memory
-from ray_train.estimates.memory import Layers, ModelSizes, choose_stage, fitted, model_sizes, needed, remedies
+from ray_train.estimates.memory import (
+    Layers,
+    ModelSizes,
+    choose_stage,
+    model_sizes,
+    peak_bytes,
+    remedies,
+    resolve_zero_stage,
+)
 from ray_train.model.skeleton import load_skeleton
 
 # Parameters in all, and of vision; hidden, layers, query, key, MLP.
@@ -34,7 +42,7 @@ def sizes_of(name: str) -> ModelSizes:
 
 
 def gib(name: str, *argv: str) -> float:
-    return needed(sizes_of(name), resolved(*ON_GPUS, *argv)) / 2**30
+    return peak_bytes(sizes_of(name), resolved(*ON_GPUS, *argv)) / 2**30
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,7 @@ def test_a_trained_vision_encoder_reads_as_many_patches_for_a_token_as_its_famil
     )
     sizes = model_sizes(load_skeleton(str(tmp_path), ["vision", "projector", "language"]), config)
     layer = 12 * 32 + 3 * 64  # numbers kept of a patch in the one layer, and 32 between layers
-    of_vision = needed(sizes, config) - needed(replace(sizes, vision=None), config)
+    of_vision = peak_bytes(sizes, config) - peak_bytes(replace(sizes, vision=None), config)
     assert of_vision == 2 * 16 * 8192 * (layer + 32)
 
 
@@ -117,7 +125,7 @@ def test_a_model_that_a_device_cannot_hold_is_refused_and_the_error_names_option
     config = resolved("--backbone", str(internvl_8b), "--workers", "2")
     told = replace(config, device_memory=80.0) if nodes is None else config
     with pytest.raises(TrainingError) as error:
-        fitted(told, nodes)
+        resolve_zero_stage(told, nodes)
     assert str(error.value) == (
         "expected 77.8 GiB of memory a device, estimated, with ZeRO 3 on 2 workers; found 74.5 GiB; "
         "give --zero-stage 3 --offload optimizer, or --workers 8"
@@ -129,7 +137,7 @@ def test_a_device_that_is_nearly_full_is_warned_of(nodes: Any, internvl_8b: Path
     argv = ("--backbone", str(internvl_8b), "--workers", "8", "--zero-stage", "3")
     config = resolved(*argv, "--no-gradient-checkpointing", "--max-length", "7680", "--pack-tokens", "7680")
     told = replace(config, device_memory=80.0) if nodes is None else config
-    found, lines = fitted(told, nodes)
+    found, lines = resolve_zero_stage(told, nodes)
     assert found == told
     (line,) = lines
     assert line.startswith("memory may run out: 73 of 75 GiB a device, estimated; give --gradient-check")
@@ -139,7 +147,8 @@ def test_the_choice_is_said_in_one_line(internvl_8b: Path) -> None:
     config = resolved("--backbone", str(internvl_8b), "--workers", "8")
     expected = "ZeRO 1 by --zero-stage auto: 48 of 75 GiB a device; ZeRO 3 would send 48 GB a micro-step"
     for found, lines in (
-        fitted(replace(config, device_memory=80.0)), fitted(config, nodes_with(HEAD, H100))
+        resolve_zero_stage(replace(config, device_memory=80.0)),
+        resolve_zero_stage(config, nodes_with(HEAD, H100)),
     ):  # fmt: skip
         assert (found.zero_stage, lines) == (1, [expected])
 
@@ -149,9 +158,9 @@ def test_the_choice_is_said_in_one_line(internvl_8b: Path) -> None:
     [
         (nodes_with(HEAD, A100), "the cluster has A100"),  # of 40 or 80 GB
         (nodes_with(A100, H100), "the cluster has A100"),
-        (nodes_with({"GPU": 1.0}), "the cluster has a nameless kind"),
-        (nodes_with(HEAD), "no node of the cluster has one yet"),
-        (None, "they are on other machines"),
+        (nodes_with({"GPU": 1.0}), "the cluster has GPUs of no named type"),
+        (nodes_with(HEAD), "no node of the cluster has a GPU yet"),
+        (None, "the GPUs are on other machines"),
     ],
     ids=["A100", "one of two", "nameless", "none yet", "elsewhere"],
 )
@@ -159,15 +168,14 @@ def test_gpus_of_unknown_memory_are_said_to_be_such_in_one_line_that_names_the_o
     nodes: Any, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "load_skeleton", None)
-    config, lines = fitted(resolved("--device", "gpu"), nodes)
+    config, lines = resolve_zero_stage(resolved("--device", "gpu"), nodes)
     assert config.zero_stage == 3
     assert lines == [
-        f"memory of the GPUs not known, {why}: not compared, --device-memory GB names it; "
-        "ZeRO 3 by --zero-stage auto"
+        f"GPU memory unknown ({why}), not checked: give --device-memory GB; ZeRO 3 by --zero-stage auto"
     ]
-    config, (line,) = fitted(resolved("--device", "gpu", "--zero-stage", "2"), nodes)
+    config, (line,) = resolve_zero_stage(resolved("--device", "gpu", "--zero-stage", "2"), nodes)
     assert config.zero_stage == 2
-    assert line.endswith("names it")
+    assert line.endswith("give --device-memory GB")
 
 
 def test_of_several_kinds_of_gpus_the_smallest_counts_and_a_label_of_ones_own_over_rays() -> None:
@@ -198,5 +206,5 @@ def test_on_cpus_nothing_is_compared_and_auto_is_zero_3(monkeypatch: pytest.Monk
     monkeypatch.setattr(memory, "load_skeleton", None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for argv, nodes in ((("--device", "cpu"), None), ((), None), ((), nodes_with(HEAD))):
-        found: Any = fitted(resolved(*argv), nodes)
+        found: Any = resolve_zero_stage(resolved(*argv), nodes)
         assert (found[0].zero_stage, found[1]) == (3, [])

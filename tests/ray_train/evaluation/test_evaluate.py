@@ -82,9 +82,9 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     assert numbers["trained"] is False
     assert numbers["steps"] + numbers["calibration_steps"] == 2 * 24
     shown = capsys.readouterr().out
-    assert "put on white: 3 transparent images, counted at every use" in shown.splitlines()
+    assert "transparent images on a white background: 3 (counted per use)" in shown.splitlines()
     assert "a model that bisieve did not train: no bisieve.json beside it" in shown
-    assert "note: <prm> is no token of this model, which was never taught to judge there" in shown
+    assert "note: <prm> is not a token of this model, which was not trained to judge at it" in shown
     asked = ("prompt", "threshold_on", "marker", "positive", "negative")
     assert [numbers[name] for name in asked] == ["training", "calibration", "<prm>", "Yes", "No"]
     assert "even" in shown
@@ -134,7 +134,7 @@ def test_an_image_that_cannot_be_read_ends_the_evaluation_with_its_name(
 def test_so_does_one_that_the_processor_does_not_take(qwen: Path, corpus: Corpus, tmp_path: Path) -> None:
     Image.new("RGB", (4100, 10)).save(tmp_path / "0.png")
     solution = replace(read_benchmark(corpus.benchmark)[0], images=("0.png",))
-    with pytest.raises(ImageError, match=r"takes in 0\.png of line 1; found absolute aspect"):
+    with pytest.raises(ImageError, match=r"accepts as 0\.png of line 1; found absolute aspect"):
         Scorer(str(qwen), 0, 0).score([solution], str(tmp_path))
 
 

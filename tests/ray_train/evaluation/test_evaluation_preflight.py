@@ -111,7 +111,7 @@ def test_an_option_that_a_card_decides_is_refused_beside_one_alone(config: Evalu
     given = replace(config, **{name: 2 if name == "max_tiles" else "none"})
     refuse_decided(given, None)
     refuse_decided(replace(config, prompt="paper-eval", threshold="test", max_length=64), CARD)
-    with pytest.raises(BisieveError, match=r"bisieve\.json beside it says how it reads"):
+    with pytest.raises(BisieveError, match=r"its bisieve\.json sets this option"):
         refuse_decided(given, CARD)
 
 

@@ -100,5 +100,5 @@ def noisy(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _learned(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Each weight that a run would write, as `gathered_weights` names them."""
+    """Each weight that a run would write, as `gather_weights` names them."""
     return [*model.named_parameters(), *model.named_buffers()]

@@ -85,7 +85,7 @@ def test_images_that_only_torchvision_makes_are_not_made_otherwise(internvl: Pat
     settings = json.loads((model / "preprocessor_config.json").read_text())
     settings["image_processor_type"] = "Llama4ImageProcessor"  # one that transformers has no PIL version of
     (model / "preprocessor_config.json").write_text(json.dumps(settings))
-    with pytest.raises(TrainingError, match="found one with torchvision alone; use --image-backend torch"):
+    with pytest.raises(TrainingError, match="found one with torchvision only; use --image-backend torch"):
         load_backbone(str(model), torch.float32)
 
 

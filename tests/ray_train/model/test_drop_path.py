@@ -117,5 +117,7 @@ def test_a_layer_that_is_computed_twice_is_drawn_alike(load: Callable[[], Backbo
 
 
 def test_a_family_without_tiles_is_refused_and_what_to_give_is_named(qwen: Path) -> None:
-    with pytest.raises(TrainingError, match=r"InternVL for --drop-path .*qwen2_5_vl; give --drop-path 0"):
+    with pytest.raises(
+        TrainingError, match=r"an InternVL backbone for --drop-path .*qwen2_5_vl; give --drop-path 0"
+    ):
         add_drop_path(load_backbone(str(qwen), torch.float32), 0.4, 0)

@@ -13,7 +13,7 @@ from support.hubs import HUB_ID, empty_cache, serving
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.estimates.dry_run import _model
-from ray_train.estimates.memory import fitted
+from ray_train.estimates.memory import resolve_zero_stage
 from ray_train.model.skeleton import load_skeleton, parameters
 
 HEADS = ("untied", "tied", "stored twice")
@@ -77,15 +77,15 @@ def test_where_its_weights_cannot_be_seen_one_line_says_what_is_believed(
     snapshot = empty_cache(tmp_path / "cache", monkeypatch)
     left_out = "model*" if fetched == "all but weights" else "model-00002*"
     shutil.copytree(checkpoint, snapshot, ignore=shutil.ignore_patterns(left_out))
-    for flag, counted in ((True, "the embeddings"), (False, "one of its own")):
+    for flag, counted in ((True, "is tied to the embeddings"), (False, "has weights of its own")):
         set_flags(snapshot, flag, flag)
         skeleton = load_skeleton(HUB_ID, [])
-        line = f"weights not seen: the head counts as {counted}, as config.json has it"
+        line = f"weights not read: by config.json the head {counted}"
         assert skeleton.note == line
         assert sum(parameters(skeleton).values()) == expected_numbers(checkpoint, not flag)
         assert _model(skeleton)[1:] == [f"  {line}"], "the dry run's"
     config = TrainConfig(index="", image_root="", backbone=HUB_ID, output="", device_memory=80.0)
-    assert fitted(config)[1][1:] == [line], "a run's, behind the choice of a stage"
+    assert resolve_zero_stage(config)[1][1:] == [line], "a run's, behind the choice of a stage"
 
 
 def test_a_shard_that_is_missing_on_the_hub_is_named(

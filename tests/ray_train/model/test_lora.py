@@ -26,7 +26,7 @@ from ray_train.model.lora import add_adapters
 from ray_train.model.metadata import read_card
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.reward import RewardModel, reward_loss, reward_model
-from ray_train.model.save import gathered_weights, save_model
+from ray_train.model.save import gather_weights, save_model
 from ray_train.model.skeleton import parameters
 from ray_train.train.driver import train
 
@@ -107,7 +107,7 @@ def check_published(folder: Path, output: Path) -> None:
     trained_in_place(model, encoder)
     batch = encoder.encode(PROMPTS[2])
     output.mkdir(exist_ok=True)
-    save_model(backbone, gathered_weights(model.backbone, 0), {}, output)
+    save_model(backbone, gather_weights(model.backbone, 0), {}, output)
     _, report = type(backbone.model).from_pretrained(output, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert load_file(output / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()

@@ -27,10 +27,10 @@ def model(internvl: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (json.dumps(CARD)[:50], "cut off or no JSON"),
-        ("", "cut off or no JSON"),
+        (json.dumps(CARD)[:50], "a file that is truncated or not JSON"),
+        ("", "a file that is truncated or not JSON"),
         ("[]", "Expected `object`, got `array`"),
-        (json.dumps(CARD | {"identity": {}}), r"missing required field `reader` - at `\$\.identity`"),
+        (json.dumps(CARD | {"identity": {}}), r"missing required field `index` - at `\$\.identity`"),
         (json.dumps(CARD | {"config": 5}), r"Expected `object`, got `int` - at `\$\.config`"),
         (
             json.dumps(CARD | {"config": {"max_length": "8k"}}),

@@ -47,7 +47,9 @@ def test_a_model_that_packs_would_give_other_numbers_is_refused(
 ) -> None:
     build_internvl(tmp_path, language=language, **sizes)
     backbone, _ = backbone_of(tmp_path)
-    with pytest.raises(TrainingError, match=rf"full attention, to read packs; found {found}; give --pack-to"):
+    with pytest.raises(
+        TrainingError, match=rf"full attention only, which packing needs; found {found}; give --pack-to"
+    ):
         read_packs(backbone.model)
 
 
@@ -90,5 +92,13 @@ def test_attention_that_is_asked_for_what_it_does_not_compute_refuses(
         )[0]
 
     assert attend(**dict.fromkeys(asked)).shape == (1, 6, 2, 4)
-    with pytest.raises(TrainingError, match=f"found {found}; give --pack-tokens 0"):
+    with pytest.raises(TrainingError, match=f"full attention only, .*; found {found}; give --pack-tokens 0"):
         attend(**asked)
+
+
+def test_a_mask_which_would_be_ignored_is_refused() -> None:
+    states = torch.zeros(1, 2, 6, 4)
+    blocks = blocks_of([Extent(2, (2, 2))], torch.device("cpu"))
+    mask: Any = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+    with pytest.raises(TrainingError, match="a pack without an attention mask; found one"):
+        shared_prompt_attention(torch.nn.Identity(), states, states, states, mask, blocks=blocks, scaling=1.0)

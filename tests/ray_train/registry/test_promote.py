@@ -153,7 +153,9 @@ def test_evaluations_on_other_steps_are_not_compared_until_the_current_model_is_
     promote(*make("old", 0.9), pointer)
     candidate = make("new", 0.7, **other)
     before = pointed(folder)
-    with pytest.raises(TrainingError, match=rf"expected {next(iter(other))} .*; evaluate \S*old as this"):
+    with pytest.raises(
+        TrainingError, match=rf"expected {next(iter(other))} .*; evaluate \S*old with the same settings"
+    ):
         promote(*candidate, pointer)
     assert pointed(folder) == before
     assert promote(*make("old", 0.6, **other), pointer).startswith("evaluated again: ")

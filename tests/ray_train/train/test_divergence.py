@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from bisieve.errors import TrainingError
-from ray_train.train.divergence import DivergenceGuard, StepRecord, explodes, remembered
+from ray_train.train.divergence import DivergenceGuard, StepRecord, explodes, recent_norms
 
 NAN, INF = float("nan"), float("inf")
 
@@ -39,7 +39,7 @@ def test_a_gradient_explodes_when_it_is_clipped_and_far_above_the_usual() -> Non
 def test_the_usual_is_that_of_the_last_steps() -> None:
     earlier: list[float] = []
     for norm in [1000.0] * 60 + [1.0] * 30:
-        earlier = remembered(norm, earlier)
+        earlier = recent_norms(norm, earlier)
     assert len(earlier) == 50
     assert explodes(150.0, earlier, 100, 1.0)
 

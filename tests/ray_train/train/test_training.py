@@ -135,11 +135,18 @@ def test_a_run_that_never_came_to_a_checkpoint_gives_way(settings: Settings) -> 
     assert third != second, "a restarted run must not find the checkpoints of the old one"
 
 
-@pytest.mark.parametrize("content", [b'{"run": "a', b"[]", b'{"run": "a"}'])
-def test_a_half_written_name_of_a_run_is_named(content: bytes, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b'{"run": "a', "a file that is truncated or not JSON"),
+        (b"[]", "something else: Expected `object`"),
+        (b'{"run": "a"}', "something else: Object missing required field `attempt`"),
+    ],
+)
+def test_a_half_written_name_of_a_run_is_named(content: bytes, found: str, settings: Settings) -> None:
     config = settings()
     storage.write_bytes(f"{config.output}/run.json", content)
-    with pytest.raises(TrainingError, match=r"run\.json; found a file that is cut off"):
+    with pytest.raises(TrainingError, match=rf"run\.json; found {found}"):
         claim_output(config, {"seed": 0})
 
 
@@ -228,7 +235,7 @@ def test_rollouts_with_missing_images_and_up_to_n_broken_ones_are_left_out_on_re
     with pytest.raises(ImageError, match=rf"at most 1 broken image; found 2: {early} \({why}\); {late} "):
         train(config)
     said = capsys.readouterr().out
-    assert f"cut: {plan.rows_per_epoch} of 43 rollouts" in said
+    assert f"selection: {plan.rows_per_epoch} of 43 rollouts" in said
     assert "4 left out for missing images" in said, "3, 13 and 23 of the one source and 3 of the other"
     assert f"left out the rollouts of broken image {early} (1 of at most 1): {why}" in said
     assert not (tmp_path / "output" / "config.json").exists()
@@ -245,7 +252,7 @@ def test_rollouts_with_missing_images_and_up_to_n_broken_ones_are_left_out_on_re
     assert card["broken_images"] == dict.fromkeys((early, late, validated), why)
     on_white = int(card["metrics"]["transparent"])
     assert on_white >= 1
-    assert f"put on white: {on_white} transparent image" in said
+    assert f"transparent images on a white background: {on_white} (counted per use)" in said
     trained_on = [row for step in range(plan.total_steps) for row in plan.batch(step)]
     assert card["metrics"]["rollouts"] == sum(uses[row] not in (early, late) for row in trained_on)
 
