@@ -46,7 +46,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {"bisieve": {}, "paper": PAPER}
 
 DEVICES = ("auto", "gpu", "cpu")
 
-TRACKERS = ("tensorboard", "mlflow", "wandb")
+# Each tracker with the package that it imports.
+TRACKERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 UNIFORM, BY_INDEX = "uniform", ("bis", "reliability")  # rollout weights: all 1, or a column of the index
 _PARQUET = ".parquet"

@@ -3,21 +3,15 @@
 When upgrading Ray, check this module first: a name that has moved is changed only here.
 """
 
-from ray._private.worker import get_dashboard_url
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 __all__ = [
     "ControllerCallback",  # to show retries of the controller; public callbacks run only in workers
-    "DatasetsCallback",  # to remove it: its actor is idle, since nothing is read with Ray Data
     "DefaultFailurePolicy",  # to end a run at once after a permanent error
     "FailureDecision",
-    "PlacementGroupCleanerCallback",  # to remove it where there is no dashboard: it would wait 12 s
     "WorkerCallback",  # to write a checkpoint at SIGTERM
     "WorkerGroupCallback",  # to find stuck ranks
-    "get_dashboard_url",
     "get_train_context",  # to see in a worker that Ray drains its node
 ]

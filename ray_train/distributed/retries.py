@@ -6,7 +6,6 @@ from typing import Any
 import ray
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from bisieve._redact import without_secrets
 from bisieve.errors import DiskError, StorageError
@@ -14,11 +13,8 @@ from bisieve.io.retry import RETRIES, is_transient
 from ray_train.cluster import unwrapped
 from ray_train.compat.ray import (
     ControllerCallback,
-    DatasetsCallback,
     DefaultFailurePolicy,
     FailureDecision,
-    PlacementGroupCleanerCallback,
-    get_dashboard_url,
 )
 
 # Loggers of libraries that retry by themselves: the client of MLflow's server, and that of the hub.
@@ -95,30 +91,3 @@ class _OnBoard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == RETRIES.name or record.getMessage().startswith("Retrying"):
             self._board.put.remote(f"{self._who}: {without_secrets(record.getMessage())}")
-
-
-class Trainer(TorchTrainer):
-    """Ray Train's trainer with bisieve's failure policy, and without two callbacks that only cost time here.
-
-    The datasets callback starts a process that imports Ray Data each time workers start, though nothing is
-    read with Ray Data. The cleaner of placement groups asks the dashboard whether the controller is alive;
-    the local Ray of one command has no dashboard, so every run would wait 12 s for the cleaner to give up.
-    """
-
-    def __init__(self, *args: Any, board: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._board = board
-
-    def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        failures: Any = self.run_config.failure_config
-        parts["failure_policy"] = FailurePolicy(failures, self._board)
-        return super()._initialize_and_run_controller(**parts)
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        """Set no handler: Ray Train's (2.60) saves no checkpoint; `preemption.forward_signals` does."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        idle: tuple[type, ...] = (DatasetsCallback,)
-        if not get_dashboard_url():  # type: ignore[no-untyped-call]
-            idle += (PlacementGroupCleanerCallback,)
-        return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]

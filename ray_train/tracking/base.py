@@ -17,6 +17,7 @@ from bisieve._redact import without_secrets
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.choices import chosen_trackers
 from ray_train.run_config import parameters
+from ray_train.tracking.check import missing_package
 
 _WAITING = 10_000  # calls in a tracker's queue; further ones are dropped
 _PATIENCE = 30.0  # seconds that all trackers together have at the end of a run to write what they have
@@ -126,8 +127,7 @@ def _started(name: str, run: Run) -> Tracker:
     except BisieveError:
         raise
     except ModuleNotFoundError as error:
-        hint = f"pip install 'bisieve[{name}]' on every machine, or give another --track"
-        raise TrainingError(f"the package of --track {name}", f"no module {error.name}", hint) from error
+        raise missing_package(name, error.name) from error
     except Exception as error:  # the packages raise various types
         hint = f"check the environment variables of {name} on the workers, or give another --track"
         raise TrainingError(f"a tracker that answers for --track {name}", _reason(error), hint) from error

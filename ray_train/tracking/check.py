@@ -12,12 +12,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bisieve._redact import without_secrets
+from bisieve.cli.extras import distribution_with
 from bisieve.errors import TrainingError
 from bisieve.io.access import is_reachable
-from ray_train.choices import chosen_trackers
+from ray_train.choices import TRACKERS, chosen_trackers
 
-_PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
-_EXTRAS = {"tensorboard": "train", "mlflow": "mlflow", "wandb": "wandb"}
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
 _MLFLOW_DEFAULT = "sqlite:///mlflow.db"  # what MLflow 3 uses if no variable is set
 _WANDB_DEFAULT = "https://api.wandb.ai"
@@ -26,13 +25,19 @@ _WANDB_DEFAULT = "https://api.wandb.ai"
 def check_trackers(track: str) -> None:
     """Raise `TrainingError` if a tracker in ``track`` surely cannot start, and say what to set or install."""
     for name in chosen_trackers(track):
-        if find_spec(_PACKAGES[name]) is None:
-            raise TrainingError(
-                f"the package of --track {name}",
-                f"no module {_PACKAGES[name]}",
-                f"pip install 'bisieve[{_EXTRAS[name]}]' on every machine, or give another --track",
-            )
+        if find_spec(TRACKERS[name]) is None:
+            raise missing_package(name, TRACKERS[name])
         _CHECKS.get(name, _nothing)()
+
+
+def missing_package(tracker: str, module: str | None) -> TrainingError:
+    """Return the error that ``module``, which a tracker imports, is not installed."""
+    return TrainingError(
+        f"the package of --track {tracker}",
+        f"no module {module}",
+        f"pip install '{distribution_with(module or tracker, training=True)}' on every machine, "
+        "or give another --track",
+    )
 
 
 def _nothing() -> None:

@@ -226,10 +226,11 @@ def _fit(
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         from ray_train.checkpoints.manager import run_storage
+        from ray_train.compat.trainer import Trainer
         from ray_train.distributed.board import shown_board
         from ray_train.distributed.heartbeat import StuckRankWatchdog
         from ray_train.distributed.preemption import StopOnSigterm, forward_signals
-        from ray_train.distributed.retries import ShownRetries, Trainer
+        from ray_train.distributed.retries import FailurePolicy, ShownRetries
         from ray_train.train.loop import train_worker
         from ray_train.train.worker import Job
 
@@ -241,10 +242,11 @@ def _fit(
                 ShownRetries(board),
                 *([StuckRankWatchdog(board, after, config.resume_hint)] if after else []),
             ]
+            failures = FailureConfig(max_failures=config.max_failures)
             job = Job(config, plan, identity, card, weights, board)
             trainer = Trainer(
                 train_worker,
-                board=board,
+                failure_policy=FailurePolicy(failures, board),
                 train_loop_config={"job": job},
                 torch_config=TorchConfig(
                     "nccl" if gpu else "gloo", timeout_s=int(max(1800, 2 * after)) if after else _NEVER
@@ -252,7 +254,7 @@ def _fit(
                 scaling_config=ScalingConfig(num_workers=config.workers.for_ray, use_gpu=gpu),
                 run_config=RunConfig(
                     name=name,
-                    failure_config=FailureConfig(max_failures=config.max_failures),
+                    failure_config=failures,
                     checkpoint_config=CheckpointConfig(),  # keep all: `CheckpointManager` removes old ones
                     logging_config=LoggingConfig(log_level="ERROR"),
                     callbacks=callbacks,
