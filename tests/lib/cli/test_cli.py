@@ -152,7 +152,7 @@ def test_a_working_directory_that_is_gone_is_named_by_every_command(
     for point in points:
         assert guarded(point.load().run, argparse.Namespace()) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("bisieve: error: expected to be started in a directory; found one that has")
+        assert line.startswith("bisieve: error: expected an existing working directory; found a deleted one")
 
 
 @pytest.mark.usefixtures("deleted")
