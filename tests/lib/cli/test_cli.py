@@ -162,4 +162,4 @@ def test_a_process_that_starts_where_nothing_is_any_more_ends_with_one_line(argv
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "found one that has been deleted; cd to another" in line
+    assert "found a deleted one; cd to another directory" in line
