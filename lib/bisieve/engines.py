@@ -91,7 +91,7 @@ def _opened(
         limit = default_limit(workers) if limit is None else limit
         named = "spark" if size > limit else "local"
         if named == "spark":
-            text = f"{size / 1e9:,.1f} GB to read, above --local-limit {limit / 1e9:,.1f}: Spark does it"
+            text = f"{size / 1e9:,.1f} GB to read exceed --local-limit {limit / 1e9:,.1f} GB: using Spark"
     emit("engine", text, engine=named, bytes=size)
     if named == "local":
         with local_engine(size, workers) as engine:

@@ -53,7 +53,7 @@ def test_a_store_that_refuses_to_the_end_is_one_line_and_leaves_the_old_index(
     bad.harm(1, ["503"], only=lambda method, path: method == "PUT" and refused in path)
     error = on_one_core(corpus, index, options={"alpha": 0.2})
     assert error is not None
-    assert error.startswith("expected an answer from the store of s3://")
+    assert error.startswith("expected a response from the store of s3://")
     assert refused.split("/")[-1] in error
     assert "\n" not in error
     assert open_index(index) == before
@@ -70,6 +70,9 @@ def test_a_shard_that_is_replaced_while_it_is_read_fails_and_leaves_the_old_inde
     mishap, marker = "a_shard_is_replaced_while_it_is_read", f"{shard} {tmp_path / 'replaced'}"
     error = on_one_core(corpus, index, mishap, marker=marker, constants=MANY_TASKS)
     assert error is not None
-    assert error.startswith("expected shards that stay as they are") or "to stay as it is" in error
+    assert (
+        error.startswith("expected shards that do not change during the run")
+        or "unchanged while it is read" in error
+    )
     assert shard in error
     assert open_index(index) == before

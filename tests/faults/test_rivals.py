@@ -32,7 +32,7 @@ def test_of_two_processes_that_publish_at_once_on_s3_one_wins_and_the_other_says
     codes = {alpha: rival.returncode for alpha, rival in rivals.items()}
     assert sorted(codes.values()) == [0, 1], said
     won, lost = sorted(codes, key=lambda alpha: codes[alpha])
-    assert "another run has replaced it since" in said[lost]
+    assert "found a version written by another run" in said[lost]
     assert len(said[lost].splitlines()) == 1
     current = open_index(index)
     assert current.manifest.parameters.alpha == float(won)

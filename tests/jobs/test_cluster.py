@@ -153,7 +153,7 @@ def test_a_master_that_asks_for_a_secret_is_answered_by_one_line_that_names_it(
     place = cluster.master.removeprefix("spark://")
     (line,) = (line for line in said.splitlines() if "bisieve: error" in line)
     assert line.startswith(
-        f"bisieve: error: expected the secret that the Spark master at {place} asks for; found {found}; "
+        f"bisieve: error: expected the secret that the Spark master at {place} requires; found {found}; "
         "set _SPARK_AUTH_SECRET to "
     )
     assert done.returncode != 0
@@ -169,4 +169,4 @@ def test_the_doctor_finds_a_cluster_with_a_lock_well(cluster: Cluster) -> None:
         [BIN / "bisieve", "doctor", "--master", cluster.master],
         env={**os.environ, "_SPARK_AUTH_SECRET": SECRET}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert f"ok       spark secret       {cluster.master} asks for it\n" in done.stdout
+    assert f"ok       spark secret       {cluster.master} requires it\n" in done.stdout

@@ -51,7 +51,7 @@ def test_the_engine_follows_the_options_and_the_size(
 
 def test_that_the_size_has_decided_is_said(chosen: Callable[..., Any]) -> None:
     assert chosen(3 * 10**12, limit=2 * 10**12) == (
-        "spark", "3,000.0 GB to read, above --local-limit 2,000.0: Spark does it",
+        "spark", "3,000.0 GB to read exceed --local-limit 2,000.0 GB: using Spark",
     )  # fmt: skip
     assert chosen(3 * 10**12, master="local")[1] == ""
 

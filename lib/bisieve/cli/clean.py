@@ -5,7 +5,7 @@ import re
 
 from bisieve.errors import UsageError
 
-HELP = "remove what the current version of an index does not need"
+HELP = "remove old files that neither the current version of an index nor the last that passed the gate needs"
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 
 

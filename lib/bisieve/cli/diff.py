@@ -11,11 +11,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("a", metavar="A", help="URL of an index")
     add("b", metavar="B", nargs="?", help="URL of the other one (default: A)")
     add("--fraction", type=float, default=0.25, metavar="F", help="share of each source (default: 0.25)")
-    add("--fraction-b", type=float, metavar="F", help="share in B, where it is another one")
+    add("--fraction-b", type=float, metavar="F", help="fraction for B (default: that of A)")
     for side in "ab":
         add(
             f"--version-{side}", metavar="FINGERPRINT",
-            help=f"a version of {side.upper()} as bisieve versions lists it, or how it begins",
+            help=f"fingerprint of a version of {side.upper()} or its first characters, "
+            "as listed by bisieve versions",
         )  # fmt: skip
     add("--output", metavar="URL", help="a Parquet file for the rollouts that entered or left, with reasons")
 

@@ -3,7 +3,7 @@
 import argparse
 from importlib.metadata import entry_points
 
-HELP = "look at this machine, its stores and its clusters; each line says ok, or what to do"
+HELP = "check this machine, its stores and its clusters; each line says ok or what to do"
 CHECKS = "bisieve.checks"  # group of entry points, named "1 machine": a number for the order, and a name
 
 
@@ -13,9 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--input", nargs="+", default=[], metavar="URL", help="shards or images: listed, a range read")
     add("--output", nargs="+", default=[], metavar="URL",
         help="folders of indexes or models: a scratch key is written, overwritten and removed")  # fmt: skip
-    add("--master", metavar="URL", help="Spark master whose workers are to be looked at, too")
+    add("--master", metavar="URL", help="Spark master whose workers are checked, too")
     add("--properties-file", metavar="FILE",
-        help="Spark's properties as spark-submit is given them, looked at for jars")  # fmt: skip
+        help="Spark's properties file, as for spark-submit; checked for jars")  # fmt: skip
     add("--json", action="store_true", help="one JSON document in place of lines")
 
 

@@ -41,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
         written = export_records(selection, args.output, save)
         if changed := changed_names(selection):
             print(
-                f"{pluralize(len(changed), 'source')} with another name as a file, such as {changed[0]} in "
-                f"{file_name(changed[0])}.jsonl, as it is called when that is scored without --source-field"
+                f"{pluralize(len(changed), 'source')} written under another file name, "
+                f"for example {changed[0]} in {file_name(changed[0])}.jsonl, "
+                "as it is called when that is scored without --source-field"
             )
     else:
         written = export_mprm_jsonl(selection, args.output, index.manifest.parameters.threshold, save)

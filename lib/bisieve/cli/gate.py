@@ -4,7 +4,7 @@ import argparse
 
 from bisieve.tools.gate import Limits
 
-HELP = "let the current version of an index pass, or fail with the numbers that moved too far"
+HELP = "check the current version of an index against limits; fail if a value exceeds its limit"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.25,
         metavar="F",
-        help="share of the selection to compare (default: 0.25)",
+        help="fraction whose selections are compared (default: 0.25)",
     )
     add(
         "--max-reject-rate", type=float, default=limits.reject_rate, metavar="SHARE",

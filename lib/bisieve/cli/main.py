@@ -123,7 +123,7 @@ def check_working_directory() -> None:
         os.getcwd()
     except FileNotFoundError as error:
         raise UsageError(
-            "to be started in a directory", "one that has been deleted", "cd to another, or to its new one"
+            "an existing working directory", "a deleted one", "cd to another directory"
         ) from error
 
 

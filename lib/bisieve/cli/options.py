@@ -23,7 +23,8 @@ def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         help="a step is positive when its score exceeds it (default: 0)",
     )  # fmt: skip
     add(
-        "--strategy", choices=STRATEGIES, default=defaults.get("strategy"), help="what ranks (default: bis)",
+        "--strategy", choices=STRATEGIES, default=defaults.get("strategy"),
+        help="ranking strategy (default: bis)",
     )  # fmt: skip
     add(
         "--scope", choices=SCOPES, default=defaults.get("scope"),
@@ -56,7 +57,9 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
     if given.get("strategy") in SHUFFLED and given.get("ties", "file") != "file":
         raise UsageError(
-            "no --ties beside --strategy random or mixed", given["ties"], "their ties are in random order"
+            "no --ties beside --strategy random or mixed",
+            given["ties"],
+            "omit --ties: these strategies order ties randomly",
         )
     return given
 
@@ -66,10 +69,10 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("records").add_argument
     add(
         "--layout", choices=("auto", "rollouts", "steps"), default="auto",
-        help="one record a rollout or a step; auto: told from each shard's first records (default)",
+        help="one record a rollout or a step; auto: detected from each shard's first records (default)",
     )  # fmt: skip
     add(
-        "--field", action="append", default=[], metavar="NAME=THEIRS",
+        "--field", action="append", default=[], metavar="NAME=COLUMN",
         help="what the records call the field NAME, as question=prompt; repeatable",
     )  # fmt: skip
     add(
@@ -79,7 +82,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     add(
         "--source-field",
         metavar="NAME",
-        help="the source is what this field of the record, or else a folder NAME=... above it, says",
+        help="read the source from this field of the record, else from a folder NAME=... in its path",
     )
     add(
         "--labels-as-scores", action="store_true",
@@ -87,7 +90,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--image-prefix", action="append", default=[], metavar="OLD=NEW",
-        help="images whose names begin with OLD lie at NEW, as s3://old/=; repeatable, the longest wins",
+        help="replace the prefix OLD of image names by NEW, as s3://old/=; repeatable, the longest wins",
     )  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def reading(args: argparse.Namespace) -> ReadOptions:
         labels_as_scores=args.labels_as_scores,
         source_from=args.source_from or "stem",
         source_field=args.source_field,
-        fields=_pairs("--field NAME=THEIRS", args.field, "write it as question=prompt", blank=False),
+        fields=_pairs("--field NAME=COLUMN", args.field, "write it as question=prompt", blank=False),
         image_prefixes=_pairs("--image-prefix OLD=NEW", args.image_prefix, "write it as old/=new/"),
     )
 
@@ -127,7 +130,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--local-limit", type=float, metavar="GB",
-        help="input above which auto takes Spark (default: 100 a core, at most the free disk)",
+        help="input size above which auto uses Spark (default: 100 a core, at most the free disk)",
     )  # fmt: skip
     add("--master", metavar="URL", help="Spark master (default: spark-submit's, else local[*])")
     add("--spark-conf", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
@@ -203,6 +206,6 @@ def _pairs(
         if not equals or not (blank or (key and value)):
             raise UsageError(expected, pair, hint)
         if once and key in pairs:
-            raise UsageError(f"{expected} once for each of the first", f"{key} twice", "leave out one")
+            raise UsageError(f"each key of {expected} only once", f"{key} twice", "leave out one")
         pairs[key] = value
     return pairs

@@ -10,7 +10,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", required=True, metavar="URL")
     parser.add_argument(
         "--version", metavar="FINGERPRINT",
-        help="as bisieve versions lists it, or how it begins (default: the current one)",
+        help="fingerprint or its first characters, as listed by bisieve versions (default: the current one)",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--input", nargs="+", required=True, metavar="URL", help="shards, folders or globs")
     parser.add_argument(
-        "--strict", action="store_true", help="refuse inputs with files of a kind that is not read"
+        "--strict", action="store_true", help="fail if an input has files of an unsupported kind"
     )
     parser.add_argument("--index", required=True, metavar="URL", help="where the index goes")
     options.add_reading(parser)

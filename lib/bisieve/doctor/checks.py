@@ -53,7 +53,7 @@ def failed(name: str, error: Exception) -> Check:
         expected, found, hint = error.args
         return Check(name, "failed", f"expected {expected}; found {found}", hint)
     said = without_secrets(f"{type(error).__name__}: {reason(error)}")
-    return Check(name, "failed", said, "correct what this names, or install its package again")
+    return Check(name, "failed", said, "fix the cause named here, or reinstall the package")
 
 
 def examined(name: str, load: Callable[[], Examine], patient: Patient) -> Iterator[Check]:

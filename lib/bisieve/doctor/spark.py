@@ -148,16 +148,16 @@ def secret(master: str, is_locked: bool, is_rest: bool) -> Check:
     if not is_locked:
         return Check(
             "spark secret", "warning",
-            f"{master} asks for none: anyone who reaches it may run code on its workers",
+            f"{master} requires no secret: anyone who reaches it may run code on its workers",
             "start its master and workers with spark.authenticate=true, as docs/security.md has it",
         )  # fmt: skip
     if is_rest:
         return Check(
             "spark secret", "warning",
-            f"{master} asks for it, but takes jobs by REST on port {_REST_PORT} without it",
+            f"{master} requires it, but takes jobs by REST on port {_REST_PORT} without it",
             "start the master with spark.master.rest.enabled=false",
         )  # fmt: skip
-    return Check("spark secret", "ok", f"{master} asks for it")
+    return Check("spark secret", "ok", f"{master} requires it")
 
 
 def _about_worker(_: int) -> tuple[str, str, str]:

@@ -42,11 +42,11 @@ def check_format(data: bytes, url: str) -> None:
     try:
         head = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError as error:
-        raise no_manifest(url, f"something else: {error}") from error
+        raise no_manifest(url, f"other content: {error}") from error
     except msgspec.DecodeError as error:
         raise IndexUnusableError(
             f"a manifest at {url}",
-            "a file that is cut off or no JSON",
+            "a file that is truncated or not JSON",
             f"restore it: each versions/FINGERPRINT/{MANIFEST} is a copy of one",
         ) from error
     if head.format != FORMAT:

@@ -172,8 +172,8 @@ def read_part(index_url: str, file: DataFile) -> bytes:
     if len(data) != file.bytes:
         raise IndexUnusableError(_expected(index_url, file), f"{len(data)} bytes", HINT)
     if (found := hashlib.sha256(data).hexdigest()) != file.sha256:
-        expected = f"{_expected(index_url, file)}, of sha256 {file.sha256[:16]}"
-        raise IndexUnusableError(expected, f"as many of sha256 {found[:16]}", HINT)
+        expected = f"{_expected(index_url, file)} with sha256 {file.sha256[:16]}"
+        raise IndexUnusableError(expected, f"{len(data)} bytes with sha256 {found[:16]}", HINT)
     return data
 
 

@@ -48,7 +48,9 @@ def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
     asked = replace(was, **given)
     if asked.strategy in SHUFFLED and asked.ties != "file":
         raise UsageError(
-            f"no --ties for an index of strategy {asked.strategy}", asked.ties, "its ties are in random order"
+            f"no --ties for an index of strategy {asked.strategy}",
+            asked.ties,
+            "omit --ties: this strategy orders ties randomly",
         )
     return asked
 

@@ -193,6 +193,6 @@ def _read(found: Pointer) -> Passed | None:
         return msgspec.json.decode(found.data, type=Passed)
     except msgspec.DecodeError as error:
         raise IndexUnusableError(
-            f"what bisieve gate has written at {found.url}", f"something else: {error}",
+            f"the record of bisieve gate at {found.url}", f"other content: {error}",
             "remove it, and name the last good version with --against",
         ) from error  # fmt: skip

@@ -26,7 +26,7 @@ def check_no_secret(url: str) -> None:
         shown = f"{url.partition('?')[0]}?***" if signed else url
         raise UsageError(
             "URLs without credentials", without_secrets(shown),
-            "leave them to the environment (for S3: AWS_PROFILE, AWS_ACCESS_KEY_ID, a role of the machine)",
+            "set them in the environment (for S3: AWS_PROFILE, AWS_ACCESS_KEY_ID, or an instance role)",
         )  # fmt: skip
 
 
@@ -51,8 +51,8 @@ def check_endpoint(endpoint: str, url: str) -> None:
         return
     place = _place(without_secrets(endpoint))  # mask first: a slash in a password would end the netloc
     raise StorageError(
-        f"TLS on the way to {url}", f"the endpoint http://{place}",
-        f"give one with https://, or ask for this one by its name: {PLAIN_HTTP}={place}",
+        f"TLS to the store of {url}", f"the endpoint http://{place}",
+        f"use an https:// endpoint, or allow this one: {PLAIN_HTTP}={place}",
     )  # fmt: skip
 
 

@@ -78,9 +78,9 @@ def _is_s3(fs: Any) -> bool:
 
 def _conflict(url: str) -> StorageError:
     return StorageError(
-        f"{url} as it was when this run began",
-        "that another run has replaced it since",
-        "look at what it published, then run again; nothing of it was touched",
+        f"{url} unchanged since this run read it",
+        "a version written by another run",
+        "check that version, then run again (it was not modified)",
     )
 
 

@@ -70,7 +70,7 @@ def _said(url: str, error: Exception) -> StorageError:
     if isinstance(error, OSError) and (on_disk or is_of_this_machine(error)):
         place = url if on_disk else _copy(url, error)
         said = f"{type(error).__name__}: {reason(error)}"
-        return disk_error(place, error) or StorageError(f"a disk that serves {place}", said, "check the disk")
+        return disk_error(place, error) or StorageError(f"a working disk at {place}", said, "check the disk")
     if isinstance(error, PermissionError):
         hint = "check the credentials in the environment"
         return StorageError(f"permission to use {url}", reason(error), hint)
@@ -80,10 +80,12 @@ def _said(url: str, error: Exception) -> StorageError:
         return StorageError(f"a driver for {url}", reason(error), hint)
     if replaced_while_read(error):
         return StorageError(
-            f"{url} to stay as it is while it is read", "another file there", "run again when it is complete"
+            f"{url} unchanged while it is read",
+            "that it was replaced",
+            "run again when its writer has finished",
         )
     return StorageError(
-        f"an answer from the store of {url}",
+        f"a response from the store of {url}",
         f"{type(error).__name__}: {reason(error)}",
         "check the URL, the network, the endpoint and the credentials",
     )
@@ -172,7 +174,7 @@ def disk_error(url: str, error: OSError, elsewhere: str = "choose another place"
     if number == errno.ENAMETOOLONG:
         return DiskError(f"a name short enough for the disk at {url}", said, "choose a shorter one")
     if number == errno.ELOOP:
-        return DiskError(f"a link that leads somewhere at {url}", said, "correct the link")
+        return DiskError(f"a symbolic link without a loop at {url}", said, "fix the link")
     if number in (errno.EMFILE, errno.ENFILE):
         return DiskError(f"a free file descriptor for {url}", said, "raise the limit: ulimit -n")
     return None

@@ -26,7 +26,7 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
     """
     if os.path.exists(path) and not os.path.isfile(path):
         kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
-        raise StorageError(f"a file, or nothing, at {url}", kind, "name a file")
+        raise StorageError(f"a path for a file at {url}", kind, "choose another path")
     path = os.path.realpath(path)
     # An object store shows an object when its upload ends; on a disk only a rename is as atomic.
     unfinished = f"{path}.{uuid.uuid4().hex}.tmp"

@@ -48,9 +48,9 @@ class RetryingFile:
                 piece = with_retries(partial(self._read_at_place, wanted))
             if not piece:
                 raise StorageError(
-                    f"{self._size} bytes at {self._url}",
-                    f"an end after {self._place}",
-                    "run again when nobody writes there",
+                    f"{self._size} bytes in {self._url}",
+                    f"only {self._place}",
+                    "run again when nothing is writing to it",
                 )
             pieces.append(piece)
             self._place += len(piece)

@@ -36,7 +36,7 @@ from bisieve.io.retry import READS, s3_options, say_retries, with_retries
 S3 = ("s3://", "s3a://")
 SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # as in the README
 _GLOB_SIGNS = "*?["
-DANGLING = "a link to nothing"  # the etag given to a symbolic link whose target does not exist
+DANGLING = "a broken symbolic link"  # the etag given to a symbolic link whose target does not exist
 
 
 # Keys of fsspec's info that identify a file's content: S3; GCS and Azure; the Hugging Face hub; disks and
@@ -187,18 +187,18 @@ def list_files(url: str, dangling: bool = False) -> list[FileInfo]:
         if entry["type"] == "dangling":
             link = FileInfo(fs.unstrip_protocol(entry["name"]), 0, DANGLING)
             if not dangling:
-                raise link_to_nothing(link.url)
+                raise broken_link(link.url)
             files.append(link)
         if entry["type"] == "file":
             files.append(_info(fs, entry))
     return sorted(files, key=attrgetter("url"))
 
 
-def link_to_nothing(url: str) -> StorageError:
+def broken_link(url: str) -> StorageError:
     """Return the error for a symbolic link on a local disk whose target does not exist."""
     target = os.readlink(url.removeprefix("file://"))
     return StorageError(
-        f"a file at {url}", f"{DANGLING}, {target}", "remove the link, or put back what it leads to"
+        f"a file at {url}", f"{DANGLING} to {target}", "remove the link, or restore its target"
     )
 
 

@@ -146,8 +146,8 @@ class Processes:
         worker.process.join(_PATIENCE)
         said = _end_of(worker.process.exitcode)
         error = CorpusError(
-            "worker processes that live until they are done", f"one of stage {stage} {said}",
-            "give the machine more memory or use a smaller --workers, then run again; the index is as it was",
+            "worker processes that finish", f"a worker of stage {stage} {said}",
+            "give the machine more memory or use a smaller --workers, then run again; the index is unchanged",
         )  # fmt: skip
         if tries[number] == TRIES:
             raise error
@@ -172,7 +172,7 @@ def _end_of(exit_code: int | None) -> str:
     if exit_code is None or exit_code >= 0:
         return f"that ended with exit code {exit_code}"
     name = signal.Signals(-exit_code).name
-    return f"that {name} ended" + (", as where memory runs out" if name == "SIGKILL" else "")
+    return f"killed by {name}" + (" (memory may have run out)" if name == "SIGKILL" else "")
 
 
 @contextmanager

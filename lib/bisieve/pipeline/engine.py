@@ -16,12 +16,12 @@ U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
 
 STAGES = {
-    "scan": "records to scored rollouts in sorted runs",
-    "spread": "rollouts of each question brought together",
-    "count": "rows of the sorted runs by intervals of their keys",
-    "rank": "ranks over all sources",
-    "write": "ranked files",
-    "rejects": "files of rejected records",
+    "scan": "score records into sorted runs",
+    "spread": "group rollouts by question",
+    "count": "count rows by key range",
+    "rank": "rank over all sources",
+    "write": "write ranked files",
+    "rejects": "write files of rejected records",
 }  # name → description, as shown in the engine's web pages, logs and progress
 
 

@@ -109,13 +109,17 @@ def score_corpus(
     if older is None:
         require_writable(index)
     elif lost := missing_files(older):
-        emit("damaged", f"{lost[0]} of the index is missing or cut off: all is scanned again", missing=lost)
+        emit(
+            "damaged",
+            f"{lost[0]} of the index is missing or truncated; all shards are scanned again",
+            missing=lost,
+        )
         older = None
     if older is not None and is_up_to_date(older.manifest, parameters, shards):
         emit("unchanged", index=index, fingerprint=older.fingerprint)
         return older, False
     if older is not None and older.manifest.rows_version != ROWS_VERSION:
-        emit("rules", "the index was scanned by the rules of an older bisieve: all shards are scanned again")
+        emit("rules", "an older bisieve scanned the index by other rules; all shards are scanned again")
     known = {} if older is None else known_layouts(older, parameters)
     new = [shard for shard in shards if shard not in known]
     few = request.reading.layout != "auto" or len(new) <= SHARDS_A_TASK
@@ -151,13 +155,13 @@ def _say_left_out(listing: Listing, strict: bool, emit: EventSink) -> None:
     if not names:
         return
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    found = f"{pluralize(len(names), 'file')} of another kind: {shown}"
+    found = f"{pluralize(len(names), 'file')} of an unsupported kind: {shown}"
     if strict:
         raise CorpusError(
             f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) with --strict",
             found, "rename or convert them, move them away, or name the shards by a glob",
         )  # fmt: skip
-    emit("left_out", f"left out {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
+    emit("left_out", f"skipped {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
 
 
 def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSink) -> None:
@@ -169,7 +173,7 @@ def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSin
         emit(
             "merged",
             f"shards named {stems[0]}{more} are in several folders and make one source; "
-            "--source-from folder or --source-field NAME tells them apart",
+            "use --source-from folder or --source-field NAME to keep them separate",
             stems=stems[:LEFT_OUT_NAMED],
         )
 
@@ -208,7 +212,7 @@ def _build(
     numbers = scanned.numbers()
     kept = scanned.kept.value
     said = [f"scanned {scan_line(numbers)}"] * bool(numbers["bytes"])
-    said += [f"took {pluralize(kept, 'rollout')} from the index"] * bool(kept)
+    said += [f"reused {pluralize(kept, 'rollout')} of the current index"] * bool(kept)
     emit("scanned", "; ".join(said), **numbers, kept=kept)
     emit("rejected", rejected=totals.num_rejected, reasons=totals.rejected_by_reason)
     _require_rollouts(totals, parameters.reading)
@@ -264,9 +268,9 @@ def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo], index: st
     changed = [shard.url for shard in shards if shard not in now]
     if changed:
         raise CorpusError(
-            "shards that stay as they are while they are read",
+            "shards that do not change during the run",
             f"{len(changed)} changed, such as {changed[0]}",
-            "score again when they are complete; the index is as it was",
+            "run again when they are complete; the index is unchanged",
         )
 
 

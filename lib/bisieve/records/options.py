@@ -37,14 +37,14 @@ class ReadOptions:
         """Check the names of fields and the options for the source."""
         if unknown := sorted(set(self.fields) - set(FIELDS)):
             raise UsageError(
-                f"--field NAME=THEIRS with a NAME of {', '.join(FIELDS)}", unknown[0], "correct the NAME"
+                f"--field NAME=COLUMN with a NAME of {', '.join(FIELDS)}", unknown[0], "correct the NAME"
             )
         read: dict[str, list[str]] = defaultdict(list)
         for ours, theirs in self.names.items():
             read[theirs].append(ours)
         if twice := next((theirs for theirs, ours in read.items() if len(ours) > 1), None):
             raise UsageError(
-                "each field of the records under one name", f"{twice} as {' and '.join(read[twice])}",
+                "each field of the records mapped once", f"{twice} as {' and '.join(read[twice])}",
                 "correct --field or --source-field",
             )  # fmt: skip
         if self.source_from == "folder" and self.source_field is not None:

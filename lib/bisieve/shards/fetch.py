@@ -115,7 +115,7 @@ def changed_record(rollout_id: str, spans: Sequence[Span]) -> IndexUnusableError
     """Return the error for a rollout whose spans do not contain it any more."""
     shard, offset, _ = spans[0]
     return IndexUnusableError(
-        f"rollout {rollout_id} at {shard}@{offset}", "another text there", "run bisieve score again"
+        f"rollout {rollout_id} at {shard}@{offset}", "other content", "run bisieve score again"
     )
 
 

@@ -76,7 +76,7 @@ def open_text(url: str) -> Iterator[Any]:
         if codec is None:
             yield file
             return
-        hint = "write it again, or leave it out of --input"
+        hint = "recreate it, or exclude it from --input"
         try:
             with (
                 damage(CorpusError, f"a whole {codec} file at {url}", hint),
@@ -89,7 +89,7 @@ def open_text(url: str) -> Iterator[Any]:
             raise CorpusError(
                 f"a zstd file with a window of at most 128 MiB at {url}",
                 "a larger one, as of zstd --long=28 and more",
-                "write it again: zstd -dc --long=31 OLD | zstd -o NEW",
+                "recompress it: zstd -dc --long=31 OLD | zstd -o NEW",
             ) from error
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from bisieve._text import pluralize
 from bisieve.errors import CorpusError
 from bisieve.io.file_names import CODECS, SUFFIXES, codec_of, file_stem, is_parquet
-from bisieve.io.storage import DANGLING, FileInfo, basename, join, link_to_nothing, list_files
+from bisieve.io.storage import DANGLING, FileInfo, basename, broken_link, join, list_files
 from bisieve.schemas import MANIFEST
 
 DISK = "file://"
@@ -85,7 +85,7 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
         files = [file for file in outside if file.etag != DANGLING]
         links = [file.url for file in outside if file.etag == DANGLING and _may_be_data(file.url)]
         if lost := next((link for link in links if link.lower().endswith(SUFFIXES)), None):
-            raise link_to_nothing(lost)
+            raise broken_link(lost)
         left_out |= {f"{link} ({DANGLING})" for link in links}
         if listed and not outside:
             raise CorpusError(f"shards at {url}", "the files of an index", "check --input and --index")

@@ -100,7 +100,7 @@ def columns_of(url: str) -> pa.Schema:
 @contextmanager
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
     """Open a Parquet shard; errors in the block about its bytes are raised as `CorpusError`."""
-    hint = "write it again, or leave it out of --input"
+    hint = "recreate it, or exclude it from --input"
     with (
         open_retrying(url, cache_type="none") as handle,
         damage(CorpusError, f"a Parquet file at {url}", hint),

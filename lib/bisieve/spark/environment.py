@@ -73,7 +73,7 @@ def check_python(conf: Mapping[str, str]) -> None:
         raise UsageError(expected, str(error), hint) from error
     found = answer.stdout.strip()
     if answer.returncode or found != ours:
-        said = (answer.stderr.strip().splitlines() or ["a program that says nothing"])[-1]
+        said = (answer.stderr.strip().splitlines() or ["no output"])[-1]
         raise UsageError(expected, said if answer.returncode else f"Python {found}"[:200], hint)
 
 

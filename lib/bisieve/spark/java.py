@@ -128,7 +128,7 @@ def check_java() -> int:
     found = re.search(r'version "(\d+)', answer.stderr)
     if not found or int(found[1]) < OLDEST:
         said = answer.stderr.strip().splitlines()
-        raise UsageError(expected, said[0] if said else f"a silent {java}", fix)
+        raise UsageError(expected, said[0] if said else f"no version from {java}", fix)
     return int(found[1])
 
 

@@ -56,7 +56,7 @@ def _check(jvm: Any, conf: Any, place: str, has_secret: bool) -> None:
 
     Other failures are ignored here: Spark reports them.
     """
-    expected = f"the secret that the Spark master at {place} asks for"
+    expected = f"the secret that the Spark master at {place} requires"
     refusal = _refusal(jvm, conf, place)
     if refusal is None:
         return
@@ -67,7 +67,7 @@ def _check(jvm: Any, conf: Any, place: str, has_secret: bool) -> None:
     refusal = _refusal(jvm, conf.clone().set(_SWITCH, "false"), place)
     if refusal is None:
         raise UsageError(
-            f"a Spark master at {place} that asks for the secret in {SECRET}", "one that asks for none",
+            f"a Spark master at {place} that requires the secret in {SECRET}", "one that requires no secret",
             f"start its master and workers with {_SWITCH}=true, or unset {SECRET}",
         )  # fmt: skip
     if _ASKS in refusal:

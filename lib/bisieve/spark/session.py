@@ -141,7 +141,9 @@ def unwrapped_errors() -> Iterator[None]:
     try:
         yield
     except (Py4JNetworkError, ConnectionError) as error:
-        raise CorpusError("a Spark that stays up", f"its JVM gone: {error}", "see Spark's own log") from error
+        raise CorpusError(
+            "a running Spark", f"that its JVM has exited: {error}", "see Spark's own log"
+        ) from error
     except (PySparkException, Py4JJavaError) as error:
         raise reported_error(str(error)) from error
 
@@ -163,10 +165,10 @@ def reported_error(report: str) -> BisieveError:
     said = innermost(report)
     if says_full(said):
         return DiskError(
-            "room for the files that Spark writes while it works", said,
+            "free disk space for Spark's temporary files", said,
             "free space in its local folders, or name others: SPARK_LOCAL_DIRS=FOLDER",
         )  # fmt: skip
-    return CorpusError("a Spark job that ends well", said, "see Spark's own log")
+    return CorpusError("a successful Spark job", said, "see Spark's own log")
 
 
 class Interrupts:

@@ -56,7 +56,7 @@ class TaskRetries:
         for task in failed[self._said[number, attempt] :]:
             if (tries := task.attempt() + 1) < self._most:
                 said = task.errorMessage()
-                report = said.get() if said.isDefined() else "no word from its executor"
+                report = said.get() if said.isDefined() else "no error message from its executor"
                 say_retry(f"Spark's task {task.index()} of {stage}", tries + 1, reported_error(report))
         self._said[number, attempt] = len(failed)
 

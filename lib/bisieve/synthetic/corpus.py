@@ -134,8 +134,8 @@ def _finished(output: str, settings: dict[str, Any]) -> list[Tally] | None:
                 return [Tally(**tally) for tally in summary["sources"]]
         except (msgspec.MsgspecError, KeyError, TypeError) as error:
             raise UsageError(
-                f"what bisieve corpus has made at {mark}",
-                "a file that is cut off or none of ours",
+                f"the record of bisieve corpus at {mark}",
+                "a truncated file, or one not written by bisieve corpus",
                 "choose another --output, or delete this one",
             ) from error
         raise UsageError(

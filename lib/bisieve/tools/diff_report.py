@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from bisieve._text import aligned
 from bisieve.tools.diff import ENTERED, LEFT, Side, SourceDiff
 
-_HEAD = ("source", "cut A", "cut B", "kept", "left", "entered", "overlap")
+_HEAD = ("source", "selection A", "selection B", "kept", "left", "entered", "overlap")
 
 _Counts = tuple[int, int, int]  # rollouts in the selection of A, in that of B, in both
 

@@ -103,7 +103,9 @@ def _client() -> Any:
     try:
         from openlineage.client import OpenLineageClient
     except ModuleNotFoundError as error:
-        raise RuntimeError("its client is not there: pip install 'bisieve[openlineage]'") from error
+        raise RuntimeError(
+            "the OpenLineage client is not installed: pip install 'bisieve[openlineage]'"
+        ) from error
     return OpenLineageClient()
 
 

@@ -44,7 +44,7 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
         lines.append(f"rejected {count} {reason} (first: {manifest.examples[reason]}){hint}")
     if manifest.files_left_out:
         files = pluralize(manifest.files_left_out, "file")
-        lines.append(f"left out {files} of another kind (first: {manifest.left_out[0]})")
+        lines.append(f"skipped {files} of an unsupported kind (first: {manifest.left_out[0]})")
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
         f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "

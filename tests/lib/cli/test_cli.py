@@ -153,7 +153,7 @@ def test_a_working_directory_that_is_gone_is_named_by_every_command(
     for point in points:
         assert guarded(point.load().run, argparse.Namespace()) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("bisieve: error: expected to be started in a directory; found one that has")
+        assert line.startswith("bisieve: error: expected an existing working directory; found a deleted one")
 
 
 @pytest.mark.usefixtures("deleted")
@@ -163,4 +163,4 @@ def test_a_process_that_starts_where_nothing_is_any_more_ends_with_one_line(argv
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "found one that has been deleted; cd to another" in line
+    assert "found a deleted one; cd to another directory" in line

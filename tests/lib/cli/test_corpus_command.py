@@ -61,4 +61,4 @@ def test_a_half_written_mark_is_one_line(
     (tmp_path / "corpus.json").write_bytes(content)
     assert corpus("--output", tmp_path, "--rollouts", 30) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "corpus.json; found a file that is cut off" in line
+    assert "corpus.json; found a truncated file, or one not written" in line

@@ -38,7 +38,7 @@ def test_two_versions_of_an_index_are_compared(
     assert main(ask) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[:4]] == [
-        ["source", "cut", "A", "cut", "B", "kept", "left", "entered", "overlap"],
+        ["source", "selection", "A", "selection", "B", "kept", "left", "entered", "overlap"],
         ["a", "5", "4", "3", "2", "1", "50.0%"],
         ["b", "1", "1", "1", "0", "0", "100.0%"],
         ["all", "6", "5", "4", "2", "1", "57.1%"],

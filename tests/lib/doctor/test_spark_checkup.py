@@ -75,7 +75,7 @@ def test_a_cluster_that_grants_no_executor_has_failed_after_a_while(tmp_path: Pa
         "see on the master's page whether it has workers with free cores and memory"
     )
     (lock,) = (line for line in done.stdout.splitlines() if "spark secret" in line)
-    assert lock.startswith(f"warning  spark secret       {cluster.master} asks for none: anyone who")
+    assert lock.startswith(f"warning  spark secret       {cluster.master} requires no secret: anyone who")
     assert "Traceback" not in done.stderr
 
 

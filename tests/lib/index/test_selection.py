@@ -73,8 +73,8 @@ def test_a_fraction_outside_zero_to_one_is_refused(indexed: Path, fraction: floa
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"[]", "something else: Expected `object`, got `array`"),
-        (b'{"x": 1}', "something else: Object missing required field `format`"),
+        (b"[]", "other content: Expected `object`, got `array`"),
+        (b'{"x": 1}', "other content: Object missing required field `format`"),
         (b'{"format": "other", "format_version": 1}', "format other"),
         (
             b'{"format": "bisieve-index", "format_version": "1"}',
@@ -117,7 +117,9 @@ def test_a_manifest_that_is_cut_off_is_told_from_one_of_another_version(
     tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(IndexUnusableError, match=r"cut off or no JSON; .*versions/FINGERPRINT/manifest.json"):
+    with pytest.raises(
+        IndexUnusableError, match=r"truncated or not JSON; .*versions/FINGERPRINT/manifest.json"
+    ):
         open_index(str(tmp_path))
 
 

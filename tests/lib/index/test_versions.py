@@ -35,7 +35,7 @@ def wins(old: Pointer, data: bytes) -> bool:
     try:
         replace_pointer(old, data)
     except StorageError as error:
-        return "another run has replaced it" not in str(error)
+        return "found a version written by another run" not in str(error)
     return True
 
 
@@ -63,7 +63,7 @@ def test_a_run_that_was_overtaken_publishes_nothing(
             score(shard, index, alpha=0.3)
 
         patch.setattr(job, "check_unchanged", overtaken)
-        with pytest.raises(StorageError, match="another run has replaced it"):
+        with pytest.raises(StorageError, match="found a version written by another run"):
             score(shard, index, alpha=0.2)
     assert open_index(index).manifest.parameters.alpha == 0.3
 

@@ -58,5 +58,5 @@ def test_plain_http_to_a_named_machine_is_allowed(monkeypatch: pytest.MonkeyPatc
 
 def test_no_store_is_asked_without_tls_however_often_it_is_tried(far_store: str) -> None:
     for _ in range(2):
-        with pytest.raises(StorageError, match="expected TLS on the way to s3://corpus"):
+        with pytest.raises(StorageError, match="expected TLS to the store of s3://corpus"):
             list_files(far_store)

@@ -45,7 +45,7 @@ def test_every_fault_of_a_disk_has_its_own_words_and_is_not_tried_again(number: 
 def test_a_fault_of_a_disk_without_own_words_is_still_a_disks() -> None:
     assert disk_error("/x", OSError(errno.EIO, "Input/output error")) is None
     unknown = OSError(errno.ENXIO, "No such device or address")
-    expected = r"a disk that serves /x; found OSError.*; check the disk"
+    expected = r"a working disk at /x; found OSError.*; check the disk"
     with pytest.raises(StorageError, match=expected), storage_errors("/x"):
         raise unknown
 
@@ -83,7 +83,7 @@ def test_a_disk_that_refuses_while_a_store_is_used_is_named_and_the_store_is_not
     [
         (PermissionError("Access Denied"), "permission to use s3://b/x; .* credentials"),
         (PermissionError(errno.EACCES, "Forbidden"), "permission to use s3://b/x; .* credentials"),
-        (OSError(errno.EREMOTEIO, "503"), "an answer from the store of s3://b/x"),
+        (OSError(errno.EREMOTEIO, "503"), "a response from the store of s3://b/x"),
     ],
 )
 def test_what_a_store_refuses_stays_the_stores(error: OSError, words: str, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ def test_a_compressed_shard(suffix: str, harm: str, tmp_path: Path) -> None:
     data = gzip.compress(LINES) if suffix == ".gz" else pa.Codec("zstd").compress(LINES, asbytes=True)
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(data[:-10] if harm == "cut off" else LINES)
-    with pytest.raises(CorpusError, match=rf"a whole (gzip|zstd) file at .*{path.name}; found .*; write it"):
+    with pytest.raises(
+        CorpusError, match=rf"a whole (gzip|zstd) file at .*{path.name}; found .*; recreate it"
+    ):
         list(read_blocks(str(path), 0, sys.maxsize))
 
 
@@ -35,5 +37,5 @@ def test_the_pages_of_a_parquet_shard(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4:2000] = bytes(1996)
     path.write_bytes(data)
-    with pytest.raises(CorpusError, match=r"a Parquet file at .*; found .*; write it again"):
+    with pytest.raises(CorpusError, match=r"a Parquet file at .*; found .*; recreate it"):
         list(read_split(Split(str(path), 0, sys.maxsize), "rollouts", ReadOptions()))

@@ -67,7 +67,7 @@ def test_what_does_not_pass_is_one_line(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     write_bytes(f"{folder}/a", TEXT)
     faulty_s3.harm(1, [fault], only=lambda method, _: method == "GET")
-    with pytest.raises(StorageError, match=f"answer from the store of {folder}/a") as caught:
+    with pytest.raises(StorageError, match=f"response from the store of {folder}/a") as caught:
         read_ranges(f"{folder}/a", [0, 100], [100, 200])
     assert "\n" not in str(caught.value)
 
@@ -89,7 +89,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
     lines = read_blocks(str(path), 0, len(TEXT), 2**14)
     next(lines)
     os.truncate(path, 50_000)
-    with pytest.raises(StorageError, match=rf"expected {len(TEXT)} bytes at .*; found an end after 50000;"):
+    with pytest.raises(StorageError, match=rf"expected {len(TEXT)} bytes in .*; found only 50000;"):
         list(lines)
 
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_told(
     lines = read_blocks(f"{folder}/a", 0, len(TEXT), 2**14)
     next(lines)
     write_bytes(f"{folder}/a", TEXT[::-1])
-    with pytest.raises(StorageError, match="to stay as it is while it is read; found another file there"):
+    with pytest.raises(StorageError, match="unchanged while it is read; found that it was replaced"):
         list(lines)
 
 
@@ -112,7 +112,7 @@ def test_a_writer_whose_answer_was_lost_has_won(folder: str, faulty_s3: FaultyPr
     replace_pointer(old, b"mine")
     assert faulty_s3.faults() == {"lost": 1}
     assert read_pointer(f"{folder}/pointer").data == b"mine"
-    with pytest.raises(StorageError, match="another run has replaced it"):
+    with pytest.raises(StorageError, match="found a version written by another run"):
         replace_pointer(Pointer(old.url, None, None), b"of another")
 
 

@@ -114,9 +114,10 @@ def test_a_file_for_a_folder_and_a_folder_for_a_file_are_told(tmp_path: Path) ->
     for use in (read_bytes, exists, lambda url: write_bytes(url, b"")):
         with pytest.raises(StorageError, match=rf"a folder at {tmp_path}/file; found a file"):
             use(f"{tmp_path}/file/below")
-    for use in (read_bytes, lambda url: write_bytes(url, b"")):
-        with pytest.raises(StorageError, match="a folder; name a file"):
-            use(str(tmp_path))
+    with pytest.raises(StorageError, match="a folder; name a file inside it"):
+        read_bytes(str(tmp_path))
+    with pytest.raises(StorageError, match="a folder; choose another path"):
+        write_bytes(str(tmp_path), b"")
 
 
 def test_a_path_has_one_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

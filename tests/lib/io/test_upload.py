@@ -25,7 +25,7 @@ def test_a_large_file_whose_parts_are_refused_is_tried_again_and_each_piece_is_p
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of the layers below: no patience of their own
     faulty_s3.harm(1.0, ["reset"], only=lambda method, path: "uploads" in path)
     url = f"{s3}/uploads-of/large"
-    with pytest.raises(StorageError, match="an answer from the store"):
+    with pytest.raises(StorageError, match="a response from the store"):
         upload(large, url)
 
     tries = 0

@@ -55,7 +55,9 @@ def test_a_task_whose_worker_is_killed_is_run_again_and_that_is_said(
 
 
 def test_a_task_that_is_killed_again_is_an_error_with_its_cause(pool: Processes, tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="one of stage scan that SIGKILL ended, as where memory runs out"):
+    with pytest.raises(
+        CorpusError, match=r"a worker of stage scan killed by SIGKILL \(memory may have run out\)"
+    ):
         run(pool, partial(tasks.die, str(tmp_path / "tries"), 0, times=9), partial(tasks.number, 1))
 
 

@@ -81,7 +81,7 @@ def test_a_record_that_was_rewritten_in_place_is_not_taken_for_the_one_that_was_
     score(write_jsonl("a.jsonl", [rollout([0.5])]), tmp_path / "index")
     selection = read_selection(open_index(str(tmp_path / "index")), 1.0)
     write_jsonl("a.jsonl", [rollout([0.0])])
-    with pytest.raises(IndexUnusableError, match="another text there"):
+    with pytest.raises(IndexUnusableError, match="found other content;"):
         fetch_rollouts(selection.rows, selection.shards)
 
 

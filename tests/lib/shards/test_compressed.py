@@ -80,7 +80,7 @@ def test_a_compressed_shard_that_ends_too_early_is_an_error(
     shard = next(compressed.glob("a.*"))
     shard.write_bytes(shard.read_bytes()[:-9])
     with pytest.raises(
-        CorpusError, match=rf"a whole (gzip|zstd|bz2|xz) file at .*{shard.name}.*; write it again"
+        CorpusError, match=rf"a whole (gzip|zstd|bz2|xz) file at .*{shard.name}.*; recreate it"
     ):
         score(compressed, tmp_path / "index")
     assert not (tmp_path / "index").exists()
@@ -109,7 +109,9 @@ def test_files_that_may_be_data_and_are_not_read_are_said_and_refused_where_aske
     urls = [f"file://{tmp_path}/corpus/{name}" for name in names]
     assert said["left_out"] == {"files": 7, "names": urls}
     assert (index.manifest.files_left_out, index.manifest.left_out) == (7, urls)
-    assert "left out 7 files of another kind (first: file://" in score_report(index, "index")
-    with pytest.raises(CorpusError, match=f"found 7 files of another kind: {', '.join(urls[:5])}, …; rename"):
+    assert "skipped 7 files of an unsupported kind (first: file://" in score_report(index, "index")
+    with pytest.raises(
+        CorpusError, match=f"found 7 files of an unsupported kind: {', '.join(urls[:5])}, …; rename"
+    ):
         score(tmp_path / "corpus", tmp_path / "other", strict=True)
     assert not (tmp_path / "other").exists()

@@ -85,7 +85,7 @@ def test_forms_and_layouts_are_mixed_in_one_run(
         lambda event, text="", **about: told.update({event: {"text": text, **about}}), ties="hash",
     )  # fmt: skip
     assert told["merged"]["stems"] == ["a", "b_lists"]
-    assert "--source-field NAME tells them apart" in told["merged"]["text"]
+    assert "use --source-from folder or --source-field NAME to keep them separate" in told["merged"]["text"]
     assert table(tmp_path / "one").equals(table(tmp_path / "two"))
     layouts = list(indexed_layouts(open_index(str(tmp_path / "two"))).values())
     assert layouts == ["rollouts"] * 16 + ["steps"] * 4
@@ -176,7 +176,7 @@ def test_a_row_that_was_rewritten_is_not_taken_for_the_one_that_was_ranked(
     selection = read_selection(open_index(str(tmp_path / "index")), 1.0)
     forms.write_form(tmp_path / "corpus/a", "nested.parquet", [rollout([0.5])])
     for fetch in (fetch_rollouts, plain_lines):
-        with pytest.raises(IndexUnusableError, match="another text there"):
+        with pytest.raises(IndexUnusableError, match="found other content;"):
             fetch(selection.rows, selection.shards)
 
 

@@ -122,5 +122,5 @@ def test_a_window_that_is_too_wide_for_the_decoder_is_named(tmp_path: Path) -> N
     magic, no_flags, window_of_2_gib = b"\x28\xb5\x2f\xfd", b"\0", bytes([(31 - 10) << 3])
     last_raw_block = (4 << 3 | 1).to_bytes(3, "little") + b"one\n"
     (tmp_path / "a.jsonl.zst").write_bytes(magic + no_flags + window_of_2_gib + last_raw_block)
-    with pytest.raises(CorpusError, match=r"at most 128 MiB .*; write it again: zstd -dc --long=31"):
+    with pytest.raises(CorpusError, match=r"at most 128 MiB .*; recompress it: zstd -dc --long=31"):
         list(read_blocks(str(tmp_path / "a.jsonl.zst"), 0, 10**9))

@@ -174,7 +174,7 @@ def test_a_link_to_nothing_is_named_with_what_it_leads_to(
     (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone")
     for url in (str(tmp_path), f"{tmp_path}/*.jsonl"):
         with pytest.raises(
-            StorageError, match=r"file at .*b\.jsonl; found a link to nothing, .*gone; remove"
+            StorageError, match=r"file at .*b\.jsonl; found a broken symbolic link to .*gone; remove"
         ):
             list_shards([url])
 
@@ -187,7 +187,9 @@ def test_a_link_to_nothing_that_is_no_shard_is_left_out_and_named(
         (tmp_path / name).symlink_to(tmp_path / "gone")
     listing = list_inputs([str(tmp_path)])
     assert [found.url for found in listing.shards] == [f"file://{shard}"]
-    assert listing.left_out == [f"file://{tmp_path}/{name} (a link to nothing)" for name in ("b.csv", "more")]
+    assert listing.left_out == [
+        f"file://{tmp_path}/{name} (a broken symbolic link)" for name in ("b.csv", "more")
+    ]
     shard.unlink()
     with pytest.raises(CorpusError, match="found no file"):
         list_shards([str(tmp_path)])

@@ -74,7 +74,7 @@ def test_what_is_taken_from_the_index_is_not_told_as_scanned(
     (tmp_path / "corpus/b.jsonl").write_bytes((tmp_path / "corpus/a.jsonl").read_bytes())
     score_with_spark(tmp_path / "corpus", tmp_path / "index", emit=heard)
     assert (heard["listed"]["to_scan"], heard["scanned"]["rollouts"], heard["scanned"]["kept"]) == (1, 20, 20)
-    assert heard["scanned"]["text"].endswith("; took 20 rollouts from the index")
+    assert heard["scanned"]["text"].endswith("; reused 20 rollouts of the current index")
     assert heard["ranked"]["rollouts"] == 40
 
 

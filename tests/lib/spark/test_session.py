@@ -65,5 +65,8 @@ def test_a_spark_that_cannot_start_is_one_line(options: list[str], tmp_path: Pat
 
 
 def test_a_spark_that_goes_down_is_one_line() -> None:
-    with pytest.raises(CorpusError, match="found its JVM gone: Answer from Java side"), unwrapped_errors():
+    with (
+        pytest.raises(CorpusError, match="found that its JVM has exited: Answer from Java side"),
+        unwrapped_errors(),
+    ):
         raise Py4JNetworkError("Answer from Java side is empty")

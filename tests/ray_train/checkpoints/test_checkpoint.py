@@ -224,7 +224,7 @@ def test_a_store_that_refuses_past_the_budget_is_an_error(
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     faulty_s3.harm(1.0, ["reset"], only=lambda method, path: method in ("PUT", "POST"))
-    with pytest.raises(StorageError, match="an answer from the store"):
+    with pytest.raises(StorageError, match="a response from the store"):
         upload_part(checkpoint, f"{s3}/refused/checkpoint", budget=0)
     faulty_s3.calm()
     assert not is_whole(f"{s3}/refused/checkpoint")

@@ -209,7 +209,7 @@ def _wait_for(holds: Any) -> None:
 def test_a_renewal_that_a_store_refuses_is_said_with_its_number_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refused = StorageError("an answer from the store", "503", "check the URL")
+    refused = StorageError("a response from the store", "503", "check the URL")
     answers, renewed = [refused, refused], threading.Event()
 
     def renew(url: str, driver: Driver) -> None:

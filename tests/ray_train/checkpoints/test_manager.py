@@ -17,7 +17,7 @@ def test_old_checkpoints_that_a_store_keeps_are_said_with_the_number_of_the_next
 
     def refuse(*_: Any) -> None:
         if (found := next(refusals)) is not None:
-            raise StorageError("an answer from the store", found, "check the URL")
+            raise StorageError("a response from the store", found, "check the URL")
 
     monkeypatch.setattr(manager, "remove_others", refuse)
     monkeypatch.setattr(manager, "_committed", list)

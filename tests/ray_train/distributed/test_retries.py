@@ -78,7 +78,7 @@ def test_a_full_disk_is_not_tried_again(board: Lines, pickled: bool) -> None:
 
 def test_a_store_that_was_away_is_tried_again(board: Lines) -> None:
     policy = retries.FailurePolicy(FailureConfig(max_failures=3), board)
-    away = pickle.loads(pickle.dumps(StorageError("an answer from the store", "503", "check the URL")))
+    away = pickle.loads(pickle.dumps(StorageError("a response from the store", "503", "check the URL")))
     assert decided(policy, away) == FailureDecision.RETRY
 
 

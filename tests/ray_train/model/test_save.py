@@ -49,7 +49,7 @@ def test_a_model_that_a_store_refuses_past_the_budget_is_an_error_and_none_is_vi
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     faulty_s3.harm(1.0, ["reset"], only=lambda method, path: method in ("PUT", "POST"))
-    with pytest.raises(StorageError, match="an answer from the store"):
+    with pytest.raises(StorageError, match="a response from the store"):
         publish_model(backbone, weights, {"run": "r"}, f"{s3}/refused/model", budget=0)
     faulty_s3.calm()
     assert not storage.exists(f"{s3}/refused/model/config.json")

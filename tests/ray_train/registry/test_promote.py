@@ -133,7 +133,7 @@ def test_of_two_promoters_that_meet_one_is_refused(
         try:
             return promote(*one, pointer).startswith("promoted")
         except StorageError as error:
-            return "another run has replaced it" not in str(error)
+            return "found a version written by another run" not in str(error)
 
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(wins, made))
