@@ -62,11 +62,8 @@ settings.load_profile("bisieve")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what they start, and put the longest first: else one process ends with them alone."""
     for item in items:
-        fixtures = {*getattr(item, "fixturenames", ())}
-        if callspec := getattr(item, "callspec", None):
-            fixtures -= callspec.params.keys()  # a parameter may have a fixture's name
         for mark, names in _STARTED_BY.items():
-            if fixtures & names:
+            if names.intersection(getattr(item, "fixturenames", ())):
                 item.add_marker(mark)
     items.sort(
         key=lambda item: next((i for i, path in enumerate(_LONGEST) if item.nodeid.startswith(path)), 99)

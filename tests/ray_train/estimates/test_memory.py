@@ -118,26 +118,26 @@ def nodes_with(*resources: dict[str, float]) -> list[dict[str, Any]]:
     return [{"Alive": True, "Resources": one} for one in resources]
 
 
-@pytest.mark.parametrize("nodes", [None, nodes_with(HEAD, H100)], ids=["as told", "by Ray"])
+@pytest.mark.parametrize("found_nodes", [None, nodes_with(HEAD, H100)], ids=["as told", "by Ray"])
 def test_a_model_that_a_device_cannot_hold_is_refused_and_the_error_names_options(
-    nodes: Any, internvl_8b: Path
+    found_nodes: Any, internvl_8b: Path
 ) -> None:
     config = resolved("--backbone", str(internvl_8b), "--workers", "2")
-    told = replace(config, device_memory=80.0) if nodes is None else config
+    told = replace(config, device_memory=80.0) if found_nodes is None else config
     with pytest.raises(TrainingError) as error:
-        resolve_zero_stage(told, nodes)
+        resolve_zero_stage(told, found_nodes)
     assert str(error.value) == (
         "expected 77.8 GiB of memory a device, estimated, with ZeRO 3 on 2 workers; found 74.5 GiB; "
         "give --zero-stage 3 --offload optimizer, or --workers 8"
     )
 
 
-@pytest.mark.parametrize("nodes", [None, nodes_with(HEAD, H100)], ids=["as told", "by Ray"])
-def test_a_device_that_is_nearly_full_is_warned_of(nodes: Any, internvl_8b: Path) -> None:
+@pytest.mark.parametrize("found_nodes", [None, nodes_with(HEAD, H100)], ids=["as told", "by Ray"])
+def test_a_device_that_is_nearly_full_is_warned_of(found_nodes: Any, internvl_8b: Path) -> None:
     argv = ("--backbone", str(internvl_8b), "--workers", "8", "--zero-stage", "3")
     config = resolved(*argv, "--no-gradient-checkpointing", "--max-length", "7680", "--pack-tokens", "7680")
-    told = replace(config, device_memory=80.0) if nodes is None else config
-    found, lines = resolve_zero_stage(told, nodes)
+    told = replace(config, device_memory=80.0) if found_nodes is None else config
+    found, lines = resolve_zero_stage(told, found_nodes)
     assert found == told
     (line,) = lines
     assert line.startswith("memory may run out: 73 of 75 GiB a device, estimated; give --gradient-check")
@@ -154,7 +154,7 @@ def test_the_choice_is_said_in_one_line(internvl_8b: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "why"),
+    ("found_nodes", "why"),
     [
         (nodes_with(HEAD, A100), "the cluster has A100"),  # of 40 or 80 GB
         (nodes_with(A100, H100), "the cluster has A100"),
@@ -165,15 +165,15 @@ def test_the_choice_is_said_in_one_line(internvl_8b: Path) -> None:
     ids=["A100", "one of two", "nameless", "none yet", "elsewhere"],
 )
 def test_gpus_of_unknown_memory_are_said_to_be_such_in_one_line_that_names_the_option(
-    nodes: Any, why: str, monkeypatch: pytest.MonkeyPatch
+    found_nodes: Any, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "load_skeleton", None)
-    config, lines = resolve_zero_stage(resolved("--device", "gpu"), nodes)
+    config, lines = resolve_zero_stage(resolved("--device", "gpu"), found_nodes)
     assert config.zero_stage == 3
     assert lines == [
         f"GPU memory unknown ({why}), not checked: give --device-memory GB; ZeRO 3 by --zero-stage auto"
     ]
-    config, (line,) = resolve_zero_stage(resolved("--device", "gpu", "--zero-stage", "2"), nodes)
+    config, (line,) = resolve_zero_stage(resolved("--device", "gpu", "--zero-stage", "2"), found_nodes)
     assert config.zero_stage == 2
     assert line.endswith("give --device-memory GB")
 

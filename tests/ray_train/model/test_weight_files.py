@@ -123,16 +123,16 @@ def test_a_shard_that_the_index_names_and_that_is_missing_is_named(
             load()
 
 
-@pytest.mark.parametrize("problem", ["missing", "place for", "another size", "quantized"])
+@pytest.mark.parametrize("problem", ["missing", "does not have", "whose shape differs", "quantized"])
 def test_weights_that_do_not_fit_are_named(problem: str, checkpoint: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(checkpoint, tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     name = "language_model.model.norm.weight"
     if problem == "missing":
         del weights[name]
-    elif problem == "place for":
+    elif problem == "does not have":
         weights["language_model.model.other.weight"] = torch.ones(2)
-    elif problem == "another size":
+    elif problem == "whose shape differs":
         weights[name] = torch.ones(7)
     else:
         weights[name] = weights[name].to(torch.int8)
