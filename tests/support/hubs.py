@@ -48,6 +48,7 @@ def serving(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with Hub(folder) as hub:
         Thread(target=hub.serve_forever, daemon=True).start()
         patch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        patch.setattr("transformers.utils.hub._hf_api", None)  # the client of another hub
         # asked through a client that keeps the address it was made with; the model has none
         patch.setattr("transformers.tokenization_utils_base.list_repo_templates", lambda *_, **__: [])
         patch.setattr(
