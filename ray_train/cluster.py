@@ -97,9 +97,9 @@ def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
         with own_session(watch), kept_handlers():
             ray.init(**options)
     except Exception as error:  # Ray raises a plain Exception if a node does not start in time
-        told = f"{error} {error.__cause__}"
-        if isinstance(error, ray.exceptions.AuthenticationError) or _NO_TOKEN in told:
-            raise token_error(where or "this machine", told) from error
+        text = f"{error} {error.__cause__}"
+        if isinstance(error, ray.exceptions.AuthenticationError) or _NO_TOKEN in text:
+            raise token_error(where or "this machine", text) from error
         if where is None:
             logs = os.path.join(_temporary_folder()[0], "ray/session_latest/logs")
             raise TrainingError(

@@ -58,7 +58,7 @@ class TrainConfig:
     index_version: str = option(
         "first digits of the fingerprint of the index version; default: the current version", ""
     )
-    image_root: str = option("URL below which the images of the rollouts lie")
+    image_root: str = option("URL below which the images of the rollouts are")
     backbone: str = option("hub id, folder or URL of the vision-language model to start from")
     output: str = option("URL of the folder that gets the trained model and its run")
     fraction: float = option("share of each source's rollouts to train on, best first, in (0, 1]", 0.25)
@@ -86,7 +86,7 @@ class TrainConfig:
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
     gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", True)
     train_vision: bool = option("train the vision encoder", False)
-    train_projector: bool = option("train what lies between vision encoder and language model", True)
+    train_projector: bool = option("train the projector between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
     lora_rank: int = option("train the language model through LoRA adapters of this rank; 0: all of it", 0)
     lora_alpha: int = option("scale of the adapters' output is lora_alpha / lora_rank", 32, needs=ADAPTERS)
@@ -246,7 +246,7 @@ class EvaluateConfig:
 
     model: str = option("hub id, folder or URL of a model, trained by bisieve or not")
     benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema")
-    image_root: str = option("URL below which the images of the benchmark lie")
+    image_root: str = option("URL below which the images of the benchmark are")
     output: str = option("URL of the folder that gets metrics.json and scores.jsonl")
     workers: int = option("Ray Data workers, one GPU each where there are GPUs", 2)
     device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)

@@ -7,16 +7,16 @@ from importlib.util import find_spec
 
 import bisieve
 from bisieve._text import pluralize
-from bisieve.doctor.checks import Check, Patient, attempted, examined
+from bisieve.doctor.checks import Check, DoctorTargets, attempted, examined
 from bisieve.errors import TrainingError
 
 
-def examine(patient: Patient) -> Iterator[Check]:
+def examine(targets: DoctorTargets) -> Iterator[Check]:
     """Yield the checks for training: of GPUs if torch is installed, of the Ray at ``RAY_ADDRESS`` if set."""
     if find_spec("torch") is not None:
         yield attempted("gpu", _gpus)
     if find_spec("ray") is not None and "RAY_ADDRESS" in os.environ:
-        yield from examined("ray", lambda: _ray, patient)
+        yield from examined("ray", lambda: _ray, targets)
 
 
 def _gpus() -> Check:
@@ -41,7 +41,7 @@ def gpus(names: list[str], bf16: bool) -> Check:
     return Check("gpu", "ok", f"{said}; bf16")
 
 
-def _ray(_: Patient) -> Iterator[Check]:
+def _ray(_: DoctorTargets) -> Iterator[Check]:
     """Yield the checks of the Ray cluster: the versions on each node, and whether it asks for a token."""
     from ray_train.cluster import cluster
 

@@ -29,7 +29,7 @@ from bisieve.synthetic.tasks import TASKS, Step, Task, Values
 COPIES = 8  # of each digit: the original and variants that are turned, stretched and shifted a little
 WEIGHTS = np.array([5, 4, 3, 3, 2, 3]) / 20  # shares of the tasks in the lessons, in the order of TASKS
 RIGHT, WRONG = "Yes", "No"
-CARELESS = Solver(mistake_rate=0.3, mend_rate=0.0)
+CARELESS = Solver(mistake_rate=0.3, correction_rate=0.0)
 NOTHING = -100  # the label of a token that is not learned: cross_entropy ignores it
 COVERED = 70  # pixels of a token's 14 × 14 that a digit must cover to be the token's label
 

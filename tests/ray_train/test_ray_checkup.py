@@ -6,14 +6,14 @@ import platform
 import pytest
 
 import bisieve
-from bisieve.doctor.checks import Patient
+from bisieve.doctor.checks import DoctorTargets
 from ray_train.doctor import examine, gpus, nodes_of_ray
 
 HERE = (platform.python_version(), bisieve.__version__)
 
 
 def test_a_machine_without_gpus_trains_on_cpus() -> None:
-    (found,) = examine(Patient())
+    (found,) = examine(DoctorTargets())
     assert (found.name, found.state) == ("gpu", "ok")
     assert "none on this machine" in found.found
 
@@ -33,7 +33,7 @@ def test_nodes_with_other_versions_are_named() -> None:
 def test_a_ray_that_does_not_answer_fails_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests share one
-    *_, found = examine(Patient())
+    *_, found = examine(DoctorTargets())
     assert (found.name, found.state) == ("ray", "failed")
     assert "127.0.0.1:1" in found.found
 
@@ -41,7 +41,7 @@ def test_a_ray_that_does_not_answer_fails_with_its_address(monkeypatch: pytest.M
 @pytest.mark.usefixtures("ray_cluster")
 def test_every_node_of_a_ray_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    *_, found, lock = examine(Patient())
+    *_, found, lock = examine(DoctorTargets())
     cpus = max(4, os.cpu_count() or 1)
     assert (found.name, found.state, found.found) == ("ray", "ok", f"1 node, {cpus} CPUs, 0 GPUs")
     assert (lock.name, lock.state) == ("ray token", "warning"), "the Ray of these tests asks for none"

@@ -52,11 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "0.08: about 81%%, 0.2: about 71%%)",
     )
     add(
-        "--mend-rate",
+        "--correction-rate",
         type=float,
-        default=defaults.solver.mend_rate,
+        default=defaults.solver.correction_rate,
         metavar="P",
-        help="chance, each step, to mend an earlier mistake (%(default)s)",
+        help="chance, each step, to correct an earlier mistake (%(default)s)",
     )
     add(
         "--benchmark",
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         rollouts_per_question=args.rollouts_per_question,
         continuations=args.continuations,
-        solver=Solver(args.mistake_rate, args.mend_rate),
+        solver=Solver(args.mistake_rate, args.correction_rate),
         benchmark=args.benchmark,
     )
     output = canonical(args.output)

@@ -21,15 +21,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run all checks and print each; return 1 if one has failed, else 0."""
-    from bisieve.doctor.checks import Patient, all_well, as_json, examined, told
+    from bisieve.doctor.checks import DoctorTargets, all_well, as_json, examined, format_lines
 
-    patient = Patient(args.input, args.output, args.master, args.properties_file)
+    targets = DoctorTargets(args.input, args.output, args.master, args.properties_file)
     checks = []
     for point in sorted(entry_points(group=CHECKS), key=lambda point: point.name):
-        for check in examined(point.name.split()[-1], point.load, patient):
+        for check in examined(point.name.split()[-1], point.load, targets):
             checks.append(check)
             if not args.json:
-                print(*told([check]), flush=True)
+                print(*format_lines([check]), flush=True)
     if args.json:
         print(as_json(checks))
     return 0 if all_well(checks) else 1

@@ -1,7 +1,7 @@
 """Checks: what one is, how errors become failed checks, how checks are printed.
 
-Each entry point of the group ``bisieve.checks`` is a function `Examine`: it gets the `Patient`, which says
-what to check, and yields one `Check` per line of the report.
+Each entry point of the group ``bisieve.checks`` is a function `Examine`: it gets the `DoctorTargets`, which
+say what to check, and yields one `Check` per line of the report.
 """
 
 import json
@@ -27,7 +27,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Patient:
+class DoctorTargets:
     """What to check beside this machine."""
 
     inputs: Sequence[str] = ()  # URLs that a run will read
@@ -36,7 +36,7 @@ class Patient:
     properties_file: str | None = None  # Spark's properties, as for spark-submit --properties-file
 
 
-Examine = Callable[[Patient], Iterable[Check]]
+Examine = Callable[[DoctorTargets], Iterable[Check]]
 
 
 def attempted(name: str, attempt: Callable[[], Check]) -> Check:
@@ -56,16 +56,16 @@ def failed(name: str, error: Exception) -> Check:
     return Check(name, "failed", said, "fix the cause named here, or reinstall the package")
 
 
-def examined(name: str, load: Callable[[], Examine], patient: Patient) -> Iterator[Check]:
+def examined(name: str, load: Callable[[], Examine], targets: DoctorTargets) -> Iterator[Check]:
     """Yield the checks of one `Examine` function; an exception becomes a last, failed check.
 
     Args:
         name: The name of that failed check.
         load: Returns the function; it may raise, for example where a package is missing.
-        patient: What to check.
+        targets: What to check.
     """
     try:
-        yield from load()(patient)
+        yield from load()(targets)
     except Exception as error:
         yield failed(name, error)
 
@@ -75,7 +75,7 @@ def all_well(checks: Iterable[Check]) -> bool:
     return not any(check.state == "failed" for check in checks)
 
 
-def told(checks: Iterable[Check]) -> Iterator[str]:
+def format_lines(checks: Iterable[Check]) -> Iterator[str]:
     """Yield each check as one line of text, as soon as it is known."""
     for check in checks:
         hint = f"; {check.hint}" if check.hint else ""

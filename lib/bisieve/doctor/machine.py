@@ -12,7 +12,7 @@ from importlib import metadata, resources
 from packaging.requirements import Requirement
 
 from bisieve._text import pluralize
-from bisieve.doctor.checks import Check, Patient, State, attempted
+from bisieve.doctor.checks import Check, DoctorTargets, State, attempted
 from bisieve.local.resources import temporary_folder
 
 OLDEST_PYTHON = (3, 11)
@@ -23,7 +23,7 @@ _SUMS = ("bisieve[all]", "bisieve[dev]")  # extras that only combine others
 _TESTED = "tested_versions.txt"  # constraints.txt of the repository
 
 
-def examine(patient: Patient) -> Iterator[Check]:
+def examine(targets: DoctorTargets) -> Iterator[Check]:
     """Yield the checks of Python, of the packages of each extra, and of the disk."""
     yield python(sys.version_info[:2])
     yield from packages(metadata.requires("bisieve") or [], installed_versions(), tested_versions())

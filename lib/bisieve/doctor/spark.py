@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 import bisieve
 from bisieve._text import pluralize
-from bisieve.doctor.checks import Check, Patient, attempted, examined
+from bisieve.doctor.checks import Check, DoctorTargets, attempted, examined
 from bisieve.errors import UsageError
 from bisieve.spark.java import check_java
 
@@ -37,7 +37,7 @@ AWS_SDK = {"3.5.0": "2.35.4"}
 _GROUPS = {"hadoop-aws": "org.apache.hadoop", "bundle": "software.amazon.awssdk"}
 
 
-def examine(patient: Patient) -> Iterator[Check]:
+def examine(targets: DoctorTargets) -> Iterator[Check]:
     """Yield the checks of Spark; none if pyspark is not installed."""
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
@@ -49,12 +49,12 @@ def examine(patient: Patient) -> Iterator[Check]:
         if variable in os.environ or variable == "user":
             yield attempted(variable, partial(_fits, variable, check))
     home = Path(os.environ.get("SPARK_HOME") or Path(spec.origin).parent)
-    yield attempted("s3a", lambda: s3a(home, _properties(home, patient)))
+    yield attempted("s3a", lambda: s3a(home, _properties(home, targets)))
     yield attempted(
-        "event log", lambda: _event_log(_read_properties(_properties(home, patient)), check_event_log)
+        "event log", lambda: _event_log(_read_properties(_properties(home, targets)), check_event_log)
     )
-    if patient.master is not None:
-        yield from examined("spark workers", lambda: _cluster, patient)
+    if targets.master is not None:
+        yield from examined("spark workers", lambda: _cluster, targets)
 
 
 def _fits(variable: str, check: Callable[[], None]) -> Check:
@@ -62,15 +62,15 @@ def _fits(variable: str, check: Callable[[], None]) -> Check:
     return Check(variable, "ok", os.environ.get(variable) or f"UID {os.geteuid()} has a name")
 
 
-def _properties(home: Path, patient: Patient) -> Path:
+def _properties(home: Path, targets: DoctorTargets) -> Path:
     """Return the file of Spark's properties: ``properties_file`` if given, else spark-defaults.conf.
 
     Raises:
         UsageError: ``properties_file`` is not there.
     """
-    if patient.properties_file is None:
+    if targets.properties_file is None:
         return Path(os.environ.get("SPARK_CONF_DIR") or home / "conf") / "spark-defaults.conf"
-    file = Path(patient.properties_file)
+    file = Path(targets.properties_file)
     if not file.is_file():
         raise UsageError(f"Spark's properties in {file}", "no such file", "correct --properties-file")
     return file
@@ -90,11 +90,11 @@ def _event_log(conf: Mapping[str, str], check: Callable[[Mapping[str, str]], Non
     return Check("event log", "ok", folder if conf.get("spark.eventLog.enabled") == "true" else "not written")
 
 
-def _cluster(patient: Patient) -> Iterator[Check]:
+def _cluster(targets: DoctorTargets) -> Iterator[Check]:
     """Check the workers of the master and, for a standalone master, its secret."""
     from bisieve.spark.session import spark_context, unwrapped_errors
 
-    master = patient.master or ""
+    master = targets.master or ""
     with unwrapped_errors(), spark_context(master) as spark:
         yield _workers(spark, master)
         if master.startswith("spark://"):

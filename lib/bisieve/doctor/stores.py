@@ -11,7 +11,7 @@ from functools import partial
 from secrets import token_hex
 
 from bisieve._text import pluralize
-from bisieve.doctor.checks import Check, Patient, attempted
+from bisieve.doctor.checks import Check, DoctorTargets, attempted
 from bisieve.errors import StorageError
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.errors import storage_errors
@@ -21,14 +21,14 @@ MOST_SKEW = 60.0  # seconds; S3 refuses requests whose signature is 15 minutes o
 SCRATCH = ".bisieve-doctor-"
 
 
-def examine(patient: Patient) -> Iterator[Check]:
+def examine(targets: DoctorTargets) -> Iterator[Check]:
     """Yield the checks of all inputs and outputs; a failed listing or write skips the rest of its URL."""
-    for url in patient.inputs:
+    for url in targets.inputs:
         listed = attempted("list", partial(_list, url))
         yield listed
         if listed.state == "ok":
             yield attempted("read a range", partial(_read_range, url))
-    for url in patient.outputs:
+    for url in targets.outputs:
         yield from _write_checks(url)
 
 

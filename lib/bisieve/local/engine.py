@@ -190,9 +190,9 @@ class LocalParts(Parts[T]):
         tasks = [
             partial(_kept, source, about, path) for source, path in zip(self.sources, files, strict=True)
         ]
-        told = self._engine.run(stage, tasks)
+        results = self._engine.run(stage, tasks)
         return LocalParts(self._engine, [partial(_read, path) for path in files], files), list(
-            chain.from_iterable(told)
+            chain.from_iterable(results)
         )
 
     def drop(self) -> None:
@@ -266,12 +266,12 @@ def _listed(source: "Source[T]") -> list[T]:
 
 
 def _kept(source: "Source[T]", about: Callable[[T], U], path: str) -> list[U]:
-    told = []
+    results = []
     with open(path, "wb") as file:
         for value in source():
             pickle.dump(value, file, protocol=5)
-            told.append(about(value))
-    return told
+            results.append(about(value))
+    return results
 
 
 def _read(path: str) -> Iterator[Any]:

@@ -93,12 +93,12 @@ class SparkParts(Parts[T]):
     def keep(self, stage: str, about: Callable[[T], U]) -> tuple[Parts[T], list[U]]:
         """Compute and persist all values (MEMORY_AND_DISK); return them, and ``about`` of each in order."""
         # ``about`` uses an accumulator: a map over the persisted RDD would send every value to Python again.
-        told: Any = self.rdd.context.accumulator({}, _Together())
-        kept = self.rdd.mapPartitionsWithIndex(partial(_telling, told, about))
+        results: Any = self.rdd.context.accumulator({}, _MergeDicts())
+        kept = self.rdd.mapPartitionsWithIndex(partial(_collecting, results, about))
         kept.persist(StorageLevel.MEMORY_AND_DISK)
         name_jobs(self.rdd.context, stage)
         kept._jrdd.count()  # counts in the JVM; RDD.count() would send all values to Python
-        return SparkParts(kept), [told.value[place] for place in sorted(told.value)]
+        return SparkParts(kept), [results.value[place] for place in sorted(results.value)]
 
     def drop(self) -> None:
         """Unpersist the RDD."""
@@ -115,21 +115,23 @@ class SparkParts(Parts[T]):
         return self.rdd.treeReduce(_add)  # many large sums should not reach the driver at the same time
 
 
-Told = dict[tuple[int, int], Any]  # by (partition, position in it), so that a task that ran twice counts once
+Results = dict[
+    tuple[int, int], Any
+]  # by (partition, position in it), so that a task that ran twice counts once
 
 
-class _Together(AccumulatorParam[Told]):
-    def zero(self, value: Told) -> Told:
+class _MergeDicts(AccumulatorParam[Results]):
+    def zero(self, value: Results) -> Results:
         return {}
 
-    def addInPlace(self, value1: Told, value2: Told) -> Told:  # noqa: N802 - pyspark's name
+    def addInPlace(self, value1: Results, value2: Results) -> Results:  # noqa: N802 - pyspark's name
         value1.update(value2)
         return value1
 
 
-def _telling(told: Any, about: Callable[[T], U], number: int, values: Iterator[T]) -> Iterator[T]:
+def _collecting(results: Any, about: Callable[[T], U], number: int, values: Iterator[T]) -> Iterator[T]:
     for place, value in enumerate(values):
-        told.add({(number, place): about(value)})
+        results.add({(number, place): about(value)})
         yield value
 
 

@@ -62,9 +62,9 @@ def attempt(task: Task, questions: Questions, solver: Solver, rng: np.random.Gen
         if number == last:
             attempts.positions.append(_filler(CLOSINGS, CLOSING_SHARE, state, number, rng))
         before = dict(state.values)
-        mended = take_step(task, number, questions, state, solver, rng)
+        corrected = take_step(task, number, questions, state, solver, rng)
         texts = say(step, state.values, words)
-        for row in mended.tolist():
+        for row in corrected.tolist():
             wrong = _first_wrong_step(task.steps[:number], before, questions.truth, row)
             texts[row] = f"Wait, that was wrong. {say_row(wrong, questions.truth, words, row)} {texts[row]}"
         attempts.positions.append(

@@ -46,7 +46,7 @@ def rollouts_per_task(total: int) -> list[int]:
     return [int(count) for count in counts]
 
 
-def make_benchmark(total: int, seed: int, mend_rate: float) -> Iterator[BenchmarkPart]:
+def make_benchmark(total: int, seed: int, correction_rate: float) -> Iterator[BenchmarkPart]:
     """Yield ``total`` held-out rollouts, each with its own question, in parts by task and policy."""
     digits = held_out_digits()
     for number, (task, rollouts) in enumerate(zip(TASKS, rollouts_per_task(total), strict=True)):
@@ -59,7 +59,7 @@ def make_benchmark(total: int, seed: int, mend_rate: float) -> Iterator[Benchmar
             variants = rng.integers(len(task.variants), size=size)
             questions = ask(task, pictures, np.arange(size), variants)
             yield BenchmarkPart(
-                task, policy, pictures, attempt(task, questions, Solver(mistake_rate, mend_rate), rng)
+                task, policy, pictures, attempt(task, questions, Solver(mistake_rate, correction_rate), rng)
             )
 
 

@@ -167,7 +167,7 @@ def _write_benchmark(output: str, config: CorpusConfig) -> None:
     if config.benchmark == 0:
         return
     with open_output(join(output, "benchmark.jsonl")) as file:
-        for part in make_benchmark(config.benchmark, config.seed, config.solver.mend_rate):
+        for part in make_benchmark(config.benchmark, config.seed, config.solver.correction_rate):
             _write_pictures(output, part.pictures, part.folder)
             file.writelines(benchmark_lines(part))
 

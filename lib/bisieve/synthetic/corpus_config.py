@@ -42,7 +42,7 @@ class CorpusConfig:
                 raise UsageError(f"{name} of at least {least}", str(value), "give a larger number")
         for name, rate in (
             ("--mistake-rate", self.solver.mistake_rate),
-            ("--mend-rate", self.solver.mend_rate),
+            ("--correction-rate", self.solver.correction_rate),
         ):
             if not 0 <= rate <= 1:
                 raise UsageError(f"{name} in [0, 1]", str(rate), "give a probability")

@@ -88,7 +88,7 @@ class Solver:
     """The skill of a solver, as probabilities."""
 
     mistake_rate: float = 0.028  # of misreading a digit of mean ambiguity in a question of mean difficulty
-    mend_rate: float = 0.005  # of noticing and correcting earlier mistakes, in each step
+    correction_rate: float = 0.005  # of noticing and correcting earlier mistakes, in each step
 
 
 @dataclass
@@ -118,17 +118,17 @@ def take_step(
     Returns:
         The rows whose earlier mistakes were corrected, int64, sorted.
     """
-    mended = np.empty(0, np.int64)
+    corrected = np.empty(0, np.int64)
     if 0 < number < len(task.steps) - 1:  # the last step only states the answer
         flawed = np.flatnonzero(state.flawed)
-        mended = flawed[rng.random(len(flawed)) < solver.mend_rate]
-        _mend(task.steps[:number], mended, questions, state)
+        corrected = flawed[rng.random(len(flawed)) < solver.correction_rate]
+        _correct(task.steps[:number], corrected, questions, state)
     for slot in task.steps[number].slots:
         _fill(slot, questions, state, solver, rng)
-    return mended
+    return corrected
 
 
-def _mend(stated: tuple[Step, ...], rows: NDArray[np.int64], questions: Questions, state: State) -> None:
+def _correct(stated: tuple[Step, ...], rows: NDArray[np.int64], questions: Questions, state: State) -> None:
     if len(rows) == 0:
         return
     for step in stated:

@@ -10,7 +10,7 @@ import pytest
 from bench.cluster import standalone_cluster
 
 from bisieve.cli.main import main
-from bisieve.doctor.checks import Patient
+from bisieve.doctor.checks import DoctorTargets
 from bisieve.doctor.spark import compared, examine, secret
 
 pytestmark = pytest.mark.spark  # standalone clusters
@@ -19,7 +19,7 @@ DOCUMENTED = Path(__file__).parents[3] / "infra/spark/s3a.conf"
 
 
 def test_the_pinned_spark_names_the_jars_that_s3a_would_need() -> None:
-    checks = {check.name: check for check in examine(Patient())}
+    checks = {check.name: check for check in examine(DoctorTargets())}
     assert checks["java"].state == "ok"
     assert checks["s3a"].state == "ok"
     assert checks["s3a"].found.endswith("hadoop-aws:3.5.0,software.amazon.awssdk:bundle:2.35.4")
@@ -45,7 +45,7 @@ def test_a_properties_file_is_looked_at_as_spark_submit_gets_it(
 
 
 def test_a_properties_file_that_is_not_there_has_failed(tmp_path: Path) -> None:
-    checks = {check.name: check for check in examine(Patient(properties_file=str(tmp_path / "none")))}
+    checks = {check.name: check for check in examine(DoctorTargets(properties_file=str(tmp_path / "none")))}
     assert (checks["s3a"].state, checks["s3a"].hint) == ("failed", "correct --properties-file")
 
 

@@ -7,7 +7,7 @@ import pytest
 from support.faulty_proxy import FaultyProxy
 
 from bisieve.doctor import stores
-from bisieve.doctor.checks import Check, Patient
+from bisieve.doctor.checks import Check, DoctorTargets
 from bisieve.io.storage import canonical, list_files, write_bytes
 
 
@@ -24,20 +24,20 @@ def states(checks: Iterator[Check]) -> dict[str, str]:
 
 def test_an_input_is_listed_and_a_range_of_it_is_read(folder: str) -> None:
     write_bytes(f"{folder}/in/a.jsonl", b"0123456789")
-    listed, read = stores.examine(Patient(inputs=[f"{folder}/in"]))
+    listed, read = stores.examine(DoctorTargets(inputs=[f"{folder}/in"]))
     assert (listed.state, listed.found) == ("ok", f"1 file, 0.0 MB at {folder}/in")
     assert (read.state, read.found) == ("ok", f"5 bytes from 5 on, of {folder}/in/a.jsonl")
 
 
 def test_an_input_that_is_not_there_fails_once_with_its_url(folder: str) -> None:
-    (listed,) = stores.examine(Patient(inputs=[f"{folder}/nowhere"]))
+    (listed,) = stores.examine(DoctorTargets(inputs=[f"{folder}/nowhere"]))
     assert listed.state == "failed"
     assert f"{folder}/nowhere" in listed.found
 
 
 def test_an_input_without_a_byte_is_a_warning(folder: str) -> None:
     write_bytes(f"{folder}/in/a.jsonl", b"")
-    assert states(stores.examine(Patient(inputs=[f"{folder}/in"]))) == {
+    assert states(stores.examine(DoctorTargets(inputs=[f"{folder}/in"]))) == {
         "list": "ok",
         "read a range": "warning",
     }
@@ -45,13 +45,13 @@ def test_an_input_without_a_byte_is_a_warning(folder: str) -> None:
 
 def test_an_output_is_written_to_and_left_as_it_was(folder: str) -> None:
     write_bytes(f"{folder}/out/kept", b"x")
-    found = states(stores.examine(Patient(outputs=[f"{folder}/out"])))
+    found = states(stores.examine(DoctorTargets(outputs=[f"{folder}/out"])))
     assert found == {"write": "ok", "overwrite": "ok", "clock": "ok"}
     assert [file.url for file in list_files(f"{folder}/out")] == [f"{folder}/out/kept"]
 
 
 def test_a_folder_that_takes_no_file_fails_with_its_url() -> None:
-    (written,) = stores.examine(Patient(outputs=["/proc/nowhere"]))
+    (written,) = stores.examine(DoctorTargets(outputs=["/proc/nowhere"]))
     assert written.state == "failed"
     assert "/proc/nowhere" in written.found
 
@@ -62,7 +62,7 @@ def test_wrong_credentials_fail(s3: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     s3fs.S3FileSystem.clear_instance_cache()
     try:
-        assert states(stores.examine(Patient([s3], [s3]))) == {"list": "failed", "write": "failed"}
+        assert states(stores.examine(DoctorTargets([s3], [s3]))) == {"list": "failed", "write": "failed"}
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
 
@@ -70,7 +70,7 @@ def test_wrong_credentials_fail(s3: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_store_that_serves_half_of_a_range_fails(s3: str, faulty_s3: FaultyProxy) -> None:
     write_bytes(f"{s3}/doctor/a.jsonl", bytes(1000))
     faulty_s3.harm(1, ["short"], only=lambda method, path: method == "GET" and path.endswith("a.jsonl"))
-    listed, read = stores.examine(Patient(inputs=[f"{s3}/doctor"]))
+    listed, read = stores.examine(DoctorTargets(inputs=[f"{s3}/doctor"]))
     assert (listed.state, read.state) == ("ok", "failed")
     assert "32 bytes of the 64 asked for" in read.found
 
@@ -80,7 +80,7 @@ def test_a_store_that_takes_no_heed_of_conditions_fails(
 ) -> None:
     # A mock: the server at hand knows conditional writes.
     monkeypatch.setattr(stores, "replace_pointer", lambda old, data: write_bytes(old.url, data))
-    assert states(stores.examine(Patient(outputs=[str(tmp_path)])))["overwrite"] == "failed"
+    assert states(stores.examine(DoctorTargets(outputs=[str(tmp_path)])))["overwrite"] == "failed"
 
 
 def test_a_clock_that_is_minutes_off_fails() -> None:

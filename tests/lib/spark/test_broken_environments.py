@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bisieve.doctor.checks import Patient
+from bisieve.doctor.checks import DoctorTargets
 from bisieve.doctor.spark import examine
 
 pytestmark = pytest.mark.spark  # JVMs that do not start
@@ -105,7 +105,7 @@ def test_what_a_jvm_does_not_start_with_is_its_innermost_reason(
 def test_the_doctor_fails_on_each_variable(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, _, value = setting.partition("=")
     monkeypatch.setenv(name, value)
-    failed = [check for check in examine(Patient()) if check.state == "failed"]
+    failed = [check for check in examine(DoctorTargets()) if check.state == "failed"]
     assert [check.name for check in failed] == ["java" if name.startswith("JAVA") else name]
     assert name in f"{failed[0].found} {failed[0].hint}"
 
@@ -113,7 +113,7 @@ def test_the_doctor_fails_on_each_variable(setting: str, monkeypatch: pytest.Mon
 def test_the_doctor_fails_on_a_folder_of_event_logs_that_is_not_there(tmp_path: Path) -> None:
     file = tmp_path / "spark.conf"
     file.write_text("# a comment\nspark.eventLog.enabled true\nspark.eventLog.dir=/opt/nope\n")
-    (check,) = (c for c in examine(Patient(properties_file=str(file))) if c.name == "event log")
+    (check,) = (c for c in examine(DoctorTargets(properties_file=str(file))) if c.name == "event log")
     assert (check.state, check.found) == (
         "failed",
         "expected a folder at spark.eventLog.dir=/opt/nope; found nothing",

@@ -11,7 +11,7 @@ from bisieve.synthetic.solver import RELATIVE_CHANCE, Solver, ask
 from bisieve.synthetic.tasks import GRID_SUM, TASKS, Kind
 
 K = 16
-SOLVER = Solver(mistake_rate=0.15, mend_rate=0.1)
+SOLVER = Solver(mistake_rate=0.15, correction_rate=0.1)
 
 
 def attempts_at_one_question(n: int, solver: Solver, seed: int = 0) -> Attempts:
@@ -46,7 +46,7 @@ def test_counts_from_one_prefix_are_binomial_with_the_success_rate_of_the_contin
 
 
 def test_before_the_final_answer_the_success_rate_is_the_chance_to_copy_it_well() -> None:
-    solver = Solver(mistake_rate=0.5, mend_rate=0.0)
+    solver = Solver(mistake_rate=0.5, correction_rate=0.0)
     attempts = attempts_at_one_question(20_000, solver)
     before_final = next(position for position in attempts.positions if position.steps_taken == 4)
     counts = annotate(attempts, K, solver, np.random.default_rng(1))[attempts.positions.index(before_final)]
@@ -63,8 +63,8 @@ def test_after_the_final_answer_nothing_is_left_to_chance() -> None:
 
 
 def test_a_wrong_prefix_without_mending_seldom_succeeds_and_with_mending_more_often() -> None:
-    def success_after_a_wrong_first_step(mend_rate: float) -> float:
-        solver = Solver(mistake_rate=0.05, mend_rate=mend_rate)
+    def success_after_a_wrong_first_step(correction_rate: float) -> float:
+        solver = Solver(mistake_rate=0.05, correction_rate=correction_rate)
         attempts = attempts_at_one_question(3_000, solver)
         counts = annotate(attempts, K, solver, np.random.default_rng(1))
         return float((counts[1][attempts.positions[1].correctness == INCORRECT] / K).mean())

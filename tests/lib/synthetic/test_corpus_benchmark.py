@@ -84,7 +84,7 @@ def test_a_rollout_without_a_wrong_step_ends_with_the_answer(small_benchmark: li
 
 
 def test_about_three_of_ten_steps_are_wrong() -> None:
-    parts = list(make_benchmark(1_200, seed=0, mend_rate=0.005))
+    parts = list(make_benchmark(1_200, seed=0, correction_rate=0.005))
     held = [np.stack([p.correctness for p in part.attempts.positions]) for part in parts]
     wrong, right = (sum((flags == label).sum() for flags in held) for label in (-1, 1))
     assert 0.25 < wrong / (wrong + right) < 0.4
@@ -102,5 +102,5 @@ def test_the_smallest_sources_have_enough_rollouts_to_be_measured() -> None:
 
 
 def test_a_benchmark_of_one_rollout_is_one_line() -> None:
-    [part] = make_benchmark(1, seed=0, mend_rate=0.01)
+    [part] = make_benchmark(1, seed=0, correction_rate=0.01)
     assert len(list(benchmark_lines(part))) == 1

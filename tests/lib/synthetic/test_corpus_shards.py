@@ -252,7 +252,7 @@ def test_a_corpus_on_s3_has_the_same_bytes(s3: str, tmp_path: Path) -> None:
         ({"continuations": 0}, "--continuations"),
         ({"benchmark": -1}, "--benchmark"),
         ({"solver": Solver(mistake_rate=1.5)}, "--mistake-rate"),
-        ({"solver": Solver(mend_rate=float("nan"))}, "--mend-rate"),
+        ({"solver": Solver(correction_rate=float("nan"))}, "--correction-rate"),
     ],
 )
 def test_a_value_that_no_corpus_can_have_is_refused(options: dict[str, Any], name: str) -> None:

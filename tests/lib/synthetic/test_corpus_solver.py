@@ -10,7 +10,7 @@ from bisieve.synthetic.pictures import make_pictures, training_digits
 from bisieve.synthetic.solver import Questions, Solver, ask
 from bisieve.synthetic.tasks import TASKS, Task
 
-CARELESS = Solver(mistake_rate=0.3, mend_rate=0.0)
+CARELESS = Solver(mistake_rate=0.3, correction_rate=0.0)
 
 
 def some_questions(task: Task, n: int, seed: int = 0) -> Questions:
@@ -63,9 +63,9 @@ def test_the_right_answer_follows_from_the_digits() -> None:
 
 @given(st.sampled_from(TASKS), st.integers(0, 2**32), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_a_step_is_true_exactly_when_nothing_believed_so_far_differs_from_the_right_solution(
-    task: Task, seed: int, mistake_rate: float, mend_rate: float
+    task: Task, seed: int, mistake_rate: float, correction_rate: float
 ) -> None:
-    attempts = some_attempts(task, Solver(mistake_rate, mend_rate), n=40, seed=seed)
+    attempts = some_attempts(task, Solver(mistake_rate, correction_rate), n=40, seed=seed)
     for position in plan_positions(attempts):
         truth = attempts.questions.truth
         stated = [name for name in position.state.values if name in truth]
@@ -89,7 +89,7 @@ def test_some_wrong_rollouts_still_reach_the_right_answer() -> None:
 
 def test_a_mend_says_so_and_restates_the_first_wrong_step_as_it_should_have_been() -> None:
     task = TASKS[0]
-    attempts = some_attempts(task, Solver(mistake_rate=0.3, mend_rate=1.0))
+    attempts = some_attempts(task, Solver(mistake_rate=0.3, correction_rate=1.0))
     first, second = plan_positions(attempts)[:2]
     wrong = np.flatnonzero(first.correctness == INCORRECT)
     assert len(wrong) > 5
@@ -100,7 +100,7 @@ def test_a_mend_says_so_and_restates_the_first_wrong_step_as_it_should_have_been
 
 def test_the_final_answer_is_never_mended() -> None:
     for task in TASKS:
-        attempts = some_attempts(task, Solver(mistake_rate=0.3, mend_rate=1.0))
+        attempts = some_attempts(task, Solver(mistake_rate=0.3, correction_rate=1.0))
         assert all(text.startswith("Final answer: ") for text in attempts.positions[-1].texts)
 
 

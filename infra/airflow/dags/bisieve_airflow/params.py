@@ -25,7 +25,7 @@ _OPTIONS = {
 _SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     "input": ("shards, folders or globs to score", {"type": "array", "items": _URL, "minItems": 1}),
     "index": ("the ranked index", _URL),
-    "image_root": ("where the images of the rollouts and of the benchmark lie", _URL),
+    "image_root": ("where the images of the rollouts and of the benchmark are", _URL),
     "backbone": ("hub id or URL of the model to start from", _URL),
     "benchmark": ("the judged solutions to evaluate on", _URL),
     "models": ("folder of the models, their metrics and current.json, the pointer", _URL),
