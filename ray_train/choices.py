@@ -103,7 +103,7 @@ def workers(given: str | int) -> Workers:
     least = int(numbers[1])
     most = int(numbers[2] or least)
     if most < least:
-        raise ValueError(f"a range that falls: {given!r}")
+        raise ValueError(f"a range whose end is below its start: {given!r}")
     return Workers(least, most)
 
 

@@ -29,8 +29,8 @@ QUIET = {
 }
 
 # The longest path of a socket below the temporary folder; Linux allows 107 bytes for the whole path.
-_LONGEST_SOCKET = f"ray/session_2026-11-29_06-00-00_000000_{os.getpid()}/sockets/plasma_store"
-_SOCKET_NAME = 107
+_SOCKET_PATH = f"ray/session_2026-11-29_06-00-00_000000_{os.getpid()}/sockets/plasma_store"
+_LONGEST_SOCKET = 107
 
 _NO_TOKEN = "InvalidAuthToken"  # in the text of a ConnectionError: Ray's core has no type of its own for this
 
@@ -120,10 +120,10 @@ def check_socket_room(folder: str, variable: str) -> None:
     Raises:
         TrainingError: A path would be longer than 107 bytes.
     """
-    longest = len(os.fsencode(os.path.join(folder, _LONGEST_SOCKET)))
-    if longest > _SOCKET_NAME:
+    longest = len(os.fsencode(os.path.join(folder, _SOCKET_PATH)))
+    if longest > _LONGEST_SOCKET:
         raise TrainingError(
-            f"a temporary folder whose name has at most {_SOCKET_NAME - len(_LONGEST_SOCKET) - 1} bytes, "
+            f"a temporary folder whose name has at most {_LONGEST_SOCKET - len(_SOCKET_PATH) - 1} bytes, "
             "since Ray puts sockets there",
             f"{folder}, of {len(os.fsencode(folder))}",
             f"set {variable} to a shorter one, such as /tmp",

@@ -61,7 +61,7 @@ class TrainConfig:
     image_root: str = option("URL below which the images of the rollouts are")
     backbone: str = option("hub id, folder or URL of the vision-language model to start from")
     output: str = option("URL of the folder that gets the trained model and its run")
-    fraction: float = option("share of each source's rollouts to train on, best first, in (0, 1]", 0.25)
+    fraction: float = option("share of the rollouts to train on, best first, in (0, 1]", 0.25)
     recipe: str = option(
         "paper: use the settings of the paper's code for options that are not given, see docs/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES,
@@ -170,7 +170,7 @@ class TrainConfig:
     )
     explode_above: float = option("stop at a gradient this many times its usual norm; 0: never", 100.0)
     deterministic: bool = option("the same bits in every run on the same machines; slower", False)
-    dry_run: bool = option("tell what the run would be and cost, and write nothing", False)
+    dry_run: bool = option("print what the run would do and cost; write nothing", False)
     mfu: float = option("share of --peak-flops that training reaches, for --dry-run's hours", 0.4)
 
     @property
@@ -252,7 +252,7 @@ class EvaluateConfig:
     device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
     batch: int = option("solutions a worker puts through the model at once", 16)
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
-    confidence: float = option("of the lower bounds, one-sided, in (0, 1)", 0.95)
+    confidence: float = option("confidence of the one-sided lower bounds, in (0, 1)", 0.95)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     prompt: str = option(
         "how solutions are put to the model: as in its training, or as in the paper's evaluation", TRAINING,

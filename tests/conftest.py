@@ -20,10 +20,13 @@ from support.faulty_proxy import FaultyProxy
 
 # What share the one Ray of `ray_cluster`, and the run `trained` on it: they stay in one process.
 _ON_ONE_RAY = tuple(
-    f"tests/ray_train/{name}"
+    f"tests/ray_train/{name}.py"
     for name in (
-        "train/", "distributed/test_preemption", "evaluation/test_evaluate.py", "registry/", "tracking/",
-        "test_submit", "test_device", "test_ray_checkup", "test_run_config", "model/test_lora",
+        "train/test_beta_binomial", "train/test_elastic", "train/test_exactness", "train/test_hub_models",
+        "train/test_training", "train/test_validation", "distributed/test_preemption",
+        "evaluation/test_evaluate", "registry/test_lineage", "tracking/test_base", "tracking/test_prometheus",
+        "tracking/test_throughput", "test_submit", "test_device", "test_ray_checkup", "test_run_config",
+        "model/test_lora",
     )
 )  # fmt: skip
 _LONGEST = (

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bisieve import schemas
-from bisieve.ranking.strategies import STRATEGIES
 from bisieve.records import model
+from bisieve.records.options import STRATEGIES
 from bisieve.tools.diff import CHANGES, ENTERED, LEFT
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from support.arguments import Arguments
 
 from bisieve.io.storage import read_bytes, stored_files
 
-pytestmark = pytest.mark.spark  # a whole pipeline, on Ray too
+pytestmark = [pytest.mark.spark, pytest.mark.ray]  # a whole pipeline, on Ray too
 
 ROOT = Path(__file__).parents[1]
 PLANTED = "pl4nted-s3cret"

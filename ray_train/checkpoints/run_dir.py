@@ -66,7 +66,7 @@ def run_identity(
     }
     return {
         **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
-        "cut": plan.selection_fingerprint, "order": plan.fingerprint,
+        "selection": plan.selection_fingerprint, "order": plan.fingerprint,
         "prompt_format": format_fingerprint(config.system, *system_and_chat(config.backbone)),
         "weights": weights,
     }  # fmt: skip

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from bisieve._hash import _GOLDEN, splitmix64
+from bisieve._hash import GOLDEN, splitmix64
 from bisieve.errors import TrainingError
 from bisieve.index.selection import Selection
 from ray_train.data.token_estimate import TokenEstimate
@@ -43,7 +43,7 @@ def epoch_permutation(num_rows: int, *, fingerprint: str, seed: int, epoch: int)
     """
     key = xxhash.xxh3_64_intdigest(f"{fingerprint}\n{seed}\n{epoch}".encode())
     with np.errstate(over="ignore"):  # overflow is intended: arithmetic modulo 2**64
-        state = splitmix64(np.arange(num_rows, dtype=np.uint64) * _GOLDEN ^ np.uint64(key))
+        state = splitmix64(np.arange(num_rows, dtype=np.uint64) * GOLDEN ^ np.uint64(key))
     return np.argsort(splitmix64(state + np.uint64(key)), kind="stable").astype(np.int64)
 
 

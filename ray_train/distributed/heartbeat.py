@@ -106,7 +106,7 @@ class StuckRankWatchdog(WorkerGroupCallback):
         """
         if stuck := ray.get(self._board.stuck.remote(self._after)):
             raise TrainingError(
-                f"every rank to go on within {self._after:g} s",
+                f"progress of every rank within {self._after:g} s",
                 stuck,
                 "look at that machine and its log, or give more time with --stuck-after; then "
                 f"{self._again}: training goes on from its last checkpoint",

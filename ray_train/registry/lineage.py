@@ -162,7 +162,7 @@ def _from_run(url: str) -> list[Link]:
     facts = {"finished": finished}
     if finished:
         facts |= {name: card.get(name) for name in ("fraction_asked", "fraction_delivered", "rollouts")}
-    facts |= {"seed": identity.get("seed"), "cut": str(identity.get("cut"))[:16]}
+    facts |= {"seed": identity.get("seed"), "selection": str(identity.get("selection"))[:16]}
     facts |= {"backbone": said.get("backbone"), "contents": identity.get("backbone")}
     run = Link("run", url, str(said.get("run")), facts)
     index, fingerprint = said.get("index"), identity.get("index")

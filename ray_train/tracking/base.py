@@ -72,7 +72,7 @@ def started_trackers(job: Any, rank: int, first_step: int, say: Callable[[str], 
         TrainingError: A tracker cannot start.
     """
     config, identity = job.config, job.identity
-    lineage = {name: identity[name] for name in ("index", "cut", "order")}
+    lineage = {name: identity[name] for name in ("index", "selection", "order")}
     lineage |= {name: job.card[name] for name in ("fraction_delivered", "rollouts")}
     run = Run(
         str(job.card["run"]), config.output, first_step, parameters(config), lineage, say,

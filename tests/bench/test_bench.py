@@ -15,7 +15,7 @@ from bench.plan import Requirement, read_plan
 from bench.requirements import judge
 from bench.run import HERE, main
 
-pytestmark = pytest.mark.slow  # engines and contenders, and corpora of all kinds
+pytestmark = [pytest.mark.spark, pytest.mark.slow]  # engines and contenders, and corpora of all kinds
 
 TINY = 0.002
 

@@ -16,7 +16,7 @@ from compose_spec import PyCompose
 import bisieve
 from bisieve.doctor.machine import TESTED_PYTHONS
 
-pytestmark = pytest.mark.slow  # spark-submit and Airflow as their images start them
+pytestmark = [pytest.mark.spark, pytest.mark.slow]  # spark-submit and Airflow as their images start them
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra/docker"

@@ -38,7 +38,7 @@ def test_workers_are_a_number_or_a_range_on_the_command_line_and_in_the_file(tmp
         ("zero_stage = 4", r"neither auto nor one of 1, 2 and 3: 4"),
         ("seed =", "TOML file"),
         ("clip = nan", "a finite number for --clip"),
-        ("workers = '8-2'", "workers in .*a range that falls"),
+        ("workers = '8-2'", "workers in .*a range whose end is below its start"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused(text: str, message: str, tmp_path: Path) -> None:

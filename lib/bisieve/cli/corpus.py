@@ -13,8 +13,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     defaults = CorpusConfig()
     add = parser.add_argument
     add("--output", required=True, metavar="URL", help="folder or prefix for shards, images and benchmark")
-    add("--rollouts", type=int, default=defaults.rollouts, metavar="N", help="of all sources (%(default)s)")
-    add("--seed", type=int, default=defaults.seed, metavar="N", help="of everything random (%(default)s)")
+    add(
+        "--rollouts",
+        type=int,
+        default=defaults.rollouts,
+        metavar="N",
+        help="rollouts of all sources (%(default)s)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=defaults.seed,
+        metavar="N",
+        help="seed of all random choices (%(default)s)",
+    )
     add(
         "--layout",
         choices=("rollouts", "steps"),

@@ -10,7 +10,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("a", metavar="A", help="URL of an index")
     add("b", metavar="B", nargs="?", help="URL of the other one (default: A)")
-    add("--fraction", type=float, default=0.25, metavar="F", help="share of each source (default: 0.25)")
+    add("--fraction", type=float, default=0.25, metavar="F", help="share of the rollouts (default: 0.25)")
     add("--fraction-b", type=float, metavar="F", help="fraction for B (default: that of A)")
     for side in "ab":
         add(

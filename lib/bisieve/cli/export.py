@@ -9,7 +9,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--index", required=True, metavar="URL")
     parser.add_argument(
-        "--fraction", type=float, required=True, metavar="F", help="share of each source, in (0, 1]"
+        "--fraction",
+        type=float,
+        required=True,
+        metavar="F",
+        help="share of the rollouts (of each source, or of all by the index's scope), in (0, 1]",
     )
     parser.add_argument("--output", required=True, metavar="URL", help="the file; the folder of records")
     parser.add_argument(
@@ -47,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
             )
     else:
         written = export_mprm_jsonl(selection, args.output, index.manifest.parameters.threshold, save)
-    asked = f"asked for {selection.fraction:.2%} of each source"
+    of = "each source" if index.manifest.parameters.scope == "source" else "all sources"
+    asked = f"asked for {selection.fraction:.2%} of {of}"
     print(f"{args.output}: {written} of {selection.available} rollouts ({selection.delivered:.2%}; {asked})")
     return 0

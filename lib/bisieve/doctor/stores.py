@@ -42,7 +42,7 @@ def _read_range(url: str) -> Check:
     """Check that the store serves byte ranges: read up to 64 bytes from the middle of the largest file."""
     largest = max(list_files(url), key=lambda file: file.size, default=None)
     if largest is None or largest.size == 0:
-        return Check("read a range", "warning", f"no file with anything in it at {url}", "check the URL")
+        return Check("read a range", "warning", f"no file that is not empty at {url}", "check the URL")
     start, end = largest.size // 2, min(largest.size // 2 + 64, largest.size)
     fs, path = open_filesystem(largest.url)
     with storage_errors(largest.url):
@@ -86,9 +86,9 @@ def _overwrite(url: str, key: str) -> Check:
     try:
         replace_pointer(seen, b"three")
     except StorageError:
-        return Check("overwrite", "ok", f"a write that comes too late is refused at {url}")
+        return Check("overwrite", "ok", f"a write based on an outdated read is refused at {url}")
     return Check(
-        "overwrite", "failed", f"a write that comes too late wins at {url}",
+        "overwrite", "failed", f"a write based on an outdated read was accepted at {url}",
         "use a store with conditional writes (If-Match), or let one run at a time write there",
     )  # fmt: skip
 

@@ -44,7 +44,7 @@ _HEADS = {
 }  # fmt: skip
 _BOXES = {b"WEBP": ".webp", b"ftypavif": ".avif", b"ftypheic": ".heic"}  # found after a length field
 _LONGEST_HEAD = 16  # bytes
-_DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*\s*")
 
@@ -277,17 +277,17 @@ def is_base64(name: str) -> bool:
     Base64 without ``data:`` is recognised by its first bytes, which are those of a known image format.
     """
     if name[:5].lower() == "data:":
-        return _DATA_URL.match(name) is not None
+        return DATA_URL.match(name) is not None
     if len(name) < _SHORTEST_BASE64:
         return False
     try:
         head = base64.b64decode("".join(name[:40].split())[:24])
     except ValueError:
         return False
-    return _suffix(head) is not None and _BASE64.fullmatch(name) is not None
+    return image_suffix(head) is not None and _BASE64.fullmatch(name) is not None
 
 
-def _suffix(data: bytes) -> str | None:
+def image_suffix(data: bytes) -> str | None:
     """Return the file suffix of the image format that ``data`` begins with, or None if it is unknown."""
     if data.startswith(b"BM") and data[6:10] == bytes(4):
         return ".bmp"

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain, count
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from bisieve.errors import DiskError
 from bisieve.io.errors import disk_errors
@@ -95,7 +95,7 @@ class LocalEngine(Engine):
 
     def union(self, collections: Sequence[Parts[T]]) -> Parts[T]:
         """Return a collection of the parts of all ``collections``, in order."""
-        sources = [one.sources for one in collections if isinstance(one, LocalParts)]
+        sources = [one.sources for one in cast("Sequence[LocalParts[T]]", collections)]
         return LocalParts(self, list(chain.from_iterable(sources)))
 
     def share(self, value: T) -> "LocalShared[T]":

@@ -1,8 +1,9 @@
 """The cores and memory this process may use, within the limits of its container, and its temporary folder."""
 
 import os
-import tempfile
 from collections.abc import Sequence
+
+from bisieve.io import tempdirs
 
 WORKER_BYTES = 600 * 10**6  # most memory of a worker process
 _CGROUP = "/sys/fs/cgroup"
@@ -35,8 +36,11 @@ def temporary_folder() -> str:
     """Return ``TMPDIR``, or else Python's default folder.
 
     `tempfile.gettempdir` alone would silently use another folder if that of ``TMPDIR`` cannot be written.
+
+    Raises:
+        DiskError: ``TMPDIR`` is not set, and none of the places that Python tries is writable.
     """
-    return os.environ.get("TMPDIR") or tempfile.gettempdir()
+    return os.environ.get("TMPDIR") or str(tempdirs.temporary_folder())
 
 
 def _limit(name: str) -> Sequence[str]:

@@ -59,13 +59,13 @@ def _rollouts(chunk: Chunk) -> int:
     return sum(chunk.summary.totals.rollouts.values()) + chunk.summary.totals.num_rejected
 
 
-def reporter(emit: EventSink, scanned: Scanned) -> Report:
+def reporter(emit: EventSink, scanned: Scanned | None = None) -> Report:
     """Return a function that emits `PROGRESS` events, with the counts of ``scanned`` in the stage "scan"."""
-    return partial(_tell_progress, emit, scanned)
+    return partial(_emit_progress, emit, scanned)
 
 
-def _tell_progress(emit: EventSink, scanned: Scanned, stage: str, done: int, tasks: int) -> None:
-    numbers = scanned.numbers() if stage == "scan" else {}
+def _emit_progress(emit: EventSink, scanned: Scanned | None, stage: str, done: int, tasks: int) -> None:
+    numbers = scanned.numbers() if scanned is not None and stage == "scan" else {}
     text = f"{stage}: {done} of {tasks} tasks"
     if numbers:
         text += f"; {scan_line(numbers)}"

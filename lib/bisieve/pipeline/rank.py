@@ -9,7 +9,7 @@ from bisieve.index.reader import Index
 from bisieve.index.rerank import count_usable, publish_ranked, read_scored
 from bisieve.index.writer import RankedFile
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine
-from bisieve.pipeline.progress import Scanned, reporter
+from bisieve.pipeline.progress import reporter
 from bisieve.pipeline.ranked_files import write_ranked
 from bisieve.ranking.sort import Run, Sample, sorted_run
 from bisieve.ranking.strategies import ranking_order, with_keys
@@ -39,7 +39,7 @@ def rank_index(
 
     def rank(*asked: Any) -> tuple[list[RankedFile], Totals]:
         size = BYTES_A_ROLLOUT * index.manifest.rollouts
-        with open_engine(size) as engine, engine.watched(reporter(emit, Scanned.on(engine))):
+        with open_engine(size) as engine, engine.watched(reporter(emit)):
             return rank_on(engine, *asked)
 
     return publish_ranked(index, parameters, output, rank, emit)

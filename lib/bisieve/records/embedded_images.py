@@ -22,7 +22,7 @@ import pyarrow.types as kinds
 import xxhash
 
 from bisieve.errors import ImageError
-from bisieve.io.images import _DATA_URL, _suffix, is_base64
+from bisieve.io.images import DATA_URL, image_suffix, is_base64
 from bisieve.records.options import ReadOptions
 
 _PATH = re.compile(r"data:;path=([^;,]+);base64,")  # as `in_text` writes it
@@ -48,7 +48,7 @@ class Picture:
     @property
     def hashed_name(self) -> str:
         """Return the hash of the bytes as a file name, with the suffix of the image format."""
-        return xxhash.xxh3_128_hexdigest(self.data) + (_suffix(self.data) or ".img")
+        return xxhash.xxh3_128_hexdigest(self.data) + (image_suffix(self.data) or ".img")
 
 
 Save = Callable[[Sequence[Picture]], list[str]]  # writes images to files and returns their names
@@ -116,7 +116,7 @@ def picture_of(value: Any) -> Picture | None:
     if isinstance(value, str) and is_base64(value):
         named = _PATH.match(value)
         return Picture(_from_base64(value), unquote(named[1]) if named else None)
-    if isinstance(value, bytes) and _suffix(value):
+    if isinstance(value, bytes) and image_suffix(value):
         return Picture(value)
     if isinstance(value, dict) and (data := value.get("bytes")):
         path = value.get("path")
@@ -152,7 +152,7 @@ def _path(value: Any) -> Any:
 
 def _from_base64(text: str) -> bytes:
     """Decode base64 or a data URL; the URL-safe alphabet, whitespace and missing padding are accepted."""
-    begins = _DATA_URL.match(text)
+    begins = DATA_URL.match(text)
     digits = "".join(unquote(text[begins.end() :] if begins else text).split()).translate(_URL_SAFE)
     return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
 

@@ -51,12 +51,12 @@ def assemble_unsorted(steps: pa.Table, options: ScanOptions) -> Iterator[pa.Reco
     keys = rows.set_column(1, "step_index", pc.fill_null(rows["step_index"], -1))
     in_order = rows.take(sorted_indices(keys, _ORDER)).combine_chunks()
     yield from assemble(in_order.to_batches(_BATCH_ROWS), options)
-    homeless = steps.filter(pc.invert(named))
-    if homeless.num_rows:
+    without_id = steps.filter(pc.invert(named))
+    if without_id.num_rows:
         columns = [
-            homeless[column.name].combine_chunks()
-            if column.name in homeless.column_names and column.name not in _PER_STEP
-            else pa.nulls(homeless.num_rows, column.type)
+            without_id[column.name].combine_chunks()
+            if column.name in without_id.column_names and column.name not in _PER_STEP
+            else pa.nulls(without_id.num_rows, column.type)
             for column in schemas.SCORED
         ]
         yield pa.record_batch(columns, schema=schemas.SCORED)

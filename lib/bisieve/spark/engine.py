@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pyspark import RDD, Accumulator, Broadcast, SparkContext, StorageLevel
 from pyspark.accumulators import AccumulatorParam
@@ -54,11 +54,11 @@ class SparkEngine(Engine):
     def spread(self, values: Sequence[T]) -> Parts[T]:
         """Return a collection with one partition for each of ``values``."""
         rdd: Any = self._context.parallelize(values, max(len(values), 1))
-        return SparkParts(rdd.mapPartitionsWithIndex(_settled))
+        return SparkParts(rdd.mapPartitionsWithIndex(_with_frozen_gc))
 
     def union(self, collections: Sequence[Parts[T]]) -> Parts[T]:
         """Return a collection of the partitions of all ``collections``, in order."""
-        rdds = [one.rdd for one in collections if isinstance(one, SparkParts)]
+        rdds = [one.rdd for one in cast("Sequence[SparkParts[T]]", collections)]
         return SparkParts(self._context.union(rdds))
 
     def share(self, value: T) -> Broadcast[T]:
@@ -135,7 +135,7 @@ def _collecting(results: Any, about: Callable[[T], U], number: int, values: Iter
         yield value
 
 
-def _settled(number: int, values: Iterator[T]) -> Iterator[T]:
+def _with_frozen_gc(number: int, values: Iterator[T]) -> Iterator[T]:
     freeze_gc()
     return values
 

@@ -5,7 +5,10 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from real_airflow import AIRFLOW, DAGS
+
+pytestmark = pytest.mark.airflow  # Airflow's Python reads the DAGs
 
 
 def test_the_dags_are_read_without_io_and_each_has_an_owner_retries_one_run_and_schemas(

@@ -10,6 +10,8 @@ import pytest
 
 from bisieve.cli.main import main
 
+pytestmark = pytest.mark.spark  # its check of Java needs one
+
 
 def test_a_machine_on_which_all_tests_run_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0

@@ -89,14 +89,14 @@ def test_images_in_records_are_exported_and_trained_on(
     for form in ("records", "mprm-jsonl"):
         assert main([*export, str(tmp_path / f"no-{form}"), "--format", form]) == 2
         assert "--images FOLDER" in capsys.readouterr().err
-    selection = tmp_path / "cut"
-    assert main([*export, str(selection), "--format", "records", "--images", str(images)]) == 0
+    exported = tmp_path / "cut"
+    assert main([*export, str(exported), "--format", "records", "--images", str(images)]) == 0
     assert len([path for path in images.rglob("*") if path.is_file()]) == len(
         {data for all_of_it in pictures.values() for data in all_of_it}
     )
-    assert not any("base64" in path.read_text() for path in selection.iterdir())
+    assert not any("base64" in path.read_text() for path in exported.iterdir())
 
-    again, _ = score(selection, tmp_path / "again")
+    again, _ = score(exported, tmp_path / "again")
     assert again.rollouts_by_source == first.rollouts_by_source
     config = TrainConfig(
         index=str(tmp_path / "again"), image_root=str(images), fraction=1.0, backbone="b", output="o"

@@ -53,8 +53,8 @@ def test_each_is_one_line_and_no_ray_is_imported(internvl: Path, corpus: Corpus,
 
     original = {"model_type": "internvl_chat", "auto_map": {"AutoModel": "modeling_internvl_chat.X"}}
     (tmp_path / "empty").mkdir()
-    selection = model("cut")
-    (selection["model"] / "model.safetensors").write_bytes(b"torn")
+    truncated = model("cut")
+    (truncated["model"] / "model.safetensors").write_bytes(b"torn")
     in_text = tmp_path / "in_text.jsonl"
     in_text.write_text(json.dumps(make_solution(0) | {"question": "Is </img> here?"}) + "\n")
     cases: list[tuple[dict[str, Any], int, str]] = [
@@ -62,7 +62,7 @@ def test_each_is_one_line_and_no_ray_is_imported(internvl: Path, corpus: Corpus,
         (model("InternVL3-1B", original), 1, "use its -hf checkpoint, as --model OpenGVLab/InternVL3-1B-hf"),
         ({"model": tmp_path / "empty"}, 1, "expected a model (config.json) at "),
         (model("pickled", without="model.safetensors"), 1, "none of these, and pickled ones (.bin) are not"),
-        (selection, 1, "model.safetensors is damaged, or cut off"),
+        (truncated, 1, "model.safetensors is damaged, or cut off"),
         (model("mute", without="tokenizer.json"), 1, "expected config, tokenizer and image processor at "),
         (model("blind", without="preprocessor_config.json"), 1, "check --model"),
         ({"benchmark": tmp_path / "no.jsonl"}, 1, "no.jsonl"),

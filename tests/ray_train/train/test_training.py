@@ -163,7 +163,7 @@ def test_a_checkpoint_of_another_run_is_refused(trained: TrainConfig) -> None:
     card = read_card(trained.output)
     assert card is not None
     assert card["identity"] == cursor.identity
-    for name in ("index", "cut", "order", "seed", "precision", "prompt_format", "backbone"):
+    for name in ("index", "selection", "order", "seed", "precision", "prompt_format", "backbone"):
         with pytest.raises(TrainingError, match=rf"the checkpoint \({name} .*--restart"):
             check_identity(cursor.identity, {**cursor.identity, name: "another"}, "the checkpoint")
 
