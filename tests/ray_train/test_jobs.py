@@ -137,7 +137,7 @@ def test_a_job_has_the_code_the_time_to_save_and_what_its_file_says(tmp_path: Pa
         (b"env_vars: {HF_TOKEN: PLANTED\xff}", "found ReaderError"),
     ],
 )
-def test_a_file_that_is_no_runtime_environment_is_one_line_without_what_stands_in_it(
+def test_a_file_that_is_no_runtime_environment_is_one_line_without_its_content(
     text: str | bytes, found: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "runtime.yaml"

@@ -28,7 +28,7 @@ def test_a_config_comes_back_as_it_was(settings: Callable[..., TrainConfig], tmp
     assert "restart" not in to_toml(settings(restart=True), "run abc-1")
 
 
-def test_what_an_option_came_to_stands_behind_it_where_it_left_a_choice_open(
+def test_the_value_chosen_for_an_open_option_is_written_behind_it(
     settings: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     config = settings(workers=Workers(2, 8), seed=3)

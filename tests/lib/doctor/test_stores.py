@@ -75,9 +75,7 @@ def test_a_store_that_serves_half_of_a_range_fails(s3: str, faulty_s3: FaultyPro
     assert "32 bytes of the 64 asked for" in read.found
 
 
-def test_a_store_that_takes_no_heed_of_conditions_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_ignores_conditions_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A mock: the server at hand knows conditional writes.
     monkeypatch.setattr(stores, "replace_pointer", lambda old, data: write_bytes(old.url, data))
     assert states(stores.examine(DoctorTargets(outputs=[str(tmp_path)])))["overwrite"] == "failed"

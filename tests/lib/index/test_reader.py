@@ -110,7 +110,7 @@ def test_files_that_are_gone_or_too_short_are_found(index: Index) -> None:
 
 
 @pytest.mark.parametrize("name", ["files", "rollouts"])
-def test_ranking_anew_writes_a_damaged_version_again(index: Index, tmp_path: Path, name: str) -> None:
+def test_ranking_again_writes_a_damaged_version_again(index: Index, tmp_path: Path, name: str) -> None:
     def rank() -> tuple[Index, bool]:
         parameters = replace(index.manifest.parameters, alpha=0.2)
         return rank_index(local_engine, index, parameters, str(tmp_path / "ranked"))

@@ -46,7 +46,7 @@ def contents(index: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_an_index_ranked_anew_is_the_one_that_scoring_gives(
+def test_an_index_ranked_again_is_the_one_that_scoring_gives(
     spark: Any,
     score: Callable[..., Any],
     corpus: Path,

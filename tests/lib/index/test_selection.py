@@ -32,7 +32,7 @@ def test_a_fraction_keeps_its_floor_and_at_least_one_of_each_source(
     assert (selection.fraction, selection.available, selection.delivered) == (fraction, 101, (kept + 1) / 101)
 
 
-def test_a_cut_reads_only_a_prefix_of_each_source(
+def test_a_selection_reads_only_a_prefix_of_each_source(
     score: Callable[..., Any],
     write_jsonl: Callable[..., Path],
     rollout: Callable[..., Any],
@@ -56,7 +56,7 @@ def test_a_cut_reads_only_a_prefix_of_each_source(
     assert len(read) * 8 <= 3 * (10 + 2 * 8)
 
 
-def test_the_name_of_a_cut_tells_index_and_fraction(
+def test_the_name_of_a_selection_tells_index_and_fraction(
     score: Callable[..., Any], indexed: Path, tmp_path: Path
 ) -> None:
     index = open_index(str(indexed))

@@ -17,7 +17,7 @@ def ranked(*cutoff_scores: tuple[str | None, float, int, float]) -> RankedFile:
     return RankedFile(DataFile("", 0, 0, ""), [], pa.Table.from_pylist(rows, schemas.CUTOFF_SCORES))
 
 
-def test_each_source_has_its_counts_its_rejects_and_where_its_cuts_end() -> None:
+def test_each_source_has_its_counts_its_rejects_and_where_its_selections_end() -> None:
     files = [ranked(("a", 0.5, 1, 0.3), ("a", 0.1, 1, 0.3)), ranked(("ä", 0.1, 1, 0.2))]
     rows = source_table(TOTALS, files).to_pylist()
     assert [row["source"] for row in rows] == ["a", "b", "ä"]

@@ -77,7 +77,7 @@ def test_a_rerun_equals_a_fresh_run_and_scans_only_what_it_must(
     assert len(fetch_rollouts(selection.rows, selection.shards)) == selection.rows.num_rows
 
 
-def test_records_read_in_another_way_are_scanned_anew_and_other_images_are_not(
+def test_records_read_in_another_way_are_scanned_again_and_other_images_are_not(
     score: Callable[..., Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score(corpus, tmp_path / "index")

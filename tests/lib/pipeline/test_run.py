@@ -330,7 +330,7 @@ def test_a_corpus_on_s3_is_scored_and_fetched_there(
     assert sorted(names) == sorted(["manifest.json", *index_paths])
 
 
-def test_an_index_that_lost_a_file_is_scored_anew(
+def test_an_index_that_lost_a_file_is_scored_again(
     score: Callable[..., Any], indexed: Path, tmp_path: Path
 ) -> None:
     before = contents(indexed)

@@ -116,7 +116,7 @@ def names_in(records: Iterator[Any]) -> set[str]:
 @pytest.mark.parametrize("source_field", [None, "source"])
 @given(corpora())
 @settings(max_examples=50)
-def test_what_no_shard_touches_and_what_is_assembled_anew_are_what_a_scan_of_all_finds(
+def test_what_no_shard_touches_and_what_is_assembled_again_are_what_a_scan_of_all_finds(
     source_field: str | None, both: tuple[Shards, Shards]
 ) -> None:
     options = ScanOptions(0.05, reading=ReadOptions(source_field=source_field))

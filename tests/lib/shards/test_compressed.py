@@ -59,7 +59,7 @@ def test_a_compressed_corpus_is_ranked_as_the_plain_one(
     assert (tmp_path / "out").read_bytes() == reference.select(tmp_path / "plain", 0.3, 0.05)
 
 
-def test_an_exported_cut_is_a_corpus_of_the_same_records(
+def test_an_exported_selection_is_a_corpus_of_the_same_records(
     score: Callable[..., Any], compressed: Path, tmp_path: Path
 ) -> None:
     score(compressed, tmp_path / "index")

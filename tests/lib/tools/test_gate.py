@@ -44,7 +44,9 @@ def line(verdict: GateResult, name: str) -> Line:
     return found
 
 
-def test_drift_is_the_change_of_the_share_of_mixed_rollouts_and_of_the_cuts_last_score(index: Index) -> None:
+def test_drift_is_the_change_of_the_share_of_mixed_rollouts_and_of_the_selections_last_score(
+    index: Index,
+) -> None:
     before, now = (
         a_side(index, a=SourceStats(1000, 300, 0, 0.25)),
         a_side(index, a=SourceStats(2000, 500, 0, 0.2)),
@@ -71,7 +73,7 @@ def test_small_sources_are_judged_as_one_and_not_at_all_when_they_are_few(index:
     refuse(none)
 
 
-def test_with_one_cut_over_all_its_score_is_judged_and_the_mixture_of_each_source(index: Index) -> None:
+def test_with_one_selection_over_all_its_score_is_judged_and_the_mixture_of_each_source(index: Index) -> None:
     of_all = asked(index, scope="global")
     before = a_side(of_all, 0.2, a=SourceStats(300, 30, 0, None), b=SourceStats(300, 60, 0, None))
     now = a_side(of_all, 0.1, a=SourceStats(300, 30, 0, None), b=SourceStats(300, 60, 0, None))
@@ -149,14 +151,14 @@ def test_what_other_parameters_made_is_not_compared_and_the_gate_says_so(
     assert f"not compared: {told}" in gate_report(verdict)
 
 
-def test_the_end_of_a_random_cut_is_no_score_to_compare(index: Index) -> None:
+def test_the_end_of_a_random_selection_is_no_score_to_compare(index: Index) -> None:
     random = a_side(asked(index, strategy="random"), a=SourceStats(500, 50, 0, 0.2))
     assert judge(random, random, LIMITS).uncompared == ["score: strategy random does not rank by it"]
 
 
 @pytest.mark.parametrize("scope", ["source", "global"])
 @pytest.mark.parametrize("fraction", [0.25, 0.3, 1.0])
-def test_a_cut_ends_where_its_last_rollout_is(
+def test_a_selection_ends_where_its_last_rollout_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, fraction: float
 ) -> None:
     monkeypatch.setattr("bisieve.index.writer.ROWS_PER_FILE", 16)

@@ -101,7 +101,7 @@ def found(diffs: list[SourceDiff], a: Side, b: Side) -> dict[tuple[str, str, int
     FRACTIONS,
     st.randoms(use_true_random=False),
 )
-def test_every_rollout_of_one_cut_alone_has_the_one_reason_that_the_rules_give(
+def test_every_rollout_in_one_selection_only_has_the_one_reason_that_the_rules_give(
     rollouts: list[Made],
     new: list[Made],
     parameters: tuple[Parameters, Parameters],

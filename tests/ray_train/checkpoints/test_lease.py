@@ -167,7 +167,7 @@ def test_a_driver_whose_lease_was_taken_and_given_back_meanwhile_ends_too(output
 
 
 @pytest.mark.parametrize("ray_is_up", [False, True])
-def test_sigterm_before_anybody_heeds_it_gives_the_lease_back(ray_is_up: bool, tmp_path: Path) -> None:
+def test_sigterm_before_it_is_handled_gives_the_lease_back(ray_is_up: bool, tmp_path: Path) -> None:
     def work() -> None:
         with leased(str(tmp_path), print):
             if ray_is_up:

@@ -37,7 +37,7 @@ def length(encoder: Encoder, one: Sample) -> int:
     return int(encoder.encode([one]).inputs["attention_mask"].sum())
 
 
-def test_the_user_turn_is_empty_and_everything_stands_in_the_answer() -> None:
+def test_the_user_turn_is_empty_and_everything_is_in_the_answer() -> None:
     text = PromptFormat("<IMG>", {}).render("How many?", ["One.", "Two."], 2)
     assert text == (
         "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<IMG>\n<IMG>\n"

@@ -36,7 +36,7 @@ def test_the_order_is_the_same_for_ever() -> None:
 
 
 @pytest.mark.parametrize("other", [{"fingerprint": "another cut"}, {"seed": 1}, {"epoch": 1}])
-def test_another_cut_seed_or_epoch_has_another_order(other: dict[str, object]) -> None:
+def test_another_selection_seed_or_epoch_has_another_order(other: dict[str, object]) -> None:
     assert epoch_permutation(100, **KEYS).tolist() != epoch_permutation(100, **{**KEYS, **other}).tolist()  # type: ignore[arg-type]
 
 

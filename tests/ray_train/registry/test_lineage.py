@@ -121,7 +121,7 @@ def test_shards_and_files_of_an_index_that_are_gone_are_named(
     assert found["index"].startswith("1 file gone, such as versions/")
 
 
-def test_a_checkpoint_of_a_run_that_was_begun_anew_is_not_told_as_of_the_new_one(
+def test_a_checkpoint_of_a_run_that_was_restarted_is_not_told_as_of_the_new_one(
     trained: TrainConfig, tmp_path: Path
 ) -> None:
     shutil.copytree(trained.output, tmp_path / "run", ignore=shutil.ignore_patterns("bisieve.json"))

@@ -40,7 +40,7 @@ TOTAL = sum(ROLLOUTS.values())
 STEPS = -(-TOTAL // 6)
 
 
-def test_every_rollout_of_the_cut_is_trained_on_once(trained: TrainConfig) -> None:
+def test_every_rollout_of_the_selection_is_trained_on_once(trained: TrainConfig) -> None:
     lines = read_sample_logs(last_checkpoint(trained.output))
     assert Counter(row for line in lines for row in line["rows"]) == Counter(range(TOTAL))
     assert len({rollout for line in lines for rollout in line["rollout_ids"]}) == TOTAL
@@ -121,7 +121,7 @@ def test_another_prompt_format_is_another_run(
         train(settings(output=trained.output))
 
 
-def test_a_run_that_never_came_to_a_checkpoint_gives_way(settings: Settings) -> None:
+def test_a_run_without_a_checkpoint_gives_way(settings: Settings) -> None:
     config = settings()
     first, finished = claim_output(config, {"seed": 0})
     assert not finished
