@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from bisieve._redact import without_secrets
 from bisieve.errors import TrainingError
 from bisieve.io import storage
+from bisieve.io.urls import canonical, join
 from ray_train.config import EvaluateConfig, TrainConfig, plain_options
 
 RUN_CONFIG = "config.toml"
@@ -62,7 +63,7 @@ def located(config: Config) -> Config:
     places: dict[str, Any] = {}
     for name in ("index", "image_root", "output", "benchmark"):
         if hasattr(config, name):
-            places[name] = storage.canonical(getattr(config, name))
+            places[name] = canonical(getattr(config, name))
     source = "backbone" if isinstance(config, TrainConfig) else "model"
     places[source] = _model_source(getattr(config, source), "--" + source)
     return dataclasses.replace(config, **places)
@@ -73,7 +74,7 @@ def _model_source(source: str, flag: str) -> str:
     is_hub_id = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source) and not Path(source).exists()
     if is_hub_id:
         return source
-    url = storage.canonical(source)
-    if not storage.exists(storage.join(url, "config.json")):
+    url = canonical(source)
+    if not storage.exists(join(url, "config.json")):
         raise TrainingError(f"a model (config.json) at {source}", "none", f"check {flag}")
     return url

@@ -65,8 +65,9 @@ settings.load_profile("bisieve")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what they start, and put the longest first: else one process ends with them alone."""
     for item in items:
+        params = getattr(getattr(item, "callspec", None), "params", {})
         for mark, names in _STARTED_BY.items():
-            if names.intersection(getattr(item, "fixturenames", ())):
+            if names.intersection(getattr(item, "fixturenames", ())) or mark in params.values():
                 item.add_marker(mark)
     items.sort(
         key=lambda item: next((i for i, path in enumerate(_LONGEST) if item.nodeid.startswith(path)), 99)

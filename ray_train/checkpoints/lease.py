@@ -25,6 +25,7 @@ from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingErro
 from bisieve.io import storage
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
 from bisieve.io.retry import say_retry
+from bisieve.io.urls import join
 
 LEASE = "driver.json"
 RENEWED_EVERY = 10.0  # seconds
@@ -68,7 +69,7 @@ def leased(output: str, say: Say) -> Iterator[None]:
             any exception of the block.
         PreemptedError: SIGTERM ended the block.
     """
-    url, driver = storage.join(output, LEASE), this_driver()
+    url, driver = join(output, LEASE), this_driver()
     _take(output, driver, say)
     terminated: list[int] = []
     with sigterm_as_interrupt(terminated), _interrupted_by(TAKEN_OVER):
@@ -100,7 +101,7 @@ def _take(output: str, driver: Driver, say: Say) -> None:
 
     A holder that is not known to be dead is watched for 25 seconds.
     """
-    url = storage.join(output, LEASE)
+    url = join(output, LEASE)
     tries = 1
     while True:
         found = read_pointer(url)

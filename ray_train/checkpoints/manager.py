@@ -30,6 +30,7 @@ from bisieve.io import storage
 from bisieve.io.errors import storage_errors
 from bisieve.io.retry import with_retries
 from bisieve.io.upload import Persistence, upload
+from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.checkpoints.run_dir import RUNS
 from ray_train.checkpoints.state import CURSOR, PART, Cursor, SampleLog, is_whole, write_part
 from ray_train.config import TrainConfig
@@ -51,7 +52,7 @@ class CheckpointManager:
         say: Callable[[str], None],
         used: Mapping[str, Any] | None = None,  # resolved values of options that default to 'auto'
     ) -> None:
-        self.url = storage.join(config.output, RUNS, run)
+        self.url = join(config.output, RUNS, run)
         self.budget, self.keep_last = config.storage_budget, config.keep_checkpoints
         self.say = say
         self._refused = 0  # failures in a row to remove old checkpoints
@@ -71,7 +72,7 @@ class CheckpointManager:
         """
         found = [run_on_all_ranks(self._newest_name if self.rank == 0 else lambda: None)]
         dist.broadcast_object_list(found)
-        return None if found[0] is None else storage.join(self.url, found[0])
+        return None if found[0] is None else join(self.url, found[0])
 
     def _newest_name(self) -> str | None:
         committed = _committed()
@@ -85,7 +86,7 @@ class CheckpointManager:
         )
 
     def _is_whole(self, name: str) -> bool:
-        return is_whole(storage.join(self.url, name))
+        return is_whole(join(self.url, name))
 
     def keep(self, engine: Any, cursor: Cursor, log: SampleLog) -> None:
         """Begin a checkpoint; all ranks must call this together.
@@ -121,7 +122,7 @@ class CheckpointManager:
                 self.say(f"old checkpoints were not removed, {again}: {error}")
 
     def _upload(self, part: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
-        upload_part(Path(part.path), storage.join(self.url, name), self.budget)
+        upload_part(Path(part.path), join(self.url, name), self.budget)
         place = ray.train.get_context().get_storage()
         return ray.train.Checkpoint(place.build_checkpoint_path_from_name(name), place.storage_filesystem)
 
@@ -129,7 +130,7 @@ class CheckpointManager:
 def _committed() -> list[Committed]:
     """Return all committed checkpoints, the oldest first; wait for those being written."""
     found = ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
-    return [(storage.basename(one.checkpoint.path), one.metrics) for one in found]
+    return [(basename(one.checkpoint.path), one.metrics) for one in found]
 
 
 def kept(committed: Sequence[Committed], last: int, whole: Callable[[str], bool]) -> set[str]:
@@ -158,18 +159,18 @@ def remove_others(run: str, committed: Sequence[Committed], kept: set[str]) -> N
         committed: All committed checkpoints; others are leftovers of attempts that failed.
         kept: Names of checkpoints to leave unchanged.
     """
-    fs, path = storage.open_filesystem(run)
+    fs, path = open_filesystem(run)
     listed = {name for name, _ in committed}
     with storage_errors(run):
         fs.invalidate_cache()
         folders = [entry["name"] for entry in fs.ls(path, detail=True) if entry["type"] == "directory"]
-        for name in {storage.basename(folder) for folder in folders} - kept:
+        for name in {basename(folder) for folder in folders} - kept:
             if name.startswith(FOLDER):
                 entries = fs.ls(f"{path}/{name}", detail=False)
                 stays = {CURSOR} if name in listed else set()
-                going = [entry for entry in entries if storage.basename(entry) not in stays]
+                going = [entry for entry in entries if basename(entry) not in stays]
                 # The lists of parts first: a checkpoint that is half removed must not count as whole.
-                for entry in sorted(going, key=lambda entry: not storage.basename(entry).startswith(PART)):
+                for entry in sorted(going, key=lambda entry: not basename(entry).startswith(PART)):
                     fs.rm(entry, recursive=True)
 
 
@@ -187,13 +188,13 @@ def upload_part(part: Path, checkpoint: str, budget: float) -> None:
     persistently = Persistence(budget)
     files = [file for file in part.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name.startswith(PART)):
-        url = storage.join(checkpoint, file.relative_to(part).as_posix())
+        url = join(checkpoint, file.relative_to(part).as_posix())
         persistently(partial(upload, file, url))
 
 
 def run_storage(url: str) -> dict[str, Any]:
     """Return the arguments of Ray Train's `RunConfig` that make it store a run at ``url``."""
-    fs, path = storage.open_filesystem(url)
+    fs, path = open_filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         # A cached listing would hide what another worker has written since.
         fs = type(fs)(**fs.storage_options, use_listings_cache=False)

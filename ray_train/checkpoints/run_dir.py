@@ -13,6 +13,7 @@ import msgspec
 
 from bisieve.errors import TrainingError
 from bisieve.io import storage
+from bisieve.io.urls import join
 from ray_train.checkpoints.state import check_identity
 from ray_train.choices import UNIFORM, ineffective_options
 from ray_train.config import TrainConfig, plain_options
@@ -74,7 +75,7 @@ def run_identity(
 
 def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:
     """Return whether the run with this identity is finished at the output; False with ``config.restart``."""
-    url = storage.join(config.output, RUN)
+    url = join(config.output, RUN)
     if config.restart or not storage.exists(url):
         return False
     found = _read_run(url)
@@ -94,7 +95,7 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
         TrainingError: Without ``config.restart``: the output holds another run with a committed checkpoint,
             or a model without ``run.json``. In any case: ``run.json`` cannot be decoded.
     """
-    url = storage.join(config.output, RUN)
+    url = join(config.output, RUN)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     attempt = 1
     if storage.exists(url):
@@ -104,7 +105,7 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
         if not config.restart and (ours or _has_progress(config.output, found.run)):
             check_identity(found.identity, identity, config.output)
             return found.run, _is_finished(config.output, found.run)
-    elif not config.restart and storage.exists(storage.join(config.output, MODEL)):
+    elif not config.restart and storage.exists(join(config.output, MODEL)):
         raise TrainingError(
             f"a new folder at {config.output}", "a model", "give another --output, or --restart"
         )
@@ -139,7 +140,7 @@ def _read_run(url: str) -> _Run:
 
 def _has_progress(output: str, run: str) -> bool:
     """Return whether the run has a committed checkpoint, which would be lost if the run were replaced."""
-    return storage.exists(storage.join(output, RUNS, run, "checkpoint_manager_snapshot.json"))
+    return storage.exists(join(output, RUNS, run, "checkpoint_manager_snapshot.json"))
 
 
 def _is_finished(output: str, run: str) -> bool:

@@ -28,6 +28,7 @@ from bisieve.io import storage
 from bisieve.io.errors import storage_errors
 from bisieve.io.retry import with_retries
 from bisieve.io.tempdirs import passing_folder, scratch_errors, scratch_folder
+from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.compat.deepspeed import KINDS, Fragment, fragments, steps_done, sync_model_weights
 from ray_train.distributed.collectives import run_on_all_ranks
 
@@ -96,8 +97,8 @@ class SampleLog:
     def carry_over(self, checkpoint: str) -> None:
         """Copy the logs of the checkpoint at this URL, so that the next checkpoint contains them."""
         with scratch_errors(self.folder):
-            for file in storage.list_files(storage.join(checkpoint, SAMPLES)):
-                (self.folder / storage.basename(file.url)).write_bytes(storage.read_bytes(file.url))
+            for file in storage.list_files(join(checkpoint, SAMPLES)):
+                (self.folder / basename(file.url)).write_bytes(storage.read_bytes(file.url))
 
     def close(self) -> None:
         """Remove the log's local folder, with any lines that no checkpoint contains."""
@@ -153,21 +154,21 @@ def _write_files(engine: Any, cursor: Cursor, log: SampleLog, rank: int, folder:
 
 def is_whole(checkpoint: str) -> bool:
     """Return whether the checkpoint at this URL has all ranks' parts, and all listed files in full size."""
-    sizes = {storage.basename(file.url): file.size for file in storage.stored_files(checkpoint)}
+    sizes = {basename(file.url): file.size for file in storage.stored_files(checkpoint)}
     names = [name for name in sizes if name.startswith(PART)]
     if not names or {name.rsplit("-", 1)[-1] for name in names} != {f"{len(names):05d}.json"}:
         return False
     try:
-        parts = [json.loads(storage.read_bytes(storage.join(checkpoint, name))) for name in names]
+        parts = [json.loads(storage.read_bytes(join(checkpoint, name))) for name in names]
     except ValueError:  # truncated JSON
         return False
     named = {name: size for part in parts for name, size in part["files"].items()}
-    return all(sizes.get(storage.basename(name)) == size for name, size in named.items())
+    return all(sizes.get(basename(name)) == size for name, size in named.items())
 
 
 def read_cursor(checkpoint: str) -> Cursor:
     """Read the cursor of the checkpoint at this URL."""
-    return Cursor(**json.loads(storage.read_bytes(storage.join(checkpoint, CURSOR))))
+    return Cursor(**json.loads(storage.read_bytes(join(checkpoint, CURSOR))))
 
 
 def restore(engine: Any, checkpoint: str) -> None:
@@ -186,16 +187,16 @@ def restore(engine: Any, checkpoint: str) -> None:
 
 
 def _read_pieces(ours: Sequence[Fragment], checkpoint: str) -> int:
-    names = [storage.basename(file.url) for file in storage.list_files(checkpoint)]
+    names = [basename(file.url) for file in storage.list_files(checkpoint)]
     names = sorted(name for name in names if name.startswith(PART))
-    parts = [json.loads(storage.read_bytes(storage.join(checkpoint, name))) for name in names]
+    parts = [json.loads(storage.read_bytes(join(checkpoint, name))) for name in names]
     missing = sum(piece.size for piece in ours)
     for rank, part in enumerate(parts):
         shared = [piece for piece in ours if _overlap(piece, part["fragments"])]
         missing -= sum(len(_overlap(piece, part["fragments"])) for piece in shared)
         if shared:
             for kind in KINDS:
-                _fill(shared, part["fragments"], kind, storage.join(checkpoint, _state_file(rank, kind)))
+                _fill(shared, part["fragments"], kind, join(checkpoint, _state_file(rank, kind)))
     if missing:
         found = f"{missing} elements are missing"
         raise TrainingError(f"all trained parameters in {checkpoint}", found, "start again with --restart")
@@ -209,7 +210,7 @@ def _overlap(piece: Fragment, saved: Mapping[str, Sequence[int]]) -> range:
 
 
 def _fill(ours: Sequence[Fragment], saved: Mapping[str, Sequence[int]], kind: str, url: str) -> None:
-    fs, path = storage.open_filesystem(url)
+    fs, path = open_filesystem(url)
     if isinstance(fs, LocalFileSystem):
         with storage_errors(url):
             _fill_from(path, ours, saved, kind)

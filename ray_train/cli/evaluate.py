@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and return the exit code; report the evaluation to OpenLineage if configured."""
     config = read_config(EvaluateConfig, args)
-    from bisieve.io.storage import canonical
+    from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.evaluate import evaluate
 

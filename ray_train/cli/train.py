@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and return the exit code; report the run to OpenLineage if configured, but not a dry run."""
     config = read_config(TrainConfig, args)
-    from bisieve.io.storage import canonical
+    from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.model.metadata import read_card
     from ray_train.train.driver import train

@@ -21,6 +21,7 @@ from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import locked
 from bisieve.io.images import decode_image, image_bytes
+from bisieve.io.urls import is_local
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -144,7 +145,7 @@ def image_reader(root: str, cache_gb: float, folder: Path | None = None) -> Imag
     Raises:
         TrainingError: the folder of the cache cannot be created.
     """
-    if not cache_gb or storage.is_local(root):
+    if not cache_gb or is_local(root):
         return ImageReader(root)
     folder = folder or default_folder()
     try:

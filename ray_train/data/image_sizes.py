@@ -15,6 +15,7 @@ from bisieve.errors import BisieveError
 from bisieve.io import storage
 from bisieve.io.errors import storage_errors
 from bisieve.io.images import ORIENTATION, image_url
+from bisieve.io.urls import join, open_filesystem
 
 Size: TypeAlias = tuple[int, int]  # width and height [pixels] after the EXIF rotation
 
@@ -49,7 +50,7 @@ def _size(root: str, name: str) -> Size | None:
 
 
 def _head(url: str) -> bytes:
-    fs, path = storage.open_filesystem(url)
+    fs, path = open_filesystem(url)
     with storage_errors(url):
         return bytes(fs.cat_file(path, start=0, end=_HEAD))
 
@@ -73,7 +74,7 @@ def kept_sizes(output: str, root: str) -> dict[str, Size | None]:
 
     Empty if there are none, if they are of another image root, or if the file cannot be read.
     """
-    url = storage.join(output, KEPT)
+    url = join(output, KEPT)
     try:
         if not storage.exists(url):
             return {}
@@ -103,4 +104,4 @@ def keep_sizes(output: str, root: str, sizes: Mapping[str, Size | None]) -> None
     ).replace_schema_metadata({_ROOT: root.encode()})
     file = io.BytesIO()
     pq.write_table(table, file, compression="zstd")
-    storage.write_bytes(storage.join(output, KEPT), file.getvalue())
+    storage.write_bytes(join(output, KEPT), file.getvalue())

@@ -11,11 +11,7 @@ from bisieve._redact import without_secrets
 from bisieve.errors import DiskError, StorageError
 from bisieve.io.retry import RETRIES, is_transient
 from ray_train.cluster import unwrapped
-from ray_train.compat.ray import (
-    ControllerCallback,
-    DefaultFailurePolicy,
-    FailureDecision,
-)
+from ray_train.compat.ray import ControllerCallback, DefaultFailurePolicy, FailureDecision
 
 # Loggers of libraries that retry by themselves: the client of MLflow's server, and that of the hub.
 _THEIR_RETRIES = ("urllib3.connectionpool", "huggingface_hub.utils._http")

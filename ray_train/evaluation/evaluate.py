@@ -16,6 +16,7 @@ import numpy as np
 from bisieve._text import pluralize
 from bisieve.io import storage
 from bisieve.io.storage import require_writable
+from bisieve.io.urls import join
 from ray_train.cluster import check_device, cluster, silenced_core, unwrapped, uses_gpus
 from ray_train.config import EvaluateConfig
 from ray_train.data.image_problems import picture_notes
@@ -76,7 +77,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if unscored:
         why = "solutions that are too long, or have a token of the prompt in the text"
         print(f"not scored: {pluralize(unscored, 'step')} of {why}")
-    print(f"report: {storage.join(config.output, 'metrics.json')}")
+    print(f"report: {join(config.output, 'metrics.json')}")
     return numbers
 
 
@@ -187,5 +188,5 @@ def _write(output: str, numbers: dict[str, Any], solutions: Sequence[Solution], 
                     "process_correctness": s.judgements})
         for s, r in zip(solutions, rewards, strict=True)
     ]  # fmt: skip
-    storage.write_bytes(storage.join(output, "scores.jsonl"), ("\n".join(lines) + "\n").encode())
-    storage.write_bytes(storage.join(output, "metrics.json"), (json.dumps(numbers, indent=2) + "\n").encode())
+    storage.write_bytes(join(output, "scores.jsonl"), ("\n".join(lines) + "\n").encode())
+    storage.write_bytes(join(output, "metrics.json"), (json.dumps(numbers, indent=2) + "\n").encode())

@@ -8,6 +8,7 @@ from typing import Any
 from bisieve.errors import TrainingError, UsageError
 from bisieve.io import storage
 from bisieve.io.images import missing_images, refuse_missing
+from bisieve.io.urls import join
 from bisieve.records.prompt import MARKER
 from ray_train.config import EvaluateConfig
 from ray_train.config_io import flag_of
@@ -96,7 +97,7 @@ def checked_format(
 def _check_kappa(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
     """Raise `TrainingError` if the model should have a κ head and its file is missing."""
     kappa = require_kappa(card, config.model) if config.risk or "kappa" in (card or {}) else None
-    if kappa and not storage.exists(storage.join(config.model, kappa)):
+    if kappa and not storage.exists(join(config.model, kappa)):
         raise TrainingError(f"the κ head of the model, {kappa}", f"none at {config.model}", "copy it again")
 
 

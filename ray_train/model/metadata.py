@@ -10,6 +10,7 @@ import msgspec
 
 from bisieve.errors import TrainingError
 from bisieve.io import storage
+from bisieve.io.urls import join
 
 CARD = "bisieve.json"
 MODEL = "config.json"  # written last: a folder without it is not a model yet
@@ -41,8 +42,8 @@ def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
         TrainingError: the card is not JSON or lacks a field that an evaluation needs; names ``flag``.
         StorageError: the store fails.
     """
-    url = storage.join(folder, CARD)
-    if not storage.exists(storage.join(folder, MODEL)) or not storage.exists(url):
+    url = join(folder, CARD)
+    if not storage.exists(join(folder, MODEL)) or not storage.exists(url):
         return None
     try:
         card: dict[str, Any] = json.loads(storage.read_bytes(url))

@@ -8,6 +8,7 @@ from typing import Any
 from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.access import is_reachable
+from bisieve.io.urls import basename, canonical, join
 from ray_train.model.families import known_families
 from ray_train.model.families.base import Family
 from ray_train.model.metadata import CARD, read_card
@@ -50,7 +51,7 @@ def _check_config(text: bytes, source: str, flag: str) -> Family:
         return families[found]
     known = " or ".join(sorted(families))
     if found == "internvl_chat":
-        name = storage.basename(source)
+        name = basename(source)
         raise TrainingError(
             f"InternVL in Hugging Face's own format (model_type internvl) at {source}",
             "the original one, which runs code of its own (auto_map)",
@@ -97,7 +98,7 @@ def _is_folder(source: str) -> bool:
 
 def _read_config(source: str, flag: str) -> bytes:
     if _is_folder(source):
-        return storage.read_bytes(storage.join(storage.canonical(source), "config.json"))
+        return storage.read_bytes(join(canonical(source), "config.json"))
     hub: Any = import_module("huggingface_hub")
     answers = hub_answers()
     try:

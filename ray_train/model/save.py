@@ -17,6 +17,7 @@ from bisieve.io import storage
 from bisieve.io.errors import storage_errors
 from bisieve.io.tempdirs import passing_folder
 from bisieve.io.upload import Persistence, Progress, no_one, upload
+from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import has_adapters, merge_adapters, plain_model
 from ray_train.model.metadata import CARD, MODEL
@@ -97,7 +98,7 @@ def publish_model(
         progress()
         persistently(lambda: withdraw_model(output))
         for file in sorted(folder.iterdir(), key=lambda file: (file.name == MODEL, file.name)):
-            persistently(partial(upload, file, storage.join(output, file.name), progress))
+            persistently(partial(upload, file, join(output, file.name), progress))
 
 
 def withdraw_model(output: str) -> None:
@@ -107,9 +108,9 @@ def withdraw_model(output: str) -> None:
     """
     if not storage.exists(output):
         return
-    fs, path = storage.open_filesystem(output)
+    fs, path = open_filesystem(output)
     with storage_errors(output):
-        files = [storage.basename(file) for file in fs.ls(path, detail=False)]
+        files = [basename(file) for file in fs.ls(path, detail=False)]
         weights = [name for name in files if ".safetensors" in name]
         for name in [MODEL, CARD, *weights]:
             if name in files:

@@ -12,6 +12,7 @@ import torch
 from bisieve.errors import BisieveError, StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.tempdirs import scratch_errors, temporary_folder
+from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
 from ray_train.model.families.base import Family
 from ray_train.model.recognize import hub_answers
@@ -118,14 +119,14 @@ def _without_weights(source: str) -> Iterator[str]:
     The small files of a store are copied to a temporary folder, which is removed when the block ends.
     """
     if "://" not in source or source.startswith("file://"):
-        yield source if "://" not in source else storage.open_filesystem(source)[1]
+        yield source if "://" not in source else open_filesystem(source)[1]
         return
     with (
         scratch_errors(temporary_folder()),
         tempfile.TemporaryDirectory(prefix="bisieve-skeleton-") as name,
     ):
         for file in storage.list_files(source):
-            base = storage.basename(file.url)
-            if file.url == storage.join(source, base) and base.endswith(SMALL):
+            base = basename(file.url)
+            if file.url == join(source, base) and base.endswith(SMALL):
                 Path(name, base).write_bytes(storage.read_bytes(file.url))
         yield name

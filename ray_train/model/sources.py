@@ -19,6 +19,7 @@ from bisieve.io.conditional import locked
 from bisieve.io.errors import disk_errors, storage_errors
 from bisieve.io.read import read_ranges
 from bisieve.io.retry import with_retries
+from bisieve.io.urls import basename, canonical, join, open_filesystem
 
 WEIGHTS = ".safetensors"  # the only weight format that is read: others are pickles, which can run code
 SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # files of config, tokenizer and processor
@@ -41,7 +42,7 @@ def local_copy(source: str) -> str:
         DiskError: this machine has no room.
     """
     if source.startswith("file://"):
-        return storage.open_filesystem(source)[1]
+        return open_filesystem(source)[1]
     if "://" not in source:
         return source if Path(source).is_dir() else _from_hub(source)
     files = storage.list_files(source)
@@ -87,7 +88,7 @@ def contents_of(folder: str) -> str:
         starts = range(0, file.size, EVERY) if file.size > EVERY else range(1)
         piece = PIECE if file.size > EVERY else file.size
         ends = [min(start + piece, file.size) for start in starts]
-        seen.update(f"{storage.basename(file.url)}\n{file.size}\n".encode())
+        seen.update(f"{basename(file.url)}\n{file.size}\n".encode())
         for block in read_ranges(file.url, starts, ends):
             seen.update(block)
     return seen.hexdigest()[:16]
@@ -110,10 +111,10 @@ def revision_of(folder: str) -> str | None:
 
 
 def _loaded_files(folder: str) -> Iterator[storage.FileInfo]:
-    root = storage.canonical(folder)
+    root = canonical(folder)
     for file in storage.list_files(root):
-        name = storage.basename(file.url)
-        if file.url == storage.join(root, name) and name.endswith((WEIGHTS, *SMALL)):
+        name = basename(file.url)
+        if file.url == join(root, name) and name.endswith((WEIGHTS, *SMALL)):
             yield file
 
 
@@ -135,10 +136,10 @@ def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
     unfinished = target.with_name(f"{target.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)  # its writer has died: this process holds the lock
     unfinished.mkdir()
-    fs, root = storage.open_filesystem(source)
+    fs, root = open_filesystem(source)
     try:
         for file in files:
-            path = storage.open_filesystem(file.url)[1]
+            path = open_filesystem(file.url)[1]
             name = path.removeprefix(root.rstrip("/") + "/")
             if "/" not in name:  # subfolders, such as runs/, are not copied
                 with_retries(partial(fs.get_file, path, str(unfinished / name)))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.read import read_ranges
+from bisieve.io.urls import basename, canonical, join
 from ray_train.model.sources import EVERY, PIECE, WEIGHTS
 
 _HEAD, _EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
@@ -81,9 +82,9 @@ def refuse_quantized(tensors: dict[str, Stored], source: str) -> None:
 
 def _weight_files(folder: str) -> Iterator[storage.FileInfo]:
     """Yield the files that transformers loads: ``model.safetensors``, else those in the index file."""
-    root = storage.canonical(folder)
-    files = {storage.basename(file.url): file for file in storage.list_files(root)}
-    files = {name: file for name, file in files.items() if file.url == storage.join(root, name)}
+    root = canonical(folder)
+    files = {basename(file.url): file for file in storage.list_files(root)}
+    files = {name: file for name, file in files.items() if file.url == join(root, name)}
     if _ONE_FILE in files:
         yield files[_ONE_FILE]
     elif _INDEX in files:
@@ -121,7 +122,7 @@ def _header(file: storage.FileInfo) -> dict[str, Stored]:
 
 
 def _damaged(url: str) -> ValueError:
-    return ValueError(f"{storage.basename(url)} is damaged, or cut off")
+    return ValueError(f"{basename(url)} is damaged, or cut off")
 
 
 def _ending(tensors: dict[str, Stored], name: str) -> Stored | None:

@@ -17,6 +17,7 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.index.manifest import Manifest, read_manifest, version_manifest
 from bisieve.index.reader import Index, check_shards_unchanged, missing_files
 from bisieve.io import storage
+from bisieve.io.urls import canonical, join
 from bisieve.schemas import MANIFEST
 from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.recognize import card_of
@@ -83,13 +84,13 @@ def chain_of(url: str) -> list[Link]:
         TrainingError: There is none of these, or a file there is malformed.
         StorageError: A file cannot be read.
     """
-    url = storage.canonical(url)
+    url = canonical(url)
     if url.endswith(".json"):
         url, name = url.rsplit("/", 1)
         if name not in _WALKS:
-            return _from_pointer(storage.join(url, name))
+            return _from_pointer(join(url, name))
     for name, walk in _WALKS.items():
-        if storage.exists(storage.join(url, name)):
+        if storage.exists(join(url, name)):
             return walk(url)
     raise TrainingError(
         "an index, a run or its model, a checkpoint, a metrics folder or a pointer", f"none at {url}",
@@ -115,7 +116,7 @@ def _index_chain(url: str, fingerprint: str) -> list[Link]:
 
 
 def _version(url: str, fingerprint: str) -> Manifest | None:
-    at = storage.join(url, version_manifest(fingerprint))
+    at = join(url, version_manifest(fingerprint))
     return Manifest.from_json(storage.read_bytes(at), at) if storage.exists(at) else None
 
 
@@ -123,7 +124,7 @@ def _shards(url: str, manifest: Manifest) -> Link:
     """Return all shards as one link, which names the index's list of them."""
     facts = {
         "inputs": manifest.inputs, "shards": manifest.shards.rows, "bytes": manifest.shard_bytes,
-        "list": storage.join(url, manifest.shards.path),
+        "list": join(url, manifest.shards.path),
     }  # fmt: skip
     try:
         check_shards_unchanged(Index(url, manifest))
@@ -148,10 +149,10 @@ def _index(url: str, manifest: Manifest, is_current: bool) -> Link:
 
 def _from_run(url: str) -> list[Link]:
     """Return the chain up to the run whose output, or model on the hub, is ``url``; it may be unfinished."""
-    has_model = storage.exists(storage.join(url, MODEL)) and storage.exists(storage.join(url, CARD))
-    has_run = storage.exists(storage.join(url, RUN))
-    record = read_json(storage.join(url, RUN)) if has_run else {}
-    card = read_json(storage.join(url, CARD)) if has_model else {}
+    has_model = storage.exists(join(url, MODEL)) and storage.exists(join(url, CARD))
+    has_run = storage.exists(join(url, RUN))
+    record = read_json(join(url, RUN)) if has_run else {}
+    card = read_json(join(url, CARD)) if has_model else {}
     if "://" not in url:  # a model of the hub
         card = card_of(url) or {}
     finished = bool(card) and card.get("run") == record.get("run", card.get("run"))
@@ -173,10 +174,10 @@ def _from_run(url: str) -> list[Link]:
 
 def _from_checkpoint(url: str) -> list[Link]:
     """Return the chain up to a checkpoint, ``OUTPUT/runs/NAME/checkpoint_…``."""
-    cursor = read_json(storage.join(url, CURSOR))
+    cursor = read_json(join(url, CURSOR))
     output, _, run, _ = url.rsplit("/", 3)
     here = Link("checkpoint", url, f"step {cursor.get('step')}")
-    if not storage.exists(storage.join(output, RUN)):
+    if not storage.exists(join(output, RUN)):
         return [Link("run", output, run, {}, "no run.json there"), here]
     chain = _from_run(output)
     if chain[-1].name != run:
@@ -186,7 +187,7 @@ def _from_checkpoint(url: str) -> list[Link]:
 
 def _from_metrics(url: str) -> list[Link]:
     """Return the chain up to an evaluation."""
-    metrics = read_json(storage.join(url, METRICS))
+    metrics = read_json(join(url, METRICS))
     facts: dict[str, Any] = {name: metrics.get(name) for name in ("benchmark", "solutions")}
     here = Link("evaluation", url, str(metrics.get("run") or "of a model that bisieve did not train"), facts)
     model = metrics.get("model")

@@ -16,6 +16,7 @@ from typing import Any
 from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
+from bisieve.io.urls import canonical, join
 from ray_train.choices import CALIBRATION, TRAINING
 from ray_train.model.recognize import card_of
 
@@ -88,8 +89,8 @@ def evaluated(metrics: str) -> EvaluatedModel:
         TrainingError: The file is not one of ``bisieve evaluate``, or of a version without lower bounds.
         StorageError: The file cannot be read.
     """
-    metrics = storage.canonical(metrics)
-    url = metrics if metrics.endswith(".json") else storage.join(metrics, METRICS)
+    metrics = canonical(metrics)
+    url = metrics if metrics.endswith(".json") else join(metrics, METRICS)
     hint = "check --metrics, or run bisieve evaluate again"
 
     def make(found: dict[str, Any]) -> EvaluatedModel:
@@ -154,7 +155,7 @@ def promote(
             lacks the metric, or must be allowed first.
         StorageError: A file cannot be read, or another process has replaced the pointer meanwhile.
     """
-    found = read_pointer(storage.canonical(pointer))
+    found = read_pointer(canonical(pointer))
     candidate = evaluated(metrics)
     if candidate.run is None and not untrained:
         raise TrainingError(
@@ -191,7 +192,7 @@ def promote(
 
 def _check_model(candidate: EvaluatedModel, model: str) -> None:
     """Raise `TrainingError` unless the evaluation is of ``model`` and of the run that it holds now."""
-    if candidate.model not in (model, storage.canonical(model)):
+    if candidate.model not in (model, canonical(model)):
         raise TrainingError(
             f"an evaluation of {model}", f"one of {candidate.model} at {candidate.metrics}",
             "check --model and --metrics",

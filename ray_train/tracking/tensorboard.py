@@ -7,10 +7,10 @@ uploaded with each checkpoint.
 import shutil
 from pathlib import Path
 
-from bisieve.io import storage
 from bisieve.io.errors import storage_errors
 from bisieve.io.tempdirs import scratch_folder
 from bisieve.io.upload import upload
+from bisieve.io.urls import join, open_filesystem
 from ray_train.tracking.base import Run
 
 
@@ -25,8 +25,8 @@ class TensorBoard:
     def __init__(self, run: Run) -> None:
         from tensorboardX import SummaryWriter
 
-        url = storage.join(run.output, "tensorboard", run.name)
-        fs, path = storage.open_filesystem(url)
+        url = join(run.output, "tensorboard", run.name)
+        fs, path = open_filesystem(url)
         self._url = None if "file" in fs.protocol else url
         self._folder = scratch_folder("curves") if self._url else Path(path)
         with storage_errors(url):
@@ -48,7 +48,7 @@ class TensorBoard:
         self._writer.flush()
         if self._url:
             for file in self._folder.iterdir():
-                upload(file, storage.join(self._url, file.name))
+                upload(file, join(self._url, file.name))
 
     def close(self, finished: bool) -> None:
         """Close and commit the event file, and remove the scratch folder."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from bisieve.io import storage
+from bisieve.io.urls import open_filesystem
 from ray_train.tracking.base import Run
 
 _PROJECT = "bisieve"
@@ -35,7 +35,7 @@ def start(run: Run) -> "WeightsAndBiases":
 
 
 def _folder(output: str) -> str | None:
-    fs, path = storage.open_filesystem(output)
+    fs, path = open_filesystem(output)
     return path if "file" in fs.protocol else None
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
+from bisieve.io.urls import join
 from ray_train.distributed.collectives import from_all_ranks
 
 _WINDOW = 50  # last steps whose median gradient norm is the usual one
@@ -111,7 +112,7 @@ class DivergenceGuard:
     def _stopped(self, watched: StepRecord, expected: str, found: dict[str, Any], hint: str) -> TrainingError:
         suspects = sorted(row for rows in from_all_ranks(watched.suspects) for row in rows)
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in found.items())
-        url = storage.join(self.folder, f"stopped-at-step-{watched.step}.json")
+        url = join(self.folder, f"stopped-at-step-{watched.step}.json")
         where = f"its rollouts are in {url}"
         if self.rank == 0:  # the user sees the error of this rank
             record = {

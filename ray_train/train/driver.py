@@ -22,8 +22,8 @@ from typing import Any
 from bisieve._text import pluralize
 from bisieve.errors import PreemptedError
 from bisieve.index.selection import Selection
-from bisieve.io import storage
 from bisieve.io.storage import require_writable
+from bisieve.io.urls import join
 from ray_train.checkpoints.lease import leased
 from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
@@ -258,7 +258,7 @@ def _fit(
                     checkpoint_config=CheckpointConfig(),  # keep all: `CheckpointManager` removes old ones
                     logging_config=LoggingConfig(log_level="ERROR"),
                     callbacks=callbacks,
-                    **run_storage(storage.join(config.output, RUNS)),
+                    **run_storage(join(config.output, RUNS)),
                 ),
             )
             try:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import torch.distributed as dist
 
 from bisieve.errors import BisieveError
-from bisieve.io.storage import join
 from bisieve.io.tempdirs import tidy_scratch
+from bisieve.io.urls import join
 from ray_train.checkpoints.manager import CheckpointManager
 from ray_train.checkpoints.run_dir import RUNS
 from ray_train.checkpoints.state import Cursor, SampleLog, check_identity, read_cursor, restore

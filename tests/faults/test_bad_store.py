@@ -9,7 +9,8 @@ from support.faulty_proxy import FAULTS, FaultyProxy
 
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
-from bisieve.io.storage import join, read_bytes, stored_files, write_bytes
+from bisieve.io.storage import read_bytes, stored_files, write_bytes
+from bisieve.io.urls import join
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from bisieve.io import storage
+from bisieve.io import storage, urls
 from ray_train.checkpoints.lease import LEASE
 from ray_train.checkpoints.state import read_cursor
 from ray_train.config import TrainConfig
@@ -88,16 +88,14 @@ def flags(options: dict[str, Any]) -> list[str]:
 
 def learned_weights(output: str) -> dict[str, torch.Tensor]:
     """The weights of the model at ``output``."""
-    return load(storage.read_bytes(storage.join(output, "model.safetensors")))
+    return load(storage.read_bytes(urls.join(output, "model.safetensors")))
 
 
 def last_checkpoint(output: str) -> str:
     """The URL of the last *committed* checkpoint of the run at ``output``: Ray Train would resume from it."""
-    run = storage.join(
-        output, "runs", json.loads(storage.read_bytes(storage.join(output, "run.json")))["run"]
-    )
-    snapshot = json.loads(storage.read_bytes(storage.join(run, "checkpoint_manager_snapshot.json")))
-    return storage.join(run, snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
+    run = urls.join(output, "runs", json.loads(storage.read_bytes(urls.join(output, "run.json")))["run"])
+    snapshot = json.loads(storage.read_bytes(urls.join(run, "checkpoint_manager_snapshot.json")))
+    return urls.join(run, snapshot["latest_checkpoint_result"]["checkpoint_dir_name"])
 
 
 def check_learned_the_same(output: str, reference: str) -> None:

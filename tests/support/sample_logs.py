@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from bisieve.io import storage
+from bisieve.io import storage, urls
 from ray_train.checkpoints.state import SAMPLES
 
 
 def read_sample_logs(checkpoint: str) -> list[dict[str, Any]]:
     """Return all lines of the sample logs of a checkpoint."""
-    files = storage.list_files(storage.join(checkpoint, SAMPLES))
+    files = storage.list_files(urls.join(checkpoint, SAMPLES))
     return [json.loads(line) for file in files for line in storage.read_bytes(file.url).splitlines()]
 
 

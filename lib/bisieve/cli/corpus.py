@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the corpus, unless the same one is there already, and print its numbers per source."""
-    from bisieve.io.storage import canonical
+    from bisieve.io.urls import canonical
     from bisieve.synthetic.corpus import table, write_corpus
 
     config = CorpusConfig(

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     prepare_engine(**engine)
     from bisieve.events import events_on_stderr, log_format
-    from bisieve.io.storage import canonical
+    from bisieve.io.urls import canonical
     from bisieve.pipeline.run import ScoreRequest, score_corpus
     from bisieve.tools.openlineage import lineage_events
     from bisieve.tools.report import score_report

@@ -15,7 +15,8 @@ from bisieve.doctor.checks import Check, DoctorTargets, attempted
 from bisieve.errors import StorageError
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.errors import storage_errors
-from bisieve.io.storage import join, list_files, open_filesystem, stored_files
+from bisieve.io.storage import list_files, stored_files
+from bisieve.io.urls import join, open_filesystem
 
 MOST_SKEW = 60.0  # seconds; S3 refuses requests whose signature is 15 minutes off
 SCRATCH = ".bisieve-doctor-"

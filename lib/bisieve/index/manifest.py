@@ -17,7 +17,8 @@ import msgspec
 from bisieve.errors import IndexUnusableError
 from bisieve.events import EventSink, null_sink
 from bisieve.io.conditional import Pointer, replace_pointer
-from bisieve.io.storage import FileInfo, join, read_bytes, write_bytes
+from bisieve.io.storage import FileInfo, read_bytes, write_bytes
+from bisieve.io.urls import join
 from bisieve.records.options import Parameters
 from bisieve.schemas import MANIFEST
 

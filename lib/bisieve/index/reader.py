@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from bisieve.errors import IndexUnusableError
 from bisieve.index.manifest import DataFile, Manifest, read_manifest, version_folder, version_manifest
 from bisieve.io.read import RetryingFile, damage, open_present
-from bisieve.io.storage import FileInfo, canonical, exists, join, stored_files
+from bisieve.io.storage import FileInfo, exists, stored_files
+from bisieve.io.urls import canonical, join
 from bisieve.records.options import Layout
 from bisieve.schemas import MANIFEST
 from bisieve.shards.listing import list_shards

@@ -25,7 +25,8 @@ from bisieve.index.writer import (
     write_source_list,
 )
 from bisieve.io.conditional import read_pointer
-from bisieve.io.storage import canonical, join, write_bytes
+from bisieve.io.storage import write_bytes
+from bisieve.io.urls import canonical, join
 from bisieve.records.options import SHUFFLED, Parameters
 from bisieve.scan.chunks import Totals, count
 from bisieve.schemas import MANIFEST

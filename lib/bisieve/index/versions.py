@@ -15,7 +15,8 @@ from bisieve.errors import IndexUnusableError, StorageError
 from bisieve.index.manifest import Manifest, version_manifest
 from bisieve.index.reader import Index, open_index
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
-from bisieve.io.storage import StoredFile, join, read_bytes, remove, stored_files
+from bisieve.io.storage import StoredFile, read_bytes, remove, stored_files
+from bisieve.io.urls import join
 from bisieve.schemas import MANIFEST
 
 VERSIONS = "versions"

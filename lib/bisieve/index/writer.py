@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from bisieve import schemas
 from bisieve.index.manifest import CutoffScore, DataFile
-from bisieve.io.storage import join, write_bytes
+from bisieve.io.storage import write_bytes
+from bisieve.io.urls import join
 from bisieve.ranking.sort import codes_and_texts
 from bisieve.ranking.strategies import TieBlock, largest_tie_blocks, selection_limits, telling_tie_blocks
 from bisieve.scan.chunks import COUNTED, Totals

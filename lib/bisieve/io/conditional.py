@@ -20,7 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 from bisieve.errors import StorageError
 from bisieve.io.errors import storage_errors
 from bisieve.io.retry import with_retries
-from bisieve.io.storage import open_filesystem, write_bytes
+from bisieve.io.storage import write_bytes
+from bisieve.io.urls import open_filesystem
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote
 
-from bisieve.io.storage import basename
+from bisieve.io.urls import basename
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz"}
 

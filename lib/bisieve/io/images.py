@@ -18,6 +18,7 @@ import numpy as np
 from bisieve.errors import ImageError, StorageError
 from bisieve.io import storage
 from bisieve.io.errors import storage_errors
+from bisieve.io.urls import canonical, is_local, join, open_filesystem, real_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +70,7 @@ def image_url(root: str, name: str) -> str:
     # Stores decode percent signs and backslashes, so the path must be safe after that, too.
     parts = PurePosixPath(unquote(name).replace("\\", "/")).parts
     relative = None
-    chained = "::" in name and not storage.is_local(root)  # fsspec would chain file systems at "::"
+    chained = "::" in name and not is_local(root)  # fsspec would chain file systems at "::"
     if parts and ".." not in parts and not chained and "\0" not in name:
         relative = _relative(root, name)
     if not relative:
@@ -78,7 +79,7 @@ def image_url(root: str, name: str) -> str:
             repr(name),
             "correct the image field of the record, or score with --image-prefix OLD=NEW",
         )
-    return storage.join(root, relative)
+    return join(root, relative)
 
 
 def _relative(root: str, name: str) -> str | None:
@@ -93,12 +94,12 @@ def _relative(root: str, name: str) -> str | None:
 
 def _below_root(root: str, name: str) -> str | None:
     """Return an absolute path or URL relative to ``root``, with links resolved if needed; None if outside."""
-    if name.partition("://")[1] and name.partition("://")[0] != storage.canonical(root).partition("://")[0]:
+    if name.partition("://")[1] and name.partition("://")[0] != canonical(root).partition("://")[0]:
         return None
-    if not storage.is_local(root) and "://" not in name:
+    if not is_local(root) and "://" not in name:
         return None
-    for spelled in (storage.canonical, storage.real_path):
-        top, place = storage.join(spelled(root), ""), spelled(name)
+    for spelled in (canonical, real_path):
+        top, place = join(spelled(root), ""), spelled(name)
         if place.startswith(top):
             return place.removeprefix(top)
     return None
@@ -120,11 +121,11 @@ def missing_images(root: str, names: Iterable[str]) -> set[str]:
 
 
 def _below(root: str, url: str) -> str:
-    return str(PurePosixPath(url.removeprefix(storage.join(root, ""))))
+    return str(PurePosixPath(url.removeprefix(join(root, ""))))
 
 
 def _is_file(url: str) -> bool:
-    fs, path = storage.open_filesystem(url)
+    fs, path = open_filesystem(url)
     with storage_errors(url):
         try:
             return bool(fs.info(path)["type"] == "file")

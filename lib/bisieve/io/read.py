@@ -14,7 +14,7 @@ from typing import Any
 from bisieve.errors import BisieveError, StorageError
 from bisieve.io.errors import reason, storage_errors
 from bisieve.io.retry import with_retries
-from bisieve.io.storage import open_filesystem
+from bisieve.io.urls import open_filesystem
 
 
 class RetryingFile:

@@ -28,7 +28,8 @@ from bisieve.index.reader import Index, missing_files
 from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
 from bisieve.io.conditional import read_pointer
 from bisieve.io.file_names import SUFFIXES
-from bisieve.io.storage import FileInfo, canonical, join, require_writable
+from bisieve.io.storage import FileInfo, require_writable
+from bisieve.io.urls import canonical, join
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
 from bisieve.pipeline.incremental import Older, known_layouts, older_rows
 from bisieve.pipeline.progress import Scanned, reporter, scan_line

@@ -17,7 +17,8 @@ import msgspec
 
 from bisieve._text import aligned
 from bisieve.errors import UsageError
-from bisieve.io.storage import exists, join, open_output, read_bytes, write_bytes
+from bisieve.io.storage import exists, open_output, read_bytes, write_bytes
+from bisieve.io.urls import join
 from bisieve.synthetic.benchmark import benchmark_lines, make_benchmark
 from bisieve.synthetic.corpus_config import CorpusConfig
 from bisieve.synthetic.corpus_sources import SCATTER, Source, generate, make_sources, random_stream

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bisieve.io.storage import join, open_output
+from bisieve.io.storage import open_output
+from bisieve.io.urls import join
 from bisieve.records.prompt import STEP_SEPARATOR
 from bisieve.synthetic.annotation import Attempts, Counts
 from bisieve.synthetic.pictures import picture_path

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from bisieve.errors import UsageError
 from bisieve.index.reader import Index, indexed_shards
 from bisieve.index.selection import Selection
-from bisieve.io.storage import join, open_output, real_path
+from bisieve.io.storage import open_output
+from bisieve.io.urls import join, real_path
 from bisieve.records.embedded_images import Save
 from bisieve.records.model import Rollout
 from bisieve.records.options import KnownShards

@@ -17,6 +17,7 @@ import xxhash
 
 from bisieve.errors import ImageError, UsageError
 from bisieve.io import storage
+from bisieve.io.urls import join
 from bisieve.records.decode import BYTE_ORDER_MARK, with_our_names
 from bisieve.records.embedded_images import Picture, Save, is_embedded, located
 from bisieve.records.options import SOURCE, KnownShards, ReadOptions
@@ -68,7 +69,7 @@ class ImageFolder:
         return name, is_new
 
     def _write(self, name: str, data: bytes) -> None:
-        url = storage.join(self.url, name)
+        url = join(self.url, name)
         if not storage.exists(url):
             storage.write_bytes(url, data)
         elif storage.read_bytes(url) != data:

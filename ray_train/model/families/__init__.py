@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 
 from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
+from bisieve.io.urls import canonical, join
 from ray_train.model.families.base import Family
 from ray_train.model.prompt_format import CHATML, Chat
 
@@ -44,7 +45,7 @@ def system_and_chat(source: str) -> tuple[str, Chat]:
     if "://" not in source and not Path(source).is_dir():
         return "\n".join(families[name].system for name in sorted(families) if families[name].system), CHATML
     try:
-        config = json.loads(storage.read_bytes(storage.join(storage.canonical(source), "config.json")))
+        config = json.loads(storage.read_bytes(join(canonical(source), "config.json")))
         family = families[config["model_type"]]
     except (ValueError, KeyError, TypeError, StorageError):  # loading the model will report what is wrong
         return "", CHATML

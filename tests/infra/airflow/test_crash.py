@@ -17,7 +17,7 @@ from services import Services, services
 from support.nodes import Nodes
 from support.sample_logs import loss_curve
 
-from bisieve.io import storage
+from bisieve.io import storage, urls
 
 DAG = "bisieve_train"
 RUNS = f"/api/v2/dags/{DAG}/dagRuns"
@@ -71,7 +71,7 @@ def test_a_task_and_then_the_scheduler_killed_in_the_midst_of_training_find_the_
     until(lambda: running.task(DAG, "killed", "train")["state"] == "success")
     assert set(training_jobs(head)) - jobs_before == {job}
     model = logs(head, job).split("model: ")[-1].strip()
-    run = json.loads(storage.read_bytes(storage.join(model, "run.json")))
+    run = json.loads(storage.read_bytes(urls.join(model, "run.json")))
     assert run["attempt"] == 1
     checkpoints = Path(model.removeprefix("file://"), "runs", run["run"])
     snapshot = json.loads((checkpoints / "checkpoint_manager_snapshot.json").read_text())

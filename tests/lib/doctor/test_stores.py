@@ -8,7 +8,8 @@ from support.faulty_proxy import FaultyProxy
 
 from bisieve.doctor import stores
 from bisieve.doctor.checks import Check, DoctorTargets
-from bisieve.io.storage import canonical, list_files, write_bytes
+from bisieve.io.storage import list_files, write_bytes
+from bisieve.io.urls import canonical
 
 
 @pytest.fixture(params=["disk", "s3"])

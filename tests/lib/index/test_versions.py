@@ -17,7 +17,8 @@ from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
 from bisieve.index.versions import clean
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
-from bisieve.io.storage import canonical, stored_files
+from bisieve.io.storage import stored_files
+from bisieve.io.urls import canonical
 from bisieve.local.engine import local_engine
 from bisieve.pipeline import run as job
 from bisieve.pipeline.rank import rank_index

@@ -8,7 +8,8 @@ from bisieve._redact import without_secrets
 from bisieve.cli.main import main
 from bisieve.errors import UsageError
 from bisieve.io.access import check_no_secret, check_no_secret_property
-from bisieve.io.storage import canonical, list_files
+from bisieve.io.storage import list_files
+from bisieve.io.urls import canonical
 
 CARRYING = [
     ("s3://key:secret@bucket/a", "s3://***@bucket/a"),

@@ -7,7 +7,8 @@ import pytest
 
 from bisieve.errors import StorageError
 from bisieve.io.errors import DRIVERS, storage_errors
-from bisieve.io.storage import canonical, exists, file_names, list_files, open_output, read_bytes, write_bytes
+from bisieve.io.storage import exists, file_names, list_files, open_output, read_bytes, write_bytes
+from bisieve.io.urls import canonical
 
 
 def interrupted_write(url: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import ImageError, StorageError, TrainingError
-from bisieve.io import storage
+from bisieve.io import storage, urls
 from ray_train.data.image_cache import ImageCache, image_reader
 
 CHECKSUM = 16  # bytes
@@ -24,7 +24,7 @@ def transferred(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
     read = storage.read_bytes
 
     def counting(url: str) -> bytes:
-        count[storage.basename(url)] += 1
+        count[urls.basename(url)] += 1
         return read(url)
 
     monkeypatch.setattr(storage, "read_bytes", counting)

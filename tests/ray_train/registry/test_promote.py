@@ -10,7 +10,8 @@ import pytest
 
 from bisieve.cli.main import main
 from bisieve.errors import StorageError, TrainingError
-from bisieve.io.storage import canonical, exists, join, read_bytes, write_bytes
+from bisieve.io.storage import exists, read_bytes, write_bytes
+from bisieve.io.urls import canonical, join
 from ray_train.registry import promote as module
 from ray_train.registry.promote import promote
 

@@ -12,7 +12,7 @@ import pytest
 import ray
 from support.event_files import scalars
 
-from bisieve.io import storage
+from bisieve.io import storage, urls
 from ray_train.config import TrainConfig
 from ray_train.tracking.prometheus import PREFIX, PROGRESS
 from ray_train.train.validation import VALIDATION
@@ -66,7 +66,7 @@ def panels() -> list[dict[str, Any]]:
 def test_it_shows_all_metrics_of_a_run_and_no_other(
     panels: list[dict[str, Any]], trained: TrainConfig
 ) -> None:
-    card = json.loads(storage.read_bytes(storage.join(trained.output, "bisieve.json")))
+    card = json.loads(storage.read_bytes(urls.join(trained.output, "bisieve.json")))
     curves = scalars(Path(trained.output.removeprefix("file://"), "tensorboard", card["run"]))
     shown = {
         name

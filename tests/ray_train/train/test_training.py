@@ -21,7 +21,7 @@ from support.sample_logs import read_sample_logs
 from support.small_corpus import ROLLOUTS, Corpus, write_index
 
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
-from bisieve.io import storage
+from bisieve.io import storage, urls
 from bisieve.shards.fetch import fetch_rollouts
 from ray_train.checkpoints.lease import LEASE
 from ray_train.checkpoints.run_dir import claim_output
@@ -186,7 +186,7 @@ def test_a_run_may_lie_in_an_object_store(
     assert card is not None
     assert card["metrics"]["rollouts"] == TOTAL
     assert card["index"] == config.index
-    names = {storage.basename(file.url) for file in storage.list_files(config.output)}
+    names = {urls.basename(file.url) for file in storage.list_files(config.output)}
     assert {"config.json", "model.safetensors", "bisieve.json", "run.json"} <= names
     assert any("tfevents" in name for name in names)
     train(config)
