@@ -84,7 +84,7 @@ def test_who_finds_a_driver_at_work_waits_for_a_sign_of_it_and_is_refused(output
         with refused, leased(output, said.append):
             pytest.fail("two drivers at once")
         assert len(said) == 1
-        assert f"{LEASE} is of process {os.getpid()} on " in said[0]
+        assert f"{LEASE} is held by process {os.getpid()} on " in said[0]
         assert holder(output).pid == os.getpid(), "the other one still has it"
 
 
