@@ -130,7 +130,8 @@ def test_an_image_that_the_processor_does_not_take_is_named_with_its_rollout(
     Image.new("RGB", (4100, 10)).save(images / name)
     broken = replace(feed, images=ImageReader(str(images)), data_workers=workers)
     batches: list[Batch] = []
-    with pytest.raises(ImageError, match=rf"{name} of rollout \w+-\d+; found .* ratio .*; replace it .* again"):
+    refused = rf"{name} of rollout \w+-\d+; found .* ratio .*; replace it .* again"
+    with pytest.raises(ImageError, match=refused):
         batches.extend(replace(broken, packer=feed.packer if packs else None).batches(0))
     assert sum(batch.last for batch in batches) == step > 0
 
