@@ -5,8 +5,8 @@ set -eu
 here=.demo
 backbone=tests/fixtures/backbone
 case "${DEMO_SIZE:-full}" in
-    full)  rollouts=12000; benchmark=600 ;;
-    small) rollouts=3000; benchmark=160 ;;
+    full)  rollouts=12000; benchmark=600; epochs=2 ;;
+    small) rollouts=3000; benchmark=160; epochs=4 ;;
     *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
 esac
 
@@ -26,7 +26,7 @@ if sh infra/require.sh java; then
 else
     echo "demo: without Java the same is not scored with Spark, too; all else goes on"
 fi
-run bisieve train --config infra/demo/train.toml --workers "$workers" --index $here/index --fraction 0.25 \
+run bisieve train --config infra/demo/train.toml --workers "$workers" --epochs $epochs --index $here/index --fraction 0.25 \
     --image-root $here/corpus --backbone $backbone --output $here/model
 run bisieve evaluate --workers "$workers" --model $backbone --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/untrained
