@@ -57,12 +57,12 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     points = {point.name: point for point in entry_points(group=COMMANDS)}
     named = argv[0] if argv else ""
     for name in [named] if named in points else sorted(points):  # all modules are loaded for --help only
-        command = points[name].load()
-        # Only where the process is the command's alone: a caller of `main` may need pandas.
-        if own_process and getattr(command, "WITHOUT_PANDAS", False):
-            import bisieve.local.no_pandas  # noqa: F401
-        _add_command(subparsers, name, command)
-    return parser.parse_args(argv)
+        _add_command(subparsers, name, points[name].load())
+    args = parser.parse_args(argv)
+    # Only where the process is the command's alone: a caller of `main` may need pandas.
+    if own_process and args.without_pandas:
+        import bisieve.local.no_pandas  # noqa: F401
+    return args
 
 
 def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -138,4 +138,4 @@ def _add_command(
 ) -> None:
     parser = subparsers.add_parser(name, help=command.HELP, description=command.HELP, allow_abbrev=False)
     command.configure(parser)
-    parser.set_defaults(run=command.run)
+    parser.set_defaults(run=command.run, without_pandas=getattr(command, "WITHOUT_PANDAS", False))

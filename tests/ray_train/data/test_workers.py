@@ -79,6 +79,22 @@ def test_a_data_worker_sees_no_gpu() -> None:
         assert list(work_on(["CUDA_VISIBLE_DEVICES"])) == [""]
 
 
+SCORED_BEFORE = """
+import importlib.util
+from bisieve.local.processes import start_server
+from ray_train.data.workers import data_workers
+start_server()
+with data_workers(1, importlib.util.find_spec) as work_on:
+    print(*(spec.name for spec in work_on(["pandas", "torch._dynamo"])))
+"""
+
+
+def test_data_workers_of_a_process_that_has_scored_can_import_everything() -> None:
+    """Both use the process's fork server, in which pyarrow must not import pandas."""
+    ran = subprocess.run([sys.executable, "-c", SCORED_BEFORE], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("pandas torch._dynamo\n", "")
+
+
 RANK = """
 import os, time
 from ray_train.data.workers import data_workers
