@@ -1,5 +1,6 @@
 """Shared fixtures: a real Spark, a real S3 server, and corpora small enough to make."""
 
+import gc
 import json
 import os
 import shutil
@@ -56,6 +57,8 @@ os.environ.setdefault(
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
+
+gc.set_threshold(100_000, 20, 20)  # the vocabularies of tokenizers are millions of objects and no garbage
 
 # The same examples every time, and no timing: a slow machine is not a failure.
 settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))

@@ -6,7 +6,9 @@ PIL and torchvision compute different pixels, so a model is evaluated with the i
 trained with.
 """
 
-from collections.abc import Collection
+import gc
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -126,9 +128,21 @@ def load_processor(path: str, source: str, image_backend: str) -> tuple[Any, Fam
     config = transformers.AutoConfig.from_pretrained(path, **NO_CODE)
     family = family_of(config.model_type)
     images = load_image_processor(path, source, image_backend)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path, **NO_CODE)
+    with _no_garbage_collection():  # a vocabulary is millions of objects: searching them doubles the time
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **NO_CODE)
     options = family.processor_options(config)
     return config, family, make_processor(family.processor, images, tokenizer, options)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source: str) -> None:
