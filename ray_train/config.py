@@ -1,6 +1,6 @@
-"""Options of a training run and of an evaluation, each a flag and a key of a TOML file.
+"""Options of a training run, each a flag and a key of a TOML file.
 
-The default hyper-parameters of training are those of the paper's appendix C. Where the paper's code differs
+The default hyper-parameters are those of the paper's appendix C. Where the paper's code differs
 from these in what is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
 """
 
@@ -12,18 +12,12 @@ from bisieve.errors import UsageError
 from ray_train.choices import (
     ADAPTERS,
     BETA_BINOMIAL,
-    CALIBRATION,
     DEVICES,
     HARD_LABELS,
-    OWN_TOKENS,
-    PROMPTS,
     RECIPES,
     ROWS,
-    THRESHOLDS,
-    TRAINING,
     UNIFORM,
     VALIDATION,
-    RewardTokens,
     Workers,
     chosen_trackers,
     column_of,
@@ -33,7 +27,7 @@ from ray_train.choices import (
 )
 from ray_train.config_io import flag_of, option, require, with_presets
 
-_SYSTEMS = "family, none, or a text without tokens of the chat"
+SYSTEMS = "family, none, or a text without tokens of the chat"
 IMAGE_BACKENDS = ("pil", "torchvision")
 
 
@@ -54,37 +48,49 @@ def stage_number(given: str | int) -> int:
 class TrainConfig:
     """Options of a training run."""
 
-    index: str = option("URL of the ranked index")
+    index: str = option("URL of the ranked index", location="url", identity=False)
     index_version: str = option(
-        "first digits of the fingerprint of the index version; default: the current version", ""
+        "first digits of the fingerprint of the index version; default: the current version",
+        "",
+        identity=False,
     )
-    image_root: str = option("URL below which the images of the rollouts are")
-    backbone: str = option("hub id, folder or URL of the vision-language model to start from")
-    output: str = option("URL of the folder that gets the trained model and its run")
+    image_root: str = option("URL below which the images of the rollouts are", location="url", identity=False)
+    backbone: str = option(
+        "hub id, folder or URL of the vision-language model to start from", location="model", identity=False
+    )
+    output: str = option(
+        "URL of the folder that gets the trained model and its run", location="url", identity=False
+    )
     fraction: float = option("share of the rollouts to train on, best first, in (0, 1]", 0.25)
     recipe: str = option(
         "paper: use the settings of the paper's code for options that are not given, see docs/paper.md",
-        "bisieve", choices=tuple(RECIPES), presets=RECIPES,
+        "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,
     )  # fmt: skip
 
     workers: Workers = option(  # noqa: RUF009 (Workers are frozen)
         "Ray Train workers, one GPU each where there are GPUs; 2-8: as many of these as the cluster has",
-        Workers(2, 2), parse=workers,
+        Workers(2, 2), parse=workers, identity=False,
     )  # fmt: skip
-    device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
+    device: str = option(
+        "what a worker computes on; auto: a GPU where there are any", "auto", DEVICES, identity=False
+    )
     zero_stage: int = option(
         "DeepSpeed ZeRO stage: 1, 2, 3; auto (0): the one that sends least and fits --device-memory, else 3",
-        0, parse=stage_number,
+        0, parse=stage_number, identity=False,
     )  # fmt: skip
     device_memory: float = option(
-        "GB of memory a GPU has; 0: as those of this machine or cluster, if known", 0.0
+        "GB of memory a GPU has; 0: as those of this machine or cluster, if known",
+        0.0,
+        identity=False,
     )
     offload: str = option(
         "what is kept in CPU memory: AdamW's state and step (ZeRO 2, 3), or also the parameters (ZeRO 3)",
-        "none", choices=("none", "optimizer", "parameters"),
+        "none", choices=("none", "optimizer", "parameters"), identity=False,
     )  # fmt: skip
     precision: str = option("number format of the forward pass", "auto", choices=("auto", "bf16", "fp32"))
-    gradient_checkpointing: bool = option("compute activations twice and keep fewer of them", True)
+    gradient_checkpointing: bool = option(
+        "compute activations twice and keep fewer of them", True, identity=False
+    )
     train_vision: bool = option("train the vision encoder", False)
     train_projector: bool = option("train the projector between vision encoder and language model", True)
     train_language: bool = option("train the language model", True)
@@ -94,21 +100,28 @@ class TrainConfig:
 
     epochs: int = option("passes over the selection", 1)
     global_batch: int = option("rollouts an optimizer step sees, over all workers", 512)
-    pack_tokens: int = option("tokens a worker packs into one sequence, a prompt once; 0: no packs", 8192)
+    pack_tokens: int = option(
+        "tokens a worker packs into one sequence, a prompt once; 0: no packs", 8192, identity=False
+    )
     micro_batch: int = option(
-        "rollouts a worker puts through the model at once, with --pack-tokens 0", 2, needs=ROWS
+        "rollouts a worker puts through the model at once, with --pack-tokens 0",
+        2,
+        needs=ROWS,
+        identity=False,
     )
     prompts_together: bool = option(
         "the rollouts of a prompt come in the same batch; the paper's order is --no-prompts-together", True
     )
-    drop_last: bool = option("leave out an epoch's last batch where it is smaller", False)
+    drop_last: bool = option("leave out an epoch's last batch where it is smaller", False, added_later=True)
     max_length: int = option("tokens a rollout may have; a longer one loses whole trailing steps", 8192)
     max_tiles: int = option(
         "most tiles of a rollout's images (Qwen: size in tiles); 0: 6 for InternVL as in the paper, else 1",
         0,
     )
     image_backend: str = option("library that makes the pixels", "pil", choices=IMAGE_BACKENDS)
-    system: str = option("system turn in front of a text; family: the model family's own, or none", "family")
+    system: str = option(
+        "system turn in front of a text; family: the model family's own, or none", "family", identity=False
+    )
     objective: str = option(
         "training objective of a step: its hard label, its soft label, or its counts by a Beta-Binomial",
         "hard", ("hard", "soft", "beta-binomial"),
@@ -125,53 +138,88 @@ class TrainConfig:
     )
     loss_mean: str = option(
         "the loss is the mean over a batch's steps, or the mean of the means of its pairs of rollouts",
-        "batch", choices=("batch", "pair"),
+        "batch", choices=("batch", "pair"), added_later=True,
     )  # fmt: skip
-    rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM)
+    rollout_weights: str = option("uniform, bis, reliability or URL.parquet:COLUMN", UNIFORM, identity=False)
     seed: int = option("seed of the order of the rollouts, of what is held out and of dropout", 0)
 
-    data_workers: int = option("processes a worker has for images and text; 0: none, -1: by its CPUs", -1)
-    image_cache_gb: float = option("GB of a machine's disk for images of a store; 0: no cache", 10.0)
-    skip_broken_images: int = option("tolerate this many broken images and leave out their rollouts", 0)
+    data_workers: int = option(
+        "processes a worker has for images and text; 0: none, -1: by its CPUs", -1, identity=False
+    )
+    image_cache_gb: float = option(
+        "GB of a machine's disk for images of a store; 0: no cache", 10.0, identity=False
+    )
+    skip_broken_images: int = option(
+        "tolerate this many broken images and leave out their rollouts", 0, identity=False
+    )
 
     learning_rate: float = option("peak learning rate of AdamW", 1e-5)
     warmup: float = option("share of the steps in which the learning rate rises; then a cosine to 0", 0.05)
-    start_at_zero: bool = option("the first step's learning rate is 0, the warm-up one step behind", False)
+    start_at_zero: bool = option(
+        "the first step's learning rate is 0, the warm-up one step behind", False, added_later=True
+    )
     weight_decay: float = option("AdamW's weight decay", 0.05)
-    decayed: str = option("parameters on which weight decay acts", "matrices", choices=("matrices", "all"))
+    decayed: str = option(
+        "parameters on which weight decay acts", "matrices", choices=("matrices", "all"), added_later=True
+    )
     drop_path: float = option(
         "InternVL: share of the tiles that skip the vision encoder's last layer in training; "
-        "fewer skip an earlier one", 0.0,
+        "fewer skip an earlier one", 0.0, added_later=True,
     )  # fmt: skip
     beta1: float = option("AdamW's first beta", 0.9)
     beta2: float = option("AdamW's second beta", 0.999)
     epsilon: float = option("AdamW's epsilon", 1e-8)
     clip: float = option("largest norm of the gradient", 1.0)
 
-    track: str = option("curves: tensorboard, mlflow, wandb, several by comma, or none", "tensorboard")
-    peak_flops: float = option("FLOP/s of a device, for MFU and hours; 0: its bf16 peak, if known", 0.0)
-    checkpoint_every: int = option("steps from one checkpoint to the next", 50)
-    keep_checkpoints: int = option("checkpoints kept: the last ones, and the best one of a validated run", 2)
+    track: str = option(
+        "curves: tensorboard, mlflow, wandb, several by comma, or none", "tensorboard", identity=False
+    )
+    peak_flops: float = option(
+        "FLOP/s of a device, for MFU and hours; 0: its bf16 peak, if known", 0.0, identity=False
+    )
+    checkpoint_every: int = option("steps from one checkpoint to the next", 50, identity=False)
+    keep_checkpoints: int = option(
+        "checkpoints kept: the last ones, and the best one of a validated run", 2, identity=False
+    )
     storage_budget: int = option(
-        "seconds for which a checkpoint or model that a store refuses is tried again", 600
+        "seconds for which a checkpoint or model that a store refuses is tried again",
+        600,
+        identity=False,
     )
-    max_failures: int = option("how often a run with killed workers is resumed from its last checkpoint", 3)
+    max_failures: int = option(
+        "how often a run with killed workers is resumed from its last checkpoint", 3, identity=False
+    )
     stuck_after: float = option(
-        "seconds without progress after which the rank at fault is named; 0: never", 1800.0
+        "seconds without progress after which the rank at fault is named; 0: never",
+        1800.0,
+        identity=False,
     )
-    log_every: int = option("steps from one progress line to the next", 1)
-    skip_missing_images: bool = option("leave out rollouts whose images are missing, and count them", False)
-    check_images: bool = option("read the header of every image before anything starts", False)
-    restart: bool = option("forget an unfinished run, or replace a finished model, at the output", False)
+    log_every: int = option("steps from one progress line to the next", 1, identity=False)
+    skip_missing_images: bool = option(
+        "leave out rollouts whose images are missing, and count them", False, identity=False
+    )
+    check_images: bool = option(
+        "read the header of every image before anything starts", False, identity=False
+    )
+    restart: bool = option(
+        "forget an unfinished run, or replace a finished model, at the output", False, identity=False
+    )
 
     validation_fraction: float = option("share of the prompts held out of training, in [0, 1)", 0.0)
     validate_every: int = option(
-        "steps from one validation on the held-out prompts to the next", 50, needs=VALIDATION
+        "steps from one validation on the held-out prompts to the next",
+        50,
+        needs=VALIDATION,
+        identity=False,
     )
-    explode_above: float = option("stop at a gradient this many times its usual norm; 0: never", 100.0)
+    explode_above: float = option(
+        "stop at a gradient this many times its usual norm; 0: never", 100.0, identity=False
+    )
     deterministic: bool = option("the same bits in every run on the same machines; slower", False)
-    dry_run: bool = option("print what the run would do and cost; write nothing", False)
-    mfu: float = option("share of --peak-flops that training reaches, for --dry-run's hours", 0.4)
+    dry_run: bool = option("print what the run would do and cost; write nothing", False, identity=False)
+    mfu: float = option(
+        "share of --peak-flops that training reaches, for --dry-run's hours", 0.4, identity=False
+    )
 
     @property
     def trained_parts(self) -> list[str]:
@@ -205,7 +253,7 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("checkpoint_every", "validate_every", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        require(is_system(self.system), "system", self.system, _SYSTEMS)
+        require(is_system(self.system), "system", self.system, SYSTEMS)
         for name in ("pack_tokens", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.device_memory >= 0, "device_memory", self.device_memory, "a number of 0 or more")
@@ -238,67 +286,6 @@ class TrainConfig:
         require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
         _require_an_effect(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Options of an evaluation."""
-
-    model: str = option("hub id, folder or URL of a model, trained by bisieve or not")
-    benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema")
-    image_root: str = option("URL below which the images of the benchmark are")
-    output: str = option("URL of the folder that gets metrics.json and scores.jsonl")
-    workers: int = option("Ray Data workers, one GPU each where there are GPUs", 2)
-    device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
-    batch: int = option("solutions a worker puts through the model at once", 16)
-    seed: int = option("seed of the split into a calibration half and a reported half", 0)
-    confidence: float = option("confidence of the one-sided lower bounds, in (0, 1)", 0.95)
-    max_length: int = option("tokens a solution may have; 0: as in training", 0)
-    prompt: str = option(
-        "how solutions are put to the model: as in its training, or as in the paper's evaluation", TRAINING,
-        PROMPTS,
-    )  # fmt: skip
-    threshold: str = option(
-        "steps the threshold is chosen on: a half that is not reported, or, as in the paper's code, the test",
-        CALIBRATION, THRESHOLDS,
-    )  # fmt: skip
-    risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
-
-    # For a model that bisieve trained these are in its card, and giving one is an error.
-    marker: str = option(
-        "token at which rewards are read, for a model that bisieve did not train", OWN_TOKENS.marker
-    )
-    positive: str = option("token whose probability is the reward, for such a model", OWN_TOKENS.positive)
-    negative: str = option("token it is compared with, for such a model", OWN_TOKENS.negative)
-    max_tiles: int = option(
-        "most tiles of the images of a solution, for such a model; 0: 6 for InternVL, else 1", 0
-    )
-    image_backend: str = option("library that makes the pixels, for such a model", "pil", IMAGE_BACKENDS)
-    system: str = option(
-        "system turn, for such a model; family: its family's own, or none; or a text", "family"
-    )
-
-    @property
-    def tokens(self) -> RewardTokens:
-        """Marker and reward words of a model that bisieve did not train."""
-        return RewardTokens(self.marker, self.positive, self.negative)
-
-    def check(self) -> None:
-        """Check the values of all options.
-
-        Raises:
-            UsageError: A value is out of range.
-        """
-        for name in ("workers", "batch"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
-        for name in ("max_length", "max_tiles"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
-        require(is_system(self.system), "system", self.system, _SYSTEMS)
-        require(self.risk >= 0, "risk", self.risk, "a number of 0 or more")
-        for name in RewardTokens._fields:
-            require(bool(getattr(self, name)), name, getattr(self, name), "a token")
-        require(self.positive != self.negative, "negative", self.negative, "another token than --positive")
 
 
 def plain_options(config: TrainConfig) -> dict[str, Any]:

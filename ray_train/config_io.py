@@ -13,13 +13,10 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from bisieve.errors import UsageError
 from bisieve.io import storage
-
-# Options with a path or URL. Relative paths are made absolute, since workers have other working directories.
-_LOCATIONS = {"index", "image_root", "output", "benchmark", "backbone", "model"}
 
 
 class Need(NamedTuple):
@@ -48,6 +45,9 @@ def option(
     parse: Callable[[Any], Any] | None = None,
     needs: Need | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    location: Literal["", "url", "model"] = "",
+    identity: bool = True,
+    added_later: bool = False,
 ) -> Any:
     """Declare a dataclass field that is also a flag and a TOML key.
 
@@ -60,8 +60,18 @@ def option(
         needs: Condition without which the option has no effect.
         presets: For a value of this option, the values of other options that are not given themselves. The
             dataclass must be decorated with `with_presets`.
+        location: ``url`` for a path or URL, ``model`` where it may also be a hub id. A relative path becomes
+            absolute, since workers have other working directories.
+        identity: Whether runs with other values are different runs. False for what may differ when a run is
+            resumed: locations, how often something is shown or saved, machines and their memory, and how many
+            rollouts go through the model at once.
+        added_later: Whether the option is newer than the first runs. At its default it is not part of a run's
+            identity then, so that a run that was started before can be resumed.
     """
-    metadata = {"help": help, "choices": choices, "parse": parse, "needs": needs, "presets": presets}
+    metadata = {
+        "help": help, "choices": choices, "parse": parse, "needs": needs, "presets": presets,
+        "location": location, "identity": identity, "added_later": added_later,
+    }  # fmt: skip
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -139,8 +149,8 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
             raise UsageError(
                 f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
             )
-    for name in _LOCATIONS & values.keys():
-        values[name] = _location(values[name], may_be_hub_id=name in ("backbone", "model"))
+        if item.metadata["location"]:
+            values[item.name] = _location(values[item.name], item.metadata["location"] == "model")
     for name, value in values.items():
         require(not isinstance(value, float) or math.isfinite(value), name, value, "a finite number")
     config = kind(**values)

@@ -11,12 +11,13 @@ from bisieve._redact import without_secrets
 from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
-from ray_train.config import EvaluateConfig, TrainConfig, plain_options
+from ray_train.config import TrainConfig, plain_options
+from ray_train.config_io import Checked, flag_of
 
 RUN_CONFIG = "config.toml"
 _ACTIONS = {"restart"}  # options of one command that are not properties of the run
 
-Config = TypeVar("Config", TrainConfig, EvaluateConfig)
+Config = TypeVar("Config", bound=Checked)
 
 
 def to_toml(config: TrainConfig, comment: str, used: Mapping[str, Any] | None = None) -> str:
@@ -60,12 +61,12 @@ def located(config: Config) -> Config:
     Raises:
         TrainingError: The backbone or model is neither a hub id nor a folder with a ``config.json``.
     """
-    places: dict[str, Any] = {}
-    for name in ("index", "image_root", "output", "benchmark"):
-        if hasattr(config, name):
-            places[name] = canonical(getattr(config, name))
-    source = "backbone" if isinstance(config, TrainConfig) else "model"
-    places[source] = _model_source(getattr(config, source), "--" + source)
+    places: dict[str, str] = {}
+    for item in dataclasses.fields(config):
+        if item.metadata["location"]:
+            given = getattr(config, item.name)
+            is_model = item.metadata["location"] == "model"
+            places[item.name] = _model_source(given, flag_of(item.name)) if is_model else canonical(given)
     return dataclasses.replace(config, **places)
 
 

@@ -7,6 +7,7 @@ starts.
 
 import hashlib
 import json
+from dataclasses import fields
 from typing import Any
 
 import msgspec
@@ -26,22 +27,6 @@ from ray_train.model.sources import known_as
 RUN = "run.json"
 RUNS = "runs"  # folder of Ray Train's storage, below the output
 
-# Options that may differ when a run is resumed: locations, how often something is shown or saved, machines
-# and their memory, and how many rollouts go through the model at once.
-_NOT_IDENTITY = {
-    "output", "restart", "checkpoint_every", "log_every", "max_failures", "skip_missing_images", "index",
-    "index_version", "image_root", "rollout_weights", "track", "peak_flops", "keep_checkpoints",
-    "workers", "device", "zero_stage", "gradient_checkpointing", "validate_every", "explode_above",
-    "dry_run", "mfu", "storage_budget", "stuck_after", "offload", "data_workers", "image_cache_gb",
-    "backbone", "pack_tokens", "micro_batch", "recipe", "device_memory", "check_images", "skip_broken_images",
-    "system",  # it is part of "prompt_format"
-}  # fmt: skip
-
-# Options added after the first runs. At these defaults they are not in the identity, so that a run that was
-# started before an option existed can be resumed.
-_NEW_OPTIONS = {"loss_mean": "batch", "drop_last": False, "start_at_zero": False, "decayed": "matrices",
-                "drop_path": 0.0}  # fmt: skip
-
 
 def run_identity(
     config: TrainConfig, plan: BatchPlan, index_fingerprint: str, weights: str = UNIFORM
@@ -59,12 +44,14 @@ def run_identity(
     Raises:
         StorageError: The backbone cannot be read.
     """
-    without = _NOT_IDENTITY | ineffective_options(config).keys()
-    options = {
-        name: value
-        for name, value in plain_options(config).items()
-        if name not in without and _NEW_OPTIONS.get(name, ...) != value
+    decisive = {
+        item.name
+        for item in fields(config)
+        if item.metadata["identity"]
+        and not (item.metadata["added_later"] and getattr(config, item.name) == item.default)
     }
+    decisive -= ineffective_options(config).keys()
+    options = {name: value for name, value in plain_options(config).items() if name in decisive}
     return {
         **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
         "selection": plan.selection_fingerprint, "order": plan.fingerprint,

@@ -2,8 +2,8 @@
 
 import argparse
 
-from ray_train.config import EvaluateConfig
 from ray_train.config_io import add_options, read_config
+from ray_train.evaluation.config import EvaluateConfig
 
 HELP = "evaluate a process reward model on a benchmark of judged steps"
 

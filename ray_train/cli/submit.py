@@ -4,8 +4,9 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-from ray_train.config import EvaluateConfig, TrainConfig
+from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
+from ray_train.evaluation.config import EvaluateConfig
 
 HELP = "run train or evaluate on a Ray cluster: submit it, or follow it if it is already running"
 PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {

@@ -18,9 +18,9 @@ from bisieve.io import storage
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from ray_train.cluster import check_device, cluster, silenced_core, unwrapped, uses_gpus
-from ray_train.config import EvaluateConfig
 from ray_train.data.image_problems import picture_notes
 from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.metrics import ScoredSteps, report, table
 from ray_train.evaluation.preflight import checked_format, checked_solutions, refuse_decided
 from ray_train.model.metadata import CARD, require_kappa

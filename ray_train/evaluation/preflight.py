@@ -10,9 +10,9 @@ from bisieve.io import storage
 from bisieve.io.images import missing_images, refuse_missing
 from bisieve.io.urls import join
 from bisieve.records.prompt import MARKER
-from ray_train.config import EvaluateConfig
 from ray_train.config_io import flag_of
 from ray_train.evaluation.benchmark import Solution, read_benchmark
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.protocol import format_in, prompt_of
 from ray_train.model.backbone import Backbone
 from ray_train.model.metadata import CARD, require_kappa

@@ -8,8 +8,8 @@ from support.runs import resolved
 
 from bisieve.errors import UsageError
 from ray_train.choices import Workers
-from ray_train.config import EvaluateConfig
 from ray_train.config_io import add_options, read_config
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.run_config import located
 
 

@@ -12,8 +12,8 @@ from support.small_corpus import Corpus
 
 from bisieve.errors import ImageError, StorageError, TrainingError
 from ray_train.choices import RewardTokens
-from ray_train.config import EvaluateConfig
 from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone

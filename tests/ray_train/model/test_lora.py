@@ -16,10 +16,11 @@ from transformers import Qwen3MoeConfig
 
 from bisieve.errors import TrainingError
 from bisieve.records.prompt import MARKER
-from ray_train.config import EvaluateConfig, TrainConfig
+from ray_train.config import TrainConfig
 from ray_train.data.encode import Encoder
 from ray_train.data.packing import make_packer
 from ray_train.estimates.flops import model_cost
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters

@@ -13,7 +13,8 @@ from support.small_corpus import Corpus
 from bisieve.cli.main import main
 from bisieve.errors import TrainingError
 from bisieve.index.reader import open_index
-from ray_train.config import EvaluateConfig, TrainConfig
+from ray_train.config import TrainConfig
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.model.sources import contents_of
 from ray_train.registry.lineage import Link, chain_of

@@ -19,8 +19,9 @@ from bisieve.errors import TrainingError
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
 from ray_train.choices import Workers
-from ray_train.config import EvaluateConfig, TrainConfig
+from ray_train.config import TrainConfig
 from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.metadata import read_card

@@ -1,0 +1,77 @@
+"""Options of an evaluation, each a flag and a key of a TOML file."""
+
+from dataclasses import dataclass
+
+from ray_train.choices import (
+    CALIBRATION,
+    DEVICES,
+    OWN_TOKENS,
+    PROMPTS,
+    THRESHOLDS,
+    TRAINING,
+    RewardTokens,
+    is_system,
+)
+from ray_train.config import IMAGE_BACKENDS, SYSTEMS
+from ray_train.config_io import option, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Options of an evaluation."""
+
+    model: str = option("hub id, folder or URL of a model, trained by bisieve or not", location="model")
+    benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema", location="url")
+    image_root: str = option("URL below which the images of the benchmark are", location="url")
+    output: str = option("URL of the folder that gets metrics.json and scores.jsonl", location="url")
+    workers: int = option("Ray Data workers, one GPU each where there are GPUs", 2)
+    device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
+    batch: int = option("solutions a worker puts through the model at once", 16)
+    seed: int = option("seed of the split into a calibration half and a reported half", 0)
+    confidence: float = option("confidence of the one-sided lower bounds, in (0, 1)", 0.95)
+    max_length: int = option("tokens a solution may have; 0: as in training", 0)
+    prompt: str = option(
+        "how solutions are put to the model: as in its training, or as in the paper's evaluation", TRAINING,
+        PROMPTS,
+    )  # fmt: skip
+    threshold: str = option(
+        "steps the threshold is chosen on: a half that is not reported, or, as in the paper's code, the test",
+        CALIBRATION, THRESHOLDS,
+    )  # fmt: skip
+    risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
+
+    # For a model that bisieve trained these are in its card, and giving one is an error.
+    marker: str = option(
+        "token at which rewards are read, for a model that bisieve did not train", OWN_TOKENS.marker
+    )
+    positive: str = option("token whose probability is the reward, for such a model", OWN_TOKENS.positive)
+    negative: str = option("token it is compared with, for such a model", OWN_TOKENS.negative)
+    max_tiles: int = option(
+        "most tiles of the images of a solution, for such a model; 0: 6 for InternVL, else 1", 0
+    )
+    image_backend: str = option("library that makes the pixels, for such a model", "pil", IMAGE_BACKENDS)
+    system: str = option(
+        "system turn, for such a model; family: its family's own, or none; or a text", "family"
+    )
+
+    @property
+    def tokens(self) -> RewardTokens:
+        """Marker and reward words of a model that bisieve did not train."""
+        return RewardTokens(self.marker, self.positive, self.negative)
+
+    def check(self) -> None:
+        """Check the values of all options.
+
+        Raises:
+            UsageError: A value is out of range.
+        """
+        for name in ("workers", "batch"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
+        for name in ("max_length", "max_tiles"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
+        require(is_system(self.system), "system", self.system, SYSTEMS)
+        require(self.risk >= 0, "risk", self.risk, "a number of 0 or more")
+        for name in RewardTokens._fields:
+            require(bool(getattr(self, name)), name, getattr(self, name), "a token")
+        require(self.positive != self.negative, "negative", self.negative, "another token than --positive")
