@@ -6,9 +6,9 @@ from these in what is learned, ``--recipe paper`` sets what the code does (docs/
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from bisieve.errors import UsageError
+from bisieve.records.options import parse_fraction
 from ray_train.choices import (
     ADAPTERS,
     BETA_BINOMIAL,
@@ -61,7 +61,9 @@ class TrainConfig:
     output: str = option(
         "URL of the folder that gets the trained model and its run", location="url", identity=False
     )
-    fraction: float = option("share of the rollouts to train on, best first, in (0, 1]", 0.25)
+    fraction: float = option(
+        "share of the rollouts to train on, best first: in (0, 1], or in percent", 0.25, parse=parse_fraction
+    )
     recipe: str = option(
         "paper: use the settings of the paper's code for options that are not given, see docs/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,
@@ -241,7 +243,7 @@ class TrainConfig:
             raise UsageError(
                 "a part of the model to train", "none", "give --train-language or another --train-"
             )
-        require(0 < self.fraction <= 1, "fraction", self.fraction, "a number in (0, 1]")
+        parse_fraction(self.fraction)
         require(self.workers.least >= 1, "workers", str(self.workers), "1 or more, or a range such as 2-8,")
         # While requests to a store are retried, no rank makes progress.
         patient = self.stuck_after == 0 or self.stuck_after > self.storage_budget
@@ -286,12 +288,6 @@ class TrainConfig:
         require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
         _require_an_effect(self)
-
-
-def plain_options(config: TrainConfig) -> dict[str, Any]:
-    """Return the options of ``config`` by name, with values that JSON and TOML can hold."""
-    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
-    return {**values, "workers": config.workers.given}
 
 
 def _require_an_effect(config: TrainConfig) -> None:

@@ -2,21 +2,22 @@
 
     `option` fields of a dataclass ──add_options──▶ argparse flags ──read_config──▶ a checked config
 
-A value comes from its flag, or else from the TOML file given with ``--config``, or else from the default.
+A value comes from its flag, or else from the TOML or YAML file given with ``--config``, or else it is the
+default.
 """
 
 import argparse
 import dataclasses
 import functools
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
+from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
-from bisieve.io import storage
+from bisieve.io.settings import read_settings
 
 
 class Need(NamedTuple):
@@ -111,7 +112,9 @@ def require(holds: bool, name: str, found: Any, expected: str) -> None:
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     """Add a flag to ``parser`` for every field of the dataclass ``kind``, and ``--config``."""
-    parser.add_argument("--config", metavar="FILE", help="TOML file with values for any of the options below")
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="TOML or YAML file with values for the options below")
+    add("--print-config", action="store_true", help="print all options as TOML for --config; do nothing else")
     for item in dataclasses.fields(kind):
         flag = flag_of(item.name)
         text = item.metadata["help"] + _default_text(item)
@@ -136,11 +139,11 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
         args: The parsed arguments.
 
     Raises:
-        UsageError: A required option is missing, a value is wrong, or the TOML file has a syntax error, an
+        UsageError: A required option is missing, a value is wrong, or the file has a syntax error, an
             unknown key or a value of another type.
-        StorageError: The TOML file cannot be read.
+        StorageError: The file cannot be read.
     """
-    values = _read_toml(args.config, kind) if args.config else {}
+    values = _read_file(args.config, kind) if args.config else {}
     for item in dataclasses.fields(kind):
         if (given := getattr(args, item.name)) is not None:
             values[item.name] = given
@@ -158,6 +161,12 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
     return config
 
 
+def plain_options(config: Checked) -> dict[str, Any]:
+    """Return the options of ``config`` by name, with values that JSON and TOML can hold."""
+    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    return {name: getattr(value, "given", value) for name, value in values.items()}
+
+
 def _location(given: str, may_be_hub_id: bool) -> str:
     """Return a local path as an absolute one; URLs and hub ids stay as they are."""
     path = Path(given).expanduser()
@@ -165,15 +174,13 @@ def _location(given: str, may_be_hub_id: bool) -> str:
     return given if "://" in given or is_hub_id else str(path.absolute())
 
 
-def _read_toml(url: str, kind: type[Config]) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(storage.read_bytes(url).decode())
-    except ValueError as error:  # base class of the errors of TOML and of UTF-8
-        raise UsageError(f"a TOML file at {url}", str(error), "correct the file") from error
+def _read_file(url: str, kind: type[Config]) -> dict[str, Any]:
+    values = {name.replace("-", "_"): value for name, value in read_settings(url).items()}
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():
         if key not in known:
-            raise UsageError(f"keys of {kind.__name__} in {url}", key, f"use one of: {', '.join(known)}")
+            hint = did_you_mean(key, known) or "--help lists them"
+            raise UsageError(f"names of options in {url}", key, hint)
         values[key] = _typed(known[key], value, url)
     return values
 

@@ -1,7 +1,6 @@
 """The resolved config of a run: canonical URLs (`located`), and TOML for ``--config`` (`to_toml`)."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any, TypeVar
 from bisieve._redact import without_secrets
 from bisieve.errors import TrainingError
 from bisieve.io import storage
+from bisieve.io.settings import toml_value
 from bisieve.io.urls import canonical, join
-from ray_train.config import TrainConfig, plain_options
-from ray_train.config_io import Checked, flag_of
+from ray_train.config_io import Checked, flag_of, plain_options
 
 RUN_CONFIG = "config.toml"
 _ACTIONS = {"restart"}  # options of one command that are not properties of the run
@@ -20,7 +19,7 @@ _ACTIONS = {"restart"}  # options of one command that are not properties of the 
 Config = TypeVar("Config", bound=Checked)
 
 
-def to_toml(config: TrainConfig, comment: str, used: Mapping[str, Any] | None = None) -> str:
+def to_toml(config: Checked, comment: str, used: Mapping[str, Any] | None = None) -> str:
     """Format all options of ``config`` as TOML, one per line, without secrets.
 
     Args:
@@ -29,7 +28,7 @@ def to_toml(config: TrainConfig, comment: str, used: Mapping[str, Any] | None = 
         used: Resolved values of options that default to 'auto', by name. They become comments, so that the
             file lets another machine choose again.
     """
-    lines = [f"{name} = {_toml(value)}{_came_to(value, (used or {}).get(name))}\n"
+    lines = [f"{name} = {toml_value(value)}{_came_to(value, (used or {}).get(name))}\n"
              for name, value in parameters(config).items()]  # fmt: skip
     return "".join([f"# {comment}\n", *lines])
 
@@ -38,7 +37,7 @@ def _came_to(given: Any, used: Any) -> str:
     return "" if used is None or used == given else f"  # {used}"
 
 
-def parameters(config: TrainConfig) -> dict[str, Any]:
+def parameters(config: Checked) -> dict[str, Any]:
     """Return the options of ``config`` by name, without secrets; options with the value None are left out."""
     values = {name: value for name, value in plain_options(config).items() if name not in _ACTIONS}
     return {
@@ -46,13 +45,6 @@ def parameters(config: TrainConfig) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
-
-
-def _toml(value: Any) -> str:
-    """Format a TOML value: like JSON, except for non-finite floats and for DEL, which TOML must escape."""
-    if isinstance(value, float):
-        return repr(value)
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def located(config: Config) -> Config:

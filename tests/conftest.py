@@ -211,6 +211,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory, free_ports: FreePorts) -> Itera
     patch = pytest.MonkeyPatch()
     for name, value in environment.items():
         patch.setenv(name, value)
+    _forget_s3_clients()
     try:
         _make_bucket("corpus", folder / "log")
         yield "s3://corpus"
@@ -218,6 +219,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory, free_ports: FreePorts) -> Itera
         patch.undo()
         server.kill()  # SIGTERM is ignored for seconds
         server.wait()
+
+
+def _forget_s3_clients() -> None:
+    """Drop the clients of earlier tests, which were made without the server's credentials."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
 
 
 def _make_bucket(name: str, log: Path) -> None:

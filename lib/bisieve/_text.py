@@ -1,11 +1,17 @@
-"""Formatting of text for the terminal: numbers with nouns, and aligned tables."""
+"""Formatting of text for the terminal: numbers with nouns, aligned tables, and suggestions for a typo."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def pluralize(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 step", "0 steps" or "12000 steps"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    """Return a number with its noun, such as "1 step", "0 steps" or "12,000 steps"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage of up to four digits, such as "10 %" or "0.25 %"."""
+    return f"{100 * share:.4g} %"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -23,3 +29,15 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         )
         for row in rows
     ]
+
+
+def aligned_left(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Return one line per pair of texts; the second ones begin in the same column."""
+    width = max(len(first) for first, _ in rows)
+    return [f"{first.ljust(width)}  {second}" for first, second in rows]
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return "did you mean X?" for the name most similar to ``given``, or "" if none is similar."""
+    close = get_close_matches(given, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else ""

@@ -48,11 +48,18 @@ def log_format(asked: str | None) -> str:
 
 
 @contextmanager
-def events_on_stderr(form: str) -> Iterator[EventSink]:
-    """Yield an `EventSink` that writes to stderr until the block ends; ``form`` is one of `FORMATS`."""
+def events_on_stderr(form: str, quiet: bool = False) -> Iterator[EventSink]:
+    """Yield an `EventSink` that writes to stderr until the block ends.
+
+    Args:
+        form: One of `FORMATS`.
+        quiet: Write nothing but errors.
+    """
     handler = _JsonLines(sys.stderr) if form == "json" else _Terminal(sys.stderr)
     if not handler.rewrites:
         handler.addFilter(_Seldom(PROGRESS_EVERY))
+    if quiet:
+        handler.addFilter(lambda record: record.__dict__["event"] == "error")
     _log.setLevel(logging.INFO)
     _log.propagate = False
     _log.addHandler(handler)

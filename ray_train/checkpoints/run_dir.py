@@ -17,7 +17,8 @@ from bisieve.io import storage
 from bisieve.io.urls import join
 from ray_train.checkpoints.state import check_identity
 from ray_train.choices import UNIFORM, ineffective_options
-from ray_train.config import TrainConfig, plain_options
+from ray_train.config import TrainConfig
+from ray_train.config_io import plain_options
 from ray_train.data.sampler import BatchPlan
 from ray_train.model.families import system_and_chat
 from ray_train.model.metadata import MODEL, read_card

@@ -2,9 +2,12 @@
 
 import argparse
 
+from bisieve.cli.overview import TRAIN
 from ray_train.config_io import add_options, read_config
 from ray_train.evaluation.config import EvaluateConfig
+from ray_train.run_config import to_toml
 
+GROUP = TRAIN
 HELP = "evaluate a process reward model on a benchmark of judged steps"
 
 
@@ -16,6 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and return the exit code; report the evaluation to OpenLineage if configured."""
     config = read_config(EvaluateConfig, args)
+    if args.print_config:
+        print(to_toml(config, "bisieve evaluate --config FILE"), end="")
+        return 0
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.evaluate import evaluate

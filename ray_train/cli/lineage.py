@@ -2,6 +2,9 @@
 
 import argparse
 
+from bisieve.cli.overview import TRAIN
+
+GROUP = TRAIN
 HELP = "show where an index, run, checkpoint, evaluation or promoted model came from"
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 
+from bisieve.cli.overview import TRAIN
 from ray_train.registry.promote import CHOICES
 
+GROUP = TRAIN
 HELP = "move a pointer to a model whose metric's lower bound is not below the current one's"
 
 

@@ -4,10 +4,13 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
+from bisieve.cli.overview import TRAIN
+from bisieve.cli.parser import Parser
 from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
 from ray_train.evaluation.config import EvaluateConfig
 
+GROUP = TRAIN
 HELP = "run train or evaluate on a Ray cluster: submit it, or follow it if it is already running"
 PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     The options and the model are checked here before anything is submitted.
     """
     kind, script = PROGRAMS[args.program]
-    parser = argparse.ArgumentParser(prog=f"bisieve submit {args.program}", allow_abbrev=False)
+    parser = Parser(prog=f"bisieve submit {args.program}")
     import_module(f"ray_train.cli.{args.program}").configure(parser)
     config = read_config(kind, parser.parse_args(args.options))
     from ray_train.model.recognize import check_visible_model

@@ -2,9 +2,12 @@
 
 import argparse
 
+from bisieve.cli.overview import TRAIN
 from ray_train.config import TrainConfig
 from ray_train.config_io import add_options, read_config
+from ray_train.run_config import to_toml
 
+GROUP = TRAIN
 HELP = "train a multimodal process reward model on the best rollouts of an index"
 
 
@@ -16,6 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and return the exit code; report the run to OpenLineage if configured, but not a dry run."""
     config = read_config(TrainConfig, args)
+    if args.print_config:
+        print(to_toml(config, "bisieve train --config FILE"), end="")
+        return 0
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.model.metadata import read_card

@@ -8,6 +8,7 @@ changed is marked as broken, and the chain continues as far as it is known.
 """
 
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.recognize import card_of
 
 Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "pointer"]
+
+_WIDTH = 100  # columns of the tree's text
 
 # Files of `checkpoints.run_dir`, `checkpoints.state` and `evaluation.evaluate`; these modules import torch.
 RUN, CURSOR, METRICS = "run.json", "cursor.json", "metrics.json"
@@ -45,14 +48,19 @@ def as_json(chain: Sequence[Link]) -> str:
 
 
 def as_text(chain: Sequence[Link]) -> str:
-    """Format a chain as text, one line per link, the shards first."""
-    return "\n".join(map(_line, chain))
+    """Format a chain as an indented tree, the shards first; facts are below their link."""
+    return "\n".join(line for depth, link in enumerate(chain) for line in _lines(link, depth))
 
 
-def _line(link: Link) -> str:
+def _lines(link: Link, depth: int) -> list[str]:
+    branch, indent = "   " * (depth - 1) + "└─ " * (depth > 0), "   " * (depth + 1)
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in link.facts.items())
-    broken = f"; BROKEN: {link.broken}" if link.broken else ""
-    return f"{link.kind:<11}{link.name:<18} {link.url}{f' ({facts})' if facts else ''}{broken}"
+    broken = [f"{indent}BROKEN: {link.broken}"] if link.broken else []
+    wrapped = textwrap.wrap(
+        facts, _WIDTH, initial_indent=indent, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [f"{branch}{link.kind} {link.name}  {link.url}", *wrapped, *broken]
 
 
 def read_json(url: str) -> dict[str, Any]:

@@ -24,10 +24,12 @@ from bisieve.errors import PreemptedError
 from bisieve.index.selection import Selection
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
+from bisieve.tools.cut_notes import cut_notes
 from ray_train.checkpoints.lease import leased
 from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
-from ray_train.config import TrainConfig, plain_options
+from ray_train.config import TrainConfig
+from ray_train.config_io import plain_options
 from ray_train.data.image_problems import picture_notes
 from ray_train.data.image_sizes import Size, keep_sizes
 from ray_train.data.labels import Floats, check_some_weight, describe_targets, targets_of, weights_name
@@ -111,7 +113,7 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         f"{_summary(config, selection, plan)}\n{describe_targets(targets, config.rollout_weights)}",
         flush=True,
     )
-    for remark in remarks:
+    for remark in [*remarks, *cut_notes(index, config.fraction), *_batch_note(config, plan)]:
         print(remark, flush=True)
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
@@ -130,6 +132,15 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         raise outcome.error
     else:
         print(_ending(config, outcome), flush=True)
+
+
+def _batch_note(config: TrainConfig, plan: BatchPlan) -> list[str]:
+    rollouts = plan.rows_per_epoch
+    if config.global_batch <= rollouts:
+        return []
+    return [
+        f"--global-batch {config.global_batch} is larger than the selection of {rollouts}: a step an epoch"
+    ]
 
 
 def _with_zero_stage(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from bisieve import schemas
 from bisieve.index.manifest import ROWS_VERSION, Manifest, fingerprint, publish, version_folder
 from bisieve.index.reader import Index, open_index
-from bisieve.index.writer import write_file_list, write_part, write_source_list
+from bisieve.index.writer import write_file_list, write_part, write_ranked_file, write_source_list
 from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import FileInfo
 from bisieve.local.engine import local_engine
@@ -43,8 +43,12 @@ def publish_rows(
     known = [{"url": file.url, "size": file.size, "etag": file.etag, "layout": "rollouts"} for file in shards]
     name = fingerprint(DEFAULTS, shards)
     folder = version_folder(name)
-    file = write_part(url, f"{folder}/rows.parquet", pa.Table.from_pylist(rows, schemas.INDEX), schemas.INDEX)
-    totals = Totals({name: [count, 0, 0, 0, 0] for name, count in Counter(r["source"] for r in rows).items()})
+    counts = Counter(row["source"] for row in rows)
+    table = pa.Table.from_pylist(rows, schemas.INDEX)
+    ranked = write_ranked_file(
+        url, f"{folder}/rows.parquet", table.append_column("key", table["bis"]), 16_384, counts, "source"
+    )
+    totals = Totals({name: [count, 0, 0, 0, 0] for name, count in counts.items()})
     manifest = Manifest(
         fingerprint=name,
         parameters=DEFAULTS,
@@ -53,12 +57,12 @@ def publish_rows(
         rejected={},
         examples={},
         shard_bytes=sum(file.size for file in shards),
-        file_bytes=file.bytes,
+        file_bytes=ranked.file.bytes,
         shards=write_part(
             url, f"{folder}/shards.parquet", pa.Table.from_pylist(known, schemas.SHARDS), schemas.SHARDS
         ),
-        sources=write_source_list(url, folder, totals, []),
-        files=write_file_list(url, folder, [file], []),
+        sources=write_source_list(url, folder, totals, [ranked]),
+        files=write_file_list(url, folder, [ranked.file], []),
         software={},
         rows_version=ROWS_VERSION,
     )

@@ -3,9 +3,13 @@
 import argparse
 import re
 
+from bisieve.cli import options
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
 from bisieve.errors import UsageError
 
-HELP = "remove old files that neither the current version of an index nor the last that passed the gate needs"
+GROUP = SELECT
+HELP = "remove old files that neither the current version nor the last passed one needs"
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -19,6 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="as 30m, 12h or 7d; younger files stay (default: 7d)",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    options.add_json(parser)
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,6 +38,12 @@ def run(args: argparse.Namespace) -> int:
 
     age = seconds(args.older_than)
     found = (unreferenced if args.dry_run else clean)(open_index(args.index), age)
+    if args.json:
+        files = [{"url": file.url, "bytes": file.size} for file in found]
+        options.print_json({"removed": not args.dry_run, "files": files})
+        return 0
+    for file in found if args.dry_run else ():
+        print(file.url.removeprefix("file://"))
     megabytes = sum(file.size for file in found) / 1e6
     print(
         f"{'would remove' if args.dry_run else 'removed'} {pluralize(len(found), 'file')}, {megabytes:.1f} MB"

@@ -2,10 +2,13 @@
 
 import argparse
 
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
 from bisieve.synthetic.corpus_config import CorpusConfig
 from bisieve.synthetic.solver import Solver
 
-HELP = "make a Monte-Carlo-annotated corpus of questions about handwritten digits, and a held-out benchmark"
+GROUP = SELECT
+HELP = "make a corpus of questions about handwritten digits with MC scores, and a benchmark"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="held-out rollouts with true step labels (%(default)s)",
     )
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,10 @@
 import argparse
 from importlib.metadata import entry_points
 
+from bisieve.cli.overview import CHECK
+from bisieve.cli.parser import add_config
+
+GROUP = CHECK
 HELP = "check this machine, its stores and its clusters; each line says ok or what to do"
 CHECKS = "bisieve.checks"  # group of entry points, named "1 machine": a number for the order, and a name
 
@@ -17,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--properties-file", metavar="FILE",
         help="Spark's properties file, as for spark-submit; checked for jars")  # fmt: skip
     add("--json", action="store_true", help="one JSON document in place of lines")
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,11 @@
 
 import argparse
 
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
+from bisieve.records.options import parse_fraction
+
+GROUP = SELECT
 HELP = "write the best fraction of an index with its text"
 
 
@@ -10,10 +15,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", required=True, metavar="URL")
     parser.add_argument(
         "--fraction",
-        type=float,
+        type=parse_fraction,
         required=True,
         metavar="F",
-        help="share of the rollouts (of each source, or of all by the index's scope), in (0, 1]",
+        help="share of the rollouts (of each source, or of all by the index's scope), as 0.1 or 10%%",
     )
     parser.add_argument("--output", required=True, metavar="URL", help="the file; the folder of records")
     parser.add_argument(
@@ -24,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--images", metavar="FOLDER",
         help="where to write images that are in the records (Parquet, base64); then the --image-root",
     )  # fmt: skip
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ _FOR_TRAINING = {"pandas", "sklearn", "PIL", "huggingface_hub"}  # the extra tra
 EXTRAS = {  # import → the extra that installs it; for all imports that are not requirements of bisieve itself
     "pyspark": "score", "py4j": "score", "pandas": "score",
     "torch": "train", "ray": "train", "transformers": "train", "deepspeed": "train", "accelerate": "train",
-    "peft": "train", "tensorboardX": "train", "safetensors": "train", "tokenizers": "train", "yaml": "train",
+    "peft": "train", "tensorboardX": "train", "safetensors": "train", "tokenizers": "train",
     "aiohttp": "train",
     "sklearn": "corpus", "scipy": "corpus", "PIL": "corpus",
     "s3fs": "s3", "botocore": "s3", "gcsfs": "gcs", "adlfs": "azure", "huggingface_hub": "hf",

@@ -1,9 +1,15 @@
 """``bisieve gate``: check whether the current version of an index may be used for training."""
 
 import argparse
+import sys
 
+from bisieve.cli import options
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
+from bisieve.records.options import parse_fraction
 from bisieve.tools.gate import Limits
 
+GROUP = SELECT
 HELP = "check the current version of an index against limits; fail if a value exceeds its limit"
 
 
@@ -14,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--against", metavar="FINGERPRINT", help="what to compare with (default: the last that passed)")
     add(
         "--fraction",
-        type=float,
+        type=parse_fraction,
         default=0.25,
         metavar="F",
         help="fraction whose selections are compared (default: 0.25)",
@@ -40,6 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--min-rollouts", type=int, default=limits.min_rollouts, metavar="N",
         help=f"sources with fewer are compared as one (default: {limits.min_rollouts})",
     )  # fmt: skip
+    options.add_json(parser)
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
     from bisieve.tools.gate import judge
-    from bisieve.tools.gate_report import gate_report, refuse
+    from bisieve.tools.gate_report import gate_document, gate_report, refuse
     from bisieve.tools.gate_stats import version_stats
 
     limits = Limits(
@@ -64,8 +72,13 @@ def run(args: argparse.Namespace) -> int:
     before = open_version(args.index, args.against) if args.against else version_to_compare_with(now)
     was = None if before is None else version_stats(before, args.fraction)
     verdict = judge(version_stats(now, args.fraction), was, limits)
-    print(gate_report(verdict), flush=True)  # before the error, if stdout and stderr are the same stream
+    if args.json:
+        options.print_json(gate_document(verdict))
+    else:
+        print(gate_report(verdict))
+    sys.stdout.flush()  # before the error, if stdout and stderr are the same stream
     refuse(verdict)
     mark_passed(now, before)
-    print(verdict.now.name)
+    if not args.json:
+        print(verdict.now.name)
     return 0

@@ -11,7 +11,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
 
+from bisieve._version import __version__
 from bisieve.cli.extras import distribution_with
+from bisieve.cli.overview import help_text, overview
+from bisieve.cli.parser import Parser
 from bisieve.cli.sigterm import sigterm_as_interrupt
 from bisieve.errors import BisieveError, UsageError
 from bisieve.events import events_on_stderr, log_format
@@ -40,6 +43,8 @@ def _called(parse: Callable[[], argparse.Namespace]) -> int:
     """Parse and run a command. Parsing imports its module, which is slow enough for a Ctrl-C to arrive."""
     try:
         args = parse()
+    except BisieveError as error:
+        return _refused(argparse.Namespace(), error)
     except KeyboardInterrupt as interrupt:
         return _interrupted(argparse.Namespace(), interrupt)
     return guarded(args.run, args)
@@ -48,16 +53,22 @@ def _called(parse: Callable[[], argparse.Namespace]) -> int:
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     own_process = argv is None
     argv = sys.argv[1:] if argv is None else argv
-    # No abbreviations: a new option could change the meaning of one.
-    parser = argparse.ArgumentParser(
-        prog="bisieve", description="Sieve MC-annotated rollouts; train an MPRM on the best.",
-        allow_abbrev=False,
-    )  # fmt: skip
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     points = {point.name: point for point in entry_points(group=COMMANDS)}
-    named = argv[0] if argv else ""
-    for name in [named] if named in points else sorted(points):  # all modules are loaded for --help only
-        _add_command(subparsers, name, points[name].load())
+    parser = Parser(prog="bisieve", add_help=False)
+    parser.set_defaults(without_pandas=False)
+    named = argv[0] if argv else None
+    if named in (None, "-h", "--help"):
+        text = overview() if named is None else help_text({name: points[name].load() for name in points})
+        parser.set_defaults(run=lambda _: _print(text))
+        return parser.parse_args([])
+    if named in ("-V", "--version"):
+        parser.set_defaults(run=lambda _: _print(f"bisieve {__version__}\n"))
+        return parser.parse_args([])
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, point in points.items():
+        subparser = subparsers.add_parser(name, add_help=name == named)
+        if name == named:  # no other command's module is imported
+            _configure(subparser, point.load())
     args = parser.parse_args(argv)
     # Only where the process is the command's alone: a caller of `main` may need pandas.
     if own_process and args.without_pandas:
@@ -65,12 +76,21 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def _print(text: str) -> int:
+    print(text, end="")
+    return 0
+
+
 def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Namespace:
-    command = import_module(module_name)
-    parser = argparse.ArgumentParser(description=command.HELP, allow_abbrev=False)
-    command.configure(parser)
-    parser.set_defaults(run=command.run)
+    parser = Parser()
+    _configure(parser, import_module(module_name))
     return parser.parse_args(argv)
+
+
+def _configure(parser: argparse.ArgumentParser, command: ModuleType) -> None:
+    parser.description = command.HELP
+    command.configure(parser)
+    parser.set_defaults(run=command.run, without_pandas=getattr(command, "WITHOUT_PANDAS", False))
 
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -90,8 +110,7 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
             check_working_directory()
             return run(args)
     except BisieveError as error:
-        expected, found, hint = error.args
-        return _failed(args, f"error: {error}", error.exit_code, expected=expected, found=found, hint=hint)
+        return _refused(args, error)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("bisieve", "ray_train"):
             raise
@@ -105,6 +124,11 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         # this it would report the error once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _refused(args: argparse.Namespace, error: BisieveError) -> int:
+    expected, found, hint = error.args
+    return _failed(args, f"error: {error}", error.exit_code, expected=expected, found=found, hint=hint)
 
 
 def _interrupted(args: argparse.Namespace, interrupt: KeyboardInterrupt, by_sigterm: bool = False) -> int:
@@ -131,11 +155,3 @@ def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) 
     with events_on_stderr(log_format(getattr(args, "log_format", None))) as emit:
         emit("error", f"bisieve: {text}", message=text, exit_code=exit_code, **fields)
     return exit_code
-
-
-def _add_command(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: ModuleType
-) -> None:
-    parser = subparsers.add_parser(name, help=command.HELP, description=command.HELP, allow_abbrev=False)
-    command.configure(parser)
-    parser.set_defaults(run=command.run, without_pandas=getattr(command, "WITHOUT_PANDAS", False))

@@ -5,6 +5,7 @@ and return them in the form that the library needs.
 """
 
 import argparse
+import json
 import math
 from typing import Any
 
@@ -136,8 +137,19 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     add("--spark-conf", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json``, with which stdout gets one JSON document."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def print_json(document: Any) -> None:
+    """Print a JSON document, indented."""
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
 def add_logging(parser: argparse.ArgumentParser) -> None:
-    """Declare the option for the format of progress and errors on stderr."""
+    """Declare the options for progress and errors on stderr."""
+    parser.add_argument("--quiet", action="store_true", help="show errors, but no progress")
     parser.add_argument(
         "--log-format", choices=FORMATS,
         help=f"what stderr gets: lines, or a JSON object an event (default: ${FORMAT_VARIABLE}, else text)",

@@ -3,7 +3,10 @@
 import argparse
 
 from bisieve.cli import options
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
 
+GROUP = SELECT
 HELP = "rank an index again: by another alpha, threshold, strategy, scope or rule for ties"
 WITHOUT_PANDAS = True  # no code that it runs uses pandas
 
@@ -15,6 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_ranking(parser)
     options.add_engine(parser)
     options.add_logging(parser)
+    options.add_json(parser)
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,12 +31,15 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.index.reader import open_index
     from bisieve.index.rerank import with_overrides
     from bisieve.pipeline.rank import rank_index
-    from bisieve.tools.report import score_report
+    from bisieve.tools.report import report_document, score_report
 
     index = open_index(args.index)
     parameters = with_overrides(index.manifest.parameters, ranking)
-    with events_on_stderr(log_format(args.log_format)) as emit:
+    with events_on_stderr(log_format(args.log_format), args.quiet) as emit:
         open_engine = choose_engine(emit=emit, **engine)
         ranked, written = rank_index(open_engine, index, parameters, args.output, emit)
-    print(score_report(ranked, args.output, written))
+    if args.json:
+        options.print_json(report_document(ranked, args.output, written))
+    else:
+        print(score_report(ranked, args.output, written))
     return 0

@@ -2,7 +2,12 @@
 
 import argparse
 
-HELP = "show what an index holds: per source its rollouts, ties, rejects and where selections end"
+from bisieve.cli import options
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
+
+GROUP = SELECT
+HELP = "show what an index holds: rollouts, ties, rejects, and where selections end"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -12,12 +17,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--version", metavar="FINGERPRINT",
         help="fingerprint or its first characters, as listed by bisieve versions (default: the current one)",
     )  # fmt: skip
+    options.add_json(parser)
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the same summary as scoring does, with all sources."""
     from bisieve.index.versions import open_version
-    from bisieve.tools.report import score_report
+    from bisieve.tools.report import report_document, score_report
 
-    print(score_report(open_version(args.index, args.version), args.index))
+    index = open_version(args.index, args.version)
+    if args.json:
+        options.print_json(report_document(index, args.index))
+    else:
+        print(score_report(index, args.index))
     return 0

@@ -3,7 +3,10 @@
 import argparse
 
 from bisieve.cli import options
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
 
+GROUP = SELECT
 HELP = "score and rank the rollouts of a corpus; write the index"
 WITHOUT_PANDAS = True  # no code that it runs uses pandas
 
@@ -19,6 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_ranking(parser, alpha=0.05)
     options.add_engine(parser)
     options.add_logging(parser)
+    options.add_json(parser)
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,17 +37,20 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.io.urls import canonical
     from bisieve.pipeline.run import ScoreRequest, score_corpus
     from bisieve.tools.openlineage import lineage_events
-    from bisieve.tools.report import score_report
+    from bisieve.tools.report import report_document, score_report
 
     request = ScoreRequest(
         inputs=tuple(args.input), index=args.index, reading=reading, strict=args.strict, **ranking
     )
     inputs, url = [canonical(one) for one in args.input], canonical(args.index)
     with (
-        events_on_stderr(log_format(args.log_format)) as emit,
+        events_on_stderr(log_format(args.log_format), args.quiet) as emit,
         lineage_events("score", inputs, [url]) as datasets,
     ):
         index, written = score_corpus(choose_engine(emit=emit, **engine), request, emit)
         datasets.versions[url] = index.fingerprint
-    print(score_report(index, args.index, written))
+    if args.json:
+        options.print_json(report_document(index, args.index, written))
+    else:
+        print(score_report(index, args.index, written))
     return 0

@@ -55,6 +55,10 @@ class Index:
         """Return the files of the rejected records, which are ordered by shard and offset."""
         return files_of_kind(self._files, "rejects")
 
+    def glob(self, kind: Kind) -> str:
+        """Return the pattern that matches exactly the Parquet files of one kind."""
+        return join(self.url, f"{version_folder(self.manifest.fingerprint)}/{kind}/*.parquet")
+
     @property
     def paths(self) -> list[str]:
         """Return the paths of all files of the version, relative to the URL of the index."""

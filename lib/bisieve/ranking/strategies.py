@@ -17,7 +17,7 @@ import xxhash
 
 from bisieve.errors import UsageError
 from bisieve.ranking.sort import Order, sorted_indices
-from bisieve.records.options import SHUFFLED, STRATEGIES, Parameters
+from bisieve.records.options import SHUFFLED, STRATEGIES, Parameters, parse_fraction
 
 Key = npt.NDArray[np.float64]
 TieBlock = tuple[str, float, int]  # source, key, number of rollouts with that key
@@ -213,10 +213,7 @@ def selection_limits(rollouts: Mapping[str, int], scope: str, fraction: float) -
     Raises:
         UsageError: ``fraction`` is not in (0, 1].
     """
-    if not 0.0 < fraction <= 1.0:
-        raise UsageError(
-            "a fraction in (0, 1]", str(fraction), "give --fraction as a share, 0.25 for a quarter"
-        )
+    parse_fraction(fraction)
     if scope == "global":
         return dict.fromkeys(rollouts, _limit(sum(rollouts.values()), fraction))
     return {source: _limit(count, fraction) for source, count in rollouts.items()}

@@ -124,3 +124,23 @@ class Parameters:
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
     strategy: str = "bis"  # one of `STRATEGIES`
+
+
+def parse_fraction(given: str | float) -> float:
+    """Parse a share in (0, 1], as ``0.1`` or as a percentage such as ``10%``.
+
+    Raises:
+        UsageError: It is neither, or out of range.
+    """
+    expected = "a fraction in (0, 1], or a percentage such as 10%"
+    text = str(given).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise UsageError(expected, repr(given), "correct --fraction") from None
+    fraction = number / 100 if text.endswith("%") else number
+    if not 0 < fraction <= 1:
+        is_percentage = not text.endswith("%") and 1 < number <= 100
+        share = f"for {number:g} % give --fraction {number / 100:g} or {number:g}%"
+        raise UsageError(expected, text, share if is_percentage else "correct --fraction")
+    return fraction

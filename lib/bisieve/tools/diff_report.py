@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow.compute as pc
@@ -67,6 +67,27 @@ def diff_report(summary: Summary, a: Side, b: Side) -> str:
             f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
         )
     return "\n".join(lines)
+
+
+def diff_document(summary: Summary, a: Side, b: Side) -> dict[str, Any]:
+    """Return the numbers of `diff_report` for a JSON document."""
+    return {
+        **{
+            name: {
+                "index": side.index.url, "version": side.index.fingerprint, "fraction": side.fraction,
+                "parameters": asdict(side.index.manifest.parameters),
+            }
+            for name, side in (("a", a), ("b", b))
+        },
+        "sources": [
+            {"source": name, "a": in_a, "b": in_b, "kept": kept, "left": in_a - kept, "entered": in_b - kept}
+            for name, (in_a, in_b, kept) in summary.sources.items()
+        ],
+        "reasons": [
+            {"change": key[0], "reason": key[1], "rollouts": count, "example": summary.examples[key]}
+            for key, count in summary.reasons.items()
+        ],
+    }  # fmt: skip
 
 
 def _row(source: str, in_a: int, in_b: int, kept: int) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Show the gate's result as text (`gate_report`), and raise if a value exceeds its limit (`refuse`)."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from bisieve._text import aligned, pluralize
 from bisieve.errors import GateError
@@ -31,8 +33,27 @@ def gate_report(verdict: GateResult) -> str:
         f"of sources with {limits.min_rollouts} rollouts or more"
     )
     before = verdict.before.name if verdict.before else "none, so nothing to drift from"
-    lines.append(f"index {verdict.now.index.url}: version {verdict.now.name}, before {before}")
+    word = "FAILED" if _failures(verdict) else "PASSED"
+    lines.append(f"{word}: index {verdict.now.index.url}, version {verdict.now.name}, before {before}")
     return "\n".join(lines)
+
+
+def gate_document(verdict: GateResult) -> dict[str, Any]:
+    """Return the result for a JSON document, with all sources."""
+    failures = _failures(verdict)
+    return {
+        "index": verdict.now.index.url,
+        "version": verdict.now.name,
+        "before": verdict.before.name if verdict.before else None,
+        "fraction": verdict.now.fraction,
+        "passed": not failures,
+        "failures": [{"expected": expected, "found": found} for expected, found in failures],
+        "limits": asdict(verdict.limits),
+        "lines": [asdict(line) for line in verdict.lines],
+        "new": verdict.new,
+        "vanished": verdict.vanished,
+        "not_compared": verdict.uncompared,
+    }
 
 
 def _drifted(line: Line) -> tuple[float, int]:
@@ -43,8 +64,8 @@ def _row(line: Line) -> tuple[str, ...]:
     now, before = line.now, line.before
     return (
         line.name,
-        str(now.rollouts),
-        str(before.rollouts),
+        f"{now.rollouts:,}",
+        f"{before.rollouts:,}",
         _share(now.reject_rate if now.records else None),
         *(_share(held.mixed_share if held.rollouts else None) for held in (now, before)),
         _share(line.mixture_drift),
@@ -70,6 +91,16 @@ def refuse(verdict: GateResult) -> None:
         GateError: At least one value exceeds its limit. The error names, for each limit, the largest such
             value and the number of others.
     """
+    if failures := _failures(verdict):
+        expected, found = (", ".join(parts) for parts in zip(*failures, strict=True))
+        raise GateError(
+            f"{expected} in version {verdict.now.name} of {verdict.now.index.url}", found,
+            "correct the shards, score again, or raise the limit; bisieve report and bisieve diff show more",
+        )  # fmt: skip
+
+
+def _failures(verdict: GateResult) -> list[tuple[str, str]]:
+    """Return, for each limit that a value exceeds, what was expected and what was found."""
     limits = verdict.limits
     failures = _rejects(verdict)
     failures += _drifts("mixture drift", limits.mixture_drift, {
@@ -81,12 +112,7 @@ def refuse(verdict: GateResult) -> None:
     failures += _drifts("lost rollouts", limits.lost, {
         line.name: (line.lost, f"{line.before.rollouts} → {line.now.rollouts}") for line in verdict.lines
     })  # fmt: skip
-    if failures:
-        expected, found = (", ".join(parts) for parts in zip(*failures, strict=True))
-        raise GateError(
-            f"{expected} in version {verdict.now.name} of {verdict.now.index.url}", found,
-            "correct the shards, score again, or raise the limit; bisieve report and bisieve diff show more",
-        )  # fmt: skip
+    return failures
 
 
 def _rejects(verdict: GateResult) -> list[tuple[str, str]]:

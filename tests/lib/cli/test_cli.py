@@ -1,5 +1,6 @@
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,17 +13,35 @@ from typing import Any
 
 import pytest
 
+from bisieve._version import __version__
 from bisieve.cli.main import COMMANDS, guarded, main, run_command
 
 SCORE = ["score", "--input", "in", "--index", "out"]
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
+def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("corpus", "score", "export", "train", "evaluate"))
+    listed = re.findall(r"^  ([a-z]+)  +\S", shown, re.MULTILINE)
+    assert sorted(listed) == sorted(point.name for point in entry_points(group=COMMANDS))
+    groups = ["select rollouts:", "train a model:", "check the installation:"]
+    assert [line for line in shown.splitlines() if line.endswith(":")] == groups
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_without_a_command_the_pipeline_and_the_first_step_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert "──score──▶ index" in shown
+    assert "bisieve score --input ROLLOUTS.jsonl --index index" in shown
+
+
+def test_python_dash_m_bisieve_is_the_command() -> None:
+    command = [sys.executable, "-m", "bisieve", "--version"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"bisieve {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -57,16 +76,33 @@ def test_a_mistake_is_one_line_and_a_code(
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["sore"], ["score", "--inptu", "x"], ["score", "--alpha", "x"], [*SCORE, "--strat", "all"]]
+    ("argv", "said"),
+    [
+        (["sore"], "a command of bisieve; found sore; did you mean score?"),
+        (["score", "--inptu", "x"], "an option of bisieve score; found --inptu; did you mean --input?"),
+        ([*SCORE, "--strat=all"], "an option of bisieve score; found --strat; did you mean --strategy?"),
+        ([*SCORE, "--strategy", "bsi"], "for --strategy; found bsi; did you mean bis?"),
+        (["score", "--alpha", "x"], "a number for --alpha; found x; see bisieve score --help"),
+        (["score"], "--input, --index; found none; see bisieve score --help"),
+        ([*SCORE, "--alpha"], "arguments of bisieve score; found --alpha: expected one argument; see"),
+        (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
+        (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
+        (["submit", "trian"], "train, evaluate for program; found trian; did you mean train?"),
+        (["submit", "train", "--fractoin", "1"], "an option of bisieve submit train; found --fractoin"),
+    ],
 )
-def test_a_typo_is_answered_with_the_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(argv)
-    assert caught.value.code == 2
-    assert "usage: bisieve" in capsys.readouterr().err
+def test_a_typo_is_answered_with_what_was_probably_meant(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("bisieve: error: expected ")
+    assert said in line
 
 
-@pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "nan"])
+@pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "nan", "0%", "101%", "a tenth"])
 def test_a_fraction_outside_its_range_is_refused(
     fraction: str, indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,13 +12,14 @@ from support.handmade import DEFAULTS, Made, make_index
 
 from bisieve.cli.main import main
 from bisieve.errors import GateError
+from bisieve.index.cutoffs import ALL, cutoff_scores
 from bisieve.index.manifest import version_manifest
 from bisieve.index.reader import Index, open_index
 from bisieve.index.selection import read_selection
 from bisieve.index.versions import version_before
 from bisieve.tools.gate import GateResult, Limits, Line, judge
 from bisieve.tools.gate_report import gate_report, refuse
-from bisieve.tools.gate_stats import ALL, SourceStats, VersionStats, add_stats, selection_ends, version_stats
+from bisieve.tools.gate_stats import SourceStats, VersionStats, add_stats, version_stats
 
 LIMITS = Limits(min_rollouts=100)
 
@@ -169,7 +170,7 @@ def test_a_selection_ends_where_its_last_rollout_is(
     for row in rows:
         key = row["source"] if scope == "source" else ALL
         last[key] = max(last.get(key, row), row, key=lambda one: one["rank"])
-    assert selection_ends(index, fraction) == {key: row["bis"] for key, row in last.items()}
+    assert cutoff_scores(index, fraction) == {key: row["bis"] for key, row in last.items()}
 
 
 def test_a_side_is_what_the_index_holds(tmp_path: Path) -> None:

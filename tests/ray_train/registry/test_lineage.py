@@ -1,6 +1,7 @@
 """The chain from the shards to an evaluation, walked from any end of it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -147,8 +148,10 @@ def test_the_command_prints_lines_or_json_and_its_code_tells_a_broken_chain(
     corpus: Corpus, trained: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["lineage", trained.output]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["shards", "index", "run"]
+    text = capsys.readouterr().out
+    assert re.findall(r"^( *└─ |)(shards|index|run) ", text, re.MULTILINE) == [
+        ("", "shards"), ("└─ ", "index"), ("   └─ ", "run"),
+    ]  # fmt: skip
     assert main(["lineage", "--json", trained.output]) == 0
     assert [link["kind"] for link in json.loads(capsys.readouterr().out)] == ["shards", "index", "run"]
     shutil.copytree(last_checkpoint(trained.output).removeprefix("file://"), tmp_path / "a/runs/b/checkpoint")

@@ -1,0 +1,97 @@
+"""Argument parser whose errors are one line and name the option or command that was probably meant."""
+
+import argparse
+import re
+import shutil
+import sys
+from typing import Any, NoReturn
+
+from bisieve._text import did_you_mean
+from bisieve.cli.config_file import as_toml, words_of
+from bisieve.errors import UsageError
+
+WIDTH = 100  # columns of a help text
+_CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+_VALUE = re.compile(r"argument (.+?): invalid (\S+) value: '(.*)'", re.DOTALL)
+_KINDS = {"int": "an integer", "float": "a number"}  # names of types as argparse shows them
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser without abbreviations of options, since a new option could change the meaning of one.
+
+    Args:
+        options: Those of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        options = {"allow_abbrev": False, "formatter_class": _Formatter, **options}
+        super().__init__(**options)
+        self.reads_config = False  # set by `add_config`
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments, and refuse unknown ones with the options of the subcommand that got them."""
+        args = sys.argv[1:] if args is None else list(args)
+        self._check_options(args)
+        if self.reads_config and (url := _config_in(args)):
+            args = [*words_of(url, self._actions), *args]
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            raise UsageError(f"options of {self.prog}", repr(unknown[0]), self._help_hint())
+        if self.reads_config and parsed.print_config:
+            text = as_toml(parsed, self._actions)
+            parsed.run = lambda _: print(text, end="") or 0
+        return parsed, []
+
+    def _check_options(self, args: list[str]) -> None:
+        """Name an unknown option, which argparse does only where no required one is missing."""
+        if any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
+            return  # some of the words are for another parser
+        known = [name for action in self._actions for name in action.option_strings]
+        for word in args:
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in (*known, "--"):
+                hint = did_you_mean(name, known) or self._help_hint()
+                raise UsageError(f"an option of {self.prog}", name, hint)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `UsageError` in place of argparse's message of several lines."""
+        required = "the following arguments are required: "
+        if message.startswith(required):
+            raise UsageError(message.removeprefix(required), "none", self._help_hint())
+        if wrong := _CHOICE.fullmatch(message):
+            where, given, choices = wrong.groups()
+            known = re.findall(r"[\w.-]+", choices)
+            what = "a command of bisieve" if where == "COMMAND" else f"{', '.join(known)} for {where}"
+            raise UsageError(what, given, did_you_mean(given, known) or self._help_hint())
+        if wrong := _VALUE.fullmatch(message):
+            where, kind, given = wrong.groups()
+            raise UsageError(f"{_KINDS.get(kind, f'a {kind}')} for {where}", given, self._help_hint())
+        raise UsageError(f"arguments of {self.prog}", message.removeprefix("argument "), self._help_hint())
+
+    def _help_hint(self) -> str:
+        return f"see {self.prog} --help"
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str, **options: Any) -> None:
+        width = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
+        super().__init__(prog, **{"max_help_position": 30, "width": width, **options})
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--config`` and ``--print-config``, which a `Parser` carries out by itself."""
+    if isinstance(parser, Parser):
+        parser.reads_config = True
+    add = parser.add_argument_group("configuration").add_argument
+    add("--config", metavar="FILE", help="TOML or YAML file with values for options; the command line wins")
+    add("--print-config", action="store_true", help="print all options as TOML for --config; do nothing else")
+
+
+def _config_in(args: list[str]) -> str | None:
+    """Return the file of ``--config``, if it is among ``args``; the last one counts."""
+    config = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    config.add_argument("--config")
+    try:
+        return config.parse_known_args(args)[0].config  # type: ignore[no-any-return]
+    except argparse.ArgumentError:
+        return None  # without a value, which the command's own parser refuses

@@ -1,0 +1,29 @@
+"""``bisieve path``: print where the Parquet files of an index are, for DuckDB, Polars, pandas and others."""
+
+import argparse
+
+from bisieve.cli.overview import SELECT
+from bisieve.cli.parser import add_config
+
+GROUP = SELECT
+HELP = "print the glob of an index's Parquet files, for DuckDB, Polars and pandas"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument(
+        "--version", metavar="FINGERPRINT",
+        help="fingerprint or its first characters, as listed by bisieve versions (default: the current one)",
+    )  # fmt: skip
+    parser.add_argument("--rejects", action="store_true", help="of the rejected records")
+    add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the glob; that of a local index is a path."""
+    from bisieve.index.versions import open_version
+
+    index = open_version(args.index, args.version)
+    print(index.glob("rejects" if args.rejects else "rollouts").removeprefix("file://"))
+    return 0

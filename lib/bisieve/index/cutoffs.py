@@ -1,0 +1,138 @@
+"""Where a selection ends: the score of its last rollout, and the rollouts that tie with it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bisieve.index.reader import Index, open_part
+from bisieve.index.writer import REPORTED
+from bisieve.ranking.strategies import selection_limits
+
+ALL = ""  # the key of the selection over all sources (scope=global); no source has this name
+
+
+def cutoff_scores(index: Index, fraction: float) -> dict[str, float]:
+    """Return the cutoff scores of a selection: the BIS of its last rollout.
+
+    The index stores those of the fractions in `REPORTED`; for any other fraction, the row groups that hold
+    the last ranks are read.
+
+    Returns:
+        BIS by source; with ``scope=global`` a single value, under `ALL`.
+
+    Raises:
+        UsageError: ``fraction`` is outside (0, 1].
+        IndexUnusableError: A file of the index is missing or damaged.
+    """
+    is_global = index.manifest.parameters.scope == "global"
+    rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
+    limits = selection_limits(rollouts, index.manifest.parameters.scope, fraction)
+    if fraction not in REPORTED:
+        return _from_rows(index, limits, is_global)
+    if is_global:
+        (end,) = (score.bis for score in index.manifest.cutoff_scores if score.fraction == fraction)
+        return {ALL: end}
+    return {
+        row["source"]: score["bis"]
+        for row in index.sources.select(["source", "cutoff_scores"]).to_pylist()
+        for score in row["cutoff_scores"]
+        if score["fraction"] == fraction
+    }
+
+
+def _from_rows(index: Index, limits: dict[str, int], is_global: bool) -> dict[str, float]:
+    ends = {}
+    for part in index.files:
+        with open_part(index.url, part) as file:
+            for group in range(file.num_row_groups):
+                if not _may_end(file.metadata.row_group(group), limits):
+                    continue
+                rows = file.read_row_group(group, columns=["source", "rank", "bis"], use_threads=False)
+                source = rows["source"].combine_chunks().dictionary_encode()
+                limit = np.array([limits[name] for name in source.dictionary.to_pylist()], np.int64)
+                is_last = rows["rank"].to_numpy() == limit[source.indices.to_numpy()]
+                for row in rows.filter(pa.array(is_last)).to_pylist():
+                    ends[ALL if is_global else row["source"]] = row["bis"]
+    return ends
+
+
+def _may_end(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:
+    source, rank = (group.column(column).statistics for column in (0, 1))
+    return bool(source.min != source.max or rank.min <= limits[source.min] <= rank.max)
+
+
+@dataclass(frozen=True)
+class CutoffTies:
+    """Ties at the end of a selection by BIS: which of them were selected, only the rule for ties decided."""
+
+    selected: int  # rollouts of the selection
+    tied: int  # those of them that have the score of a rollout of their source that was not selected
+    left_out: int  # rollouts with such a score that were not selected
+    least: float  # the lowest and the highest of these scores; NaN if there are no ties
+    most: float
+
+    def numbers(self) -> dict[str, int | float | None]:
+        """Return the fields by name, with None in place of NaN."""
+        return {name: value if value == value else None for name, value in vars(self).items()}
+
+
+def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
+    """Count the ties at the end of the selection of ``fraction`` of an index with the strategy ``bis``.
+
+    Only row groups that may hold rollouts with a cutoff score are read.
+
+    Raises:
+        UsageError: ``fraction`` is outside (0, 1].
+        IndexUnusableError: A file of the index is missing or damaged.
+    """
+    is_global = index.manifest.parameters.scope == "global"
+    rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
+    limits = selection_limits(rollouts, index.manifest.parameters.scope, fraction)
+    scores = cutoff_scores(index, fraction)
+    by_source = dict.fromkeys(rollouts, scores.get(ALL, np.nan)) if is_global else scores
+    selected = {name: min(limit, rollouts[name]) for name, limit in limits.items()}
+    kept: dict[str, int] = dict.fromkeys(by_source, 0)
+    left_out: dict[str, int] = dict.fromkeys(by_source, 0)
+    for source, ranks, bis in _rows_at(index, by_source):
+        is_kept = ranks <= limits[source]
+        tied = bis == by_source[source]
+        kept[source] += int((tied & is_kept).sum())
+        left_out[source] += int((tied & ~is_kept).sum())
+    if is_global:
+        kept, left_out = {ALL: sum(kept.values())}, {ALL: sum(left_out.values())}
+    ties = [name for name in kept if left_out[name]]
+    at = [scores[name] for name in ties]
+    return CutoffTies(
+        min(next(iter(limits.values()), 0), sum(rollouts.values())) if is_global else sum(selected.values()),
+        sum(kept[name] for name in ties),
+        sum(left_out[name] for name in ties),
+        min(at, default=np.nan),
+        max(at, default=np.nan),
+    )
+
+
+def _rows_at(
+    index: Index, scores: Mapping[str, float]
+) -> Iterator[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Yield source, ranks and BIS of the rows of row groups that may hold a row with its source's score."""
+    for part in index.files:
+        with open_part(index.url, part) as file:
+            for group in range(file.num_row_groups):
+                if not _may_have(file.metadata.row_group(group), scores):
+                    continue
+                rows = file.read_row_group(group, columns=["source", "rank", "bis"], use_threads=False)
+                source = rows["source"].combine_chunks().dictionary_encode()
+                codes = source.indices.to_numpy()
+                ranks, bis = rows["rank"].to_numpy(), rows["bis"].to_numpy()
+                for code, name in enumerate(source.dictionary.to_pylist()):
+                    yield name, ranks[codes == code], bis[codes == code]
+
+
+def _may_have(group: pq.RowGroupMetaData, scores: Mapping[str, float]) -> bool:
+    columns = {group.column(place).path_in_schema: place for place in range(group.num_columns)}
+    source, bis = (group.column(columns[name]).statistics for name in ("source", "bis"))
+    return bool(source.min != source.max or bis.min <= scores[source.min] <= bis.max)

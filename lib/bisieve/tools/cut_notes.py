@@ -1,0 +1,55 @@
+"""What a user should know about a selection before training on it: its ties, and whether α fits its size."""
+
+from bisieve._text import percent
+from bisieve.index.cutoffs import cutoff_ties
+from bisieve.index.reader import Index
+
+# The paper's α for two fractions (§4, Table 5): the smaller the selection, the more single-label rollouts it
+# needs, which α raises.
+PAPERS_ALPHA = {0.10: 0.2, 0.25: 0.05}
+_SMALL, _LARGE = 0.15, 0.2  # fractions up to and from which the one or the other is the nearer example
+_BETWEEN = 0.1  # between the two α
+_WORTH_A_NOTE = 0.01  # of the selection
+_DECIDED_BY = {"file": "by file order", "hash": "by a seeded hash", "spread": "question by question"}
+
+
+def cut_notes(index: Index, fraction: float) -> list[str]:
+    """Return notes on a selection: the ties at its end, and an α that the paper uses for other fractions.
+
+    Both are about the strategy ``bis``; for others there are no notes.
+
+    Args:
+        index: The version that is selected from.
+        fraction: Share of rollouts that is selected, in (0, 1].
+    """
+    parameters = index.manifest.parameters
+    if parameters.strategy != "bis":
+        return []
+    return [*_ties(index, fraction), *_alpha(parameters.alpha, fraction)]
+
+
+def _ties(index: Index, fraction: float) -> list[str]:
+    ties = cutoff_ties(index, fraction)
+    if ties.tied < _WORTH_A_NOTE * ties.selected or not ties.tied:
+        return []
+    at = f"{ties.least:.4f}" if ties.least == ties.most else f"{ties.least:.4f} to {ties.most:.4f}"
+    rule = index.manifest.parameters.ties
+    hint = "" if rule == "spread" else "; see --ties spread"
+    return [
+        f"best {percent(fraction)}: {ties.tied:,} of {ties.selected:,} are ties at BIS {at}, chosen from "
+        f"{ties.tied + ties.left_out:,} {_DECIDED_BY[rule]}{hint}"
+    ]
+
+
+def _alpha(alpha: float, fraction: float) -> list[str]:
+    if fraction <= _SMALL and alpha < _BETWEEN:
+        like = 0.10
+    elif fraction >= _LARGE and alpha > _BETWEEN:
+        like = 0.25
+    else:
+        return []
+    papers = f"{PAPERS_ALPHA[like]:g}"
+    return [
+        f"best {percent(fraction)}: alpha is {alpha:g}, the paper's for {percent(like)} is {papers}; "
+        f"bisieve rank --alpha {papers} ranks again in seconds"
+    ]
