@@ -1,1 +1,38 @@
-"""Training and evaluation of a multimodal process reward model (MPRM), with Ray Train and Ray Data."""
+"""Training and evaluation of a multimodal process reward model (MPRM), with Ray Train and Ray Data.
+
+>>> from ray_train import StepScorer, TrainConfig, train
+>>> train(TrainConfig(index="index", image_root="images", backbone="org/name", output="model", fraction=0.1))
+>>> StepScorer("model").score("How many?", ["chart.png"], ["There are 3.", "So 3."])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray_train.config import TrainConfig
+    from ray_train.evaluation.config import EvaluateConfig
+    from ray_train.evaluation.evaluate import evaluate
+    from ray_train.evaluation.step_scorer import StepScorer
+    from ray_train.train.driver import train
+
+# Imported on first access: ``import ray_train`` needs neither torch nor Ray.
+_HOMES = {
+    "TrainConfig": "ray_train.config",
+    "EvaluateConfig": "ray_train.evaluation.config",
+    "train": "ray_train.train.driver",
+    "evaluate": "ray_train.evaluation.evaluate",
+    "StepScorer": "ray_train.evaluation.step_scorer",
+}
+__all__ = ["EvaluateConfig", "StepScorer", "TrainConfig", "evaluate", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the public API on first access."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names of the public API."""
+    return __all__

@@ -89,12 +89,8 @@ class Scorer:
             load_kappa(rewards.kappa, Path(path, require_kappa(card, model)))
         self._model = rewards.to(self._device).eval()
 
-    @torch.inference_mode()
     def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
-        """Return the rewards of each solution, one per step.
-
-        There are fewer if trailing steps exceed the length limit, and none if the solution is skipped: if not
-        even one step fits, or its text has a token of the prompt.
+        """Return the rewards of each solution, one per step, as `rewards` does.
 
         Raises:
             ImageError: An image cannot be decoded, or the processor refuses it.
@@ -103,6 +99,22 @@ class Scorer:
         names = [
             [f"{name} of line {each.line}" for name in self._per_image(each.images)] for each in solutions
         ]
+        return self.rewards(samples, names)
+
+    @torch.inference_mode()
+    def rewards(self, samples: Sequence[Sample], names: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Return the rewards of each sample, one per step.
+
+        There are fewer if trailing steps exceed the length limit, and none if the sample is skipped: if not
+        even one step fits, or its text has a token of the prompt.
+
+        Args:
+            samples: With decoded images; their labels are not used.
+            names: What each image of each sample is called in an error.
+
+        Raises:
+            ImageError: The processor refuses an image.
+        """
         with refusals_named(self._encoder, samples, names):
             batch = self._encoder.encode(samples).to(self._device)
         self.counts.update(transparent=batch.transparent, unclear=batch.unclear)

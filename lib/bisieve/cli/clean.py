@@ -33,11 +33,10 @@ def run(args: argparse.Namespace) -> int:
     Files of the current version and of the version that passed the gate last are kept.
     """
     from bisieve._text import pluralize
-    from bisieve.index.reader import open_index
-    from bisieve.index.versions import clean, unreferenced
+    from bisieve.api.functions import open_index
 
     age = seconds(args.older_than)
-    found = (unreferenced if args.dry_run else clean)(open_index(args.index), age)
+    found = open_index(args.index).clean(age, args.dry_run)
     if args.json:
         files = [{"url": file.url, "bytes": file.size} for file in found]
         options.print_json({"removed": not args.dry_run, "files": files})

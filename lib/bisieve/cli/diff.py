@@ -37,23 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare the selections and print the counts; with ``--output`` write the changed rollouts there."""
-    from bisieve.index.versions import open_version
-    from bisieve.tools.diff import Side, compare, written
-    from bisieve.tools.diff_report import diff_document, diff_report, summarised
-    from bisieve.tools.export import check_target
+    from bisieve.api.functions import compare, open_index
 
-    a = Side(open_version(args.a, args.version_a), args.fraction)
-    b = Side(
-        open_version(args.b or args.a, args.version_b),
-        args.fraction if args.fraction_b is None else args.fraction_b,
-    )
-    if args.output:
-        for side in (a, b):
-            check_target(side.index, args.output)
-    diffs = compare(a, b)
-    summary = summarised(written(diffs, args.output) if args.output else diffs)
-    if args.json:
-        options.print_json(diff_document(summary, a, b))
-    else:
-        print(diff_report(summary, a, b))
+    a = open_index(args.a, args.version_a).select(args.fraction)
+    b = open_index(args.b or args.a, args.version_b).select(args.fraction_b or args.fraction)
+    options.show(compare(a, b, args.output), args.json)
     return 0

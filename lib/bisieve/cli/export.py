@@ -35,29 +35,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export the selection; print the requested fraction and the number of rollouts written."""
     from bisieve._text import pluralize
-    from bisieve.index.reader import check_shards_unchanged, open_index
-    from bisieve.index.selection import read_selection
-    from bisieve.tools.export import changed_names, check_target, export_mprm_jsonl, export_records, file_name
-    from bisieve.tools.export_records import ImageFolder, refuse
+    from bisieve.api.functions import open_index
+    from bisieve.tools.export import file_name
 
     index = open_index(args.index)
-    check_target(index, args.output, is_folder=args.format == "records")
-    if args.images:
-        check_target(index, args.images)
-    save = ImageFolder(args.images).save if args.images else refuse
-    selection = read_selection(index, args.fraction)
-    check_shards_unchanged(index)
+    selection = index.select(args.fraction)
     if args.format == "records":
-        written = export_records(selection, args.output, save)
-        if changed := changed_names(selection):
+        written = selection.write_records(args.output, args.images)
+        if changed := selection.renamed_sources:
             print(
                 f"{pluralize(len(changed), 'source')} written under another file name, "
                 f"for example {changed[0]} in {file_name(changed[0])}.jsonl, "
                 "as it is called when that is scored without --source-field"
             )
     else:
-        written = export_mprm_jsonl(selection, args.output, index.manifest.parameters.threshold, save)
-    of = "each source" if index.manifest.parameters.scope == "source" else "all sources"
-    asked = f"asked for {selection.fraction:.2%} of {of}"
-    print(f"{args.output}: {written} of {selection.available} rollouts ({selection.delivered:.2%}; {asked})")
+        written = selection.write_jsonl(args.output, args.images)
+    for note in selection.notes:
+        print(note)
+    of = "each source" if index.parameters.scope == "source" else "all sources"
+    print(
+        f"{args.output}: {written:,} of {pluralize(selection.available, 'rollout')} "
+        f"({selection.delivered:.2%}; asked for {selection.fraction:.2%} of {of})"
+    )
     return 0

@@ -59,26 +59,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         GateError: A value exceeds its limit.
     """
-    from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
-    from bisieve.tools.gate import judge
-    from bisieve.tools.gate_report import gate_document, gate_report, refuse
-    from bisieve.tools.gate_stats import version_stats
+    from bisieve.api.functions import check_gate, open_index
 
     limits = Limits(
         args.max_reject_rate, args.max_mixture_drift, args.max_score_drift, args.max_lost, args.min_rollouts
     )
-    limits.check()
-    now = open_version(args.index)
-    before = open_version(args.index, args.against) if args.against else version_to_compare_with(now)
-    was = None if before is None else version_stats(before, args.fraction)
-    verdict = judge(version_stats(now, args.fraction), was, limits)
-    if args.json:
-        options.print_json(gate_document(verdict))
-    else:
-        print(gate_report(verdict))
+    check = check_gate(open_index(args.index), args.against, args.fraction, limits)
+    options.show(check, args.json)
     sys.stdout.flush()  # before the error, if stdout and stderr are the same stream
-    refuse(verdict)
-    mark_passed(now, before)
+    check.require()
     if not args.json:
-        print(verdict.now.name)
+        print(check.version)
     return 0

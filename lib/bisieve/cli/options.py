@@ -147,6 +147,14 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=1, ensure_ascii=False))
 
 
+def show(result: Any, as_json: bool) -> None:
+    """Print ``result.report()``, or its ``numbers()`` as a JSON document."""
+    if as_json:
+        print_json(result.numbers())
+    else:
+        print(result.report())
+
+
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """Declare the options for progress and errors on stderr."""
     parser.add_argument("--quiet", action="store_true", help="show errors, but no progress")

@@ -22,8 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the glob; that of a local index is a path."""
-    from bisieve.index.versions import open_version
+    from bisieve.api.functions import open_index
 
-    index = open_version(args.index, args.version)
+    index = open_index(args.index, args.version)
     print(index.glob("rejects" if args.rejects else "rollouts").removeprefix("file://"))
     return 0

@@ -26,20 +26,12 @@ def run(args: argparse.Namespace) -> int:
     """Rank the index and print a summary; parameters that are not given stay as they are in the index."""
     ranking, engine = options.ranking(args), options.engine(args)
 
-    from bisieve.engines import choose_engine
+    from bisieve.api.functions import open_index, rerank
     from bisieve.events import events_on_stderr, log_format
-    from bisieve.index.reader import open_index
-    from bisieve.index.rerank import with_overrides
-    from bisieve.pipeline.rank import rank_index
-    from bisieve.tools.report import report_document, score_report
 
     index = open_index(args.index)
-    parameters = with_overrides(index.manifest.parameters, ranking)
+    asked = engine.pop("asked")
     with events_on_stderr(log_format(args.log_format), args.quiet) as emit:
-        open_engine = choose_engine(emit=emit, **engine)
-        ranked, written = rank_index(open_engine, index, parameters, args.output, emit)
-    if args.json:
-        options.print_json(report_document(ranked, args.output, written))
-    else:
-        print(score_report(ranked, args.output, written))
+        ranked = rerank(index, args.output, engine=asked, progress=emit, engine_options=engine, **ranking)
+    options.show(ranked, args.json)
     return 0

@@ -23,12 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the same summary as scoring does, with all sources."""
-    from bisieve.index.versions import open_version
-    from bisieve.tools.report import report_document, score_report
+    from bisieve.api.functions import open_index
 
-    index = open_version(args.index, args.version)
-    if args.json:
-        options.print_json(report_document(index, args.index))
-    else:
-        print(score_report(index, args.index))
+    options.show(open_index(args.index, args.version), args.json)
     return 0

@@ -30,27 +30,24 @@ def run(args: argparse.Namespace) -> int:
     """Score the corpus and print a summary of the index; sends OpenLineage events if they are configured."""
     reading, ranking, engine = options.reading(args), options.ranking(args), options.engine(args)
 
-    from bisieve.engines import choose_engine, prepare_engine
+    from bisieve.engines import prepare_engine
 
     prepare_engine(**engine)
+    from bisieve.api.functions import score
     from bisieve.events import events_on_stderr, log_format
     from bisieve.io.urls import canonical
-    from bisieve.pipeline.run import ScoreRequest, score_corpus
     from bisieve.tools.openlineage import lineage_events
-    from bisieve.tools.report import report_document, score_report
 
-    request = ScoreRequest(
-        inputs=tuple(args.input), index=args.index, reading=reading, strict=args.strict, **ranking
-    )
     inputs, url = [canonical(one) for one in args.input], canonical(args.index)
     with (
         events_on_stderr(log_format(args.log_format), args.quiet) as emit,
         lineage_events("score", inputs, [url]) as datasets,
     ):
-        index, written = score_corpus(choose_engine(emit=emit, **engine), request, emit)
+        asked = engine.pop("asked")
+        index = score(
+            args.input, args.index, reading=reading, strict=args.strict, engine=asked, progress=emit,
+            engine_options=engine, **ranking,
+        )  # fmt: skip
         datasets.versions[url] = index.fingerprint
-    if args.json:
-        options.print_json(report_document(index, args.index, written))
-    else:
-        print(score_report(index, args.index, written))
+    options.show(index, args.json)
     return 0

@@ -23,10 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a line per version, the newest first; ``*`` marks the current one."""
     from bisieve._text import pluralize
-    from bisieve.index.reader import open_index
-    from bisieve.index.versions import versions
+    from bisieve.api.functions import open_index
 
-    found = versions(open_index(args.index))
+    found = open_index(args.index).versions()
     if args.json:
         options.print_json([_document(version) for version in found])
         return 0

@@ -56,6 +56,11 @@ def gate_document(verdict: GateResult) -> dict[str, Any]:
     }
 
 
+def passes(verdict: GateResult) -> bool:
+    """Return whether all values are within their limits."""
+    return not _failures(verdict)
+
+
 def _drifted(line: Line) -> tuple[float, int]:
     return max(line.mixture_drift or 0, line.score_drift or 0, line.lost or 0), line.now.rollouts
 

@@ -1,0 +1,254 @@
+"""The functions of the public API."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bisieve._text import pluralize
+from bisieve.api.html import table_as_html
+from bisieve.api.index import Index
+from bisieve.api.selection import Selection
+from bisieve.engines import Asked, choose_engine
+from bisieve.events import EventSink, null_sink
+from bisieve.index.rerank import with_overrides
+from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
+from bisieve.pipeline.rank import rank_index
+from bisieve.pipeline.run import ScoreRequest, score_corpus
+from bisieve.records.options import ReadOptions
+from bisieve.scoring import DEFAULT_ALPHA, score_rollouts
+from bisieve.tools import diff
+from bisieve.tools.diff_report import Summary, diff_document, diff_report, summarised
+from bisieve.tools.export import check_target
+from bisieve.tools.gate import GateResult, Limits, judge
+from bisieve.tools.gate_report import gate_document, gate_report, passes, refuse
+from bisieve.tools.gate_stats import version_stats
+
+
+def score_table(
+    scores: Sequence[Sequence[float]], alpha: float = DEFAULT_ALPHA, threshold: float = 0.0
+) -> pa.Table:
+    """Return the score and its parts for rollouts in memory (paper §4).
+
+    Args:
+        scores: The MC scores of the steps of each rollout, in [0, 1].
+        alpha: α of the score.
+        threshold: A step is positive when its score exceeds it.
+
+    Returns:
+        Columns ``bis``, ``positive_fraction``, ``reliability`` (float64) and ``num_positive`` (int32), a row
+        per rollout.
+
+    Raises:
+        ValueError: A rollout has no step, or a score is not in [0, 1].
+    """
+    offsets = np.cumsum([0, *(len(steps) for steps in scores)], dtype=np.int64)
+    flat = np.array([value for steps in scores for value in steps], np.float64)
+    return pa.table(score_rollouts(flat, offsets, alpha, threshold)._asdict())
+
+
+def score(
+    inputs: str | Sequence[str],
+    index: str,
+    *,
+    alpha: float = DEFAULT_ALPHA,
+    reading: ReadOptions | None = None,
+    strict: bool = False,
+    engine: Asked = "auto",
+    progress: EventSink = null_sink,
+    engine_options: dict[str, Any] | None = None,
+    **ranking: Any,
+) -> Index:
+    """Score the rollouts of shards, rank them and publish the index.
+
+    An index that is there already is brought up to date: only new and changed shards are read.
+
+    Args:
+        inputs: URLs of shards, folders or globs.
+        index: URL of the index.
+        alpha: α of the score; the paper uses 0.05 at 25 % and 0.2 at 10 %.
+        reading: How records are read: field names, layout, sources.
+        strict: Raise if an input has files of an unsupported kind.
+        engine: "local", "spark", or "auto", which decides by the size of the input.
+        progress: Receives the events of the run.
+        engine_options: ``workers`` and ``limit`` of the local engine, ``master`` and ``conf`` of Spark.
+        ranking: ``threshold``, ``strategy``, ``scope``, ``ties`` and ``seed``, as of ``bisieve score``.
+
+    Raises:
+        CorpusError: The inputs hold no usable rollout, or a shard is damaged.
+        StorageError: A store cannot be read or written.
+    """
+    request = ScoreRequest(
+        inputs=(inputs,) if isinstance(inputs, str) else tuple(inputs), index=index, alpha=alpha,
+        reading=reading or ReadOptions(), strict=strict, **ranking,
+    )  # fmt: skip
+    open_engine = choose_engine(engine, emit=progress, **(engine_options or {}))
+    return _published(score_corpus(open_engine, request, progress), index)
+
+
+def rerank(
+    index: Index,
+    output: str,
+    *,
+    engine: Asked = "auto",
+    progress: EventSink = null_sink,
+    engine_options: dict[str, Any] | None = None,
+    **ranking: Any,
+) -> Index:
+    """Rank an index again with other parameters, without reading its shards, and publish the result.
+
+    Args:
+        index: The version to rank.
+        output: URL of the new index; may be that of ``index``.
+        engine: As of `score`.
+        progress: As of `score`.
+        engine_options: As of `score`.
+        ranking: ``alpha``, ``threshold``, ``strategy``, ``scope``, ``ties`` and ``seed`` that change.
+
+    Raises:
+        IndexUnusableError: A file of ``index`` is missing or damaged.
+        StorageError: A store cannot be read or written.
+    """
+    parameters = with_overrides(index.parameters, ranking)
+    open_engine = choose_engine(engine, emit=progress, **(engine_options or {}))
+    return _published(rank_index(open_engine, index.opened, parameters, output, progress), output)
+
+
+def _published(result: tuple[Any, bool], url: str) -> Index:
+    opened, written = result
+    return Index(opened, url, written)
+
+
+def open_index(url: str, version: str | None = None) -> Index:
+    """Open an index.
+
+    Args:
+        url: URL of the index.
+        version: First digits of the fingerprint of a version; by default the current one.
+
+    Raises:
+        IndexUnusableError: There is no index, or not exactly one such version.
+    """
+    return Index(open_version(url, version), url)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which rollouts two selections have in common, which left, which entered, and why."""
+
+    summary: Summary
+    a: diff.Side
+    b: diff.Side
+
+    @property
+    def table(self) -> pa.Table:
+        """Return a row per source: rollouts selected in A, in B, kept, left and entered."""
+        rows = [
+            {"source": name, "a": a, "b": b, "kept": kept, "left": a - kept, "entered": b - kept}
+            for name, (a, b, kept) in self.summary.sources.items()
+        ]
+        return pa.Table.from_pylist(rows)
+
+    def report(self) -> str:
+        """Return the tables that ``bisieve diff`` prints."""
+        return diff_report(self.summary, self.a, self.b)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the report, as ``--json`` prints them."""
+        return diff_document(self.summary, self.a, self.b)
+
+    @property
+    def reasons(self) -> dict[tuple[str, str], int]:
+        """Return the number of rollouts by (change, reason); docs/diff.md explains the reasons."""
+        return dict(self.summary.reasons)
+
+    def __repr__(self) -> str:
+        """Return one line with the numbers of kept, left and entered rollouts."""
+        total = [sum(column) for column in zip((0, 0, 0), *self.summary.sources.values(), strict=True)]
+        a, b, kept = total
+        return f"<Comparison: {pluralize(kept, 'rollout')} kept, {a - kept:,} left, {b - kept:,} entered>"
+
+    def _repr_html_(self) -> str:
+        return table_as_html(repr(self), self.table)
+
+
+def compare(a: Selection, b: Selection, output: str | None = None) -> Comparison:
+    """Compare two selections; shards are not read.
+
+    Args:
+        a: The selection before.
+        b: The selection after.
+        output: URL of a Parquet file for the rollouts that left or entered, with reasons.
+
+    Raises:
+        IndexUnusableError: A file of an index is missing or damaged.
+        UsageError: ``output`` is inside an index or a shard.
+    """
+    sides = [diff.Side(one.index, one.fraction) for one in (a, b)]
+    diffs = diff.compare(*sides)
+    if output:
+        for side in sides:
+            check_target(side.index, output)
+        diffs = diff.written(diffs, output)
+    return Comparison(summarised(diffs), *sides)
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """The result of the gate for one version of an index."""
+
+    verdict: GateResult
+
+    @property
+    def passed(self) -> bool:
+        """Return whether all values are within their limits."""
+        return passes(self.verdict)
+
+    @property
+    def version(self) -> str:
+        """Return the first 16 digits of the version's fingerprint."""
+        return self.verdict.now.name
+
+    def report(self) -> str:
+        """Return the table that ``bisieve gate`` prints."""
+        return gate_report(self.verdict)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the report, as ``--json`` prints them."""
+        return gate_document(self.verdict)
+
+    def require(self) -> None:
+        """Raise a `GateError` that names the largest values above their limits, if there are any."""
+        refuse(self.verdict)
+
+    def __repr__(self) -> str:
+        """Return one line with the version and whether it passed."""
+        return f"<GateCheck: version {self.version} {'passed' if self.passed else 'failed'}>"
+
+
+def check_gate(
+    index: Index, against: str | None = None, fraction: float = 0.25, limits: Limits | None = None
+) -> GateCheck:
+    """Compare the current version of an index with an earlier one, and record it if it passes.
+
+    Args:
+        index: The current version.
+        against: First digits of the fingerprint to compare with; by default the last that passed.
+        fraction: Share of rollouts whose selections are compared, in (0, 1].
+        limits: By default those of ``bisieve gate``.
+
+    Raises:
+        UsageError: A limit is out of range.
+        IndexUnusableError: A version is missing or damaged.
+    """
+    limits = limits or Limits()
+    limits.check()
+    now = index.opened
+    before = open_version(index.url, against) if against else version_to_compare_with(now)
+    was = None if before is None else version_stats(before, fraction)
+    check = GateCheck(judge(version_stats(now, fraction), was, limits))
+    if check.passed:
+        mark_passed(now, before)
+    return check

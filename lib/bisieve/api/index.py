@@ -1,0 +1,106 @@
+"""An index as users see it: one version of a ranked corpus."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from bisieve._text import pluralize
+from bisieve.api.html import table_as_html
+from bisieve.api.selection import Selection
+from bisieve.index import reader, versions
+from bisieve.index.reader import Kind, open_part
+from bisieve.io.storage import StoredFile
+from bisieve.records.options import Parameters, parse_fraction
+from bisieve.schemas import REJECTS
+from bisieve.tools.report import report_document, score_report
+
+_SHOWN = ["source", "rollouts", "steps", "mixed", "all_positive", "all_negative", "tie_block"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """One version of a ranked index; it stays readable when later versions are published."""
+
+    opened: reader.Index = field(repr=False)
+    name: str  # the URL as it was given
+    written: bool | None = None  # whether the call that returned it published it; None if it was only opened
+
+    @property
+    def url(self) -> str:
+        """Return the canonical URL."""
+        return self.opened.url
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the shards and parameters of this version; 64 hex digits."""
+        return self.opened.fingerprint
+
+    @property
+    def parameters(self) -> Parameters:
+        """Return the parameters of the ranking."""
+        return self.opened.manifest.parameters
+
+    @property
+    def sources(self) -> pa.Table:
+        """Return a row per source, `schemas.SOURCES`: rollouts, steps, mixture, ties, rejects, cutoffs."""
+        return self.opened.sources
+
+    def __len__(self) -> int:
+        """Return the number of usable rollouts."""
+        return self.opened.manifest.rollouts
+
+    def rejects(self) -> pa.Table:
+        """Return the rejected records, `schemas.REJECTS`, by shard and offset, each with its reason."""
+        tables = [REJECTS.empty_table()]
+        for file in self.opened.rejects:
+            with open_part(self.url, file) as part:
+                tables.append(part.read(use_threads=False))
+        return pa.concat_tables(tables)
+
+    def select(self, fraction: float | str) -> Selection:
+        """Select the best share of each source, or of all sources by the index's scope (paper §4).
+
+        Args:
+            fraction: In (0, 1], or a percentage such as ``"10%"``.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        return Selection(self.opened, parse_fraction(fraction))
+
+    def versions(self) -> list[versions.Version]:
+        """Return all versions that have not been removed, the newest first."""
+        return versions.versions(self.opened)
+
+    def clean(self, older_than: float, dry_run: bool = False) -> list[StoredFile]:
+        """Remove files that neither the current version nor the last that passed the gate needs.
+
+        Args:
+            older_than: Smallest age of the files, in seconds.
+            dry_run: Remove nothing.
+
+        Returns:
+            The files that were, or would be, removed.
+        """
+        return (versions.unreferenced if dry_run else versions.clean)(self.opened, older_than)
+
+    def glob(self, kind: Kind = "rollouts") -> str:
+        """Return the pattern of the Parquet files of one kind, for DuckDB, Polars and others."""
+        return self.opened.glob(kind)
+
+    def report(self) -> str:
+        """Return the table that ``bisieve score`` and ``bisieve report`` print."""
+        return score_report(self.opened, self.name, self.written)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the report, as ``--json`` prints them."""
+        return report_document(self.opened, self.name, self.written)
+
+    def __repr__(self) -> str:
+        """Return one line with version, number of rollouts and of sources."""
+        rollouts, sources = pluralize(len(self), "rollout"), pluralize(self.sources.num_rows, "source")
+        return f"<Index {self.name}: version {self.fingerprint[:16]}, {rollouts} of {sources}>"
+
+    def _repr_html_(self) -> str:
+        return table_as_html(repr(self), self.sources.select(_SHOWN))

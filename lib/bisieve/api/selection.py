@@ -1,0 +1,136 @@
+"""A selection as users see it: a table of rollouts, and what writes them with their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from bisieve._text import percent, pluralize
+from bisieve.api.html import table_as_html
+from bisieve.index import selection
+from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.reader import Index, check_shards_unchanged
+from bisieve.records.embedded_images import Save
+from bisieve.records.model import Rollout
+from bisieve.shards.fetch import fetch_in_chunks
+from bisieve.tools import export
+from bisieve.tools.cut_notes import cut_notes
+from bisieve.tools.export_records import ImageFolder, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = 10  # rows in a notebook
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The best fraction of the rollouts of an index."""
+
+    index: Index
+    fraction: float  # that was asked for
+
+    @cached_property
+    def _selected(self) -> selection.Selection:
+        return selection.read_selection(self.index, self.fraction)
+
+    @property
+    def table(self) -> pa.Table:
+        """Return the selected rows, `schemas.INDEX`, by (source, rank)."""
+        return self._selected.rows
+
+    @property
+    def delivered(self) -> float:
+        """Return the share of the usable rollouts that is selected."""
+        return self._selected.delivered
+
+    @property
+    def available(self) -> int:
+        """Return the number of usable rollouts in the index."""
+        return self._selected.available
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the selected rows as a data frame."""
+        return self.table.to_pandas()
+
+    def rollouts(self) -> Iterator[Rollout]:
+        """Return the selected rollouts with their text, which are read from the shards as they are needed.
+
+        Raises:
+            IndexUnusableError: A shard has changed since it was scored.
+        """
+        check_shards_unchanged(self.index)
+        return chain.from_iterable(fetch_in_chunks(self.table, self._selected.shards))
+
+    def write_jsonl(self, url: str, images: str | None = None) -> int:
+        """Write the paper's training file, one line per rollout (paper App. C).
+
+        Args:
+            url: URL of the file.
+            images: Folder for images that are inside the records; without it such records are refused.
+
+        Returns:
+            The number of lines.
+
+        Raises:
+            UsageError: ``url`` is inside the index or a shard, or a record has an image inside.
+            IndexUnusableError: A shard has changed since it was scored.
+        """
+        save = self._checked(url, images)
+        return export.export_mprm_jsonl(self._selected, url, self.index.manifest.parameters.threshold, save)
+
+    def write_records(self, folder: str, images: str | None = None) -> int:
+        """Write the records as they are, as plain JSONL shards, a file per source.
+
+        Args:
+            folder: URL of the folder, which can be scored as a corpus.
+            images: As in `write_jsonl`.
+
+        Returns:
+            The number of rollouts.
+
+        Raises:
+            UsageError: As in `write_jsonl`.
+            IndexUnusableError: A shard has changed since it was scored.
+        """
+        return export.export_records(self._selected, folder, self._checked(folder, images, is_folder=True))
+
+    def _checked(self, output: str, images: str | None, is_folder: bool = False) -> Save:
+        export.check_target(self.index, output, is_folder)
+        if images:
+            export.check_target(self.index, images)
+        check_shards_unchanged(self.index)
+        return ImageFolder(images).save if images else refuse
+
+    @property
+    def renamed_sources(self) -> list[str]:
+        """Return the sources that `write_records` writes under another file name than their own."""
+        return export.changed_names(self._selected)
+
+    @property
+    def ties(self) -> CutoffTies:
+        """Return how many rollouts are selected only by the rule for ties; for the strategy bis."""
+        return cutoff_ties(self.index, self.fraction)
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what to know before training: ties at the cutoff, and an α meant for other fractions."""
+        return cut_notes(self.index, self.fraction)
+
+    def __len__(self) -> int:
+        """Return the number of selected rollouts."""
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        """Return one line with the fraction and the number of rollouts."""
+        share, number = percent(self.fraction), pluralize(len(self), "rollout")
+        return f"<Selection: best {share}, {number} of {self.index.url}>"
+
+    def _repr_html_(self) -> str:
+        columns = ["source", "rank", "rollout_id", "bis", "positive_fraction", "reliability", "num_steps"]
+        return table_as_html(repr(self), self.table.select(columns).slice(0, _SHOWN))

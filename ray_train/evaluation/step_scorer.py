@@ -1,0 +1,82 @@
+"""Score steps with a trained model in a program of one's own, such as best-of-N or a reward server."""
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+from bisieve.io.images import decode_image
+from bisieve.io.storage import read_bytes
+from ray_train.data.encode import Sample
+from ray_train.evaluation.scorer import Scorer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+Picture: TypeAlias = Union[str, "Path", "Image"]  # path, URL, or an image in memory
+Asked: TypeAlias = tuple[str, Sequence[Picture], Sequence[str]]  # question, images, steps
+
+
+class StepScorer:
+    """A trained model that gives every step of a solution its reward, P(positive).
+
+    The model's own card decides its prompt, its tiles and its image library. A GPU is used if there is one.
+
+    Args:
+        model: Hub id, folder or URL of a model that ``bisieve train`` published, or of another one.
+        max_length: Tokens that a solution may have; 0: as in training.
+        risk: Standard deviations to subtract from the mean reward, for a model with a κ head.
+
+    Raises:
+        TrainingError: The model or its card cannot be read.
+    """
+
+    def __init__(self, model: str, max_length: int = 0, risk: float = 0.0) -> None:
+        self._scorer = Scorer(str(model), max_length, max_tiles=0, risk=risk)
+
+    def score(self, question: str, images: Sequence[Picture], steps: Sequence[str]) -> list[float]:
+        """Return the reward of each step of one solution, as `score_batch` does."""
+        return self.score_batch([(question, images, steps)])[0]
+
+    def score_batch(self, solutions: Sequence[Asked]) -> list[list[float]]:
+        """Return the rewards of several solutions, which go through the model together.
+
+        Args:
+            solutions: Question, images and steps of each; several of one question for best-of-N.
+
+        Returns:
+            For each solution one reward in [0, 1] per step; NaN for a step beyond the length limit, and for
+            all steps of a solution whose text has a token of the prompt.
+
+        Raises:
+            ImageError: An image cannot be read or decoded, or the processor refuses it.
+            StorageError: A path or URL cannot be read.
+        """
+        samples = [
+            Sample(
+                number, [_decoded(image) for image in images], question.strip(),
+                [step.strip() for step in steps], [0.0] * len(steps),
+            )
+            for number, (question, images, steps) in enumerate(solutions)
+        ]  # fmt: skip
+        names = [[_name(image) for image in images] for _, images, _ in solutions]
+        rewards = self._scorer.rewards(samples, names)
+        return [
+            [*found, *[math.nan] * (len(steps) - len(found))]
+            for found, (_, _, steps) in zip(rewards, solutions, strict=True)
+        ]
+
+
+def _name(image: Picture) -> str:
+    return f"image {image}" if not hasattr(image, "save") else "an image in memory"
+
+
+def _decoded(image: Picture) -> "Image":
+    """Return the image as evaluation decodes it: upright, opaque, in RGB."""
+    if isinstance(image, str) or not hasattr(image, "save"):
+        return decode_image(read_bytes(str(image)), _name(image))
+    encoded = BytesIO()
+    image.save(encoded, "PNG")
+    return decode_image(encoded.getvalue(), _name(image))
