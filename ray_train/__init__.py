@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from ray_train.evaluation.config import EvaluateConfig
     from ray_train.evaluation.evaluate import evaluate
     from ray_train.evaluation.step_scorer import StepScorer
-    from ray_train.train.driver import train
+    from ray_train.training.driver import train
 
 # Imported on first access: ``import ray_train`` needs neither torch nor Ray.
 _HOMES = {
     "TrainConfig": "ray_train.config",
     "EvaluateConfig": "ray_train.evaluation.config",
-    "train": "ray_train.train.driver",
+    "train": "ray_train.training.driver",
     "evaluate": "ray_train.evaluation.evaluate",
     "StepScorer": "ray_train.evaluation.step_scorer",
 }

@@ -23,8 +23,9 @@ from support.faulty_proxy import FaultyProxy
 _ON_ONE_RAY = tuple(
     f"tests/ray_train/{name}.py"
     for name in (
-        "train/test_beta_binomial", "train/test_elastic", "train/test_exactness", "train/test_hub_models",
-        "train/test_training", "train/test_validation", "distributed/test_preemption",
+        "training/test_beta_binomial", "training/test_elastic", "training/test_exactness",
+        "training/test_hub_models",
+        "training/test_training", "training/test_validation", "distributed/test_preemption",
         "evaluation/test_evaluate", "registry/test_lineage", "tracking/test_base", "tracking/test_prometheus",
         "tracking/test_throughput", "test_submit", "test_device", "test_ray_checkup", "test_run_config",
         "model/test_lora",

@@ -46,8 +46,8 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
         (
             ("pyspark",),
             (
-                "ray_train.train.driver",
-                "ray_train.train.loop",
+                "ray_train.training.driver",
+                "ray_train.training.loop",
                 "ray_train.evaluation.evaluate",
                 "bisieve.tools.export",
             ),

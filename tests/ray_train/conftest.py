@@ -144,7 +144,7 @@ def trained(
 ) -> Any:
     """The config of a finished run: two workers, ZeRO 1; of the last batch the second worker has nothing."""
     from ray_train.config import TrainConfig
-    from ray_train.train.driver import train
+    from ray_train.training.driver import train
 
     output = str(tmp_path_factory.mktemp("trained") / "output")
     config = TrainConfig(**small_run(corpus, internvl, output))

@@ -40,9 +40,9 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import RewardModel, reward_model
 from ray_train.model.save import gather_weights
-from ray_train.train.deepspeed_engine import deepspeed_config, make_engine
-from ray_train.train.divergence import DivergenceGuard
-from ray_train.train.loop import _Training
+from ray_train.training.deepspeed_engine import deepspeed_config, make_engine
+from ray_train.training.divergence import DivergenceGuard
+from ray_train.training.loop import _Training
 
 PICTURE = [
     Sample(k, [Image.linear_gradient("L").convert("RGB")], "What?", ["We look.", "So."], [1.0, 0.0])

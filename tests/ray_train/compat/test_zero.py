@@ -14,7 +14,7 @@ from torch import multiprocessing
 from ray_train.distributed.board import Beat, HeartbeatMonitor
 from ray_train.model.losses import loss_of
 from ray_train.model.save import gather_weights
-from ray_train.train.deepspeed_engine import adamw, deepspeed_config
+from ray_train.training.deepspeed_engine import adamw, deepspeed_config
 
 pytestmark = pytest.mark.slow  # two ranks take a step for each case
 
@@ -89,7 +89,9 @@ def test_of_ranks_between_two_meetings_the_one_is_named_for_which_zero_keeps_the
     ranks = HeartbeatMonitor(lambda: now)
     for _ in range(40):
         for rank in range(2):
-            ranks.beat(Beat(rank, f"host{rank}", 9, 3, "ray_train.train.loop._step, line 140", waits[rank]))
+            ranks.beat(
+                Beat(rank, f"host{rank}", 9, 3, "ray_train.training.loop._step, line 140", waits[rank])
+            )
         now += 1
     found = ranks.stuck(30.0)
     assert found is not None

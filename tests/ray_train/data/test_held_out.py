@@ -11,7 +11,7 @@ from bisieve.errors import TrainingError
 from bisieve.index.reader import open_index
 from bisieve.index.selection import Selection, read_selection
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
-from ray_train.train.validation import validation_plan
+from ray_train.training.validation import validation_plan
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from ray_train.data.sampler import BatchPlan, prompts_of
 from ray_train.model.backbone import load_backbone
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.train.driver import train
+from ray_train.training.driver import train
 
 ROWS = pa.table(
     {

@@ -22,7 +22,7 @@ from ray_train.choices import workers
 from ray_train.config import TrainConfig
 from ray_train.distributed import board, preemption
 from ray_train.distributed.preemption import PreemptionState, forward_signals
-from ray_train.train.driver import train
+from ray_train.training.driver import train
 
 Settings = Callable[..., TrainConfig]
 Act = Callable[[], None]

@@ -17,7 +17,7 @@ from bisieve.errors import TrainingError
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.estimates.device_memory import asked_before_workers, asked_with_workers, device_memory
-from ray_train.train import driver
+from ray_train.training import driver
 
 JOB, ADDRESS = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_ADDRESS"
 

@@ -19,9 +19,9 @@ from bisieve.errors import ImageError, TrainingError
 from ray_train.choices import Workers
 from ray_train.cli import train as command
 from ray_train.config import TrainConfig
-from ray_train.train import driver
-from ray_train.train.driver import train
-from ray_train.train.worker import trainable_backbone
+from ray_train.training import driver
+from ray_train.training.driver import train
+from ray_train.training.worker import trainable_backbone
 
 Settings = Callable[..., TrainConfig]
 

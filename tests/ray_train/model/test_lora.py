@@ -29,7 +29,7 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.reward import RewardModel, reward_loss, reward_model
 from ray_train.model.save import gather_weights, save_model
 from ray_train.model.skeleton import parameters
-from ray_train.train.driver import train
+from ray_train.training.driver import train
 
 NOWHERE: dict[str, Any] = {"index": "", "image_root": "", "backbone": "", "output": ""}
 CONFIG = TrainConfig(**NOWHERE, lora_rank=4, lora_alpha=8, learning_rate=1e-2)

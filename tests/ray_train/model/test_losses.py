@@ -17,7 +17,7 @@ from ray_train.model.losses import beta_binomial_loss, loss_of
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import KAPPA_INIT, KappaHead, RewardModel, load_kappa, reward_model, step_rewards
-from ray_train.train.deepspeed_engine import adamw
+from ray_train.training.deepspeed_engine import adamw
 
 TOTALS = [16, 16, 16, 5, 1, 0, 1000]
 RIGHT = [0, 16, 7, 2, 1, 0, 333]

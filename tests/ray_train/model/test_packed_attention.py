@@ -13,8 +13,8 @@ from transformers import Gemma2Config, GptOssConfig, Qwen2Config, Qwen3MoeConfig
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.model.packed_attention import Extent, blocks_of, read_packs, shared_prompt_attention
-from ray_train.train.driver import train
-from ray_train.train.worker import trainable_backbone
+from ray_train.training.driver import train
+from ray_train.training.worker import trainable_backbone
 
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 FULL = {"head_dim": 12, "layer_types": ["full_attention"] * 2}

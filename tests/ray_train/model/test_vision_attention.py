@@ -19,7 +19,7 @@ from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.vision_attention import NAME, join_runs, runs_attention, runs_of
-from ray_train.train.worker import trainable_backbone
+from ray_train.training.worker import trainable_backbone
 
 # Patches in height and width of 11 images, with whole windows of 8 x 8 patches and parts of such
 HEIGHTS = [16, 8, 20, 12, 16, 6, 4, 28, 18, 8, 14]

@@ -18,7 +18,7 @@ from ray_train.config import TrainConfig
 from ray_train.tracking import base
 from ray_train.tracking.base import Run, Trackers, TrackerThread
 from ray_train.tracking.mlflow import MLflow
-from ray_train.train.driver import train
+from ray_train.training.driver import train
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 

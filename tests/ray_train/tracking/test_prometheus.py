@@ -15,7 +15,7 @@ from support.event_files import scalars
 from bisieve.io import storage, urls
 from ray_train.config import TrainConfig
 from ray_train.tracking.prometheus import PREFIX, PROGRESS
-from ray_train.train.validation import VALIDATION
+from ray_train.training.validation import VALIDATION
 
 DASHBOARD = Path(__file__).parents[3] / "infra/grafana/bisieve.json"
 

@@ -29,10 +29,10 @@ from ray_train.model.reward import KAPPA
 from ray_train.model.save import gather_weights, publish_model
 from ray_train.tracking.base import Trackers, started_trackers
 from ray_train.tracking.throughput import Meter
-from ray_train.train.deepspeed_engine import learning_rate
-from ray_train.train.divergence import DivergenceGuard, StepRecord, recent_norms
-from ray_train.train.validation import VALIDATION, validate, validation_feed
-from ray_train.train.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
+from ray_train.training.deepspeed_engine import learning_rate
+from ray_train.training.divergence import DivergenceGuard, StepRecord, recent_norms
+from ray_train.training.validation import VALIDATION, validate, validation_feed
+from ray_train.training.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
 
 # Counts of a step, summed over all ranks.
 TOTALS = ("loss", "weight", "steps", "rollouts", "shortened", "skipped", "transparent", "unclear")

@@ -25,7 +25,7 @@ from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.metadata import read_card
-from ray_train.train.driver import train
+from ray_train.training.driver import train
 
 
 def write_weights(corpus: Corpus, file: Path, weight: Callable[[int], float]) -> str:

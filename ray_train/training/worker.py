@@ -36,8 +36,8 @@ from ray_train.model.prompt_format import PromptFormat, format_of
 from ray_train.model.reward import reward_model
 from ray_train.model.sources import contents_of, revision_of
 from ray_train.tracking.throughput import peak_of
-from ray_train.train.deepspeed_engine import make_engine
-from ray_train.train.preflight import chosen_index
+from ray_train.training.deepspeed_engine import make_engine
+from ray_train.training.preflight import chosen_index
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,14 @@ from ray_train.model.metadata import read_card
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model, step_rewards
-from ray_train.train.driver import train
-from ray_train.train.validation import Validated, counted_macro_f1, validate, validation_feed, validation_plan
+from ray_train.training.driver import train
+from ray_train.training.validation import (
+    Validated,
+    counted_macro_f1,
+    validate,
+    validation_feed,
+    validation_plan,
+)
 
 Settings = Callable[..., TrainConfig]
 

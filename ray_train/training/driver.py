@@ -40,7 +40,7 @@ from ray_train.model.recognize import check_model
 from ray_train.model.weight_files import check_weights
 from ray_train.run_config import located
 from ray_train.tracking.check import check_trackers
-from ray_train.train.preflight import (
+from ray_train.training.preflight import (
     chosen_index,
     chosen_selection,
     header_sizes,
@@ -242,8 +242,8 @@ def _fit(
         from ray_train.distributed.heartbeat import StuckRankWatchdog
         from ray_train.distributed.preemption import StopOnSigterm, forward_signals
         from ray_train.distributed.retries import FailurePolicy, ShownRetries
-        from ray_train.train.loop import train_worker
-        from ray_train.train.worker import Job
+        from ray_train.training.loop import train_worker
+        from ray_train.training.worker import Job
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
         with shown_board() as board, forward_signals(board, config.resume_hint) as asked:

@@ -30,9 +30,9 @@ from ray_train.config import TrainConfig
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
 from ray_train.model.metadata import read_card
 from ray_train.model.sources import contents_of
-from ray_train.train.driver import train
-from ray_train.train.preflight import chosen_selection
-from ray_train.train.worker import expected_backbone
+from ray_train.training.driver import train
+from ray_train.training.preflight import chosen_selection
+from ray_train.training.worker import expected_backbone
 
 Settings = Callable[..., TrainConfig]
 
@@ -79,7 +79,7 @@ def test_the_same_command_again_has_nothing_to_do(
 ) -> None:
     assert not (Path(trained.output) / LEASE).exists(), "it was given back"
     before = (Path(trained.output) / "model.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr("ray_train.train.driver.leased", None)  # nobody asks for it
+    monkeypatch.setattr("ray_train.training.driver.leased", None)  # nobody asks for it
     train(trained)
     assert "nothing to do" in capsys.readouterr().out
     assert (Path(trained.output) / "model.safetensors").stat().st_mtime_ns == before

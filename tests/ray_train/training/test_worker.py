@@ -13,7 +13,7 @@ from ray_train.data.encode import Sample, filler, make_encoder
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
-from ray_train.train.worker import fix_seeds, make_deterministic
+from ray_train.training.worker import fix_seeds, make_deterministic
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.data.image_sizes import keep_sizes
 from ray_train.data.token_estimate import RolloutSize
-from ray_train.train.preflight import chosen_index, chosen_selection, header_sizes
+from ray_train.training.preflight import chosen_index, chosen_selection, header_sizes
 
 
 def test_a_run_of_a_version_is_not_of_what_is_published_since(

@@ -30,7 +30,7 @@ from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.data.token_estimate import TokenEstimate
 from ray_train.distributed.preemption import StopOnSigterm
-from ray_train.train.driver import train
+from ray_train.training.driver import train
 
 Settings = Callable[..., TrainConfig]
 
@@ -45,7 +45,7 @@ def test_four_workers_learn_what_two_learn_whatever_tokens_they_are_balanced_by(
         rows = np.arange(selection.rows.num_rows, dtype=np.int32)
         return TokenEstimate(100 * (rows % 3), rows**2 % 997)
 
-    monkeypatch.setattr("ray_train.train.driver.token_estimate", skewed)
+    monkeypatch.setattr("ray_train.training.driver.token_estimate", skewed)
     config = settings(workers=Workers(4, 4), zero_stage=3)
     train(config)
     check_exact(config.output, trained.output, [4])
