@@ -77,18 +77,33 @@ def option(
 
 
 def with_presets(kind: type[Config]) -> type[Config]:
-    """Decorate a dataclass so that its constructor applies the presets of its options (see `option`)."""
+    """Decorate a dataclass so that its constructor applies the presets and ``parse`` of its options.
+
+    A program can so give the same values as a command line, such as ``workers=2`` or ``fraction="10%"``.
+    """
     init = kind.__init__
-    presets = {item.name: item.metadata["presets"] for item in dataclasses.fields(kind)}
+    fields = dataclasses.fields(kind)
+    presets = {item.name: item.metadata["presets"] for item in fields}
+    parsers = {item.name: item.metadata["parse"] for item in fields if item.metadata["parse"]}
 
     @functools.wraps(init)
     def complete(self: Any, **given: Any) -> None:
         for name, of_value in presets.items():
             given = {**(of_value or {}).get(given.get(name), {}), **given}
+        for name in parsers.keys() & given.keys():
+            if isinstance(given[name], str | int | float):
+                given[name] = _parsed(name, parsers[name], given[name])
         init(self, **given)
 
     kind.__init__ = complete  # type: ignore[method-assign]
     return kind
+
+
+def _parsed(name: str, parse: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise UsageError(f"another value for {name}", str(error), f"correct {name}") from error
 
 
 def flag_of(name: str) -> str:

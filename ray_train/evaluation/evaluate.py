@@ -43,6 +43,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         BisieveError: The user must change something, such as an option or a file. Most checks are made
             before Ray starts.
     """
+    config.check()
     config = located(config)
     require_writable(config.output)
     check_device(config.device, config.workers)

@@ -61,6 +61,7 @@ def train(config: TrainConfig) -> None:
         BisieveError: The user must change something, such as an option, a file or the machine. In this case
             no new model is visible at the output.
     """
+    config.check()
     config = located(config)
     if not config.dry_run:
         require_writable(config.output)
