@@ -14,7 +14,7 @@ from bisieve.io.urls import canonical, join
 from ray_train.config_io import Checked, flag_of, plain_options
 
 RUN_CONFIG = "config.toml"
-_ACTIONS = {"restart"}  # options of one command that are not properties of the run
+_ACTIONS = {"restart", "dry_run"}  # options of one command that are not properties of the run
 
 Config = TypeVar("Config", bound=Checked)
 
@@ -28,12 +28,12 @@ def to_toml(config: Checked, comment: str, used: Mapping[str, Any] | None = None
         used: Resolved values of options that default to 'auto', by name. They become comments, so that the
             file lets another machine choose again.
     """
-    lines = [f"{name} = {toml_value(value)}{_came_to(value, (used or {}).get(name))}\n"
+    lines = [f"{name} = {toml_value(value)}{_resolved(value, (used or {}).get(name))}\n"
              for name, value in parameters(config).items()]  # fmt: skip
     return "".join([f"# {comment}\n", *lines])
 
 
-def _came_to(given: Any, used: Any) -> str:
+def _resolved(given: Any, used: Any) -> str:
     return "" if used is None or used == given else f"  # {used}"
 
 

@@ -24,10 +24,11 @@ if sh infra/require.sh java; then
     run spark-submit jobs/score_rollouts.py --input $here/corpus/annotations --index $here/index-of-spark
     run python infra/demo/same_index.py $here/index $here/index-of-spark
 else
-    echo "demo: without Java the same is not scored with Spark, too; all else goes on"
+    echo "demo: without Java, the part that shows Spark is left out; everything else runs"
 fi
-run bisieve train --config infra/demo/train.toml --workers "$workers" --epochs $epochs --index $here/index --fraction 0.25 \
-    --image-root $here/corpus --backbone $backbone --output $here/model
+run bisieve train --config infra/demo/train.toml --workers "$workers" --epochs $epochs \
+    --index $here/index --fraction 0.25 --image-root $here/corpus --backbone $backbone \
+    --output $here/model
 run bisieve evaluate --workers "$workers" --model $backbone --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/untrained
 run bisieve evaluate --workers "$workers" --model $here/model --benchmark $here/corpus/benchmark.jsonl \

@@ -9,6 +9,7 @@ from bisieve.cli.parser import Parser
 from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
 from ray_train.evaluation.config import EvaluateConfig
+from ray_train.run_config import to_toml
 
 GROUP = TRAIN
 HELP = "run train or evaluate on a Ray cluster: submit it, or follow it if it is already running"
@@ -41,7 +42,11 @@ def run(args: argparse.Namespace) -> int:
     kind, script = PROGRAMS[args.program]
     parser = Parser(prog=f"bisieve submit {args.program}")
     import_module(f"ray_train.cli.{args.program}").configure(parser)
-    config = read_config(kind, parser.parse_args(args.options))
+    given = parser.parse_args(args.options)
+    config = read_config(kind, given)
+    if given.print_config:
+        print(to_toml(config, f"bisieve {args.program} --config FILE"), end="")
+        return 0
     from ray_train.model.recognize import check_visible_model
 
     if isinstance(config, TrainConfig):

@@ -180,7 +180,7 @@ def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
     if plan.dropped_per_epoch:
         left_out += f", {plan.dropped_per_epoch} an epoch dropped with its last, smaller batch"
     return (
-        f"selection: {plan.rows_per_epoch} of {selection.available} rollouts, "
+        f"selection: {plan.rows_per_epoch:,} of {pluralize(selection.available, 'rollout')}, "
         f"fraction asked {selection.fraction:g}, "
         f"delivered {plan.rows_per_epoch / selection.available:.4f}{left_out}\n"
         f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "

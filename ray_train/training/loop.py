@@ -31,7 +31,7 @@ from ray_train.tracking.base import Trackers, started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate
 from ray_train.training.divergence import DivergenceGuard, StepRecord, recent_norms
-from ray_train.training.validation import VALIDATION, validate, validation_feed
+from ray_train.training.validation import VALIDATION, validate, validation_loader
 from ray_train.training.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
 
 # Counts of a step, summed over all ranks.
@@ -59,7 +59,7 @@ class _Training:
     """One rank's part of a run, from the first step or from the last checkpoint to the published model."""
 
     def __init__(self, rank: WorkerContext, pulse: Pulse) -> None:
-        self.rank, self.job, self.pulse, self.notices = rank, rank.job, pulse, PreemptionState()
+        self.rank, self.job, self.pulse, self.preemption = rank, rank.job, pulse, PreemptionState()
         config, run = rank.job.config, str(rank.job.card["run"])
         self.identity = rank.job.identity | rank.worker_identity
         self.loss = loss_of(config)
@@ -68,13 +68,13 @@ class _Training:
             config.clip,
             rank.number,
         )  # fmt: skip
-        self.keeper = CheckpointManager(config, run, rank.log, rank.resolved_options)
+        self.checkpoints = CheckpointManager(config, run, rank.log, rank.resolved_options)
         check_agreed(self.job.plan.facts() | rank.worker_identity)
         self.cursor, self.log = self._start_or_resume()
         check_agreed({"step to start from": self.cursor.step})
 
     def _start_or_resume(self) -> tuple[Cursor, SampleLog]:
-        rank, checkpoint = self.rank, self.keeper.newest()
+        rank, checkpoint = self.rank, self.checkpoints.newest()
         if checkpoint is None:
             return Cursor(self.identity), run_on_all_ranks(lambda: SampleLog(rank.number, 0))
         cursor = run_on_all_ranks(lambda: read_cursor(checkpoint))
@@ -87,12 +87,12 @@ class _Training:
 
     def run(self) -> Outcome:
         rank, config, plan, cursor = self.rank, self.job.config, self.job.plan, self.cursor
-        feed = rank.feed()
+        loader = rank.loader()
         trackers: Trackers = run_on_all_ranks(
             lambda: started_trackers(self.job, rank.number, cursor.step, rank.log)
         )
-        held_out = validation_feed(feed) if plan.held_out else None
-        prefetcher = Prefetcher(feed.batches(cursor.step), feed.filler())
+        held_out = validation_loader(loader) if plan.held_out else None
+        prefetcher = Prefetcher(loader.batches(cursor.step), loader.filler())
         self.meter = Meter(rank.cost, config.peak_flops, rank.device, prefetcher)
         try:
             while cursor.step < plan.total_steps:
@@ -107,17 +107,17 @@ class _Training:
                 trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or at_the_end:
                     rank.log(_line(cursor.step, plan.total_steps, cursor.metrics))
-                if cursor.step % config.checkpoint_every == 0 or at_the_end or self.notices.save:
-                    self.keeper.keep(rank.engine, cursor, self.log)
+                if cursor.step % config.checkpoint_every == 0 or at_the_end or self.preemption.save:
+                    self.checkpoints.keep(rank.engine, cursor, self.log)
                     trackers.commit()
-                if self.notices.stop and not at_the_end:
-                    self.keeper.settle()
+                if self.preemption.stop and not at_the_end:
+                    self.checkpoints.settle()
                     raise preempted(cursor.step, plan.total_steps, config.resume_hint)
         finally:
             self.log.close()
             prefetcher.close()
             trackers.close(finished=cursor.step == plan.total_steps)
-        self.keeper.settle()
+        self.checkpoints.settle()
         return self._publish()
 
     def _step(self, prefetcher: Prefetcher) -> dict[str, float]:
@@ -158,9 +158,9 @@ class _Training:
             trained_rows += batch.rows
             broken |= batch.broken
         fresh = float(len(broken.keys() - self.cursor.broken.keys()))
-        counts = totals | self.notices.counts() | {"broken": fresh}
+        counts = totals | self.preemption.counts() | {"broken": fresh}
         totals = all_reduce_sum(counts, prefetcher.error or self.log.error, rank.device)
-        self.notices.update(totals)
+        self.preemption.update(totals)
         if totals.pop("broken"):
             self._note_broken(broken)
         mean_loss = totals["loss"] / (totals["weight"] or 1.0)

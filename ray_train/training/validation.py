@@ -45,21 +45,21 @@ def validation_plan(plan: BatchPlan) -> BatchPlan:
     )
 
 
-def validation_feed(feed: RankLoader) -> RankLoader:
-    """Return a loader of this rank's share of the held-out rows of the plan of ``feed``.
+def validation_loader(loader: RankLoader) -> RankLoader:
+    """Return a loader of this rank's share of the held-out rows of the plan of ``loader``.
 
     The loss weights are those of the plain mean over a batch's steps, also where training uses another mean.
     """
     # A tokenizer can serve one thread only, and the thread of the training loader goes on reading ahead.
-    encoder = replace(feed.encoder, processor=copy.deepcopy(feed.encoder.processor))
-    packer = feed.packer and replace(feed.packer, reader=replace(feed.packer.reader, encoder=encoder))
-    targets = replace(feed.targets, loss_mean="batch")
-    return replace(feed, plan=validation_plan(feed.plan), targets=targets, encoder=encoder, packer=packer)
+    encoder = replace(loader.encoder, processor=copy.deepcopy(loader.encoder.processor))
+    packer = loader.packer and replace(loader.packer, reader=replace(loader.packer.reader, encoder=encoder))
+    targets = replace(loader.targets, loss_mean="batch")
+    return replace(loader, plan=validation_plan(loader.plan), targets=targets, encoder=encoder, packer=packer)
 
 
 @torch.no_grad()
 def validate(
-    engine: Any, feed: RankLoader, loss: Loss, label_threshold: float, device: torch.device
+    engine: Any, loader: RankLoader, loss: Loss, label_threshold: float, device: torch.device
 ) -> Validated:
     """Compute loss and macro-F1 over the held-out rows; all ranks must call this together.
 
@@ -67,7 +67,7 @@ def validate(
 
     Args:
         engine: DeepSpeed's engine around the reward model.
-        feed: This rank's loader, from `validation_feed`.
+        loader: This rank's loader, from `validation_loader`.
         loss: The loss function of the run's objective.
         label_threshold: A step is right if its label (hard or soft) is above this. It is predicted right if
             its reward is 0.5 or more.
@@ -80,10 +80,10 @@ def validate(
         ("loss", "weight", "steps", "rollouts", "hit", "miss", "false_alarm", "rejected"), 0.0
     )
     broken: dict[str, str] = {}
-    prefetcher = Prefetcher(feed.batches(0), feed.filler())
+    prefetcher = Prefetcher(loader.batches(0), loader.filler())
     engine.eval()
     try:
-        for _ in range(feed.plan.total_steps):
+        for _ in range(loader.plan.total_steps):
             for ready, _ in prefetcher.step(device):
                 batch = ready.to(device)
                 answers = engine(batch.inputs)

@@ -104,7 +104,7 @@ class WorkerContext:
             "peak_flops": config.peak_flops or peak_of(self.device) or "unknown",
         }
 
-    def feed(self) -> RankLoader:
+    def loader(self) -> RankLoader:
         """Return the loader of this rank's share of every batch; all ranks must call this together.
 
         Raises:

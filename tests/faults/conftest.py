@@ -12,9 +12,10 @@ from urllib.request import urlopen
 
 import pyspark
 import pytest
-from sparks import Driver, StartDriver, contents
+from sparks import Driver, StartDriver
 from support import reference
 from support.faulty_proxy import FaultyProxy
+from support.index_files import contents
 
 HERE = Path(__file__).parent
 _LEAN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"

@@ -40,8 +40,3 @@ class Driver:
 
 
 StartDriver = Callable[..., Driver]
-
-
-def contents(index: Path) -> dict[str, bytes]:
-    """All files of an index."""
-    return {str(path.relative_to(index)): path.read_bytes() for path in index.rglob("*") if path.is_file()}

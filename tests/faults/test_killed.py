@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from sparks import MANY_TASKS, Driver, StartDriver, contents
+from sparks import MANY_TASKS, Driver, StartDriver
+from support.index_files import contents
 
 from bisieve.index.reader import open_index
 from bisieve.index.versions import clean

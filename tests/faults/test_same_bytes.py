@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sparks import MANY_TASKS, SMALL_FILES, Driver, contents
+from sparks import MANY_TASKS, SMALL_FILES, Driver
+from support.index_files import contents
 
 from bisieve.index.reader import open_index
 

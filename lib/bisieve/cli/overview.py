@@ -7,6 +7,10 @@ from bisieve._text import aligned_left
 from bisieve._version import __version__
 
 SELECT, TRAIN, CHECK = "select rollouts", "train a model", "check the installation"
+_ORDER = (  # of a user's way through the commands
+    "corpus", "score", "report", "rank", "diff", "path", "export", "gate", "versions", "clean",
+    "train", "evaluate", "promote", "lineage", "submit",
+)  # fmt: skip
 _PIPELINE = f"""\
 bisieve {__version__}: find the rollouts worth training on, and train a process reward model on them
 
@@ -30,12 +34,14 @@ def help_text(commands: Mapping[str, ModuleType]) -> str:
     """Return what ``bisieve --help`` prints: the commands with their ``HELP``, by their ``GROUP``.
 
     Args:
-        commands: Command modules by name; a module without ``GROUP`` is listed last.
+        commands: Command modules by name; a module without ``GROUP`` is listed last, as are in a group those
+            that are not in `_ORDER`.
     """
+    names = sorted(commands, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
     sections = []
     groups = {name: getattr(module, "GROUP", "other commands") for name, module in commands.items()}
     for group in sorted(set(groups.values()), key=(SELECT, TRAIN, CHECK, "other commands").index):
-        rows = [(f"  {name}", commands[name].HELP) for name in sorted(groups) if groups[name] == group]
+        rows = [(f"  {name}", commands[name].HELP) for name in names if groups[name] == group]
         sections.append("\n".join([f"{group}:", *aligned_left(rows)]))
     usage = "usage: bisieve COMMAND [OPTION ...]    bisieve COMMAND --help shows the options of a command"
     return "\n".join([_PIPELINE, usage, *(f"\n{section}" for section in sections), ""])

@@ -200,11 +200,11 @@ def s3a(home: Path, file: Path) -> Check:
         file: Spark's properties, which may name the jars; the file need not exist.
     """
     jars = home / "jars"
-    hadoop = next(iter(_lying("hadoop-client-api", jars)), None)
+    hadoop = next(iter(_versions_in("hadoop-client-api", jars)), None)
     if hadoop is None:
         return Check("s3a", "warning", f"no hadoop-client-api in {jars}", "check SPARK_HOME")
     text = file.read_text() if file.is_file() else ""
-    found = {jar: _lying(jar, jars) | _named(jar, text) for jar in _GROUPS}
+    found = {jar: _versions_in(jar, jars) | _named(jar, text) for jar in _GROUPS}
     wanted = {"hadoop-aws": hadoop, **({"bundle": AWS_SDK[hadoop]} if hadoop in AWS_SDK else {})}
     use = ",".join(f"{_GROUPS[jar]}:{jar}:{version}" for jar, version in wanted.items())
     if not any(found.values()):
@@ -220,7 +220,7 @@ def s3a(home: Path, file: Path) -> Check:
     return Check("s3a", "ok", use)
 
 
-def _lying(jar: str, folder: Path) -> set[str]:
+def _versions_in(jar: str, folder: Path) -> set[str]:
     """Return the versions of a jar in a folder."""
     names = (path.name for path in folder.glob(f"{jar}-*.jar"))
     return {match[1] for name in names if (match := re.fullmatch(rf"{jar}-(\d[\w.-]*)\.jar", name))}

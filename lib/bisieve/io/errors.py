@@ -41,7 +41,7 @@ def storage_errors(url: str) -> Iterator[None]:
     except BisieveError:
         raise
     except Exception as error:  # drivers have no common base: botocore, aiohttp, OSError, ValueError
-        raise _said(url, error) from error
+        raise _storage_error(url, error) from error
 
 
 def reason(error: Exception) -> str:
@@ -53,7 +53,7 @@ def reason(error: Exception) -> str:
     return text.splitlines()[0][:300].rstrip(".")
 
 
-def _said(url: str, error: Exception) -> StorageError:
+def _storage_error(url: str, error: Exception) -> StorageError:
     """Return the `StorageError`, or `DiskError`, that describes ``error`` about ``url``."""
     if isinstance(error, FileNotFoundError):
         name = str(error.filename or "")  # for a dangling link, the link's own path

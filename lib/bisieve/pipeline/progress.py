@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from bisieve._text import pluralize
 from bisieve.events import PROGRESS, EventSink
 from bisieve.pipeline.engine import Counter, Engine, Report
 from bisieve.scan.chunks import Chunk
@@ -75,6 +76,6 @@ def _emit_progress(emit: EventSink, scanned: Scanned | None, stage: str, done: i
 def scan_line(numbers: dict[str, float]) -> str:
     """Return the result of `Scanned.numbers` as text for people."""
     return (
-        f"{numbers['rollouts']:,.0f} rollouts ({numbers['rollouts_per_s']:,.0f}/s), "
+        f"{pluralize(round(numbers['rollouts']), 'rollout')} ({numbers['rollouts_per_s']:,.0f}/s), "
         f"{numbers['bytes'] / 1e6:,.1f} MB ({numbers['bytes_per_s'] / 1e6:,.1f} MB/s)"
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +54,8 @@ def write_ranked(
         runs, samples = with_occurrences(engine, runs, parameters, rows_per_file)
     if parameters.scope == "global":
         ranked = sorted_files(engine, runs, samples, order, rows_per_file, _ranked_over_all, "rank")
-        both, samples = ranked.keep("rank", _second)
-        runs, order = both.map(_first), INDEX_ORDER
+        both, samples = ranked.keep("rank", itemgetter(1))
+        runs, order = both.map(itemgetter(0)), INDEX_ORDER
     sources = engine.share(_Sources.of(rollouts, parameters.scope))
     write = _Write(write_ranked_file, index, folder, writer.ROWS_PER_GROUP, sources)
     files = sorted_files(engine, runs, samples, order, rows_per_file, write, "write")
@@ -150,11 +150,3 @@ def write_few_rejects(runs: Sequence[Run], index: str, folder: str) -> list[Data
         )
         for number, start in enumerate(range(0, rows.num_rows, writer.ROWS_PER_FILE))
     ]  # fmt: skip
-
-
-def _first(both: tuple[Run, Sample]) -> Run:
-    return both[0]
-
-
-def _second(both: tuple[Run, Sample]) -> Sample:
-    return both[1]

@@ -8,6 +8,7 @@ pieces + `counted_before` on the driver ──_go_on──▶ final numbers, run
 
 from collections.abc import Sequence
 from functools import partial
+from operator import itemgetter
 
 import pyarrow as pa
 
@@ -44,17 +45,23 @@ def with_occurrences(
         The runs, sorted by `ranking_order` and kept, and their samples.
     """
     order = question_order(parameters)
-    asked, samples = runs.map(partial(_by_question, parameters)).keep("spread", _second)
+    asked, samples = runs.map(partial(_by_question, parameters)).keep("spread", itemgetter(1))
     counted = sorted_files(
-        engine, asked.map(_first), samples, order, rows_per_piece, partial(_count, parameters), "spread"
+        engine,
+        asked.map(itemgetter(0)),
+        samples,
+        order,
+        rows_per_piece,
+        partial(_count, parameters),
+        "spread",
     )
     pieces, found = counted.keep("spread", _numbered_ends)
     before = counted_before([its_ends for _, its_ends in sorted(found)])
     go_on = partial(_go_on, parameters, before)
-    ordered, order_samples = pieces.map(go_on).keep("spread", _second)
+    ordered, order_samples = pieces.map(go_on).keep("spread", itemgetter(1))
     for used in (asked, pieces):
         used.drop()
-    return ordered.map(_first), order_samples
+    return ordered.map(itemgetter(0)), order_samples
 
 
 def _by_question(parameters: Parameters, run: Run) -> tuple[Run, Sample]:
@@ -70,14 +77,6 @@ def _go_on(parameters: Parameters, before: Sequence[int], piece: tuple[Run, Ends
     run = piece[0]
     rows = continued(run.table, parameters, before[run.number[0]])
     return sorted_run(run.number, rows, ranking_order(parameters))
-
-
-def _first(both: tuple[Run, Sample]) -> Run:
-    return both[0]
-
-
-def _second(both: tuple[Run, Sample]) -> Sample:
-    return both[1]
 
 
 def _numbered_ends(piece: tuple[Run, Ends]) -> tuple[tuple[int, ...], Ends]:

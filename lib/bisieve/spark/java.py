@@ -50,7 +50,7 @@ class JavaStderr:
 
     def __init__(self, shown: TextIO) -> None:
         read, self.write_end = os.pipe()
-        self._said: deque[str] = deque(maxlen=_KEPT)
+        self._output: deque[str] = deque(maxlen=_KEPT)
         self._shown: TextIO | None = None
         self._to = shown
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class JavaStderr:
             for line in lines:
                 with self._lock:
                     if self._shown is None:
-                        self._said.append(line)
+                        self._output.append(line)
                     else:
                         _show([line], self._shown)
 
@@ -71,14 +71,14 @@ class JavaStderr:
         os.close(self.write_end)  # the JVM has its own copy
         with self._lock:
             self._shown = self._to
-            _show(self._said, self._to)
+            _show(self._output, self._to)
 
     def ended(self) -> str:
         """Return the lines held back of a JVM that has ended, at most the last 200."""
         os.close(self.write_end)
         self._thread.join(timeout=5)
         with self._lock:
-            return "".join(self._said)
+            return "".join(self._output)
 
 
 def _show(lines: Iterable[str], to: TextIO) -> None:

@@ -37,7 +37,7 @@ class TaskRetries:
     def __init__(self, context: SparkContext) -> None:
         self._context = context
         self._most = most_failures(context)
-        self._said: Counter[tuple[int, int]] = Counter()  # logged failures, by Spark's stage and its attempt
+        self._logged: Counter[tuple[int, int]] = Counter()  # failures, by Spark's stage and its attempt
 
     def look(self) -> None:
         """Log the tasks that have failed since the last call."""
@@ -53,12 +53,12 @@ class TaskRetries:
 
     def _say(self, stage: str, number: int, attempt: int) -> None:
         failed = list(_failed_tasks(self._context, number, attempt))
-        for task in failed[self._said[number, attempt] :]:
+        for task in failed[self._logged[number, attempt] :]:
             if (tries := task.attempt() + 1) < self._most:
                 said = task.errorMessage()
                 report = said.get() if said.isDefined() else "no error message from its executor"
                 say_retry(f"Spark's task {task.index()} of {stage}", tries + 1, reported_error(report))
-        self._said[number, attempt] = len(failed)
+        self._logged[number, attempt] = len(failed)
 
 
 def _failed_tasks(context: SparkContext, stage: int, attempt: int) -> Iterable[Any]:

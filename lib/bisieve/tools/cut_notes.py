@@ -23,12 +23,14 @@ def cut_notes(index: Index, fraction: float) -> list[str]:
         fraction: Share of rollouts that is selected, in (0, 1].
     """
     parameters = index.manifest.parameters
-    if parameters.strategy != "bis":
+    is_bis = parameters.strategy == "bis"
+    return [*tie_notes(index, fraction), *(_alpha(parameters.alpha, fraction) if is_bis else [])]
+
+
+def tie_notes(index: Index, fraction: float) -> list[str]:
+    """Return a line on the ties at the end of a selection by BIS, if they are more than a few; else []."""
+    if index.manifest.parameters.strategy != "bis":
         return []
-    return [*_ties(index, fraction), *_alpha(parameters.alpha, fraction)]
-
-
-def _ties(index: Index, fraction: float) -> list[str]:
     ties = cutoff_ties(index, fraction)
     if ties.tied < _WORTH_A_NOTE * ties.selected or not ties.tied:
         return []

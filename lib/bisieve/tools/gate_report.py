@@ -30,7 +30,7 @@ def gate_report(verdict: GateResult) -> str:
     lines.append(
         f"limits: rejected {limits.reject_rate:.2%}, mixture drift {limits.mixture_drift:.2%}, "
         f"score drift {limits.score_drift:.2%}, lost rollouts {limits.lost:.2%}; "
-        f"of sources with {limits.min_rollouts} rollouts or more"
+        f"of sources with {limits.min_rollouts:,} rollouts or more"
     )
     before = verdict.before.name if verdict.before else "none, so nothing to drift from"
     word = "FAILED" if _failures(verdict) else "PASSED"
@@ -115,7 +115,7 @@ def _failures(verdict: GateResult) -> list[tuple[str, str]]:
         line.name: (line.score_drift, _ends(line)) for line in verdict.lines
     })  # fmt: skip
     failures += _drifts("lost rollouts", limits.lost, {
-        line.name: (line.lost, f"{line.before.rollouts} → {line.now.rollouts}") for line in verdict.lines
+        line.name: (line.lost, f"{line.before.rollouts:,} → {line.now.rollouts:,}") for line in verdict.lines
     })  # fmt: skip
     return failures
 

@@ -13,10 +13,10 @@ from bisieve.index.reader import Index
 from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
 from bisieve.scan.chunks import COUNTED
-from bisieve.tools.cut_notes import cut_notes
+from bisieve.tools.cut_notes import cut_notes, tie_notes
 
 SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
-_NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties and α are noted
+_NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties are shown
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "ties", "rejected")
 
 
@@ -24,7 +24,7 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
     """Return the summary of an index as text of several lines.
 
     It has a table with a line per source, a line per reject reason with its count and first example, the
-    number of files of an unsupported kind, notes on the best 10 and 25 % (`cut_notes`), and a line with the
+    number of files of an unsupported kind, the ties at the end of the best 10 and 25 %, and a line with the
     index's URL and fingerprint. The last columns of the table are the cutoff scores: the BIS of the last
     rollout in the best 5, 10, 25 and 50 %.
 
@@ -51,7 +51,7 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
         files = pluralize(manifest.files_left_out, "file")
         lines.append(f"skipped {files} of an unsupported kind (first: {manifest.left_out[0]})")
     for fraction in _NOTED if manifest.rollouts else ():
-        lines += cut_notes(index, fraction)
+        lines += tie_notes(index, fraction)
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
         f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "
@@ -82,14 +82,7 @@ def report_document(index: Index, url: str, written: bool | None = None) -> dict
         "files_left_out": manifest.files_left_out,
         "sources": index.sources.to_pylist(),
         "cutoff_scores": [asdict(score) for score in manifest.cutoff_scores],
-        "cuts": [
-            {
-                "fraction": fraction,
-                **cutoff_ties(index, fraction).numbers(),
-                "notes": cut_notes(index, fraction),
-            }
-            for fraction in (REPORTED if is_bis else ())
-        ],
+        "cuts": [_cut(index, fraction) for fraction in (REPORTED if is_bis else ())],
     }
 
 

@@ -3,19 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from bisieve.errors import TrainingError
-from ray_train.model.families.base import Family
+from ray_train.model.families.base import Family, text_positions
 from ray_train.model.prompt_format import Chat
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _START, _END, _SOFT = "<start_of_image>", "<end_of_image>", "<image_soft_token>"
-
-
-def _positions(model: Any, tokens: "torch.Tensor", images: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    import torch
-
-    return torch.arange(len(tokens))
 
 
 def _image_options(tiles: int) -> dict[str, Any]:
@@ -42,7 +36,7 @@ FAMILY = Family(
     vision="model.vision_tower.",
     projector=("model.multi_modal_projector.",),
     image_inputs=("pixel_values",),
-    positions=_positions,
+    positions=text_positions,
     patches_per_token=_patches_per_token,
     processor_options=lambda config: {"image_seq_length": config.mm_tokens_per_image},
     tiles=1,

@@ -1,17 +1,11 @@
 """InternVL 2.5 (converted), 3 and 3.5 as ``-hf`` checkpoints: an image is cut into tiles."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ray_train.model.families.base import Family
+from ray_train.model.families.base import Family, text_positions
 
 if TYPE_CHECKING:
-    import torch
-
-
-def _positions(model: Any, tokens: "torch.Tensor", images: "dict[str, torch.Tensor]") -> "torch.Tensor":
-    import torch
-
-    return torch.arange(len(tokens))
+    pass
 
 
 FAMILY = Family(
@@ -28,7 +22,7 @@ FAMILY = Family(
     vision="model.vision_tower.",
     projector=("model.multi_modal_projector.",),
     image_inputs=("pixel_values",),
-    positions=_positions,
+    positions=text_positions,
     patches_per_token=lambda config: round(config.downsample_ratio**-2),
     processor_options=lambda config: {"image_seq_length": config.image_seq_length},
     tiles=6,

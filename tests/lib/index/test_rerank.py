@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import reference
 from support.handmade import Made, make_index
+from support.index_files import contents
 
 from bisieve.cli.main import main
 from bisieve.errors import UsageError
@@ -39,10 +40,6 @@ def corpus(tmp_path: Path) -> Path:
     reference.write_random_corpus(tmp_path / "corpus", seed=8, sizes=SIZES)
     (tmp_path / "corpus/small.jsonl").open("a").write("broken\n")
     return tmp_path / "corpus"
-
-
-def contents(index: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(index)): path.read_bytes() for path in index.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

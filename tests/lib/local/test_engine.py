@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support import forms, reference
 from support.disks import run_on
+from support.index_files import contents
 
 from bisieve.errors import StorageError
 from bisieve.index import writer
@@ -27,10 +28,6 @@ from bisieve.shards import listing as shard_listing
 
 SIZES = {"big": 300, "a-small": 7, "ä": 40}
 TIES_AND_SCOPES = [("file", "source"), ("hash", "global"), ("spread", "source"), ("spread", "global")]
-
-
-def contents(index: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(index)): path.read_bytes() for path in index.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 from support import forms
+from support.index_files import contents
 
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
 from bisieve.pipeline import run as job
 from bisieve.shards.fetch import fetch_rollouts
-
-
-def contents(index: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(index)): path.read_bytes() for path in index.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support import reference
+from support.index_files import contents
 
 from bisieve.errors import CorpusError
 from bisieve.index import writer
@@ -28,10 +29,6 @@ SIZES = {"big": 300, "a-small": 7, "a_small": 1, "ä": 40}
 def rows_of(index: Any) -> list[dict[str, Any]]:
     files = open_index(str(index)).files
     return [row for file in files for row in pq.read_table(f"{index}/{file.path}").to_pylist()]
-
-
-def contents(index: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(index)): path.read_bytes() for path in index.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.0, 1 / 3])

@@ -36,7 +36,7 @@ from ray_train.training.validation import (
     Validated,
     counted_macro_f1,
     validate,
-    validation_feed,
+    validation_loader,
     validation_plan,
 )
 
@@ -146,7 +146,7 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     if packed:
         read_packs(backbone.model)
     packer = make_packer(backbone, encoder, 300) if packed else None
-    feed = validation_feed(RankLoader(selection, plan, encoder, packer, images, targets, 2, 0, 1))
+    feed = validation_loader(RankLoader(selection, plan, encoder, packer, images, targets, 2, 0, 1))
     result = validate(model, feed, loss_of(config), config.label_threshold, torch.device("cpu"))
     assert 0 < len(right) < sum(len(targets.of(row).labels) for row in held)
     assert (result.steps, result.rollouts) == (len(right), len(held))
@@ -179,7 +179,7 @@ def test_a_broken_image_costs_the_validation_its_rollouts_and_is_named(
         feed = RankLoader(
             selection, plan, encoder, None, ImageReader(str(root)), targets, 2, 0, 1, skip_broken=skip_broken
         )
-        return validate(model, validation_feed(feed), loss_of(config), 0.0, torch.device("cpu"))
+        return validate(model, validation_loader(feed), loss_of(config), 0.0, torch.device("cpu"))
 
     with pytest.raises(ImageError, match=rf"can be decoded in {bad}"):
         validated(held, images, skip_broken=False)
