@@ -9,6 +9,7 @@ from ray_train.run_config import to_toml
 
 GROUP = TRAIN
 HELP = "evaluate a process reward model on a benchmark of judged steps"
+EXAMPLE = "bisieve evaluate --model model --benchmark benchmark.jsonl --image-root images --output metrics"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

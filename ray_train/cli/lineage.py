@@ -6,6 +6,7 @@ from bisieve.cli.overview import TRAIN
 
 GROUP = TRAIN
 HELP = "show where an index, run, checkpoint, evaluation or promoted model came from"
+EXAMPLE = "bisieve lineage model"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

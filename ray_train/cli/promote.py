@@ -7,6 +7,7 @@ from ray_train.registry.promote import CHOICES
 
 GROUP = TRAIN
 HELP = "move a pointer to a model whose metric's lower bound is not below the current one's"
+EXAMPLE = "bisieve promote --model model --metrics metrics --pointer current.json"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from ray_train.run_config import to_toml
 
 GROUP = TRAIN
 HELP = "run train or evaluate on a Ray cluster: submit it, or follow it if it is already running"
+EXAMPLE = "bisieve submit --address http://HEAD:8265 train --config train.toml --output s3://models/mprm"
 PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),
     "evaluate": (EvaluateConfig, "ray_train/evaluate_mprm.py"),

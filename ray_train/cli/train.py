@@ -9,6 +9,10 @@ from ray_train.run_config import to_toml
 
 GROUP = TRAIN
 HELP = "train a multimodal process reward model on the best rollouts of an index"
+EXAMPLE = (
+    "bisieve train --index index --fraction 10% --image-root corpus \\\n"
+    "      --backbone OpenGVLab/InternVL3-1B-hf --output model"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

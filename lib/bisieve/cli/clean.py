@@ -10,6 +10,7 @@ from bisieve.errors import UsageError
 
 GROUP = SELECT
 HELP = "remove old files that neither the current version nor the last passed one needs"
+EXAMPLE = "bisieve clean --index index --older-than 30d --dry-run"
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 
 

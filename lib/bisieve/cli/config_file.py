@@ -41,6 +41,8 @@ def _words(action: argparse.Action, value: Any, where: str) -> Iterator[str]:
         yield from [str(flag)] if value else []
     elif any(isinstance(one, dict | list) or one is None for one in values):
         raise UsageError(f"a value or a list of values for {where}", repr(value), "correct the file")
+    elif isinstance(value, list) and action.nargs is None and not isinstance(action.default, list):
+        raise UsageError(f"one value for {where}", repr(value), "correct the file")
     elif action.nargs in ("+", "*"):
         yield from [*([flag] if flag else []), *map(str, values)]
     else:

@@ -9,6 +9,7 @@ from bisieve.synthetic.solver import Solver
 
 GROUP = SELECT
 HELP = "make a corpus of questions about handwritten digits with MC scores, and a benchmark"
+EXAMPLE = "bisieve corpus --output corpus --rollouts 600 --benchmark 40"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from bisieve.records.options import parse_fraction
 
 GROUP = SELECT
 HELP = "compare the selections of two indexes, or of two versions of one"
+EXAMPLE = "bisieve diff index index-10 --fraction 10%"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

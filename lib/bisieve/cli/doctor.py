@@ -8,6 +8,7 @@ from bisieve.cli.parser import add_config
 
 GROUP = CHECK
 HELP = "check this machine, its stores and its clusters; each line says ok or what to do"
+EXAMPLE = "bisieve doctor --input s3://corpus/annotations --output s3://models"
 CHECKS = "bisieve.checks"  # group of entry points, named "1 machine": a number for the order, and a name
 
 

@@ -8,6 +8,7 @@ from bisieve.records.options import parse_fraction
 
 GROUP = SELECT
 HELP = "write the best fraction of an index with its text"
+EXAMPLE = "bisieve export --index index --fraction 10% --output best.jsonl"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from bisieve.tools.gate import Limits
 
 GROUP = SELECT
 HELP = "check the current version of an index against limits; fail if a value exceeds its limit"
+EXAMPLE = "bisieve gate --index index --max-reject-rate 0.02"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

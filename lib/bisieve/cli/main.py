@@ -88,7 +88,7 @@ def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Name
 
 
 def _configure(parser: argparse.ArgumentParser, command: ModuleType) -> None:
-    parser.description = command.HELP
+    parser.description, parser.epilog = command.HELP, f"example:\n  {command.EXAMPLE}"
     command.configure(parser)
     parser.set_defaults(run=command.run, without_pandas=getattr(command, "WITHOUT_PANDAS", False))
 

@@ -7,6 +7,7 @@ from bisieve.cli.parser import add_config
 
 GROUP = SELECT
 HELP = "print the glob of an index's Parquet files, for DuckDB, Polars and pandas"
+EXAMPLE = "duckdb -c \"FROM '$(bisieve path --index index)' LIMIT 5\""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

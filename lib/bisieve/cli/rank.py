@@ -8,6 +8,7 @@ from bisieve.cli.parser import add_config
 
 GROUP = SELECT
 HELP = "rank an index again: by another alpha, threshold, strategy, scope or rule for ties"
+EXAMPLE = "bisieve rank --index index --output index-random --strategy random --seed 1"
 WITHOUT_PANDAS = True  # no code that it runs uses pandas
 
 

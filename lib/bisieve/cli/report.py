@@ -8,6 +8,7 @@ from bisieve.cli.parser import add_config
 
 GROUP = SELECT
 HELP = "show what an index holds: rollouts, ties, rejects, and where selections end"
+EXAMPLE = "bisieve report --index index --json"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

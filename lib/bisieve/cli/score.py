@@ -8,6 +8,7 @@ from bisieve.cli.parser import add_config
 
 GROUP = SELECT
 HELP = "score and rank the rollouts of a corpus; write the index"
+EXAMPLE = "bisieve score --input s3://corpus/annotations --index s3://corpus/index --alpha 0.2"
 WITHOUT_PANDAS = True  # no code that it runs uses pandas
 
 

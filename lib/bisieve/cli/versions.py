@@ -11,6 +11,7 @@ from bisieve.cli.parser import add_config
 
 GROUP = SELECT
 HELP = "list the versions of an index that are still there"
+EXAMPLE = "bisieve versions --index index"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,9 @@
 """Where a selection ends: the score of its last rollout, and the rollouts that tie with it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,8 @@ import pyarrow.parquet as pq
 from bisieve.index.reader import Index, open_part
 from bisieve.index.writer import REPORTED
 from bisieve.ranking.strategies import selection_limits
+
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 ALL = ""  # the key of the selection over all sources (scope=global); no source has this name
 
@@ -93,23 +97,24 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
     rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
     limits = selection_limits(rollouts, index.manifest.parameters.scope, fraction)
     scores = cutoff_scores(index, fraction)
-    by_source = dict.fromkeys(rollouts, scores.get(ALL, np.nan)) if is_global else scores
-    selected = {name: min(limit, rollouts[name]) for name, limit in limits.items()}
-    kept: dict[str, int] = dict.fromkeys(by_source, 0)
-    left_out: dict[str, int] = dict.fromkeys(by_source, 0)
-    for source, ranks, bis in _rows_at(index, by_source):
-        is_kept = ranks <= limits[source]
-        tied = bis == by_source[source]
-        kept[source] += int((tied & is_kept).sum())
-        left_out[source] += int((tied & ~is_kept).sum())
-    if is_global:
-        kept, left_out = {ALL: sum(kept.values())}, {ALL: sum(left_out.values())}
-    ties = [name for name in kept if left_out[name]]
-    at = [scores[name] for name in ties]
+    by_source = dict.fromkeys(rollouts, scores[ALL]) if is_global else scores
+    kept, left_out = Counter[str](), Counter[str]()
+    for names, codes, ranks, bis in _rows_at(index, by_source):
+        is_kept = ranks <= np.array([limits[name] for name in names], np.int64)[codes]
+        tied = bis == np.array([by_source[name] for name in names])[codes]
+        for counted, which in ((kept, tied & is_kept), (left_out, tied & ~is_kept)):
+            found = np.bincount(codes[which], minlength=len(names))
+            for place in np.flatnonzero(found).tolist():
+                counted[ALL if is_global else names[place]] += int(found[place])
+    at = [scores[name] for name in left_out]
+    if is_global:  # all limits are equal, and count over all sources
+        selected = min(max(limits.values()), sum(rollouts.values()))
+    else:
+        selected = sum(min(limits[name], count) for name, count in rollouts.items())
     return CutoffTies(
-        min(next(iter(limits.values()), 0), sum(rollouts.values())) if is_global else sum(selected.values()),
-        sum(kept[name] for name in ties),
-        sum(left_out[name] for name in ties),
+        selected,
+        sum(kept[name] for name in left_out),
+        left_out.total(),
         min(at, default=np.nan),
         max(at, default=np.nan),
     )
@@ -117,8 +122,12 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
 
 def _rows_at(
     index: Index, scores: Mapping[str, float]
-) -> Iterator[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
-    """Yield source, ranks and BIS of the rows of row groups that may hold a row with its source's score."""
+) -> Iterator[tuple[list[str], Ints, Ints, npt.NDArray[np.float64]]]:
+    """Yield the rows of row groups that may hold a row with its source's score.
+
+    Yields:
+        Names of sources, then per row the number of its source in these, its rank, and its BIS.
+    """
     for part in index.files:
         with open_part(index.url, part) as file:
             for group in range(file.num_row_groups):
@@ -126,10 +135,8 @@ def _rows_at(
                     continue
                 rows = file.read_row_group(group, columns=["source", "rank", "bis"], use_threads=False)
                 source = rows["source"].combine_chunks().dictionary_encode()
-                codes = source.indices.to_numpy()
-                ranks, bis = rows["rank"].to_numpy(), rows["bis"].to_numpy()
-                for code, name in enumerate(source.dictionary.to_pylist()):
-                    yield name, ranks[codes == code], bis[codes == code]
+                codes = source.indices.to_numpy().astype(np.int64)
+                yield source.dictionary.to_pylist(), codes, rows["rank"].to_numpy(), rows["bis"].to_numpy()
 
 
 def _may_have(group: pq.RowGroupMetaData, scores: Mapping[str, float]) -> bool:

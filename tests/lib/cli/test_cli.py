@@ -1,6 +1,7 @@
 import argparse
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from bisieve._version import __version__
 from bisieve.cli.main import COMMANDS, guarded, main, run_command
+from bisieve.cli.parser import Parser
 
 SCORE = ["score", "--input", "in", "--index", "out"]
 
@@ -27,6 +29,24 @@ def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixtur
     groups = ["select rollouts:", "train a model:", "check the installation:"]
     assert [line for line in shown.splitlines() if line.endswith(":")] == groups
     assert max(map(len, shown.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", [point.name for point in entry_points(group=COMMANDS)])
+def test_the_help_of_a_command_has_an_example_that_parses_and_fits(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 100
+    example = shown.split("example:\n  ")[1].strip().replace("\\\n", " ")
+    (command,) = re.findall(r"bisieve ([^')]+)", example)
+    module = next(point for point in entry_points(group=COMMANDS) if point.name == name).load()
+    parser = Parser()
+    module.configure(parser)
+    parser.parse_args(shlex.split(command)[1:])
 
 
 def test_without_a_command_the_pipeline_and_the_first_step_are_shown(
