@@ -6,6 +6,7 @@ from these in what is learned, ``--recipe paper`` sets what the code does (docs/
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bisieve.errors import UsageError
 from bisieve.records.options import parse_fraction
@@ -47,6 +48,19 @@ def stage_number(given: str | int) -> int:
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Options of a training run."""
+
+    # Titles of the groups of options in --help, each by its first option.
+    GROUPS: ClassVar[dict[str, str]] = {
+        "index": "what is trained on, and where",
+        "workers": "machines and memory",
+        "train_vision": "which weights are trained",
+        "epochs": "batches and prompts",
+        "objective": "objective",
+        "data_workers": "data",
+        "learning_rate": "optimizer",
+        "track": "running, saving and resuming",
+        "validation_fraction": "validation and checks",
+    }
 
     index: str = option("URL of the ranked index", location="url", identity=False)
     index_version: str = option(

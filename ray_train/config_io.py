@@ -31,6 +31,7 @@ class Checked(Protocol):
     """A dataclass of `option` fields that checks its values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    GROUPS: ClassVar[dict[str, str]]  # titles of groups of options, each by the name of its first option
 
     def check(self) -> None:
         """Raise `UsageError` for a value that is not allowed."""
@@ -131,19 +132,23 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     add("--config", metavar="FILE", help="TOML or YAML file with values for the options below")
     add("--print-config", action="store_true", help="print all options as TOML for --config; do nothing else")
     for item in dataclasses.fields(kind):
+        if item.name in kind.GROUPS:
+            add = parser.add_argument_group(kind.GROUPS[item.name]).add_argument
         flag = flag_of(item.name)
         text = item.metadata["help"] + _default_text(item)
         if item.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+            add(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             choices = item.metadata["choices"]
             metavar = None if choices else str(getattr(item.type, "__name__", item.type)).upper()
             kind_of = item.metadata["parse"] or item.type
-            parser.add_argument(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
+            add(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
 
 
 def _default_text(item: "dataclasses.Field[Any]") -> str:
-    return " (required)" if item.default is MISSING else f" ({item.default})"
+    if item.default is MISSING:
+        return " (required)"
+    return f" (default: {item.default})" if item.default != "" else ""
 
 
 def read_config(kind: type[Config], args: argparse.Namespace) -> Config:

@@ -1,6 +1,7 @@
 """Options of an evaluation, each a flag and a key of a TOML file."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ray_train.choices import (
     CALIBRATION,
@@ -19,6 +20,15 @@ from ray_train.config_io import option, require
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Options of an evaluation."""
+
+    # Titles of the groups of options in --help, each by its first option.
+    GROUPS: ClassVar[dict[str, str]] = {
+        "model": "what is evaluated, and where",
+        "workers": "machines",
+        "seed": "metrics",
+        "max_length": "prompt and reward",
+        "marker": "a model that bisieve did not train",
+    }
 
     model: str = option("hub id, folder or URL of a model, trained by bisieve or not", location="model")
     benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema", location="url")
