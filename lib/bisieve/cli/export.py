@@ -37,10 +37,12 @@ def run(args: argparse.Namespace) -> int:
     """Export the selection; print the requested fraction and the number of rollouts written."""
     from bisieve._text import pluralize
     from bisieve.api.functions import open_index
+    from bisieve.io.storage import exists
     from bisieve.tools.export import file_name
 
     index = open_index(args.index)
     selection = index.select(args.fraction)
+    was_there = exists(args.output)
     if args.format == "records":
         written = selection.write_records(args.output, args.images)
         if changed := selection.renamed_sources:
@@ -51,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
             )
     else:
         written = selection.write_jsonl(args.output, args.images)
+    if was_there:
+        is_folder = args.format == "records"
+        print("note: the folder was there; its other files are still in it" if is_folder
+              else "note: the file that was there is replaced")  # fmt: skip
     for note in selection.notes:
         print(note)
     of = "each source" if index.parameters.scope == "source" else "all sources"
