@@ -70,6 +70,7 @@ def cluster(workers: int) -> Iterator[Any]:
         folder, variable = _temporary_folder()
         check_socket_room(folder, variable)
         check_disk_room(folder, variable)
+        print("starting Ray on this machine", flush=True)
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)

@@ -141,6 +141,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "prompt": config.prompt,
             },
         )
+        print(f"starting {pluralize(config.workers, 'worker')}, which load the model", flush=True)
         try:
             with silenced_core():
                 rows = scored.take_all()

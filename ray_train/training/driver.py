@@ -273,6 +273,7 @@ def _fit(
                     **run_storage(join(config.output, RUNS)),
                 ),
             )
+            print(f"starting {config.workers.words}", flush=True)
             try:
                 result: Any = trainer.fit()
             except (TrainingFailedError, RayError) as error:  # RayError: the controller died

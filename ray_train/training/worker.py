@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 import xxhash
 
+from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index.selection import Selection, read_selection
 from ray_train.config import TrainConfig
@@ -122,8 +123,7 @@ class WorkerContext:
 
     def log(self, line: str) -> None:
         """Print ``line`` on the driver's terminal, from rank 0 only."""
-        if self.number == 0 and self.job.board is not None:
-            self.job.board.put.remote(line)
+        _say(self.job, line)
 
 
 def make_worker_context(job: Job) -> WorkerContext:
@@ -138,6 +138,7 @@ def make_worker_context(job: Job) -> WorkerContext:
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # so that newly made weights are the same on all ranks
+    _say(job, f"loading the backbone on {pluralize(dist.get_world_size(), 'worker')}")
     selection, (backbone, contents) = run_on_all_ranks(lambda: (_read_selection(job), expected_backbone(job)))
     format = format_of(
         backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
@@ -145,6 +146,7 @@ def make_worker_context(job: Job) -> WorkerContext:
     cost = model_cost(backbone)  # before ZeRO partitions the weights
     drop_path = run_on_all_ranks(lambda: _drop_path(backbone, config))
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
+    _say(job, f"preparing DeepSpeed, ZeRO {config.zero_stage}")
     return WorkerContext(
         job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format,
         selection,
@@ -152,6 +154,12 @@ def make_worker_context(job: Job) -> WorkerContext:
         cost,
         make_engine(model, config), contents, drop_path,
     )  # fmt: skip
+
+
+def _say(job: Job, line: str) -> None:
+    """Print ``line`` on the driver's terminal, from rank 0 only."""
+    if dist.get_rank() == 0 and job.board is not None:
+        job.board.put.remote(line)
 
 
 def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
