@@ -92,7 +92,7 @@ def test_a_rank_that_hangs_is_named_and_ends_the_run(
     named = r"within 5 s; found rank \d on .*, last heard of ([3-9]|\d\d+) s ago; look at .*--stuck-after"
     try:
         with pytest.raises(TrainingError, match=named):
-            train(settings(stuck_after=5.0))
+            train(settings(stuck_after=5.0, storage_budget=1))
     finally:
         with suppress(ProcessLookupError):  # Ray has ended it
             os.kill(stopped[0], signal.SIGKILL)
