@@ -103,10 +103,10 @@ def judge(now: VersionStats, before: VersionStats | None, limits: Limits) -> Gat
         lines.append(comparison.line(f"{len(small)} small", *smaller))
     uncompared = [f"{what}: {why}" for what, why in reasons.items()]
     if not reasons and all(line.mixture_drift is None for line in lines):
-        uncompared = [f"mixture and score: no source has {limits.min_rollouts} rollouts in both versions"]
+        uncompared = [f"mixture and score: no source has {limits.min_rollouts:,} rollouts in both versions"]
     elif not reasons:
         uncompared = [
-            f"mixture and score of {line.name}: {line.before.rollouts} → {line.now.rollouts} rollouts"
+            f"mixture and score of {line.name}: {line.before.rollouts:,} → {line.now.rollouts:,} rollouts"
             for line in lines
             if line.mixture_drift is None and line.now.rollouts and line.before.rollouts
         ]

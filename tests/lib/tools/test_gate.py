@@ -70,7 +70,7 @@ def test_small_sources_are_judged_as_one_and_not_at_all_when_they_are_few(index:
     assert line(verdict, "2 small").now.bis == pytest.approx((90 * 0.2 + 30 * 0.1) / 120)
     assert line(verdict, "c").mixture_drift is None
     none = judge(now, before, replace(LIMITS, min_rollouts=2000))
-    assert none.uncompared == ["mixture and score: no source has 2000 rollouts in both versions"]
+    assert none.uncompared == ["mixture and score: no source has 2,000 rollouts in both versions"]
     refuse(none)
 
 
@@ -102,8 +102,8 @@ def test_a_source_that_shrinks_below_what_is_compared_is_told_and_refused(index:
     before = a_side(index, a=SourceStats(1000, 300, 0, 0.2), b=SourceStats(9000, 900, 0, 0.2))
     now = a_side(index, a=SourceStats(99, 99, 0, 0.05), b=SourceStats(9000, 900, 0, 0.2))
     verdict = judge(now, before, LIMITS)
-    assert "not compared: mixture and score of a: 1000 → 99 rollouts" in gate_report(verdict)
-    with pytest.raises(GateError, match=r"20.00% lost .* 90.10% lost rollouts \(a: 1000 → 99\)"):
+    assert "not compared: mixture and score of a: 1,000 → 99 rollouts" in gate_report(verdict)
+    with pytest.raises(GateError, match=r"20.00% lost .* 90.10% lost rollouts \(a: 1,000 → 99\)"):
         refuse(verdict)
 
 
