@@ -211,7 +211,7 @@ def test_a_file_may_leave_out_its_variables(tmp_path: Path) -> None:
     [
         (["--address", "http://127.0.0.1:1", "train"], "expected a Ray cluster's dashboard"),
         (["--runtime-env", "/no/such/file", "train"], "expected a YAML file at /no/such/file"),
-        (["train", "--fraction", "2"], "expected a number in (0, 1] for --fraction"),
+        (["train", "--fraction", "2"], "expected a fraction in (0, 1]"),
     ],
 )
 def test_what_cannot_be_submitted_is_one_line_and_a_code(

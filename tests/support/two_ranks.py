@@ -287,7 +287,7 @@ def steps_with_error(rank: int, found: str) -> tuple[str, str, int]:
         training.rank.selection.rows["rollout_id"], "memory://run", 0.0, 1e6, rank
     )
     training.meter = SimpleNamespace(start=lambda: None, add=lambda batch: None, read=dict)
-    training.notices = SimpleNamespace(counts=dict, update=lambda totals: None)
+    training.preemption = SimpleNamespace(counts=dict, update=lambda totals: None)
     training.loss = lambda answers, batch: one.sum()
     training.cursor, training.log = Cursor({}), SampleLog(rank, 0)
     prefetcher = Prefetcher(batches(), batch)

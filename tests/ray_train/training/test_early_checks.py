@@ -49,7 +49,7 @@ REFUSED = {
     "no index": "expected .*/no-index",
     "submit another model": "a backbone of type gemma3 or .*; found bert; choose another --backbone",
     "submit to evaluate another model": "a backbone of type .*; found bert; choose another --model",
-    "submit with a wrong option": "expected a number in .* for --fraction",
+    "submit with a wrong option": r"expected a fraction in \(0, 1\]",
 }
 
 
