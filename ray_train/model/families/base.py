@@ -42,10 +42,3 @@ class Family:
         if parameter.startswith(self.projector):
             return "projector"
         return "vision" if parameter.startswith(self.vision) else "language"
-
-
-def text_positions(model: Any, tokens: "torch.Tensor", images: "dict[str, torch.Tensor]") -> "torch.Tensor":
-    """Return positions that count tokens, whether they are of text or of images (int64 [length])."""
-    import torch
-
-    return torch.arange(len(tokens))

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from bisieve.errors import TrainingError
-from ray_train.model.families.base import Family, text_positions
+from ray_train.model.families.base import Family
+from ray_train.model.families.positions import text_positions
 from ray_train.model.prompt_format import Chat
 
 if TYPE_CHECKING:

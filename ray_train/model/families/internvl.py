@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from ray_train.model.families.base import Family, text_positions
+from ray_train.model.families.base import Family
+from ray_train.model.families.positions import text_positions
 
 if TYPE_CHECKING:
     pass
