@@ -33,8 +33,7 @@ def cutoff_scores(index: Index, fraction: float) -> dict[str, float]:
         IndexUnusableError: A file of the index is missing or damaged.
     """
     is_global = index.manifest.parameters.scope == "global"
-    rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
-    limits = selection_limits(rollouts, index.manifest.parameters.scope, fraction)
+    _, limits = _limits(index, fraction)
     if fraction not in REPORTED:
         return _from_rows(index, limits, is_global)
     if is_global:
@@ -46,6 +45,12 @@ def cutoff_scores(index: Index, fraction: float) -> dict[str, float]:
         for score in row["cutoff_scores"]
         if score["fraction"] == fraction
     }
+
+
+def _limits(index: Index, fraction: float) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the number of usable rollouts and the last selected rank of each source that has any."""
+    rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
+    return rollouts, selection_limits(rollouts, index.manifest.parameters.scope, fraction)
 
 
 def _from_rows(index: Index, limits: dict[str, int], is_global: bool) -> dict[str, float]:
@@ -94,8 +99,7 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
         IndexUnusableError: A file of the index is missing or damaged.
     """
     is_global = index.manifest.parameters.scope == "global"
-    rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
-    limits = selection_limits(rollouts, index.manifest.parameters.scope, fraction)
+    rollouts, limits = _limits(index, fraction)
     scores = cutoff_scores(index, fraction)
     by_source = dict.fromkeys(rollouts, scores[ALL]) if is_global else scores
     kept, left_out = Counter[str](), Counter[str]()
