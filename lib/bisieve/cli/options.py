@@ -137,6 +137,15 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     add("--spark-conf", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
 
 
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that name a version of an index."""
+    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument(
+        "--version", metavar="FINGERPRINT",
+        help="fingerprint or its first characters, as listed by bisieve versions (default: the current one)",
+    )  # fmt: skip
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json``, with which stdout gets one JSON document."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -2,6 +2,7 @@
 
 import argparse
 
+from bisieve.cli import options
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import add_config
 
@@ -12,11 +13,7 @@ EXAMPLE = "duckdb -c \"FROM '$(bisieve path --index index)' LIMIT 5\""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--index", required=True, metavar="URL")
-    parser.add_argument(
-        "--version", metavar="FINGERPRINT",
-        help="fingerprint or its first characters, as listed by bisieve versions (default: the current one)",
-    )  # fmt: skip
+    options.add_version(parser)
     parser.add_argument("--rejects", action="store_true", help="of the rejected records")
     add_config(parser)
 

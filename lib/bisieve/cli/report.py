@@ -13,11 +13,7 @@ EXAMPLE = "bisieve report --index index --json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--index", required=True, metavar="URL")
-    parser.add_argument(
-        "--version", metavar="FINGERPRINT",
-        help="fingerprint or its first characters, as listed by bisieve versions (default: the current one)",
-    )  # fmt: skip
+    options.add_version(parser)
     options.add_json(parser)
     add_config(parser)
 
