@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import psutil
+
+from support import forked_workers
 
 FreePorts = Callable[..., dict[str, int]]
 
@@ -41,7 +43,15 @@ class Nodes:
 
     def add(self, *options: str) -> None:
         """Starts a node, by default one that joins the head."""
-        command = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
+        command = [
+            sys.executable,
+            forked_workers.__file__,
+            "ray",
+            "start",
+            "--block",
+            "--num-cpus=1",
+            "--node-ip-address=127.0.0.1",
+        ]
         command += [f"--{name}={port}" for name, port in self._free_ports(*_OF_NODE).items()]
         # A folder of its own, as on a machine of its own: a node unpacks a job's code over what is there.
         folder = self._folder / f"{len(self._started)}"
@@ -61,6 +71,11 @@ class Nodes:
             for process in [*psutil.Process(node.pid).children(recursive=True), node]:
                 process.kill()
             node.wait()
+
+    def end(self) -> None:
+        """Takes all nodes away, the head last."""
+        for number in reversed(range(len(self._started))):
+            self.kill(number)
 
     def processes(self) -> list[psutil.Process]:
         """All that its nodes have started."""
@@ -110,15 +125,14 @@ def started_nodes(free_ports: FreePorts, others: int = 1, **environment: str) ->
         "RAY_USAGE_STATS_ENABLED": "0",
         **environment,
     }
-    nodes = Nodes(address, f"127.0.0.1:{ports['port']}", token, whole, free_ports, folder)
-    try:
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        whole |= stack.enter_context(forked_workers.fork_server(folder, whole))
+        nodes = Nodes(address, f"127.0.0.1:{ports['port']}", token, whole, free_ports, folder)
+        stack.callback(nodes.end)
         nodes.add("--head", f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in ports.items()))
         nodes._wait_until_up()
         for _ in range(others):
             nodes.add()
             nodes._wait_until_up()
         yield nodes
-    finally:
-        for number in reversed(range(len(nodes._started))):
-            nodes.kill(number)
-        shutil.rmtree(folder, ignore_errors=True)
