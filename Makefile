@@ -10,7 +10,7 @@ INSTALLED := $(wildcard $(RUNS))
 AIRFLOW := .venv-airflow/.ready
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo java test test-fast check bench bench-train clean
+.PHONY: demo java test test-fast check docs bench bench-train clean
 
 demo: export STAGE := [1/7] # of the installation, where this needs one
 demo: $(RUNS)
@@ -33,6 +33,10 @@ check: $(READY)
 	mypy
 	lint-imports
 	codespell *.md docs infra jobs lib ray_train setup.py Makefile
+
+# The pages that follow from the code; a test compares them.
+docs: $(READY)
+	$(BIN)/python infra/docs/reference.py
 
 # All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
 bench: $(READY)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.backbones import build_internvl
-from support.readme import submitted
+from support.markdown import ROOT, Page
+from support.shown_commands import noted
 from support.small_corpus import ROLLOUTS, Corpus, make_record, write_index
 
 from bisieve.errors import ImageError, TrainingError
@@ -216,7 +217,8 @@ def test_a_dry_run_counts_unclear_places_and_transparent_images(
 def test_the_readmes_command_fits_eight_devices_of_80_gb(
     corpus: Corpus, internvl_8b: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (words,) = [words for words in submitted() if "ray_train/train_mprm.py" in words]
+    (shown,) = [block.text for block in Page(ROOT / "README.md").blocks if "ray job submit" in block.text]
+    (words,) = [words for words in noted(shown, tmp_path) if "ray_train/train_mprm.py" in words]
     options = words[words.index("ray_train/train_mprm.py") + 1 :]
     assert options[options.index("--backbone") + 1] == "OpenGVLab/InternVL3-8B-hf"
     here = {
