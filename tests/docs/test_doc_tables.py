@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.markdown import PAGES, ROOT, Page, page_id
 
@@ -10,6 +11,10 @@ from bisieve import schemas
 from bisieve.records import model
 from bisieve.records.options import STRATEGIES
 from bisieve.tools.diff import CHANGES, ENTERED, LEFT
+from ray_train.evaluation.metrics import ScoredSteps, report
+
+VALIDATION = ("validation_loss", "validation_f1")  # of ray_train.training.validation, which imports torch
+EVALUATE = ROOT / "ray_train/evaluation/evaluate.py"
 
 SOURCES = [
     path.read_text(encoding="utf-8")
@@ -60,6 +65,29 @@ def test_the_reasons_and_columns_of_a_comparison_are_all_there() -> None:
 def test_the_events_of_the_log_are_all_there() -> None:
     emitted = {name for source in SOURCES for name in re.findall(r'\bemit\(\s*"(\w+)"', source)}
     assert set(flat(first_cells("reference/events.md", "Log lines"))) == emitted | {"progress"}
+
+
+def test_the_metrics_of_a_step_are_all_there() -> None:
+    code = "".join(
+        (ROOT / "ray_train" / name).read_text() for name in ("training/loop.py", "tracking/throughput.py")
+    )
+    returned = "\n".join(re.findall(r"(?:return|metrics =) \{\n(.+?)\n +\}", code, re.DOTALL))
+    computed = {*re.findall(r'^ +"(\w+)": ', returned, re.MULTILINE), "mfu", *VALIDATION}
+    assert len(computed) > 9
+    assert set(flat(first_cells("reference/metrics.md", "Of each step of a training"))) == computed
+
+
+def test_the_metrics_of_an_evaluation_are_all_there() -> None:
+    shown = flat(first_cells("reference/metrics.md", "Of an evaluation"))
+    steps = ScoredSteps(
+        np.linspace(0, 1, 40),
+        np.arange(40) % 3 > 0,
+        np.array(["s"] * 40),
+        np.array([str(n) for n in range(40)]),
+    )
+    assert report(steps, seed=0, confidence=0.95, threshold_on="calibration").keys() <= set(shown)
+    written = re.findall(r'^        "(\w+)": ', EVALUATE.read_text(), re.MULTILINE)
+    assert set(written) <= set(shown)
 
 
 @pytest.mark.parametrize("doc", PAGES, ids=page_id)
