@@ -8,11 +8,12 @@ READY  := $(VENV)/.ready
 RUNS   := $(VENV)/.runs
 INSTALLED := $(wildcard $(RUNS))
 AIRFLOW := .venv-airflow/.ready
+STAGE  :=
 export PATH := $(BIN):$(PATH)
 
 .PHONY: demo java test test-fast check docs bench bench-train clean
 
-demo: export STAGE := [1/7] # of the installation, where this needs one
+demo: STAGE := [1/7] # of the installation, if it is needed
 demo: $(RUNS)
 	@[ -z "$(INSTALLED)" ] || echo "[1/7] installed already, in $(VENV)"
 	@infra/demo/run.sh
