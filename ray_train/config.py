@@ -79,7 +79,7 @@ class TrainConfig:
         "share of the rollouts to train on, best first: in (0, 1], or in percent", 0.25, parse=parse_fraction
     )
     recipe: str = option(
-        "paper: use the settings of the paper's code for options that are not given, see docs/reference/paper.md",
+        "paper: use the settings of the paper's code for options not given, see docs/reference/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,
     )  # fmt: skip
 

@@ -112,7 +112,7 @@ def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("RAY_metrics_report_interval_ms", "2000")  # 10 s else
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token that this user has locks it
         with fork_server(tmp_path_factory.mktemp("forks"), os.environ) as server:
-            for name, value in server.items():
+            for name, value in server.environment.items():
                 patch.setenv(name, value)
             fork_workers()
             with cluster(4):

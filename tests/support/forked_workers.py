@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,9 +41,17 @@ LENGTH = 10  # digits before a request
 _exec = os.execvp
 
 
+@dataclass
+class ForkServer:
+    """A server that runs."""
+
+    pid: int
+    environment: dict[str, str]  # what a Ray needs beside its own to use it
+
+
 @contextmanager
-def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Run the server with ``environment``; yield what a Ray needs beside it to use the server."""
+def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[ForkServer]:
+    """Run the server with ``environment``."""
     address = str(folder / "forks")
     # Ray's core reads these two when it is imported: the workers are of any job, and of any raylet.
     whole = {**environment, "RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid())}
@@ -53,7 +62,7 @@ def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[dict[s
         try:
             os.read(ready, 1)  # ends when the server listens
             os.close(ready)
-            yield {SOCKET: address}
+            yield ForkServer(server.pid, {SOCKET: address})
         finally:
             server.kill()
 

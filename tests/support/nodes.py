@@ -39,6 +39,7 @@ class Nodes:
     environment: dict[str, str]  # of its jobs, and of whoever speaks to it
     _free_ports: FreePorts
     _folder: Path
+    _fork_server: int  # process id
     _started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def add(self, *options: str) -> None:
@@ -79,7 +80,8 @@ class Nodes:
 
     def processes(self) -> list[psutil.Process]:
         """All that its nodes have started."""
-        return [child for one in self._started for child in psutil.Process(one.pid).children(recursive=True)]
+        parents = [*(node.pid for node in self._started), self._fork_server]
+        return [child for pid in parents for child in psutil.Process(pid).children(recursive=True)]
 
     def submit(self, command: list[str], **options: object) -> "subprocess.Popen[str]":
         """Starts ``command``, which speaks to the head, in the checkout."""
@@ -127,8 +129,10 @@ def started_nodes(free_ports: FreePorts, others: int = 1, **environment: str) ->
     }
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        whole |= stack.enter_context(forked_workers.fork_server(folder, whole))
-        nodes = Nodes(address, f"127.0.0.1:{ports['port']}", token, whole, free_ports, folder)
+        server = stack.enter_context(forked_workers.fork_server(folder, whole))
+        whole |= server.environment
+        gcs = f"127.0.0.1:{ports['port']}"
+        nodes = Nodes(address, gcs, token, whole, free_ports, folder, server.pid)
         stack.callback(nodes.end)
         nodes.add("--head", f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in ports.items()))
         nodes._wait_until_up()
