@@ -21,6 +21,7 @@ from ray_train.compat.own_session import Watch, kept_handlers, own_session, star
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_COLOR_PREFIX": "0",  # else lines of workers have escape codes, also in a file
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without an assigned GPU must see none
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller's poll; default: 2 s
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers; default: 30 s

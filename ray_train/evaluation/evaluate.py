@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bisieve import console
 from bisieve._text import pluralize
 from bisieve.io import storage
 from bisieve.io.storage import require_writable
@@ -74,7 +75,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **report(judged_steps(solutions, rewards), config.seed, config.confidence, config.threshold),
     }
     _write(config.output, numbers, solutions, rewards)
-    print(table(numbers))
+    console.show(table(numbers))
     if unscored:
         why = "solutions that are too long, or have a token of the prompt in the text"
         print(f"not scored: {pluralize(unscored, 'step')} of {why}")
@@ -113,7 +114,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
     Raises:
         BisieveError: A solution cannot be scored, or a worker was lost.
     """
-    with cluster(config.workers) as ray, _shown_board() as board:
+    with cluster(config.workers) as ray, _shown_board(len(solutions)) as board:
         from ray_train.evaluation.scorer import ScoreBatches
 
         context = ray.data.DataContext.get_current()
@@ -156,10 +157,10 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
     return [rewards[solution.line] for solution in solutions]
 
 
-def _shown_board() -> AbstractContextManager[Any]:
+def _shown_board(solutions: int) -> AbstractContextManager[Any]:
     from ray_train.distributed.board import shown_board  # imports Ray
 
-    return shown_board()
+    return shown_board("scoring", solutions)
 
 
 def judged_steps(solutions: Sequence[Solution], rewards: Rewards) -> ScoredSteps:

@@ -247,7 +247,10 @@ def _fit(
         from ray_train.training.worker import Job
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
-        with shown_board() as board, forward_signals(board, config.resume_hint) as asked:
+        with (
+            shown_board("training", plan.total_steps) as board,
+            forward_signals(board, config.resume_hint) as asked,
+        ):
             after = config.stuck_after
             callbacks: list[Any] = [
                 StopOnSigterm(),

@@ -9,6 +9,7 @@ import json
 import math
 from typing import Any
 
+from bisieve import console
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.access import check_no_secret, check_no_secret_property
@@ -51,7 +52,7 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
     if not (math.isfinite(alpha) and alpha >= 0):
-        raise UsageError("an alpha from 0 on", str(alpha), "the paper uses 0.05 at 25 % and 0.2 at 10 %")
+        raise UsageError("an alpha from 0 on", str(alpha), "the paper uses 0.05 at 25% and 0.2 at 10%")
     if not 0 <= threshold < 1:
         raise UsageError("a threshold in [0, 1)", str(threshold), "the paper uses 0")
     if not 0 <= given.get("seed", 0) < 2**63:
@@ -161,7 +162,7 @@ def show(result: Any, as_json: bool) -> None:
     if as_json:
         print_json(result.numbers())
     else:
-        print(result.report())
+        console.show(result.report())
 
 
 def add_logging(parser: argparse.ArgumentParser) -> None:

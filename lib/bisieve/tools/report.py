@@ -7,7 +7,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve._text import aligned, pluralize
+from bisieve._text import Report, Table, pluralize
 from bisieve.index.cutoffs import cutoff_ties
 from bisieve.index.reader import Index
 from bisieve.index.writer import REPORTED
@@ -20,7 +20,7 @@ _NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties are shown
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "ties", "rejected")
 
 
-def score_report(index: Index, url: str, written: bool | None = None) -> str:
+def score_report(index: Index, url: str, written: bool | None = None) -> Report:
     """Return the summary of an index as text of several lines.
 
     It has a table with a line per source, a line per reject reason with its count and first example, the
@@ -41,7 +41,7 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
     if manifest.parameters.scope == "global":  # one selection over all sources
         rows.append(_row(_whole(index)))
     cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(REPORTED)]
-    lines = aligned([("source", *_COLUMNS, *cuts), *rows])
+    table, lines = Table(("source", *_COLUMNS, *cuts), rows), []
     if more:
         lines.append(f"and {pluralize(more, 'smaller source')}: bisieve report --index {url} shows all")
     for reason, count in manifest.rejected.items():
@@ -57,7 +57,7 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
         f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "
         f"of {pluralize(manifest.shards.rows, 'shard')}, fingerprint {manifest.fingerprint[:16]}"
     )
-    return "\n".join(lines)
+    return Report(table, *lines)
 
 
 def report_document(index: Index, url: str, written: bool | None = None) -> dict[str, Any]:

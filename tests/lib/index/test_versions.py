@@ -85,7 +85,7 @@ def test_old_versions_are_listed_and_cleaned_and_their_readers_are_not_disturbed
         != read_selection(open_index(url), 1.0).rows["bis"].to_pylist()
     )
     assert main(["versions", "--index", url]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    _, *lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] == "*" for line in sorted(lines, key=lambda line: "0.05" in line)] == [
         True,
         False,
