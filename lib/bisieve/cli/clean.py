@@ -5,7 +5,7 @@ import re
 
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 from bisieve.errors import UsageError
 
 GROUP = SELECT
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="AGE",
         help="as 30m, 12h or 7d; younger files stay (default: 7d)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    parser.add_argument("--dry-run", action=Flag, help="only print what would be removed")
     options.add_json(parser)
     add_config(parser)
 

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 from bisieve import console
 from bisieve.cli.overview import CHECK
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 
 GROUP = CHECK
 HELP = "check this machine, its stores and its clusters; each line says ok or what to do"
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--master", metavar="URL", help="Spark master whose workers are checked, too")
     add("--properties-file", metavar="FILE",
         help="Spark's properties file, as for spark-submit; checked for jars")  # fmt: skip
-    add("--json", action="store_true", help="one JSON document in place of lines")
+    add("--json", action=Flag, help="one JSON document in place of lines")
     add_config(parser)
 
 

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from bisieve import console
+from bisieve.cli.parser import Flag
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.access import check_no_secret, check_no_secret_property
@@ -87,7 +88,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="read the source from this field of the record, else from a folder NAME=... in its path",
     )
     add(
-        "--labels-as-scores", action="store_true",
+        "--labels-as-scores", action=Flag,
         help="true and false are the scores 1 and 0 (default: such records are rejected)",
     )  # fmt: skip
     add(
@@ -149,7 +150,7 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json``, with which stdout gets one JSON document."""
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--json", action=Flag, help="print one JSON document")
 
 
 def print_json(document: Any) -> None:
@@ -167,7 +168,7 @@ def show(result: Any, as_json: bool) -> None:
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """Declare the options for progress and errors on stderr."""
-    parser.add_argument("--quiet", action="store_true", help="show errors, but no progress")
+    parser.add_argument("--quiet", action=Flag, help="show errors, but no progress")
     parser.add_argument(
         "--log-format", choices=FORMATS,
         help=f"what stderr gets: lines, or a JSON object an event (default: ${FORMAT_VARIABLE}, else text)",
