@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
+import torch
 
 from bisieve._text import pluralize
 from bisieve.index.selection import Selection
@@ -156,12 +157,33 @@ def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float)
     cost, loads = model_cost(backbone), (patches, used.image_tokens, used.tokens)
     parts = zip((cost.vision, cost.projector, cost.language), map(Load, loads), strict=True)
     work = factor * training_flops(list(parts), config.gradient_checkpointing)
-    peak, devices = config.peak_flops or _ANY_PEAK, pluralize(config.workers.least, "device")
-    time = hours(work, config.workers.least, peak, config.mfu)
+    devices = pluralize(config.workers.least, "device")
+    if not config.peak_flops and not _on_gpus(config):
+        return [
+            f"time: unknown for {work:.3g} FLOPs on {devices} without a GPU; --peak-flops gives what one "
+            f"reaches at best, --device gpu assumes {_ANY_PEAK:.3g}"
+        ]
+    peak = config.peak_flops or _ANY_PEAK
+    time = _duration(hours(work, config.workers.least, peak, config.mfu))
     return [
-        f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {devices} of "
+        f"time, estimated: {time} for {work:.3g} FLOPs on {devices} of "
         f"{peak:.3g} FLOP/s (--peak-flops), of which {config.mfu:.0%} is reached (--mfu)"
     ]
+
+
+def _on_gpus(config: TrainConfig) -> bool:
+    """Return whether the run will have GPUs, as far as can be known here."""
+    is_planned = config.device == "gpu" or bool(config.device_memory)
+    return is_planned or (config.device == "auto" and torch.cuda.is_available())
+
+
+def _duration(hours: float) -> str:
+    seconds = 3600 * hours
+    if seconds < 1:
+        return "less than a second"
+    units = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
+    size, name = next(unit for unit in units if seconds >= 2 * unit[0] or unit[0] == 1)
+    return f"{seconds / size:,.1f} {name}"
 
 
 def _short(number: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from bisieve._text import Report, Table, pluralize
+from bisieve._text import Report, Table, percent, pluralize
 from bisieve.errors import GateError
 from bisieve.tools.gate import GateResult, Line
 
@@ -17,7 +17,7 @@ def gate_report(verdict: GateResult) -> Report:
     It has a table with a line per source and one for the whole index, then what was not compared, new and
     vanished sources, the limits and the two versions.
     """
-    end = f"BIS@{verdict.now.fraction:.4g}"
+    end = f"BIS@{percent(verdict.now.fraction)}"
     head = ("source", "rollouts", "before", "rejected", "mixed", "before", "drift", end, "before", "drift")
     *sources, whole = verdict.lines
     shown = sorted(sources, key=_drifted, reverse=True)[:SHOWN]

@@ -1,5 +1,6 @@
 """Summarise an index for the terminal."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,8 +26,8 @@ def score_report(index: Index, url: str, written: bool | None = None) -> Report:
 
     It has a table with a line per source, a line per reject reason with its count and first example, the
     number of files of an unsupported kind, the ties at the end of the best 10 and 25 %, and a line with the
-    index's URL and fingerprint. The last columns of the table are the cutoff scores: the BIS of the last
-    rollout in the best 5, 10, 25 and 50 %.
+    index's URL and fingerprint. If the strategy is ``bis``, the last columns of the table are the cutoff
+    scores: the BIS of the last rollout in the best 5, 10, 25 and 50 %.
 
     Args:
         index: The index to summarise.
@@ -37,10 +38,12 @@ def score_report(index: Index, url: str, written: bool | None = None) -> Report:
     manifest = index.manifest
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
     sources = _largest(index.sources) if more else index.sources
-    rows = [_row(source) for source in sources.to_pylist()]
+    # Where a selection by another key ends, the BIS says nothing.
+    fractions = REPORTED if manifest.parameters.strategy == "bis" else ()
+    rows = [_row(source, fractions) for source in sources.to_pylist()]
     if manifest.parameters.scope == "global":  # one selection over all sources
-        rows.append(_row(_whole(index)))
-    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(REPORTED)]
+        rows.append(_row(_whole(index), fractions))
+    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(fractions)]
     table, lines = Table(("source", *_COLUMNS, *cuts), rows), []
     if more:
         lines.append(f"and {pluralize(more, 'smaller source')}: bisieve report --index {url} shows all")
@@ -96,7 +99,7 @@ def _largest(sources: pa.Table) -> pa.Table:
     return sources.take(pc.sort_indices(sources, order)[:SHOWN])
 
 
-def _row(source: dict[str, Any]) -> tuple[str, ...]:
+def _row(source: dict[str, Any], fractions: Sequence[float]) -> tuple[str, ...]:
     rollouts = source["rollouts"]
     ends = {score["fraction"]: f"{score['bis']:.4f}" for score in source["cutoff_scores"]}
     return (
@@ -106,7 +109,7 @@ def _row(source: dict[str, Any]) -> tuple[str, ...]:
         *(_share(source[name], rollouts) for name in ("mixed", "all_positive", "all_negative")),
         source["tie_block"] if isinstance(source["tie_block"], str) else f"{source['tie_block']:,}",
         f"{sum(reason['records'] for reason in source['rejected']):,}",
-        *(ends.get(fraction, "-") for fraction in REPORTED),
+        *(ends.get(fraction, "-") for fraction in fractions),
     )
 
 
