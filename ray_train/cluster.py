@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from bisieve import console
 from bisieve._redact import without_secrets
 from bisieve._text import pluralize
 from bisieve.doctor.machine import FULL_DISK
@@ -65,13 +66,13 @@ def cluster(workers: int) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
-        print(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}", flush=True)
+        console.show(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}")
         _check_listening(os.environ["RAY_ADDRESS"])
     else:
         folder, variable = _temporary_folder()
         check_socket_room(folder, variable)
         check_disk_room(folder, variable)
-        print("starting Ray on this machine", flush=True)
+        console.show("starting Ray on this machine")
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
@@ -240,7 +241,7 @@ def uses_gpus(ray: Any, device: str, workers: int) -> bool:
     gpus = int(ray.cluster_resources().get("GPU", 0))
     on_gpus, remark = chosen_device(device, workers, gpus, grows="RAY_ADDRESS" in os.environ)
     if remark:
-        print(remark, flush=True)
+        console.show(remark)
     return on_gpus
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from bisieve import console
 from bisieve.cli.overview import TRAIN
 from bisieve.cli.parser import Flag, add_config
 from ray_train.registry.promote import CHOICES
@@ -36,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.registry.promote import promote
 
     asked = (args.metric, args.untrained, args.paper_eval)
-    print(promote(args.model, args.metrics, args.pointer, *asked))
+    console.show(promote(args.model, args.metrics, args.pointer, *asked))
     return 0

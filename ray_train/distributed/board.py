@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from bisieve.console import progress
+from bisieve import console
 
 PRESENT = 10.0  # seconds after its last heartbeat for which a rank counts as present
 
@@ -147,7 +147,7 @@ def shown_board(what: str, total: int, every: float = 0.5) -> Iterator[Any]:
 
     def show() -> None:
         last = False
-        with progress(what, total) as shown:
+        with console.progress(what, total) as shown:
             while not last:
                 last = ended.wait(every)
                 try:
@@ -155,7 +155,7 @@ def shown_board(what: str, total: int, every: float = 0.5) -> Iterator[Any]:
                 except RayError:  # a signal to the whole process group has ended the actor, too
                     return
                 for line in lines:
-                    print(line, flush=True)
+                    console.show(line)
                 shown(done)
 
     thread = threading.Thread(target=show, name="board", daemon=True)

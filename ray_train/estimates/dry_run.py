@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from bisieve._text import pluralize
+from bisieve._text import Report, Table, pluralize
 from bisieve.index.selection import Selection
 from ray_train.config import TrainConfig
 from ray_train.data.image_problems import check_tolerated, picture_notes
@@ -24,7 +24,7 @@ from ray_train.run_config import to_toml
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16, assumed without --peak-flops
 
 
-def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets) -> str:
+def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets) -> Report:
     """Return the report as text: config, counts per source, tokens, parameters, memory and hours.
 
     Writes nothing, and needs neither Ray nor the weights of the backbone.
@@ -50,12 +50,12 @@ def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets:
     packs = sampled_tokens(config, selection, plan, targets, backbone) if config.pack_tokens else None
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
     used = packs or rows
-    return "\n".join([
-        *_config(config, backbone), *_sources(selection, plan, config.label_threshold),
+    return Report(
+        *_config(config, backbone), _sources(selection, plan, config.label_threshold),
         *_tokens(config, plan, rows, packs, factor), *_model(backbone),
         *_memory(config, backbone, used), *_hours(config, backbone, used, factor),
         "dry run: nothing was written",
-    ])  # fmt: skip
+    )  # fmt: skip
 
 
 def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
@@ -64,7 +64,7 @@ def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
     return [f"  {line}" for line in text.splitlines()]
 
 
-def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> list[str]:
+def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> Table:
     """Return a table with the rollouts and steps that are trained on, by source, and those held out."""
     absent = np.zeros(plan.num_rows, np.bool_)
     absent[list(plan.left_out)] = True
@@ -75,12 +75,11 @@ def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> list[st
     groups.append(("all", ~held & ~absent))
     if plan.held_out:
         groups.append(("held out", held))
-    width = max(len("source"), *(len(name) for name, _ in groups))
-    lines = [f"{'source':<{width}}  {'rollouts':>9}  {'steps':>9}  positive"]
+    rows = []
     for name, chosen in groups:
         rollouts, steps, positive = _counts(selection, np.flatnonzero(chosen), threshold)
-        lines.append(f"{name:<{width}}  {rollouts:>9,}  {steps:>9,}  {positive / max(1, steps):>8.1%}")
-    return lines
+        rows.append((name, f"{rollouts:,}", f"{steps:,}", f"{positive / max(1, steps):.1%}"))
+    return Table(("source", "rollouts", "steps", "positive"), rows)
 
 
 def _counts(selection: Selection, rows: Rows, threshold: float) -> tuple[int, int, int]:

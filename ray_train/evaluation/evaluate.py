@@ -55,7 +55,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         require_kappa(card, config.model)
     solutions = checked_solutions(config, card)
     format = checked_format(config, card, solutions)
-    print(_about(config, card, format, solutions), flush=True)
+    console.show(_about(config, card, format, solutions))
     rewards = score_solutions(config, solutions)
     unscored = sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True))
     numbers = {
@@ -78,8 +78,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     console.show(table(numbers))
     if unscored:
         why = "solutions that are too long, or have a token of the prompt in the text"
-        print(f"not scored: {pluralize(unscored, 'step')} of {why}")
-    print(f"report: {join(config.output, 'metrics.json')}")
+        console.show(f"not scored: {pluralize(unscored, 'step')} of {why}")
+    console.show(f"report: {join(config.output, 'metrics.json')}")
     return numbers
 
 
@@ -142,7 +142,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "prompt": config.prompt,
             },
         )
-        print(f"starting {pluralize(config.workers, 'worker')}, which load the model", flush=True)
+        console.show(f"starting {pluralize(config.workers, 'worker')}, which load the model")
         try:
             with silenced_core():
                 rows = scored.take_all()
@@ -152,7 +152,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
         if (failure := pickle.loads(row["error"])) is not None:
             raise failure
     for note in picture_notes(*(sum(row[name] for row in rows) for name in ("transparent", "unclear"))):
-        print(note, flush=True)
+        console.show(note)
     rewards = {row["line"]: list(row["rewards"]) for row in rows}
     return [rewards[solution.line] for solution in solutions]
 

@@ -3,6 +3,7 @@
 import argparse
 import re
 
+from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import Flag, add_config
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     for file in found if args.dry_run else ():
         print(file.url.removeprefix("file://"))
     megabytes = sum(file.size for file in found) / 1e6
-    print(
+    console.show(
         f"{'would remove' if args.dry_run else 'removed'} {pluralize(len(found), 'file')}, {megabytes:.1f} MB"
     )
     return 0

@@ -104,5 +104,5 @@ def run(args: argparse.Namespace) -> int:
     output = canonical(args.output)
     written = write_corpus(output, config)
     console.show(table(written.tallies))
-    print(f"corpus {'written to' if written.made_now else 'already at'} {output}")
+    console.show(f"corpus {'written to' if written.made_now else 'already at'} {output}")
     return 0
