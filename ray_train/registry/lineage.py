@@ -55,13 +55,20 @@ def as_text(chain: Sequence[Link]) -> str:
 
 def _lines(link: Link, depth: int) -> list[str]:
     branch, indent = "   " * (depth - 1) + "└─ " * (depth > 0), "   " * (depth + 1)
-    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in link.facts.items())
+    facts = ", ".join(f"{name.replace('_', ' ')} {_shown(name, value)}" for name, value in link.facts.items())
     broken = [f"{indent}BROKEN: {link.broken}"] if link.broken else []
     wrapped = textwrap.wrap(
         facts, _WIDTH, initial_indent=indent, subsequent_indent=indent,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return [f"{branch}{link.kind} {link.name}  {link.url}", *wrapped, *broken]
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    is_count = isinstance(value, int) and not isinstance(value, bool) and name != "seed"
+    return f"{value:,}" if is_count else str(value)
 
 
 def read_json(url: str) -> dict[str, Any]:
