@@ -41,7 +41,7 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
 
     Args:
         cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
-        widths: Columns of each cell but the last.
+        widths: Least columns of each cell but the last.
     """
     if not is_terminal(sys.stdout):
         print(
@@ -54,8 +54,8 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
 
     grid = Grid.grid(padding=(0, 1, 0, 0))
     for width in widths:
-        grid.add_column(width=width)
-    grid.add_column()
+        grid.add_column(min_width=width, no_wrap=True)
+    grid.add_column(overflow="fold")
     grid.add_row(*map(_styled, cells))
     _console(sys.stdout).print(grid)
 
@@ -63,8 +63,8 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
 class Bar:
     """A bar for progress, with the time left; it is below the other lines, and disappears when closed.
 
-    On stdout, lines that are printed meanwhile are shown above it. It is redrawn by `show` alone, so that no
-    thread runs.
+    Lines that are printed on the terminal meanwhile are shown above it; what goes to a file still does. It is
+    redrawn by `show` alone, so that no thread runs.
 
     Args:
         stream: A terminal.
@@ -84,6 +84,7 @@ class Bar:
             transient=True,
             speed_estimate_period=600,
             redirect_stdout=stream is sys.stdout,
+            redirect_stderr=is_terminal(sys.stderr),
         )
         self._what: str | None = None
         self._bars.start()

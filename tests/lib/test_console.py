@@ -103,6 +103,15 @@ def test_a_bar_counts_below_the_lines_and_disappears() -> None:
     assert stream.getvalue().endswith("\x1b[2K")  # the line is cleared
 
 
+def test_a_bar_on_stdout_leaves_stderr_to_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with redirect_stdout(Terminal()) as stream, progress("training", 4) as shown:
+        shown(1)
+        print("store: try 2", file=sys.stderr)
+        shown(2)
+    assert capsys.readouterr().err == "store: try 2\n"
+    assert "try 2" not in stream.getvalue()
+
+
 def test_a_bar_keeps_its_width() -> None:
     stream = Terminal()
     bar = Bar(stream)
