@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 from bisieve._text import Report, Table
 
 WIDTH = 100  # most columns
+PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
 
 
@@ -116,19 +118,28 @@ class Bar:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that shows on a terminal's stdout how many of ``total`` are done; elsewhere, nothing.
+def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[int], None]]:
+    """Yield a function that shows on stdout how many of ``total`` are done.
 
-    The bar appears with the first that is done.
+    Args:
+        what: What is done.
+        total: How many there are.
+        lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
     """
     bar: Bar | None = None
     has_bar = is_terminal(sys.stdout)
+    due = time.monotonic() + PROGRESS_EVERY
 
     def shown(done: int) -> None:
-        nonlocal bar
-        if has_bar and done:
+        nonlocal bar, due
+        if not done:
+            return  # the bar appears with the first that is done
+        if has_bar:
             bar = bar or Bar(sys.stdout)
             bar.show(what, min(done, total), total)
+        elif lines and time.monotonic() >= due:
+            show(f"{what}: {done:,} of {total:,}")
+            due = time.monotonic() + PROGRESS_EVERY
 
     try:
         yield shown

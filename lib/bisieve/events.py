@@ -19,7 +19,7 @@ from bisieve import console
 FORMATS = ("text", "json")
 FORMAT_VARIABLE = "BISIEVE_LOG"
 PROGRESS = "progress"
-PROGRESS_EVERY = 10.0  # seconds between progress lines where there is no bar
+PROGRESS_EVERY = console.PROGRESS_EVERY
 
 _log = logging.getLogger("bisieve.events")
 

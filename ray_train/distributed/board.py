@@ -129,7 +129,7 @@ class Board(HeartbeatMonitor):
 
 
 @contextmanager
-def shown_board(what: str, total: int, every: float = 0.5) -> Iterator[Any]:
+def shown_board(what: str, total: int, lines: bool = False, every: float = 0.5) -> Iterator[Any]:
     """Yield the handle of a new `Board` and print its lines until the block ends, which ends the actor.
 
     On a terminal, a bar shows how many are done. The actor runs on the driver's node, so that it survives
@@ -138,6 +138,7 @@ def shown_board(what: str, total: int, every: float = 0.5) -> Iterator[Any]:
     Args:
         what: What is done, such as "training".
         total: Number of steps or counted things.
+        lines: Print how many are done now and then, where there is no terminal.
         every: Seconds between two looks for new lines.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -147,7 +148,7 @@ def shown_board(what: str, total: int, every: float = 0.5) -> Iterator[Any]:
 
     def show() -> None:
         last = False
-        with console.progress(what, total) as shown:
+        with console.progress(what, total, lines) as shown:
             while not last:
                 last = ended.wait(every)
                 try:

@@ -160,7 +160,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
 def _shown_board(solutions: int) -> AbstractContextManager[Any]:
     from ray_train.distributed.board import shown_board  # imports Ray
 
-    return shown_board("scoring", solutions)
+    return shown_board("scoring", solutions, lines=True)
 
 
 def judged_steps(solutions: Sequence[Solution], rewards: Rewards) -> ScoredSteps:

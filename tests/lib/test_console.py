@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
+from bisieve import console
 from bisieve._text import Report, Table
 from bisieve.console import Bar, progress, show, show_row
 
@@ -101,6 +102,19 @@ def test_a_bar_counts_below_the_lines_and_disappears() -> None:
     assert re.search(r"training .*100/400", ESCAPE.sub("", before))
     assert re.search(r"training .*200/400 \d:\d\d:\d\d", ESCAPE.sub("", after))
     assert stream.getvalue().endswith("\x1b[2K")  # the line is cleared
+
+
+def test_a_file_gets_a_line_of_progress_now_and_then_if_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress("scoring", 4000, lines=True) as shown:
+        shown(1000)  # too early
+    monkeypatch.setattr(console, "PROGRESS_EVERY", 0.0)
+    with progress("scoring", 4000, lines=True) as shown, progress("training", 9) as silent:
+        for done in (0, 1000, 2000):
+            shown(done)
+            silent(done)
+    assert capsys.readouterr().out == "scoring: 1,000 of 4,000\nscoring: 2,000 of 4,000\n"
 
 
 def test_a_bar_on_stdout_leaves_stderr_to_its_file(capsys: pytest.CaptureFixture[str]) -> None:
