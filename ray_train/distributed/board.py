@@ -152,10 +152,10 @@ def shown_board(what: str, total: int, lines: bool = False, every: float = 0.5) 
             while not last:
                 last = ended.wait(every)
                 try:
-                    lines, done = ray.get(board.take.remote())
+                    put, done = ray.get(board.take.remote())
                 except RayError:  # a signal to the whole process group has ended the actor, too
                     return
-                for line in lines:
+                for line in put:
                     console.show(line)
                 shown(done)
 
