@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bisieve import console
 from bisieve._text import pluralize
 from bisieve.io import storage
 from bisieve.io.storage import require_writable
@@ -54,7 +55,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         require_kappa(card, config.model)
     solutions = checked_solutions(config, card)
     format = checked_format(config, card, solutions)
-    print(_about(config, card, format, solutions), flush=True)
+    console.show(_about(config, card, format, solutions))
     rewards = score_solutions(config, solutions)
     unscored = sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True))
     numbers = {
@@ -74,11 +75,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **report(judged_steps(solutions, rewards), config.seed, config.confidence, config.threshold),
     }
     _write(config.output, numbers, solutions, rewards)
-    print(table(numbers))
+    console.show(table(numbers))
     if unscored:
         why = "solutions that are too long, or have a token of the prompt in the text"
-        print(f"not scored: {pluralize(unscored, 'step')} of {why}")
-    print(f"report: {join(config.output, 'metrics.json')}")
+        console.show(f"not scored: {pluralize(unscored, 'step')} of {why}")
+    console.show(f"report: {join(config.output, 'metrics.json')}")
     return numbers
 
 
@@ -113,7 +114,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
     Raises:
         BisieveError: A solution cannot be scored, or a worker was lost.
     """
-    with cluster(config.workers) as ray, _shown_board() as board:
+    with cluster(config.workers) as ray, _shown_board(len(solutions)) as board:
         from ray_train.evaluation.scorer import ScoreBatches
 
         context = ray.data.DataContext.get_current()
@@ -141,7 +142,7 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
                 "prompt": config.prompt,
             },
         )
-        print(f"starting {pluralize(config.workers, 'worker')}, which load the model", flush=True)
+        console.show(f"starting {pluralize(config.workers, 'worker')}, which load the model")
         try:
             with silenced_core():
                 rows = scored.take_all()
@@ -151,15 +152,15 @@ def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Re
         if (failure := pickle.loads(row["error"])) is not None:
             raise failure
     for note in picture_notes(*(sum(row[name] for row in rows) for name in ("transparent", "unclear"))):
-        print(note, flush=True)
+        console.show(note)
     rewards = {row["line"]: list(row["rewards"]) for row in rows}
     return [rewards[solution.line] for solution in solutions]
 
 
-def _shown_board() -> AbstractContextManager[Any]:
+def _shown_board(solutions: int) -> AbstractContextManager[Any]:
     from ray_train.distributed.board import shown_board  # imports Ray
 
-    return shown_board()
+    return shown_board("scoring", solutions, lines=True)
 
 
 def judged_steps(solutions: Sequence[Solution], rewards: Rewards) -> ScoredSteps:

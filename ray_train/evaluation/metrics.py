@@ -17,6 +17,7 @@ import numpy.typing as npt
 import xxhash
 from sklearn.metrics import f1_score, roc_auc_score
 
+from bisieve._text import Report, Table, percent
 from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION, TEST
 
@@ -186,24 +187,31 @@ def report(
     }
 
 
-def table(numbers: dict[str, Any]) -> str:
-    """Format the result of `report` as a table for a terminal."""
-    width = max(len("source"), len("all (step-weighted)"), *(len(name) for name in numbers["sources"]))
-    lines = [f"{'source':<{width}}  {'steps':>7}  {'right':>6}  macro-F1"]
-    for name, entry in numbers["sources"].items():
-        steps, right = f"{entry['steps']:>7,}", f"{entry['correct_share']:>6.1%}"
-        lines.append(f"{name:<{width}}  {steps}  {right}  {entry['macro_f1']:>8.4f}")
-    lines.append(
-        f"{'all (step-weighted)':<{width}}  {numbers['steps']:>7,}  {'':>6}  {numbers['overall_f1']:>8.4f}"
-    )
+def table(numbers: dict[str, Any]) -> Report:
+    """Format the result of `report` for people: a table of the sources, other metrics, lower bounds."""
+    rows = [
+        (name, f"{entry['steps']:,}", f"{entry['correct_share']:.1%}", f"{entry['macro_f1']:.4f}")
+        for name, entry in numbers["sources"].items()
+    ]
+    rows.append(("all (step-weighted)", f"{numbers['steps']:,}", "", f"{numbers['overall_f1']:.4f}"))
     auc = "none (one kind of step)" if numbers["auc"] is None else f"{numbers['auc']:.4f}"
     others = f"{numbers['calibration_steps']:,} other steps"
     chosen = "these very steps" if numbers["threshold_on"] == TEST else others
-    lines.append(
+    bounds = [
+        f"{title} {'none' if bound is None else f'{bound:.4f}'}"
+        for name, title in (
+            ("overall_f1", "macro-F1"),
+            ("pooled_macro_f1", "pooled macro-F1"),
+            ("auc", "AUC"),
+        )
+        for bound in [numbers["lower_bounds"][name]]
+    ]
+    return Report(
+        Table(("source", "steps", "right", "macro-F1"), rows),
         f"pooled macro-F1 {numbers['pooled_macro_f1']:.4f}, AUC {auc}; threshold {numbers['threshold']:.4f}, "
-        f"chosen on {chosen}"
+        f"chosen on {chosen}",
+        f"lower bounds ({percent(numbers['confidence'])} confidence): {', '.join(bounds)}",
     )
-    return "\n".join(lines)
 
 
 def lower_bounds(

@@ -87,7 +87,12 @@ def test_the_threshold_comes_from_the_calibration_half() -> None:
     assert numbers["threshold"] == pytest.approx(0.6)
     assert numbers["overall_f1"] < 0.5
     assert numbers["auc"] == 1.0
-    assert "macro-F1" in table(numbers)
+    bounds = numbers["lower_bounds"]
+    *_, line = table(numbers).splitlines()
+    assert line == (
+        f"lower bounds (95% confidence): macro-F1 {bounds['overall_f1']:.4f}, "
+        f"pooled macro-F1 {bounds['pooled_macro_f1']:.4f}, AUC {bounds['auc']:.4f}"
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
