@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +149,25 @@ def _score(open_engine: Any, inputs: Any, index: Any, emit: Any = None, **option
 
 @pytest.fixture(scope="session")
 def free_ports() -> FreePorts:
-    """Finds a free port for each of some names."""
+    """Finds a free port for each of some names.
+
+    None is of the range from which the system gives ports to whoever asks for any (from 32768 on): another
+    process could get it before the one that it was found for.
+    """
+    pytest_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + 4_000 * (pytest_process % 3)
+    candidates = cycle(range(first, first + 4_000))
+    for _ in range(os.getpid() % 4_000):  # of two runs of pytest at once, too
+        next(candidates)
+
+    def is_free(port: int) -> bool:
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("", port))
+            return True
+        return False
 
     def find(*names: str) -> dict[str, int]:
-        with ExitStack() as open_together:  # so that no two are the same
-            sockets = [open_together.enter_context(socket.socket()) for _ in names]
-            for one in sockets:
-                one.bind(("127.0.0.1", 0))
-            return {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
+        return {name: next(filter(is_free, candidates)) for name in names}
 
     return find
 
