@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 IMPORTED = (
@@ -93,6 +94,7 @@ def ask(arguments: list[str]) -> None:
 
 def serve(address: str, ready: int) -> None:
     """Import, then fork a worker for each request."""
+    keep_random_ids_apart()
     for name in IMPORTED:
         import_module(name)
     from ray_train.compat.deepspeed import import_deepspeed
@@ -109,6 +111,18 @@ def serve(address: str, ready: int) -> None:
             listener.close()
             become_worker(connection)
         connection.close()
+
+
+def keep_random_ids_apart() -> None:
+    """Do not let the first random id of Ray's core be made before a fork: all forks would make the same ones.
+
+    The core is seeded when it makes one. Ray makes one for each class of actors that is imported.
+    """
+    import ray.actor
+
+    of_core = ray.actor.ActorClassID
+    made_here = SimpleNamespace(from_random=lambda: of_core(os.urandom(of_core.size())))
+    ray.actor.ActorClassID = made_here
 
 
 def become_worker(connection: socket.socket) -> NoReturn:
