@@ -22,6 +22,7 @@ from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import PreemptedError
 from bisieve.index.selection import Selection
+from bisieve.index.statistics import index_statistics
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from bisieve.tools.cut_notes import cut_notes
@@ -116,7 +117,8 @@ def _train(config: TrainConfig, nodes: Any) -> None:
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
 
-        console.show(dry_run(config, selection, plan, targets))
+        corpus, _ = index_statistics(index, (), config.label_threshold)
+        console.show(dry_run(config, selection, plan, targets, corpus))
         return
     weights = weights_name(targets.weights, config.rollout_weights)
     identity = run_identity(config, plan, index.fingerprint, weights)

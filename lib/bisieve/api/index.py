@@ -1,5 +1,6 @@
 """An index as users see it: one version of a ranked corpus."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +11,12 @@ from bisieve.api.html import table_as_html
 from bisieve.api.selection import Selection
 from bisieve.index import reader, versions
 from bisieve.index.reader import Kind, open_part
+from bisieve.index.statistics import Statistics, index_statistics
+from bisieve.index.writer import REPORTED
 from bisieve.io.storage import StoredFile
 from bisieve.records.options import Parameters, parse_fraction
 from bisieve.schemas import REJECTS
-from bisieve.tools.report import report_document, score_report
+from bisieve.tools.report import NOTED, report_document, score_report
 
 _SHOWN = ["source", "rollouts", "steps", "mixed", "all_positive", "all_negative", "tie_block"]
 
@@ -89,13 +92,17 @@ class Index:
         """Return the pattern of the Parquet files of one kind, for DuckDB, Polars and others."""
         return self.opened.glob(kind)
 
-    def report(self) -> str:
-        """Return the table that ``bisieve score`` and ``bisieve report`` print."""
-        return score_report(self.opened, self.name, self.written)
+    def statistics(self) -> Statistics:
+        """Return statistics of all rollouts: labels, questions, and how well position tells the label."""
+        return index_statistics(self.opened)[0]
 
-    def numbers(self) -> dict[str, Any]:
+    def report(self, fractions: Sequence[float] = NOTED) -> str:
+        """Return the tables that ``bisieve score`` and ``bisieve report`` print."""
+        return score_report(self.opened, self.name, self.written, fractions)
+
+    def numbers(self, fractions: Sequence[float] = REPORTED) -> dict[str, Any]:
         """Return the numbers of the report, as ``--json`` prints them."""
-        return report_document(self.opened, self.name, self.written)
+        return report_document(self.opened, self.name, self.written, fractions)
 
     def __repr__(self) -> str:
         """Return one line with version, number of rollouts and of sources."""

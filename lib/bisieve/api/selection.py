@@ -15,6 +15,7 @@ from bisieve.api.html import table_as_html
 from bisieve.index import selection
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index, check_shards_unchanged
+from bisieve.index.statistics import Statistics, statistics_of
 from bisieve.records.embedded_images import Save
 from bisieve.records.model import Rollout
 from bisieve.shards.fetch import fetch_in_chunks
@@ -116,6 +117,11 @@ class Selection:
     def ties(self) -> CutoffTies:
         """Return how many rollouts are selected only by the rule for ties; for the strategy bis."""
         return cutoff_ties(self.index, self.fraction)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Return statistics of the rollouts: labels, questions, and how well position tells the label."""
+        return statistics_of(self.table, self.index.manifest.parameters.threshold)
 
     @property
     def notes(self) -> list[str]:

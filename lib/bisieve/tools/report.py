@@ -8,43 +8,50 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve._text import Report, Table, pluralize
+from bisieve._text import Report, Table, percent, pluralize
 from bisieve.index.cutoffs import cutoff_ties
 from bisieve.index.reader import Index
+from bisieve.index.statistics import index_statistics
 from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
 from bisieve.scan.chunks import COUNTED
 from bisieve.tools.cut_notes import cut_notes, tie_notes
+from bisieve.tools.selection_table import shortcut_notes, statistics_table
 
 SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
-_NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties are shown
+NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties and statistics are shown
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "ties", "rejected")
 
 
-def score_report(index: Index, url: str, written: bool | None = None) -> Report:
+def score_report(
+    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = NOTED
+) -> Report:
     """Return the summary of an index as text of several lines.
 
     It has a table with a line per source, a line per reject reason with its count and first example, the
     number of files of an unsupported kind, the ties at the end of the best 10 and 25 %, and a line with the
     index's URL and fingerprint. If the strategy is ``bis``, the last columns of the table are the cutoff
-    scores: the BIS of the last rollout in the best 5, 10, 25 and 50 %.
+    scores: the BIS of the last rollout in the best 5, 10, 25 and 50 %. If there was no run, a second table
+    shows the statistics of selections beside those of the corpus, for which all rollouts of the index are
+    read.
 
     Args:
         index: The index to summarise.
         url: The URL of the index as the user gave it.
         written: After a run, whether it published a version; then the table shows the `SHOWN` largest sources
             only. None if there was no run: all sources are shown.
+        fractions: Selections whose ties and statistics are shown, each in (0, 1].
     """
     manifest = index.manifest
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
     sources = _largest(index.sources) if more else index.sources
     # Where a selection by another key ends, the BIS says nothing.
-    fractions = REPORTED if manifest.parameters.strategy == "bis" else ()
-    rows = [_row(source, fractions) for source in sources.to_pylist()]
+    ends = REPORTED if manifest.parameters.strategy == "bis" else ()
+    rows = [_row(source, ends) for source in sources.to_pylist()]
     if manifest.parameters.scope == "global":  # one selection over all sources
-        rows.append(_row(_whole(index), fractions))
-    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(fractions)]
-    table, lines = Table(("source", *_COLUMNS, *cuts), rows), []
+        rows.append(_row(_whole(index), ends))
+    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(ends)]
+    lines: list[str | Table] = [Table(("source", *_COLUMNS, *cuts), rows)]
     if more:
         lines.append(f"and {pluralize(more, 'smaller source')}: bisieve report --index {url} shows all")
     for reason, count in manifest.rejected.items():
@@ -53,26 +60,41 @@ def score_report(index: Index, url: str, written: bool | None = None) -> Report:
     if manifest.files_left_out:
         files = pluralize(manifest.files_left_out, "file")
         lines.append(f"skipped {files} of an unsupported kind (first: {manifest.left_out[0]})")
-    for fraction in _NOTED if manifest.rollouts else ():
-        lines += tie_notes(index, fraction)
+    if manifest.rollouts and written is None:
+        lines += selections_report(index, fractions)
+    elif manifest.rollouts:
+        lines += [note for fraction in fractions for note in tie_notes(index, fraction)]
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
         f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "
         f"of {pluralize(manifest.shards.rows, 'shard')}, fingerprint {manifest.fingerprint[:16]}"
     )
-    return Report(table, *lines)
+    return Report(*lines)
 
 
-def report_document(index: Index, url: str, written: bool | None = None) -> dict[str, Any]:
-    """Return the numbers of `score_report` for a JSON document, with all sources and the ties of each cut.
+def selections_report(index: Index, fractions: Sequence[float]) -> list[str | Table]:
+    """Return a table with statistics of the corpus and of selections, and notes on each selection."""
+    corpus, selections = index_statistics(index, fractions)
+    titles = [f"best {percent(fraction)}" for fraction in fractions]
+    lines: list[str | Table] = [statistics_table(corpus, list(zip(titles, selections, strict=True)))]
+    for fraction, selection in zip(fractions, selections, strict=True):
+        lines += [*cut_notes(index, fraction), *shortcut_notes(corpus, selection, fraction)]
+    return lines
+
+
+def report_document(
+    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = REPORTED
+) -> dict[str, Any]:
+    """Return the numbers of `score_report` for a JSON document, with all sources.
 
     Args:
         index: The index to summarise.
         url: The URL of the index as the user gave it.
-        written: After a run, whether it published a version.
+        written: After a run, whether it published a version. None if there was no run: then the statistics of
+            the corpus and of each selection are included.
+        fractions: Selections to describe, each in (0, 1].
     """
     manifest = index.manifest
-    is_bis = manifest.parameters.strategy == "bis" and manifest.rollouts
     return {
         "index": url,
         "version": manifest.fingerprint,
@@ -85,13 +107,27 @@ def report_document(index: Index, url: str, written: bool | None = None) -> dict
         "files_left_out": manifest.files_left_out,
         "sources": index.sources.to_pylist(),
         "cutoff_scores": [asdict(score) for score in manifest.cutoff_scores],
-        "cuts": [_cut(index, fraction) for fraction in (REPORTED if is_bis else ())],
+        **_selections(index, fractions if manifest.rollouts else (), with_statistics=written is None),
     }
 
 
-def _cut(index: Index, fraction: float) -> dict[str, Any]:
-    ties = cutoff_ties(index, fraction).numbers()
-    return {"fraction": fraction, **ties, "notes": cut_notes(index, fraction)}
+def _selections(index: Index, fractions: Sequence[float], with_statistics: bool) -> dict[str, Any]:
+    is_bis = index.manifest.parameters.strategy == "bis"
+    cuts: list[dict[str, Any]] = [
+        {
+            "fraction": fraction,
+            **(cutoff_ties(index, fraction).numbers() if is_bis else {}),
+            "notes": cut_notes(index, fraction),
+        }
+        for fraction in fractions
+    ]
+    if not with_statistics:
+        return {"cuts": cuts}
+    corpus, selections = index_statistics(index, fractions)
+    for cut, selection in zip(cuts, selections, strict=True):
+        cut["notes"] += shortcut_notes(corpus, selection, cut["fraction"])
+        cut["statistics"] = selection.numbers()
+    return {"cuts": cuts, "corpus": corpus.numbers()}
 
 
 def _largest(sources: pa.Table) -> pa.Table:

@@ -63,6 +63,9 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     assert lines[2].startswith(f"run: {2 * -(-counts['all'][0] // 6)} steps of 6 rollouts")
     text = "\n".join(lines)
     assert "in packs of 200" in text
+    everything = [line.split()[-2:] for line in lines if line.startswith(("rollouts  ", "negative steps"))]
+    assert everything[0] == [str(sum(ROLLOUTS.values()))] * 2  # the corpus, and the best 100 %
+    assert everything[1][0] == everything[1][1]
     assert "in rows of --micro-batch 2" in text
     assert re.search(r"vision 13.8 k frozen, projector 8.8 k trained, language 57.1 k trained", text)
     assert re.search(r"activations [\d.]+ MiB", text)
