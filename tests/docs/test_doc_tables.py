@@ -8,8 +8,8 @@ import pytest
 from support.markdown import PAGES, ROOT, Page, page_id
 
 from bisieve import schemas
+from bisieve.ranking.strategies import strategy_names
 from bisieve.records import model
-from bisieve.records.options import STRATEGIES
 from bisieve.tools.diff import CHANGES, ENTERED, LEFT
 from ray_train.evaluation.metrics import ScoredSteps, report
 from ray_train.registry.lineage import STARTS
@@ -47,7 +47,7 @@ def test_the_columns_of_the_index_are_those_of_its_schema() -> None:
 
 
 def test_the_strategies_are_all_there() -> None:
-    assert set(flat(first_cells("reference/index.md", "Strategies"))) == set(STRATEGIES)
+    assert set(flat(first_cells("reference/strategies.md", "Strategies"))) == set(strategy_names())
 
 
 def test_the_reasons_for_a_reject_are_all_there() -> None:

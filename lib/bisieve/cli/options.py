@@ -14,7 +14,8 @@ from bisieve.cli.parser import Flag
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.access import check_no_secret, check_no_secret_property
-from bisieve.records.options import SCOPES, SHUFFLED, STRATEGIES, TIES, ReadOptions
+from bisieve.ranking.strategies import strategy_names, strategy_of
+from bisieve.records.options import ALL_NEGATIVE, SCOPES, TIES, ReadOptions
 
 
 def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
@@ -26,8 +27,12 @@ def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         help="a step is positive when its score exceeds it (default: 0)",
     )  # fmt: skip
     add(
-        "--strategy", choices=STRATEGIES, default=defaults.get("strategy"),
-        help="ranking strategy (default: bis)",
+        "--strategy", choices=strategy_names(), default=defaults.get("strategy"), metavar="NAME",
+        help=f"ranking strategy: {', '.join(strategy_names())} (default: bis)",
+    )  # fmt: skip
+    add(
+        "--pair-share", type=float, metavar="SHARE",
+        help="--strategy paired: share of the mixed rollouts that get a partner (default: 1)",
     )  # fmt: skip
     add(
         "--scope", choices=SCOPES, default=defaults.get("scope"),
@@ -38,8 +43,12 @@ def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         help="order of equal rollouts (default: file)",
     )  # fmt: skip
     add(
+        "--all-negative", choices=ALL_NEGATIVE,
+        help="rollouts without a positive step: ranked as the others are (default), last, or never selected",
+    )  # fmt: skip
+    add(
         "--seed", type=int, default=defaults.get("seed"), metavar="N",
-        help="of --ties hash and of random order (default: 0)",
+        help="of --ties hash and of strategies with a random order (default: 0)",
     )  # fmt: skip
 
 
@@ -49,7 +58,7 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UsageError: A value is out of range, or ``--ties`` does not apply to the strategy.
     """
-    names = ("alpha", "threshold", "strategy", "scope", "ties", "seed")
+    names = ("alpha", "threshold", "strategy", "pair_share", "scope", "ties", "all_negative", "seed")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
     if not (math.isfinite(alpha) and alpha >= 0):
@@ -58,11 +67,13 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("a threshold in [0, 1)", str(threshold), "the paper uses 0")
     if not 0 <= given.get("seed", 0) < 2**63:
         raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
-    if given.get("strategy") in SHUFFLED and given.get("ties", "file") != "file":
+    if not 0 <= given.get("pair_share", 1) <= 1:
+        raise UsageError("a --pair-share in [0, 1]", str(given["pair_share"]), "correct it")
+    if given.get("ties", "file") != "file" and strategy_of(given.get("strategy", "bis")).shuffled:
         raise UsageError(
-            "no --ties beside --strategy random or mixed",
+            f"no --ties beside --strategy {given['strategy']}",
             given["ties"],
-            "omit --ties: these strategies order ties randomly",
+            "omit --ties: this strategy orders ties randomly",
         )
     return given
 

@@ -27,10 +27,13 @@ from bisieve.index.writer import (
 from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import canonical, join
-from bisieve.records.options import SHUFFLED, Parameters
+from bisieve.ranking.strategies import strategy_of
+from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Totals, count
 from bisieve.schemas import MANIFEST
 from bisieve.scoring import score_rollouts
+
+PAIR_SHARE = "pair_share"
 
 Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 
@@ -38,22 +41,34 @@ Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
     """Return the parameters ``was`` with some fields replaced.
 
-    If ``given`` names a strategy in random order but no tie rule, the tie rule becomes "file", since such a
-    strategy has none of its own.
+    If ``given`` names a strategy, the options that it does not have get their defaults: the tie rule of a
+    strategy in random order, and the share of pairs of a strategy without pairs.
 
     Raises:
-        UsageError: A tie rule is given for a strategy in random order.
+        UsageError: ``given`` has an option that the strategy does not have.
     """
-    if given.get("strategy") in SHUFFLED:
-        given = {"ties": "file", **given}
+    if "strategy" in given:
+        strategy = strategy_of(given["strategy"])
+        if strategy.shuffled:
+            given = {"ties": "file", **given}
+        if PAIR_SHARE not in strategy.options:
+            given = {PAIR_SHARE: 1.0, **given}
     asked = replace(was, **given)
-    if asked.strategy in SHUFFLED and asked.ties != "file":
+    check_options(asked)
+    return asked
+
+
+def check_options(asked: Parameters) -> None:
+    """Raise `UsageError` for a tie rule or a share of pairs that has no effect with the strategy."""
+    strategy = strategy_of(asked.strategy)
+    if strategy.shuffled and asked.ties != "file":
         raise UsageError(
             f"no --ties for an index of strategy {asked.strategy}",
             asked.ties,
             "omit --ties: this strategy orders ties randomly",
         )
-    return asked
+    if PAIR_SHARE not in strategy.options and asked.pair_share != 1.0:
+        raise UsageError("--pair-share with --strategy paired", asked.strategy, "leave out --pair-share")
 
 
 def publish_ranked(

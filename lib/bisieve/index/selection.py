@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bisieve import schemas
+from bisieve.errors import UsageError
 from bisieve.index.manifest import DataFile
 from bisieve.index.reader import Index, indexed_layouts, open_part
-from bisieve.ranking.strategies import selection_limits
 from bisieve.records.options import KnownShards
 
 
@@ -42,18 +42,28 @@ def read_selection(index: Index, fraction: float) -> Selection:
         fraction: Share of rollouts to select, in (0, 1].
 
     Raises:
-        UsageError: ``fraction`` is not in (0, 1].
+        UsageError: ``fraction`` is not in (0, 1], or all rollouts are all-negative and never selected.
         IndexUnusableError: A file of the index is missing or damaged.
     """
     manifest = index.manifest
-    limits = selection_limits(index.rollouts_by_source, manifest.parameters.scope, fraction)
+    limits = index.limits(fraction)
     tables = [table for file in index.files for table in _best(index.url, file, limits)]
     rows = pa.concat_tables([schemas.INDEX.empty_table(), *tables])
+    _require_some(rows, manifest.rollouts)
     name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
     layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
     return Selection(
         rows, name, fraction, manifest.rollouts, KnownShards(manifest.parameters.reading, layouts)
     )
+
+
+def _require_some(rows: pa.Table, available: int) -> None:
+    if available and not rows.num_rows:
+        raise UsageError(
+            "a rollout with a positive step, as --all-negative drop selects no others",
+            "none",
+            "rank with --all-negative keep",
+        )
 
 
 def _best(index_url: str, part: DataFile, limits: dict[str, int]) -> Iterator[pa.Table]:

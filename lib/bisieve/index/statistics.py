@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve.index.reader import Index, open_part
-from bisieve.ranking.strategies import selection_limits
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -179,8 +178,7 @@ def index_statistics(
     """
     parameters = index.manifest.parameters
     threshold = parameters.threshold if threshold is None else threshold
-    rollouts = index.rollouts_by_source
-    limits = [selection_limits(rollouts, parameters.scope, fraction) for fraction in fractions]
+    limits = [index.limits(fraction) for fraction in fractions]
     corpus, selections = Tally(threshold), [Tally(threshold) for _ in fractions]
     for part in index.files:
         with open_part(index.url, part) as file:

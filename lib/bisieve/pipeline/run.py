@@ -63,7 +63,9 @@ class ScoreRequest:
     seed: int = 0  # for ties=hash and for strategies in random order
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # one of `options.STRATEGIES`
+    strategy: str = "bis"  # one of `strategies.strategy_names`
+    all_negative: str = "keep"  # or last, drop: rollouts without a positive step
+    pair_share: float = 1.0  # for the strategy paired
     strict: bool = False  # raise if a file at the inputs that may hold data would be skipped
 
 
@@ -104,6 +106,8 @@ def score_corpus(
         reading=request.reading,
         threshold=request.threshold,
         strategy=request.strategy,
+        all_negative=request.all_negative,
+        pair_share=request.pair_share,
     )
     pointer = read_pointer(join(index, MANIFEST))
     data = pointer.data
@@ -232,7 +236,7 @@ def _build(
     _require_rollouts(totals, parameters.reading)
     files = write_ranked(
         engine, chunks.map(attrgetter("usable")), [summary.usable_sample for summary in summaries],
-        parameters, totals.rollouts, index, f"{folder}/rollouts",
+        parameters, totals, index, f"{folder}/rollouts",
     )  # fmt: skip
     rejected = chunks.map(attrgetter("rejects"))
     rejects = write_rejects(engine, rejected, summaries, index, f"{folder}/rejects")

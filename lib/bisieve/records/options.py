@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from bisieve.errors import UsageError
 from bisieve.io.file_names import file_stem, folder_name, partition_value
@@ -107,10 +107,9 @@ class KnownShards:
     layouts: Mapping[str, Layout]  # by the shard's URL
 
 
-STRATEGIES = ("bis", "random", "mixed", "reliable", "low_mc", "all")  # see `ranking.strategies.ranking_key`
-SHUFFLED = ("random", "mixed")  # strategies whose ties are always in random order (by a seeded hash)
 SCOPES = ("source", "global")  # source: ranked inside each source (the paper); global: over all sources
 TIES = ("file", "hash", "spread")  # the order among equal scores
+ALL_NEGATIVE = ("keep", "last", "drop")  # rollouts without a positive step: ranked as others, last, or never
 
 
 @dataclass(frozen=True)
@@ -120,10 +119,22 @@ class Parameters:
     alpha: float  # of BIS, paper §4
     scope: str  # one of `SCOPES`
     ties: str  # one of `TIES`
-    seed: int  # for ties=hash, and for the strategies random and mixed
+    seed: int  # for ties=hash, and for strategies with a random order
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # one of `STRATEGIES`
+    strategy: str = "bis"  # one of `ranking.strategies.strategy_names`
+    all_negative: str = "keep"  # one of `ALL_NEGATIVE`; the paper keeps them
+    pair_share: float = 1.0  # for the strategy paired: share of the mixed rollouts that get a partner
+
+    def decisive(self) -> dict[str, Any]:
+        """Return all parameters by name; those that are newer than the first indexes only where they differ.
+
+        Indexes that were written before keep their fingerprints.
+        """
+        newer = {"all_negative": "keep", "pair_share": 1.0}
+        return {
+            name: value for name, value in asdict(self).items() if name not in newer or value != newer[name]
+        }
 
 
 def parse_fraction(given: str | float) -> float:
