@@ -12,6 +12,7 @@ from bisieve.api.html import table_as_html
 from bisieve.api.index import Index
 from bisieve.api.selection import Selection
 from bisieve.engines import Asked, choose_engine
+from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
 from bisieve.index.rerank import with_overrides
 from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
@@ -184,8 +185,16 @@ def compare(a: Selection, b: Selection, output: str | None = None) -> Comparison
 
     Raises:
         IndexUnusableError: A file of an index is missing or damaged.
-        UsageError: ``output`` is inside an index or a shard.
+        UsageError: ``output`` is inside an index or a shard, or a selection is made by other options than
+            those that its index is ranked by.
     """
+    for one in (a, b):
+        if one.ranking and one.parameters != one.index.manifest.parameters:
+            raise UsageError(
+                "selections by the options that their index is ranked by",
+                f"others for {one.index.url}",
+                "write an index with them by bisieve rank, and compare that",
+            )
     sides = [diff.Side(one.index, one.fraction) for one in (a, b)]
     diffs = diff.compare(*sides)
     if output:

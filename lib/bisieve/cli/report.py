@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--fraction", nargs="+", type=parse_fraction, metavar="F",
         help="selections to show beside the corpus (default: 10%% and 25%%)",
     )  # fmt: skip
+    options.add_selecting(parser)
     options.add_json(parser)
     add_config(parser)
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.api.functions import open_index
 
     index = open_index(args.index, args.version)
-    asked = {"fractions": args.fraction} if args.fraction else {}
+    asked = options.selecting(args) | ({"fractions": args.fraction} if args.fraction else {})
     if args.json:
         options.print_json(index.numbers(**asked))
     else:

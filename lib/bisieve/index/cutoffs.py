@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 
 from bisieve.index.reader import Index, open_part
 from bisieve.index.writer import REPORTED
+from bisieve.ranking.order import last_ranks
+from bisieve.ranking.sort import codes_and_texts
+from bisieve.records.options import Parameters
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -126,6 +129,32 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
         min(at, default=np.nan),
         max(at, default=np.nan),
     )
+
+
+def ties_of_ranked(rows: pa.Table, parameters: Parameters, fraction: float) -> CutoffTies:
+    """Count the ties at the end of a selection of rollouts in memory.
+
+    Args:
+        rows: All rollouts of a corpus, as `ranking.order.ranked` returns them.
+        parameters: Of the ranking.
+        fraction: Share of rollouts that is selected.
+    """
+    limits = last_ranks(rows, parameters, fraction)
+    ranks, keys = (rows[name].to_numpy() for name in ("rank", "key"))
+    codes, names = codes_and_texts(rows["source"])
+    if parameters.scope == "global":
+        codes, names = np.zeros_like(codes), [ALL]
+    is_last, kept = ranks == limits, ranks <= limits
+    end = np.full(len(names), np.nan)
+    end[codes[is_last]] = keys[is_last]
+    tied = keys == end[codes]
+    left_out = np.bincount(codes[tied & ~kept], minlength=len(names))
+    counts = np.bincount(codes[tied & kept], minlength=len(names))
+    scores = rows["bis"].to_numpy()[is_last & (left_out[codes] > 0)]
+    return CutoffTies(
+        int(kept.sum()), int(counts[left_out > 0].sum()), int(left_out.sum()),
+        min(scores.tolist(), default=np.nan), max(scores.tolist(), default=np.nan),
+    )  # fmt: skip
 
 
 def _ends_in_negatives(index: Index, limits: Mapping[str, int]) -> dict[str, bool]:

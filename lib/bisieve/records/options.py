@@ -1,5 +1,6 @@
 """Options for reading and scoring: layout, field names, source, images, and the run's parameters."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -111,6 +112,9 @@ SCOPES = ("source", "global")  # source: ranked inside each source (the paper); 
 TIES = ("file", "hash", "spread")  # the order among equal scores
 ALL_NEGATIVE = ("keep", "last", "drop")  # rollouts without a positive step: ranked as others, last, or never
 
+AUTO = "auto"  # as alpha of a selection: see `index.automatic_alpha`
+PAIR_SHARE = "pair_share"  # option of the strategy paired
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -135,6 +139,32 @@ class Parameters:
         return {
             name: value for name, value in asdict(self).items() if name not in newer or value != newer[name]
         }
+
+
+RANKING = ("strategy", "alpha", "threshold", "pair_share", "scope", "ties", "all_negative", "seed")
+
+
+def check_ranking(given: Mapping[str, Any]) -> None:
+    """Check the values of options of a ranking, by name, except that of the strategy.
+
+    Raises:
+        UsageError: A name is unknown, or a value is out of range.
+    """
+    for name in given:
+        if name not in RANKING:
+            raise UsageError(f"one of {', '.join(RANKING)}", name, "correct the name of the option")
+    alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise UsageError("an --alpha from 0 on", str(alpha), "the paper uses 0.05 at 25% and 0.2 at 10%")
+    if not 0 <= threshold < 1:
+        raise UsageError("a --threshold in [0, 1)", str(threshold), "the paper uses 0")
+    if not 0 <= given.get("seed", 0) < 2**63:
+        raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
+    if not 0 <= given.get(PAIR_SHARE, 1) <= 1:
+        raise UsageError("a --pair-share in [0, 1]", str(given[PAIR_SHARE]), "correct it")
+    for name, known in (("scope", SCOPES), ("ties", TIES), ("all_negative", ALL_NEGATIVE)):
+        if given.get(name, known[0]) not in known:
+            raise UsageError(f"one of {', '.join(known)} as {name}", str(given[name]), "correct it")
 
 
 def parse_fraction(given: str | float) -> float:

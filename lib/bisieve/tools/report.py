@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve._text import Report, Table, percent, pluralize
-from bisieve.index.cutoffs import cutoff_ties
+from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index
-from bisieve.index.statistics import index_statistics
+from bisieve.index.selection import Selection
+from bisieve.index.statistics import Statistics, index_statistics, statistics_of
 from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
+from bisieve.records.options import Parameters
 from bisieve.scan.chunks import COUNTED
-from bisieve.tools.cut_notes import cut_notes, tie_notes
+from bisieve.tools.cut_notes import cut_notes, selection_notes, tie_notes
 from bisieve.tools.selection_table import shortcut_notes, statistics_table
 
 SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
@@ -24,8 +26,9 @@ _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "ties", "rejected")
 
 
 def score_report(
-    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = NOTED
-) -> Report:
+    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = NOTED,
+    selections: Sequence[Selection] = (),
+) -> Report:  # fmt: skip
     """Return the summary of an index as text of several lines.
 
     It has a table with a line per source, a line per reject reason with its count and first example, the
@@ -41,6 +44,7 @@ def score_report(
         written: After a run, whether it published a version; then the table shows the `SHOWN` largest sources
             only. None if there was no run: all sources are shown.
         fractions: Selections whose ties and statistics are shown, each in (0, 1].
+        selections: These in place of ``fractions``.
     """
     manifest = index.manifest
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
@@ -61,7 +65,10 @@ def score_report(
         files = pluralize(manifest.files_left_out, "file")
         lines.append(f"skipped {files} of an unsupported kind (first: {manifest.left_out[0]})")
     if manifest.rollouts and written is None:
-        lines += selections_report(index, fractions)
+        corpus, described = _described(index, fractions, selections)
+        columns = [(f"best {percent(each.fraction)}", each.statistics) for each in described]
+        lines.append(statistics_table(corpus, columns))
+        lines += [note for each in described for note in each.notes]
     elif manifest.rollouts:
         lines += [note for fraction in fractions for note in tie_notes(index, fraction)]
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
@@ -72,19 +79,44 @@ def score_report(
     return Report(*lines)
 
 
-def selections_report(index: Index, fractions: Sequence[float]) -> list[str | Table]:
-    """Return a table with statistics of the corpus and of selections, and notes on each selection."""
-    corpus, selections = index_statistics(index, fractions)
-    titles = [f"best {percent(fraction)}" for fraction in fractions]
-    lines: list[str | Table] = [statistics_table(corpus, list(zip(titles, selections, strict=True)))]
-    for fraction, selection in zip(fractions, selections, strict=True):
-        lines += [*cut_notes(index, fraction), *shortcut_notes(corpus, selection, fraction)]
-    return lines
+class _Described(NamedTuple):
+    """What is said of a selection."""
+
+    fraction: float
+    statistics: Statistics
+    ties: CutoffTies | None  # for the strategy bis
+    notes: list[str]
+    parameters: Parameters
+
+
+def _described(
+    index: Index, fractions: Sequence[float], selections: Sequence[Selection]
+) -> tuple[Statistics, list[_Described]]:
+    """Return statistics of the corpus, from one pass over the index, and what is said of each selection."""
+    parameters = selections[0].parameters if selections else index.manifest.parameters
+    fractions = () if selections else fractions
+    corpus, found = index_statistics(index, fractions, parameters.threshold)
+    described = [
+        _Described(fraction, its, _ties(index, fraction), cut_notes(index, fraction), parameters)
+        for fraction, its in zip(fractions, found, strict=True)
+    ]
+    for one in selections:
+        its = statistics_of(one.rows, one.parameters.threshold)
+        ties = (one.ties or _ties(index, one.fraction)) if one.parameters.strategy == "bis" else None
+        described.append(_Described(one.fraction, its, ties, selection_notes(one, index), one.parameters))
+    for each in described:
+        each.notes.extend(shortcut_notes(corpus, each.statistics, each.fraction))
+    return corpus, described
+
+
+def _ties(index: Index, fraction: float) -> CutoffTies | None:
+    return cutoff_ties(index, fraction) if index.manifest.parameters.strategy == "bis" else None
 
 
 def report_document(
-    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = REPORTED
-) -> dict[str, Any]:
+    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = REPORTED,
+    selections: Sequence[Selection] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Return the numbers of `score_report` for a JSON document, with all sources.
 
     Args:
@@ -93,6 +125,7 @@ def report_document(
         written: After a run, whether it published a version. None if there was no run: then the statistics of
             the corpus and of each selection are included.
         fractions: Selections to describe, each in (0, 1].
+        selections: These in place of ``fractions``.
     """
     manifest = index.manifest
     return {
@@ -107,27 +140,31 @@ def report_document(
         "files_left_out": manifest.files_left_out,
         "sources": index.sources.to_pylist(),
         "cutoff_scores": [asdict(score) for score in manifest.cutoff_scores],
-        **_selections(index, fractions if manifest.rollouts else (), with_statistics=written is None),
+        **(_selections(index, fractions, selections) if written is None else _after_run(index)),
     }
 
 
-def _selections(index: Index, fractions: Sequence[float], with_statistics: bool) -> dict[str, Any]:
-    is_bis = index.manifest.parameters.strategy == "bis"
-    cuts: list[dict[str, Any]] = [
+def _selections(index: Index, fractions: Sequence[float], selections: Sequence[Selection]) -> dict[str, Any]:
+    corpus, described = _described(index, fractions if index.manifest.rollouts else (), selections)
+    cuts = [
         {
-            "fraction": fraction,
-            **(cutoff_ties(index, fraction).numbers() if is_bis else {}),
-            "notes": cut_notes(index, fraction),
+            **_cut(each.fraction, each.ties, each.notes),
+            "parameters": msgspec.to_builtins(each.parameters),
+            "statistics": each.statistics.numbers(),
         }
-        for fraction in fractions
+        for each in described
     ]
-    if not with_statistics:
-        return {"cuts": cuts}
-    corpus, selections = index_statistics(index, fractions)
-    for cut, selection in zip(cuts, selections, strict=True):
-        cut["notes"] += shortcut_notes(corpus, selection, cut["fraction"])
-        cut["statistics"] = selection.numbers()
     return {"cuts": cuts, "corpus": corpus.numbers()}
+
+
+def _after_run(index: Index) -> dict[str, Any]:
+    """Return the ties of selections; their statistics would need a pass over all rollouts."""
+    fractions = REPORTED if index.manifest.rollouts else ()
+    return {"cuts": [_cut(each, _ties(index, each), cut_notes(index, each)) for each in fractions]}
+
+
+def _cut(fraction: float, ties: CutoffTies | None, notes: list[str]) -> dict[str, Any]:
+    return {"fraction": fraction, **(ties.numbers() if ties else {}), "notes": notes}
 
 
 def _largest(sources: pa.Table) -> pa.Table:

@@ -46,10 +46,10 @@ def test_a_corpus_is_scored_once_and_opened_again(shard: str, index: bisieve.Ind
     again = bisieve.score([shard], index.name)
     assert (again.written, again.fingerprint) == (False, index.fingerprint)
     opened = bisieve.open_index(index.name, index.fingerprint[:8])
-    assert (opened.written, opened.report()) == (
-        None,
-        again.report().replace("up to date, nothing written; ", ""),
-    )
+    assert opened.written is None
+    summary, shown = again.report().replace("up to date, nothing written; ", ""), opened.report().splitlines()
+    assert [line for line in shown if line in summary.splitlines()] == summary.splitlines()
+    assert shown[-2].startswith("best 25%: ") or shown[-2].startswith("AUC of position")
     assert opened.sources["mixed"].to_pylist() == [4]
     assert opened.rejects()["reason"].to_pylist() == ["no_image"]
     assert [version.current for version in opened.versions()] == [True]

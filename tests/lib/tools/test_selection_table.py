@@ -11,8 +11,8 @@ from support.handmade import Made, make_index
 
 import bisieve
 from bisieve.cli.main import main
-from bisieve.index.statistics import statistics_of
-from bisieve.tools.selection_table import SHORTCUT_MARGIN, shortcut_notes
+from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
+from bisieve.tools.selection_table import shortcut_notes
 
 # Ten rollouts whose errors are absorbed, and many with an error anywhere: the best fifth is the former.
 ABSORBED = [Made("a", f"a-{n}", (1.0, 1.0, 0.0, 0.0)) for n in range(10)]

@@ -75,6 +75,17 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     assert seconds == pytest.approx(float(time[3]) / (2 * 1e6 * 0.5), rel=0.02)
 
 
+def test_a_dry_run_shows_a_selection_by_other_options_than_the_indexs(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_fit", None)  # the only way to Ray
+    train(settings(fraction=0.5, dry_run=True, strategy="low_mc", all_negative="drop"))
+    lines = capsys.readouterr().out.splitlines()
+    assert "best 50 %: selected by strategy low_mc, all negative drop" in lines
+    (shares,) = [line.split()[-2:] for line in lines if line.startswith("negative steps")]
+    assert float(shares[1].rstrip("%")) > float(shares[0].rstrip("%"))
+
+
 def test_a_dry_run_names_broken_images_of_its_sample_and_refuses_more_than_are_tolerated(
     settings: Settings, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
