@@ -25,6 +25,7 @@ from bisieve.index.manifest import (
     version_folder,
 )
 from bisieve.index.reader import Index, missing_files
+from bisieve.index.rerank import check_options
 from bisieve.index.versions import PASSED, VERSIONS
 from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
 from bisieve.io.conditional import read_pointer
@@ -87,6 +88,7 @@ def score_corpus(
         The published version, and False if it was up to date already.
 
     Raises:
+        UsageError: An option has no effect with the strategy.
         CorpusError: The inputs hold no shards or no usable rollout, a shard is damaged or changed during the
             run, or with ``strict`` a file would be skipped.
         IndexUnusableError: The URL of the index has an unreadable manifest or one of another format version.
@@ -109,6 +111,7 @@ def score_corpus(
         all_negative=request.all_negative,
         pair_share=request.pair_share,
     )
+    check_options(parameters)
     pointer = read_pointer(join(index, MANIFEST))
     data = pointer.data
     older = None if data is None else Index(index, Manifest.from_json(data, pointer.url))
