@@ -6,12 +6,14 @@ from these in what is learned, ``--recipe paper`` sets what the code does (docs/
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bisieve.errors import UsageError
-from bisieve.records.options import parse_fraction
+from bisieve.ranking.strategies import strategy_names
+from bisieve.records.options import ALL_NEGATIVE, AUTO, TIES, check_ranking, parse_fraction
 from ray_train.choices import (
     ADAPTERS,
+    AS_INDEX,
     BETA_BINOMIAL,
     DEVICES,
     HARD_LABELS,
@@ -24,6 +26,9 @@ from ray_train.choices import (
     column_of,
     ineffective_options,
     is_system,
+    number_or,
+    selection_options,
+    strategy_or_index,
     workers,
 )
 from ray_train.config_io import flag_of, option, require, with_presets
@@ -78,6 +83,27 @@ class TrainConfig:
     fraction: float = option(
         "share of the rollouts to train on, best first: in (0, 1], or in percent", 0.25, parse=parse_fraction
     )
+    strategy: str = option(
+        f"selection by {', '.join(strategy_names())}; this and the next five default to what the index has",
+        AS_INDEX, parse=strategy_or_index, identity=False,
+    )  # fmt: skip
+    alpha: str = option(
+        "α of the selection's score; auto: the smallest one without a shortcut",
+        AS_INDEX, parse=number_or(AS_INDEX, AUTO), identity=False,
+    )  # fmt: skip
+    threshold: str = option(
+        "the selection counts a step as positive above this MC score",
+        AS_INDEX, parse=number_or(AS_INDEX), identity=False,
+    )  # fmt: skip
+    pair_share: str = option(
+        "share of the mixed rollouts that get a partner, with --strategy paired",
+        AS_INDEX, parse=number_or(AS_INDEX), identity=False,
+    )  # fmt: skip
+    ties: str = option("order of equal rollouts", AS_INDEX, choices=(AS_INDEX, *TIES), identity=False)
+    all_negative: str = option(
+        "rollouts without a positive step: ranked as others, last, or never selected",
+        AS_INDEX, choices=(AS_INDEX, *ALL_NEGATIVE), identity=False,
+    )  # fmt: skip
     recipe: str = option(
         "paper: use the settings of the paper's code for options not given, see docs/reference/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,
@@ -238,6 +264,11 @@ class TrainConfig:
     )
 
     @property
+    def ranking(self) -> dict[str, Any]:
+        """Options of the selection that differ from those that the index is ranked by, by name."""
+        return selection_options(self)
+
+    @property
     def trained_parts(self) -> list[str]:
         """Parts of the backbone that are trained: some of vision, projector and language."""
         return [part for part in ("vision", "projector", "language") if getattr(self, f"train_{part}")]
@@ -258,6 +289,7 @@ class TrainConfig:
                 "a part of the model to train", "none", "give --train-language or another --train-"
             )
         parse_fraction(self.fraction)
+        check_ranking({name: value for name, value in self.ranking.items() if value != AUTO})
         require(self.workers.least >= 1, "workers", str(self.workers), "1 or more, or a range such as 2-8,")
         # While requests to a store are retried, no rank makes progress.
         patient = self.stuck_after == 0 or self.stuck_after > self.storage_budget

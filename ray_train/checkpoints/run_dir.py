@@ -7,6 +7,7 @@ starts.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -30,8 +31,9 @@ RUNS = "runs"  # folder of Ray Train's storage, below the output
 
 
 def run_identity(
-    config: TrainConfig, plan: BatchPlan, index_fingerprint: str, weights: str = UNIFORM
-) -> dict[str, Any]:
+    config: TrainConfig, plan: BatchPlan, index_fingerprint: str, weights: str = UNIFORM,
+    ranking: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return all that decides what a run learns; two runs with equal identities are the same run.
 
     Options that have no effect in this run are left out.
@@ -41,6 +43,7 @@ def run_identity(
         plan: Gives the fingerprints of the selection and of the order.
         index_fingerprint: Fingerprint of the index version.
         weights: Name of the rollout weights, from `labels.weights_name`.
+        ranking: Options of the selection that the index is not ranked by, from `selection.differences`.
 
     Raises:
         StorageError: The backbone cannot be read.
@@ -57,7 +60,7 @@ def run_identity(
         **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
         "selection": plan.selection_fingerprint, "order": plan.fingerprint,
         "prompt_format": format_fingerprint(config.system, *system_and_chat(config.backbone)),
-        "weights": weights,
+        "weights": weights, **(ranking or {}),
     }  # fmt: skip
 
 

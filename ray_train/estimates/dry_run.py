@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from bisieve._text import Report, Table, pluralize
+from bisieve._text import Report, Table, percent, pluralize
 from bisieve.index.selection import Selection
+from bisieve.index.statistics import Statistics, statistics_of
+from bisieve.tools.selection_table import shortcut_notes, statistics_table
 from ray_train.config import TrainConfig
 from ray_train.data.image_problems import check_tolerated, picture_notes
 from ray_train.data.labels import Targets
@@ -24,8 +26,10 @@ from ray_train.run_config import to_toml
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16, assumed without --peak-flops
 
 
-def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets) -> Report:
-    """Return the report as text: config, counts per source, tokens, parameters, memory and hours.
+def dry_run(
+    config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets, corpus: Statistics
+) -> Report:
+    """Return the report as text: config, counts per source, statistics, tokens, parameters, memory, hours.
 
     Writes nothing, and needs neither Ray nor the weights of the backbone.
 
@@ -34,6 +38,7 @@ def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets:
         selection: the selected rollouts.
         plan: the batches of the run.
         targets: of all rows of the selection.
+        corpus: statistics of all rollouts of the index, with the run's label threshold.
 
     Raises:
         TrainingError: the backbone's config or processor is missing, or its model cannot have the adapters or
@@ -52,6 +57,7 @@ def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets:
     used = packs or rows
     return Report(
         *_config(config, backbone), _sources(selection, plan, config.label_threshold),
+        *_statistics(config, selection, corpus),
         *_tokens(config, plan, rows, packs, factor), *_model(backbone),
         *_memory(config, backbone, used), *_hours(config, backbone, used, factor),
         "dry run: nothing was written",
@@ -80,6 +86,13 @@ def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> Table:
         rollouts, steps, positive = _counts(selection, np.flatnonzero(chosen), threshold)
         rows.append((name, f"{rollouts:,}", f"{steps:,}", f"{positive / max(1, steps):.1%}"))
     return Table(("source", "rollouts", "steps", "positive"), rows)
+
+
+def _statistics(config: TrainConfig, selection: Selection, corpus: Statistics) -> list[str | Table]:
+    """Return the selection's statistics beside the corpus's, and a note on a shortcut."""
+    found = statistics_of(selection.rows, config.label_threshold)
+    table = statistics_table(corpus, [(f"best {percent(config.fraction)}", found)])
+    return [table, *shortcut_notes(corpus, found, config.fraction)]
 
 
 def _counts(selection: Selection, rows: Rows, threshold: float) -> tuple[int, int, int]:

@@ -19,6 +19,7 @@ from bisieve.index.manifest import Manifest, read_manifest, version_manifest
 from bisieve.index.reader import Index, check_shards_unchanged, missing_files
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
+from bisieve.records.options import RANKING
 from bisieve.schemas import MANIFEST
 from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.recognize import card_of
@@ -179,6 +180,7 @@ def _from_run(url: str) -> list[Link]:
     if finished:
         facts |= {name: card.get(name) for name in ("fraction_asked", "fraction_delivered", "rollouts")}
     facts |= {"seed": identity.get("seed"), "selection": str(identity.get("selection"))[:16]}
+    facts |= {name: identity[name] for name in RANKING if name in identity and name != "seed"}
     facts |= {"backbone": said.get("backbone"), "contents": identity.get("backbone")}
     run = Link("run", url, str(said.get("run")), facts)
     index, fingerprint = said.get("index"), identity.get("index")

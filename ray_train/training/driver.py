@@ -21,10 +21,12 @@ from typing import Any
 from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import PreemptedError
-from bisieve.index.selection import Selection
+from bisieve.index.selection import Selection, differences
+from bisieve.index.statistics import index_statistics
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
-from bisieve.tools.cut_notes import cut_notes
+from bisieve.records.options import AUTO
+from bisieve.tools.cut_notes import selection_notes
 from ray_train.checkpoints.lease import leased
 from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished, run_identity
 from ray_train.cluster import cluster, unwrapped, uses_gpus
@@ -98,6 +100,8 @@ def _train(config: TrainConfig, nodes: Any) -> None:
     # Workers read this very version, even if another one is published before they start.
     config = replace(config, index_version=index.fingerprint)
     selection = chosen_selection(config)
+    if config.alpha == AUTO:  # workers need not look for it again
+        config = replace(config, alpha=str(selection.parameters.alpha))
     targets = targets_of(selection, config)
     rollouts = rollout_sizes(selection)
     left_out = rows_without_images(rollouts, config)
@@ -111,15 +115,16 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         prompts_of(selection), config.prompts_together, held_out, config.drop_last, tokens,
     )  # fmt: skip
     console.show(f"{_summary(config, selection, plan)}\n{describe_targets(targets, config.rollout_weights)}")
-    for remark in [*remarks, *cut_notes(index, config.fraction), *_batch_note(config, plan)]:
+    for remark in [*remarks, *selection_notes(selection, index), *_batch_note(config, plan)]:
         console.show(remark)
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
 
-        console.show(dry_run(config, selection, plan, targets))
+        corpus, _ = index_statistics(index, (), config.label_threshold)
+        console.show(dry_run(config, selection, plan, targets, corpus))
         return
     weights = weights_name(targets.weights, config.rollout_weights)
-    identity = run_identity(config, plan, index.fingerprint, weights)
+    identity = run_identity(config, plan, index.fingerprint, weights, differences(selection, index))
     outcome = None
     if not is_finished(config, identity):
         with leased(config.output, console.show):

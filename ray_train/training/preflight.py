@@ -11,7 +11,7 @@ import pyarrow as pa
 from bisieve import console
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.index.reader import Index, check_shards_unchanged
-from bisieve.index.selection import Selection, read_selection
+from bisieve.index.selection import Selection, select
 from bisieve.index.versions import open_version
 from bisieve.io.images import MOST_PIXELS, missing_images, refuse_missing
 from bisieve.shards.fetch import fetch_rollouts, unseekable_shards
@@ -43,16 +43,17 @@ def chosen_index(config: TrainConfig) -> Index:
 
 
 def chosen_selection(config: TrainConfig) -> Selection:
-    """Read the selection to train on from the index.
+    """Read the selection to train on from the index, ranked in memory if other options are asked for.
 
     Raises:
+        UsageError: The index is too large to be ranked in memory, or no α is automatic.
         IndexUnusableError: There is no such index version, its shards have changed since it was written, or
             the selection has rollouts in compressed or Parquet shards. Training reads rollouts in random
             order, which these shards do not allow.
     """
     index = chosen_index(config)
     check_shards_unchanged(index)
-    selection = read_selection(index, config.fraction)
+    selection = select(index, config.fraction, config.ranking)
     if unseekable := unseekable_shards(selection.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",

@@ -17,7 +17,7 @@ import xxhash
 
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
-from bisieve.index.selection import Selection, read_selection
+from bisieve.index.selection import Selection, select
 from ray_train.config import TrainConfig
 from ray_train.data.encode import make_encoder
 from ray_train.data.image_cache import image_reader
@@ -167,7 +167,7 @@ def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:
 
 
 def _read_selection(job: Job) -> Selection:
-    selection = read_selection(chosen_index(job.config), job.config.fraction)
+    selection = select(chosen_index(job.config), job.config.fraction, job.config.ranking)
     if selection.fingerprint != job.plan.selection_fingerprint:
         raise TrainingError(
             "the selection that the run was started with", "another selection", "start the run again"

@@ -8,8 +8,8 @@ import pytest
 from support.markdown import PAGES, ROOT, Page, page_id
 
 from bisieve import schemas
+from bisieve.ranking.strategies import strategy_names
 from bisieve.records import model
-from bisieve.records.options import STRATEGIES
 from bisieve.tools.diff import CHANGES, ENTERED, LEFT
 from ray_train.evaluation.metrics import ScoredSteps, report
 from ray_train.registry.lineage import STARTS
@@ -24,7 +24,7 @@ SOURCES = [
 ]
 OF_OTHERS = {  # options of programs that are not ours, and `--help`
     "--auto", "--conf", "--configurations", "--file", "--force-recreate", "--help", "--name",
-    "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--signal",
+    "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--shell", "--signal",
 }  # fmt: skip
 FLAG = re.compile(r'"--([a-z][a-z0-9-]+)')  # in a parser
 FIELD = re.compile(r"^    (\w+): .*= option\(", re.MULTILINE)  # of a config: a flag of its name
@@ -47,7 +47,7 @@ def test_the_columns_of_the_index_are_those_of_its_schema() -> None:
 
 
 def test_the_strategies_are_all_there() -> None:
-    assert set(flat(first_cells("reference/index.md", "Strategies"))) == set(STRATEGIES)
+    assert set(flat(first_cells("reference/strategies.md", "Strategies"))) == set(strategy_names())
 
 
 def test_the_reasons_for_a_reject_are_all_there() -> None:

@@ -1,7 +1,9 @@
 """What a run may be told, and what it is told by default."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.runs import resolved
@@ -68,11 +70,41 @@ def test_the_defaults_have_the_papers_hyper_parameters() -> None:
         ["--peak-flops", "inf"],
         ["--mfu", "0"],
         ["--seed", "9223372036854775808"],
+        ["--alpha", "-0.1"],
+        ["--threshold", "1"],
+        ["--pair-share", "1.5", "--strategy", "paired"],
     ],
 )
 def test_a_value_that_no_run_can_have_is_refused(argv: list[str]) -> None:
     with pytest.raises(UsageError, match=argv[0].replace("--no-", "--")):
         resolved(*argv)
+
+
+def test_a_selection_is_by_the_options_of_its_index_unless_others_are_given() -> None:
+    assert resolved().ranking == {}
+    asked = ["--strategy", "paired", "--alpha", "0.2", "--ties", "spread", "--all-negative", "drop"]
+    wanted = {"strategy": "paired", "alpha": 0.2, "ties": "spread", "all_negative": "drop"}
+    assert resolved(*asked).ranking == wanted
+    assert resolved("--alpha", "auto", "--strategy", "index").ranking == {"alpha": "auto"}
+    assert resolved("--pair-share", "0.5", "--threshold", "0").ranking == {
+        "pair_share": 0.5,
+        "threshold": 0.0,
+    }
+    for wrong in (["--alpha", "best"], ["--strategy", "pared"], ["--threshold", "auto"]):
+        with pytest.raises((SystemExit, UsageError)):
+            resolved(*wrong)
+
+
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.2}, {"alpha": "auto"}, {"strategy": "paired", "pair_share": 0.25}], ids=str
+)
+def test_options_of_a_selection_are_read_back_from_a_file(options: dict[str, Any], tmp_path: Path) -> None:
+    config = replace(resolved(), **{name: str(value) for name, value in options.items()})
+    (tmp_path / "config.toml").write_text(to_toml(config, "read back"))
+    parser = argparse.ArgumentParser()
+    add_options(parser, TrainConfig)
+    again = read_config(TrainConfig, parser.parse_args(["--config", str(tmp_path / "config.toml")]))
+    assert again.ranking == config.ranking == options
 
 
 def test_a_run_goes_on_with_the_same_command_but_for_restart() -> None:

@@ -12,12 +12,13 @@ from bisieve.api.html import table_as_html
 from bisieve.api.index import Index
 from bisieve.api.selection import Selection
 from bisieve.engines import Asked, choose_engine
+from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
 from bisieve.index.rerank import with_overrides
 from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
 from bisieve.pipeline.rank import rank_index
 from bisieve.pipeline.run import ScoreRequest, score_corpus
-from bisieve.records.options import ReadOptions
+from bisieve.records.options import ReadOptions, check_ranking
 from bisieve.scoring import DEFAULT_ALPHA, score_rollouts
 from bisieve.tools import diff
 from bisieve.tools.diff_report import Summary, diff_document, diff_report, summarised
@@ -74,12 +75,15 @@ def score(
         engine: "local", "spark", or "auto", which decides by the size of the input.
         progress: Receives the events of the run.
         engine_options: ``workers`` and ``limit`` of the local engine, ``master`` and ``conf`` of Spark.
-        ranking: ``threshold``, ``strategy``, ``scope``, ``ties`` and ``seed``, as of ``bisieve score``.
+        ranking: ``threshold``, ``strategy``, ``pair_share``, ``scope``, ``ties``, ``all_negative`` and
+            ``seed``, as of ``bisieve score``.
 
     Raises:
+        UsageError: A value is out of range, or has no effect with the strategy.
         CorpusError: The inputs hold no usable rollout, or a shard is damaged.
         StorageError: A store cannot be read or written.
     """
+    check_ranking({"alpha": alpha, **ranking})
     request = ScoreRequest(
         inputs=(inputs,) if isinstance(inputs, str) else tuple(inputs), index=index, alpha=alpha,
         reading=reading or ReadOptions(), strict=strict, **ranking,
@@ -105,9 +109,10 @@ def rerank(
         engine: As of `score`.
         progress: As of `score`.
         engine_options: As of `score`.
-        ranking: ``alpha``, ``threshold``, ``strategy``, ``scope``, ``ties`` and ``seed`` that change.
+        ranking: ``alpha``, and those of `score`, that change.
 
     Raises:
+        UsageError: A value is out of range, or has no effect with the strategy.
         IndexUnusableError: A file of ``index`` is missing or damaged.
         StorageError: A store cannot be read or written.
     """
@@ -184,8 +189,16 @@ def compare(a: Selection, b: Selection, output: str | None = None) -> Comparison
 
     Raises:
         IndexUnusableError: A file of an index is missing or damaged.
-        UsageError: ``output`` is inside an index or a shard.
+        UsageError: ``output`` is inside an index or a shard, or a selection is made by other options than
+            those that its index is ranked by.
     """
+    for one in (a, b):
+        if one.ranking and one.parameters != one.index.manifest.parameters:
+            raise UsageError(
+                "selections by the options that their index is ranked by",
+                f"others for {one.index.url}",
+                "write an index with them by bisieve rank, and compare that",
+            )
     sides = [diff.Side(one.index, one.fraction) for one in (a, b)]
     diffs = diff.compare(*sides)
     if output:

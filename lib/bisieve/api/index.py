@@ -1,5 +1,6 @@
 """An index as users see it: one version of a ranked corpus."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,12 +9,14 @@ import pyarrow as pa
 from bisieve._text import pluralize
 from bisieve.api.html import table_as_html
 from bisieve.api.selection import Selection
-from bisieve.index import reader, versions
+from bisieve.index import reader, selection, versions
 from bisieve.index.reader import Kind, open_part
+from bisieve.index.statistics import Statistics, index_statistics
+from bisieve.index.writer import REPORTED
 from bisieve.io.storage import StoredFile
-from bisieve.records.options import Parameters, parse_fraction
+from bisieve.records.options import AUTO, Parameters, check_ranking, parse_fraction
 from bisieve.schemas import REJECTS
-from bisieve.tools.report import report_document, score_report
+from bisieve.tools.report import NOTED, report_document, score_report
 
 _SHOWN = ["source", "rollouts", "steps", "mixed", "all_positive", "all_negative", "tie_block"]
 
@@ -58,16 +61,20 @@ class Index:
                 tables.append(part.read(use_threads=False))
         return pa.concat_tables(tables)
 
-    def select(self, fraction: float | str) -> Selection:
+    def select(self, fraction: float | str, **ranking: Any) -> Selection:
         """Select the best share of each source, or of all sources by the index's scope (paper §4).
 
         Args:
             fraction: In (0, 1], or a percentage such as ``"10%"``.
+            ranking: Options by which to select, where they differ from those that the index is ranked by:
+                ``strategy``, ``alpha`` (or ``"auto"``), ``threshold``, ``pair_share``, ``scope``, ``ties``,
+                ``all_negative``, ``seed``. The index is not changed; its rollouts are ranked in memory.
 
         Raises:
-            UsageError: It is neither.
+            UsageError: The fraction is neither, or an option has no such value.
         """
-        return Selection(self.opened, parse_fraction(fraction))
+        check_ranking({name: value for name, value in ranking.items() if (name, value) != ("alpha", AUTO)})
+        return Selection(self.opened, parse_fraction(fraction), ranking)
 
     def versions(self) -> list[versions.Version]:
         """Return all versions that have not been removed, the newest first."""
@@ -89,13 +96,32 @@ class Index:
         """Return the pattern of the Parquet files of one kind, for DuckDB, Polars and others."""
         return self.opened.glob(kind)
 
-    def report(self) -> str:
-        """Return the table that ``bisieve score`` and ``bisieve report`` print."""
-        return score_report(self.opened, self.name, self.written)
+    def statistics(self) -> Statistics:
+        """Return statistics of all rollouts: labels, questions, and how well position tells the label."""
+        return index_statistics(self.opened)[0]
 
-    def numbers(self) -> dict[str, Any]:
-        """Return the numbers of the report, as ``--json`` prints them."""
-        return report_document(self.opened, self.name, self.written)
+    def report(self, fractions: Sequence[float] = NOTED, **ranking: Any) -> str:
+        """Return the tables that ``bisieve score`` and ``bisieve report`` print.
+
+        Args:
+            fractions: Selections to describe.
+            ranking: As of `select`.
+        """
+        chosen = self._selected(fractions, ranking)
+        return score_report(self.opened, self.name, self.written, fractions, chosen)
+
+    def numbers(self, fractions: Sequence[float] = REPORTED, **ranking: Any) -> dict[str, Any]:
+        """Return the numbers of the report, as ``--json`` prints them.
+
+        Args:
+            fractions: Selections to describe.
+            ranking: As of `select`.
+        """
+        chosen = self._selected(fractions, ranking)
+        return report_document(self.opened, self.name, self.written, fractions, chosen)
+
+    def _selected(self, fractions: Sequence[float], ranking: dict[str, Any]) -> list[selection.Selection]:
+        return [selection.select(self.opened, fraction, ranking) for fraction in fractions if ranking]
 
     def __repr__(self) -> str:
         """Return one line with version, number of rollouts and of sources."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,11 +15,13 @@ from bisieve.api.html import table_as_html
 from bisieve.index import selection
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index, check_shards_unchanged
+from bisieve.index.statistics import Statistics, statistics_of
 from bisieve.records.embedded_images import Save
 from bisieve.records.model import Rollout
+from bisieve.records.options import Parameters
 from bisieve.shards.fetch import fetch_in_chunks
 from bisieve.tools import export
-from bisieve.tools.cut_notes import cut_notes
+from bisieve.tools.cut_notes import selection_notes
 from bisieve.tools.export_records import ImageFolder, refuse
 
 if TYPE_CHECKING:
@@ -34,10 +36,16 @@ class Selection:
 
     index: Index
     fraction: float  # that was asked for
+    ranking: Mapping[str, Any] = field(default_factory=dict)  # options where they differ from the index's
 
     @cached_property
     def _selected(self) -> selection.Selection:
-        return selection.read_selection(self.index, self.fraction)
+        return selection.select(self.index, self.fraction, self.ranking)
+
+    @property
+    def parameters(self) -> Parameters:
+        """Return the parameters of the ranking that this is the best of."""
+        return self._selected.parameters
 
     @property
     def table(self) -> pa.Table:
@@ -82,7 +90,7 @@ class Selection:
             IndexUnusableError: A shard has changed since it was scored.
         """
         save = self._checked(url, images)
-        return export.export_mprm_jsonl(self._selected, url, self.index.manifest.parameters.threshold, save)
+        return export.export_mprm_jsonl(self._selected, url, self.parameters.threshold, save)
 
     def write_records(self, folder: str, images: str | None = None) -> int:
         """Write the records as they are, as plain JSONL shards, a file per source.
@@ -115,12 +123,17 @@ class Selection:
     @property
     def ties(self) -> CutoffTies:
         """Return how many rollouts are selected only by the rule for ties; for the strategy bis."""
-        return cutoff_ties(self.index, self.fraction)
+        return self._selected.ties or cutoff_ties(self.index, self.fraction)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Return statistics of the rollouts: labels, questions, and how well position tells the label."""
+        return statistics_of(self.table, self.parameters.threshold)
 
     @property
     def notes(self) -> list[str]:
         """Return what to know before training: ties at the cutoff, and an α meant for other fractions."""
-        return cut_notes(self.index, self.fraction)
+        return selection_notes(self._selected, self.index)
 
     def __len__(self) -> int:
         """Return the number of selected rollouts."""

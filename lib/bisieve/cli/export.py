@@ -3,6 +3,7 @@
 import argparse
 
 from bisieve import console
+from bisieve.cli import options
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import add_config
 from bisieve.records.options import parse_fraction
@@ -31,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--images", metavar="FOLDER",
         help="where to write images that are in the records (Parquet, base64); then the --image-root",
     )  # fmt: skip
+    options.add_selecting(parser)
     add_config(parser)
 
 
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.tools.export import file_name
 
     index = open_index(args.index)
-    selection = index.select(args.fraction)
+    selection = index.select(args.fraction, **options.selecting(args))
     was_there = exists(args.output)
     if args.format == "records":
         written = selection.write_records(args.output, args.images)

@@ -6,7 +6,6 @@ and return them in the form that the library needs.
 
 import argparse
 import json
-import math
 from typing import Any
 
 from bisieve import console
@@ -14,7 +13,8 @@ from bisieve.cli.parser import Flag
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.access import check_no_secret, check_no_secret_property
-from bisieve.records.options import SCOPES, SHUFFLED, STRATEGIES, TIES, ReadOptions
+from bisieve.ranking.strategies import strategy_names, strategy_of
+from bisieve.records.options import ALL_NEGATIVE, AUTO, RANKING, SCOPES, TIES, ReadOptions, check_ranking
 
 
 def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
@@ -26,8 +26,12 @@ def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         help="a step is positive when its score exceeds it (default: 0)",
     )  # fmt: skip
     add(
-        "--strategy", choices=STRATEGIES, default=defaults.get("strategy"),
-        help="ranking strategy (default: bis)",
+        "--strategy", choices=strategy_names(), default=defaults.get("strategy"), metavar="NAME",
+        help=f"ranking strategy: {', '.join(strategy_names())} (default: bis)",
+    )  # fmt: skip
+    add(
+        "--pair-share", type=float, metavar="SHARE",
+        help="--strategy paired: share of the mixed rollouts that get a partner (default: 1)",
     )  # fmt: skip
     add(
         "--scope", choices=SCOPES, default=defaults.get("scope"),
@@ -38,8 +42,12 @@ def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         help="order of equal rollouts (default: file)",
     )  # fmt: skip
     add(
+        "--all-negative", choices=ALL_NEGATIVE,
+        help="rollouts without a positive step: ranked as the others are (default), last, or never selected",
+    )  # fmt: skip
+    add(
         "--seed", type=int, default=defaults.get("seed"), metavar="N",
-        help="of --ties hash and of random order (default: 0)",
+        help="of --ties hash and of strategies with a random order (default: 0)",
     )  # fmt: skip
 
 
@@ -49,22 +57,43 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UsageError: A value is out of range, or ``--ties`` does not apply to the strategy.
     """
-    names = ("alpha", "threshold", "strategy", "scope", "ties", "seed")
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise UsageError("an alpha from 0 on", str(alpha), "the paper uses 0.05 at 25% and 0.2 at 10%")
-    if not 0 <= threshold < 1:
-        raise UsageError("a threshold in [0, 1)", str(threshold), "the paper uses 0")
-    if not 0 <= given.get("seed", 0) < 2**63:
-        raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
-    if given.get("strategy") in SHUFFLED and given.get("ties", "file") != "file":
+    given = {name: value for name in RANKING if (value := getattr(args, name)) is not None}
+    check_ranking(given)
+    if given.get("ties", "file") != "file" and strategy_of(given.get("strategy", "bis")).shuffled:
         raise UsageError(
-            "no --ties beside --strategy random or mixed",
+            f"no --ties beside --strategy {given['strategy']}",
             given["ties"],
-            "omit --ties: these strategies order ties randomly",
+            "omit --ties: this strategy orders ties randomly",
         )
     return given
+
+
+def add_selecting(parser: argparse.ArgumentParser) -> None:
+    """Declare the options by which a selection can differ from the ranking of its index."""
+    group = parser.add_argument_group(
+        "selection", "by other options than those that the index is ranked by; the index stays as it is"
+    )
+    add = group.add_argument
+    add("--strategy", choices=strategy_names(), metavar="NAME", help=", ".join(strategy_names()))
+    add(
+        "--alpha", type=alpha_or_auto,
+        help="α of the score; auto: the smallest one without a shortcut (docs/strategies.md)",
+    )  # fmt: skip
+    add("--threshold", type=float, metavar="SCORE", help="a step is positive when its score exceeds it")
+    add("--pair-share", type=float, metavar="SHARE", help="of the mixed rollouts, with --strategy paired")
+    add("--ties", choices=TIES, help="order of equal rollouts")
+    add("--all-negative", choices=ALL_NEGATIVE, help="rollouts without a positive step")
+
+
+def alpha_or_auto(given: str) -> float | str:
+    """Parse a number or ``auto``; raise `ValueError` for anything else."""
+    return given if given == AUTO else float(given)
+
+
+def selecting(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_selecting` that are given, by name."""
+    names = set(RANKING) & vars(args).keys()
+    return {name: value for name in RANKING if name in names and (value := getattr(args, name)) is not None}
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from bisieve.index.reader import Index, open_part
 from bisieve.index.writer import REPORTED
-from bisieve.ranking.strategies import selection_limits
+from bisieve.ranking.order import last_ranks
+from bisieve.ranking.sort import codes_and_texts
+from bisieve.records.options import Parameters
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -26,7 +28,8 @@ def cutoff_scores(index: Index, fraction: float) -> dict[str, float]:
     the last ranks are read.
 
     Returns:
-        BIS by source; with ``scope=global`` a single value, under `ALL`.
+        BIS by source; with ``scope=global`` a single value, under `ALL`.  A source of which nothing is
+        selected has none.
 
     Raises:
         UsageError: ``fraction`` is outside (0, 1].
@@ -50,7 +53,8 @@ def cutoff_scores(index: Index, fraction: float) -> dict[str, float]:
 def _limits(index: Index, fraction: float) -> tuple[dict[str, int], dict[str, int]]:
     """Return the number of usable rollouts and the last selected rank of each source that has any."""
     rollouts = {name: count for name, count in index.rollouts_by_source.items() if count}
-    return rollouts, selection_limits(rollouts, index.manifest.parameters.scope, fraction)
+    limits = index.limits(fraction)
+    return rollouts, {name: limits[name] for name in rollouts}
 
 
 def _from_rows(index: Index, limits: dict[str, int], is_global: bool) -> dict[str, float]:
@@ -101,11 +105,14 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
     is_global = index.manifest.parameters.scope == "global"
     rollouts, limits = _limits(index, fraction)
     scores = cutoff_scores(index, fraction)
-    by_source = dict.fromkeys(rollouts, scores[ALL]) if is_global else scores
+    by_source = {name: scores.get(ALL if is_global else name, np.nan) for name in rollouts}
+    ends_in_negatives = _ends_in_negatives(index, limits)
     kept, left_out = Counter[str](), Counter[str]()
-    for names, codes, ranks, bis in _rows_at(index, by_source):
+    for names, codes, ranks, bis, negative in _rows_at(index, by_source):
         is_kept = ranks <= np.array([limits[name] for name in names], np.int64)[codes]
         tied = bis == np.array([by_source[name] for name in names])[codes]
+        if ends_in_negatives:
+            tied &= negative == np.array([ends_in_negatives[name] for name in names])[codes]
         for counted, which in ((kept, tied & is_kept), (left_out, tied & ~is_kept)):
             found = np.bincount(codes[which], minlength=len(names))
             for place in np.flatnonzero(found).tolist():
@@ -124,23 +131,69 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
     )
 
 
+def ties_of_ranked(rows: pa.Table, parameters: Parameters, fraction: float) -> CutoffTies:
+    """Count the ties at the end of a selection of rollouts in memory.
+
+    Args:
+        rows: All rollouts of a corpus, as `ranking.order.ranked` returns them.
+        parameters: Of the ranking.
+        fraction: Share of rollouts that is selected.
+    """
+    limits = last_ranks(rows, parameters, fraction)
+    ranks, keys = (rows[name].to_numpy() for name in ("rank", "key"))
+    codes, names = codes_and_texts(rows["source"])
+    if parameters.scope == "global":
+        codes, names = np.zeros_like(codes), [ALL]
+    is_last, kept = ranks == limits, ranks <= limits
+    end = np.full(len(names), np.nan)
+    end[codes[is_last]] = keys[is_last]
+    tied = keys == end[codes]
+    left_out = np.bincount(codes[tied & ~kept], minlength=len(names))
+    counts = np.bincount(codes[tied & kept], minlength=len(names))
+    scores = rows["bis"].to_numpy()[is_last & (left_out[codes] > 0)]
+    return CutoffTies(
+        int(kept.sum()), int(counts[left_out > 0].sum()), int(left_out.sum()),
+        min(scores.tolist(), default=np.nan), max(scores.tolist(), default=np.nan),
+    )  # fmt: skip
+
+
+def _ends_in_negatives(index: Index, limits: Mapping[str, int]) -> dict[str, bool]:
+    """Return by source whether its last selected rollout is all-negative; {} unless these are ranked last.
+
+    They then tie only with each other, although their BIS is that of a perfect rollout.
+    """
+    parameters = index.manifest.parameters
+    if parameters.all_negative == "keep":
+        return {}
+    names, counts, negatives = (
+        index.sources[name].to_pylist() for name in ("source", "rollouts", "all_negative")
+    )
+    others = {name: count - of_it for name, count, of_it in zip(names, counts, negatives, strict=True)}
+    if parameters.scope == "global":
+        others = dict.fromkeys(others, sum(others.values()))
+    return {name: limit > others[name] for name, limit in limits.items()}
+
+
 def _rows_at(
     index: Index, scores: Mapping[str, float]
-) -> Iterator[tuple[list[str], Ints, Ints, npt.NDArray[np.float64]]]:
+) -> Iterator[tuple[list[str], Ints, Ints, npt.NDArray[np.float64], npt.NDArray[np.bool_]]]:
     """Yield the rows of row groups that may hold a row with its source's score.
 
     Yields:
-        Names of sources, then per row the number of its source in these, its rank, and its BIS.
+        Names of sources, then per row the number of its source in these, its rank, its BIS, and whether it is
+        all-negative.
     """
     for part in index.files:
         with open_part(index.url, part) as file:
             for group in range(file.num_row_groups):
                 if not _may_have(file.metadata.row_group(group), scores):
                     continue
-                rows = file.read_row_group(group, columns=["source", "rank", "bis"], use_threads=False)
+                columns = ["source", "rank", "bis", "num_positive"]
+                rows = file.read_row_group(group, columns=columns, use_threads=False)
                 source = rows["source"].combine_chunks().dictionary_encode()
                 codes = source.indices.to_numpy().astype(np.int64)
-                yield source.dictionary.to_pylist(), codes, rows["rank"].to_numpy(), rows["bis"].to_numpy()
+                rank, bis, positive = (rows[name].to_numpy() for name in columns[1:])
+                yield source.dictionary.to_pylist(), codes, rank, bis, positive == 0
 
 
 def _may_have(group: pq.RowGroupMetaData, scores: Mapping[str, float]) -> bool:

@@ -133,7 +133,7 @@ def fingerprint(parameters: Parameters, shards: Sequence[FileInfo], rows_version
     It covers ``rows_version``, the parameters, and URL, size and etag of each shard.
     """
     digest = hashlib.sha256()
-    digest.update(json.dumps([rows_version, asdict(parameters)], sort_keys=True).encode())
+    digest.update(json.dumps([rows_version, parameters.decisive()], sort_keys=True).encode())
     for shard in sorted(shards, key=attrgetter("url")):
         digest.update(json.dumps([shard.url, shard.size, shard.etag]).encode() + b"\n")
     return digest.hexdigest()

@@ -16,6 +16,7 @@ from bisieve.index.manifest import DataFile, Manifest, read_manifest, version_fo
 from bisieve.io.read import RetryingFile, damage, open_present
 from bisieve.io.storage import FileInfo, exists, stored_files
 from bisieve.io.urls import canonical, join
+from bisieve.ranking.order import selection_limits
 from bisieve.records.options import Layout
 from bisieve.schemas import MANIFEST
 from bisieve.shards.listing import list_shards
@@ -75,6 +76,23 @@ class Index:
         """Return the number of usable rollouts by source, ordered by name."""
         names, rollouts = (self.sources[name].to_pylist() for name in ("source", "rollouts"))
         return dict(zip(names, rollouts, strict=True))
+
+    def limits(self, fraction: float) -> dict[str, int]:
+        """Return, by source, the last rank of the selection of ``fraction``; see `selection_limits`.
+
+        Raises:
+            UsageError: ``fraction`` is not in (0, 1].
+        """
+        parameters, rollouts = self.manifest.parameters, self.rollouts_by_source
+        return selection_limits(rollouts, parameters.scope, fraction, self.dropped)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Return by source how many rollouts are never selected: with ``all_negative="drop"``, these."""
+        if self.manifest.parameters.all_negative != "drop":
+            return {}
+        names, counts = (self.sources[name].to_pylist() for name in ("source", "all_negative"))
+        return dict(zip(names, counts, strict=True))
 
     @cached_property
     def _files(self) -> pa.Table:

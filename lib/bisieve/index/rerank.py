@@ -27,7 +27,9 @@ from bisieve.index.writer import (
 from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import canonical, join
-from bisieve.records.options import SHUFFLED, Parameters
+from bisieve.ranking.grouped import with_column
+from bisieve.ranking.strategies import strategy_of
+from bisieve.records.options import PAIR_SHARE, Parameters, check_ranking
 from bisieve.scan.chunks import Totals, count
 from bisieve.schemas import MANIFEST
 from bisieve.scoring import score_rollouts
@@ -38,22 +40,35 @@ Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
 def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
     """Return the parameters ``was`` with some fields replaced.
 
-    If ``given`` names a strategy in random order but no tie rule, the tie rule becomes "file", since such a
-    strategy has none of its own.
+    If ``given`` names a strategy, the options that it does not have get their defaults: the tie rule of a
+    strategy in random order, and the share of pairs of a strategy without pairs.
 
     Raises:
-        UsageError: A tie rule is given for a strategy in random order.
+        UsageError: ``given`` has an option that the strategy does not have, or a value out of range.
     """
-    if given.get("strategy") in SHUFFLED:
-        given = {"ties": "file", **given}
+    check_ranking(given)
+    if "strategy" in given:
+        strategy = strategy_of(given["strategy"])
+        if strategy.shuffled:
+            given = {"ties": "file", **given}
+        if PAIR_SHARE not in strategy.options:
+            given = {PAIR_SHARE: 1.0, **given}
     asked = replace(was, **given)
-    if asked.strategy in SHUFFLED and asked.ties != "file":
+    check_options(asked)
+    return asked
+
+
+def check_options(asked: Parameters) -> None:
+    """Raise `UsageError` for a tie rule or a share of pairs that has no effect with the strategy."""
+    strategy = strategy_of(asked.strategy)
+    if strategy.shuffled and asked.ties != "file":
         raise UsageError(
             f"no --ties for an index of strategy {asked.strategy}",
             asked.ties,
             "omit --ties: this strategy orders ties randomly",
         )
-    return asked
+    if PAIR_SHARE not in strategy.options and asked.pair_share != 1.0:
+        raise UsageError("--pair-share with --strategy paired", asked.strategy, "leave out --pair-share")
 
 
 def publish_ranked(
@@ -120,18 +135,29 @@ def _copy(file: DataFile, index: Index, url: str, path: str) -> DataFile:
 
 def read_scored(index: Index, file: DataFile, parameters: Parameters) -> pa.Table:
     """Read a file of ranked rollouts and score them with ``parameters``; return `schemas.USABLE` rows."""
+    return rescored(read_usable(index, file), parameters)
+
+
+def read_usable(index: Index, file: DataFile) -> pa.Table:
+    """Read a file of ranked rollouts; return `schemas.USABLE` rows with the scores of the index."""
     with open_part(index.url, file) as part:
         rows = part.read(use_threads=False).drop_columns(["rank"]).combine_chunks()
-    scores = rows["scores"].chunk(0)
-    offsets = scores.offsets.to_numpy().astype(np.int64)
-    steps = scores.flatten().to_numpy()
-    scored = score_rollouts(steps, offsets - offsets[0], parameters.alpha, parameters.threshold)
-    for name, values in scored._asdict().items():
-        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
     first = pc.list_element(rows["spans"], 0).combine_chunks()
     for name in ("shard", "offset"):
         rows = rows.append_column(name, pc.struct_field(first, name))
     return rows.select(schemas.USABLE.names).cast(schemas.USABLE)
+
+
+def rescored(rows: pa.Table, parameters: Parameters) -> pa.Table:
+    """Return `schemas.USABLE` rows with the score of ``parameters`` and its parts."""
+    rows = rows.combine_chunks()
+    scores = rows["scores"].combine_chunks()
+    offsets = scores.offsets.to_numpy().astype(np.int64)
+    steps = scores.flatten().to_numpy()
+    scored = score_rollouts(steps, offsets - offsets[0], parameters.alpha, parameters.threshold)
+    for name, values in scored._asdict().items():
+        rows = with_column(rows, name, values)
+    return rows
 
 
 def count_usable(rows: pa.Table) -> Totals:

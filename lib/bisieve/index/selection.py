@@ -1,18 +1,26 @@
 """A selection: the best fraction of the rows of an index, by source or over all (paper §4)."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bisieve import schemas
-from bisieve.index.manifest import DataFile
-from bisieve.index.reader import Index, indexed_layouts, open_part
-from bisieve.ranking.strategies import selection_limits
-from bisieve.records.options import KnownShards
+from bisieve.errors import UsageError
+from bisieve.index.automatic_alpha import automatic_alpha
+from bisieve.index.cutoffs import CutoffTies, ties_of_ranked
+from bisieve.index.manifest import DataFile, fingerprint
+from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
+from bisieve.index.rerank import read_usable, rescored, with_overrides
+from bisieve.ranking.order import best, ranked
+from bisieve.records.options import AUTO, RANKING, KnownShards, Parameters, parse_fraction
+
+# Rollouts that `select` ranks in memory: one takes about 1 kB at the peak, and each training worker does it.
+IN_MEMORY = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class Selection:
     fraction: float  # requested; see `delivered` for the share selected
     available: int  # usable rollouts in the index
     shards: KnownShards  # the shards that spans refer to, and how to read them
+    parameters: Parameters  # of the ranking that it is the best of
+    ties: CutoffTies | None = None  # at its end; None if the index tells them (`cutoffs.cutoff_ties`)
 
     @property
     def delivered(self) -> float:
@@ -42,18 +52,84 @@ def read_selection(index: Index, fraction: float) -> Selection:
         fraction: Share of rollouts to select, in (0, 1].
 
     Raises:
-        UsageError: ``fraction`` is not in (0, 1].
+        UsageError: ``fraction`` is not in (0, 1], or all rollouts are all-negative and never selected.
         IndexUnusableError: A file of the index is missing or damaged.
     """
-    manifest = index.manifest
-    limits = selection_limits(index.rollouts_by_source, manifest.parameters.scope, fraction)
+    limits = index.limits(fraction)
     tables = [table for file in index.files for table in _best(index.url, file, limits)]
     rows = pa.concat_tables([schemas.INDEX.empty_table(), *tables])
-    name = hashlib.sha256(f"{index.fingerprint} {fraction!r}".encode()).hexdigest()
-    layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
-    return Selection(
-        rows, name, fraction, manifest.rollouts, KnownShards(manifest.parameters.reading, layouts)
+    return _selection(index, rows, index.fingerprint, fraction, index.manifest.parameters)
+
+
+def select(index: Index, fraction: float, asked: Mapping[str, Any]) -> Selection:
+    """Select the best ``fraction`` by other options than those that the index is ranked by.
+
+    The index is not changed: its rollouts are ranked in memory. The selection has the rows, and the
+    fingerprint, of the same selection from the index that ``bisieve rank`` would write with these options.
+
+    Args:
+        index: The version to select from.
+        fraction: Share of rollouts to select, in (0, 1].
+        asked: Options by name, of `options.RANKING`; ``alpha`` may be `AUTO`. Without any, or with those of
+            the index, this is `read_selection`.
+
+    Raises:
+        UsageError: A value is out of range, or the index has more than `IN_MEMORY` rollouts.
+        IndexUnusableError: A file of the index is missing or damaged.
+    """
+    parse_fraction(fraction)
+    was = index.manifest.parameters
+    is_automatic = asked.get("alpha") == AUTO
+    given = {name: value for name, value in asked.items() if not (name == "alpha" and is_automatic)}
+    parameters = with_overrides(was, given)
+    if parameters == was and not is_automatic:
+        return read_selection(index, fraction)
+    if index.manifest.rollouts > IN_MEMORY:
+        raise UsageError(
+            f"an index of at most {IN_MEMORY:,} rollouts, to rank it in memory by other options",
+            f"{index.manifest.rollouts:,}",
+            "write an index with these options by bisieve rank, and select from that",
+        )
+    parts = [read_usable(index, file) for file in index.files]
+    rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
+    if is_automatic:
+        parameters = replace(parameters, alpha=automatic_alpha(rows, parameters, fraction))
+    in_order = ranked(rescored(rows, parameters), parameters)
+    rows_version = index.manifest.rows_version
+    return _selection(
+        index,
+        best(in_order, parameters, fraction).select(schemas.INDEX.names).cast(schemas.INDEX),
+        fingerprint(parameters, indexed_shards(index), rows_version),
+        fraction,
+        parameters,
+        ties_of_ranked(in_order, parameters, fraction),
     )
+
+
+def differences(selection: Selection, index: Index) -> dict[str, Any]:
+    """Return the options of the selection that the index is not ranked by, by name."""
+    was, now = index.manifest.parameters, selection.parameters
+    return {name: getattr(now, name) for name in RANKING if getattr(now, name) != getattr(was, name)}
+
+
+def _selection(
+    index: Index, rows: pa.Table, version: str, fraction: float, parameters: Parameters,
+    ties: CutoffTies | None = None,
+) -> Selection:  # fmt: skip
+    _require_some(rows, index.manifest.rollouts)
+    name = hashlib.sha256(f"{version} {fraction!r}".encode()).hexdigest()
+    layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
+    shards = KnownShards(parameters.reading, layouts)
+    return Selection(rows, name, fraction, index.manifest.rollouts, shards, parameters, ties)
+
+
+def _require_some(rows: pa.Table, available: int) -> None:
+    if available and not rows.num_rows:
+        raise UsageError(
+            "a rollout with a positive step, as --all-negative drop selects no others",
+            "none",
+            "rank with --all-negative keep",
+        )
 
 
 def _best(index_url: str, part: DataFile, limits: dict[str, int]) -> Iterator[pa.Table]:

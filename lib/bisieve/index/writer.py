@@ -14,8 +14,8 @@ from bisieve import schemas
 from bisieve.index.manifest import CutoffScore, DataFile
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import join
+from bisieve.ranking.order import TieBlock, largest_tie_blocks, selection_limits, telling_tie_blocks
 from bisieve.ranking.sort import codes_and_texts
-from bisieve.ranking.strategies import TieBlock, largest_tie_blocks, selection_limits, telling_tie_blocks
 from bisieve.scan.chunks import COUNTED, Totals
 
 ROWS_PER_FILE = 2**17
@@ -83,8 +83,9 @@ class RankedFile:
 
 
 def write_ranked_file(
-    index: str, path: str, rows: pa.Table, rows_per_group: int, rollouts: Mapping[str, int], scope: str
-) -> RankedFile:
+    index: str, path: str, rows: pa.Table, rows_per_group: int, rollouts: Mapping[str, int], scope: str,
+    dropped: Mapping[str, int] | None = None,
+) -> RankedFile:  # fmt: skip
     """Write ranked rows as one file.
 
     Args:
@@ -94,21 +95,24 @@ def write_ranked_file(
         rows_per_group: Rows of a row group.
         rollouts: Number of usable rollouts by source.
         scope: "source" or "global".
+        dropped: By source, how many rollouts of the lowest ranks are never selected; none by default.
 
     Raises:
         StorageError: The file cannot be written.
     """
     file = write_part(index, path, rows, schemas.INDEX, rows_per_group)
-    return RankedFile(file, telling_tie_blocks(rows), _cutoff_scores(rows, rollouts, scope))
+    return RankedFile(file, telling_tie_blocks(rows), _cutoff_scores(rows, rollouts, scope, dropped))
 
 
-def _cutoff_scores(rows: pa.Table, rollouts: Mapping[str, int], scope: str) -> pa.Table:
+def _cutoff_scores(
+    rows: pa.Table, rollouts: Mapping[str, int], scope: str, dropped: Mapping[str, int] | None
+) -> pa.Table:
     codes, names = codes_and_texts(rows["source"])
     if scope == "source":  # only sources in this file: there may be very many others
         rollouts = {name: rollouts[name] for name in names if name in rollouts}
     found = []
     for fraction in REPORTED:
-        limits = selection_limits(rollouts, scope, fraction)
+        limits = selection_limits(rollouts, scope, fraction, dropped)
         limit = np.array([limits.get(name, 0) for name in names], np.int64)[codes]
         ends = np.flatnonzero(rows["rank"].to_numpy() == limit)
         of = rows["source"].take(pa.array(ends)).cast(pa.string())

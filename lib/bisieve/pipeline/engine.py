@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 STAGES = {
     "scan": "score records into sorted runs",
-    "spread": "group rollouts by question",
+    "group": "rank inside questions or strata",
     "count": "count rows by key range",
     "rank": "rank over all sources",
     "write": "write ranked files",

@@ -11,8 +11,8 @@ from bisieve.index.writer import RankedFile
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine
 from bisieve.pipeline.progress import reporter
 from bisieve.pipeline.ranked_files import write_ranked
+from bisieve.ranking.order import ranking_order, with_keys
 from bisieve.ranking.sort import Run, Sample, sorted_run
-from bisieve.ranking.strategies import ranking_order, with_keys
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Totals, add_up
 
@@ -66,7 +66,7 @@ def rank_on(
     found, summaries = files.map(partial(_run, index, parameters)).keep("scan", _sample_and_totals)
     totals = add_up(part for _, part in summaries)
     samples = [sample for sample, _ in summaries]
-    ranked = write_ranked(engine, found.map(_only_run), samples, parameters, totals.rollouts, url, folder)
+    ranked = write_ranked(engine, found.map(_only_run), samples, parameters, totals, url, folder)
     return ranked, totals
 
 

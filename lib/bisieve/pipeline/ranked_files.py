@@ -14,12 +14,12 @@ from bisieve.index import writer
 from bisieve.index.manifest import DataFile
 from bisieve.index.writer import RankedFile, part_path, write_part, write_ranked_file
 from bisieve.pipeline.engine import Engine, Parts, Shared
+from bisieve.pipeline.group_passes import grouped_runs
 from bisieve.pipeline.sorted_files import sorted_files
-from bisieve.pipeline.spread_ties import with_occurrences
+from bisieve.ranking.order import INDEX_ORDER, REJECTS_ORDER, group_passes_of, ranking_order
 from bisieve.ranking.sort import Run, Sample, codes_and_texts, sorted_indices, sorted_run
-from bisieve.ranking.strategies import INDEX_ORDER, REJECTS_ORDER, ranking_order
 from bisieve.records.options import Parameters
-from bisieve.scan.chunks import Summary
+from bisieve.scan.chunks import Summary, Totals
 
 
 def write_ranked(
@@ -27,7 +27,7 @@ def write_ranked(
     runs: Parts[Run],
     samples: Sequence[Sample],
     parameters: Parameters,
-    rollouts: Mapping[str, int],
+    totals: Totals,
     index: str,
     folder: str,
 ) -> list[RankedFile]:
@@ -37,8 +37,8 @@ def write_ranked(
         engine: Runs the tasks.
         runs: Runs sorted by `ranking_order`; read twice, so they should be kept.
         samples: The sample of each run.
-        parameters: Scope and ties decide how rows are ranked.
-        rollouts: Number of usable rollouts by source, in the order of source names.
+        parameters: Of the ranking.
+        totals: Counts of all usable rollouts.
         index: URL of the index.
         folder: Folder of the files, relative to the index.
 
@@ -50,13 +50,13 @@ def write_ranked(
     """
     rows_per_file = writer.ROWS_PER_FILE
     order = ranking_order(parameters)
-    if parameters.ties == "spread":
-        runs, samples = with_occurrences(engine, runs, parameters, rows_per_file)
+    for step in group_passes_of(parameters):
+        runs, samples = grouped_runs(engine, runs, step, parameters, rows_per_file)
     if parameters.scope == "global":
         ranked = sorted_files(engine, runs, samples, order, rows_per_file, _ranked_over_all, "rank")
         both, samples = ranked.keep("rank", itemgetter(1))
         runs, order = both.map(itemgetter(0)), INDEX_ORDER
-    sources = engine.share(_Sources.of(rollouts, parameters.scope))
+    sources = engine.share(_Sources.of(totals, parameters))
     write = _Write(write_ranked_file, index, folder, writer.ROWS_PER_GROUP, sources)
     files = sorted_files(engine, runs, samples, order, rows_per_file, write, "write")
     return sorted(files.collect("write"), key=lambda ranked: ranked.file.path)
@@ -69,11 +69,13 @@ class _Sources:
     scope: str
     rollouts: Mapping[str, int]  # usable rollouts by source
     starts: Mapping[str, int]  # by source, the number of its first row in the whole index, from 0
+    dropped: Mapping[str, int]  # by source, the rollouts that are never selected
 
     @staticmethod
-    def of(rollouts: Mapping[str, int], scope: str) -> "_Sources":
+    def of(totals: Totals, parameters: Parameters) -> "_Sources":
+        rollouts = totals.rollouts
         starts = dict(zip(rollouts, accumulate(rollouts.values(), initial=0), strict=False))
-        return _Sources(scope, dict(rollouts), starts)
+        return _Sources(parameters.scope, rollouts, starts, totals.dropped(parameters))
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class _Write:
             rank = first_row + 1 + np.arange(rows.num_rows) - before
             rows = rows.append_column("rank", pa.array(rank))
         path = part_path(self.folder, number)
-        return self.write_file(self.index, path, rows, self.rows_per_group, sources.rollouts, sources.scope)
+        return self.write_file(
+            self.index, path, rows, self.rows_per_group, sources.rollouts, sources.scope, sources.dropped
+        )
 
 
 def _ranked_over_all(number: int, first_row: int, rows: pa.Table) -> tuple[Run, Sample]:

@@ -25,6 +25,7 @@ from bisieve.index.manifest import (
     version_folder,
 )
 from bisieve.index.reader import Index, missing_files
+from bisieve.index.rerank import check_options
 from bisieve.index.versions import PASSED, VERSIONS
 from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
 from bisieve.io.conditional import read_pointer
@@ -63,7 +64,9 @@ class ScoreRequest:
     seed: int = 0  # for ties=hash and for strategies in random order
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # one of `options.STRATEGIES`
+    strategy: str = "bis"  # one of `strategies.strategy_names`
+    all_negative: str = "keep"  # or last, drop: rollouts without a positive step
+    pair_share: float = 1.0  # for the strategy paired
     strict: bool = False  # raise if a file at the inputs that may hold data would be skipped
 
 
@@ -85,6 +88,7 @@ def score_corpus(
         The published version, and False if it was up to date already.
 
     Raises:
+        UsageError: An option has no effect with the strategy.
         CorpusError: The inputs hold no shards or no usable rollout, a shard is damaged or changed during the
             run, or with ``strict`` a file would be skipped.
         IndexUnusableError: The URL of the index has an unreadable manifest or one of another format version.
@@ -104,7 +108,10 @@ def score_corpus(
         reading=request.reading,
         threshold=request.threshold,
         strategy=request.strategy,
+        all_negative=request.all_negative,
+        pair_share=request.pair_share,
     )
+    check_options(parameters)
     pointer = read_pointer(join(index, MANIFEST))
     data = pointer.data
     older = None if data is None else Index(index, Manifest.from_json(data, pointer.url))
@@ -232,7 +239,7 @@ def _build(
     _require_rollouts(totals, parameters.reading)
     files = write_ranked(
         engine, chunks.map(attrgetter("usable")), [summary.usable_sample for summary in summaries],
-        parameters, totals.rollouts, index, f"{folder}/rollouts",
+        parameters, totals, index, f"{folder}/rollouts",
     )  # fmt: skip
     rejected = chunks.map(attrgetter("rejects"))
     rejects = write_rejects(engine, rejected, summaries, index, f"{folder}/rejects")

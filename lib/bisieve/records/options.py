@@ -1,9 +1,10 @@
 """Options for reading and scoring: layout, field names, source, images, and the run's parameters."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from bisieve.errors import UsageError
 from bisieve.io.file_names import file_stem, folder_name, partition_value
@@ -107,10 +108,12 @@ class KnownShards:
     layouts: Mapping[str, Layout]  # by the shard's URL
 
 
-STRATEGIES = ("bis", "random", "mixed", "reliable", "low_mc", "all")  # see `ranking.strategies.ranking_key`
-SHUFFLED = ("random", "mixed")  # strategies whose ties are always in random order (by a seeded hash)
 SCOPES = ("source", "global")  # source: ranked inside each source (the paper); global: over all sources
 TIES = ("file", "hash", "spread")  # the order among equal scores
+ALL_NEGATIVE = ("keep", "last", "drop")  # rollouts without a positive step: ranked as others, last, or never
+
+AUTO = "auto"  # as alpha of a selection: see `index.automatic_alpha`
+PAIR_SHARE = "pair_share"  # option of the strategy paired
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,48 @@ class Parameters:
     alpha: float  # of BIS, paper §4
     scope: str  # one of `SCOPES`
     ties: str  # one of `TIES`
-    seed: int  # for ties=hash, and for the strategies random and mixed
+    seed: int  # for ties=hash, and for strategies with a random order
     reading: ReadOptions = field(default_factory=ReadOptions)  # how records are read
     threshold: float = 0.0  # a step is positive when its score exceeds it
-    strategy: str = "bis"  # one of `STRATEGIES`
+    strategy: str = "bis"  # one of `ranking.strategies.strategy_names`
+    all_negative: str = "keep"  # one of `ALL_NEGATIVE`; the paper keeps them
+    pair_share: float = 1.0  # for the strategy paired: share of the mixed rollouts that get a partner
+
+    def decisive(self) -> dict[str, Any]:
+        """Return all parameters by name; those that are newer than the first indexes only where they differ.
+
+        Indexes that were written before keep their fingerprints.
+        """
+        newer = {"all_negative": "keep", "pair_share": 1.0}
+        return {
+            name: value for name, value in asdict(self).items() if name not in newer or value != newer[name]
+        }
+
+
+RANKING = ("strategy", "alpha", "threshold", "pair_share", "scope", "ties", "all_negative", "seed")
+
+
+def check_ranking(given: Mapping[str, Any]) -> None:
+    """Check the values of options of a ranking, by name, except that of the strategy.
+
+    Raises:
+        UsageError: A name is unknown, or a value is out of range.
+    """
+    for name in given:
+        if name not in RANKING:
+            raise UsageError(f"one of {', '.join(RANKING)}", name, "correct the name of the option")
+    alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise UsageError("an --alpha from 0 on", str(alpha), "the paper uses 0.05 at 25% and 0.2 at 10%")
+    if not 0 <= threshold < 1:
+        raise UsageError("a --threshold in [0, 1)", str(threshold), "the paper uses 0")
+    if not 0 <= given.get("seed", 0) < 2**63:
+        raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
+    if not 0 <= given.get(PAIR_SHARE, 1) <= 1:
+        raise UsageError("a --pair-share in [0, 1]", str(given[PAIR_SHARE]), "correct it")
+    for name, known in (("scope", SCOPES), ("ties", TIES), ("all_negative", ALL_NEGATIVE)):
+        if given.get(name, known[0]) not in known:
+            raise UsageError(f"one of {', '.join(known)} as {name}", str(given[name]), "correct it")
 
 
 def parse_fraction(given: str | float) -> float:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve import schemas
+from bisieve.ranking.order import REJECTS_ORDER, ranking_order, with_keys
 from bisieve.ranking.sort import Run, Sample, sorted_run
-from bisieve.ranking.strategies import REJECTS_ORDER, ranking_order, with_keys
 from bisieve.records.options import Parameters
 
 COUNTED = ("rollouts", "steps", "mixed", "all_positive", "all_negative")  # counts of each source
@@ -37,6 +37,13 @@ class Totals:
     def rollouts(self) -> dict[str, int]:
         """Return the number of usable rollouts by source, ordered by name; sources with none are left out."""
         return {source: self.sources[source][0] for source in sorted(self.sources)}
+
+    def dropped(self, parameters: Parameters) -> dict[str, int]:
+        """Return how many rollouts of each source are never selected: with all_negative=drop, these."""
+        place = COUNTED.index("all_negative")
+        if parameters.all_negative != "drop":
+            return {}
+        return {source: counts[place] for source, counts in self.sources.items()}
 
     @property
     def num_rollouts(self) -> int:

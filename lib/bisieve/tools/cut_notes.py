@@ -1,8 +1,10 @@
 """What a user should know about a selection before training on it: its ties, and whether α fits its size."""
 
 from bisieve._text import percent
-from bisieve.index.cutoffs import cutoff_ties
+from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index
+from bisieve.index.selection import Selection, differences
+from bisieve.records.options import Parameters
 
 # The paper's α for two fractions (§4, Table 5): the smaller the selection, the more single-label rollouts it
 # needs, which α raises.
@@ -22,20 +24,31 @@ def cut_notes(index: Index, fraction: float) -> list[str]:
         index: The version that is selected from.
         fraction: Share of rollouts that is selected, in (0, 1].
     """
-    parameters = index.manifest.parameters
-    is_bis = parameters.strategy == "bis"
-    return [*tie_notes(index, fraction), *(_alpha(parameters.alpha, fraction) if is_bis else [])]
+    return [*tie_notes(index, fraction), *_alpha(index.manifest.parameters, fraction)]
+
+
+def selection_notes(selection: Selection, index: Index) -> list[str]:
+    """Return the notes on a selection from ``index``; first, by which other options than it is made."""
+    if selection.ties is None:
+        return cut_notes(index, selection.fraction)
+    parameters, fraction = selection.parameters, selection.fraction
+    changed = [f"{name.replace('_', ' ')} {value}" for name, value in differences(selection, index).items()]
+    made = [f"best {percent(fraction)}: selected by {', '.join(changed)}"] if changed else []
+    return [*made, *_ties(parameters, fraction, selection.ties), *_alpha(parameters, fraction)]
 
 
 def tie_notes(index: Index, fraction: float) -> list[str]:
     """Return a line on the ties at the end of a selection by BIS, if they are more than a few; else []."""
-    if index.manifest.parameters.strategy != "bis":
-        return []
-    ties = cutoff_ties(index, fraction)
-    if ties.tied < _WORTH_A_NOTE * ties.selected or not ties.tied:
+    parameters = index.manifest.parameters
+    is_bis = parameters.strategy == "bis"
+    return _ties(parameters, fraction, cutoff_ties(index, fraction)) if is_bis else []
+
+
+def _ties(parameters: Parameters, fraction: float, ties: CutoffTies) -> list[str]:
+    if parameters.strategy != "bis" or ties.tied < _WORTH_A_NOTE * ties.selected or not ties.tied:
         return []
     at = f"{ties.least:.4f}" if ties.least == ties.most else f"{ties.least:.4f} to {ties.most:.4f}"
-    rule = index.manifest.parameters.ties
+    rule = parameters.ties
     hint = "" if rule == "spread" else "; see --ties spread"
     return [
         f"best {percent(fraction)}: {ties.tied:,} of {ties.selected:,} are ties at BIS {at}, chosen from "
@@ -43,7 +56,10 @@ def tie_notes(index: Index, fraction: float) -> list[str]:
     ]
 
 
-def _alpha(alpha: float, fraction: float) -> list[str]:
+def _alpha(parameters: Parameters, fraction: float) -> list[str]:
+    alpha = parameters.alpha
+    if parameters.strategy != "bis":
+        return []
     if fraction <= _SMALL and alpha < _BETWEEN:
         like = 0.10
     elif fraction >= _LARGE and alpha > _BETWEEN:
@@ -53,5 +69,5 @@ def _alpha(alpha: float, fraction: float) -> list[str]:
     papers = f"{PAPERS_ALPHA[like]:g}"
     return [
         f"best {percent(fraction)}: alpha is {alpha:g}, the paper's for {percent(like)} is {papers}; "
-        f"bisieve rank --alpha {papers} ranks again in seconds"
+        f"--alpha {papers} selects by that"
     ]

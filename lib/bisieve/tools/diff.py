@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from bisieve.index.reader import Index
 from bisieve.io.storage import open_output
-from bisieve.ranking.strategies import selection_limits
-from bisieve.records.options import SHUFFLED, Parameters
+from bisieve.ranking.strategies import strategy_of
+from bisieve.records.options import Parameters
 from bisieve.tools.diff_match import NOBODY, ROWS, Places, by_source, partners
 
 # One row per rollout that left or entered; rank and bis are null for an index that does not have it.
@@ -59,8 +59,7 @@ class Side:
         Raises:
             UsageError: ``fraction`` is outside (0, 1].
         """
-        scope = self.index.manifest.parameters.scope
-        return selection_limits(self.index.rollouts_by_source, scope, fraction)
+        return self.index.limits(fraction)
 
 
 @dataclass(frozen=True)
@@ -188,18 +187,19 @@ def reasons(
 
 
 def ranked_alike(a: Parameters, b: Parameters) -> bool:
-    """Return whether both indexes rank equal keys alike: same strategy, scope and order of ties.
+    """Return whether both indexes rank equal keys alike: same strategy with its options, scope and ties.
 
-    The seed counts only where ties are in random order.
+    The seed counts only where it decides.
     """
     return _competition(a) == _competition(b)
 
 
 def _competition(parameters: Parameters) -> tuple[object, ...]:
-    shuffled = parameters.strategy in SHUFFLED
-    seeded = shuffled or parameters.ties == "hash"
-    ties = "hash" if shuffled else parameters.ties
-    return parameters.strategy, parameters.scope, ties, parameters.seed if seeded else None
+    strategy = strategy_of(parameters.strategy)
+    ties = "hash" if strategy.shuffled else parameters.ties
+    options = {*strategy.options, *(("seed",) if ties == "hash" else ())}
+    decisive = [(name, getattr(parameters, name)) for name in sorted(options)]
+    return parameters.strategy, parameters.scope, ties, *decisive
 
 
 def written(diffs: Iterable[SourceDiff], url: str) -> Iterator[SourceDiff]:

@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 
 from bisieve._hash import splitmix64
 from bisieve.index.reader import Index, open_part
+from bisieve.ranking.order import ranking_key
 from bisieve.ranking.sort import Order, sorted_indices
-from bisieve.ranking.strategies import ranking_key
+from bisieve.ranking.strategies import strategy_of
+from bisieve.records.options import Parameters
 
 _READ = (
     "source",
@@ -25,6 +27,7 @@ _READ = (
     "positive_fraction",
     "reliability",
     "num_steps",
+    "num_positive",
     "scores",
     "spans",
 )
@@ -61,23 +64,24 @@ def by_source(index: Index) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _parts(index: Index) -> Iterator[tuple[str, pa.Table]]:
-    strategy = index.manifest.parameters.strategy
+    parameters = index.manifest.parameters
+    columns = [*_READ, *strategy_of(parameters.strategy).columns]
     for file in index.files:
         with open_part(index.url, file) as stored:
             for group in range(stored.num_row_groups):
-                rows = stored.read_row_group(group, columns=_READ, use_threads=False).combine_chunks()
+                rows = stored.read_row_group(group, columns=columns, use_threads=False).combine_chunks()
                 for source in pc.unique(rows["source"]).to_pylist():
-                    yield source, _compact(rows.filter(pc.equal(rows["source"], source)), strategy)
+                    yield source, _compact(rows.filter(pc.equal(rows["source"], source)), parameters)
 
 
-def _compact(rows: pa.Table, strategy: str) -> pa.Table:
+def _compact(rows: pa.Table, parameters: Parameters) -> pa.Table:
     rows = rows.combine_chunks()
     first = pc.list_element(rows["spans"], 0).combine_chunks()
     columns = {
         "rank": rows["rank"],
         "rollout_id": rows["rollout_id"],
         "bis": rows["bis"],
-        "key": pa.array(ranking_key(rows, strategy)),
+        "key": pa.array(ranking_key(rows, parameters)),
         "scores": pa.array(_hashed(rows["num_steps"].to_numpy(), rows["scores"].combine_chunks())),
         "shard": pc.struct_field(first, "shard").dictionary_encode(),
         "offset": pc.struct_field(first, "offset"),

@@ -2,49 +2,60 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve._text import Report, Table, pluralize
-from bisieve.index.cutoffs import cutoff_ties
+from bisieve._text import Report, Table, percent, pluralize
+from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index
+from bisieve.index.selection import Selection
+from bisieve.index.statistics import Statistics, index_statistics, statistics_of
 from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
+from bisieve.records.options import Parameters
 from bisieve.scan.chunks import COUNTED
-from bisieve.tools.cut_notes import cut_notes, tie_notes
+from bisieve.tools.cut_notes import cut_notes, selection_notes, tie_notes
+from bisieve.tools.selection_table import shortcut_notes, statistics_table
 
 SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
-_NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties are shown
+NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties and statistics are shown
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "ties", "rejected")
 
 
-def score_report(index: Index, url: str, written: bool | None = None) -> Report:
+def score_report(
+    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = NOTED,
+    selections: Sequence[Selection] = (),
+) -> Report:  # fmt: skip
     """Return the summary of an index as text of several lines.
 
     It has a table with a line per source, a line per reject reason with its count and first example, the
     number of files of an unsupported kind, the ties at the end of the best 10 and 25 %, and a line with the
     index's URL and fingerprint. If the strategy is ``bis``, the last columns of the table are the cutoff
-    scores: the BIS of the last rollout in the best 5, 10, 25 and 50 %.
+    scores: the BIS of the last rollout in the best 5, 10, 25 and 50 %. If there was no run, a second table
+    shows the statistics of selections beside those of the corpus, for which all rollouts of the index are
+    read.
 
     Args:
         index: The index to summarise.
         url: The URL of the index as the user gave it.
         written: After a run, whether it published a version; then the table shows the `SHOWN` largest sources
             only. None if there was no run: all sources are shown.
+        fractions: Selections whose ties and statistics are shown, each in (0, 1].
+        selections: These in place of ``fractions``.
     """
     manifest = index.manifest
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
     sources = _largest(index.sources) if more else index.sources
     # Where a selection by another key ends, the BIS says nothing.
-    fractions = REPORTED if manifest.parameters.strategy == "bis" else ()
-    rows = [_row(source, fractions) for source in sources.to_pylist()]
+    ends = REPORTED if manifest.parameters.strategy == "bis" else ()
+    rows = [_row(source, ends) for source in sources.to_pylist()]
     if manifest.parameters.scope == "global":  # one selection over all sources
-        rows.append(_row(_whole(index), fractions))
-    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(fractions)]
-    table, lines = Table(("source", *_COLUMNS, *cuts), rows), []
+        rows.append(_row(_whole(index), ends))
+    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(ends)]
+    lines: list[str | Table] = [Table(("source", *_COLUMNS, *cuts), rows)]
     if more:
         lines.append(f"and {pluralize(more, 'smaller source')}: bisieve report --index {url} shows all")
     for reason, count in manifest.rejected.items():
@@ -53,26 +64,70 @@ def score_report(index: Index, url: str, written: bool | None = None) -> Report:
     if manifest.files_left_out:
         files = pluralize(manifest.files_left_out, "file")
         lines.append(f"skipped {files} of an unsupported kind (first: {manifest.left_out[0]})")
-    for fraction in _NOTED if manifest.rollouts else ():
-        lines += tie_notes(index, fraction)
+    if manifest.rollouts and written is None:
+        corpus, described = _described(index, fractions, selections)
+        columns = [(f"best {percent(each.fraction)}", each.statistics) for each in described]
+        lines.append(statistics_table(corpus, columns))
+        lines += [note for each in described for note in each.notes]
+    elif manifest.rollouts:
+        lines += [note for fraction in fractions for note in tie_notes(index, fraction)]
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
         f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "
         f"of {pluralize(manifest.shards.rows, 'shard')}, fingerprint {manifest.fingerprint[:16]}"
     )
-    return Report(table, *lines)
+    return Report(*lines)
 
 
-def report_document(index: Index, url: str, written: bool | None = None) -> dict[str, Any]:
-    """Return the numbers of `score_report` for a JSON document, with all sources and the ties of each cut.
+class _Described(NamedTuple):
+    """What is said of a selection."""
+
+    fraction: float
+    statistics: Statistics
+    ties: CutoffTies | None  # for the strategy bis
+    notes: list[str]
+    parameters: Parameters
+
+
+def _described(
+    index: Index, fractions: Sequence[float], selections: Sequence[Selection]
+) -> tuple[Statistics, list[_Described]]:
+    """Return statistics of the corpus, from one pass over the index, and what is said of each selection."""
+    parameters = selections[0].parameters if selections else index.manifest.parameters
+    fractions = () if selections else fractions
+    corpus, found = index_statistics(index, fractions, parameters.threshold)
+    described = [
+        _Described(fraction, its, _ties(index, fraction), cut_notes(index, fraction), parameters)
+        for fraction, its in zip(fractions, found, strict=True)
+    ]
+    for one in selections:
+        its = statistics_of(one.rows, one.parameters.threshold)
+        ties = (one.ties or _ties(index, one.fraction)) if one.parameters.strategy == "bis" else None
+        described.append(_Described(one.fraction, its, ties, selection_notes(one, index), one.parameters))
+    for each in described:
+        each.notes.extend(shortcut_notes(corpus, each.statistics, each.fraction))
+    return corpus, described
+
+
+def _ties(index: Index, fraction: float) -> CutoffTies | None:
+    return cutoff_ties(index, fraction) if index.manifest.parameters.strategy == "bis" else None
+
+
+def report_document(
+    index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = REPORTED,
+    selections: Sequence[Selection] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Return the numbers of `score_report` for a JSON document, with all sources.
 
     Args:
         index: The index to summarise.
         url: The URL of the index as the user gave it.
-        written: After a run, whether it published a version.
+        written: After a run, whether it published a version. None if there was no run: then the statistics of
+            the corpus and of each selection are included.
+        fractions: Selections to describe, each in (0, 1].
+        selections: These in place of ``fractions``.
     """
     manifest = index.manifest
-    is_bis = manifest.parameters.strategy == "bis" and manifest.rollouts
     return {
         "index": url,
         "version": manifest.fingerprint,
@@ -85,13 +140,31 @@ def report_document(index: Index, url: str, written: bool | None = None) -> dict
         "files_left_out": manifest.files_left_out,
         "sources": index.sources.to_pylist(),
         "cutoff_scores": [asdict(score) for score in manifest.cutoff_scores],
-        "cuts": [_cut(index, fraction) for fraction in (REPORTED if is_bis else ())],
+        **(_selections(index, fractions, selections) if written is None else _after_run(index)),
     }
 
 
-def _cut(index: Index, fraction: float) -> dict[str, Any]:
-    ties = cutoff_ties(index, fraction).numbers()
-    return {"fraction": fraction, **ties, "notes": cut_notes(index, fraction)}
+def _selections(index: Index, fractions: Sequence[float], selections: Sequence[Selection]) -> dict[str, Any]:
+    corpus, described = _described(index, fractions if index.manifest.rollouts else (), selections)
+    cuts = [
+        {
+            **_cut(each.fraction, each.ties, each.notes),
+            "parameters": msgspec.to_builtins(each.parameters),
+            "statistics": each.statistics.numbers(),
+        }
+        for each in described
+    ]
+    return {"cuts": cuts, "corpus": corpus.numbers()}
+
+
+def _after_run(index: Index) -> dict[str, Any]:
+    """Return the ties of selections; their statistics would need a pass over all rollouts."""
+    fractions = REPORTED if index.manifest.rollouts else ()
+    return {"cuts": [_cut(each, _ties(index, each), cut_notes(index, each)) for each in fractions]}
+
+
+def _cut(fraction: float, ties: CutoffTies | None, notes: list[str]) -> dict[str, Any]:
+    return {"fraction": fraction, **(ties.numbers() if ties else {}), "notes": notes}
 
 
 def _largest(sources: pa.Table) -> pa.Table:

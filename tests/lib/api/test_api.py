@@ -10,6 +10,7 @@ import pytest
 
 import bisieve
 from bisieve.cli.main import main
+from bisieve.errors import UsageError
 
 
 @pytest.fixture
@@ -46,13 +47,32 @@ def test_a_corpus_is_scored_once_and_opened_again(shard: str, index: bisieve.Ind
     again = bisieve.score([shard], index.name)
     assert (again.written, again.fingerprint) == (False, index.fingerprint)
     opened = bisieve.open_index(index.name, index.fingerprint[:8])
-    assert (opened.written, opened.report()) == (
-        None,
-        again.report().replace("up to date, nothing written; ", ""),
-    )
+    assert opened.written is None
+    summary, shown = again.report().replace("up to date, nothing written; ", ""), opened.report().splitlines()
+    assert [line for line in shown if line in summary.splitlines()] == summary.splitlines()
+    assert shown[-2].startswith("best 25%: ") or shown[-2].startswith("AUC of position")
     assert opened.sources["mixed"].to_pylist() == [4]
     assert opened.rejects()["reason"].to_pylist() == ["no_image"]
     assert [version.current for version in opened.versions()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("ranking", "message"),
+    [
+        ({"alpha": -1.0}, "an --alpha from 0 on; found -1"),
+        ({"all_negative": "never"}, "one of keep, last, drop as all_negative; found never"),
+        ({"strategy": "mixd"}, r"found mixd; did you mean mixed\?"),
+        ({"pair_share": 0.5}, "--pair-share with --strategy paired; found bis"),
+        ({"strategy": "random", "ties": "spread"}, "no --ties for an index of strategy random"),
+    ],
+    ids=str,
+)
+def test_a_ranking_that_cannot_be_is_refused_before_anything_is_written(
+    ranking: dict[str, Any], message: str, shard: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        bisieve.score([shard], str(tmp_path / "never"), **ranking)
+    assert not (tmp_path / "never").exists()
 
 
 def test_a_selection_is_a_table_and_text_and_files(index: bisieve.Index, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Where a selection ends, and how many of its rollouts are there by the rule for ties alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import reference
+from support.handmade import DEFAULTS, Made, make_index
 
 from bisieve.errors import UsageError
 from bisieve.index import writer
-from bisieve.index.cutoffs import cutoff_ties
+from bisieve.index.cutoffs import cutoff_scores, cutoff_ties
 from bisieve.index.reader import open_index
-from bisieve.ranking.strategies import selection_limits
+from bisieve.index.selection import read_selection
+from bisieve.ranking.order import selection_limits
+from bisieve.tools.report import score_report
 
 
 @pytest.mark.parametrize("scope", ["source", "global"])
@@ -46,3 +50,44 @@ def test_ties_are_counted_as_in_the_whole_table(
     assert seen > 20
     with pytest.raises(UsageError):
         cutoff_ties(index, 1.5)
+
+
+RIGHT, WRONG, FAIR = (1.0,), (0.0,), (0.5,)  # with alpha 0.05 the BIS is 0.05, 0.05 and 0.025
+
+
+@pytest.mark.parametrize(
+    ("all_negative", "fraction", "counts"),
+    [
+        ("keep", 0.5, (5, 5, 3)),  # right and wrong ones tie
+        ("last", 0.3, (3, 3, 1)),  # only right ones do
+        ("last", 0.5, (5, 1, 1)),
+        ("last", 0.7, (7, 1, 3)),  # only wrong ones do
+        ("drop", 0.3, (3, 3, 1)),
+        ("drop", 0.9, (6, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("scope", ["source", "global"])
+def test_all_negative_rollouts_tie_with_their_like_where_they_are_last(
+    scope: str, all_negative: str, fraction: float, counts: tuple[int, int, int], tmp_path: Path
+) -> None:
+    scores = [RIGHT, WRONG, FAIR, RIGHT, WRONG, RIGHT, WRONG, FAIR, RIGHT, WRONG]
+    made = [Made("a", f"a-{n}", given) for n, given in enumerate(scores)]
+    parameters = replace(DEFAULTS, all_negative=all_negative, scope=scope)
+    found = cutoff_ties(make_index(tmp_path, made, parameters), fraction)
+    assert (found.selected, found.tied, found.left_out) == counts
+
+
+def test_a_source_of_dropped_rollouts_has_no_cutoff(tmp_path: Path) -> None:
+    made = [Made("bad", f"b-{n}", WRONG) for n in range(3)] + [
+        Made("good", f"g-{n}", RIGHT) for n in range(4)
+    ]
+    index = make_index(tmp_path, made, replace(DEFAULTS, all_negative="drop"))
+    for fraction in (0.5, 0.6):  # one that the index has stored, and one that it has not
+        assert cutoff_scores(index, fraction) == {"good": 0.05}
+        assert cutoff_ties(index, fraction).selected == 2
+    assert read_selection(index, 1.0).rows["source"].to_pylist() == ["good"] * 4
+    assert "bad" in score_report(index, "URL")
+    nothing = make_index(tmp_path / "bad", made[:3], replace(DEFAULTS, all_negative="drop"))
+    with pytest.raises(UsageError, match="a rollout with a positive step"):
+        read_selection(nothing, 1.0)
+    assert score_report(nothing, "URL").splitlines()[1].split()[:2] == ["bad", "3"]

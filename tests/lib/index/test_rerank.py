@@ -32,6 +32,11 @@ OPTIONS: list[dict[str, Any]] = [
     {"strategy": "random", "scope": "global"},
     {"strategy": "reliable", "ties": "spread"},
     {"strategy": "all"},
+    {"strategy": "paired", "pair_share": 0.5, "ties": "spread"},
+    {"strategy": "paired", "scope": "global", "all_negative": "last"},
+    {"strategy": "stratified", "scope": "global", "ties": "hash"},
+    {"strategy": "posterior", "threshold": 0.1, "all_negative": "drop"},
+    {"strategy": "difficulty", "ties": "spread", "seed": 5},
 ]
 
 

@@ -16,8 +16,8 @@ from bisieve.index.selection import read_selection
 from bisieve.io.storage import list_files, read_bytes, write_bytes
 from bisieve.pipeline import run as job
 from bisieve.pipeline.ranked_files import write_few_rejects
+from bisieve.ranking.order import REJECTS_ORDER
 from bisieve.ranking.sort import sorted_run
-from bisieve.ranking.strategies import REJECTS_ORDER
 from bisieve.scoring import balanced_information_score
 from bisieve.shards import listing as shard_listing
 from bisieve.shards.fetch import fetch_rollouts

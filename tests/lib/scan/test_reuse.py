@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from bisieve import schemas
 from bisieve.io.storage import FileInfo
+from bisieve.ranking.order import REJECTS_ORDER
 from bisieve.ranking.sort import constant_column, sorted_indices
-from bisieve.ranking.strategies import REJECTS_ORDER
 from bisieve.records.options import ReadOptions
 from bisieve.scan import reuse, scan_step_split
 from bisieve.scan.batches import ScanOptions

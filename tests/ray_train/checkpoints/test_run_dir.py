@@ -68,6 +68,18 @@ def test_what_has_one_may_not(before: dict[str, Any], options: dict[str, Any], s
         assert changed[name] != identity(settings(**before)).get(name), "it is named"
 
 
+def test_other_options_of_a_selection_are_part_of_the_identity_and_those_of_the_index_are_not(
+    settings: Settings,
+) -> None:
+    plan = BatchPlan("cut", 4, (), 0, 1, 2, np.arange(4), True)
+    plain, own = (run_identity(settings(**asked), plan, "index") for asked in ({}, {"alpha": 0.05}))
+    assert plain == own
+    other = run_identity(settings(), plan, "index", ranking={"strategy": "paired", "alpha": 0.2})
+    assert {name: other[name] for name in other.keys() - plain.keys()} == {"strategy": "paired", "alpha": 0.2}
+    with pytest.raises(TrainingError, match=r"alpha None, .*strategy None\); found .*alpha 0\.2, .*'paired'"):
+        check_identity(plain, other, "output")
+
+
 def test_a_resume_with_another_system_turn_is_refused_by_the_name_of_its_option(
     settings: Settings, internvl: Path
 ) -> None:

@@ -63,6 +63,9 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     assert lines[2].startswith(f"run: {2 * -(-counts['all'][0] // 6)} steps of 6 rollouts")
     text = "\n".join(lines)
     assert "in packs of 200" in text
+    everything = [line.split()[-2:] for line in lines if line.startswith(("rollouts  ", "negative steps"))]
+    assert everything[0] == [str(sum(ROLLOUTS.values()))] * 2  # the corpus, and the best 100 %
+    assert everything[1][0] == everything[1][1]
     assert "in rows of --micro-batch 2" in text
     assert re.search(r"vision 13.8 k frozen, projector 8.8 k trained, language 57.1 k trained", text)
     assert re.search(r"activations [\d.]+ MiB", text)
@@ -70,6 +73,17 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     assert time is not None
     seconds = float(time[1]) * {"hours": 3600, "minutes": 60, "seconds": 1}[time[2]]
     assert seconds == pytest.approx(float(time[3]) / (2 * 1e6 * 0.5), rel=0.02)
+
+
+def test_a_dry_run_shows_a_selection_by_other_options_than_the_indexs(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_fit", None)  # the only way to Ray
+    train(settings(fraction=0.5, dry_run=True, strategy="low_mc", all_negative="drop"))
+    lines = capsys.readouterr().out.splitlines()
+    assert "best 50 %: selected by strategy low_mc, all negative drop" in lines
+    (shares,) = [line.split()[-2:] for line in lines if line.startswith("negative steps")]
+    assert float(shares[1].rstrip("%")) > float(shares[0].rstrip("%"))
 
 
 def test_a_dry_run_names_broken_images_of_its_sample_and_refuses_more_than_are_tolerated(

@@ -137,6 +137,14 @@ def test_a_checkpoint_of_a_run_that_was_restarted_is_not_told_as_of_the_new_one(
     assert broken(chain_of(str(tmp_path / "run"))) == {"run": "its identity is not written there"}
 
 
+def test_a_run_names_the_options_of_its_selection_that_its_index_does_not_have(tmp_path: Path) -> None:
+    identity = {"seed": 1, "selection": "f" * 64, "backbone": "b", "strategy": "paired", "alpha": 0.2}
+    (tmp_path / "run.json").write_text(json.dumps({"run": "r-1", "backbone": "b", "identity": identity}))
+    (link,) = chain_of(str(tmp_path))
+    assert (link.facts["strategy"], link.facts["alpha"], link.facts["seed"]) == ("paired", 0.2, 1)
+    assert "ties" not in link.facts
+
+
 def test_what_is_none_of_ours_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[]")
     for url in (tmp_path, tmp_path / "x.json", tmp_path / "nothing"):

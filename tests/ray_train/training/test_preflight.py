@@ -32,6 +32,28 @@ def test_a_run_of_a_version_is_not_of_what_is_published_since(
         chosen_index(replace(config, index_version="0000"))
 
 
+def test_a_run_selects_by_other_options_than_its_index_without_changing_it(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    shard = write_jsonl("a.jsonl", [rollout(scores) for scores in ([1.0, 0.0], [0.0], [1.0], [0.5, 0.0])])
+    score(shard, tmp_path / "index")
+    config = TrainConfig(
+        index=str(tmp_path / "index"), image_root="i", backbone="b", output="o", fraction=0.5
+    )
+
+    def chosen(**options: Any) -> list[list[float]]:
+        return chosen_selection(replace(config, **options)).rows["scores"].to_pylist()
+
+    assert chosen() == [[1.0, 0.0], [0.5, 0.0]]
+    assert chosen(strategy="low_mc") == [[0.0], [0.5, 0.0]]
+    assert chosen(strategy="low_mc", all_negative="drop") == [[0.5, 0.0], [1.0, 0.0]]
+    assert chosen(threshold="0.5", fraction=0.25) == [[1.0, 0.0]]
+    assert chosen(alpha="0.05") == chosen()
+    other = chosen_selection(replace(config, alpha="0.5"))
+    assert other.fingerprint != chosen_selection(config).fingerprint
+    assert chosen_index(config).manifest.parameters.alpha == 0.05
+
+
 def test_headers_are_checked_where_that_was_asked_for(tmp_path: Path) -> None:
     from PIL import Image
 

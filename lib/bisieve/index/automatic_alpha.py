@@ -1,0 +1,47 @@
+"""``alpha="auto"``: the smallest α whose selection does not invite a shortcut.
+
+A small α prefers mixed rollouts, in which the position of a step nearly tells its label where errors are
+absorbing; a larger one adds rollouts with one label.  That a selection with less of this shortcut trains
+better is a hypothesis; the paper's α stay the defaults.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from bisieve.errors import UsageError
+from bisieve.index.rerank import rescored
+from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
+from bisieve.ranking.order import best, ranked
+from bisieve.records.options import Parameters
+
+GRID = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # from the paper's smallest default on
+
+
+def automatic_alpha(rows: pa.Table, parameters: Parameters, fraction: float) -> float:
+    """Return the smallest α of `GRID` whose selection's shortcut is near enough to the corpus's.
+
+    The shortcut is the AUC of position → label (`Statistics.shortcut`); it may be `SHORTCUT_MARGIN` higher.
+
+    Args:
+        rows: All rollouts of the corpus, `schemas.USABLE`.
+        parameters: Of the ranking; its α is not used.
+        fraction: Share of rollouts to select.
+
+    Raises:
+        UsageError: No α of the grid has such a selection.
+    """
+    bound = statistics_of(rows, parameters.threshold).shortcut + SHORTCUT_MARGIN
+    found = []
+    for alpha in GRID:
+        tried = replace(parameters, alpha=alpha)
+        selection = best(ranked(rescored(rows, tried), tried), tried, fraction)
+        found.append(statistics_of(selection, parameters.threshold).shortcut)
+        if found[-1] <= bound:  # false for NaN
+            return alpha
+    raise UsageError(
+        f"an alpha up to {GRID[-1]:g} with an AUC of position of at most {bound:.2f}",
+        f"{np.nanmin([*found, 1.0]):.2f} at best",
+        "give a number as --alpha, or --strategy stratified",
+    )

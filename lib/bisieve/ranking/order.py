@@ -1,0 +1,172 @@
+"""Order of scored rollouts: by a strategy's key, per source or over all, with a rule for ties.
+
+`with_keys` gives each rollout its key; where a ranking needs more than a rollout alone, the group passes of
+`group_passes_of` follow; `ranking_order` sorts; `selection_limits` says where a selection ends.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bisieve._hash import seeded_hashes
+from bisieve.ranking.grouped import BEST_FIRST, GroupPass, applied, begins, with_column
+from bisieve.ranking.sort import Order, codes_and_texts, sorted_indices
+from bisieve.ranking.spread import SPREAD
+from bisieve.ranking.strategies import strategy_of
+from bisieve.ranking.strategies.base import Floats
+from bisieve.records.options import Parameters, parse_fraction
+
+TieBlock = tuple[str, float, int]  # source, key, number of rollouts with that key
+
+INDEX_ORDER: Order = (("source", "ascending"), ("rank", "ascending"))
+REJECTS_ORDER: Order = (("shard", "ascending"), ("offset", "ascending"))
+
+
+def ranking_order(parameters: Parameters) -> Order:
+    """Return the order of ranks: best first, inside each source or over all as the scope says."""
+    return BEST_FIRST if parameters.scope == "global" else (("source", "ascending"), *BEST_FIRST)
+
+
+def with_keys(table: pa.Table, parameters: Parameters) -> pa.Table:
+    """Add the columns ``key`` (float64, greatest first) and ``tie`` (int64, smallest first) to ``table``.
+
+    The key is what a strategy knows of a rollout alone; group passes (`group_passes_of`) may replace it.
+    ``tie`` orders rollouts of equal key.  It is a seeded hash with ``ties=hash`` and for strategies of random
+    order.  Else it is 0: with ``ties=file`` shard and offset decide, and for ``ties=spread``, which needs all
+    rollouts of a question, a group pass sets it.
+    """
+    tie = np.zeros(table.num_rows, np.int64)
+    if parameters.ties == "hash" or strategy_of(parameters.strategy).shuffled:
+        tie = seeded_hashes(table["rollout_id"].to_pylist(), parameters.seed).view(np.int64)
+    key = pa.array(ranking_key(table, parameters))
+    return table.append_column("key", key).append_column("tie", pa.array(tie))
+
+
+def ranking_key(table: pa.Table, parameters: Parameters) -> Floats:
+    """Return what a rollout is ranked by as far as it depends on the rollout alone, float64 [rows]."""
+    return _negatives_last(table, strategy_of(parameters.strategy).key(table, parameters), parameters)
+
+
+def with_negatives_last(table: pa.Table, parameters: Parameters) -> pa.Table:
+    """Set the key of rollouts without a positive step to −∞, unless they are kept among the others."""
+    return with_column(table, "key", _negatives_last(table, table["key"].to_numpy(), parameters))
+
+
+def _negatives_last(table: pa.Table, key: Floats, parameters: Parameters) -> Floats:
+    if parameters.all_negative == "keep":
+        return key
+    return np.where(table["num_positive"].to_numpy() == 0, -np.inf, key)
+
+
+def group_passes_of(parameters: Parameters) -> tuple[GroupPass, ...]:
+    """Return the group passes of a ranking, in order: that of ``ties=spread``, then the strategy's."""
+    spread = (SPREAD,) if parameters.ties == "spread" else ()
+    return (*spread, *strategy_of(parameters.strategy).passes)
+
+
+def ranked(table: pa.Table, parameters: Parameters) -> pa.Table:
+    """Return usable rollouts with their ``rank``, ordered by (source, rank), as an index has them.
+
+    Args:
+        table: All rollouts of a corpus, `schemas.USABLE`, scored.
+        parameters: Of the ranking.
+    """
+    rows = with_keys(table, parameters)
+    for step in group_passes_of(parameters):
+        rows = with_negatives_last(applied(rows, step, parameters), parameters)
+    rows = rows.take(sorted_indices(rows, ranking_order(parameters))).combine_chunks()
+    place = np.arange(rows.num_rows)
+    if parameters.scope == "global":
+        rows = with_column(rows, "rank", place + 1)
+        return rows.take(sorted_indices(rows, INDEX_ORDER))
+    first = np.maximum.accumulate(np.where(begins(rows, ["source"]), place, 0))
+    return with_column(rows, "rank", place - first + 1)
+
+
+def best(rows: pa.Table, parameters: Parameters, fraction: float) -> pa.Table:
+    """Return the selection of ``fraction`` from what `ranked` returned."""
+    return rows.filter(pa.array(rows["rank"].to_numpy() <= last_ranks(rows, parameters, fraction)))
+
+
+def last_ranks(rows: pa.Table, parameters: Parameters, fraction: float) -> npt.NDArray[np.int64]:
+    """Return for each row of what `ranked` returned the last rank that is selected in its source."""
+    codes, names = codes_and_texts(rows["source"])
+    dropped = (rows["num_positive"].to_numpy() == 0) & (parameters.all_negative == "drop")
+    counts, of_dropped = (
+        dict(zip(names, np.bincount(codes[which], minlength=len(names)).tolist(), strict=True))
+        for which in (slice(None), dropped)
+    )
+    limits = selection_limits(counts, parameters.scope, fraction, of_dropped)
+    return np.array([limits[name] for name in names], np.int64)[codes]
+
+
+def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:
+    """Return blocks of rows with equal source and key: the first, the last, and each source's largest.
+
+    These are enough for `largest_tie_blocks`, since only the first and the last block of a file can extend
+    into its neighbours.
+
+    Args:
+        table: Rows of one ranked file, in order, with ``key``; at least one.
+    """
+    starts = np.flatnonzero(begins(table, ["source", "key"]))
+    lengths = np.diff([*starts, table.num_rows])
+    of_sources = np.searchsorted(starts, np.flatnonzero(begins(table, ["source"])))
+    largest = [
+        first + int(lengths[first:end].argmax()) for first, end in pairwise([*of_sources, len(starts)])
+    ]
+    telling = sorted({0, len(starts) - 1, *largest})
+    blocks = table.select(["source", "key"]).take(starts[telling]).to_pylist()
+    return [
+        (block["source"], block["key"], length)
+        for block, length in zip(blocks, lengths[telling].tolist(), strict=True)
+    ]
+
+
+def largest_tie_blocks(files: Iterable[Sequence[TieBlock]]) -> dict[str, int]:
+    """Return, by source, the size of its largest block of equal keys.
+
+    Args:
+        files: What `telling_tie_blocks` returned for each ranked file, in order.
+    """
+    largest: dict[str, int] = {}
+    before: TieBlock | None = None
+    for source, score, length in (block for file in files for block in file):
+        if before is not None and before[:2] == (source, score):
+            length += before[2]
+        before = (source, score, length)
+        largest[source] = max(length, largest.get(source, 0))
+    return largest
+
+
+def selection_limits(
+    rollouts: Mapping[str, int], scope: str, fraction: float, dropped: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Return, by source, the last rank that a selection takes: ``max(1, int(m * fraction))`` (paper §4).
+
+    Args:
+        rollouts: Number of usable rollouts by source.
+        scope: With "source" m is the number of the source; with "global" it is that of all sources, and
+            their limits are equal.
+        fraction: Share of rollouts to select.
+        dropped: By source, how many rollouts of the lowest ranks are never selected; none by default.
+
+    Raises:
+        UsageError: ``fraction`` is not in (0, 1].
+    """
+    parse_fraction(fraction)
+    dropped = dropped or {}
+    if scope == "global":
+        every = sum(rollouts.values())
+        return dict.fromkeys(rollouts, min(_limit(every, fraction), every - sum(dropped.values())))
+    return {
+        source: min(_limit(count, fraction), count - dropped.get(source, 0))
+        for source, count in rollouts.items()
+    }
+
+
+def _limit(rollouts: int, fraction: float) -> int:
+    return max(1, int(rollouts * fraction))

@@ -1,0 +1,34 @@
+"""The strategies by which rollouts can be ranked: one module each, with a constant ``STRATEGY``.
+
+To add a strategy, add a module here; nothing else names it.  Its name is that of the module.
+"""
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from bisieve._text import did_you_mean
+from bisieve.errors import UsageError
+
+if TYPE_CHECKING:
+    from bisieve.ranking.strategies.base import Strategy
+
+_SHARED = ("base",)  # modules that are no strategies
+
+
+def strategy_names() -> tuple[str, ...]:
+    """Return the names of all strategies, the default first; no module is imported."""
+    names = {module.name for module in iter_modules(__path__)} - {*_SHARED}
+    return ("bis", *sorted(names - {"bis"}))
+
+
+@cache
+def strategy_of(name: str) -> "Strategy":
+    """Return the strategy ``name``; raise `UsageError` if it is unknown."""
+    names = strategy_names()
+    if name not in names:
+        hint = did_you_mean(name, names) or "correct its name"
+        raise UsageError(f"one of {', '.join(names)} as strategy", name, hint)
+    found: Strategy = import_module(f"{__name__}.{name}").STRATEGY
+    return found

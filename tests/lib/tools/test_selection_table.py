@@ -1,0 +1,69 @@
+"""Statistics of selections beside those of the corpus, and the note on a shortcut."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from support.handmade import Made, make_index
+
+import bisieve
+from bisieve.cli.main import main
+from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
+from bisieve.tools.selection_table import shortcut_notes
+
+# Ten rollouts whose errors are absorbed, and many with an error anywhere: the best fifth is the former.
+ABSORBED = [Made("a", f"a-{n}", (1.0, 1.0, 0.0, 0.0)) for n in range(10)]
+ANYWHERE = [Made("a", f"b-{n}", tuple(0.3 * (j != n % 4) for j in range(4))) for n in range(40)]
+NOTE = "best 20%: the position of a step alone tells its label (AUC 1.00, corpus 0.62); see --alpha auto"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return make_index(tmp_path, [*ABSORBED, *ANYWHERE]).url
+
+
+def test_report_shows_selections_beside_the_corpus(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--index", url, "--fraction", "20%", "1.0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = {line[:23].strip(): line[23:].split() for line in lines}
+    assert lines[2].endswith("  corpus  best 20%  best 100%")
+    assert cells["rollouts"] == ["50", "10", "50"]
+    assert cells["questions"] == ["3", "3", "3"]
+    assert cells["negative steps"] == ["30.0%", "50.0%", "30.0%"]
+    assert cells["in the last fifth"] == ["40.0%", "100.0%", "40.0%"]
+    assert cells["AUC of position → label"] == ["0.62", "1.00", "0.62"]
+    assert NOTE in lines
+    assert max(map(len, lines[:-1])) <= 100
+
+
+def test_json_and_the_api_have_the_same_numbers(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--index", url, "--fraction", "20%", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (cut,) = found["cuts"]
+    index = bisieve.open_index(url)
+    assert found["corpus"] == index.statistics().numbers()
+    assert cut["statistics"] == index.select(0.2).statistics.numbers()
+    assert cut["statistics"]["position_auc"] == 1.0
+    assert NOTE in cut["notes"]
+
+
+def test_a_run_reads_no_rollouts_again_for_its_summary(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rank", "--index", url, "--output", str(tmp_path / "new"), "--quiet"]) == 0
+    assert "AUC" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("above", "noted"), [(0.01, True), (-0.01, False)])
+def test_the_note_begins_at_a_margin(above: float, noted: bool) -> None:
+    corpus: Any = SimpleNamespace(shortcut=0.6)
+    selection: Any = SimpleNamespace(shortcut=0.6 + SHORTCUT_MARGIN + above)
+    assert bool(shortcut_notes(corpus, selection, 0.1)) == noted
+
+
+def test_a_selection_without_negative_steps_has_no_shortcut() -> None:
+    table = pa.table({"question_id": ["q"], "scores": pa.array([[1.0, 1.0]], pa.list_(pa.float64()))})
+    assert shortcut_notes(statistics_of(table), statistics_of(table), 0.1) == []
