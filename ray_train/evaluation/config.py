@@ -8,10 +8,10 @@ from ray_train.choices import (
     DEVICES,
     OWN_TOKENS,
     PROMPTS,
-    THRESHOLDS,
     TRAINING,
     RewardTokens,
     is_system,
+    threshold_of,
 )
 from ray_train.config import IMAGE_BACKENDS, SYSTEMS
 from ray_train.config_io import option, require
@@ -38,15 +38,16 @@ class EvaluateConfig:
     device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
     batch: int = option("solutions a worker puts through the model at once", 16)
     seed: int = option("seed of the split into a calibration half and a reported half", 0)
-    confidence: float = option("confidence of the one-sided lower bounds, in (0, 1)", 0.95)
+    confidence: float = option("confidence of the intervals and of the one-sided lower bounds", 0.95)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     prompt: str = option(
         "how solutions are put to the model: as in its training, or as in the paper's evaluation", TRAINING,
         PROMPTS,
     )  # fmt: skip
-    threshold: str = option(
-        "steps the threshold is chosen on: a half that is not reported, or, as in the paper's code, the test",
-        CALIBRATION, THRESHOLDS,
+    threshold: str | float = option(
+        "reward from which a step is predicted right: calibration (chosen on a half that is not reported), a "
+        "number, or test (tuned on the test set, as in the paper's code)",
+        CALIBRATION, parse=threshold_of,
     )  # fmt: skip
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
 

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from bisieve._text import pluralize
 from bisieve.io import storage
@@ -21,8 +20,10 @@ from ray_train.cluster import check_device, cluster, silenced_core, unwrapped, u
 from ray_train.data.image_problems import picture_notes
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.config import EvaluateConfig
-from ray_train.evaluation.metrics import ScoredSteps, report, table
 from ray_train.evaluation.preflight import checked_format, checked_solutions, refuse_decided
+from ray_train.evaluation.published import published_counts, published_line
+from ray_train.evaluation.report import report, table
+from ray_train.evaluation.steps import judged_steps
 from ray_train.model.metadata import CARD, require_kappa
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.recognize import card_of, check_model
@@ -70,6 +71,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "negative": format.negative,
         "risk": config.risk,
         "solutions": len(solutions),
+        "published_counts": published_counts(solutions),
         "unscored_steps": unscored,
         **report(judged_steps(solutions, rewards), config.seed, config.confidence, config.threshold),
     }
@@ -97,8 +99,13 @@ def _about(
     steps = sum(len(solution.steps) for solution in solutions)
     kind = f"run {card['run']}" if card else f"a model that bisieve did not train: no {CARD} beside it"
     reward = f"{format.positive!r} against {format.negative!r} at each {format.marker!r}"
-    size = f"{pluralize(len(solutions), 'solution')}, {pluralize(steps, 'step')}"
-    return f"model: {config.model} ({kind})\nreward: {reward}, prompt: {config.prompt}\nbenchmark: {size}"
+    lines = [
+        f"model: {config.model} ({kind})",
+        f"reward: {reward}, prompt: {config.prompt}",
+        f"benchmark: {pluralize(len(solutions), 'solution')}, {pluralize(steps, 'step')}",
+        published_line(published_counts(solutions)),
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def score_solutions(config: EvaluateConfig, solutions: Sequence[Solution]) -> Rewards:
@@ -160,28 +167,6 @@ def _shown_board() -> AbstractContextManager[Any]:
     from ray_train.distributed.board import shown_board  # imports Ray
 
     return shown_board()
-
-
-def judged_steps(solutions: Sequence[Solution], rewards: Rewards) -> ScoredSteps:
-    """Return the steps that have a reward and are judged right or wrong; neutral steps (0) are left out.
-
-    Args:
-        solutions: The solutions of a benchmark.
-        rewards: The rewards of each solution; trailing steps may have none.
-    """
-    judged = [
-        (reward, judgement > 0, solution.source, solution.question_key)
-        for solution, scored in zip(solutions, rewards, strict=True)
-        for reward, judgement in zip(scored, solution.judgements, strict=False)
-        if judgement != 0
-    ]
-    values, correct, sources, questions = zip(*judged, strict=True) if judged else ((), (), (), ())
-    return ScoredSteps(
-        np.array(values, np.float64),
-        np.array(correct, np.bool_),
-        np.array(sources, np.str_),
-        np.array(questions, np.str_),
-    )
 
 
 def _write(output: str, numbers: dict[str, Any], solutions: Sequence[Solution], rewards: Rewards) -> None:
