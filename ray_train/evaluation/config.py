@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bisieve.errors import UsageError
 from ray_train.choices import (
     CALIBRATION,
     DEVICES,
@@ -18,36 +19,19 @@ from ray_train.config_io import option, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Options of an evaluation."""
-
-    # Titles of the groups of options in --help, each by its first option.
-    GROUPS: ClassVar[dict[str, str]] = {
-        "model": "what is evaluated, and where",
-        "workers": "machines",
-        "seed": "metrics",
-        "max_length": "prompt and reward",
-        "marker": "a model that bisieve did not train",
-    }
+class ScoringConfig:
+    """Options of scoring solutions with a model, whatever the rewards are for."""
 
     model: str = option("hub id, folder or URL of a model, trained by bisieve or not", location="model")
-    benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema", location="url")
-    image_root: str = option("URL below which the images of the benchmark are", location="url")
-    output: str = option("URL of the folder that gets metrics.json and scores.jsonl", location="url")
+    image_root: str = option("URL below which the images are", location="url")
+    output: str = option("URL of the folder that gets the results", location="url")
     workers: int = option("Ray Data workers, one GPU each where there are GPUs", 2)
     device: str = option("what a worker computes on; auto: a GPU where there are any", "auto", DEVICES)
     batch: int = option("solutions a worker puts through the model at once", 16)
-    seed: int = option("seed of the split into a calibration half and a reported half", 0)
-    confidence: float = option("confidence of the intervals and of the one-sided lower bounds", 0.95)
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     prompt: str = option(
         "how solutions are put to the model: as in its training, or as in the paper's evaluation", TRAINING,
         PROMPTS,
-    )  # fmt: skip
-    threshold: str | float = option(
-        "reward from which a step is predicted right: calibration (chosen on a half that is not reported), a "
-        "number, or test (tuned on the test set, as in the paper's code)",
-        CALIBRATION, parse=threshold_of,
     )  # fmt: skip
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
 
@@ -65,6 +49,14 @@ class EvaluateConfig:
         "system turn, for such a model; family: its family's own, or none; or a text", "family"
     )
 
+    # Titles of the groups of options in --help, each by its first option.
+    GROUPS: ClassVar[dict[str, str]] = {
+        "model": "model and places",
+        "workers": "machines",
+        "max_length": "prompt and reward",
+        "marker": "a model that bisieve did not train",
+    }
+
     @property
     def tokens(self) -> RewardTokens:
         """Marker and reward words of a model that bisieve did not train."""
@@ -80,9 +72,37 @@ class EvaluateConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of 1 or more")
         for name in ("max_length", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
         require(is_system(self.system), "system", self.system, SYSTEMS)
         require(self.risk >= 0, "risk", self.risk, "a number of 0 or more")
         for name in RewardTokens._fields:
             require(bool(getattr(self, name)), name, getattr(self, name), "a token")
         require(self.positive != self.negative, "negative", self.negative, "another token than --positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(ScoringConfig):
+    """Options of an evaluation."""
+
+    benchmark: str = option("URL of a JSONL file in VisualProcessBench's schema", location="url")
+    threshold: str | float = option(
+        "reward from which a step is predicted right: calibration (chosen on a half that is not reported), a "
+        "number, or test (tuned on the test set, as in the paper's code)",
+        CALIBRATION, parse=threshold_of,
+    )  # fmt: skip
+    seed: int = option("seed of the split into a calibration half and a reported half", 0)
+    confidence: float = option("confidence of the intervals and of the one-sided lower bounds", 0.95)
+
+    GROUPS: ClassVar[dict[str, str]] = {**ScoringConfig.GROUPS, "benchmark": "benchmark and metrics"}
+
+    def check(self) -> None:
+        """Check the values of all options.
+
+        Raises:
+            UsageError: A value is out of range.
+        """
+        super().check()
+        try:
+            threshold_of(self.threshold)
+        except ValueError as error:
+            raise UsageError("another --threshold", str(error), "correct it") from error
+        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
