@@ -106,6 +106,7 @@ setup(
             "submit = ray_train.cli.submit",
             "train = ray_train.cli.train",
             "evaluate = ray_train.cli.evaluate",
+            "compare = ray_train.cli.compare",
             "promote = ray_train.cli.promote",
             "lineage = ray_train.cli.lineage",
         ],

@@ -13,10 +13,11 @@ from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.preflight import checked_format, checked_model, checked_solutions
 from ray_train.evaluation.published import published_counts, published_line
-from ray_train.evaluation.report import report, table
+from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import METRICS, write_evaluation
 from ray_train.evaluation.scoring import score_solutions, scoring_identity, solutions_digest
 from ray_train.evaluation.steps import judged_steps
+from ray_train.evaluation.tables import table
 from ray_train.evaluation.unfinished import Unfinished
 from ray_train.model.metadata import CARD
 from ray_train.model.prompt_format import PromptFormat

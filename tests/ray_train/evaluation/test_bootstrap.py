@@ -8,9 +8,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 from support.scored_steps import scored, some_steps
 
 from ray_train.evaluation import bootstrap, metrics
-from ray_train.evaluation.bootstrap import draws, interval, quantile
+from ray_train.evaluation.bootstrap import draws, interval, measured, quantile
 from ray_train.evaluation.metrics import ALL
-from ray_train.evaluation.report import measured, report
+from ray_train.evaluation.report import report
 from ray_train.evaluation.steps import ScoredSteps
 
 SEED, THRESHOLD = 7, 0.5

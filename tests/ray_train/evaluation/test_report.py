@@ -10,8 +10,9 @@ from support.scored_steps import metrics_of, scored, some_steps
 from bisieve.errors import TrainingError
 from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.position import position_baseline
-from ray_train.evaluation.report import NAMES, report, table
+from ray_train.evaluation.report import report
 from ray_train.evaluation.steps import ScoredSteps
+from ray_train.evaluation.tables import NAMES, table
 from ray_train.evaluation.thresholds import in_calibration_half
 
 
