@@ -61,6 +61,10 @@ TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")
 # The steps on which the threshold is chosen; FIXED: none, it is given as a number.
 CALIBRATION, TEST, FIXED = "calibration", "test", "fixed"
 
+PARAGRAPHS, LINES = SPLITS = ("paragraphs", "lines")  # how the text of a response is split into steps
+# How the rewards of the steps become the score of a response; the first is the paper's.
+AGGREGATES = ("mean", "min", "last", "product", "max")
+
 
 @dataclass(frozen=True)
 class Workers:

@@ -1,14 +1,18 @@
-"""Options of an evaluation, each a flag and a key of a TOML file."""
+"""Options of scoring with a model: of an evaluation, and of best-of-N. Each is a flag and a TOML key."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
 from bisieve.errors import UsageError
 from ray_train.choices import (
+    AGGREGATES,
     CALIBRATION,
     DEVICES,
     OWN_TOKENS,
+    PARAGRAPHS,
     PROMPTS,
+    SPLITS,
     TRAINING,
     RewardTokens,
     is_system,
@@ -16,6 +20,7 @@ from ray_train.choices import (
 )
 from ray_train.config import IMAGE_BACKENDS, SYSTEMS
 from ray_train.config_io import option, require
+from ray_train.evaluation.answers import ANSWER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +111,40 @@ class EvaluateConfig(ScoringConfig):
         except ValueError as error:
             raise UsageError("another --threshold", str(error), "correct it") from error
         require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfConfig(ScoringConfig):
+    """Options of picking the best of several responses."""
+
+    candidates: str = option(
+        "URL of a JSONL or Parquet file of questions with their answer and N responses", location="url"
+    )
+    split: str = option("how a response that is a text is split into steps", PARAGRAPHS, SPLITS)
+    answer_pattern: str = option(
+        "regular expression of a final answer, the first group of its last match; else the last line counts",
+        ANSWER,
+    )
+    aggregate: str = option(
+        "how the rewards of the steps become the score of a response, in picks.jsonl; the table has all",
+        AGGREGATES[0], AGGREGATES,
+    )  # fmt: skip
+    seed: int = option("seed of the resamples", 0)
+    confidence: float = option("confidence of the intervals", 0.95)
+
+    GROUPS: ClassVar[dict[str, str]] = {**ScoringConfig.GROUPS, "candidates": "candidates and picks"}
+
+    def check(self) -> None:
+        """Check the values of all options.
+
+        Raises:
+            UsageError: A value is out of range.
+        """
+        super().check()
+        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
+        try:
+            groups = re.compile(self.answer_pattern).groups
+        except re.error:
+            groups = 0
+        expected = "a regular expression with a group in parentheses"
+        require(groups > 0, "answer_pattern", self.answer_pattern, expected)
