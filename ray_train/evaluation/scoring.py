@@ -6,7 +6,7 @@ solutions ──those without rewards, by prompt──▶ Ray Data, one model pe
 import hashlib
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import fields
 from typing import Any
@@ -141,19 +141,30 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
         failure: BisieveError | None = None
         transparent = unclear = 0
         try:
-            with silenced_core():
-                for row in scored.iter_rows():
-                    error = pickle.loads(row["error"])
-                    failure = failure or error
-                    transparent, unclear = transparent + row["transparent"], unclear + row["unclear"]
-                    if error is None:
-                        yield row["line"], [float(reward) for reward in row["rewards"]]
+            for row in _silenced(scored.iter_rows()):
+                error = pickle.loads(row["error"])
+                failure = failure or error
+                transparent, unclear = transparent + row["transparent"], unclear + row["unclear"]
+                if error is None:
+                    yield row["line"], [float(reward) for reward in row["rewards"]]
         except Exception as error:  # Ray raises various types for a lost worker or node
             raise unwrapped(error, "the evaluation to reach its end", "run it again") from error
     if failure is not None:
         raise failure
     for note in picture_notes(transparent, unclear):
         print(note, flush=True)
+
+
+def _silenced(rows: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``rows``, silencing Ray's core while it works on them, but not the progress in between."""
+    with silenced_core():
+        iterator = iter(rows)
+    while True:
+        with silenced_core():
+            row = next(iterator, None)
+        if row is None:
+            return
+        yield row
 
 
 def _shown_board() -> AbstractContextManager[Any]:
