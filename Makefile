@@ -5,13 +5,18 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(abspath $(VENV))/bin
 READY  := $(VENV)/.ready
+RUNS   := $(VENV)/.runs
+INSTALLED := $(wildcard $(RUNS))
 AIRFLOW := .venv-airflow/.ready
+STAGE  :=
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo java test test-fast check bench bench-train clean
+.PHONY: demo java test test-fast check docs bench bench-train clean
 
-demo: $(READY)
-	infra/demo/run.sh
+demo: STAGE := [1/7] # of the installation, if it is needed
+demo: $(RUNS)
+	@[ -z "$(INSTALLED)" ] || echo "[1/7] installed already, in $(VENV)"
+	@infra/demo/run.sh
 
 test: java check $(AIRFLOW)
 	pytest -n 2
@@ -30,6 +35,10 @@ check: $(READY)
 	lint-imports
 	codespell *.md docs infra jobs lib ray_train setup.py Makefile
 
+# The pages that follow from the code; a test compares them.
+docs: $(READY)
+	$(BIN)/python infra/docs/reference.py
+
 # All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
 bench: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
@@ -41,18 +50,28 @@ bench-train: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.training.run $(BENCH)
 	PYTHONPATH=tests $(BIN)/python -m bench.training.path
 
-# Torch first: DeepSpeed's build asks it for its version.
-$(READY): setup.py constraints.txt
+# What the demo needs; a fifth of all packages is for the tests alone.  Torch first: DeepSpeed's build asks it for
+# its version.  Compiling all modules, of which few are used, would take as long as all the rest.
+PIP := $(BIN)/pip install --no-compile --disable-pip-version-check --constraint
+$(RUNS): setup.py constraints.txt
 	@sh infra/require.sh python $(PYTHON)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch setuptools wheel
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@sh infra/stage.sh $(VENV)/venv.log "$(STAGE)making $(VENV)" $(PYTHON) -m venv $(VENV)
+	@sh infra/stage.sh $(VENV)/install.log "$(STAGE)installing torch (about a minute)" \
+	    $(PIP) constraints.txt torch setuptools wheel
+	@sh infra/stage.sh $(VENV)/install.log "$(STAGE)installing bisieve and its other packages (about two minutes)" \
+	    $(PIP) constraints.txt --editable '.[score,train,corpus]'
+	@touch $@
+
+$(READY): $(RUNS)
+	@sh infra/stage.sh $(VENV)/install-dev.log "installing what the tests need (about a minute)" \
+	    $(PIP) constraints.txt --editable '.[dev]'
 	@touch $@
 
 # Airflow's packages and ours do not go together.
 $(AIRFLOW): infra/airflow/requirements.txt infra/airflow/constraints.txt
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --constraint infra/airflow/constraints.txt --requirement $<
+	@$(PYTHON) -m venv $(@D)
+	@sh infra/stage.sh $(@D)/install.log "installing Airflow beside (about a minute)" \
+	    $(@D)/bin/pip install --constraint infra/airflow/constraints.txt --requirement $<
 	@touch $@
 
 clean:

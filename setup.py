@@ -76,6 +76,8 @@ setup(
         "pyyaml>=6",
         "xxhash>=3.4",
         "packaging>=24",
+        "rich>=14",
+        "argcomplete>=3.5",
     ],
     extras_require={
         "score": SCORE,

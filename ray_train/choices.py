@@ -1,6 +1,6 @@
 """Allowed values of options, and the conditions (`Need`) under which an option has an effect.
 
-What each recipe changes, and its measured effect, is in docs/paper.md.
+What each recipe changes, and its measured effect, is in docs/reference/paper.md.
 """
 
 import dataclasses

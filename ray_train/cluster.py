@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from bisieve import console
 from bisieve._redact import without_secrets
 from bisieve._text import pluralize
 from bisieve.doctor.machine import FULL_DISK
@@ -21,6 +22,7 @@ from ray_train.compat.own_session import Watch, kept_handlers, own_session, star
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_COLOR_PREFIX": "0",  # else lines of workers have escape codes, also in a file
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without an assigned GPU must see none
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a checkpoint waits for the controller's poll; default: 2 s
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # a rank that hangs never answers; default: 30 s
@@ -64,13 +66,13 @@ def cluster(workers: int) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
-        print(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}", flush=True)
+        console.show(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}")
         _check_listening(os.environ["RAY_ADDRESS"])
     else:
         folder, variable = _temporary_folder()
         check_socket_room(folder, variable)
         check_disk_room(folder, variable)
-        print("starting Ray on this machine", flush=True)
+        console.show("starting Ray on this machine")
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
@@ -239,7 +241,7 @@ def uses_gpus(ray: Any, device: str, workers: int) -> bool:
     gpus = int(ray.cluster_resources().get("GPU", 0))
     on_gpus, remark = chosen_device(device, workers, gpus, grows="RAY_ADDRESS" in os.environ)
     if remark:
-        print(remark, flush=True)
+        console.show(remark)
     return on_gpus
 
 

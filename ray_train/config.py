@@ -1,7 +1,7 @@
 """Options of a training run, each a flag and a key of a TOML file.
 
 The default hyper-parameters are those of the paper's appendix C. Where the paper's code differs
-from these in what is learned, ``--recipe paper`` sets what the code does (docs/paper.md).
+from these in what is learned, ``--recipe paper`` sets what the code does (docs/reference/paper.md).
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ class TrainConfig:
         "share of the rollouts to train on, best first: in (0, 1], or in percent", 0.25, parse=parse_fraction
     )
     recipe: str = option(
-        "paper: use the settings of the paper's code for options that are not given, see docs/paper.md",
+        "paper: use the settings of the paper's code for options not given, see docs/reference/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,
     )  # fmt: skip
 

@@ -83,7 +83,7 @@ def token(is_locked: bool) -> Check:
         return Check("ray token", "ok", "this Ray asks for one")
     return Check(
         "ray token", "warning", "this Ray asks for none: anyone who reaches its ports may run code on it",
-        "start every node with RAY_AUTH_MODE=token and the same token (docs/security.md)",
+        "start every node with RAY_AUTH_MODE=token and the same token (docs/how-to/secure.md)",
     )  # fmt: skip
 
 

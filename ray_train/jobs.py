@@ -14,6 +14,7 @@ import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from bisieve import console
 from bisieve.errors import PreemptedError, TrainingError, UsageError
 from bisieve.io.retry import say_retry
 from ray_train.cluster import token_error
@@ -57,11 +58,11 @@ def run_job(
     try:
         client = _connected(address)
         if not (address or "RAY_ADDRESS" in os.environ or "RAY_API_SERVER_ADDRESS" in os.environ):
-            print(f"using the Ray found at {client.get_address()}", flush=True)
+            console.show(f"using the Ray found at {client.get_address()}")
         job = _submitted(client, program, output, shlex.join(words), env)
     except AuthenticationError as error:
         raise token_error(address or "RAY_ADDRESS", error.message) from error
-    print(f"job {job.id}: {'submitted' if job.is_new else 'already running, following its log'}", flush=True)
+    console.show(f"job {job.id}: {'submitted' if job.is_new else 'already running, following its log'}")
     try:
         return _exit_code(_followed(client, job.id))
     except AuthenticationError as error:  # the cluster's token has changed while the job was followed

@@ -31,7 +31,7 @@ def test_a_notebook_runs_as_it_stands(notebook: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
-    assert "best 25 %: " in ran.stdout
+    assert "best 25%: " in ran.stdout
     assert "model: " in ran.stdout
     assert (tmp_path / "model/bisieve.json").exists()
     *_, last = ran.stdout.strip().splitlines()

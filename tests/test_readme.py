@@ -1,28 +1,29 @@
-"""The README is true: its example runs as it stands, and every other command it shows parses."""
+"""The README is true: its training runs as it stands, and its table is that of the versions tested.
 
-import argparse
+The rest of its code is tested with that of docs/: `tests/docs/test_doc_commands.py`.
+"""
+
 import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support.readme import BLOCKS, MODULES, README, submitted
+from support.markdown import ROOT, Page
 
 from bisieve._version import __version__
 from bisieve.doctor.machine import TESTED_PYTHONS
 from bisieve.index.manifest import FORMAT_VERSION
 
-ROOT = Path(__file__).parents[1]
+README = Page(ROOT / "README.md")
 # All that the example may write to stderr: what bash shows of it, and how far `bisieve score` is.
 SAID = re.compile(r"\+ .*|\d+ of \d+ shards to scan|[a-z]+: \d+ of \d+ tasks.*|scanned \d+ rollouts .*")
 
 
 @pytest.mark.ray  # which its training and its evaluation start
 def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
-    (example,) = [text for marked, _, text in BLOCKS if marked]
+    (example,) = [block.text for block in README.blocks if block.note == "runs as a test"]
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -37,22 +38,8 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
         assert (tmp_path / made).stat().st_size > 0
 
 
-def test_the_readme_shows_how_to_submit_both_programs() -> None:
-    assert {word for words in submitted() for word in words} >= {"spark-submit", "ray"}
-
-
-@pytest.mark.parametrize("words", submitted(), ids=lambda words: words[0])
-def test_a_submitted_command_has_the_options_that_are_shown(words: list[str]) -> None:
-    (script,) = MODULES.keys() & set(words)
-    command = import_module(MODULES[script])
-    parser = argparse.ArgumentParser()
-    command.configure(parser)
-    parser.parse_args(words[words.index(script) + 1 :])
-    assert (ROOT / script).exists()
-
-
 def test_the_python_example_gives_the_number_in_its_comment() -> None:
-    (example,) = [text for _, language, text in BLOCKS if language == "python" and "balanced" in text]
+    (example,) = [block.text for block in README.blocks if "import balanced" in block.text]
     names: dict[str, object] = {}
     *lines, call = example.strip().splitlines()
     exec("\n".join(lines), names)
@@ -62,7 +49,7 @@ def test_the_python_example_gives_the_number_in_its_comment() -> None:
 
 def test_the_table_of_what_goes_together_is_what_was_tested() -> None:
     head, _, *rows = re.findall(
-        r"^\| (.+) \|$|^\|---.+$", README.split("## What goes together")[1], re.MULTILINE
+        r"^\| (.+) \|$|^\|---.+$", README.text.split("## What goes together")[1], re.MULTILINE
     )
     (shown,) = (dict(zip(head.split(" | "), row.split(" | "), strict=True)) for row in rows)
     files = (ROOT / name for name in ("constraints.txt", "infra/airflow/requirements.txt"))

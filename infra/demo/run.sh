@@ -10,28 +10,46 @@ case "${DEMO_SIZE:-full}" in
     *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
 esac
 
-gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
-[ "$gpus" -gt 0 ] && workers=$gpus || workers=2
-
-run() { printf '\n$ %s\n' "$*"; "$@"; }
+stage=1  # the first one is the installation, in the Makefile
+begin() { stage=$((stage + 1)); start=$(date +%s); printf '\n[%d/7] %s\n' "$stage" "$*"; }
+end() { echo "[$stage/7] done in $(($(date +%s) - start)) s"; }
+show() { printf '$ %s\n' "$*" | fold -s -w 96 | sed -e '$!s/ *$/ \\/' -e '2,$s/^/    /'; }
+run() { show "$@"; "$@"; }
 
 rm -rf "$here"
+begin "make a corpus: questions about digits, and solutions with Monte-Carlo scores"
 run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $benchmark --mistake-rate 0.08
+end
+begin "score and rank the rollouts"
 run bisieve score --input $here/corpus/annotations --index $here/index
-if sh infra/require.sh java; then
+end
+if sh infra/require.sh java 2>/dev/null; then
+    begin "score them again with Spark; compare every byte"
     # Spark alone would log some 150 lines.
     export SPARK_SUBMIT_OPTS="-Dlog4j2.configurationFile=file:$PWD/lib/bisieve/spark/log4j2.properties"
-    run spark-submit jobs/score_rollouts.py --input $here/corpus/annotations --index $here/index-of-spark
+    set -- spark-submit jobs/score_rollouts.py --input $here/corpus/annotations --index $here/index-of-spark
+    show "$@"
+    sh infra/stage.sh $here/spark.log "Spark (about half a minute)" "$@"
     run python infra/demo/same_index.py $here/index $here/index-of-spark
+    end
 else
-    echo "demo: without Java, the part that shows Spark is left out; everything else runs"
+    stage=$((stage + 1))
+    printf '\n[%d/7] left out: Spark needs Java 17 or newer; everything else runs without\n' "$stage"
 fi
+begin "train a small model on the best 25 %"
+gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+[ "$gpus" -gt 0 ] && workers=$gpus || workers=2
 run bisieve train --config infra/demo/train.toml --workers "$workers" --epochs $epochs \
     --index $here/index --fraction 0.25 --image-root $here/corpus --backbone $backbone \
     --output $here/model
+end
+begin "evaluate the model before this training"
 run bisieve evaluate --workers "$workers" --model $backbone --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/untrained
+end
+begin "evaluate the trained model"
 run bisieve evaluate --workers "$workers" --model $here/model --benchmark $here/corpus/benchmark.jsonl \
     --image-root $here/corpus --output $here/metrics/trained
+end
 echo
 python infra/demo/summary.py $here

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m bisieve``: the same as the command ``bisieve``."""
 
 import sys

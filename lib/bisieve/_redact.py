@@ -25,6 +25,14 @@ SIGNED = re.compile(rf"(?<!file)://.*[?&]{_SECRET_NAME}=", re.IGNORECASE)
 _QUERY = re.compile(r"((?:https?://[^\s?]*|(?<!file)://[^\s?]*(?=\?[^\s'\"]*=))\?)[^\s'\"]+", re.IGNORECASE)
 
 
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def without_escapes(text: str) -> str:
+    """Return ``text`` without escape codes and control characters, except tabs and newlines."""
+    return _ESCAPES.sub("", text)
+
+
 def without_secrets(text: str) -> str:
     """Return ``text`` with ``***`` for passwords and queries in URLs, and for secret Spark properties."""
     return _SETTING.sub(r"\1=***", _QUERY.sub(r"\1***", CREDENTIALS.sub("***@", text)))

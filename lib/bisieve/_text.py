@@ -1,6 +1,7 @@
-"""Formatting of text for the terminal: numbers with nouns, aligned tables, and suggestions for a typo."""
+"""Text for people: numbers with nouns, reports with tables, and suggestions for a typo."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 
@@ -10,8 +11,31 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage of up to four digits, such as "10 %" or "0.25 %"."""
-    return f"{100 * share:.4g} %"
+    """Return a share as a percentage of up to four digits, such as "10%" or "0.25%"."""
+    return f"{100 * share:.4g}%"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column is a name, and whose others are mostly numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __str__(self) -> str:
+        return "\n".join(aligned([self.head, *self.rows]))
+
+
+class Report(str):
+    """Text that knows its tables, so that a terminal can lay them out (`console.show`)."""
+
+    blocks: tuple[str | Table, ...]
+
+    def __new__(cls, *blocks: str | Table) -> "Report":
+        """Make the text of all ``blocks``, each of one line or more."""
+        report = super().__new__(cls, "\n".join(map(str, blocks)))
+        report.blocks = blocks
+        return report
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

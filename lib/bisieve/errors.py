@@ -2,10 +2,11 @@
 
 Every error says what was expected, what was found and what to do (the hint).  All three are in ``args``, so
 an error is unchanged by pickling between Spark, Ray and the driver.  Text from a store or a parser may
-contain a URL with a secret; as the last line of defence, secrets are masked here.
+contain a URL with a secret, or colours of a terminal; as the last line of defence, secrets are masked and
+escape codes removed here.
 """
 
-from bisieve._redact import without_secrets
+from bisieve._redact import without_escapes, without_secrets
 
 
 class BisieveError(Exception):
@@ -20,7 +21,7 @@ class BisieveError(Exception):
     exit_code = 1
 
     def __init__(self, expected: str, found: str, hint: str) -> None:
-        super().__init__(*(without_secrets(str(part)) for part in (expected, found, hint)))
+        super().__init__(*(without_escapes(without_secrets(str(part))) for part in (expected, found, hint)))
 
     def __str__(self) -> str:
         expected, found, hint = self.args

@@ -7,7 +7,6 @@ with `events_on_stderr`.
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -15,11 +14,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
+from bisieve import console
+
 FORMATS = ("text", "json")
 FORMAT_VARIABLE = "BISIEVE_LOG"
 PROGRESS = "progress"
-PROGRESS_EVERY = 10.0  # seconds between progress events where the line cannot be rewritten in place
-_CLEAR = "\r\x1b[K"
+PROGRESS_EVERY = console.PROGRESS_EVERY
 
 _log = logging.getLogger("bisieve.events")
 
@@ -55,8 +55,8 @@ def events_on_stderr(form: str, quiet: bool = False) -> Iterator[EventSink]:
         form: One of `FORMATS`.
         quiet: Write nothing but errors.
     """
-    handler = _JsonLines(sys.stderr) if form == "json" else _Terminal(sys.stderr)
-    if not handler.rewrites:
+    handler = _JsonLines(sys.stderr) if form == "json" else _Lines(sys.stderr)
+    if not handler.has_bar:
         handler.addFilter(_Seldom(PROGRESS_EVERY))
     if quiet:
         handler.addFilter(lambda record: record.__dict__["event"] == "error")
@@ -80,7 +80,7 @@ class _JsonLines(logging.StreamHandler[TextIO]):
     ``seconds`` counts from the start of the program.
     """
 
-    rewrites = False
+    has_bar = False
 
     def format(self, record: logging.LogRecord) -> str:
         head = {
@@ -91,33 +91,30 @@ class _JsonLines(logging.StreamHandler[TextIO]):
         return json.dumps({**head, **record.__dict__["fields"]}, ensure_ascii=False)
 
 
-class _Terminal(logging.StreamHandler[TextIO]):
-    """Handler that writes the lines for people; on a terminal, progress rewrites its line in place."""
+class _Lines(logging.StreamHandler[TextIO]):
+    """Handler that writes the lines for people; on a terminal, progress is a bar below them."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.rewrites = stream.isatty()
-        self._open = False  # whether the last line is a progress line without a newline
+        self.has_bar = console.is_terminal(stream)
+        self._bar: console.Bar | None = None  # made for the first progress event
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not (text := record.getMessage()):
-            return
-        self._clear()
-        self._open = self.rewrites and record.__dict__["event"] == PROGRESS
-        if self._open:
-            text = text[: shutil.get_terminal_size().columns - 1]
-        self.stream.write(text + ("" if self._open else "\n"))
-        self.flush()
+        text, fields = record.getMessage(), record.__dict__["fields"]
+        if self.has_bar and record.__dict__["event"] == PROGRESS:
+            self._bar = self._bar or console.Bar(self.stream)
+            note = text.partition("; ")[2]
+            self._bar.show(fields["stage"], fields["tasks_done"], fields["tasks"], note)
+        elif text and self._bar:
+            self._bar.print(text)
+        elif text:
+            self.stream.write(text + "\n")
+            self.flush()
 
     def close(self) -> None:
-        self._clear()
+        if self._bar:
+            self._bar.close()
         super().close()
-
-    def _clear(self) -> None:
-        if self._open:
-            self.stream.write(_CLEAR)
-            self.flush()
-            self._open = False
 
 
 class _Seldom(logging.Filter):

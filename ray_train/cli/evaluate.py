@@ -1,7 +1,10 @@
 """``bisieve evaluate``: measure how well an MPRM tells right steps from wrong ones."""
 
 import argparse
+import sys
+from contextlib import nullcontext, redirect_stdout
 
+from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
 from ray_train.config_io import add_options, read_config
 from ray_train.evaluation.config import EvaluateConfig
@@ -15,10 +18,14 @@ EXAMPLE = "bisieve evaluate --model model --benchmark benchmark.jsonl --image-ro
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_options(parser, EvaluateConfig)
+    options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and return the exit code; report the evaluation to OpenLineage if configured."""
+    """Evaluate and return the exit code; report the evaluation to OpenLineage if configured.
+
+    With ``--json`` stdout gets the content of ``metrics.json`` alone, and all text goes to stderr.
+    """
     config = read_config(EvaluateConfig, args)
     if args.print_config:
         print(to_toml(config, "bisieve evaluate --config FILE"), end="")
@@ -28,7 +35,10 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.evaluation.evaluate import evaluate
 
     benchmark, output = canonical(config.benchmark), canonical(config.output)
-    with lineage_events("evaluate", [config.model, benchmark], [output]) as datasets:
+    text = redirect_stdout(sys.stderr) if args.json else nullcontext()
+    with lineage_events("evaluate", [config.model, benchmark], [output]) as datasets, text:
         report = evaluate(config)
         datasets.versions |= {config.model: report["run"]} if report["run"] else {}
+    if args.json:
+        options.print_json(report)
     return 0

@@ -2,7 +2,9 @@
 
 import argparse
 
+from bisieve import console
 from bisieve.cli.overview import TRAIN
+from bisieve.cli.parser import Flag, add_config
 from ray_train.registry.promote import CHOICES
 
 GROUP = TRAIN
@@ -22,11 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--pointer", required=True, metavar="URL", help="the JSON file that names the current model")
     add("--metric", choices=CHOICES, default=CHOICES[0], help=f"what is compared (default: {CHOICES[0]})")
-    add("--untrained", action="store_true", help="promote a model that bisieve did not train, too")
+    add("--untrained", action=Flag, help="promote a model that bisieve did not train, too")
     add(
-        "--paper-eval", action="store_true",
+        "--paper-eval", action=Flag,
         help="promote by an evaluation with --prompt paper-eval or --threshold test, too",
     )  # fmt: skip
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.registry.promote import promote
 
     asked = (args.metric, args.untrained, args.paper_eval)
-    print(promote(args.model, args.metrics, args.pointer, *asked))
+    console.show(promote(args.model, args.metrics, args.pointer, *asked))
     return 0

@@ -78,7 +78,7 @@ def kept_sizes(output: str, root: str) -> dict[str, Size | None]:
     try:
         if not storage.exists(url):
             return {}
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(url)))
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(url)), pre_buffer=False, use_threads=False)
         if (table.schema.metadata or {}).get(_ROOT) != root.encode():
             return {}
         rows = zip(*(table[name].to_pylist() for name in ("name", "width", "height")), strict=True)

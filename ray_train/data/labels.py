@@ -215,7 +215,7 @@ def _looked_up(ids: pa.ChunkedArray, url: str, column: str) -> Floats:
 
 def _read(url: str, column: str) -> pa.Table:
     with open_retrying(url) as handle, damage(TrainingError, f"a Parquet file at {url}", _HINT):
-        file = pq.ParquetFile(handle)
+        file = pq.ParquetFile(handle, pre_buffer=False)
         for name in ("rollout_id", column):
             if name not in (names := file.schema_arrow.names):
                 raise TrainingError(f"a column {name} in {url}", f"only {', '.join(names)}", _HINT)

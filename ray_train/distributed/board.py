@@ -16,6 +16,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from bisieve import console
+
 PRESENT = 10.0  # seconds after its last heartbeat for which a rank counts as present
 
 
@@ -64,6 +66,10 @@ class HeartbeatMonitor:
         self._stop = True
         return self.present() > 0
 
+    def step(self) -> int:
+        """Return how many steps are made, by the rank that is the furthest; 0 if none was heard of."""
+        return max((beat.step or 0 for _, beat in self._heard.values()), default=0)
+
     def present(self) -> int:
         """Return how many ranks sent a heartbeat in the last `PRESENT` seconds."""
         return sum(self._clock() - when < PRESENT for when, _ in self._heard.values())
@@ -106,24 +112,33 @@ class Board(HeartbeatMonitor):
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
+        self._counted = 0
 
     def put(self, line: str) -> None:
         """Append a line for the driver's terminal."""
         self._lines.append(line)
 
-    def take(self) -> list[str]:
-        """Return the lines since the last call, and forget them."""
+    def count(self, number: int) -> None:
+        """Add a number of things that are done."""
+        self._counted += number
+
+    def take(self) -> tuple[list[str], int]:
+        """Return the lines since the last call, and how many steps or counted things are done."""
         lines, self._lines = self._lines, []
-        return lines
+        return lines, self.step() or self._counted
 
 
 @contextmanager
-def shown_board(every: float = 0.5) -> Iterator[Any]:
+def shown_board(what: str, total: int, lines: bool = False, every: float = 0.5) -> Iterator[Any]:
     """Yield the handle of a new `Board` and print its lines until the block ends, which ends the actor.
 
-    The actor runs on the driver's node, so that it survives the loss of any other node.
+    On a terminal, a bar shows how many are done. The actor runs on the driver's node, so that it survives
+    the loss of any other node.
 
     Args:
+        what: What is done, such as "training".
+        total: Number of steps or counted things.
+        lines: Print how many are done now and then, where there is no terminal.
         every: Seconds between two looks for new lines.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -133,14 +148,16 @@ def shown_board(every: float = 0.5) -> Iterator[Any]:
 
     def show() -> None:
         last = False
-        while not last:
-            last = ended.wait(every)
-            try:
-                lines = ray.get(board.take.remote())
-            except RayError:  # a signal to the whole process group has ended the actor, too
-                return
-            for line in lines:
-                print(line, flush=True)
+        with console.progress(what, total, lines) as shown:
+            while not last:
+                last = ended.wait(every)
+                try:
+                    put, done = ray.get(board.take.remote())
+                except RayError:  # a signal to the whole process group has ended the actor, too
+                    return
+                for line in put:
+                    console.show(line)
+                shown(done)
 
     thread = threading.Thread(target=show, name="board", daemon=True)
     thread.start()

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
+import torch
 
-from bisieve._text import pluralize
+from bisieve._text import Report, Table, pluralize
 from bisieve.index.selection import Selection
 from ray_train.config import TrainConfig
 from ray_train.data.image_problems import check_tolerated, picture_notes
@@ -23,7 +24,7 @@ from ray_train.run_config import to_toml
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16, assumed without --peak-flops
 
 
-def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets) -> str:
+def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets: Targets) -> Report:
     """Return the report as text: config, counts per source, tokens, parameters, memory and hours.
 
     Writes nothing, and needs neither Ray nor the weights of the backbone.
@@ -49,12 +50,12 @@ def dry_run(config: TrainConfig, selection: Selection, plan: BatchPlan, targets:
     packs = sampled_tokens(config, selection, plan, targets, backbone) if config.pack_tokens else None
     factor = plan.rows_per_epoch * plan.epochs / max(1, rows.rollouts + rows.skipped)
     used = packs or rows
-    return "\n".join([
-        *_config(config, backbone), *_sources(selection, plan, config.label_threshold),
+    return Report(
+        *_config(config, backbone), _sources(selection, plan, config.label_threshold),
         *_tokens(config, plan, rows, packs, factor), *_model(backbone),
         *_memory(config, backbone, used), *_hours(config, backbone, used, factor),
         "dry run: nothing was written",
-    ])  # fmt: skip
+    )  # fmt: skip
 
 
 def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
@@ -63,7 +64,7 @@ def _config(config: TrainConfig, backbone: Backbone) -> list[str]:
     return [f"  {line}" for line in text.splitlines()]
 
 
-def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> list[str]:
+def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> Table:
     """Return a table with the rollouts and steps that are trained on, by source, and those held out."""
     absent = np.zeros(plan.num_rows, np.bool_)
     absent[list(plan.left_out)] = True
@@ -74,12 +75,11 @@ def _sources(selection: Selection, plan: BatchPlan, threshold: float) -> list[st
     groups.append(("all", ~held & ~absent))
     if plan.held_out:
         groups.append(("held out", held))
-    width = max(len("source"), *(len(name) for name, _ in groups))
-    lines = [f"{'source':<{width}}  {'rollouts':>9}  {'steps':>9}  positive"]
+    rows = []
     for name, chosen in groups:
         rollouts, steps, positive = _counts(selection, np.flatnonzero(chosen), threshold)
-        lines.append(f"{name:<{width}}  {rollouts:>9,}  {steps:>9,}  {positive / max(1, steps):>8.1%}")
-    return lines
+        rows.append((name, f"{rollouts:,}", f"{steps:,}", f"{positive / max(1, steps):.1%}"))
+    return Table(("source", "rollouts", "steps", "positive"), rows)
 
 
 def _counts(selection: Selection, rows: Rows, threshold: float) -> tuple[int, int, int]:
@@ -156,12 +156,33 @@ def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float)
     cost, loads = model_cost(backbone), (patches, used.image_tokens, used.tokens)
     parts = zip((cost.vision, cost.projector, cost.language), map(Load, loads), strict=True)
     work = factor * training_flops(list(parts), config.gradient_checkpointing)
-    peak, devices = config.peak_flops or _ANY_PEAK, pluralize(config.workers.least, "device")
-    time = hours(work, config.workers.least, peak, config.mfu)
+    devices = pluralize(config.workers.least, "device")
+    if not config.peak_flops and not _on_gpus(config):
+        return [
+            f"time: unknown for {work:.3g} FLOPs on {devices} without a GPU; --peak-flops gives what one "
+            f"reaches at best, --device gpu assumes {_ANY_PEAK:.3g}"
+        ]
+    peak = config.peak_flops or _ANY_PEAK
+    time = _duration(hours(work, config.workers.least, peak, config.mfu))
     return [
-        f"time, estimated: {time:.3g} hours for {work:.3g} FLOPs on {devices} of "
+        f"time, estimated: {time} for {work:.3g} FLOPs on {devices} of "
         f"{peak:.3g} FLOP/s (--peak-flops), of which {config.mfu:.0%} is reached (--mfu)"
     ]
+
+
+def _on_gpus(config: TrainConfig) -> bool:
+    """Return whether the run will have GPUs, as far as can be known here."""
+    is_planned = config.device == "gpu" or bool(config.device_memory)
+    return is_planned or (config.device == "auto" and torch.cuda.is_available())
+
+
+def _duration(hours: float) -> str:
+    seconds = 3600 * hours
+    if seconds < 1:
+        return "less than a second"
+    units = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
+    size, name = next(unit for unit in units if seconds >= 2 * unit[0] or unit[0] == 1)
+    return f"{seconds / size:,.1f} {name}"
 
 
 def _short(number: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from bisieve import console
 from bisieve._text import pluralize
 from bisieve.io import storage
 from bisieve.io.urls import join
@@ -50,9 +51,9 @@ def best_of(config: BestOfConfig) -> dict[str, Any]:
     check_images(config, solutions, "--candidates")
     checked_format(config, card, solutions)
     responses = sum(len(each.responses) for each in questions)
-    print(f"model: {config.model}", flush=True)
+    console.show(f"model: {config.model}")
     size = f"{pluralize(len(questions), 'question')}, {pluralize(responses, 'response')}"
-    print(f"candidates: {size}", flush=True)
+    console.show(f"candidates: {size}")
     unfinished = Unfinished(config.output, scoring_identity(config, solutions, card))
     scored = score_solutions(config, solutions, unfinished)
     rewards = by_question(questions, scored)
@@ -80,11 +81,11 @@ def best_of(config: BestOfConfig) -> dict[str, Any]:
     document = msgspec.json.format(msgspec.json.encode(numbers), indent=2)
     storage.write_bytes(join(config.output, REPORT), document + b"\n")
     unfinished.remove()
-    print(table(numbers))
+    console.show(table(numbers))
     if numbers["unscored_responses"]:
         few = pluralize(numbers["unscored_responses"], "response")
-        print(f"not scored to the end: {few}, too long or with a token of the prompt in the text")
-    print(f"report: {join(config.output, REPORT)}")
+        console.show(f"not scored to the end: {few}, too long or with a token of the prompt in the text")
+    console.show(f"report: {join(config.output, REPORT)}")
     return numbers
 
 

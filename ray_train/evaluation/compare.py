@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bisieve._text import aligned, pluralize
+from bisieve._text import Report, Table, percent, pluralize
 from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION, TEST
 from ray_train.evaluation.bootstrap import differences, measured, plain
@@ -43,7 +43,7 @@ class Comparison:
         """Return the comparison as a JSON document."""
         return asdict(self)
 
-    def report(self) -> str:
+    def report(self) -> Report:
         """Return the comparison as text for a terminal."""
         names = {ALL: "", **{source: source for source in self.metrics if source != ALL}}
         rows = [
@@ -51,13 +51,13 @@ class Comparison:
             for scope, name in names.items()
             for metric in (self.metrics[scope] if scope == ALL else OF_SOURCES)
         ]
-        titles = [f"{self.steps:,} steps", "A", "B", "B − A", f"{100 * self.confidence:g} %", "better"]
-        lines = [f"A: {self.models[0]}", f"B: {self.models[1]}", *aligned([titles, *rows])]
+        titles = [f"{self.steps:,} steps", "A", "B", "B − A", percent(self.confidence), "better"]
+        lines: list[str | Table] = [f"A: {self.models[0]}", f"B: {self.models[1]}", Table(titles, rows)]
         if self.threshold_on == TEST:
             lines.append("both thresholds TUNED ON THE TEST SET: F1 and accuracies are too good")
         if self.left_out:
             lines.append(f"left out: {pluralize(self.left_out, 'step')} that only one of the models scored")
-        return "\n".join(lines)
+        return Report(*lines)
 
     def _row(self, title: str, metric: str, scope: str) -> list[str]:
         found = self.metrics[scope][metric]

@@ -6,6 +6,7 @@ benchmark ──read──▶ solutions ──Ray Data, one model per worker─�
 from collections.abc import Sequence
 from typing import Any
 
+from bisieve import console
 from bisieve._text import pluralize
 from bisieve.io.urls import join
 from ray_train.choices import threshold_of
@@ -42,7 +43,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     card = checked_model(config)
     solutions = checked_solutions(config, card)
     format = checked_format(config, card, solutions)
-    print(_about(config, card, format, solutions), flush=True)
+    console.show(_about(config, card, format, solutions))
     unfinished = Unfinished(config.output, scoring_identity(config, solutions, card))
     rewards = score_solutions(config, solutions, unfinished)
     unscored = sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True))
@@ -67,11 +68,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     }
     write_evaluation(config.output, numbers, solutions, rewards)
     unfinished.remove()
-    print(table(numbers))
+    console.show(table(numbers))
     if unscored:
         why = "solutions that are too long, or have a token of the prompt in the text"
-        print(f"not scored: {pluralize(unscored, 'step')} of {why}")
-    print(f"report: {join(config.output, METRICS)}")
+        console.show(f"not scored: {pluralize(unscored, 'step')} of {why}")
+    console.show(f"report: {join(config.output, METRICS)}")
     return numbers
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bisieve._text import aligned
+from bisieve._text import Report, Table, percent
 from ray_train.choices import AGGREGATES
 from ray_train.evaluation.answers import normalized
 from ray_train.evaluation.bootstrap import draws, interval
@@ -101,12 +101,14 @@ def summary(
     }
 
 
-def table(numbers: dict[str, Any]) -> str:
+def table(numbers: dict[str, Any]) -> Report:
     """Format the document of `best_of.best_of` as a table, and a sentence if no pick beats chance."""
-    percent, most = f"{100 * numbers['confidence']:g} %", numbers["most_responses"]
-    titles = [f"{numbers['questions']:,} questions", "accuracy", percent, "- pass@1", percent, "- majority",
-              percent]  # fmt: skip
-    rows = [titles]
+    confidence, most = percent(numbers["confidence"]), numbers["most_responses"]
+    titles = [
+        f"{numbers['questions']:,} questions", "accuracy", confidence, "- pass@1", confidence, "- majority",
+        confidence,
+    ]  # fmt: skip
+    rows = []
     for name, entry in numbers["methods"].items():
         row = [f"best of {most} by {name}" if name in AGGREGATES else name]
         row += [number(entry["accuracy"]), ends(entry["interval"])]
@@ -116,11 +118,11 @@ def table(numbers: dict[str, Any]) -> str:
                 number(entry[other]["difference"], signed=True), ends(entry[other]["interval"], signed=True),
             ]  # fmt: skip
         rows.append(row)
-    lines = aligned(rows)
+    lines: list[str | Table] = [Table(titles, rows)]
     found = numbers["methods"][numbers["aggregate"]]["above_pass@1"]["interval"]
     if found is not None and found[0] <= 0:
         lines.append(
             f"this model does not pick better than chance by {numbers['aggregate']}: the interval of the\n"
             "difference from pass@1 is not above 0"
         )
-    return "\n".join(lines)
+    return Report(*lines)

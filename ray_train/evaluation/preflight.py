@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from bisieve import console
 from bisieve.errors import TrainingError, UsageError
 from bisieve.io import storage
 from bisieve.io.images import missing_images, refuse_missing
@@ -153,8 +154,10 @@ def _check_tokens(format: PromptFormat, backbone: Backbone) -> None:
             "give another --positive or --negative",
         )  # fmt: skip
     if format.marker == MARKER and MARKER not in tokenizer.get_vocab():
-        print(f"note: {MARKER} is not a token of this model, which was not trained to judge at it; give "
-              "the model's own token with --marker", flush=True)  # fmt: skip
+        console.show(
+            f"note: {MARKER} is not a token of this model, which was not trained to judge at it; give "
+            "the model's own token with --marker"
+        )
 
 
 def _check_markers(format: PromptFormat, backbone: Backbone, solutions: Sequence[Solution]) -> None:

@@ -178,6 +178,7 @@ class ScoreBatches:
 
     def __init__(self, image_root: str, board: Any = None, **scorer: Any) -> None:
         show_retries(board, "scorer")
+        self._board = board
         self._image_root = image_root
         self._options = scorer
         self._error: BisieveError | None = None
@@ -203,6 +204,8 @@ class ScoreBatches:
                 rewards = self._scorer.score(solutions, self._image_root)
             except BisieveError as error:
                 self._error = error
+        if self._board is not None:
+            self._board.count.remote(len(solutions))
         counts = Counter[str]() if self._error else self._scorer.counts.copy()
         if not self._error:
             self._scorer.counts.clear()

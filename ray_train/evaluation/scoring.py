@@ -5,17 +5,16 @@ solutions ──those without rewards, by prompt──▶ Ray Data, one model pe
 
 import hashlib
 import pickle
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import fields
 from typing import Any
 
 import msgspec
 
+from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError
-from bisieve.events import PROGRESS, events_on_stderr, log_format
 from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
 from ray_train.data.image_problems import picture_notes
 from ray_train.evaluation.benchmark import Solution
@@ -54,7 +53,7 @@ def score_solutions(
 ) -> list[list[float]]:
     """Score all solutions with ``config.workers`` copies of the model.
 
-    Prints notes about images, and retries of the workers; shows progress on stderr.
+    Shows progress, notes about images, and retries of the workers.
 
     Args:
         config: Options of the scoring.
@@ -70,10 +69,10 @@ def score_solutions(
     """
     left = by_prompt([each for each in solutions if each.line not in unfinished.rewards])
     if known := len(solutions) - len(left):
-        print(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
+        console.show(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
     try:
         if left:
-            for line, rewards in _progress(_scored(config, left), known, len(solutions)):
+            for line, rewards in _scored(config, left):
                 unfinished.add(line, rewards)
     except BaseException as error:
         with suppress(BisieveError):  # the store's; the first error is the one to report
@@ -93,23 +92,9 @@ def by_prompt(solutions: Sequence[Solution]) -> list[Solution]:
     return sorted(solutions, key=lambda solution: first[solution.question_key])
 
 
-def _progress(
-    rows: Iterator[tuple[int, list[float]]], known: int, total: int
-) -> Iterator[tuple[int, list[float]]]:
-    """Yield ``rows`` unchanged and show how many there were."""
-    with events_on_stderr(log_format(None)) as emit:
-        began = time.monotonic()
-        for done, row in enumerate(rows, start=1):
-            yield row
-            rate = done / max(time.monotonic() - began, 1e-9)
-            minutes = (total - known - done) / rate / 60
-            text = f"scored {known + done:,} of {total:,} solutions, {rate:.1f}/s, {minutes:.0f} min left"
-            emit(PROGRESS, text, stage="evaluate", done=known + done, total=total)
-
-
 def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tuple[int, list[float]]]:
     """Yield the line and the rewards of each solution as they come; the first error is raised at the end."""
-    with cluster(config.workers) as ray, _shown_board() as board:
+    with cluster(config.workers) as ray, _shown_board(len(solutions)) as board:
         from ray_train.evaluation.scorer import ScoreBatches
 
         context = ray.data.DataContext.get_current()
@@ -137,37 +122,26 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
                 "prompt": config.prompt,
             },
         )
-        print(f"starting {pluralize(config.workers, 'worker')}, which load the model", flush=True)
+        console.show(f"starting {pluralize(config.workers, 'worker')}, which load the model")
         failure: BisieveError | None = None
         transparent = unclear = 0
         try:
-            for row in _silenced(scored.iter_rows()):
-                error = pickle.loads(row["error"])
-                failure = failure or error
-                transparent, unclear = transparent + row["transparent"], unclear + row["unclear"]
-                if error is None:
-                    yield row["line"], [float(reward) for reward in row["rewards"]]
+            with silenced_core():
+                for row in scored.iter_rows():
+                    error = pickle.loads(row["error"])
+                    failure = failure or error
+                    transparent, unclear = transparent + row["transparent"], unclear + row["unclear"]
+                    if error is None:
+                        yield row["line"], [float(reward) for reward in row["rewards"]]
         except Exception as error:  # Ray raises various types for a lost worker or node
             raise unwrapped(error, "the evaluation to reach its end", "run it again") from error
     if failure is not None:
         raise failure
     for note in picture_notes(transparent, unclear):
-        print(note, flush=True)
+        console.show(note)
 
 
-def _silenced(rows: Iterable[Any]) -> Iterator[Any]:
-    """Yield ``rows``, silencing Ray's core while it works on them, but not the progress in between."""
-    with silenced_core():
-        iterator = iter(rows)
-    while True:
-        with silenced_core():
-            row = next(iterator, None)
-        if row is None:
-            return
-        yield row
-
-
-def _shown_board() -> AbstractContextManager[Any]:
+def _shown_board(solutions: int) -> AbstractContextManager[Any]:
     from ray_train.distributed.board import shown_board  # imports Ray
 
-    return shown_board()
+    return shown_board("scoring", solutions, lines=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bisieve._text import aligned
+from bisieve._text import Report, Table, percent
 from ray_train.choices import CALIBRATION, FIXED, TEST
 from ray_train.evaluation.metrics import LOWER_IS_BETTER
 
@@ -23,16 +23,16 @@ NAMES = {
 }
 
 
-def table(numbers: dict[str, Any]) -> str:
+def table(numbers: dict[str, Any]) -> Report:
     """Format the result of `report.report` as two tables and a few sentences, at most 100 columns wide."""
-    parts = [aligned(source_rows(numbers)), [""], aligned(metric_rows(numbers)), notes(numbers)]
-    return "\n".join(line for part in parts for line in part)
+    tables = [Table(rows[0], rows[1:]) for rows in (source_rows(numbers), metric_rows(numbers))]
+    return Report(tables[0], "", tables[1], *notes(numbers))
 
 
 def source_rows(numbers: dict[str, Any]) -> list[list[str]]:
     """Return a row for each source, after the titles."""
-    percent = f"{100 * numbers['confidence']:g} %"
-    titles = ["source", "steps", "right", "macro-F1", percent, "AUC", percent, "by position"]
+    confidence = percent(numbers["confidence"])
+    titles = ["source", "steps", "right", "macro-F1", confidence, "AUC", confidence, "by position"]
     return [
         titles,
         *(
@@ -48,9 +48,9 @@ def source_rows(numbers: dict[str, Any]) -> list[list[str]]:
 
 def metric_rows(numbers: dict[str, Any]) -> list[list[str]]:
     """Return a row for each metric of all sources together, after the titles."""
-    percent, position = f"{100 * numbers['confidence']:g} %", numbers["position_baseline"]
+    confidence, position = percent(numbers["confidence"]), numbers["position_baseline"]
     return [
-        [f"all {numbers['steps']:,} steps", "model", percent, "by position", "difference", percent],
+        [f"all {numbers['steps']:,} steps", "model", confidence, "by position", "difference", confidence],
         *(
             [
                 name + ("  (less is better)" if metric in LOWER_IS_BETTER else ""),
@@ -71,6 +71,9 @@ def notes(numbers: dict[str, Any]) -> list[str]:
         TEST: "TUNED ON THE TEST SET, on these very steps: F1 and accuracies are too good",
     }
     lines = [f"threshold {numbers['threshold']:.4f}, {chosen[numbers['threshold_on']]}"]
+    names = {"overall_f1": "macro-F1", "pooled_macro_f1": "pooled", "auc": "AUC"}
+    bounds = ", ".join(f"{name} {number(numbers['lower_bounds'][metric])}" for metric, name in names.items())
+    lines.append(f"lower bounds ({percent(numbers['confidence'])}, one-sided): {bounds}")
     found = numbers["position_baseline"]["differences"]["auc"]["interval"]
     if found is not None and found[0] <= 0:
         lines.append(

@@ -24,6 +24,7 @@ from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.recognize import card_of
 
 Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "pointer"]
+Start = Literal["index", "model", "checkpoint", "metrics", "pointer"]
 
 _WIDTH = 100  # columns of the tree's text
 
@@ -54,13 +55,20 @@ def as_text(chain: Sequence[Link]) -> str:
 
 def _lines(link: Link, depth: int) -> list[str]:
     branch, indent = "   " * (depth - 1) + "└─ " * (depth > 0), "   " * (depth + 1)
-    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in link.facts.items())
+    facts = ", ".join(f"{name.replace('_', ' ')} {_shown(name, value)}" for name, value in link.facts.items())
     broken = [f"{indent}BROKEN: {link.broken}"] if link.broken else []
     wrapped = textwrap.wrap(
         facts, _WIDTH, initial_indent=indent, subsequent_indent=indent,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return [f"{branch}{link.kind} {link.name}  {link.url}", *wrapped, *broken]
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    is_count = isinstance(value, int) and not isinstance(value, bool) and name != "seed"
+    return f"{value:,}" if is_count else str(value)
 
 
 def read_json(url: str) -> dict[str, Any]:
@@ -81,29 +89,28 @@ def read_json(url: str) -> dict[str, Any]:
     return found
 
 
-def chain_of(url: str) -> list[Link]:
+def chain_of(url: str, start: Start | None = None) -> list[Link]:
     """Return the chain that ends at ``url``, the shards first.
 
     Args:
         url: An index, a run's output or a model, a checkpoint, an evaluation, or a pointer; for all but the
             pointer either the folder or its JSON file.
+        start: Which of these it is; None: found out.
 
     Raises:
         TrainingError: There is none of these, or a file there is malformed.
         StorageError: A file cannot be read.
     """
     url = canonical(url)
-    if url.endswith(".json"):
-        url, name = url.rsplit("/", 1)
-        if name not in _WALKS:
-            return _from_pointer(join(url, name))
-    for name, walk in _WALKS.items():
+    folder, _, name = url.rpartition("/")
+    if start == "pointer" or (start is None and name.endswith(".json") and name not in _WALKS):
+        return _from_pointer(url)
+    url = folder if name.endswith(".json") else url
+    for name in STARTS[start][1] if start else _WALKS:
         if storage.exists(join(url, name)):
-            return walk(url)
-    raise TrainingError(
-        "an index, a run or its model, a checkpoint, a metrics folder or a pointer", f"none at {url}",
-        "check the URL",
-    )  # fmt: skip
+            return _WALKS[name](url)
+    what = STARTS[start][0] if start else "an index, a run or its model, a checkpoint or a metrics folder"
+    raise TrainingError(what, f"none at {url}", "check the URL, or name it as what it is")
 
 
 def _from_index(url: str) -> list[Link]:
@@ -231,4 +238,12 @@ _WALKS: dict[str, Callable[[str], list[Link]]] = {
     RUN: _from_run,
     CARD: _from_run,
     MANIFEST: _from_index,
+}
+# What a chain can end with, in words, and the files by which it is known.
+STARTS: dict[Start, tuple[str, tuple[str, ...]]] = {
+    "index": ("an index", (MANIFEST,)),
+    "model": ("a run's output or a model", (RUN, CARD)),
+    "checkpoint": ("a checkpoint, OUTPUT/runs/NAME/checkpoint_…", (CURSOR,)),
+    "metrics": ("what bisieve evaluate wrote: the folder or metrics.json", (METRICS,)),
+    "pointer": ("the JSON file of bisieve promote that names the current model", ()),
 }

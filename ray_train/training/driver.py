@@ -16,9 +16,9 @@ OUTPUT/
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
+from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import PreemptedError
 from bisieve.index.selection import Selection
@@ -110,29 +110,26 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         config.global_batch,
         prompts_of(selection), config.prompts_together, held_out, config.drop_last, tokens,
     )  # fmt: skip
-    print(
-        f"{_summary(config, selection, plan)}\n{describe_targets(targets, config.rollout_weights)}",
-        flush=True,
-    )
+    console.show(f"{_summary(config, selection, plan)}\n{describe_targets(targets, config.rollout_weights)}")
     for remark in [*remarks, *cut_notes(index, config.fraction), *_batch_note(config, plan)]:
-        print(remark, flush=True)
+        console.show(remark)
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
 
-        print(dry_run(config, selection, plan, targets))
+        console.show(dry_run(config, selection, plan, targets))
         return
     weights = weights_name(targets.weights, config.rollout_weights)
     identity = run_identity(config, plan, index.fingerprint, weights)
     outcome = None
     if not is_finished(config, identity):
-        with leased(config.output, partial(print, flush=True)):
+        with leased(config.output, console.show):
             outcome = _claimed_and_fit(config, selection, plan, identity, targets.weights, sizes)
     if outcome is None:
-        print(f"nothing to do: this run is already finished, its model is at {config.output}")
+        console.show(f"nothing to do: this run is already finished, its model is at {config.output}")
     elif outcome.error is not None:
         raise outcome.error
     else:
-        print(_ending(config, outcome), flush=True)
+        console.show(_ending(config, outcome))
 
 
 def _batch_note(config: TrainConfig, plan: BatchPlan) -> list[str]:
@@ -212,7 +209,7 @@ def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
 
     if asked_with_workers(config):
         for remark in _with_zero_stage(config, nodes())[1]:
-            print(remark, flush=True)
+            console.show(remark)
 
 
 def _fit(
@@ -247,7 +244,10 @@ def _fit(
         from ray_train.training.worker import Job
 
         gpu = uses_gpus(ray, config.device, config.workers.least)
-        with shown_board() as board, forward_signals(board, config.resume_hint) as asked:
+        with (
+            shown_board("training", plan.total_steps) as board,
+            forward_signals(board, config.resume_hint) as asked,
+        ):
             after = config.stuck_after
             callbacks: list[Any] = [
                 StopOnSigterm(),
@@ -273,7 +273,7 @@ def _fit(
                     **run_storage(join(config.output, RUNS)),
                 ),
             )
-            print(f"starting {config.workers.words}", flush=True)
+            console.show(f"starting {config.workers.words}")
             try:
                 result: Any = trainer.fit()
             except (TrainingFailedError, RayError) as error:  # RayError: the controller died

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
+from bisieve import console
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.selection import Selection, read_selection
@@ -119,7 +120,7 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
     names = {name for rollout in rollouts for name in rollout.images}
     kept = {} if config.check_images else kept_sizes(config.output, config.image_root)
     if unread := len(names - kept.keys()):
-        print(f"images: reading the headers of {unread}", flush=True)
+        console.show(f"images: reading the headers of {unread}")
     sizes = image_sizes(config.image_root, names, kept)
     if config.check_images:
         refuse_broken(config, sizes)

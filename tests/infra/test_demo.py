@@ -1,6 +1,7 @@
 """The demo with and without Java: its commands are stood in for by programs that say what they are asked."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,15 +13,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {
-    "python": 'case "$1" in -c) echo 0;; *) echo "ran python $*";; esac',
-    "bisieve": 'echo "ran bisieve $1"',
-    "spark-submit": 'echo "ran spark-submit $1"',
+    "python": 'case "$1" in -c) echo 0;; *) echo "python $*" >>ran;; esac',
+    "bisieve": 'echo "bisieve $1" >>ran',
+    "spark-submit": 'echo "spark-submit $1" >>ran; echo WARNING: of the JVM >&2',
     "java": "echo 'openjdk version \"17.0.9\"' >&2",
 }
 
 
-def run_demo(folder: Path, java: bool) -> list[str]:
-    """The programs that the demo runs, in order; it must end well."""
+def run_demo(folder: Path, java: bool) -> tuple[list[str], str]:
+    """The programs that the demo runs, in order, and what it shows; it must end well."""
     for name, script in PROGRAMS.items():
         program = folder / "bin" / name
         program.parent.mkdir(exist_ok=True)
@@ -32,13 +33,12 @@ def run_demo(folder: Path, java: bool) -> list[str]:
     done = subprocess.run(
         ["sh", "infra/demo/run.sh"], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
-    assert ("expected Java 17 or newer for Spark; found none" in done.stderr) == (not java)
-    assert ("demo: without Java" in done.stdout) == (not java)
-    return [line.removeprefix("ran ") for line in done.stdout.splitlines() if line.startswith("ran ")]
+    assert done.stderr == ""
+    return (folder / "ran").read_text().splitlines(), done.stdout
 
 
 def test_the_demo_scores_with_both_engines_and_compares_them(tmp_path: Path) -> None:
-    ran = run_demo(tmp_path, java=True)
+    ran, _ = run_demo(tmp_path, java=True)
     assert ran[1:4] == [
         "bisieve score", "spark-submit jobs/score_rollouts.py",
         "python infra/demo/same_index.py .demo/index .demo/index-of-spark",
@@ -46,11 +46,45 @@ def test_the_demo_scores_with_both_engines_and_compares_them(tmp_path: Path) -> 
 
 
 def test_without_java_the_demo_says_so_and_ends_well(tmp_path: Path) -> None:
-    ran = run_demo(tmp_path, java=False)
+    ran, shown = run_demo(tmp_path, java=False)
     assert [one.split()[:2] for one in ran] == [
         ["bisieve", "corpus"], ["bisieve", "score"], ["bisieve", "train"], ["bisieve", "evaluate"],
         ["bisieve", "evaluate"], ["python", "infra/demo/summary.py"],
     ]  # fmt: skip
+    assert "[4/7] left out: Spark needs Java 17 or newer" in shown
+
+
+@pytest.mark.parametrize("java", [True, False], ids=["with Java", "without"])
+def test_each_stage_is_named_and_timed_within_100_columns(tmp_path: Path, java: bool) -> None:
+    _, shown = run_demo(tmp_path, java)
+    assert max(map(len, shown.splitlines())) <= 100
+    begun = re.findall(r"^\[(\d)/7\] (?!done)", shown, re.MULTILINE)
+    ended = re.findall(r"^\[(\d)/7\] done in \d+ s$", shown, re.MULTILINE)
+    assert begun == list("234567")
+    assert ended == (begun if java else list("23567"))
+    assert "of the JVM" not in shown
+
+
+def run_stage(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["sh", ROOT / "infra/stage.sh", "logs/log", "looking", *command],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_stage_is_one_line_with_its_seconds(tmp_path: Path) -> None:
+    done = run_stage(tmp_path, "sh", "-c", "echo much; echo more >&2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"looking \.\.\. done in \d+ s\n", done.stdout)
+    assert (tmp_path / "logs/log").read_text() == "much\nmore\n"
+
+
+def test_a_stage_that_fails_shows_its_last_lines_and_names_its_log(tmp_path: Path) -> None:
+    done = run_stage(tmp_path, "sh", "-c", "echo no route; exit 7")
+    assert done.returncode == 7
+    assert re.fullmatch(r"looking \.\.\. failed after \d+ s\n", done.stdout)
+    assert done.stderr.startswith("no route\nbisieve: error: ")
+    assert done.stderr.endswith("found exit code 7; all that it wrote is in logs/log\n")
 
 
 @pytest.mark.parametrize(

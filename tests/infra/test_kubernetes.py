@@ -219,7 +219,7 @@ def test_the_gpus_of_a_node_are_set_at_one_place_and_workers_count_ranks(
     job = of_kind("RayJob", rendered(**node))
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert gpus_of(group) == gpus
-    guide = (ROOT / "docs/deployment.md").read_text()
+    guide = (ROOT / "docs/how-to/deploy.md").read_text()
     assert all(f"{name}: " in guide and value in guide for name, value in node.items())
     workers = training(job).workers
     assert (workers.least, workers.most) == (group["minReplicas"] * gpus, group["maxReplicas"] * gpus)

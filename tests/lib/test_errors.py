@@ -23,3 +23,8 @@ def test_no_error_quotes_the_secret_of_a_url_wherever_it_goes(kind: type[errors.
         assert str(one).startswith(
             "expected an answer from https://***@host/a?***; found 'https://***@host/a?***'"
         )
+
+
+def test_an_error_has_no_escape_codes_of_a_terminal() -> None:
+    error = errors.TrainingError("an end", "\x1b[36mray::train()\x1b[39m (pid=1)\x07", "run\tit again")
+    assert error.args == ("an end", "ray::train() (pid=1)", "run\tit again")

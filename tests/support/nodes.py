@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import psutil
+
+from support import forked_workers
 
 FreePorts = Callable[..., dict[str, int]]
 
@@ -37,11 +39,20 @@ class Nodes:
     environment: dict[str, str]  # of its jobs, and of whoever speaks to it
     _free_ports: FreePorts
     _folder: Path
+    _fork_server: int  # process id
     _started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def add(self, *options: str) -> None:
         """Starts a node, by default one that joins the head."""
-        command = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
+        command = [
+            sys.executable,
+            forked_workers.__file__,
+            "ray",
+            "start",
+            "--block",
+            "--num-cpus=1",
+            "--node-ip-address=127.0.0.1",
+        ]
         command += [f"--{name}={port}" for name, port in self._free_ports(*_OF_NODE).items()]
         # A folder of its own, as on a machine of its own: a node unpacks a job's code over what is there.
         folder = self._folder / f"{len(self._started)}"
@@ -62,9 +73,15 @@ class Nodes:
                 process.kill()
             node.wait()
 
+    def end(self) -> None:
+        """Takes all nodes away, the head last."""
+        for number in reversed(range(len(self._started))):
+            self.kill(number)
+
     def processes(self) -> list[psutil.Process]:
         """All that its nodes have started."""
-        return [child for one in self._started for child in psutil.Process(one.pid).children(recursive=True)]
+        parents = [*(node.pid for node in self._started), self._fork_server]
+        return [child for pid in parents for child in psutil.Process(pid).children(recursive=True)]
 
     def submit(self, command: list[str], **options: object) -> "subprocess.Popen[str]":
         """Starts ``command``, which speaks to the head, in the checkout."""
@@ -110,15 +127,16 @@ def started_nodes(free_ports: FreePorts, others: int = 1, **environment: str) ->
         "RAY_USAGE_STATS_ENABLED": "0",
         **environment,
     }
-    nodes = Nodes(address, f"127.0.0.1:{ports['port']}", token, whole, free_ports, folder)
-    try:
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        server = stack.enter_context(forked_workers.fork_server(folder, whole))
+        whole |= server.environment
+        gcs = f"127.0.0.1:{ports['port']}"
+        nodes = Nodes(address, gcs, token, whole, free_ports, folder, server.pid)
+        stack.callback(nodes.end)
         nodes.add("--head", f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in ports.items()))
         nodes._wait_until_up()
         for _ in range(others):
             nodes.add()
             nodes._wait_until_up()
         yield nodes
-    finally:
-        for number in reversed(range(len(nodes._started))):
-            nodes.kill(number)
-        shutil.rmtree(folder, ignore_errors=True)

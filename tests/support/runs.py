@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load
@@ -115,9 +116,5 @@ def check_learned_the_same(output: str, reference: str) -> None:
 
 def worker_pids() -> list[int]:
     """The training processes of the Ray that this process has started."""
-    listing = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout
-    ours = [line.split() for line in listing.splitlines() if "ray::RayTrainWorker" in line]
-    raylets = {line.split()[0] for line in listing.splitlines() if line.split()[1] == str(os.getpid())}
-    return [int(pid) for pid, parent, *_ in ours if parent in raylets]
+    below = psutil.Process().children(recursive=True)
+    return [process.pid for process in below if "ray::RayTrainWorker" in " ".join(process.cmdline())]

@@ -161,7 +161,7 @@ class Comparison:
 
     @property
     def reasons(self) -> dict[tuple[str, str], int]:
-        """Return the number of rollouts by (change, reason); docs/diff.md explains the reasons."""
+        """Return the number of rollouts by (change, reason); docs/reference/diff.md explains the reasons."""
         return dict(self.summary.reasons)
 
     def __repr__(self) -> str:

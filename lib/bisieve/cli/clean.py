@@ -3,9 +3,10 @@
 import argparse
 import re
 
+from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 from bisieve.errors import UsageError
 
 GROUP = SELECT
@@ -23,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="AGE",
         help="as 30m, 12h or 7d; younger files stay (default: 7d)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    parser.add_argument("--dry-run", action=Flag, help="only print what would be removed")
     options.add_json(parser)
     add_config(parser)
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     for file in found if args.dry_run else ():
         print(file.url.removeprefix("file://"))
     megabytes = sum(file.size for file in found) / 1e6
-    print(
+    console.show(
         f"{'would remove' if args.dry_run else 'removed'} {pluralize(len(found), 'file')}, {megabytes:.1f} MB"
     )
     return 0

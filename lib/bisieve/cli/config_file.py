@@ -1,7 +1,7 @@
 """Options from a file as words of a command line (``--config``), and back as TOML (``--print-config``)."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from bisieve._text import did_you_mean
@@ -11,12 +11,13 @@ from bisieve.io.settings import read_settings, toml_value
 _NOT_IN_FILES = ("help", "config", "print_config")
 
 
-def words_of(url: str, actions: Sequence[argparse.Action]) -> list[str]:
+def words_of(url: str, actions: Sequence[argparse.Action], given: Collection[str] = ()) -> list[str]:
     """Return the options in a file as words of a command line.
 
     Args:
         url: The file; its keys are names of options, with ``_`` or ``-``.
         actions: The options of the command.
+        given: Options, by ``dest``, that the command line decides; their values in the file are left out.
 
     Raises:
         UsageError: A key is not an option, or its value has a wrong form.
@@ -28,7 +29,8 @@ def words_of(url: str, actions: Sequence[argparse.Action]) -> list[str]:
         if name not in known:
             hint = did_you_mean(name, known) or "--help lists them"
             raise UsageError(f"names of options in {url}", key, hint)
-        words += _words(known[name], value, f"{key} in {url}")
+        of_file = list(_words(known[name], value, f"{key} in {url}"))
+        words += [] if name in given else of_file
     return words
 
 
@@ -38,7 +40,7 @@ def _words(action: argparse.Action, value: Any, where: str) -> Iterator[str]:
     if action.nargs == 0:
         if not isinstance(value, bool):
             raise UsageError(f"true or false for {where}", repr(value), "correct the file")
-        yield from [str(flag)] if value else []
+        yield action.option_strings[0 if value else -1]  # a `Flag` and its opposite
     elif any(isinstance(one, dict | list) or one is None for one in values):
         raise UsageError(f"a value or a list of values for {where}", repr(value), "correct the file")
     elif isinstance(value, list) and action.nargs is None and not isinstance(action.default, list):

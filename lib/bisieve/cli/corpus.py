@@ -2,6 +2,7 @@
 
 import argparse
 
+from bisieve import console
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import add_config
 from bisieve.synthetic.corpus_config import CorpusConfig
@@ -118,6 +119,6 @@ def run(args: argparse.Namespace) -> int:
     )
     output = canonical(args.output)
     written = write_corpus(output, config)
-    print(table(written.tallies))
-    print(f"corpus {'written to' if written.made_now else 'already at'} {output}")
+    console.show(table(written.tallies))
+    console.show(f"corpus {'written to' if written.made_now else 'already at'} {output}")
     return 0

@@ -3,8 +3,9 @@
 import argparse
 from importlib.metadata import entry_points
 
+from bisieve import console
 from bisieve.cli.overview import CHECK
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 
 GROUP = CHECK
 HELP = "check this machine, its stores and its clusters; each line says ok or what to do"
@@ -21,13 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--master", metavar="URL", help="Spark master whose workers are checked, too")
     add("--properties-file", metavar="FILE",
         help="Spark's properties file, as for spark-submit; checked for jars")  # fmt: skip
-    add("--json", action="store_true", help="one JSON document in place of lines")
+    add("--json", action=Flag, help="one JSON document in place of lines")
     add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run all checks and print each; return 1 if one has failed, else 0."""
-    from bisieve.doctor.checks import DoctorTargets, all_well, as_json, examined, format_lines
+    from bisieve.doctor.checks import DoctorTargets, all_well, as_json, cells, examined
 
     targets = DoctorTargets(args.input, args.output, args.master, args.properties_file)
     checks = []
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         for check in examined(point.name.split()[-1], point.load, targets):
             checks.append(check)
             if not args.json:
-                print(*format_lines([check]), flush=True)
+                console.show_row(cells(check), (8, 18))
     if args.json:
         print(as_json(checks))
     return 0 if all_well(checks) else 1

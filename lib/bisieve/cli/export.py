@@ -2,6 +2,7 @@
 
 import argparse
 
+from bisieve import console
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import add_config
 from bisieve.records.options import parse_fraction
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "records":
         written = selection.write_records(args.output, args.images)
         if changed := selection.renamed_sources:
-            print(
+            console.show(
                 f"{pluralize(len(changed), 'source')} written under another file name, "
                 f"for example {changed[0]} in {file_name(changed[0])}.jsonl, "
                 "as it is called when that is scored without --source-field"
@@ -55,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
         written = selection.write_jsonl(args.output, args.images)
     if was_there:
         is_folder = args.format == "records"
-        print("note: the folder was there; its other files are still in it" if is_folder
+        console.show("note: the folder was there; its other files are still in it" if is_folder
               else "note: the file that was there is replaced")  # fmt: skip
     for note in selection.notes:
-        print(note)
+        console.show(note)
     of = "each source" if index.parameters.scope == "source" else "all sources"
-    print(
+    console.show(
         f"{args.output}: {written:,} of {pluralize(selection.available, 'rollout')} "
         f"({selection.delivered:.2%}; asked for {selection.fraction:.2%} of {of})"
     )

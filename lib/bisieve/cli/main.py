@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The ``bisieve`` command: find the subcommand, parse its options, run it, turn errors into one line.
 
 main, run_command ─▶ parse ─▶ guarded ─▶ run(args) of the command's module ─▶ exit code
@@ -12,6 +13,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from bisieve._version import __version__
+from bisieve.cli.completion import ASKED, complete
 from bisieve.cli.extras import distribution_with
 from bisieve.cli.overview import help_text, overview
 from bisieve.cli.parser import Parser
@@ -54,6 +56,8 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     own_process = argv is None
     argv = sys.argv[1:] if argv is None else argv
     points = {point.name: point for point in entry_points(group=COMMANDS)}
+    if own_process and ASKED in os.environ:
+        complete(points)
     parser = Parser(prog="bisieve", add_help=False)
     parser.set_defaults(without_pandas=False)
     named = argv[0] if argv else None

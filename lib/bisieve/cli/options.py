@@ -9,6 +9,8 @@ import json
 import math
 from typing import Any
 
+from bisieve import console
+from bisieve.cli.parser import Flag
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.access import check_no_secret, check_no_secret_property
@@ -51,7 +53,7 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
     if not (math.isfinite(alpha) and alpha >= 0):
-        raise UsageError("an alpha from 0 on", str(alpha), "the paper uses 0.05 at 25 % and 0.2 at 10 %")
+        raise UsageError("an alpha from 0 on", str(alpha), "the paper uses 0.05 at 25% and 0.2 at 10%")
     if not 0 <= threshold < 1:
         raise UsageError("a threshold in [0, 1)", str(threshold), "the paper uses 0")
     if not 0 <= given.get("seed", 0) < 2**63:
@@ -86,7 +88,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="read the source from this field of the record, else from a folder NAME=... in its path",
     )
     add(
-        "--labels-as-scores", action="store_true",
+        "--labels-as-scores", action=Flag,
         help="true and false are the scores 1 and 0 (default: such records are rejected)",
     )  # fmt: skip
     add(
@@ -148,7 +150,7 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json``, with which stdout gets one JSON document."""
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--json", action=Flag, help="print one JSON document")
 
 
 def print_json(document: Any) -> None:
@@ -161,12 +163,12 @@ def show(result: Any, as_json: bool) -> None:
     if as_json:
         print_json(result.numbers())
     else:
-        print(result.report())
+        console.show(result.report())
 
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """Declare the options for progress and errors on stderr."""
-    parser.add_argument("--quiet", action="store_true", help="show errors, but no progress")
+    parser.add_argument("--quiet", action=Flag, help="show errors, but no progress")
     parser.add_argument(
         "--log-format", choices=FORMATS,
         help=f"what stderr gets: lines, or a JSON object an event (default: ${FORMAT_VARIABLE}, else text)",

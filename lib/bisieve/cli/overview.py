@@ -23,6 +23,14 @@ Start with your own file:   bisieve score --input ROLLOUTS.jsonl --index index
 or with a made-up corpus:   bisieve corpus --output corpus
 All commands:               bisieve --help
 """
+_EXIT_CODES = """\
+exit codes:
+  0    done, or nothing to do
+  1    an error that stderr explains; a failed gate, check of doctor or link of lineage
+  2    a wrong command, option or value
+  130  stopped by Ctrl-C
+  143  stopped by SIGTERM
+"""
 
 
 def overview() -> str:
@@ -44,4 +52,4 @@ def help_text(commands: Mapping[str, ModuleType]) -> str:
         rows = [(f"  {name}", commands[name].HELP) for name in names if groups[name] == group]
         sections.append("\n".join([f"{group}:", *aligned_left(rows)]))
     usage = "usage: bisieve COMMAND [OPTION ...]    bisieve COMMAND --help shows the options of a command"
-    return "\n".join([_PIPELINE, usage, *(f"\n{section}" for section in sections), ""])
+    return "\n".join([_PIPELINE, usage, *(f"\n{section}" for section in [*sections, _EXIT_CODES])])

@@ -4,6 +4,7 @@ import argparse
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bisieve._text import did_you_mean
@@ -12,8 +13,17 @@ from bisieve.errors import UsageError
 
 WIDTH = 100  # columns of a help text
 _CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+_ONE_OF = re.compile(r"one of the arguments (.*) is required")
 _VALUE = re.compile(r"argument (.+?): invalid (\S+) value: '(.*)'", re.DOTALL)
 _KINDS = {"int": "an integer", "float": "a number"}  # names of types as argparse shows them
+
+
+class Flag(argparse.BooleanOptionalAction):
+    """Option without a value, which ``--no-NAME`` switches off, for example one that a config file has on."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, default=False)
+        self.help = help  # as it is: some versions of Python append the default
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,8 +42,9 @@ class Parser(argparse.ArgumentParser):
         """Parse arguments, and refuse unknown ones with the options of the subcommand that got them."""
         args = sys.argv[1:] if args is None else list(args)
         self._check_options(args)
+        self._check_places(args)
         if self.reads_config and (url := _config_in(args)):
-            args = [*words_of(url, self._actions), *args]
+            args = [*words_of(url, self._actions, self._given(args)), *args]
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             raise UsageError(f"options of {self.prog}", repr(unknown[0]), self._help_hint())
@@ -53,11 +64,33 @@ class Parser(argparse.ArgumentParser):
                 hint = did_you_mean(name, known) or self._help_hint()
                 raise UsageError(f"an option of {self.prog}", name, hint)
 
+    def _check_places(self, args: list[str]) -> None:
+        """Name the option for a place that is given without one, as in ``bisieve report index``."""
+        takes_words = any(not action.option_strings for action in self._actions)
+        if takes_words or not args or args[0].startswith("-"):
+            return
+        needed = [action for action in self._actions if action.required]
+        groups = [group._group_actions for group in self._mutually_exclusive_groups if group.required]
+        names = [action.option_strings[-1] for action in (needed[:1] or next(iter(groups), []))]
+        hint = f"did you mean {' or '.join(names)} {args[0]}?" if names else self._help_hint()
+        raise UsageError(f"options of {self.prog}", repr(args[0]), hint)
+
+    def _given(self, args: list[str]) -> set[str]:
+        """Return the options, by ``dest``, that ``args`` give, or exclude by giving another one."""
+        names = {word.partition("=")[0] for word in args}
+        given = {action.dest for action in self._actions if names & set(action.option_strings)}
+        for group in self._mutually_exclusive_groups:
+            dests = {action.dest for action in group._group_actions}
+            given |= dests if dests & given else set()
+        return given
+
     def error(self, message: str) -> NoReturn:
         """Raise a `UsageError` in place of argparse's message of several lines."""
         required = "the following arguments are required: "
         if message.startswith(required):
             raise UsageError(message.removeprefix(required), "none", self._help_hint())
+        if group := _ONE_OF.fullmatch(message):
+            raise UsageError(f"one of {', '.join(group[1].split())}", "none", self._help_hint())
         if wrong := _CHOICE.fullmatch(message):
             where, given, choices = wrong.groups()
             known = re.findall(r"[\w.-]+", choices)
@@ -76,6 +109,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
         super().__init__(prog, **{"max_help_position": 30, "width": width, **options})
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return f"--[no-]{action.option_strings[0].removeprefix('--')}"
+        return super()._format_action_invocation(action)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 
 GROUP = SELECT
 HELP = "print the glob of an index's Parquet files, for DuckDB, Polars and pandas"
@@ -14,7 +14,7 @@ EXAMPLE = "duckdb -c \"FROM '$(bisieve path --index index)' LIMIT 5\""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_version(parser)
-    parser.add_argument("--rejects", action="store_true", help="of the rejected records")
+    parser.add_argument("--rejects", action=Flag, help="of the rejected records")
     add_config(parser)
 
 

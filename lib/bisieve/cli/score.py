@@ -4,7 +4,7 @@ import argparse
 
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 
 GROUP = SELECT
 HELP = "score and rank the rollouts of a corpus; write the index"
@@ -15,9 +15,7 @@ WITHOUT_PANDAS = True  # no code that it runs uses pandas
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--input", nargs="+", required=True, metavar="URL", help="shards, folders or globs")
-    parser.add_argument(
-        "--strict", action="store_true", help="fail if an input has files of an unsupported kind"
-    )
+    parser.add_argument("--strict", action=Flag, help="fail if an input has files of an unsupported kind")
     parser.add_argument("--index", required=True, metavar="URL", help="where the index goes")
     options.add_reading(parser)
     options.add_ranking(parser, alpha=0.05)

@@ -12,6 +12,7 @@ from bisieve.cli.parser import add_config
 GROUP = SELECT
 HELP = "list the versions of an index that are still there"
 EXAMPLE = "bisieve versions --index index"
+_HEAD = ("  version", "published (UTC)", "rollouts", "shards", "alpha", "strategy", "scope", "ties")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,22 +23,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line per version, the newest first; ``*`` marks the current one."""
-    from bisieve._text import pluralize
+    """Print a table with a row per version, the newest first; ``*`` marks the current one."""
+    from bisieve import console
+    from bisieve._text import Report, Table
     from bisieve.api.functions import open_index
 
     found = open_index(args.index).versions()
     if args.json:
         options.print_json([_document(version) for version in found])
         return 0
-    for version in found:
-        manifest, asked = version.manifest, version.manifest.parameters
-        print(
-            f"{'*' if version.current else ' '} {manifest.fingerprint[:16]}  {_when(version)}  "
-            f"{pluralize(manifest.rollouts, 'rollout')} of {pluralize(manifest.shards.rows, 'shard')}, "
-            f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
-        )
+    console.show(Report(Table(_HEAD, [_row(version) for version in found])))
     return 0
+
+
+def _row(version: Any) -> tuple[str, ...]:
+    manifest, asked = version.manifest, version.manifest.parameters
+    return (
+        f"{'*' if version.current else ' '} {manifest.fingerprint[:16]}", _when(version)[:16],
+        f"{manifest.rollouts:,}", f"{manifest.shards.rows:,}",
+        f"{asked.alpha:g}", asked.strategy, asked.scope, asked.ties,
+    )  # fmt: skip
 
 
 def _document(version: Any) -> dict[str, Any]:

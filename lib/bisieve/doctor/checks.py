@@ -75,11 +75,10 @@ def all_well(checks: Iterable[Check]) -> bool:
     return not any(check.state == "failed" for check in checks)
 
 
-def format_lines(checks: Iterable[Check]) -> Iterator[str]:
-    """Yield each check as one line of text, as soon as it is known."""
-    for check in checks:
-        hint = f"; {check.hint}" if check.hint else ""
-        yield f"{check.state:<8} {check.name:<18} {' '.join(f'{check.found}{hint}'.split())}"
+def cells(check: Check) -> tuple[str, str, str]:
+    """Return the state, the name, and in one line what was found and what to do."""
+    hint = f"; {check.hint}" if check.hint else ""
+    return check.state, check.name, " ".join(f"{check.found}{hint}".split())
 
 
 def as_json(checks: Sequence[Check]) -> str:

@@ -149,7 +149,7 @@ def secret(master: str, is_locked: bool, is_rest: bool) -> Check:
         return Check(
             "spark secret", "warning",
             f"{master} requires no secret: anyone who reaches it may run code on its workers",
-            "start its master and workers with spark.authenticate=true, as docs/security.md has it",
+            "start its master and workers with spark.authenticate=true, as docs/how-to/secure.md has it",
         )  # fmt: skip
     if is_rest:
         return Check(

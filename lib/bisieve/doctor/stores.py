@@ -53,7 +53,7 @@ def _read_range(url: str) -> Check:
             "read a range", "failed", f"{len(data)} bytes of the {end - start} asked for, of {largest.url}",
             "shards are read by ranges: use a store that serves them",
         )  # fmt: skip
-    return Check("read a range", "ok", f"{len(data)} bytes from {start} on, of {largest.url}")
+    return Check("read a range", "ok", f"{len(data)} bytes from {start:,} on, of {largest.url}")
 
 
 def _write_checks(url: str) -> Iterator[Check]:

@@ -155,19 +155,20 @@ def check_shards_unchanged(index: Index) -> None:
 def open_part(index_url: str, file: DataFile) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file of an index, to read parts of it.
 
-    Read it with ``use_threads=False``, as everywhere in this package: if an Arrow thread holds a Python
-    buffer when the process ends, the process aborts.
+    Read it with ``use_threads=False``, and without ``pre_buffer``, as everywhere in this package: if an Arrow
+    thread holds a Python buffer when the process ends, the process aborts.
 
     Raises:
         IndexUnusableError: The file is missing, or damage is found while it is read in the block.
     """
     with _opened(index_url, file) as handle, damage(IndexUnusableError, _expected(index_url, file), HINT):
-        yield pq.ParquetFile(handle)
+        yield pq.ParquetFile(handle, pre_buffer=False)
 
 
 def read_table(index_url: str, file: DataFile) -> pa.Table:
     """Read a whole Parquet file of an index; raise `IndexUnusableError` if its bytes have changed."""
-    return pq.ParquetFile(pa.BufferReader(read_part(index_url, file))).read(use_threads=False)
+    data = pa.BufferReader(read_part(index_url, file))
+    return pq.ParquetFile(data, pre_buffer=False).read(use_threads=False)
 
 
 def read_part(index_url: str, file: DataFile) -> bytes:

@@ -15,7 +15,7 @@ from bisieve.errors import IndexUnusableError, StorageError
 from bisieve.index.manifest import Manifest, version_manifest
 from bisieve.index.reader import Index, open_index
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
-from bisieve.io.storage import StoredFile, read_bytes, remove, stored_files
+from bisieve.io.storage import StoredFile, read_bytes, remove, remove_empty_folders, stored_files
 from bisieve.io.urls import join
 from bisieve.schemas import MANIFEST
 
@@ -135,12 +135,14 @@ def unreferenced(index: Index, older_than: float) -> list[StoredFile]:
 
 
 def clean(index: Index, older_than: float) -> list[StoredFile]:
-    """Remove the files that `unreferenced` returns, and return them.
+    """Remove the files that `unreferenced` returns and folders that they leave empty; return the files.
 
     Manifests are removed first, so that no version is listed without its other files.
     """
     found = sorted(unreferenced(index, older_than), key=lambda file: not file.url.endswith(f"/{MANIFEST}"))
-    remove([file.url for file in found])
+    urls = [file.url for file in found]
+    remove(urls)
+    remove_empty_folders(urls, join(index.url, VERSIONS))
     return found
 
 

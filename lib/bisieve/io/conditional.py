@@ -11,9 +11,9 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -94,13 +94,28 @@ def _locked(path: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock file at ``path`` while the block runs.
+    """Hold the lock file at ``path`` while the block runs; then remove it.
 
     It waits for as long as another process of this machine holds the lock.
     """
-    with open(path, "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        with open(path, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file, path):  # the last holder has removed it meanwhile
+                continue
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # the disk may be read-only by now
+                    os.unlink(path)
+            return
+
+
+def _is_at(file: IO[bytes], path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def hold(folder: str | os.PathLike[str]) -> int:

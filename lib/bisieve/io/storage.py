@@ -163,6 +163,32 @@ def remove(urls: Sequence[str]) -> None:
             with_retries(partial(fs.rm_file, path))
 
 
+def remove_empty_folders(urls: Sequence[str], below: str) -> None:
+    """Remove the folders of removed files that are empty now, on a local disk; other stores have none.
+
+    Args:
+        urls: The files that were removed.
+        below: The folder that stays.
+    """
+    fs, top = open_filesystem(below)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    for folder in {os.path.dirname(open_filesystem(url)[1]) for url in urls}:
+        with suppress(OSError):  # it is not empty, or gone already
+            while folder.startswith(f"{top}{os.sep}"):
+                os.rmdir(folder)
+                folder = os.path.dirname(folder)
+
+
+def local_names(url: str) -> list[str]:
+    """Return the names in a folder of a local disk, hidden ones left out; none elsewhere, or without it."""
+    fs, path = open_filesystem(url)
+    if not isinstance(fs, LocalFileSystem) or not os.path.isdir(path):
+        return []
+    with storage_errors(url):
+        return sorted(name for name in os.listdir(path) if not name.startswith("."))
+
+
 def file_names(url: str) -> set[str]:
     """Return the paths, relative to the folder ``url``, of all files below it.
 

@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from bisieve.errors import DiskError
 from bisieve.io.errors import disk_errors
-from bisieve.local.processes import Processes, Task
+from bisieve.local.processes import REPORT_EVERY, Processes, Task
 from bisieve.local.resources import temporary_folder, usable_workers
 from bisieve.pipeline.engine import Engine, Parts, Report
 
@@ -111,7 +112,7 @@ class LocalEngine(Engine):
 
     @contextmanager
     def watched(self, report: Report) -> Iterator[None]:
-        """Call ``report`` about every second while a stage runs in worker processes, until the block ends."""
+        """Call ``report`` about every second while a stage of several tasks runs, until the block ends."""
         self._report = report
         try:
             yield
@@ -134,8 +135,18 @@ class LocalEngine(Engine):
         """
         tasks = [partial(_counted, task, self._folder) for task in tasks]
         if self._processes is None or len(tasks) == 1:
-            return [self._result(task()) for task in tasks]
+            return self._run_here(stage, tasks)
         return self._processes.run(stage, tasks, self._result, self._progress)
+
+    def _run_here(self, stage: str, tasks: Sequence[Task]) -> list[Any]:
+        results: list[Any] = []
+        due = time.monotonic() + REPORT_EVERY
+        for task in tasks:
+            results.append(self._result(task()))
+            if time.monotonic() >= due:
+                self._progress(stage, len(results), len(tasks))
+                due = time.monotonic() + REPORT_EVERY
+        return results
 
     def _result(self, outcome: tuple[Any, dict[int, int]]) -> Any:
         """Add a task's counts to the counters, and return its result."""

@@ -27,7 +27,7 @@ from bisieve.io.retry import say_retry
 from bisieve.io.tempdirs import choose_socket_folder
 
 TRIES = 2  # how often a task is tried if its worker dies
-_EVERY = 1.0  # seconds between two progress reports
+REPORT_EVERY = 1.0  # seconds between two progress reports
 _PATIENCE = 5.0  # seconds that a worker has to end before it is killed
 _IMPORTED = [
     "bisieve.local.no_pandas",
@@ -107,7 +107,7 @@ class Processes:
                 if failed:
                     raise outcome
                 results[number] = use(outcome)
-            if time.monotonic() - looked >= _EVERY:
+            if time.monotonic() - looked >= REPORT_EVERY:
                 looked = time.monotonic()
                 progress(stage, len(results), len(tasks))
         return [results[number] for number in range(len(tasks))]
@@ -136,9 +136,9 @@ class Processes:
         return worker
 
     def _ready(self) -> list[tuple[_Worker, int]]:
-        """Wait up to `_EVERY` seconds; return workers that have sent an outcome or died, and their tasks."""
+        """Wait up to `REPORT_EVERY` seconds; return workers with an outcome or dead ones, and their tasks."""
         busy = {one.connection: (one, one.task) for one in self._workers if one.task is not None}
-        return [busy[ready] for ready in connection.wait(list(busy), _EVERY)]
+        return [busy[ready] for ready in connection.wait(list(busy), REPORT_EVERY)]
 
     def _again(
         self, stage: str, worker: _Worker, number: int, waiting: deque[Any], tries: dict[int, int]

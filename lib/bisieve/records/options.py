@@ -141,6 +141,6 @@ def parse_fraction(given: str | float) -> float:
     fraction = number / 100 if text.endswith("%") else number
     if not 0 < fraction <= 1:
         is_percentage = not text.endswith("%") and 1 < number <= 100
-        share = f"for {number:g} % give --fraction {number / 100:g} or {number:g}%"
+        share = f"for {number:g}% give --fraction {number / 100:g} or {number:g}%"
         raise UsageError(expected, text, share if is_percentage else "correct --fraction")
     return fraction

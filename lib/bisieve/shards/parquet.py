@@ -105,7 +105,7 @@ def _opened(url: str) -> Iterator[pq.ParquetFile]:
         open_retrying(url, cache_type="none") as handle,
         damage(CorpusError, f"a Parquet file at {url}", hint),
     ):
-        yield pq.ParquetFile(handle, buffer_size=_BUFFER)
+        yield pq.ParquetFile(handle, buffer_size=_BUFFER, pre_buffer=False)
 
 
 def _groups(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from bisieve._text import aligned
+from bisieve._text import Report, Table
 from bisieve.errors import UsageError
 from bisieve.io.storage import exists, open_output, read_bytes, write_bytes
 from bisieve.io.urls import join
@@ -75,15 +75,14 @@ class Tally:
         )
 
 
-def table(tallies: list[Tally]) -> str:
+def table(tallies: list[Tally]) -> Report:
     """Return a table with a line per source and one for all.
 
     Its columns are counts, the shares of mixed, all-positive and all-negative rollouts, and the mean MC score
     of the steps.
     """
     titles = ("source", "rollouts", "steps", "mixed", "all-positive", "all-negative", "mean MC")
-    rows = [titles, *(_row(tally) for tally in [*tallies, sum(tallies, Tally("all"))])]
-    return "\n".join(aligned(rows))
+    return Report(Table(titles, [_row(tally) for tally in [*tallies, sum(tallies, Tally("all"))]]))
 
 
 def _row(tally: Tally) -> tuple[str, ...]:

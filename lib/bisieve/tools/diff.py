@@ -4,7 +4,7 @@ index A ─ by_source ─┐
                      ├─▶ partners ─▶ reasons ─▶ one SourceDiff per source ─▶ written (Parquet), diff_report
 index B ─ by_source ─┘
 
-docs/diff.md explains the reasons for users.
+docs/reference/diff.md explains the reasons for users.
 """
 
 from collections.abc import Iterable, Iterator

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from bisieve._text import aligned
+from bisieve._text import Report, Table
 from bisieve.tools.diff import ENTERED, LEFT, Side, SourceDiff
 
 _HEAD = ("source", "selection A", "selection B", "kept", "left", "entered", "overlap")
@@ -47,7 +47,7 @@ def summarised(diffs: Iterable[SourceDiff]) -> Summary:
     return summary
 
 
-def diff_report(summary: Summary, a: Side, b: Side) -> str:
+def diff_report(summary: Summary, a: Side, b: Side) -> Report:
     """Return the report as text of several lines.
 
     It has a table with a line per source and one for all, a line per reason with its count and an example,
@@ -55,18 +55,18 @@ def diff_report(summary: Summary, a: Side, b: Side) -> str:
     """
     total = [sum(column) for column in zip((0, 0, 0), *summary.sources.values(), strict=True)]
     named = [*summary.sources.items(), ("all", total)]
-    lines = aligned([_HEAD, *(_row(source, *counts) for source, counts in named)])
+    table, lines = Table(_HEAD, [_row(source, *counts) for source, counts in named]), []
     for change, names in (("left", LEFT), ("entered", ENTERED)):
         for reason in names:
             if count := summary.reasons[change, reason]:
-                lines.append(f"{change} {count}: {reason}, as {_example(summary.examples[change, reason])}")
+                lines.append(f"{change} {count:,}: {reason}, as {_example(summary.examples[change, reason])}")
     for name, side in (("A", a), ("B", b)):
         asked = side.index.manifest.parameters
         lines.append(
             f"{name} {side.index.url}: {side.index.fingerprint[:16]}, best {side.fraction:.2%}, "
             f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
         )
-    return "\n".join(lines)
+    return Report(table, *lines)
 
 
 def diff_document(summary: Summary, a: Side, b: Side) -> dict[str, Any]:
@@ -93,12 +93,12 @@ def diff_document(summary: Summary, a: Side, b: Side) -> dict[str, Any]:
 def _row(source: str, in_a: int, in_b: int, kept: int) -> tuple[str, ...]:
     either = in_a + in_b - kept
     overlap = f"{kept / either:.1%}" if either else "-"
-    return source, *(str(count) for count in (in_a, in_b, kept, in_a - kept, in_b - kept)), overlap
+    return source, *(f"{count:,}" for count in (in_a, in_b, kept, in_a - kept, in_b - kept)), overlap
 
 
 def _example(row: dict[str, Any]) -> str:
     places = [
-        f"rank {row[f'rank_{side}']} (BIS {row[f'bis_{side}']:.4f})" if row[f"rank_{side}"] else "none"
+        f"rank {row[f'rank_{side}']:,} (BIS {row[f'bis_{side}']:.4f})" if row[f"rank_{side}"] else "none"
         for side in "ab"
     ]
     return f"{row['source']} {row['rollout_id']} at {row['shard']}@{row['offset']}: {' → '.join(places)}"

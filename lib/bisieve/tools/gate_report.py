@@ -4,26 +4,27 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from bisieve._text import aligned, pluralize
+from bisieve._text import Report, Table, percent, pluralize
 from bisieve.errors import GateError
 from bisieve.tools.gate import GateResult, Line
 
 SHOWN = 30  # sources in the table, those that drifted most; limits apply to all
 
 
-def gate_report(verdict: GateResult) -> str:
+def gate_report(verdict: GateResult) -> Report:
     """Return the result as text of several lines.
 
     It has a table with a line per source and one for the whole index, then what was not compared, new and
     vanished sources, the limits and the two versions.
     """
-    end = f"BIS@{verdict.now.fraction:.4g}"
+    end = f"BIS@{percent(verdict.now.fraction)}"
     head = ("source", "rollouts", "before", "rejected", "mixed", "before", "drift", end, "before", "drift")
     *sources, whole = verdict.lines
     shown = sorted(sources, key=_drifted, reverse=True)[:SHOWN]
-    lines = aligned([head, *(_row(line) for line in (*(s for s in sources if s in shown), whole))])
+    rows = [_row(line) for line in (*(s for s in sources if s in shown), whole)]
+    lines = []
     if len(sources) > len(shown):
-        lines.append(f"and {len(sources) - len(shown)} that drifted less")
+        lines.append(f"and {len(sources) - len(shown):,} that drifted less")
     lines += [f"not compared: {what}" for what in verdict.uncompared]
     lines += _sources("new", verdict.new) + _sources("vanished", verdict.vanished)
     limits = verdict.limits
@@ -35,7 +36,7 @@ def gate_report(verdict: GateResult) -> str:
     before = verdict.before.name if verdict.before else "none, so nothing to drift from"
     word = "FAILED" if _failures(verdict) else "PASSED"
     lines.append(f"{word}: index {verdict.now.index.url}, version {verdict.now.name}, before {before}")
-    return "\n".join(lines)
+    return Report(Table(head, rows), *lines)
 
 
 def gate_document(verdict: GateResult) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _rejects(verdict: GateResult) -> list[tuple[str, str]]:
     whole, limit = verdict.now.whole, verdict.limits.reject_rate
     if whole.reject_rate <= limit:
         return []
-    found = f"{whole.reject_rate:.2%} ({whole.rejected} of {whole.records})"
+    found = f"{whole.reject_rate:.2%} ({whole.rejected:,} of {whole.records:,})"
     return [(f"at most {limit:.2%} rejected records", f"{found} rejected")]
 
 

@@ -1,5 +1,6 @@
 """Summarise an index for the terminal."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -7,7 +8,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve._text import aligned, pluralize
+from bisieve._text import Report, Table, pluralize
 from bisieve.index.cutoffs import cutoff_ties
 from bisieve.index.reader import Index
 from bisieve.index.writer import REPORTED
@@ -20,13 +21,13 @@ _NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties are shown
 _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "ties", "rejected")
 
 
-def score_report(index: Index, url: str, written: bool | None = None) -> str:
+def score_report(index: Index, url: str, written: bool | None = None) -> Report:
     """Return the summary of an index as text of several lines.
 
     It has a table with a line per source, a line per reject reason with its count and first example, the
     number of files of an unsupported kind, the ties at the end of the best 10 and 25 %, and a line with the
-    index's URL and fingerprint. The last columns of the table are the cutoff scores: the BIS of the last
-    rollout in the best 5, 10, 25 and 50 %.
+    index's URL and fingerprint. If the strategy is ``bis``, the last columns of the table are the cutoff
+    scores: the BIS of the last rollout in the best 5, 10, 25 and 50 %.
 
     Args:
         index: The index to summarise.
@@ -37,11 +38,13 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
     manifest = index.manifest
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
     sources = _largest(index.sources) if more else index.sources
-    rows = [_row(source) for source in sources.to_pylist()]
+    # Where a selection by another key ends, the BIS says nothing.
+    fractions = REPORTED if manifest.parameters.strategy == "bis" else ()
+    rows = [_row(source, fractions) for source in sources.to_pylist()]
     if manifest.parameters.scope == "global":  # one selection over all sources
-        rows.append(_row(_whole(index)))
-    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(REPORTED)]
-    lines = aligned([("source", *_COLUMNS, *cuts), *rows])
+        rows.append(_row(_whole(index), fractions))
+    cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(fractions)]
+    table, lines = Table(("source", *_COLUMNS, *cuts), rows), []
     if more:
         lines.append(f"and {pluralize(more, 'smaller source')}: bisieve report --index {url} shows all")
     for reason, count in manifest.rejected.items():
@@ -57,7 +60,7 @@ def score_report(index: Index, url: str, written: bool | None = None) -> str:
         f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "
         f"of {pluralize(manifest.shards.rows, 'shard')}, fingerprint {manifest.fingerprint[:16]}"
     )
-    return "\n".join(lines)
+    return Report(table, *lines)
 
 
 def report_document(index: Index, url: str, written: bool | None = None) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def _largest(sources: pa.Table) -> pa.Table:
     return sources.take(pc.sort_indices(sources, order)[:SHOWN])
 
 
-def _row(source: dict[str, Any]) -> tuple[str, ...]:
+def _row(source: dict[str, Any], fractions: Sequence[float]) -> tuple[str, ...]:
     rollouts = source["rollouts"]
     ends = {score["fraction"]: f"{score['bis']:.4f}" for score in source["cutoff_scores"]}
     return (
@@ -106,7 +109,7 @@ def _row(source: dict[str, Any]) -> tuple[str, ...]:
         *(_share(source[name], rollouts) for name in ("mixed", "all_positive", "all_negative")),
         source["tie_block"] if isinstance(source["tie_block"], str) else f"{source['tie_block']:,}",
         f"{sum(reason['records'] for reason in source['rejected']):,}",
-        *(ends.get(fraction, "-") for fraction in REPORTED),
+        *(ends.get(fraction, "-") for fraction in fractions),
     )
 
 

@@ -68,10 +68,10 @@ def test_a_selection_is_a_table_and_text_and_files(index: bisieve.Index, tmp_pat
     half = index.select(0.5)
     assert (half.ties.tied, half.ties.left_out) == (4, 8)
     assert half.notes == [
-        "best 50 %: 4 of 8 are ties at BIS 0.0500, chosen from 12 by file order; see --ties spread"
+        "best 50%: 4 of 8 are ties at BIS 0.0500, chosen from 12 by file order; see --ties spread"
     ]
     assert selection.notes == []
-    with pytest.raises(bisieve.BisieveError, match="for 10 % give"):
+    with pytest.raises(bisieve.BisieveError, match="for 10% give"):
         index.select(10)
     with pytest.raises(bisieve.BisieveError, match="outside the index"):
         selection.write_jsonl(f"{index.url}/best.jsonl")

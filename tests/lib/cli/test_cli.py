@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from bisieve._version import __version__
-from bisieve.cli.main import COMMANDS, guarded, main, run_command
+from bisieve.cli.main import COMMANDS, INTERRUPTED, TERMINATED, guarded, main, run_command
 from bisieve.cli.parser import Parser
+from bisieve.errors import BisieveError, PreemptedError, UsageError
 
 SCORE = ["score", "--input", "in", "--index", "out"]
 
@@ -26,9 +27,38 @@ def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     listed = re.findall(r"^  ([a-z]+)  +\S", shown, re.MULTILINE)
     assert sorted(listed) == sorted(point.name for point in entry_points(group=COMMANDS))
-    groups = ["select rollouts:", "train a model:", "check the installation:"]
+    groups = ["select rollouts:", "train a model:", "check the installation:", "exit codes:"]
     assert [line for line in shown.splitlines() if line.endswith(":")] == groups
     assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_the_exit_codes_of_the_help_are_those_of_the_documentation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out.partition("exit codes:")[2]
+    in_help = [int(code) for code in re.findall(r"^  (\d+) ", shown, re.MULTILINE)]
+    text = (Path(__file__).parents[3] / "docs/commands.md").read_text(encoding="utf-8")
+    table = text.partition("## Exit codes")[2].partition("\n## ")[0]
+    assert in_help == [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    errors = {BisieveError.exit_code, UsageError.exit_code, PreemptedError.exit_code}
+    assert set(in_help) == {0, INTERRUPTED, TERMINATED, *errors}
+
+
+def test_an_index_beside_other_files_is_put_there_with_a_warning(
+    write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shard = write_jsonl("corpus/a.jsonl", [rollout()])
+    (tmp_path / "index").mkdir()
+    for name in ("notes.txt", "plots", ".hidden"):
+        (tmp_path / "index" / name).touch()
+    ask = ["score", "--input", str(shard), "--index", str(tmp_path / "index")]
+    assert main(ask) == 0
+    expected = f"warning: file://{tmp_path}/index holds notes.txt and 1 other, which is not of an index; "
+    assert capsys.readouterr().err.count(expected) == 1
+    assert main([*ask, "--alpha", "0.2"]) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [point.name for point in entry_points(group=COMMANDS)])
@@ -105,6 +135,12 @@ def test_a_mistake_is_one_line_and_a_code(
         (["score", "--alpha", "x"], "a number for --alpha; found x; see bisieve score --help"),
         (["score"], "--input, --index; found none; see bisieve score --help"),
         ([*SCORE, "--alpha"], "arguments of bisieve score; found --alpha: expected one argument; see"),
+        (["diff", "a", "b"], "options of bisieve diff; found 'a'; did you mean --index a?"),
+        (["diff", "--index", "a", "--versoin", "b"], "found --versoin; did you mean --version?"),
+        (["export", "index"], "options of bisieve export; found 'index'; did you mean --index index?"),
+        (["lineage", "m"], "found 'm'; did you mean --index or --model or --checkpoint or"),
+        (["lineage"], "one of --index, --model, --checkpoint, --metrics, --pointer; found none; see"),
+        (["doctor", "now"], "options of bisieve doctor; found 'now'; see bisieve doctor --help"),
         (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
         (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
         (["submit", "trian"], "train, evaluate for program; found trian; did you mean train?"),

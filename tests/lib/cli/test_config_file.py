@@ -41,6 +41,39 @@ def test_a_file_gives_options_and_the_command_line_wins(
     assert "strict = false" in printed
 
 
+def test_a_repeated_option_on_the_command_line_replaces_the_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(TOML)
+    ask = ["score", "--config", str(file), "--print-config"]
+    assert main([*ask, "--field=step=text", "--field", "score=p", "--input", "c.jsonl"]) == 0
+    printed = capsys.readouterr().out
+    assert 'field = ["step=text", "score=p"]' in printed
+    assert 'input = ["c.jsonl"]' in printed
+
+
+def test_a_flag_of_a_file_can_be_switched_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(TOML)
+    ask = ["score", "--config", str(file), "--print-config"]
+    assert main([*ask, "--no-labels-as-scores", "--strict"]) == 0
+    printed = capsys.readouterr().out
+    assert "labels_as_scores = false" in printed
+    assert "strict = true" in printed
+
+
+def test_one_of_several_options_in_a_file_gives_way_to_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('index = "i"\njson = true')
+    assert main(["lineage", "--config", str(file), "--print-config"]) == 0
+    assert capsys.readouterr().out == 'index = "i"\njson = true\n'
+    assert main(["lineage", "--config", str(file), "--model", "m", "--print-config"]) == 0
+    assert capsys.readouterr().out == 'model = "m"\njson = true\n'
+
+
 def test_printed_options_can_be_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = tmp_path / "first.toml"
     for words in (
@@ -48,6 +81,9 @@ def test_printed_options_can_be_read_again(tmp_path: Path, capsys: pytest.Captur
         ["gate", "--index", "o", "--fraction", "10%"],
         ["export", "--index", "o", "--fraction", "0.5", "--output", "x"],
         ["clean", "--index", "o", "--dry-run"],
+        ["diff", "--index", "o", "--other", "p", "--other-fraction", "0.5"],
+        ["lineage", "--checkpoint", "o/runs/a/checkpoint_1"],
+        ["promote", "--model", "m", "--metrics", "n", "--pointer", "p.json", "--untrained"],
     ):
         assert main([*words, "--print-config"]) == 0
         first.write_text(capsys.readouterr().out)

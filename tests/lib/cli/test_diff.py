@@ -34,7 +34,8 @@ def test_two_versions_of_an_index_are_compared(
     names = {path.parent.name for path in two_versions.glob("versions/*/manifest.json")}
     current = open_index(str(two_versions)).fingerprint
     (older,) = names - {current[:16]}
-    ask = ["diff", str(two_versions), "--version-a", older[:8], "--output", str(tmp_path / "rows.parquet")]
+    rows_at = str(tmp_path / "rows.parquet")
+    ask = ["diff", "--index", str(two_versions), "--version", older[:8], "--output", rows_at]
     assert main(ask) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[:4]] == [
@@ -59,7 +60,7 @@ def test_two_versions_of_an_index_are_compared(
 
 def test_fractions_can_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = make_index(tmp_path, [Made("p", f"{n}", (1.0, n / 10)) for n in range(10)])
-    assert main(["diff", index.url, "--fraction", "0.5", "--fraction-b", "0.2"]) == 0
+    assert main(["diff", "--index", index.url, "--fraction", "0.5", "--other-fraction", "0.2"]) == 0
     out = capsys.readouterr().out
     assert "left 3: fraction, as p " in out
     assert "entered" not in out.partition("left 3")[2]
@@ -70,7 +71,20 @@ def test_indexes_and_rows_can_lie_on_s3(s3: str, tmp_path: Path, capsys: pytest.
         index = make_index(tmp_path / name, [Made("p", made_id, (1.0, 0.0)) for made_id in made])
         for file in list_files(index.url):
             write_bytes(f"{s3}/diff/{name}{file.url.removeprefix(index.url)}", read_bytes(file.url))
-    assert main(["diff", f"{s3}/diff/a", f"{s3}/diff/b", "--output", f"{s3}/diff/rows.parquet"]) == 0
+    assert (
+        main(
+            [
+                "diff",
+                "--index",
+                f"{s3}/diff/a",
+                "--other",
+                f"{s3}/diff/b",
+                "--output",
+                f"{s3}/diff/rows.parquet",
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.splitlines()[1].split() == ["p", "1", "1", "0", "1", "1", "0.0%"]
     rows = pq.read_table(io.BytesIO(read_bytes(f"{s3}/diff/rows.parquet")))
     assert rows["reason"].to_pylist() == ["gone", "new rollout"]
@@ -79,15 +93,17 @@ def test_indexes_and_rows_can_lie_on_s3(s3: str, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["--version-b", "ffff"], "found none; bisieve versions lists them"),
-        (["--version-b", ""], "found 2: "),
+        (["--other-version", "ffff"], "found none; bisieve versions lists them"),
+        (["--other-version", ""], "found 2: "),
         (["--fraction", "0"], "found 0;"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(
     two_versions: Path, words: list[str], found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["diff", str(two_versions), *words, "--output", str(tmp_path / "rows.parquet")]) != 0
+    assert (
+        main(["diff", "--index", str(two_versions), *words, "--output", str(tmp_path / "rows.parquet")]) != 0
+    )
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert found in captured.err

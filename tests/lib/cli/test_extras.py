@@ -17,7 +17,19 @@ from bisieve.cli.extras import EXTRAS, distribution_with
 from bisieve.io.errors import DRIVERS
 
 ROOT = Path(__file__).parents[3]
-NEEDED = {"numpy", "pyarrow", "fsspec", "msgspec", "xxhash", "packaging", "yaml", "bisieve", "ray_train"}
+NEEDED = {
+    "numpy",
+    "pyarrow",
+    "fsspec",
+    "msgspec",
+    "xxhash",
+    "packaging",
+    "yaml",
+    "rich",
+    "argcomplete",
+    "bisieve",
+    "ray_train",
+}
 OF_OTHERS = {"torchvision", "sqlalchemy"}  # no extra brings them: their errors say what to do
 # Those of infra have a place of their own: Airflow's requirements, and the demo's own modules.
 OUTSIDE = {

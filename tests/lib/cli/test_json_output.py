@@ -57,7 +57,7 @@ def test_versions_clean_diff_and_gate(index: str, document: Any) -> None:
     (version,) = document("versions", "--index", index)
     assert (version["current"], version["rollouts"]) == (True, 40)
     assert document("clean", "--index", index, "--dry-run") == {"removed": False, "files": []}
-    diff = document("diff", index, "--fraction", "10%", "--fraction-b", "25%")
+    diff = document("diff", "--index", index, "--fraction", "10%", "--other-fraction", "25%")
     assert diff["sources"] == [{"source": "a", "a": 4, "b": 10, "kept": 4, "left": 0, "entered": 6}]
     gate = document("gate", "--index", index)
     assert (gate["passed"], gate["failures"], gate["version"]) == (True, [], version["version"][:16])

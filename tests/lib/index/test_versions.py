@@ -85,7 +85,7 @@ def test_old_versions_are_listed_and_cleaned_and_their_readers_are_not_disturbed
         != read_selection(open_index(url), 1.0).rows["bis"].to_pylist()
     )
     assert main(["versions", "--index", url]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    _, *lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] == "*" for line in sorted(lines, key=lambda line: "0.05" in line)] == [
         True,
         False,
@@ -104,6 +104,8 @@ def test_old_versions_are_listed_and_cleaned_and_their_readers_are_not_disturbed
     assert "removed 5 files" in capsys.readouterr().out
     assert read_selection(open_index(url), 1.0).rows.num_rows == 2
     assert (tmp_path / "index/versions/young").exists()
+    folders = [path for path in (tmp_path / "index").rglob("*") if path.is_dir()]
+    assert [path for path in folders if not list(path.iterdir())] == []
     assert main(["clean", "--index", url, "--older-than", "soon"]) == 2
 
 

@@ -21,6 +21,7 @@ from bisieve.errors import StorageError
 from bisieve.index import writer
 from bisieve.index.reader import open_index
 from bisieve.io.storage import write_bytes
+from bisieve.local import engine
 from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
 from bisieve.scan import chunks, partition
@@ -311,3 +312,14 @@ def test_a_temporary_folder_that_gets_full_is_named(
     assert re.match(f"bisieve: error: expected room for {disk}/bisieve-.*; found No space left", error)
     assert error.endswith("free space there, or set TMPDIR to a folder on another disk")
     assert not list((tmp_path / "index").rglob("*.parquet"))
+
+
+def test_progress_is_told_between_tasks_that_run_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "REPORT_EVERY", 0.0)
+    told: list[tuple[str, int, int]] = []
+    alone = engine.LocalEngine(1, str(tmp_path), in_this_process=True)
+    with alone.watched(lambda *at: told.append(at)):
+        assert alone.spread([1, 2, 3]).collect("scan") == [1, 2, 3]
+    assert told == [("scan", 1, 3), ("scan", 2, 3), ("scan", 3, 3)]

@@ -13,14 +13,14 @@ MIXED, GOOD, FAIR = (1.0, 0.0), (1.0,), (0.5,)
 ROLLOUTS = [Made("a", f"a-{n}", scores) for n, scores in enumerate([MIXED] * 2 + [GOOD] * 7 + [FAIR])]
 
 
-FILE = "best 50 %: 3 of 5 are ties at BIS 0.0500, chosen from 7 by file order; see --ties spread"
-SPREAD = "best 50 %: 3 of 5 are ties at BIS 0.0500, chosen from 7 question by question"
-TENTH = "best 10 %: 1 of 1 are ties at BIS 0.3000, chosen from 2 by file order; see --ties spread"
+FILE = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 by file order; see --ties spread"
+SPREAD = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 question by question"
+TENTH = "best 10%: 1 of 1 are ties at BIS 0.3000, chosen from 2 by file order; see --ties spread"
 FOR_A_TENTH = (
-    "best 10 %: alpha is 0.05, the paper's for 10 % is 0.2; bisieve rank --alpha 0.2 ranks again in seconds"
+    "best 10%: alpha is 0.05, the paper's for 10% is 0.2; bisieve rank --alpha 0.2 ranks again in seconds"
 )
 FOR_MORE = (
-    "best 20 %: alpha is 0.2, the paper's for 25 % is 0.05; bisieve rank --alpha 0.05 ranks again in seconds"
+    "best 20%: alpha is 0.2, the paper's for 25% is 0.05; bisieve rank --alpha 0.05 ranks again in seconds"
 )
 
 

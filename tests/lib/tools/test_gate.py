@@ -124,7 +124,7 @@ def test_a_number_at_its_limit_passes_and_one_above_fails_with_both_numbers(inde
         "at most 30.00% rejected records, at most 10.00% mixture drift, at most 40.00% score drift in version"
     )
     assert found == (
-        "33.33% (1000 of 3000) rejected, 25.00% mixture drift (a: 25.00% → 50.00% mixed) and 1 more, "
+        "33.33% (1,000 of 3,000) rejected, 25.00% mixture drift (a: 25.00% → 50.00% mixed) and 1 more, "
         "50.00% score drift (a: BIS 0.5 → 0.25)"
     )
 

@@ -81,6 +81,10 @@ def test_report_shows_what_scoring_showed(
     assert ranked[1].split()[-4:] == ["-"] * 4
     assert main(["report", "--index", index, "--version", first]) == 0
     assert capsys.readouterr().out.splitlines() == lines
+    assert main(["rank", "--index", index, "--output", f"{index}-random", "--strategy", "random"]) == 0
+    head, a, *_ = capsys.readouterr().out.splitlines()
+    assert head.split()[-2:] == ["ties", "rejected"], "the BIS of a random rollout tells nothing"
+    assert a.split()[-1] == "1"
 
 
 def test_of_very_many_sources_a_run_shows_the_largest_and_report_shows_all(

@@ -57,7 +57,7 @@ def ranked_by(row: dict[str, Any], parameters: Parameters) -> tuple[Any, ...]:
 
 
 def expected(a: Side, b: Side) -> dict[tuple[str, str, int, str], str]:
-    """The reason of each rollout that is in one selection alone, by the rules of docs/diff.md."""
+    """The reason of each rollout that is in one selection alone, by the rules of docs/reference/diff.md."""
     all_a, all_b = rows_of(a, 1.0), rows_of(b, 1.0)
     in_a, in_b, in_b_as_a = rows_of(a, a.fraction), rows_of(b, b.fraction), rows_of(b, a.fraction)
     found = {}

@@ -35,8 +35,8 @@ def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], Non
     shown_board = board.shown_board
 
     @contextmanager
-    def kept() -> Iterator[Any]:
-        with shown_board() as mine:
+    def kept(*asked: Any) -> Iterator[Any]:
+        with shown_board(*asked) as mine:
             boards.append(mine)
             yield mine
 

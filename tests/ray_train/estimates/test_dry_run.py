@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.backbones import build_internvl
-from support.readme import submitted
+from support.markdown import ROOT, Page
+from support.shown_commands import noted
 from support.small_corpus import ROLLOUTS, Corpus, make_record, write_index
 
 from bisieve.errors import ImageError, TrainingError
 from ray_train.choices import Workers
 from ray_train.cli import train as command
 from ray_train.config import TrainConfig
+from ray_train.estimates.dry_run import _duration
 from ray_train.training import driver
 from ray_train.training.driver import train
 from ray_train.training.worker import trainable_backbone
@@ -64,9 +66,10 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     assert "in rows of --micro-batch 2" in text
     assert re.search(r"vision 13.8 k frozen, projector 8.8 k trained, language 57.1 k trained", text)
     assert re.search(r"activations [\d.]+ MiB", text)
-    time = re.search(r"([\d.e-]+) hours for ([\d.e+]+) FLOPs on 2 devices of 1e\+06 FLOP/s .*50%", text)
+    time = re.search(r"([\d.]+) (\w+) for ([\d.e+]+) FLOPs on 2 devices of 1e\+06 FLOP/s .*50%", text)
     assert time is not None
-    assert float(time[1]) == pytest.approx(float(time[2]) / (2 * 1e6 * 0.5) / 3600, rel=0.01)
+    seconds = float(time[1]) * {"hours": 3600, "minutes": 60, "seconds": 1}[time[2]]
+    assert seconds == pytest.approx(float(time[3]) / (2 * 1e6 * 0.5), rel=0.02)
 
 
 def test_a_dry_run_names_broken_images_of_its_sample_and_refuses_more_than_are_tolerated(
@@ -79,7 +82,9 @@ def test_a_dry_run_names_broken_images_of_its_sample_and_refuses_more_than_are_t
     config = settings(image_root=str(tmp_path / "images"), dry_run=True, workers=Workers(1, 1))
     train(replace(config, skip_broken_images=2))
     note = f"of the sample: left out: the rollouts of 2 broken images: 4.png ({why}); 7.png ({why})"
-    assert note in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert note in said
+    assert re.search(r"^time: unknown for [\d.e+]+ FLOPs on 1 device without a GPU; --peak-flops", said, re.M)
     with pytest.raises(ImageError, match="expected at most 1 broken image; found 2: "):
         train(replace(config, skip_broken_images=1))
     with pytest.raises(ImageError, match=r"can be decoded in [47]\.png"):
@@ -216,7 +221,8 @@ def test_a_dry_run_counts_unclear_places_and_transparent_images(
 def test_the_readmes_command_fits_eight_devices_of_80_gb(
     corpus: Corpus, internvl_8b: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (words,) = [words for words in submitted() if "ray_train/train_mprm.py" in words]
+    (shown,) = [block.text for block in Page(ROOT / "README.md").blocks if "ray job submit" in block.text]
+    (words,) = [words for words in noted(shown, tmp_path) if "ray_train/train_mprm.py" in words]
     options = words[words.index("ray_train/train_mprm.py") + 1 :]
     assert options[options.index("--backbone") + 1] == "OpenGVLab/InternVL3-8B-hf"
     here = {
@@ -238,3 +244,14 @@ def test_the_readmes_command_fits_eight_devices_of_80_gb(
     needed = re.search(r"bfloat16 \(as GPUs have it\), ZeRO 1 on 8 workers.*: ([\d.]+) GiB", text)
     assert needed is not None
     assert 40 < float(needed[1]) < 0.9 * 80e9 / 2**30
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"),
+    [
+        (1e-9, "less than a second"), (0.001, "3.6 seconds"), (0.03, "108.0 seconds"), (0.5, "30.0 minutes"),
+        (2, "2.0 hours"), (12345.67, "12,345.7 hours"),
+    ],
+)  # fmt: skip
+def test_a_time_is_shown_in_a_unit_that_fits(hours: float, shown: str) -> None:
+    assert _duration(hours) == shown

@@ -90,6 +90,10 @@ def test_the_command_is_thin_and_prints_its_options(
     assert not in_process
     assert run_command("ray_train.cli.best_of", [*flags, "--aggregate", "min"]) == 0
     assert "best of 4 by min" in capsys.readouterr().out
+    assert run_command("ray_train.cli.best_of", [*flags, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads(Path(config.output, "best-of.json").read_text())
+    assert "best of 4 by min" in captured.err
 
 
 def test_wrong_options_and_missing_images_are_found_before_the_model_is_loaded(config: BestOfConfig) -> None:

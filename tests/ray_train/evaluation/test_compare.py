@@ -136,23 +136,25 @@ def test_the_command_compares_several_with_the_first_as_text_or_json(
     write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     urls = [write(name, rewards_of(0.2, seed)) for seed, name in enumerate("abc")]
-    assert run_command("ray_train.cli.compare", urls) == 0
+    words = ["--metrics", urls[0], "--other", *urls[1:]]
+    assert run_command("ray_train.cli.compare", words) == 0
     shown = capsys.readouterr().out
     assert (shown.count("A: a\n"), shown.count("B: b\n"), shown.count("B: c\n")) == (2, 1, 1)
     assert max(map(len, shown.splitlines())) <= 100
-    assert run_command("ray_train.cli.compare", [*urls, "--json", "--confidence", "0.9"]) == 0
+    assert run_command("ray_train.cli.compare", [*words, "--json", "--confidence", "0.9"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [each["b"] for each in document] == urls[1:]
     assert document[0] == json.loads(json.dumps(compare_evaluations(*urls[:2], 0.9).numbers()))
-    assert run_command("ray_train.cli.compare", [*urls, "--confidence", "1.5"]) == 2
+    assert run_command("ray_train.cli.compare", [*words, "--confidence", "1.5"]) == 2
     assert "a --confidence in (0, 1)" in capsys.readouterr().err
 
 
 def test_neither_torch_nor_ray_nor_scikit_learn_is_needed(write: Write) -> None:
-    urls = [write(name, rewards_of(0.2, 1)) for name in "ab"]
+    a, b = (write(name, rewards_of(0.2, 1)) for name in "ab")
+    words = ["--metrics", a, "--other", b]
     code = (
         "import sys; from bisieve.cli.main import run_command; "
-        f"assert run_command('ray_train.cli.compare', {urls}) == 0; "
+        f"assert run_command('ray_train.cli.compare', {words}) == 0; "
         "print({'torch', 'ray', 'transformers', 'sklearn', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,5 @@
 """Scoring that is stopped and continued; Ray's part is tested in test_evaluate.py."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -83,14 +82,3 @@ def test_what_rewards_depend_on_changes_their_identity_and_machines_do_not(confi
     assert scoring_identity(config, SOLUTIONS, None)["model"] != first["model"], (
         "other files at the same place"
     )
-
-
-def test_progress_is_seen_while_rays_core_is_not(capfd: pytest.CaptureFixture[str]) -> None:
-    def rows() -> Iterator[int]:
-        for number in (1, 2):
-            os.write(2, b"a line of the core\n")
-            yield number
-
-    for number in scoring._silenced(rows()):
-        os.write(2, f"scored {number}\n".encode())
-    assert capfd.readouterr().err == "scored 1\nscored 2\n"

@@ -144,16 +144,28 @@ def test_what_is_none_of_ours_is_an_error(tmp_path: Path) -> None:
             chain_of(str(url))
 
 
+def test_a_chain_starts_at_what_the_caller_names(corpus: Corpus, trained: TrainConfig) -> None:
+    assert [link.kind for link in chain_of(trained.output, "model")] == ["shards", "index", "run"]
+    assert [link.kind for link in chain_of(trained.index, "index")] == ["shards", "index"]
+    for start, expected in (
+        ("index", "an index"),
+        ("checkpoint", "a checkpoint"),
+        ("metrics", "what bisieve"),
+    ):
+        with pytest.raises(TrainingError, match=f"expected {expected}.*; found none at "):
+            chain_of(trained.output, start)
+
+
 def test_the_command_prints_lines_or_json_and_its_code_tells_a_broken_chain(
     corpus: Corpus, trained: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["lineage", trained.output]) == 0
+    assert main(["lineage", "--model", trained.output]) == 0
     text = capsys.readouterr().out
     assert re.findall(r"^( *└─ |)(shards|index|run) ", text, re.MULTILINE) == [
         ("", "shards"), ("└─ ", "index"), ("   └─ ", "run"),
     ]  # fmt: skip
-    assert main(["lineage", "--json", trained.output]) == 0
+    assert main(["lineage", "--model", trained.output, "--json"]) == 0
     assert [link["kind"] for link in json.loads(capsys.readouterr().out)] == ["shards", "index", "run"]
     shutil.copytree(last_checkpoint(trained.output).removeprefix("file://"), tmp_path / "a/runs/b/checkpoint")
-    assert main(["lineage", str(tmp_path / "a/runs/b/checkpoint")]) == 1
+    assert main(["lineage", "--checkpoint", str(tmp_path / "a/runs/b/checkpoint")]) == 1
     assert "BROKEN: no run.json there" in capsys.readouterr().out

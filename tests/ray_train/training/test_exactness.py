@@ -18,6 +18,7 @@ import pytest
 import ray
 from ray.cloudpickle import register_pickle_by_value
 from ray.util.placement_group import placement_group, remove_placement_group
+from support import forked_workers
 from support.runs import check_exact, start_driver
 from support.stall import Stall, beside, wait_for
 
@@ -132,7 +133,14 @@ def node(ray_cluster: None, free_ports: Callable[..., dict[str, int]]) -> Callab
             "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
             "metrics-export-port",
         )  # fmt: skip
-        command = [str(BIN / "ray"), "start", f"--address={ray.get_runtime_context().gcs_address}", "--block"]
+        command = [
+            sys.executable,
+            forked_workers.__file__,
+            "ray",
+            "start",
+            f"--address={ray.get_runtime_context().gcs_address}",
+            "--block",
+        ]
         command += ["--num-cpus=1", "--min-worker-port=0", "--max-worker-port=0"]
         command += [f"--{name}={port}" for name, port in ports.items()]
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}

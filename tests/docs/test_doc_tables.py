@@ -3,15 +3,21 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.markdown import PAGES, ROOT, Page, page_id
+from support.scored_steps import scored
 
 from bisieve import schemas
 from bisieve.records import model
 from bisieve.records.options import STRATEGIES
 from bisieve.tools.diff import CHANGES, ENTERED, LEFT
+from ray_train.evaluation.report import report
+from ray_train.registry.lineage import STARTS
 
-ROOT = Path(__file__).parents[1]
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+VALIDATION = ("validation_loss", "validation_f1")  # of ray_train.training.validation, which imports torch
+EVALUATE = ROOT / "ray_train/evaluation/evaluate.py"
+
 SOURCES = [
     path.read_text(encoding="utf-8")
     for folder in ("lib", "ray_train", "infra", "tests/bench")
@@ -38,39 +44,56 @@ def flat(cells: list[list[str]]) -> list[str]:
 
 
 def test_the_columns_of_the_index_are_those_of_its_schema() -> None:
-    assert flat(first_cells("index.md", "Rows")) == schemas.INDEX.names
+    assert flat(first_cells("reference/index.md", "Rows")) == schemas.INDEX.names
 
 
 def test_the_strategies_are_all_there() -> None:
-    assert set(flat(first_cells("index.md", "Strategies"))) == set(STRATEGIES)
+    assert set(flat(first_cells("reference/index.md", "Strategies"))) == set(STRATEGIES)
 
 
 def test_the_reasons_for_a_reject_are_all_there() -> None:
     source = Path(str(model.__file__)).read_text(encoding="utf-8")
     reasons = re.findall(r'^[A-Z_]+ = "([a-z_]+)"', source, re.MULTILINE)
-    assert set(flat(first_cells("index.md", "Reasons for a reject"))) == set(reasons)
+    assert set(flat(first_cells("reference/records.md", "Reasons for a reject"))) == set(reasons)
 
 
 def test_the_reasons_and_columns_of_a_comparison_are_all_there() -> None:
-    assert flat(first_cells("diff.md", "Why it left or entered")) == list(LEFT)
-    text = (ROOT / "docs/diff.md").read_text(encoding="utf-8")
+    assert flat(first_cells("reference/diff.md", "Why it left or entered")) == list(LEFT)
+    text = (ROOT / "docs/reference/diff.md").read_text(encoding="utf-8")
     assert [name for name in ENTERED if f"`{name}`" not in text] == []
-    assert flat(first_cells("diff.md", "The rows")) == CHANGES.names
+    assert flat(first_cells("reference/diff.md", "The rows")) == CHANGES.names
 
 
 def test_the_events_of_the_log_are_all_there() -> None:
     emitted = {name for source in SOURCES for name in re.findall(r'\bemit\(\s*"(\w+)"', source)}
-    assert set(flat(first_cells("operations.md", "Log lines"))) == emitted | {"progress"}
+    assert set(flat(first_cells("reference/events.md", "Log lines"))) == emitted | {"progress"}
 
 
-@pytest.mark.parametrize("doc", [*DOCS, ROOT / "README.md"], ids=lambda doc: doc.name)
+def test_the_metrics_of_a_step_are_all_there() -> None:
+    code = "".join(
+        (ROOT / "ray_train" / name).read_text() for name in ("training/loop.py", "tracking/throughput.py")
+    )
+    returned = "\n".join(re.findall(r"(?:return|metrics =) \{\n(.+?)\n +\}", code, re.DOTALL))
+    computed = {*re.findall(r'^ +"(\w+)": ', returned, re.MULTILINE), "mfu", *VALIDATION}
+    assert len(computed) > 9
+    assert set(flat(first_cells("reference/metrics.md", "Of each step of a training"))) == computed
+
+
+def test_the_metrics_of_an_evaluation_are_all_there() -> None:
+    shown = flat(first_cells("reference/metrics.md", "Of an evaluation"))
+    steps = scored(np.linspace(0, 1, 40).tolist(), (np.arange(40) % 3 > 0).tolist(), "s" * 40)
+    assert report(steps, seed=0).keys() <= set(shown)
+    written = re.findall(r'^        "(\w+)": ', EVALUATE.read_text(), re.MULTILINE)
+    assert set(written) <= set(shown)
+
+
+@pytest.mark.parametrize("doc", PAGES, ids=page_id)
 def test_every_option_in_code_marks_is_one(doc: Path) -> None:
-    text = re.sub(r"```.*?```", "", doc.read_text(encoding="utf-8"), flags=re.DOTALL)
-    code = "\n".join(re.findall(r"`([^`\n]+)`", text))
+    code = "\n".join(re.findall(r"`([^`\n]+)`", Page(doc).prose))
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", code)) - OF_OTHERS
     names = {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in shown}
     known = {
         name.replace("-", "_") for source in SOURCES for name in FLAG.findall(source) + FIELD.findall(source)
     }
-    made = {f"version_{side}" for side in "ab"}  # in a loop over both sides of a comparison
+    made = set(STARTS)  # in a loop over what a lineage can start from
     assert sorted(names - known - made) == []

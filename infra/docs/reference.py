@@ -1,0 +1,134 @@
+"""Write the pages of docs/reference that follow from the code: cli.md and config.md (``make docs``)."""
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from bisieve.cli.main import COMMANDS
+from bisieve.cli.overview import help_text
+from bisieve.cli.parser import Parser
+from ray_train.cli.submit import PROGRAMS
+
+DOCS = Path(__file__).parents[2] / "docs"
+GENERATED = "<!-- made by `make docs` from the code: do not edit -->"
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each generated page, by its path below docs."""
+    return {"reference/cli.md": command_page(), "reference/config.md": config_page()}
+
+
+def command_page() -> str:
+    """Return the page of all commands with their options."""
+    modules = {point.name: point.load() for point in entry_points(group=COMMANDS)}
+    ordered = [line.split()[0] for line in help_text(modules).splitlines() if line[:2] == "  "]
+    lines = [
+        GENERATED,
+        "# Commands and their options",
+        "",
+        "`bisieve COMMAND --help` shows the same. [How to give options](../how-to/configure.md), also from a",
+        "file; [exit codes and output](exit-codes.md).",
+    ]
+    for name in (name for name in ordered if name in modules):
+        module = modules[name]
+        lines += ["", f"## bisieve {name}", "", f"{_sentence(module.HELP)}", ""]
+        lines += ["```text", *_wrapped(module.EXAMPLE), "```", ""]
+        if name in PROGRAMS:
+            lines += [f"Its options are in [config.md](config.md#{name})."]
+            continue
+        parser = Parser(prog=f"bisieve {name}", add_help=False)
+        module.configure(parser)
+        lines += _table(("option", "meaning"), _option_rows(parser))
+    return "\n".join(lines) + "\n"
+
+
+def config_page() -> str:
+    """Return the page of the options of train and evaluate, which are keys of a config file, too."""
+    lines = [
+        GENERATED,
+        "# Options of train and evaluate",
+        "",
+        "Each key is an option of the command line, with `-` for `_`: `global_batch` is `--global-batch`.",
+        "A key of type bool has two options, such as `--train-vision` and `--no-train-vision`. Keys may be",
+        "in a TOML or YAML file for [`--config`](../how-to/configure.md#from-a-file).",
+    ]
+    for name, (kind, _) in PROGRAMS.items():
+        learned = name == "train"
+        lines += ["", f"## {name}", ""]
+        if learned:
+            lines += [
+                "*Learned* is marked where another value makes another run. So do other rows of an index,",
+                "another backbone, system turn or weights of rollouts. Everything else may differ when a run",
+                "is [resumed](../explanation/determinism.md#what-makes-two-runs-the-same-run).",
+            ]
+        heads = ("key", "type or values", "default", *(["learned"] if learned else []), "meaning")
+        group: list[tuple[str, ...]] = []
+        for item in dataclasses.fields(kind):
+            if item.name in kind.GROUPS:
+                lines += _table(heads, group)
+                group = []
+                lines += [""] * (lines[-1] != "") + [f"### {name}: {kind.GROUPS[item.name]}", ""]
+            mark = ["yes" if item.metadata["identity"] else ""] if learned else []
+            group.append((f"`{item.name}`", _values(item), _default(item), *mark, item.metadata["help"]))
+        lines += _table(heads, group)
+    return "\n".join(lines) + "\n"
+
+
+def _option_rows(parser: argparse.ArgumentParser) -> Iterator[tuple[str, ...]]:
+    formatter = parser._get_formatter()
+    for action in parser._actions:
+        names = ", ".join(action.option_strings) or action.metavar or action.dest
+        value = formatter._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
+        shown = f"{names} {value}".strip() if action.option_strings else value or str(names)
+        needed = " (required)" if action.required and action.option_strings else ""
+        yield f"`{shown}`", (formatter._expand_help(action) if action.help else "") + needed
+
+
+def _values(item: "dataclasses.Field[Any]") -> str:
+    if choices := item.metadata["choices"]:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    return str(getattr(item.type, "__name__", item.type)).lower()
+
+
+def _default(item: "dataclasses.Field[Any]") -> str:
+    if item.default is dataclasses.MISSING:
+        return "required"
+    value = str(item.default).lower() if item.type is bool else str(item.default)
+    return f"`{value}`" if value else ""
+
+
+def _table(heads: Sequence[str], rows: "Iterator[tuple[str, ...]] | list[tuple[str, ...]]") -> list[str]:
+    cells = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+    if not cells:
+        return []
+    first, *others = (f"| {' | '.join(row)} |" for row in (heads, *cells))
+    return [first, f"|{'---|' * len(heads)}", *others]
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _wrapped(command: str) -> list[str]:
+    """Return a command on lines of at most 96 columns."""
+    lines, line = [], ""
+    for word in command.split(" "):
+        if len(line) + len(word) > 94:
+            lines.append(f"{line} \\")
+            line = "   "
+        line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+        print(f"docs/{name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""How bisieve prints: on a terminal, tables and progress bars of rich; elsewhere, plain lines.
+
+`show` prints a report, `Bar` is the progress of something that takes long. Both are at most `WIDTH` columns
+wide. What is not a terminal (a file, a pipe, ``TERM=dumb``) gets no escape codes, and rich is not imported.
+"""
+
+import os
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from bisieve._text import Report, Table
+
+WIDTH = 100  # most columns
+PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
+_WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether ``stream`` is a terminal that understands escape codes."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def show(report: str) -> None:
+    """Print a text on stdout; a terminal gets the tables of a `Report` with lines and colours."""
+    if not is_terminal(sys.stdout):
+        print(report, flush=True)
+        return
+    console = _console(sys.stdout)
+    for block in report.blocks if isinstance(report, Report) else (report,):
+        if isinstance(block, Table):
+            console.print(_laid_out(block, console.width))
+        else:
+            _print_text(console, block)
+
+
+def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
+    """Print a row of a table whose other rows are not known yet.
+
+    Args:
+        cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
+        widths: Least columns of each cell but the last.
+    """
+    if not is_terminal(sys.stdout):
+        print(
+            *(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)),
+            cells[-1],
+            flush=True,
+        )
+        return
+    from rich.table import Table as Grid
+
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    for width in widths:
+        grid.add_column(min_width=width, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(*map(_styled, cells))
+    _console(sys.stdout).print(grid)
+
+
+class Bar:
+    """A bar for progress, with the time left; it is below the other lines, and disappears when closed.
+
+    Lines that are printed on the terminal meanwhile are shown above it; what goes to a file still does. It is
+    redrawn by `show` alone, so that no thread runs.
+
+    Args:
+        stream: A terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich import progress
+
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=20),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
+            console=_console(stream),
+            auto_refresh=False,
+            transient=True,
+            speed_estimate_period=600,
+            redirect_stdout=stream is sys.stdout,
+            redirect_stderr=is_terminal(sys.stderr),
+        )
+        self._what: str | None = None
+        self._bars.start()
+
+    def show(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` are done.
+
+        Args:
+            what: What is done; a new one starts a new bar.
+            done: How many are done.
+            total: How many there are.
+            note: More about it.
+        """
+        if what != self._what:
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
+            self._bars.add_task(what, total=total, note=note)
+            self._what = what
+        self._bars.update(self._bars.task_ids[0], completed=done, total=total, note=note)
+        self._bars.refresh()
+
+    def print(self, text: str) -> None:
+        """Print a text above the bar."""
+        _print_text(self._bars.console, text)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bars.stop()
+
+
+@contextmanager
+def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[int], None]]:
+    """Yield a function that shows on stdout how many of ``total`` are done.
+
+    Args:
+        what: What is done.
+        total: How many there are.
+        lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
+    """
+    bar: Bar | None = None
+    has_bar = is_terminal(sys.stdout)
+    due = time.monotonic() + PROGRESS_EVERY
+
+    def shown(done: int) -> None:
+        nonlocal bar, due
+        if not done:
+            return  # the bar appears with the first that is done
+        if has_bar:
+            bar = bar or Bar(sys.stdout)
+            bar.show(what, min(done, total), total)
+        elif lines and time.monotonic() >= due:
+            show(f"{what}: {done:,} of {total:,}")
+            due = time.monotonic() + PROGRESS_EVERY
+
+    try:
+        yield shown
+    finally:
+        if bar:
+            bar.close()
+
+
+def _console(stream: TextIO) -> Any:
+    """Return rich's console, which honours ``NO_COLOR``, for a terminal."""
+    from rich.console import Console
+
+    columns = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
+    return Console(
+        file=stream, force_terminal=True, width=columns, highlight=False, markup=False, emoji=False
+    )
+
+
+def _print_text(console: Any, text: str) -> None:
+    # A word that is wider than the terminal, such as a URL, stays whole, so that it can be copied.
+    for line in text.splitlines():
+        for part in textwrap.wrap(
+            line, console.width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        ) or [""]:
+            console.print(_styled(part), soft_wrap=True)
+
+
+def _styled(text: str) -> Any:
+    from rich.text import Text
+
+    word = text.partition(":")[0]
+    styled = Text(text)
+    if word in _WORDS:
+        styled.stylize(_WORDS[word], 0, len(word))
+    return styled
+
+
+def _laid_out(table: Table, width: int) -> Any:
+    """Return a table of rich for ``width`` columns; long names are wrapped, numbers are not."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    gap = 1 if len(str(table).partition("\n")[0]) <= width else 0  # beside the one that the box has
+    laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap, 0, 0))
+    for place, name in enumerate(table.head):
+        first = place == 0
+        laid_out.add_column(
+            name,
+            justify="left" if first else "right",
+            no_wrap=not first,
+            overflow="fold" if first else "ellipsis",
+        )
+    for row in table.rows:
+        laid_out.add_row(*map(Text, row))
+    return laid_out

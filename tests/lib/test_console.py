@@ -1,0 +1,142 @@
+"""How bisieve prints: rich on a terminal, plain lines elsewhere."""
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+
+import pytest
+
+from bisieve import console
+from bisieve._text import Report, Table
+from bisieve.console import Bar, progress, show, show_row
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[(3[0-9]|4[0-9]|9[0-7])")
+REPORT = Report(
+    Table(("source", "rollouts"), [("geometry-with-a-long-name", "1,200"), ("charts", "7")]),
+    "PASSED: " + "every word of this line fits into the width, and so it is wrapped " * 3,
+    "see s3://bucket/" + "x" * 120,
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def wide_colourful_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def on_terminal(act: Callable[[], object]) -> str:
+    with redirect_stdout(Terminal()) as stream:
+        act()
+    return stream.getvalue()
+
+
+def test_a_file_gets_aligned_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show(REPORT)
+    assert capsys.readouterr().out == f"{REPORT}\n"
+    assert str(REPORT).splitlines()[:3] == [
+        "source                     rollouts",
+        "geometry-with-a-long-name     1,200",
+        "charts                            7",
+    ]
+    show_row(("ok", "python", "3.12"), (8, 10))
+    assert capsys.readouterr().out == "ok       python     3.12\n"
+
+
+def test_a_terminal_gets_at_most_100_columns_and_whole_urls() -> None:
+    shown = on_terminal(lambda: (show(REPORT), show_row(("failed", "disk", "full " * 40), (8, 10))))
+    lines = ESCAPE.sub("", shown).splitlines()
+    assert lines[0] == "source                     rollouts"
+    assert set(lines[1]) == {"─"}
+    assert [line for line in lines if len(line) > 100] == [" " * 4 + "s3://bucket/" + "x" * 120]
+    assert lines[-1].startswith(" " * 20 + "full")
+    assert COLOUR.search(shown)
+
+
+def test_names_are_wrapped_in_a_narrow_terminal_but_numbers_are_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    shown = ESCAPE.sub("", on_terminal(lambda: show(Report(REPORT.blocks[0]))))
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert lines[2:] == ["geometry-wi    1,200", "th-a-long-n", "ame", "charts             7"]
+
+
+def test_without_colour_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = on_terminal(lambda: show(REPORT))
+    assert "PASSED" in shown
+    assert not COLOUR.search(shown)
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+    def act() -> None:
+        show(REPORT)
+        with progress("training", 10) as shown:
+            shown(5)
+
+    assert on_terminal(act) == f"{REPORT}\n"
+
+
+def test_a_bar_counts_below_the_lines_and_disappears() -> None:
+    with redirect_stdout(Terminal()) as stream:
+        with progress("training", 400) as shown:
+            shown(0)
+            assert stream.getvalue() == ""
+            shown(100)
+            print("step 100/400")
+            shown(200)
+        assert sys.stdout is stream
+    before, after = stream.getvalue().split("step 100/400")
+    assert re.search(r"training .*100/400", ESCAPE.sub("", before))
+    assert re.search(r"training .*200/400 \d:\d\d:\d\d", ESCAPE.sub("", after))
+    assert stream.getvalue().endswith("\x1b[2K")  # the line is cleared
+
+
+def test_a_file_gets_a_line_of_progress_now_and_then_if_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress("scoring", 4000, lines=True) as shown:
+        shown(1000)  # too early
+    monkeypatch.setattr(console, "PROGRESS_EVERY", 0.0)
+    with progress("scoring", 4000, lines=True) as shown, progress("training", 9) as silent:
+        for done in (0, 1000, 2000):
+            shown(done)
+            silent(done)
+    assert capsys.readouterr().out == "scoring: 1,000 of 4,000\nscoring: 2,000 of 4,000\n"
+
+
+def test_a_bar_on_stdout_leaves_stderr_to_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with redirect_stdout(Terminal()) as stream, progress("training", 4) as shown:
+        shown(1)
+        print("store: try 2", file=sys.stderr)
+        shown(2)
+    assert capsys.readouterr().err == "store: try 2\n"
+    assert "try 2" not in stream.getvalue()
+
+
+def test_a_bar_keeps_its_width() -> None:
+    stream = Terminal()
+    bar = Bar(stream)
+    bar.show("scan", 3, 10, "12,345 rollouts (1,234/s), " * 10)
+    bar.close()
+    shown = [line for line in ESCAPE.sub("", stream.getvalue()).replace("\r", "\n").splitlines() if line]
+    assert max(map(len, shown)) <= 100
+
+
+def test_the_commands_do_not_import_rich_for_a_file() -> None:
+    code = "from bisieve.console import show; import bisieve.cli.score; show('text')"
+    code += "; import sys; print(*{name.split('.')[0] for name in sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"rich", "argcomplete"} & set(ran.stdout.split())
