@@ -108,6 +108,8 @@ setup(
             "submit = ray_train.cli.submit",
             "train = ray_train.cli.train",
             "evaluate = ray_train.cli.evaluate",
+            "compare = ray_train.cli.compare",
+            "best-of = ray_train.cli.best_of",
             "promote = ray_train.cli.promote",
             "lineage = ray_train.cli.lineage",
         ],

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray_train.config import TrainConfig
-    from ray_train.evaluation.config import EvaluateConfig
+    from ray_train.evaluation.best_of import best_of
+    from ray_train.evaluation.compare import compare_evaluations
+    from ray_train.evaluation.config import BestOfConfig, EvaluateConfig
     from ray_train.evaluation.evaluate import evaluate
     from ray_train.evaluation.step_scorer import StepScorer
     from ray_train.training.driver import train
@@ -19,11 +21,17 @@ if TYPE_CHECKING:
 _HOMES = {
     "TrainConfig": "ray_train.config",
     "EvaluateConfig": "ray_train.evaluation.config",
+    "BestOfConfig": "ray_train.evaluation.config",
     "train": "ray_train.training.driver",
     "evaluate": "ray_train.evaluation.evaluate",
+    "compare_evaluations": "ray_train.evaluation.compare",
+    "best_of": "ray_train.evaluation.best_of",
     "StepScorer": "ray_train.evaluation.step_scorer",
 }
-__all__ = ["EvaluateConfig", "StepScorer", "TrainConfig", "evaluate", "train"]
+__all__ = [
+    "BestOfConfig", "EvaluateConfig", "StepScorer", "TrainConfig", "best_of", "compare_evaluations",
+    "evaluate", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ What each recipe changes, and its measured effect, is in docs/reference/paper.md
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,7 +60,12 @@ FAMILY, NONE = "family", "none"  # of --system: the model family's own system tu
 _CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # prefixes of the chat tokens of all families
 
 TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")
-CALIBRATION, TEST = THRESHOLDS = ("calibration", "test")  # the steps on which the threshold is chosen
+# The steps on which the threshold is chosen; FIXED: none, it is given as a number.
+CALIBRATION, TEST, FIXED = "calibration", "test", "fixed"
+
+PARAGRAPHS, LINES = SPLITS = ("paragraphs", "lines")  # how the text of a response is split into steps
+# How the rewards of the steps become the score of a response; the first is the paper's.
+AGGREGATES = ("mean", "min", "last", "product", "max")
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,23 @@ def chosen_trackers(track: str) -> tuple[str, ...]:
             expected = f"{', '.join(TRACKERS)}, several by comma, or none for --track"
             raise UsageError(expected, repr(name), "give another --track")
     return names
+
+
+def threshold_of(given: str | float) -> str | float:
+    """Parse a value of ``--threshold``: `CALIBRATION`, `TEST` or a number in [0, 1].
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if given in (CALIBRATION, TEST):
+        return given
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if isinstance(given, bool) or not 0 <= number <= 1:
+        raise ValueError(f"neither {CALIBRATION} nor {TEST} nor a number in [0, 1]: {given!r}")
+    return number
 
 
 def column_of(choice: str) -> tuple[str, str] | None:

@@ -61,6 +61,7 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
                 "bisieve.engines",
                 "bisieve.pipeline.run",
                 "bisieve.pipeline.rank",
+                "ray_train.evaluation.compare",
                 "ray_train.registry.promote",
             ),
         ),

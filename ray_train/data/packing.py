@@ -67,7 +67,10 @@ class PromptReader:
             return PromptTokens([], [], 0, {}, 0, len(samples), **counts)
         head, images = self._images(clear[0])
         pairs = zip(clear, self._tails(clear), strict=True)
-        fitting = [self.encoder.shortened(sample, torch.cat([head, tail])) for sample, tail in pairs]
+        fitting = [  # a filler has to stay, whatever the limit
+            sample if sample.row == NO_ROW else self.encoder.shortened(sample, torch.cat([head, tail]))
+            for sample, tail in pairs
+        ]
         shortened = sum(0 < len(s.steps) < len(c.steps) for s, c in zip(fitting, clear, strict=True))
         kept = [replace(sample, images=()) for sample in fitting if sample.steps]
         tails = self._tails([sample for sample in fitting if sample.steps])

@@ -1,296 +1,184 @@
-"""Metrics of step rewards as VisualProcessBench reports them (BIS paper §5.2), with lower bounds.
+"""Metrics of step rewards against people's judgements, of one benchmark or of many resamples at once.
 
-`report` computes them all. Neutral steps are removed before. The threshold is chosen on one half of the
-questions, and all metrics are computed on the other half: a threshold tuned on the reported steps would
-flatter the model. The paper's code does tune it on these, and so does ``--threshold test``, for comparisons.
+    ScoredSteps, threshold ─sums_of─▶ Sums of each question ─resampled─▶ Sums of each resample ─▶ metrics
+    ScoredSteps ─────────────────────────────── weights of the questions ─────────────────────▶ AUC
 
-Lower bounds come from a bootstrap over questions, drawn with replacement, each with all steps of all its
-solutions; the threshold is kept. Many resamples are computed at once, each as a weight per question.
+All metrics but AUC follow from sums over questions, so those of a thousand resamples are one product of
+matrices. A metric is an array with one value per resample; NaN where it is undefined.
+
+- ``macro_f1``: mean of the F1 of right steps and the F1 of wrong steps. A kind that is neither judged nor
+  predicted counts as 0, as in the published protocol. Over several sources there are three kinds of mean:
+  ``overall_f1``, of the sources' macro-F1 weighted by their steps (the BIS paper, §5.2);
+  ``pooled_macro_f1``, of all steps as one source (VRPRM); and ``unweighted_f1``, of the sources alike.
+- ``brier`` and ``calibration_error``: mean squared error of the rewards, and their mean distance from the
+  share of right steps in `BINS` bins of equal width. Lower is better.
+- ``first_error_accuracy``: share of solutions whose first wrong step is the first one below the threshold,
+  or that have neither. ``processbench_f1`` is the harmonic mean of this share among solutions with a wrong
+  step (``accuracy_on_wrong``) and among those without one (``accuracy_on_right``), as in ProcessBench.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
-from sklearn.metrics import f1_score, roc_auc_score
 
-from bisieve._text import Report, Table, percent
-from bisieve.errors import TrainingError
-from ray_train.choices import CALIBRATION, TEST
+from ray_train.evaluation.steps import Bools, Floats, Ints, ScoredSteps, Texts
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
+BINS = 15  # of the expected calibration error
+LOWER_IS_BETTER = ("brier", "calibration_error")
+ALL = "all"  # the scope of all sources together
 
-_CANDIDATES = 100  # quantile steps of the rewards of the calibration half, whose ends are tried as thresholds
-_MOST_SWEPT = 1000  # of n rewards the paper's code tries every (n // 1000)-th as threshold
-
-
-RESAMPLES = 2000
 _AT_ONCE = 4_000_000  # weights (resamples x steps) in memory at once
 
-Weights = npt.NDArray[np.int64]
+Measured = dict[str, dict[str, Floats]]  # by scope (ALL or a source) and metric: [resamples]
 
 
-@dataclass(frozen=True)
-class ScoredSteps:
-    """The scored and judged steps of a benchmark; each array has one entry per step."""
+class Sums(NamedTuple):
+    """What the metrics are computed from, each float64 ``[questions or resamples, sources, …]``."""
 
-    rewards: Floats  # P(Yes), less the risk term if there is one
-    correct: Bools  # judged right
-    sources: npt.NDArray[np.str_]  # source of the benchmark
-    questions: npt.NDArray[np.str_]  # `Solution.question_key`, so that both halves share no question
-
-    def where(self, chosen: Bools) -> "ScoredSteps":
-        """Return the steps for which ``chosen`` is true."""
-        return ScoredSteps(
-            self.rewards[chosen], self.correct[chosen], self.sources[chosen], self.questions[chosen]
-        )
-
-    def __len__(self) -> int:
-        return len(self.rewards)
+    confusion: Floats  # [.., 2, 2] steps by judgement (wrong, right) and prediction (wrong, right)
+    located: Floats  # [.., 2, 2] solutions by: has a wrong step; its first wrong step, or none, was found
+    squared: Floats  # [..] squared errors of the rewards
+    bins: Floats  # [.., BINS, 3] steps, rewards and right steps by reward
 
 
-def macro_f1(correct: Bools, predicted: Bools) -> float:
-    """Return the mean of the F1 of right steps and the F1 of wrong steps.
-
-    As in the published protocol, the F1 of a kind of step that is neither judged nor predicted counts as 0.
-    So steps that are all right, and all predicted right, give 0.5; a source of such steps lowers the overall
-    score.
-    """
-    return float(f1_score(correct, predicted, labels=[False, True], average="macro", zero_division=0.0))
-
-
-def overall(steps: ScoredSteps, threshold: float) -> tuple[float, dict[str, dict[str, float]]]:
-    """Return the step-weighted mean of the sources' macro-F1, the paper's main metric, and each source's.
+def sums_of(steps: ScoredSteps, threshold: float | Floats, questions: Texts, sources: Texts) -> Sums:
+    """Return the sums of each question.
 
     Args:
         steps: The steps to report.
-        threshold: A step is predicted right if its reward is at or above this.
-
-    Returns:
-        The mean, and by source ``macro_f1``, ``steps`` and ``correct_share``.
+        threshold: A step is predicted right if its reward is at or above this; one for all or one per step.
+        questions: The questions, sorted; they include those of ``steps``.
+        sources: The sources, sorted; they include those of ``steps``.
     """
-    sources = {}
-    for source in sorted(set(steps.sources.tolist())):
-        part = steps.where(steps.sources == source)
-        f1 = macro_f1(part.correct, part.rewards >= threshold)
-        sources[source] = {"macro_f1": f1, "steps": len(part), "correct_share": float(part.correct.mean())}
-    mean = sum(entry["macro_f1"] * entry["steps"] for entry in sources.values()) / max(1, len(steps))
-    return mean, sources
+    shape = (len(questions), len(sources))
+    question, source = np.searchsorted(questions, steps.questions), np.searchsorted(sources, steps.sources)
+    predicted = steps.rewards >= threshold
+    sums = Sums(*(np.zeros((*shape, *more)) for more in ((2, 2), (2, 2), (), (BINS, 3))))
+    np.add.at(sums.confusion, (question, source, steps.correct.astype(int), predicted.astype(int)), 1)
+    np.add.at(sums.squared, (question, source), (steps.rewards - steps.correct) ** 2)
+    number = np.clip((steps.rewards * BINS).astype(int), 0, BINS - 1)
+    in_bin = np.stack([np.ones(len(steps)), steps.rewards, steps.correct], axis=1)
+    np.add.at(sums.bins, (question, source, number), in_bin)
+    first, wrong, found = _first_errors(steps, predicted)
+    np.add.at(sums.located, (question[first], source[first], wrong.astype(int), found.astype(int)), 1)
+    return sums
 
 
-def choose_threshold(steps: ScoredSteps) -> float:
-    """Return the threshold with the best overall score on ``steps``, the lowest if several are equal.
+def _first_errors(steps: ScoredSteps, predicted: Bools) -> tuple[npt.NDArray[np.intp], Bools, Bools]:
+    """Return for each solution that is scored as a whole its first row, if it has an error, if that is found.
 
-    The candidates are 101 quantiles of the rewards.
+    The first error is where people's judgements say so if equally many steps before it are right by the
+    judgements and by the predictions.
     """
-    shares = np.linspace(0, 1, _CANDIDATES + 1)
-    return _best(steps, np.unique(np.quantile(steps.rewards, shares, method="nearest")))
+    rows = np.flatnonzero(steps.whole)
+    starts = np.flatnonzero(np.diff(steps.solutions[rows], prepend=-1))
+    if not len(rows):
+        return rows, np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+    leading = []  # right steps before the first wrong one: by the judgements, by the predictions
+    lengths = np.diff([*starts, len(rows)])
+    for right in (steps.correct[rows], predicted[rows]):
+        wrong = np.cumsum(~right)
+        before: Ints = (wrong - ~right)[starts]  # wrong steps of all earlier solutions
+        leading.append(np.add.reduceat((wrong == np.repeat(before, lengths)).astype(int), starts))
+    return rows[starts], leading[0] < lengths, leading[0] == leading[1]
 
 
-def swept_threshold(steps: ScoredSteps) -> float:
-    """Return the threshold that the paper's code would choose on ``steps``.
-
-    The candidates are the distinct rewards, rounded to four digits; from 2000 of these on only every n-th.
-    """
-    candidates = sorted({round(reward, 4) for reward in steps.rewards.tolist()})
-    return _best(steps, np.array(candidates[:: max(1, len(candidates) // _MOST_SWEPT)]))
-
-
-def _best(steps: ScoredSteps, candidates: Floats) -> float:
-    """Return the first of the ascending ``candidates`` with the best overall score."""
-    scores = np.zeros(len(candidates))
-    for source in sorted(set(steps.sources.tolist())):
-        part = steps.where(steps.sources == source)
-        scores += _macro_f1_at(candidates, part) * len(part)
-    return float(candidates[scores.argmax()])
-
-
-def _macro_f1_at(thresholds: Floats, steps: ScoredSteps) -> Floats:
-    """Return `macro_f1` at each of ``thresholds``, float64 ``[thresholds]``."""
-    right, wrong = (np.sort(steps.rewards[kind]) for kind in (steps.correct, ~steps.correct))
-    # Steps below each threshold: right ones that are missed, wrong ones that are found.
-    missed, found = np.searchsorted(right, thresholds), np.searchsorted(wrong, thresholds)
-    mistaken = missed + len(wrong) - found
-    hits = np.stack([len(right) - missed, found])
-    return np.asarray((2 * hits / np.maximum(2 * hits + mistaken, 1)).mean(0))
-
-
-def area_under_curve(steps: ScoredSteps) -> float | None:
-    """Return the probability that a right step has a higher reward than a wrong one (ROC AUC).
-
-    Returns:
-        None if all steps are right or all are wrong.
-    """
-    if steps.correct.all() or not steps.correct.any():
-        return None
-    return float(roc_auc_score(steps.correct, steps.rewards))
-
-
-def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
-    """Return which questions are in the half on which the threshold is chosen, bool ``[questions]``.
-
-    A hash of key and seed decides, so that the other questions of a benchmark do not matter.
-    """
-    hashes = [xxhash.xxh3_64_intdigest(f"{seed}\n{question}".encode()) for question in questions]
-    return np.array([value % 2 == 0 for value in hashes], dtype=np.bool_)
-
-
-def report(
-    steps: ScoredSteps, seed: int, confidence: float = 0.95, threshold_on: str = CALIBRATION
-) -> dict[str, Any]:
-    """Choose the threshold and compute all metrics of an evaluation.
+def measure(
+    steps: ScoredSteps, threshold: float | Floats, weights: Floats, questions: Texts, sources: Texts
+) -> Measured:
+    """Return all metrics of all scopes, for each of several weightings of the questions.
 
     Args:
-        steps: All scored and judged steps.
-        seed: Seed of the split into halves and of the resamples.
-        confidence: Confidence of the one-sided lower bounds, in (0, 1).
-        threshold_on: One of `choices.THRESHOLDS`. With ``test`` all steps are reported, and the threshold is
-            chosen on them.
-
-    Returns:
-        The metrics by name, for ``metrics.json``.
-
-    Raises:
-        TrainingError: A reward is not finite, or there is no step to choose the threshold on or to report.
+        steps: The steps to report.
+        threshold: As in `sums_of`.
+        weights: How often each resample draws each question, float64 ``[resamples, questions]``.
+        questions: As in `sums_of`.
+        sources: As in `sums_of`.
     """
-    if broken := int((~np.isfinite(steps.rewards)).sum()):
-        raise TrainingError(
-            "a number as the reward of every step", f"{broken} of {len(steps)} that are none (nan or inf)",
-            "evaluate another checkpoint: the weights of this model are broken",
-        )  # fmt: skip
-    half = in_calibration_half(steps.questions.tolist(), seed)
-    on_test = threshold_on == TEST
-    calibration, reported = (steps, steps) if on_test else (steps.where(half), steps.where(~half))
-    if not len(calibration) or not len(reported):
-        raise TrainingError(
-            "judged steps of several questions in the benchmark, for two halves",
-            f"{len(calibration)} and {len(reported)} steps", "give a larger benchmark, or another --seed",
-        )  # fmt: skip
-    threshold = (swept_threshold if on_test else choose_threshold)(calibration)
-    mean, sources = overall(reported, threshold)
+    sums = sums_of(steps, threshold, questions, sources)
+    drawn = Sums(*(np.tensordot(weights, part, axes=1) for part in sums))
+    pooled = _of_sums(Sums(*(part.sum(1) for part in drawn)))
+    of_sources, size = macro_f1(drawn.confusion), drawn.confusion.sum((-2, -1))
+    overall = {
+        "overall_f1": _ratio((of_sources * size).sum(1), size.sum(1)),
+        "pooled_macro_f1": pooled.pop("macro_f1"),
+        "unweighted_f1": _ratio((of_sources * (size > 0)).sum(1), (size > 0).sum(1)),
+    }
+    found: Measured = {ALL: {**overall, **pooled, "auc": areas(steps, weights, questions)}}
+    for number, source in enumerate(sources.tolist()):
+        of_source = _of_sums(Sums(*(part[:, number] for part in drawn)))
+        part = steps.where(steps.sources == source)
+        found[source] = {**of_source, "auc": areas(part, weights, questions)}
+    return found
+
+
+def _of_sums(sums: Sums) -> dict[str, Floats]:
+    """Return the metrics that follow from sums without an axis of sources."""
+    f1, steps = f1_of_kinds(sums.confusion), sums.confusion.sum((-2, -1))
+    found, solutions = sums.located[..., 1], sums.located.sum(-1)
+    on_right, on_wrong = np.moveaxis(_ratio(found, solutions), -1, 0)
+    size, rewards, right = np.moveaxis(sums.bins, -1, 0)
     return {
-        "threshold": threshold,
-        "threshold_on": threshold_on,
-        "seed": seed,
-        "steps": len(reported),
-        "calibration_steps": 0 if on_test else len(calibration),
-        "overall_f1": mean,
-        "pooled_macro_f1": macro_f1(reported.correct, reported.rewards >= threshold),
-        "auc": area_under_curve(reported),
-        "confidence": confidence,
-        "lower_bounds": lower_bounds(reported, threshold, seed, confidence),
-        "sources": sources,
+        "macro_f1": f1.mean(-1),
+        "f1_right": f1[..., 1],
+        "f1_wrong": f1[..., 0],
+        "brier": _ratio(sums.squared, steps),
+        "calibration_error": _ratio(np.abs(rewards - right).sum(-1), size.sum(-1)),
+        "first_error_accuracy": _ratio(found.sum(-1), solutions.sum(-1)),
+        "accuracy_on_wrong": on_wrong,
+        "accuracy_on_right": on_right,
+        "processbench_f1": np.where(
+            on_wrong + on_right == 0, 0.0, _ratio(2 * on_wrong * on_right, on_wrong + on_right)
+        ),
     }
 
 
-def table(numbers: dict[str, Any]) -> Report:
-    """Format the result of `report` for people: a table of the sources, other metrics, lower bounds."""
-    rows = [
-        (name, f"{entry['steps']:,}", f"{entry['correct_share']:.1%}", f"{entry['macro_f1']:.4f}")
-        for name, entry in numbers["sources"].items()
-    ]
-    rows.append(("all (step-weighted)", f"{numbers['steps']:,}", "", f"{numbers['overall_f1']:.4f}"))
-    auc = "none (one kind of step)" if numbers["auc"] is None else f"{numbers['auc']:.4f}"
-    others = f"{numbers['calibration_steps']:,} other steps"
-    chosen = "these very steps" if numbers["threshold_on"] == TEST else others
-    bounds = [
-        f"{title} {'none' if bound is None else f'{bound:.4f}'}"
-        for name, title in (
-            ("overall_f1", "macro-F1"),
-            ("pooled_macro_f1", "pooled macro-F1"),
-            ("auc", "AUC"),
-        )
-        for bound in [numbers["lower_bounds"][name]]
-    ]
-    return Report(
-        Table(("source", "steps", "right", "macro-F1"), rows),
-        f"pooled macro-F1 {numbers['pooled_macro_f1']:.4f}, AUC {auc}; threshold {numbers['threshold']:.4f}, "
-        f"chosen on {chosen}",
-        f"lower bounds ({percent(numbers['confidence'])} confidence): {', '.join(bounds)}",
-    )
+def f1_of_kinds(confusion: Floats) -> Floats:
+    """Return the F1 of wrong and of right steps, ``[.., 2]``, of counts ``[.., judgement, prediction]``."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    met = confusion.sum(-1) + confusion.sum(-2)
+    return np.asarray(2 * hits / np.maximum(met, 1))
 
 
-def lower_bounds(
-    steps: ScoredSteps, threshold: float, seed: int, confidence: float
-) -> dict[str, float | None]:
-    """Return one-sided lower confidence bounds of the metrics, from a bootstrap over questions.
+def macro_f1(confusion: Floats) -> Floats:
+    """Return the mean of the F1 of wrong and of right steps of counts ``[.., judgement, prediction]``."""
+    return np.asarray(f1_of_kinds(confusion).mean(-1))
+
+
+def areas(steps: ScoredSteps, weights: Floats, questions: Texts) -> Floats:
+    """Return the probability that a right step has a higher reward than a wrong one (ROC AUC).
 
     Args:
-        steps: The steps that are reported.
-        threshold: A step is predicted right if its reward is at or above this.
-        seed: Seed of the resamples.
-        confidence: In (0, 1).
+        steps: The steps to report.
+        weights: As in `measure`.
+        questions: As in `sums_of`.
 
     Returns:
-        The bound by metric. None if the metric is undefined in at least half of the resamples, as AUC is
-        where one kind of step is rare.
+        One value per resample; NaN where it has only one kind of step.
     """
-    names, question = np.unique(steps.questions, return_inverse=True)
-    counts = _confusions(steps, question, len(names), threshold)
     order = np.argsort(steps.rewards, kind="stable")
-    drawn: dict[str, list[Floats]] = {"overall_f1": [], "pooled_macro_f1": [], "auc": []}
-    for weights in _draws(len(names), len(steps), seed):
-        confusions = np.tensordot(weights, counts, axes=1)
-        drawn["overall_f1"].append(_overall(confusions))
-        drawn["pooled_macro_f1"].append(_macro_f1(confusions.sum(1)))
-        of_steps = weights[:, question[order]]
-        drawn["auc"].append(_areas(of_steps, steps.rewards[order], steps.correct[order]))
-    return {name: _quantile(np.concatenate(parts), 1 - confidence) for name, parts in drawn.items()}
+    rewards, correct = steps.rewards[order], steps.correct[order]
+    question = np.searchsorted(questions, steps.questions[order])
+    starts = np.flatnonzero(np.diff(rewards, prepend=-np.inf) > 0)
+    some = max(1, _AT_ONCE // max(1, len(steps)))
+    parts = [
+        _areas(weights[first : first + some, question], starts, correct)
+        for first in range(0, len(weights), some)
+    ]
+    return np.concatenate(parts)
 
 
-def _draws(questions: int, steps: int, seed: int) -> Iterator[Weights]:
-    """Yield how often each resample draws each question, int64 ``[some of the resamples, questions]``."""
-    rng, left = np.random.default_rng(seed), RESAMPLES
-    while left:
-        some = min(left, max(1, _AT_ONCE // steps))
-        yield rng.multinomial(questions, np.full(questions, 1 / questions), size=some)
-        left -= some
-
-
-def _confusions(
-    steps: ScoredSteps, question: npt.NDArray[np.intp], questions: int, threshold: float
-) -> Weights:
-    """Count steps by question, source, judgement and prediction, int64 ``[questions, sources, 2, 2]``."""
-    sources, source = np.unique(steps.sources, return_inverse=True)
-    counts = np.zeros((questions, len(sources), 2, 2), np.int64)
-    predicted = steps.rewards >= threshold
-    np.add.at(counts, (question, source, steps.correct.astype(int), predicted.astype(int)), 1)
-    return counts
-
-
-def _macro_f1(confusions: Weights) -> Floats:
-    """Return `macro_f1` of counts ``[..., judgement, prediction]``."""
-    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
-    met = confusions.sum(-1) + confusions.sum(-2)
-    return np.asarray((2 * hits / np.maximum(met, 1)).mean(-1))
-
-
-def _overall(confusions: Weights) -> Floats:
-    """Return the mean of `overall` of counts ``[resamples, sources, judgement, prediction]``."""
-    of_source = confusions.sum((-2, -1))
-    return np.asarray((_macro_f1(confusions) * of_source).sum(-1) / of_source.sum(-1))
-
-
-def _areas(weights: Weights, rewards: Floats, correct: Bools) -> Floats:
-    """Return `area_under_curve` of each resample; NaN where one kind of step is missing.
-
-    Args:
-        weights: How often each step is drawn, int64 ``[resamples, steps]``.
-        rewards: Of the steps, ascending.
-        correct: Judgement of the steps.
-    """
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(rewards) > 0]))
+def _areas(weights: Floats, starts: Ints, correct: Bools) -> Floats:
+    """Return the areas of weights ``[resamples, steps]``; rewards are equal from each start to the next."""
+    if not correct.any() or correct.all():
+        return np.full(len(weights), np.nan)
     right, wrong = (np.add.reduceat(weights * kind, starts, axis=1) for kind in (correct, ~correct))
     below = np.cumsum(wrong, axis=1) - wrong / 2  # a pair of equal rewards counts half
-    pairs = right.sum(1) * wrong.sum(1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((right * below).sum(1) / pairs)
+    return _ratio((right * below).sum(1), right.sum(1) * wrong.sum(1))
 
 
-def _quantile(values: Floats, share: float) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(np.quantile(known, share)) if 2 * len(known) > len(values) else None
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """Return ``part / whole``, NaN where ``whole`` is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(whole == 0, np.nan, part / whole))

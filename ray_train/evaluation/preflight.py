@@ -9,22 +9,44 @@ from bisieve import console
 from bisieve.errors import TrainingError, UsageError
 from bisieve.io import storage
 from bisieve.io.images import missing_images, refuse_missing
+from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from bisieve.records.prompt import MARKER
+from ray_train.cluster import check_device
 from ray_train.config_io import flag_of
 from ray_train.evaluation.benchmark import Solution, read_benchmark
-from ray_train.evaluation.config import EvaluateConfig
+from ray_train.evaluation.config import EvaluateConfig, ScoringConfig
 from ray_train.evaluation.protocol import format_in, prompt_of
 from ray_train.model.backbone import Backbone
 from ray_train.model.metadata import CARD, require_kappa
 from ray_train.model.prompt_format import PromptFormat, format_of
+from ray_train.model.recognize import card_of, check_model
 from ray_train.model.skeleton import load_skeleton_processor
 from ray_train.model.weight_files import check_weights
 
 _OF_THE_CARD = ("max_tiles", "image_backend", "system", "marker", "positive", "negative")
 
 
-def refuse_decided(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
+def checked_model(config: ScoringConfig) -> dict[str, Any] | None:
+    """Check output, device and model, without Ray and without the model's weights.
+
+    Returns:
+        Content of the model's ``bisieve.json``; None for a model that bisieve did not train.
+
+    Raises:
+        BisieveError: One of them cannot be used, or an option contradicts the model's card.
+    """
+    require_writable(config.output)
+    check_device(config.device, config.workers)
+    check_model(config.model, "--model")
+    card = card_of(config.model)
+    refuse_decided(config, card)
+    if config.risk:
+        require_kappa(card, config.model)
+    return card
+
+
+def refuse_decided(config: ScoringConfig, card: dict[str, Any] | None) -> None:
     """Refuse options whose values are given by the model's card.
 
     Args:
@@ -52,16 +74,25 @@ def checked_solutions(config: EvaluateConfig, card: dict[str, Any] | None) -> li
         TrainingError: The benchmark is malformed or empty, or has the model's marker in a text.
         ImageError: Images are missing.
     """
-    marker = config.marker if card is None else format_in(card, config.model).marker
-    solutions = read_benchmark(config.benchmark, marker)
-    names = {name for solution in solutions for name in solution.images}
-    missing = missing_images(config.image_root, names)
-    refuse_missing(config.image_root, missing, "correct --image-root or --benchmark")
+    solutions = read_benchmark(config.benchmark, marker_of(config, card))
+    check_images(config, solutions, "--benchmark")
     return solutions
 
 
+def marker_of(config: ScoringConfig, card: dict[str, Any] | None) -> str:
+    """Return the token at which rewards are read."""
+    return config.marker if card is None else format_in(card, config.model).marker
+
+
+def check_images(config: ScoringConfig, solutions: Sequence[Solution], flag: str) -> None:
+    """Raise `ImageError` if an image of ``solutions``, which are the file of option ``flag``, is missing."""
+    names = {name for solution in solutions for name in solution.images}
+    missing = missing_images(config.image_root, names)
+    refuse_missing(config.image_root, missing, f"correct --image-root or {flag}")
+
+
 def checked_format(
-    config: EvaluateConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]
+    config: ScoringConfig, card: dict[str, Any] | None, solutions: Sequence[Solution]
 ) -> PromptFormat:
     """Return the prompt format in which the model will read ``solutions``, after checking the model's files.
 
@@ -95,7 +126,7 @@ def checked_format(
     return format
 
 
-def _check_kappa(config: EvaluateConfig, card: dict[str, Any] | None) -> None:
+def _check_kappa(config: ScoringConfig, card: dict[str, Any] | None) -> None:
     """Raise `TrainingError` if the model should have a κ head and its file is missing."""
     kappa = require_kappa(card, config.model) if config.risk or "kappa" in (card or {}) else None
     if kappa and not storage.exists(join(config.model, kappa)):

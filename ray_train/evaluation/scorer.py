@@ -1,15 +1,17 @@
 """Compute the rewards of solutions with a model, whether bisieve trained it or not.
 
 `Scorer` scores in one process; `ScoreBatches` is the same as a class for Ray Data's ``map_batches``.
+Solutions of the same question and images that are scored together share the computation of their prompt, as
+in training (`data.packing`), if the model can read packs.
 """
 
 import pickle
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,16 +21,22 @@ from bisieve.errors import BisieveError
 from bisieve.io.images import load_image
 from ray_train.choices import FAMILY, OWN_TOKENS, PAPER_EVAL, TRAINING, RewardTokens
 from ray_train.data.encode import Sample, make_encoder
+from ray_train.data.packing import make_packer
 from ray_train.data.prepare import refusals_named
 from ray_train.distributed.retries import show_retries
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.protocol import format_in, one_image, prompt_of
 from ray_train.model.backbone import load_backbone
+from ray_train.model.batch import Batch
 from ray_train.model.metadata import read_card, require_kappa
+from ray_train.model.packed_attention import read_packs, reads_packs
 from ray_train.model.precision import training_dtype
 from ray_train.model.prompt_format import format_of
 from ray_train.model.reward import load_kappa, reward_model, step_rewards
 from ray_train.model.sources import local_copy
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 DEFAULT_LENGTH = 8192  # tokens; the paper's
 
@@ -79,7 +87,12 @@ class Scorer:
             format = replace(format, **tokens._asdict())
         format = prompt_of(format, prompt)
         self._on_one_image = prompt == PAPER_EVAL
-        self._encoder = make_encoder(backbone, format, max_length or DEFAULT_LENGTH)
+        max_length = max_length or DEFAULT_LENGTH
+        self._encoder = make_encoder(backbone, format, max_length)
+        self._packer = None
+        if reads_packs(backbone.family, backbone.model):
+            read_packs(backbone.model)
+            self._packer = make_packer(backbone, self._encoder, budget=max_length)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._risk = risk
         self.counts: Counter[str] = Counter()  # transparent images and unclear places, over all calls
@@ -95,7 +108,11 @@ class Scorer:
         Raises:
             ImageError: An image cannot be decoded, or the processor refuses it.
         """
-        samples = [self._sample(number, one, image_root) for number, one in enumerate(solutions)]
+        pictures = {each.images: self._pictures(each.images, image_root) for each in solutions}
+        samples = [
+            Sample(number, pictures[each.images], each.question, each.steps, [0.0] * len(each.steps))
+            for number, each in enumerate(solutions)
+        ]
         names = [
             [f"{name} of line {each.line}" for name in self._per_image(each.images)] for each in solutions
         ]
@@ -109,27 +126,42 @@ class Scorer:
         even one step fits, or its text has a token of the prompt.
 
         Args:
-            samples: With decoded images; their labels are not used.
+            samples: With decoded images; their labels are not used, and their rows are different. Samples
+                with equal questions and the same image objects share a prompt.
             names: What each image of each sample is called in an error.
 
         Raises:
             ImageError: The processor refuses an image.
         """
+        found: dict[int, list[float]] = {}
+        for batch in self._batches(samples, names):
+            self.counts.update(transparent=batch.transparent, unclear=batch.unclear)
+            rewards = step_rewards(self._model(batch.to(self._device).inputs), self._risk).cpu().tolist()
+            kept = [number for number in batch.kept_steps if number]
+            # A filler has no row; it is the last one.
+            for row, end, number in zip(batch.rows, np.cumsum(kept), kept, strict=False):
+                found[row] = rewards[end - number : end]
+        return [found.get(sample.row, []) for sample in samples]
+
+    def _batches(self, samples: Sequence[Sample], names: Sequence[Sequence[str]]) -> Iterator[Batch]:
+        """Yield the samples as packs, or as one batch of rows if the model cannot read packs."""
         with refusals_named(self._encoder, samples, names):
-            batch = self._encoder.encode(samples).to(self._device)
-        self.counts.update(transparent=batch.transparent, unclear=batch.unclear)
-        rewards = step_rewards(self._model(batch.inputs), self._risk).cpu().tolist()
-        ends = np.cumsum(batch.kept_steps)
-        return [rewards[end - kept : end] for end, kept in zip(ends, batch.kept_steps, strict=True)]
+            if self._packer is None:
+                yield self._encoder.encode(samples)
+                return
+            prompts: dict[tuple[Any, ...], list[Sample]] = {}
+            for sample in samples:
+                prompts.setdefault((sample.question, *map(id, sample.images)), []).append(sample)
+            batches = list(self._packer.packs(prompts.values()))
+        yield from batches
 
     def _per_image(self, names: Sequence[str]) -> list[str]:
         """Return a name for each image that the model sees."""
         return [" and ".join(names)] if self._on_one_image else list(names)
 
-    def _sample(self, number: int, solution: Solution, image_root: str) -> Sample:
-        images = [load_image(image_root, name) for name in solution.images]
-        images = [one_image(images)] if self._on_one_image else images
-        return Sample(number, images, solution.question, solution.steps, [0.0] * len(solution.steps))
+    def _pictures(self, names: Sequence[str], image_root: str) -> "list[Image]":
+        images = [load_image(image_root, name) for name in names]
+        return [one_image(images)] if self._on_one_image else images
 
 
 class ScoreBatches:

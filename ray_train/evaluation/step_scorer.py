@@ -43,6 +43,8 @@ class StepScorer:
     def score_batch(self, solutions: Sequence[Asked]) -> list[list[float]]:
         """Return the rewards of several solutions, which go through the model together.
 
+        Solutions of the same question and images share the computation of their prompt.
+
         Args:
             solutions: Question, images and steps of each; several of one question for best-of-N.
 
@@ -54,9 +56,11 @@ class StepScorer:
             ImageError: An image cannot be read or decoded, or the processor refuses it.
             StorageError: A path or URL cannot be read.
         """
+        pictures = {_key(image): image for _, images, _ in solutions for image in images}
+        decoded = {key: _decoded(image) for key, image in pictures.items()}
         samples = [
             Sample(
-                number, [_decoded(image) for image in images], question.strip(),
+                number, [decoded[_key(image)] for image in images], question.strip(),
                 [step.strip() for step in steps], [0.0] * len(steps),
             )
             for number, (question, images, steps) in enumerate(solutions)
@@ -67,6 +71,11 @@ class StepScorer:
             [*found, *[math.nan] * (len(steps) - len(found))]
             for found, (_, _, steps) in zip(rewards, solutions, strict=True)
         ]
+
+
+def _key(image: Picture) -> str | int:
+    """Return what tells images apart: the path or URL, or the object in memory."""
+    return str(image) if isinstance(image, str) or not hasattr(image, "save") else id(image)
 
 
 def _name(image: Picture) -> str:

@@ -89,6 +89,16 @@ def check_packable(model: Any) -> None:
         )
 
 
+def reads_packs(family: "Family", model: Any) -> bool:
+    """Return whether `read_packs` can set up ``model``, of ``family``."""
+    try:
+        check_reads_packs(family)
+        check_packable(model)
+    except TrainingError:
+        return False
+    return True
+
+
 def read_packs(model: Any) -> None:
     """Set up the language part of ``model`` to read packs; it can no longer read padded rows.
 

@@ -17,7 +17,7 @@ from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
-from ray_train.choices import CALIBRATION, TRAINING
+from ray_train.choices import CALIBRATION, FIXED, TRAINING
 from ray_train.model.recognize import card_of
 
 METRICS = "metrics.json"
@@ -44,7 +44,8 @@ class EvaluatedModel:
     def as_the_papers_code(self) -> str:
         """Settings that follow the paper's code instead of bisieve's protocol, as text; empty: none."""
         others = {name: self.measured_on[name] for name in PROTOCOL}
-        return ", ".join(f"{name} {value}" for name, value in others.items() if value != PROTOCOL[name])
+        allowed = {name: (own, FIXED) for name, own in PROTOCOL.items()}
+        return ", ".join(f"{name} {value}" for name, value in others.items() if value not in allowed[name])
 
     def number(self, metric: str) -> tuple[float, float]:
         """Return the value of ``metric`` and its lower bound.

@@ -109,7 +109,7 @@ def validate(
 
 
 def counted_macro_f1(hit: float, miss: float, false_alarm: float, rejected: float) -> float:
-    """Return `metrics.macro_f1` from counts of steps, which ranks can sum.
+    """Return `evaluation.metrics.macro_f1` from counts of steps, which ranks can sum.
 
     Args:
         hit: Right steps predicted right.

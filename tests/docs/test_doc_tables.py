@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.markdown import PAGES, ROOT, Page, page_id
+from support.scored_steps import scored
 
 from bisieve import schemas
 from bisieve.ranking.strategies import strategy_names
 from bisieve.records import model
 from bisieve.tools.diff import CHANGES, ENTERED, LEFT
-from ray_train.evaluation.metrics import ScoredSteps, report
+from ray_train.evaluation.report import report
 from ray_train.registry.lineage import STARTS
 
 VALIDATION = ("validation_loss", "validation_f1")  # of ray_train.training.validation, which imports torch
@@ -80,13 +81,8 @@ def test_the_metrics_of_a_step_are_all_there() -> None:
 
 def test_the_metrics_of_an_evaluation_are_all_there() -> None:
     shown = flat(first_cells("reference/metrics.md", "Of an evaluation"))
-    steps = ScoredSteps(
-        np.linspace(0, 1, 40),
-        np.arange(40) % 3 > 0,
-        np.array(["s"] * 40),
-        np.array([str(n) for n in range(40)]),
-    )
-    assert report(steps, seed=0, confidence=0.95, threshold_on="calibration").keys() <= set(shown)
+    steps = scored(np.linspace(0, 1, 40).tolist(), (np.arange(40) % 3 > 0).tolist(), "s" * 40)
+    assert report(steps, seed=0).keys() <= set(shown)
     written = re.findall(r'^        "(\w+)": ', EVALUATE.read_text(), re.MULTILINE)
     assert set(written) <= set(shown)
 

@@ -64,5 +64,5 @@ def test_relative_paths_become_absolute_and_a_hub_id_stays(
 def test_what_must_be_given_is_named() -> None:
     parser = argparse.ArgumentParser()
     add_options(parser, EvaluateConfig)
-    with pytest.raises(UsageError, match="--benchmark"):
+    with pytest.raises(UsageError, match="--image-root"):
         read_config(EvaluateConfig, parser.parse_args(["--model", "m"]))

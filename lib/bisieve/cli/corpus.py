@@ -82,6 +82,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="held-out rollouts with true step labels (%(default)s)",
     )
+    add(
+        "--candidates",
+        type=int,
+        default=defaults.candidates,
+        metavar="N",
+        help="held-out questions with several responses, for bisieve best-of (%(default)s)",
+    )
+    add(
+        "--responses",
+        type=int,
+        default=defaults.responses,
+        metavar="N",
+        help="responses to each of these questions (%(default)s)",
+    )
     add_config(parser)
 
 
@@ -100,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         continuations=args.continuations,
         solver=Solver(args.mistake_rate, args.correction_rate),
         benchmark=args.benchmark,
+        candidates=args.candidates,
+        responses=args.responses,
     )
     output = canonical(args.output)
     written = write_corpus(output, config)

@@ -2,7 +2,9 @@
 
 OUTPUT/images/<source>/000000.png …            pictures of the shards
 OUTPUT/images/benchmark/<part>/000000.png …    pictures of the benchmark
+OUTPUT/images/candidates/<task>/000000.png …   pictures of the candidates
 OUTPUT/benchmark.jsonl
+OUTPUT/candidates.jsonl                        if there are any
 OUTPUT/annotations/<source>.jsonl, or annotations/<source>/<source>-00000.jsonl …
 OUTPUT/corpus.json
 """
@@ -20,6 +22,7 @@ from bisieve.errors import UsageError
 from bisieve.io.storage import exists, open_output, read_bytes, write_bytes
 from bisieve.io.urls import join
 from bisieve.synthetic.benchmark import benchmark_lines, make_benchmark
+from bisieve.synthetic.candidates import candidate_lines, make_candidates
 from bisieve.synthetic.corpus_config import CorpusConfig
 from bisieve.synthetic.corpus_sources import SCATTER, Source, generate, make_sources, random_stream
 from bisieve.synthetic.pictures import Pictures, encode_pictures
@@ -32,6 +35,9 @@ from bisieve.synthetic.shard_files import (
 
 WRITERS = 8  # threads that write pictures: an object store takes milliseconds for each
 PICTURES_IN_FLIGHT = 1_000  # encoded pictures in memory
+
+# Defaults of settings that the record of an older corpus does not have.
+_ADDED_LATER = {name: getattr(CorpusConfig, name) for name in ("candidates", "responses")}
 
 
 @dataclass
@@ -117,6 +123,7 @@ def write_corpus(output: str, config: CorpusConfig) -> Written:
     for source in sources:
         _write_pictures(output, source.pictures, source.task.name)
     _write_benchmark(output, config)
+    _write_candidates(output, config)
     tallies = [_write_shards(output, source, config) for source in sources]
     summary = {"settings": settings, "sources": [asdict(tally) for tally in tallies]}
     write_bytes(
@@ -130,7 +137,7 @@ def _finished(output: str, settings: dict[str, Any]) -> list[Tally] | None:
     if exists(mark):
         try:
             summary = msgspec.json.decode(read_bytes(mark))
-            if summary["settings"] == settings:
+            if {**_ADDED_LATER, **summary["settings"]} == settings:
                 return [Tally(**tally) for tally in summary["sources"]]
         except (msgspec.MsgspecError, KeyError, TypeError) as error:
             raise UsageError(
@@ -170,6 +177,17 @@ def _write_benchmark(output: str, config: CorpusConfig) -> None:
         for part in make_benchmark(config.benchmark, config.seed, config.solver.correction_rate):
             _write_pictures(output, part.pictures, part.folder)
             file.writelines(benchmark_lines(part))
+
+
+def _write_candidates(output: str, config: CorpusConfig) -> None:
+    if config.candidates == 0:
+        return
+    with open_output(join(output, "candidates.jsonl")) as file:
+        for part in make_candidates(
+            config.candidates, config.responses, config.seed, config.solver.correction_rate
+        ):
+            _write_pictures(output, part.pictures, part.folder)
+            file.writelines(candidate_lines(part))
 
 
 def _write_pictures(output: str, pictures: Pictures, folder: str) -> None:

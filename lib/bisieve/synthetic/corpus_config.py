@@ -22,6 +22,8 @@ class CorpusConfig:
     continuations: int = 16  # K, sampled from every prefix
     solver: Solver = field(default_factory=Solver)
     benchmark: int = 600  # held-out rollouts with true step labels
+    candidates: int = 0  # held-out questions with several responses each, for best-of-N
+    responses: int = 16  # to each such question
 
     def __post_init__(self) -> None:
         """Check that every value is in its range.
@@ -37,6 +39,8 @@ class CorpusConfig:
             ("--rollouts-per-question", self.rollouts_per_question, 1),
             ("--continuations", self.continuations, 1),
             ("--benchmark", self.benchmark, 0),
+            ("--candidates", self.candidates, 0),
+            ("--responses", self.responses, 1),
         ):
             if value is not None and value < least:
                 raise UsageError(f"{name} of at least {least}", str(value), "give a larger number")

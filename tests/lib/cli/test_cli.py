@@ -25,7 +25,7 @@ SCORE = ["score", "--input", "in", "--index", "out"]
 def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    listed = re.findall(r"^  ([a-z]+)  +\S", shown, re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+)  +\S", shown, re.MULTILINE)
     assert sorted(listed) == sorted(point.name for point in entry_points(group=COMMANDS))
     groups = ["select rollouts:", "train a model:", "check the installation:", "exit codes:"]
     assert [line for line in shown.splitlines() if line.endswith(":")] == groups

@@ -14,7 +14,7 @@ from support.small_corpus import make_solution
 
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.evaluation.benchmark import read_benchmark
-from ray_train.evaluation.evaluate import judged_steps
+from ray_train.evaluation.steps import judged_steps
 
 
 def write(path: Path, *records: Any) -> str:
@@ -84,3 +84,5 @@ def test_neutral_and_unscored_steps_are_left_out(tmp_path: Path) -> None:
     assert steps.correct.tolist() == [True, False, True]
     assert steps.sources.tolist() == ["odd", "odd", "even"]
     assert len(np.unique(steps.questions)) == 2
+    assert (steps.solutions.tolist(), steps.positions.tolist()) == ([1, 1, 2], [2, 3, 2])
+    assert (steps.lengths.tolist(), steps.whole.tolist()) == ([3, 3, 3], [True, True, False])

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -64,3 +65,23 @@ def test_the_package_has_its_public_names() -> None:
     assert all(callable(getattr(ray_train, name)) for name in ray_train.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         ray_train.trian  # noqa: B018
+
+
+def test_solutions_of_a_question_share_their_prompt(
+    scorer: StepScorer, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model sees the image once, and the tokens of the prompt once, for all four solutions."""
+    lengths, tiles = [], []
+    forward = scorer._scorer._model.forward
+
+    def counted(inputs: dict[str, Any]) -> Any:
+        lengths.append(inputs["input_ids"].numel())
+        tiles.append(len(inputs["pixel_values"]))
+        return forward(inputs)
+
+    monkeypatch.setattr(scorer._scorer._model, "forward", counted)
+    one = scorer.score("How many?", [picture], STEPS)
+    four = scorer.score_batch([("How many?", [str(picture)], STEPS)] * 4)
+    assert four == [pytest.approx(one, abs=1e-5)] * 4
+    assert tiles[1] == tiles[0] > 0
+    assert lengths[0] < lengths[1] < 1.5 * lengths[0], "the prompt with its image is most of it"

@@ -108,6 +108,13 @@ def test_an_evaluation_as_the_papers_code_does_it_promotes_only_where_it_is_aske
         promote(*make("other"), pointer)
 
 
+def test_a_fixed_threshold_was_not_tuned_and_is_compared_with_its_like_alone(folder: str, make: Make) -> None:
+    pointer = join(folder, "current.json")
+    assert promote(*make("fixed", threshold_on="fixed"), pointer).startswith("promoted: ")
+    with pytest.raises(TrainingError, match=r"expected threshold_on fixed, .*; found calibration"):
+        promote(*make("chosen"), pointer)
+
+
 def test_metrics_and_pointers_from_before_there_was_a_choice_are_of_the_models_own_prompt(
     folder: str, make: Make
 ) -> None:

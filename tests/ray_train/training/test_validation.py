@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from support.runs import last_checkpoint
 from support.sample_logs import read_sample_logs
 from support.small_corpus import ROLLOUTS, Corpus
@@ -24,7 +25,6 @@ from ray_train.data.labels import Targets, targets_of
 from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
-from ray_train.evaluation.metrics import macro_f1
 from ray_train.model.backbone import load_backbone
 from ray_train.model.losses import loss_of
 from ray_train.model.metadata import read_card
@@ -41,6 +41,11 @@ from ray_train.training.validation import (
 )
 
 Settings = Callable[..., TrainConfig]
+
+
+def sklearn_macro_f1(right: np.ndarray, found: np.ndarray) -> float:
+    return float(f1_score(right, found, labels=[False, True], average="macro", zero_division=0.0))
+
 
 LINE = re.compile(
     r"validation after step (\d+): loss ([\d.]+)  macro-F1 ([\d.]+)  \((\d+) steps of (\d+) roll"
@@ -99,7 +104,7 @@ def published_on(config: TrainConfig, plan: BatchPlan) -> tuple[float, float, in
                 loss += float(reward_loss(logits, batch.labels, batch.weights))
                 rewards += step_rewards(logits).tolist()
                 labels += batch.labels.tolist()
-    return loss / len(labels), macro_f1(np.array(labels) > 0, np.array(rewards) >= 0.5), len(labels)
+    return loss / len(labels), sklearn_macro_f1(np.array(labels) > 0, np.array(rewards) >= 0.5), len(labels)
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packs", "rows"])
@@ -141,7 +146,7 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
                 if target.weight and n:
                     right.append(label > 0.3)
                     found.append(reward >= 0.5)
-    expected = macro_f1(np.array(right), np.array(found))
+    expected = sklearn_macro_f1(np.array(right), np.array(found))
 
     if packed:
         read_packs(backbone.model)
@@ -197,7 +202,7 @@ def test_f1_from_counts_is_that_of_the_steps(counts: tuple[int, int, int, int]) 
         return
     right = np.repeat([True, True, False, False], counts)
     found = np.repeat([True, False, True, False], counts)
-    assert counted_macro_f1(*counts) == pytest.approx(macro_f1(right, found))
+    assert counted_macro_f1(*counts) == pytest.approx(sklearn_macro_f1(right, found))
 
 
 def test_a_run_that_blows_up_keeps_no_weights_and_names_its_batch(

@@ -1,0 +1,39 @@
+"""``bisieve best-of``: pick the best of N responses with an MPRM, and measure how often the pick is right."""
+
+import argparse
+import sys
+from contextlib import nullcontext, redirect_stdout
+
+from bisieve.cli import options
+from bisieve.cli.overview import TRAIN
+from ray_train.config_io import add_options, read_config
+from ray_train.evaluation.config import BestOfConfig
+from ray_train.run_config import to_toml
+
+GROUP = TRAIN
+HELP = "pick the best of N responses to each question, and measure the accuracy of the picks"
+EXAMPLE = "bisieve best-of --model model --candidates candidates.jsonl --image-root images --output picks"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_options(parser, BestOfConfig)
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pick, and return the exit code.
+
+    With ``--json`` stdout gets the content of ``best-of.json`` alone, and all text goes to stderr.
+    """
+    config = read_config(BestOfConfig, args)
+    if args.print_config:
+        print(to_toml(config, "bisieve best-of --config FILE"), end="")
+        return 0
+    from ray_train.evaluation.best_of import best_of
+
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        numbers = best_of(config)
+    if args.json:
+        options.print_json(numbers)
+    return 0

@@ -1,0 +1,50 @@
+"""``bisieve compare``: compare evaluations of models on the same benchmark, without the models."""
+
+import argparse
+
+from bisieve import console
+from bisieve._text import Report
+from bisieve.cli import options
+from bisieve.cli.overview import TRAIN
+from bisieve.cli.parser import add_config
+from bisieve.errors import UsageError
+
+GROUP = TRAIN
+HELP = "compare evaluations: the difference of every metric, with its interval"
+EXAMPLE = "bisieve compare --metrics metrics/first --other metrics/second"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add(
+        "--metrics",
+        required=True,
+        metavar="URL",
+        help="what bisieve evaluate wrote (A): folder or metrics.json",
+    )
+    add(
+        "--other", required=True, nargs="+", metavar="URL",
+        help="evaluation B, or several, each of which is compared with A",
+    )  # fmt: skip
+    add(
+        "--confidence", type=float, default=0.95, metavar="C",
+        help="confidence of the intervals, in (0, 1) (default: 0.95)",
+    )  # fmt: skip
+    options.add_json(parser)
+    add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare each B with A and print the differences."""
+    from ray_train.evaluation.compare import compare_evaluations
+
+    if not 0 < args.confidence < 1:
+        raise UsageError("a --confidence in (0, 1)", str(args.confidence), "correct it")
+    found = [compare_evaluations(args.metrics, other, args.confidence) for other in args.other]
+    if args.json:
+        options.print_json([each.numbers() for each in found])
+    else:
+        for number, each in enumerate(found):
+            console.show(Report(*([""] if number else []), *each.report().blocks))
+    return 0

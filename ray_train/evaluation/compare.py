@@ -1,0 +1,126 @@
+"""Compare evaluations of models on the same benchmark: every metric's difference, with its interval.
+
+    scores.jsonl, metrics.json of A and B ──▶ the steps that both scored ──▶ paired bootstrap ──▶ Comparison
+
+Each resample draws the same questions for both models, so what makes a question hard for both cancels out:
+the interval of the difference is much narrower than the two intervals suggest. Thresholds are those of the
+evaluations. Needs neither the benchmark nor the models, neither torch nor Ray.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bisieve._text import Report, Table, percent, pluralize
+from bisieve.errors import TrainingError
+from ray_train.choices import CALIBRATION, TEST
+from ray_train.evaluation.bootstrap import differences, measured, plain
+from ray_train.evaluation.metrics import ALL, LOWER_IS_BETTER
+from ray_train.evaluation.scores_file import ScoredSolution, read_evaluation
+from ray_train.evaluation.steps import ScoredSteps, judged_steps
+from ray_train.evaluation.tables import NAMES, ends, number
+
+# Fields that must be equal in two evaluations: the same judgements, and the same steps reported.
+SAME = {"benchmark_sha256": "--benchmark", "threshold_on": "--threshold", "seed": "--seed"}
+OF_SOURCES = ("macro_f1", "auc")  # metrics of each source in the table; the document has all
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The metrics of two evaluations and their differences, B − A."""
+
+    a: str  # URL of an evaluation
+    b: str  # URL of the other one
+    models: tuple[str, str]
+    thresholds: tuple[float, float]
+    threshold_on: str
+    steps: int  # that are compared
+    left_out: int  # steps that only one of the models scored
+    confidence: float
+    metrics: dict[str, dict[str, dict[str, Any]]]  # by scope and metric: a, b, difference, interval
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the comparison as a JSON document."""
+        return asdict(self)
+
+    def report(self) -> Report:
+        """Return the comparison as text for a terminal."""
+        names = {ALL: "", **{source: source for source in self.metrics if source != ALL}}
+        rows = [
+            self._row(f"{NAMES[metric]}{f' of {name[:24]}' if name else ''}", metric, scope)
+            for scope, name in names.items()
+            for metric in (self.metrics[scope] if scope == ALL else OF_SOURCES)
+        ]
+        titles = [f"{self.steps:,} steps", "A", "B", "B − A", percent(self.confidence), "better"]
+        lines: list[str | Table] = [f"A: {self.models[0]}", f"B: {self.models[1]}", Table(titles, rows)]
+        if self.threshold_on == TEST:
+            lines.append("both thresholds TUNED ON THE TEST SET: F1 and accuracies are too good")
+        if self.left_out:
+            lines.append(f"left out: {pluralize(self.left_out, 'step')} that only one of the models scored")
+        return Report(*lines)
+
+    def _row(self, title: str, metric: str, scope: str) -> list[str]:
+        found = self.metrics[scope][metric]
+        values = [number(found["a"]), number(found["b"]), number(found["difference"], signed=True)]
+        return [title, *values, ends(found["interval"], signed=True), better(metric, found["interval"])]
+
+
+def better(metric: str, interval: Sequence[float] | None) -> str:
+    """Return "A" or "B" if the interval of B − A shows which is better; "" if it contains 0."""
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return ""
+    return "B" if (interval[0] > 0) != (metric in LOWER_IS_BETTER) else "A"
+
+
+def compare_evaluations(a: str, b: str, confidence: float = 0.95) -> Comparison:
+    """Compare two evaluations of ``bisieve evaluate``.
+
+    Args:
+        a: URL of the folder of an evaluation, or of its ``metrics.json``.
+        b: That of the other one.
+        confidence: Of the intervals, in (0, 1).
+
+    Raises:
+        TrainingError: They are of different benchmarks or protocols, or a file is not of this version.
+        StorageError: A file cannot be read.
+    """
+    (of_a, scored_a), (of_b, scored_b) = read_evaluation(a), read_evaluation(b)
+    for name, flag in SAME.items():
+        needed = name != "seed" or of_a["threshold_on"] == CALIBRATION
+        if needed and of_a.get(name) != of_b.get(name):
+            raise TrainingError(
+                f"evaluations with the same {name}, such as {of_a.get(name)} in {a}",
+                f"{of_b.get(name)} in {b}", f"evaluate one again with the {flag} of the other",
+            )  # fmt: skip
+    steps_a, steps_b, left_out = _paired(scored_a, scored_b)
+    values_a, drawn_a = measured(steps_a, of_a["threshold"], of_a["seed"])
+    values_b, drawn_b = measured(steps_b, of_b["threshold"], of_a["seed"])
+    between = differences(values_b, drawn_b, values_a, drawn_a, confidence)
+    metrics = {
+        scope: {
+            name: {"a": plain(values_a[scope])[name], "b": plain(values_b[scope])[name], **found}
+            for name, found in of_scope.items()
+        }
+        for scope, of_scope in between.items()
+    }
+    return Comparison(
+        a, b, (of_a["model"], of_b["model"]), (of_a["threshold"], of_b["threshold"]), of_a["threshold_on"],
+        len(steps_a), left_out, confidence, metrics,
+    )  # fmt: skip
+
+
+def _paired(a: Sequence[ScoredSolution], b: Sequence[ScoredSolution]) -> tuple[ScoredSteps, ScoredSteps, int]:
+    """Return the reported steps that both evaluations scored, and how many steps only one of them scored."""
+    pairs = [(one, other) for one, other in zip(a, b, strict=True) if one.reported]
+    common = [min(len(one.rewards), len(other.rewards)) for one, other in pairs]
+    steps = [
+        judged_steps(
+            [one.solution for one, _ in pairs],
+            [pair[side].rewards[:kept] for pair, kept in zip(pairs, common, strict=True)],
+        )
+        for side in (0, 1)
+    ]
+    left_out = sum(abs(len(one.rewards) - len(other.rewards)) for one, other in pairs)
+    if not len(steps[0]):
+        raise TrainingError("judged steps that both models scored", "none", "evaluate them again")
+    return steps[0], steps[1], left_out

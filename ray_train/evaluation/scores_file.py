@@ -1,0 +1,88 @@
+"""``scores.jsonl``: every solution of an evaluation with its steps, judgements, rewards and verdicts.
+
+The file is complete in itself: the question, the names of its images and the text of all steps are in it, so
+that results can be read, compared and computed again without the benchmark and without the model.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bisieve.errors import TrainingError
+from bisieve.io import storage
+from bisieve.io.urls import canonical, join
+from ray_train.choices import CALIBRATION
+from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.steps import Rewards
+from ray_train.evaluation.thresholds import in_calibration_half
+
+METRICS, SCORES = "metrics.json", "scores.jsonl"
+
+
+class ScoredSolution(msgspec.Struct, frozen=True):
+    """One line of the file."""
+
+    line: int  # of the benchmark
+    data_source: str
+    policy_model: str
+    image: list[str]
+    question: str
+    steps: list[str]
+    process_correctness: list[int]  # one per step: 1 right, 0 neutral, -1 wrong
+    rewards: list[float]  # one per step, without trailing steps that were not scored
+    verdicts: list[bool]  # one per reward: at or above the threshold
+    reported: bool  # False: in the calibration half, on which the threshold was chosen
+
+    @property
+    def solution(self) -> Solution:
+        """The solution as it was in the benchmark."""
+        return Solution(
+            self.line, tuple(self.image), self.question, tuple(self.steps), tuple(self.process_correctness),
+            self.data_source, self.policy_model,
+        )  # fmt: skip
+
+
+def write_evaluation(
+    output: str, numbers: dict[str, Any], solutions: Sequence[Solution], rewards: Rewards
+) -> None:
+    """Write ``scores.jsonl`` and then ``metrics.json`` into the folder ``output``."""
+    kept = in_calibration_half([each.question_key for each in solutions], numbers["seed"])
+    everything = numbers["threshold_on"] != CALIBRATION
+    lines = [
+        ScoredSolution(
+            each.line, each.source, each.policy, list(each.images), each.question, list(each.steps),
+            list(each.judgements), list(scored), [reward >= numbers["threshold"] for reward in scored],
+            everything or not calibrating,
+        )
+        for each, scored, calibrating in zip(solutions, rewards, kept.tolist(), strict=True)
+    ]  # fmt: skip
+    storage.write_bytes(join(output, SCORES), msgspec.json.Encoder().encode_lines(lines))
+    document = msgspec.json.format(msgspec.json.encode(numbers), indent=2)
+    storage.write_bytes(join(output, METRICS), document + b"\n")
+
+
+def read_evaluation(url: str) -> tuple[dict[str, Any], list[ScoredSolution]]:
+    """Read what `write_evaluation` wrote.
+
+    Args:
+        url: The folder, or its ``metrics.json``.
+
+    Returns:
+        The metrics, and the scored solutions.
+
+    Raises:
+        TrainingError: A file is not one of this version of ``bisieve evaluate``.
+        StorageError: A file cannot be read.
+    """
+    folder = canonical(url).removesuffix(f"/{METRICS}")
+    numbers, scores = (storage.read_bytes(join(folder, name)) for name in (METRICS, SCORES))
+    try:
+        metrics = msgspec.json.decode(numbers, type=dict[str, Any])
+        solutions = msgspec.json.Decoder(ScoredSolution).decode_lines(scores)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise TrainingError(
+            f"{METRICS} and {SCORES} of bisieve evaluate at {folder}", str(error),
+            "run bisieve evaluate again with this version",
+        ) from error  # fmt: skip
+    return metrics, solutions

@@ -1,0 +1,147 @@
+"""Score solutions with Ray Data, in any number of workers; a scoring that was stopped continues.
+
+solutions ──those without rewards, by prompt──▶ Ray Data, one model per worker ──▶ rewards, kept as they come
+"""
+
+import hashlib
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+
+from bisieve import console
+from bisieve._text import pluralize
+from bisieve.errors import BisieveError
+from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
+from ray_train.data.image_problems import picture_notes
+from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.config import ScoringConfig
+from ray_train.evaluation.unfinished import Unfinished
+from ray_train.model.sources import known_as
+
+# Options that do not change a reward: where the results are and how the work is divided.
+_NOT_OF_REWARDS = ("model", "output", "workers", "device", "batch")
+
+
+def solutions_digest(solutions: Sequence[Solution]) -> str:
+    """Return the SHA-256 of the solutions, which does not depend on the file's URL or compression.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(msgspec.json.encode(solutions)).hexdigest()
+
+
+def scoring_identity(
+    config: ScoringConfig, solutions: Sequence[Solution], card: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the rewards depend on: the model's files and run, the solutions, and the options."""
+    names = [item.name for item in fields(ScoringConfig) if item.name not in _NOT_OF_REWARDS]
+    return {
+        "model": known_as(config.model),
+        "run": card and card["run"],
+        "solutions": solutions_digest(solutions),
+        **{name: getattr(config, name) for name in names},
+    }
+
+
+def score_solutions(
+    config: ScoringConfig, solutions: Sequence[Solution], unfinished: Unfinished
+) -> list[list[float]]:
+    """Score all solutions with ``config.workers`` copies of the model.
+
+    Shows progress, notes about images, and retries of the workers.
+
+    Args:
+        config: Options of the scoring.
+        solutions: The solutions, each with a line of its own.
+        unfinished: The rewards known already; it gets the others.
+
+    Returns:
+        The rewards of each solution, in the order of ``solutions``: one per step, fewer if trailing steps
+        exceed the length limit, none if the solution was skipped.
+
+    Raises:
+        BisieveError: A solution cannot be scored, or a worker was lost.
+    """
+    left = by_prompt([each for each in solutions if each.line not in unfinished.rewards])
+    if known := len(solutions) - len(left):
+        console.show(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
+    try:
+        if left:
+            for line, rewards in _scored(config, left):
+                unfinished.add(line, rewards)
+    except BaseException as error:
+        with suppress(BisieveError):  # the store's; the first error is the one to report
+            unfinished.save()
+        if isinstance(error, KeyboardInterrupt) and unfinished.rewards:
+            kept = f"{len(unfinished.rewards):,} of {pluralize(len(solutions), 'solution')}"
+            error.add_note(f"the scores of {kept} are kept: the same command continues")
+        raise
+    return [unfinished.rewards[solution.line] for solution in solutions]
+
+
+def by_prompt(solutions: Sequence[Solution]) -> list[Solution]:
+    """Return the solutions with those of a question one after another, else in their order."""
+    first: dict[str, int] = {}
+    for number, solution in enumerate(solutions):
+        first.setdefault(solution.question_key, number)
+    return sorted(solutions, key=lambda solution: first[solution.question_key])
+
+
+def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tuple[int, list[float]]]:
+    """Yield the line and the rewards of each solution as they come; the first error is raised at the end."""
+    with cluster(config.workers) as ray, _shown_board(len(solutions)) as board:
+        from ray_train.evaluation.scorer import ScoreBatches
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        # Blocks are made here, not in Ray tasks: if the models take all CPUs, tasks would wait forever.
+        rows = [{"solution": msgspec.json.encode(solution)} for solution in solutions]
+        data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // config.batch))
+        scored = data.map_batches(
+            ScoreBatches,
+            batch_size=config.batch,
+            compute=ray.data.ActorPoolStrategy(size=config.workers),
+            num_cpus=1,
+            num_gpus=int(uses_gpus(ray, config.device, config.workers)),
+            fn_constructor_kwargs={
+                "image_root": config.image_root,
+                "board": board,
+                "model": config.model,
+                "max_length": config.max_length,
+                "max_tiles": config.max_tiles,
+                "risk": config.risk,
+                "image_backend": config.image_backend,
+                "system": config.system,
+                "tokens": config.tokens,
+                "prompt": config.prompt,
+            },
+        )
+        console.show(f"starting {pluralize(config.workers, 'worker')}, which load the model")
+        failure: BisieveError | None = None
+        transparent = unclear = 0
+        try:
+            with silenced_core():
+                for row in scored.iter_rows():
+                    error = pickle.loads(row["error"])
+                    failure = failure or error
+                    transparent, unclear = transparent + row["transparent"], unclear + row["unclear"]
+                    if error is None:
+                        yield row["line"], [float(reward) for reward in row["rewards"]]
+        except Exception as error:  # Ray raises various types for a lost worker or node
+            raise unwrapped(error, "the evaluation to reach its end", "run it again") from error
+    if failure is not None:
+        raise failure
+    for note in picture_notes(transparent, unclear):
+        console.show(note)
+
+
+def _shown_board(solutions: int) -> AbstractContextManager[Any]:
+    from ray_train.distributed.board import shown_board  # imports Ray
+
+    return shown_board("scoring", solutions, lines=True)

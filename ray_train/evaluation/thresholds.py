@@ -1,0 +1,99 @@
+"""The threshold at or above which a step is predicted right: chosen on other steps, fixed, or tuned.
+
+By default it is chosen on one half of the questions, and the other half is reported: a threshold tuned on
+the reported steps would flatter the model. The paper's code does tune it on these, and so does
+``--threshold test``, for comparisons. A fixed number needs no other steps: all are reported.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+
+from bisieve.errors import TrainingError
+from ray_train.choices import CALIBRATION, FIXED, TEST
+from ray_train.evaluation.metrics import macro_f1
+from ray_train.evaluation.steps import Bools, Floats, ScoredSteps
+
+_CANDIDATES = 100  # quantile steps of the rewards of the calibration half, whose ends are tried as thresholds
+_MOST_SWEPT = 1000  # of n rewards the paper's code tries every (n // 1000)-th as threshold
+
+
+class Chosen(NamedTuple):
+    """A threshold, what it was chosen on, and which steps are reported with it."""
+
+    threshold: float
+    chosen_on: str  # CALIBRATION, TEST or FIXED
+    reported: Bools  # [steps]
+
+
+def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
+    """Return which questions are in the half on which the threshold is chosen, bool ``[questions]``.
+
+    A hash of key and seed decides, so that the other questions of a benchmark do not matter.
+    """
+    hashes = [xxhash.xxh3_64_intdigest(f"{seed}\n{question}".encode()) for question in questions]
+    return np.array([value % 2 == 0 for value in hashes], dtype=np.bool_)
+
+
+def chosen_threshold(steps: ScoredSteps, half: Bools, asked: str | float) -> Chosen:
+    """Choose the threshold and the steps to report.
+
+    Args:
+        steps: All scored and judged steps.
+        half: Which of them are in the calibration half.
+        asked: `CALIBRATION`, `TEST` or a fixed threshold.
+
+    Raises:
+        TrainingError: There is no step to choose the threshold on or to report.
+    """
+    everything = np.ones(len(steps), np.bool_)
+    needed = (half, ~half) if asked == CALIBRATION else (everything,)
+    if not all(part.any() for part in needed):
+        found = " and ".join(f"{int(part.sum())}" for part in needed)
+        raise TrainingError(
+            "judged steps of several questions in the benchmark, for two halves", f"{found} steps",
+            "give a larger benchmark, or another --seed",
+        )  # fmt: skip
+    if not isinstance(asked, str):
+        return Chosen(asked, FIXED, everything)
+    if asked == TEST:
+        return Chosen(swept_threshold(steps), TEST, everything)
+    return Chosen(choose_threshold(steps.where(half)), CALIBRATION, ~half)
+
+
+def choose_threshold(steps: ScoredSteps) -> float:
+    """Return the threshold with the best overall F1 on ``steps``, the lowest if several are equal.
+
+    The candidates are 101 quantiles of the rewards.
+    """
+    shares = np.linspace(0, 1, _CANDIDATES + 1)
+    return _best(steps, np.unique(np.quantile(steps.rewards, shares, method="nearest")))
+
+
+def swept_threshold(steps: ScoredSteps) -> float:
+    """Return the threshold that the paper's code would choose on ``steps``.
+
+    The candidates are the distinct rewards, rounded to four digits; from 2000 of these on only every n-th.
+    """
+    candidates = sorted({round(reward, 4) for reward in steps.rewards.tolist()})
+    return _best(steps, np.array(candidates[:: max(1, len(candidates) // _MOST_SWEPT)]))
+
+
+def _best(steps: ScoredSteps, candidates: Floats) -> float:
+    """Return the first of the ascending ``candidates`` with the best overall F1."""
+    scores = np.zeros(len(candidates))
+    for source in sorted(set(steps.sources.tolist())):
+        part = steps.where(steps.sources == source)
+        scores += macro_f1(_confusions(candidates, part)) * len(part)
+    return float(candidates[scores.argmax()])
+
+
+def _confusions(thresholds: Floats, steps: ScoredSteps) -> Floats:
+    """Count steps by judgement and prediction at each threshold, float64 ``[thresholds, 2, 2]``."""
+    counts = []
+    for kind in (~steps.correct, steps.correct):
+        below = np.searchsorted(np.sort(steps.rewards[kind]), thresholds)
+        counts.append(np.stack([below, kind.sum() - below], axis=-1))
+    return np.stack(counts, axis=-2).astype(np.float64)

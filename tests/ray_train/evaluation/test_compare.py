@@ -1,0 +1,161 @@
+"""Comparisons of evaluations: paired, apart and together, without the models."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bisieve.cli.main import run_command
+from bisieve.errors import TrainingError
+from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.bootstrap import draws
+from ray_train.evaluation.compare import compare_evaluations
+from ray_train.evaluation.report import report
+from ray_train.evaluation.scores_file import write_evaluation
+from ray_train.evaluation.steps import judged_steps
+
+Write = Callable[..., str]
+RNG = np.random.default_rng(3)
+HARD = RNG.normal(0, 0.3, 160)  # how much too high all models judge the steps of a question
+SOLUTIONS = [
+    Solution(
+        n + 1, (f"{n}.png",), "Why?", ("one", "two", "three"), tuple(RNG.choice([1, 1, -1], 3).tolist()),
+        f"source{n % 2}", "p",
+    )
+    for n in range(160)
+]  # fmt: skip
+
+
+def rewards_of(skill: float, seed: int, bias: np.ndarray = HARD) -> list[list[float]]:
+    """Rewards of a model: the judgements with noise, and with what makes a question hard for all."""
+    rng = np.random.default_rng(seed)
+    noisy = [
+        np.array(solution.judgements) * skill + hard + rng.normal(0, 0.1, 3)
+        for solution, hard in zip(SOLUTIONS, bias, strict=True)
+    ]
+    return [np.clip(0.5 + each, 0, 1).tolist() for each in noisy]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes an evaluation, as `evaluate` does."""
+
+    def written(
+        name: str, rewards: list[list[float]], asked: str | float = 0.5, seed: int = 0, sha: str = "b"
+    ) -> str:
+        numbers = report(judged_steps(SOLUTIONS, rewards), seed, asked=asked)
+        numbers |= {"model": name, "benchmark_sha256": sha}
+        write_evaluation(str(tmp_path / name), numbers, SOLUTIONS, rewards)
+        return str(tmp_path / name)
+
+    return written
+
+
+def test_a_better_model_is_better_in_every_metric_and_the_same_model_in_none(write: Write) -> None:
+    a, b = write("worse", rewards_of(0.1, 1)), write("better", rewards_of(0.3, 2))
+    found = compare_evaluations(a, b)
+    of_b = json.loads(Path(b, "metrics.json").read_text())
+    for name, entry in found.metrics["all"].items():
+        assert entry["b"] == pytest.approx(of_b[name])
+        assert entry["difference"] == pytest.approx(entry["b"] - entry["a"])
+    assert found.metrics["all"]["auc"]["interval"][0] > 0
+    assert set(found.metrics) == {"all", "source0", "source1"}
+    row = next(line for line in found.report().splitlines() if line.startswith("AUC of source1 "))
+    assert row.endswith("B")
+    same = compare_evaluations(a, a)
+    assert {entry["difference"] for scope in same.metrics.values() for entry in scope.values()} == {0.0}
+    assert not any(line.endswith(("A", "B")) for line in same.report().splitlines()[3:])
+
+
+def test_lower_is_better_for_errors(write: Write) -> None:
+    found = compare_evaluations(write("a", rewards_of(0.3, 2)), write("b", rewards_of(0.1, 1)))
+    assert found.metrics["all"]["brier"]["difference"] > 0
+    (row,) = [line for line in found.report().splitlines() if line.startswith("Brier score ")]
+    assert row.endswith("A")
+
+
+def test_the_interval_is_of_differences_of_the_same_drawn_questions(write: Write) -> None:
+    rewards = rewards_of(0.2, 1), rewards_of(0.22, 2)
+    found = compare_evaluations(write("a", rewards[0]), write("b", rewards[1]))
+    steps = [judged_steps(SOLUTIONS, each) for each in rewards]
+    names = np.unique(steps[0].questions)
+    drawn = []
+    for times in draws(len(names), 0)[:400]:
+        weights = times[np.searchsorted(names, steps[0].questions)]
+        first, second = (roc_auc_score(s.correct, s.rewards, sample_weight=weights) for s in steps)
+        drawn.append(second - first)
+    low, high = found.metrics["all"]["auc"]["interval"]
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.004)
+    # What is hard for both cancels out: unpaired intervals would be far wider.
+    of_a = json.loads(Path(found.a, "metrics.json").read_text())["intervals"]["auc"]
+    assert high - low < 0.7 * (of_a[1] - of_a[0])
+
+
+def test_only_reported_steps_that_both_scored_are_compared(write: Write) -> None:
+    whole, cut = rewards_of(0.2, 1), rewards_of(0.2, 2)
+    cut[0], cut[5] = cut[0][:1], []
+    found = compare_evaluations(write("a", whole), write("b", cut))
+    assert (found.steps, found.left_out) == (160 * 3 - 5, 5)
+    assert "left out: 5 steps that only one of the models scored" in found.report()
+    halves = compare_evaluations(*(write(n, whole, asked="calibration") for n in "cd"))
+    assert halves.steps == json.loads(Path(halves.a, "metrics.json").read_text())["steps"] < 300
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            {"sha": "c"},
+            r"the same benchmark_sha256, such as b in .*found c in .*the --benchmark of the other",
+        ),
+        ({"asked": 0.5}, "the same threshold_on, such as calibration .*found fixed"),
+        ({"seed": 1}, "the same seed, such as 0 .*found 1"),
+    ],
+)
+def test_evaluations_of_other_steps_are_not_compared(
+    write: Write, other: dict[str, Any], message: str
+) -> None:
+    rewards = rewards_of(0.2, 1)
+    first = write("a", rewards, asked="calibration")
+    with pytest.raises(TrainingError, match=message):
+        compare_evaluations(first, write("b", rewards, **{"asked": "calibration", **other}))
+
+
+def test_a_threshold_tuned_on_the_test_set_is_marked(write: Write) -> None:
+    found = compare_evaluations(*(write(name, rewards_of(0.2, 1), asked="test") for name in "ab"))
+    assert "TUNED ON THE TEST SET" in found.report()
+
+
+def test_the_command_compares_several_with_the_first_as_text_or_json(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    urls = [write(name, rewards_of(0.2, seed)) for seed, name in enumerate("abc")]
+    words = ["--metrics", urls[0], "--other", *urls[1:]]
+    assert run_command("ray_train.cli.compare", words) == 0
+    shown = capsys.readouterr().out
+    assert (shown.count("A: a\n"), shown.count("B: b\n"), shown.count("B: c\n")) == (2, 1, 1)
+    assert max(map(len, shown.splitlines())) <= 100
+    assert run_command("ray_train.cli.compare", [*words, "--json", "--confidence", "0.9"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [each["b"] for each in document] == urls[1:]
+    assert document[0] == json.loads(json.dumps(compare_evaluations(*urls[:2], 0.9).numbers()))
+    assert run_command("ray_train.cli.compare", [*words, "--confidence", "1.5"]) == 2
+    assert "a --confidence in (0, 1)" in capsys.readouterr().err
+
+
+def test_neither_torch_nor_ray_nor_scikit_learn_is_needed(write: Write) -> None:
+    a, b = (write(name, rewards_of(0.2, 1)) for name in "ab")
+    words = ["--metrics", a, "--other", b]
+    code = (
+        "import sys; from bisieve.cli.main import run_command; "
+        f"assert run_command('ray_train.cli.compare', {words}) == 0; "
+        "print({'torch', 'ray', 'transformers', 'sklearn', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"

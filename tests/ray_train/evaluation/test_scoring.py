@@ -1,0 +1,84 @@
+"""Scoring that is stopped and continued; Ray's part is tested in test_evaluate.py."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from ray_train.evaluation import scoring
+from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.config import EvaluateConfig
+from ray_train.evaluation.scoring import by_prompt, score_solutions, scoring_identity
+from ray_train.evaluation.unfinished import Unfinished
+
+SOLUTIONS = [Solution(n, (f"{n % 3}.png",), "Why?", ("a", "b"), (1, -1), "s", "p") for n in range(1, 10)]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> EvaluateConfig:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    return EvaluateConfig(
+        model=f"file://{tmp_path}/model", benchmark="b", image_root="i", output=str(tmp_path / "out")
+    )
+
+
+def rewards_of(solution: Solution) -> list[float]:
+    return [solution.line / 10, 0.5]
+
+
+def test_solutions_of_a_question_are_scored_one_after_another() -> None:
+    assert [solution.line for solution in by_prompt(SOLUTIONS)] == [1, 4, 7, 2, 5, 8, 3, 6, 9]
+
+
+def test_a_scoring_that_was_stopped_continues_and_gives_the_same_rewards(
+    config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[int]] = []
+
+    def stopped(_: EvaluateConfig, left: Sequence[Solution]) -> Iterator[tuple[int, list[float]]]:
+        asked.append([solution.line for solution in left])
+        for solution in left[:4]:
+            yield solution.line, rewards_of(solution)
+        if len(left) > 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoring, "_scored", stopped)
+    identity = scoring_identity(config, SOLUTIONS, None)
+    for scored in (4, 8):
+        with pytest.raises(KeyboardInterrupt) as stop:
+            score_solutions(config, SOLUTIONS, Unfinished(config.output, identity))
+        assert stop.value.__notes__ == [
+            f"the scores of {scored} of 9 solutions are kept: the same command continues"
+        ]
+    rewards = score_solutions(config, SOLUTIONS, Unfinished(config.output, identity))
+    assert rewards == [rewards_of(solution) for solution in SOLUTIONS]
+    assert asked == [[1, 4, 7, 2, 5, 8, 3, 6, 9], [3, 6, 9, 5, 8], [8]]
+    assert "continuing: 8 of 9 solutions were scored before" in capsys.readouterr().out
+
+
+def test_where_everything_was_scored_no_worker_starts(
+    config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Unfinished(config.output, {})
+    for solution in SOLUTIONS:
+        known.add(solution.line, rewards_of(solution))
+    monkeypatch.setattr(scoring, "_scored", None)
+    assert score_solutions(config, SOLUTIONS, known) == [rewards_of(solution) for solution in SOLUTIONS]
+
+
+def test_what_rewards_depend_on_changes_their_identity_and_machines_do_not(config: EvaluateConfig) -> None:
+    first = scoring_identity(config, SOLUTIONS, None)
+    more = EvaluateConfig(**{**vars(config), "workers": 9, "batch": 1, "threshold": "test", "seed": 5})
+    assert scoring_identity(more, SOLUTIONS, None) == first
+    for changed in (
+        scoring_identity(EvaluateConfig(**{**vars(config), "max_length": 9}), SOLUTIONS, None),
+        scoring_identity(EvaluateConfig(**{**vars(config), "image_root": "j"}), SOLUTIONS, None),
+        scoring_identity(config, SOLUTIONS[:-1], None),
+        scoring_identity(config, SOLUTIONS, {"run": "r"}),
+    ):
+        assert changed != first
+    Path(config.model.removeprefix("file://"), "config.json").write_text('{"other": 1}')
+    assert scoring_identity(config, SOLUTIONS, None)["model"] != first["model"], (
+        "other files at the same place"
+    )
