@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
@@ -116,5 +117,9 @@ def check_learned_the_same(output: str, reference: str) -> None:
 
 def worker_pids() -> list[int]:
     """The training processes of the Ray that this process has started."""
-    below = psutil.Process().children(recursive=True)
-    return [process.pid for process in below if "ray::RayTrainWorker" in " ".join(process.cmdline())]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if "ray::RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
