@@ -77,7 +77,7 @@ def add_selecting(parser: argparse.ArgumentParser) -> None:
     add("--strategy", choices=strategy_names(), metavar="NAME", help=", ".join(strategy_names()))
     add(
         "--alpha", type=alpha_or_auto,
-        help="α of the score; auto: the smallest one without a shortcut (docs/strategies.md)",
+        help="α of the score; auto: the smallest one without a shortcut",
     )  # fmt: skip
     add("--threshold", type=float, metavar="SCORE", help="a step is positive when its score exceeds it")
     add("--pair-share", type=float, metavar="SHARE", help="of the mixed rollouts, with --strategy paired")
