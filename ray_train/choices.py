@@ -6,16 +6,14 @@ What each recipe changes, and its measured effect, is in docs/reference/paper.md
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bisieve._text import pluralize
 from bisieve.errors import UsageError
-from bisieve.ranking.strategies import strategy_names
-from bisieve.records.options import AUTO
 from bisieve.records.prompt import MARKER
-from ray_train.config_io import Need
+from ray_train.config_io import Need, flag_of
 
 BETA_BINOMIAL = Need("--objective beta-binomial", lambda config: config.objective == "beta-binomial")
 ADAPTERS = Need("--lora-rank above 0", lambda config: config.lora_rank > 0)
@@ -121,6 +119,23 @@ def ineffective_options(config: Any) -> dict[str, Need]:
     return {name: need for name, need in needs.items() if need is not None and not need.met(config)}
 
 
+def require_an_effect(config: Any) -> None:
+    """Check that each option that is not at its default has an effect.
+
+    Raises:
+        UsageError: One has none without another option.
+    """
+    defaults = {item.name: item.default for item in dataclasses.fields(config)}
+    for name, need in ineffective_options(config).items():
+        if (value := getattr(config, name)) != defaults[name]:
+            flag = flag_of(name)
+            raise UsageError(
+                f"{need.flag} beside {flag}",
+                f"{flag} {value} without it, which would do nothing",
+                f"leave out {flag}, or give what it needs",
+            )
+
+
 def chosen_trackers(track: str) -> tuple[str, ...]:
     """Return the names of the trackers in ``track``, a comma-separated list or ``"none"``.
 
@@ -177,41 +192,6 @@ def column_of(choice: str) -> tuple[str, str] | None:
 def is_system(system: str) -> bool:
     """Return whether ``system`` is a valid ``--system``: not blank, and without chat tokens or the marker."""
     return bool(system.strip()) and not any(token in system for token in (*_CHAT_TOKENS, MARKER))
-
-
-AS_INDEX = "index"  # of the options of a selection: as the index is ranked
-
-
-def number_or(*words: str) -> Callable[[Any], str]:
-    """Return a function that parses a number or one of ``words``, and returns it as a text."""
-
-    def parse(given: Any) -> str:
-        if given in words:
-            return str(given)
-        if isinstance(given, bool):
-            raise ValueError(f"neither a number nor {' or '.join(words)}: {given!r}")
-        return repr(float(given))
-
-    parse.__name__ = " or ".join(("number", *words))  # shown by argparse
-    return parse
-
-
-def strategy_or_index(given: Any) -> str:
-    """Return the name of a strategy, or `AS_INDEX`; raise `ValueError` for anything else."""
-    if given != AS_INDEX and given not in strategy_names():
-        raise ValueError(f"none of {', '.join((AS_INDEX, *strategy_names()))}: {given!r}")
-    return str(given)
-
-
-def selection_options(config: Any) -> dict[str, Any]:
-    """Return the options of a selection that are not `AS_INDEX`, by name, with numbers as such."""
-    found = {}
-    for name in ("strategy", "alpha", "threshold", "pair_share", "ties", "all_negative"):
-        value = getattr(config, name)
-        if value != AS_INDEX:
-            is_number = name in ("alpha", "threshold", "pair_share") and value != AUTO
-            found[name] = float(value) if is_number else value
-    return found
 
 
 class RewardTokens(NamedTuple):

@@ -4,16 +4,14 @@ The default hyper-parameters are those of the paper's appendix C. Where the pape
 from these in what is learned, ``--recipe paper`` sets what the code does (docs/reference/paper.md).
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bisieve.errors import UsageError
 from bisieve.ranking.strategies import strategy_names
-from bisieve.records.options import ALL_NEGATIVE, AUTO, TIES, check_ranking, parse_fraction
+from bisieve.records.options import ALL_NEGATIVE, AUTO, TIES, parse_fraction
 from ray_train.choices import (
     ADAPTERS,
-    AS_INDEX,
     BETA_BINOMIAL,
     DEVICES,
     HARD_LABELS,
@@ -24,14 +22,18 @@ from ray_train.choices import (
     Workers,
     chosen_trackers,
     column_of,
-    ineffective_options,
     is_system,
+    require_an_effect,
+    workers,
+)
+from ray_train.config_io import option, require, with_presets
+from ray_train.selection_options import (
+    AS_INDEX,
+    check_selection_options,
     number_or,
     selection_options,
     strategy_or_index,
-    workers,
 )
-from ray_train.config_io import flag_of, option, require, with_presets
 
 SYSTEMS = "family, none, or a text without tokens of the chat"
 IMAGE_BACKENDS = ("pil", "torchvision")
@@ -289,7 +291,7 @@ class TrainConfig:
                 "a part of the model to train", "none", "give --train-language or another --train-"
             )
         parse_fraction(self.fraction)
-        check_ranking({name: value for name, value in self.ranking.items() if value != AUTO})
+        check_selection_options(self)
         require(self.workers.least >= 1, "workers", str(self.workers), "1 or more, or a range such as 2-8,")
         # While requests to a store are retried, no rank makes progress.
         patient = self.stuck_after == 0 or self.stuck_after > self.storage_budget
@@ -333,17 +335,4 @@ class TrainConfig:
         require(explode == 0 or explode > 1, "explode_above", explode, "0, or a number above 1")
         require(0 < self.mfu <= 1, "mfu", self.mfu, "a number in (0, 1]")
         require(self.max_failures >= -1, "max_failures", self.max_failures, "-1 (no limit) or more")
-        _require_an_effect(self)
-
-
-def _require_an_effect(config: TrainConfig) -> None:
-    """Raise `UsageError` for an option that is not at its default but has no effect without another one."""
-    defaults = {item.name: item.default for item in dataclasses.fields(config)}
-    for name, need in ineffective_options(config).items():
-        if (value := getattr(config, name)) != defaults[name]:
-            flag = flag_of(name)
-            raise UsageError(
-                f"{need.flag} beside {flag}",
-                f"{flag} {value} without it, which would do nothing",
-                f"leave out {flag}, or give what it needs",
-            )
+        require_an_effect(self)
