@@ -25,7 +25,6 @@ from bisieve.index.selection import Selection, differences
 from bisieve.index.statistics import index_statistics
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
-from bisieve.records.options import AUTO
 from bisieve.tools.cut_notes import selection_notes
 from ray_train.checkpoints.lease import leased
 from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished, run_identity
@@ -45,6 +44,7 @@ from ray_train.tracking.check import check_trackers
 from ray_train.training.preflight import (
     chosen_index,
     chosen_selection,
+    config_of_workers,
     header_sizes,
     rollout_sizes,
     rows_without_images,
@@ -97,11 +97,8 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
 def _train(config: TrainConfig, nodes: Any) -> None:
     config, remarks = _with_zero_stage(config, nodes)
     index = chosen_index(config)
-    # Workers read this very version, even if another one is published before they start.
-    config = replace(config, index_version=index.fingerprint)
-    selection = chosen_selection(config)
-    if config.alpha == AUTO:  # workers need not look for it again
-        config = replace(config, alpha=str(selection.parameters.alpha))
+    selection = chosen_selection(replace(config, index_version=index.fingerprint))
+    config = config_of_workers(config, index, selection)
     targets = targets_of(selection, config)
     rollouts = rollout_sizes(selection)
     left_out = rows_without_images(rollouts, config)

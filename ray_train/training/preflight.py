@@ -5,6 +5,7 @@ index version ─▶ selection ─▶ rollout sizes ─▶ rows without images, 
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.selection import Selection, select
 from bisieve.index.versions import open_version
 from bisieve.io.images import MOST_PIXELS, missing_images, refuse_missing
+from bisieve.records.options import AUTO
 from bisieve.shards.fetch import fetch_rollouts, unseekable_shards
 from ray_train.config import TrainConfig
 from ray_train.data.image_sizes import Size, image_sizes, kept_sizes
@@ -40,6 +42,16 @@ def chosen_index(config: TrainConfig) -> Index:
         IndexUnusableError: There is no index, or not exactly one version whose fingerprint begins so.
     """
     return open_version(config.index, config.index_version or None)
+
+
+def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -> TrainConfig:
+    """Return the config with which each worker makes the driver's ``selection`` from ``index``.
+
+    It names this very version of the index, as another one may be published before a worker starts, and the α
+    that was found, if it was to be automatic.
+    """
+    alpha = str(selection.parameters.alpha) if config.alpha == AUTO else config.alpha
+    return replace(config, index_version=index.fingerprint, alpha=alpha)
 
 
 def chosen_selection(config: TrainConfig) -> Selection:

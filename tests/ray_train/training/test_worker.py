@@ -2,18 +2,24 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support import reference
 
+from bisieve.errors import TrainingError
+from ray_train.config import TrainConfig
 from ray_train.data.encode import Sample, filler, make_encoder
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
-from ray_train.training.worker import fix_seeds, make_deterministic
+from ray_train.training.preflight import chosen_index, chosen_selection, config_of_workers
+from ray_train.training.worker import Job, fix_seeds, make_deterministic, selection_of
 
 
 @pytest.fixture
@@ -68,3 +74,38 @@ def test_all_random_streams_follow_the_key() -> None:
     assert not set(drawn(0, 1, 5)) & set(drawn(0, 1, 6))
     assert not set(drawn(0, 1, 5)) & set(drawn(0, 0, 5))
     assert drawn(2**63 - 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"alpha": "auto"},
+        {"strategy": "paired", "pair_share": "0.5", "ties": "spread"},
+        {"strategy": "random", "all_negative": "drop"},
+    ],
+    ids=str,
+)
+def test_a_worker_makes_the_selection_of_the_driver(
+    options: dict[str, str], score: Callable[..., Any], tmp_path: Path
+) -> None:
+    reference.write_random_corpus(tmp_path / "corpus", seed=5, sizes={"big": 250, "small": 7})
+    score(tmp_path / "corpus", tmp_path / "index")
+    config = TrainConfig(
+        index=str(tmp_path / "index"), image_root="i", backbone="b", output="o", fraction=0.4, **options
+    )  # fmt: skip
+    index = chosen_index(config)
+    selection = chosen_selection(config)
+    sent = config_of_workers(config, index, selection)
+    score(tmp_path / "corpus", tmp_path / "index", threshold=0.5)  # published before the worker starts
+    assert chosen_index(config).fingerprint != index.fingerprint
+
+    def job(fingerprint: str) -> Job:
+        plan: Any = SimpleNamespace(selection_fingerprint=fingerprint)
+        return Job(sent, plan, {}, {}, np.ones(selection.rows.num_rows), None)
+
+    made = selection_of(job(selection.fingerprint))
+    assert made.rows.equals(selection.rows)
+    assert (made.fingerprint, made.parameters) == (selection.fingerprint, selection.parameters)
+    with pytest.raises(TrainingError, match="the selection that the run was started with"):
+        selection_of(job("another"))
