@@ -81,7 +81,7 @@ def test_a_dry_run_shows_a_selection_by_other_options_than_the_indexs(
     monkeypatch.setattr(driver, "_fit", None)  # the only way to Ray
     train(settings(fraction=0.5, dry_run=True, strategy="low_mc", all_negative="drop"))
     lines = capsys.readouterr().out.splitlines()
-    assert "best 50 %: selected by strategy low_mc, all negative drop" in lines
+    assert "best 50%: selected by strategy low_mc, all negative drop" in lines
     (shares,) = [line.split()[-2:] for line in lines if line.startswith("negative steps")]
     assert float(shares[1].rstrip("%")) > float(shares[0].rstrip("%"))
 
