@@ -151,8 +151,8 @@ def _score(open_engine: Any, inputs: Any, index: Any, emit: Any = None, **option
 def free_ports() -> FreePorts:
     """Finds a free port for each of some names.
 
-    None is of the range from which the system gives ports to whoever asks for any (from 32768 on): another
-    process could get it before the one that it was found for.
+    All are below 32768. From there on the system chooses when a process asks for any free port, so another
+    process could take such a port before it is used.
     """
     pytest_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = 20_000 + 4_000 * (pytest_process % 3)

@@ -11,8 +11,10 @@ from bisieve.cli.main import COMMANDS
 from bisieve.cli.overview import help_text
 from bisieve.cli.parser import Parser
 from ray_train.cli.submit import PROGRAMS
+from ray_train.evaluation.config import BestOfConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
+CONFIGS = {**{name: kind for name, (kind, _) in PROGRAMS.items()}, "best-of": BestOfConfig}
 GENERATED = "<!-- made by `make docs` from the code: do not edit -->"
 
 
@@ -36,7 +38,7 @@ def command_page() -> str:
         module = modules[name]
         lines += ["", f"## bisieve {name}", "", f"{_sentence(module.HELP)}", ""]
         lines += ["```text", *_wrapped(module.EXAMPLE), "```", ""]
-        if name in PROGRAMS:
+        if name in CONFIGS:
             lines += [f"Its options are in [config.md](config.md#{name})."]
             continue
         parser = Parser(prog=f"bisieve {name}", add_help=False)
@@ -46,16 +48,16 @@ def command_page() -> str:
 
 
 def config_page() -> str:
-    """Return the page of the options of train and evaluate, which are keys of a config file, too."""
+    """Return the page of the options of train, evaluate and best-of, which are keys of a config file, too."""
     lines = [
         GENERATED,
-        "# Options of train and evaluate",
+        "# Options of train, evaluate and best-of",
         "",
         "Each key is an option of the command line, with `-` for `_`: `global_batch` is `--global-batch`.",
         "A key of type bool has two options, such as `--train-vision` and `--no-train-vision`. Keys may be",
         "in a TOML or YAML file for [`--config`](../how-to/configure.md#from-a-file).",
     ]
-    for name, (kind, _) in PROGRAMS.items():
+    for name, kind in CONFIGS.items():
         learned = name == "train"
         lines += ["", f"## {name}", ""]
         if learned:

@@ -160,7 +160,7 @@ def _console(stream: TextIO) -> Any:
 
 def _print_text(console: Any, text: str) -> None:
     # A word that is wider than the terminal, such as a URL, stays whole, so that it can be copied.
-    for line in text.splitlines():
+    for line in text.splitlines() or [""]:
         for part in textwrap.wrap(
             line, console.width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
         ) or [""]:

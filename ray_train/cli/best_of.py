@@ -1,8 +1,6 @@
 """``bisieve best-of``: pick the best of N responses with an MPRM, and measure how often the pick is right."""
 
 import argparse
-import sys
-from contextlib import nullcontext, redirect_stdout
 
 from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
@@ -32,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from ray_train.evaluation.best_of import best_of
 
-    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+    with options.text_beside(args.json):
         numbers = best_of(config)
     if args.json:
         options.print_json(numbers)

@@ -1,8 +1,6 @@
 """``bisieve evaluate``: measure how well an MPRM tells right steps from wrong ones."""
 
 import argparse
-import sys
-from contextlib import nullcontext, redirect_stdout
 
 from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
@@ -35,8 +33,10 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.evaluation.evaluate import evaluate
 
     benchmark, output = canonical(config.benchmark), canonical(config.output)
-    text = redirect_stdout(sys.stderr) if args.json else nullcontext()
-    with lineage_events("evaluate", [config.model, benchmark], [output]) as datasets, text:
+    with (
+        lineage_events("evaluate", [config.model, benchmark], [output]) as datasets,
+        options.text_beside(args.json),
+    ):
         report = evaluate(config)
         datasets.versions |= {config.model: report["run"]} if report["run"] else {}
     if args.json:

@@ -62,6 +62,11 @@ def test_a_terminal_gets_at_most_100_columns_and_whole_urls() -> None:
     assert COLOUR.search(shown)
 
 
+def test_a_terminal_gets_the_empty_lines_of_a_report() -> None:
+    shown = on_terminal(lambda: show(Report("above", "", "below")))
+    assert ESCAPE.sub("", shown).split("\n")[:3] == ["above", "", "below"]
+
+
 def test_names_are_wrapped_in_a_narrow_terminal_but_numbers_are_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

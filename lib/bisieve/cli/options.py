@@ -6,6 +6,9 @@ and return them in the form that the library needs.
 
 import argparse
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from bisieve import console
@@ -180,6 +183,19 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json``, with which stdout gets one JSON document."""
     parser.add_argument("--json", action=Flag, help="print one JSON document")
+
+
+@contextmanager
+def text_beside(as_json: bool) -> Iterator[None]:
+    """Send what the block prints to stderr if ``as_json``, so that stdout gets the document alone.
+
+    It goes to a copy of descriptor 2, since all that is written to 2 itself is discarded while Ray scores.
+    """
+    if not as_json:
+        yield
+        return
+    with os.fdopen(os.dup(2), "w") as text, redirect_stdout(text):
+        yield
 
 
 def print_json(document: Any) -> None:

@@ -82,16 +82,16 @@ def test_the_best_response_by_the_models_rewards_is_picked(
 
 
 def test_the_command_is_thin_and_prints_its_options(
-    config: BestOfConfig, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+    config: BestOfConfig, in_process: list[list[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in vars(config).items() if value != ""]
     assert run_command("ray_train.cli.best_of", [*flags, "--print-config"]) == 0
-    assert 'aggregate = "mean"' in capsys.readouterr().out
+    assert 'aggregate = "mean"' in capfd.readouterr().out
     assert not in_process
     assert run_command("ray_train.cli.best_of", [*flags, "--aggregate", "min"]) == 0
-    assert "best of 4 by min" in capsys.readouterr().out
+    assert "best of 4 by min" in capfd.readouterr().out
     assert run_command("ray_train.cli.best_of", [*flags, "--json"]) == 0
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
     assert json.loads(captured.out) == json.loads(Path(config.output, "best-of.json").read_text())
     assert "best of 4 by min" in captured.err
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bisieve.cli.main import main
+from ray_train.cluster import silenced_core
 from ray_train.evaluation import evaluate as evaluation
 
 ASKED = ["evaluate", "--model", "m", "--benchmark", "b.jsonl", "--image-root", "i", "--output", "o"]
@@ -16,7 +17,8 @@ METRICS = {"run": "abc-1", "overall_f1": 0.5, "auc": None}
 @pytest.fixture(autouse=True)
 def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def evaluate(config: Any) -> dict[str, Any]:
-        print(f"model: {config.model}")
+        with silenced_core():  # as while Ray scores
+            print(f"model: {config.model}", flush=True)
         return METRICS
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
@@ -28,8 +30,8 @@ def test_text_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "model: m\n"
 
 
-def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_alone_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*ASKED, "--json"]) == 0
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
     assert json.loads(captured.out) == METRICS
     assert captured.err == "model: m\n"
