@@ -32,6 +32,12 @@ DEFINED = re.compile(r"^ *(?:def |class )?(\w+)(?:\(|:| =)", re.MULTILINE)
 NAME = re.compile(r"[A-Z][a-z]\w+|_?[A-Z]+(?:_[A-Z]+)*|[a-z]+(?:_[a-z]+)+")
 
 
+def test_names_of_test_files_are_unique() -> None:
+    """Else pytest cannot collect both."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def text_of(guide: str) -> str:
     return (ROOT / guide).read_text(encoding="utf-8")
 

@@ -1,9 +1,13 @@
 """The final answer of a solution, and when two answers are the same."""
 
 import re
+from decimal import Decimal
 
-# "Final answer: 12", "**Final answer** is 12.", or \boxed{12}; the last one in a solution counts.
-ANSWER = r"(?i)final answer\W{0,4}(?:is)?\s*:?\s*(.+)|\\boxed\{([^{}]+)\}"
+# "Final answer: 12", "**Final answer** is 12.", or \boxed{\frac{1}{2}}; the last one in a solution counts.
+ANSWER = (
+    r"(?i)final answer[\s*]{0,4}(?:is\b\s*:?|:)[\s*]*(.*\w.*)"
+    r"|\\boxed\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})+)\}"
+)
 
 
 def final_answer(solution: str, pattern: str = ANSWER) -> str:
@@ -27,15 +31,15 @@ def normalized(answer: str) -> str:
     r"""Return a form of an answer that is equal for equal answers.
 
     Case, spaces at the ends, a full stop, dollar signs, and one pair of parentheses or of ``\boxed{}`` do not
-    matter. Numbers are compared by value: 1,200 and 1200.0 are equal.
+    matter. Numbers are compared by value, to 28 digits: 1,200 and 1200.0 are equal.
     """
-    text = answer.strip().strip("$*").strip().rstrip(".").strip()
+    text = answer.lstrip("$* \t\n").rstrip("$*. \t\n")
     for left, right in (("\\boxed{", "}"), ("(", ")")):
         if text.startswith(left) and text.endswith(right):
             text = text[len(left) : -len(right)].strip()
     try:
-        return f"{float(re.sub(r'(?<=[0-9]),(?=[0-9]{3})', '', text)):.10g}"
-    except ValueError:
+        return str(Decimal(re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", text)).normalize() + 0)
+    except ArithmeticError:  # it is no number
         return " ".join(text.casefold().split())
 
 

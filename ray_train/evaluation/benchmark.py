@@ -36,6 +36,13 @@ class Solution:
     judgements: tuple[int, ...]  # one per step: 1 right, 0 neutral, -1 wrong
     source: str
     policy: str  # the model that wrote the solution; empty: unknown
+    response: int = 0  # number of the response in its record, from 1; 0: the record is one solution
+    record: int = 0  # line of the record, where ``line`` is a number of the solution itself
+
+    @property
+    def place(self) -> str:
+        """Return where the solution is in the file, for an error."""
+        return f"line {self.record}, response {self.response}" if self.response else f"line {self.line}"
 
     @property
     def question_key(self) -> str:

@@ -19,7 +19,7 @@ from ray_train.evaluation.candidates import Question, read_candidates, solutions
 from ray_train.evaluation.config import BestOfConfig
 from ray_train.evaluation.picks import accuracies, pick, scores_of, summary, table
 from ray_train.evaluation.preflight import check_images, checked_format, checked_model, marker_of
-from ray_train.evaluation.scoring import score_solutions, scoring_identity, solutions_digest
+from ray_train.evaluation.scoring import digest, score_solutions, scoring_identity
 from ray_train.evaluation.unfinished import Unfinished
 from ray_train.run_config import located
 
@@ -62,7 +62,7 @@ def best_of(config: BestOfConfig) -> dict[str, Any]:
         "run": card and card["run"],
         "index": card and card["identity"]["index"],
         "candidates": config.candidates,
-        "candidates_sha256": solutions_digest(solutions),
+        "candidates_sha256": digest(questions),
         "prompt": config.prompt,
         "risk": config.risk,
         "aggregate": config.aggregate,

@@ -12,6 +12,7 @@ from ray_train.evaluation.metrics import Measured, measure
 from ray_train.evaluation.steps import Floats, ScoredSteps
 
 RESAMPLES = 2000
+RAISED = ("calibration_error",)  # metrics that resampling raises
 
 
 def draws(questions: int, seed: int) -> Floats:
@@ -28,8 +29,21 @@ def once(questions: int) -> Floats:
 
 def interval(values: Floats, confidence: float) -> list[float] | None:
     """Return the ends of the central interval of a metric over all resamples; None as in `quantile`."""
-    ends = [quantile(values, (1 + side * confidence) / 2) for side in (-1, 1)]
-    return None if None in ends else [float(end or 0.0) for end in ends]
+    low, high = (quantile(values, (1 + side * confidence) / 2) for side in (-1, 1))
+    return None if low is None or high is None else [low, high]
+
+
+def around(estimate: float, ends: list[float] | None, least: float) -> list[float] | None:
+    """Return the interval around a metric that reaches as far as the farther one of ``ends``.
+
+    For a metric that resampling raises, such as the calibration error: in a resample each bin has fewer
+    different steps, so it is farther from its mean. The central interval is often above the metric itself;
+    this one holds it, and the true value at least as often as it says.
+    """
+    if ends is None:
+        return None
+    reach = max(ends[1] - estimate, estimate - ends[0])
+    return [max(estimate - reach, least), estimate + reach]
 
 
 def quantile(values: Floats, share: float) -> float | None:
@@ -61,16 +75,13 @@ def differences(
         other_drawn: Those of its resamples, which draw the same questions.
         confidence: Of the intervals, in (0, 1).
     """
-    return {
-        scope: {
-            name: {
-                "difference": plain({name: values[scope][name] - other[scope][name]})[name],
-                "interval": interval(drawn[scope][name] - other_drawn[scope][name], confidence),
-            }
-            for name in values[scope]
-        }
-        for scope in values
-    }
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for scope in values:
+        difference = {name: values[scope][name] - other[scope][name] for name in values[scope]}
+        of_resamples = {name: drawn[scope][name] - other_drawn[scope][name] for name in values[scope]}
+        plainly, ends = plain(difference), intervals(difference, of_resamples, confidence, least=-1.0)
+        found[scope] = {name: {"difference": plainly[name], "interval": ends[name]} for name in difference}
+    return found
 
 
 def plain(metrics: dict[str, Floats]) -> dict[str, float | None]:
@@ -78,6 +89,18 @@ def plain(metrics: dict[str, Floats]) -> dict[str, float | None]:
     return {name: None if np.isnan(value[0]) else float(value[0]) for name, value in metrics.items()}
 
 
-def intervals(drawn: dict[str, Floats], confidence: float) -> dict[str, list[float] | None]:
-    """Return the `interval` of each metric."""
-    return {name: interval(values, confidence) for name, values in drawn.items()}
+def intervals(
+    values: dict[str, Floats], drawn: dict[str, Floats], confidence: float, least: float = 0.0
+) -> dict[str, list[float] | None]:
+    """Return the `interval` of each metric.
+
+    Args:
+        values: The metrics themselves.
+        drawn: Those of the resamples.
+        confidence: In (0, 1).
+        least: The smallest value that a metric can have.
+    """
+    found = {name: interval(of_resamples, confidence) for name, of_resamples in drawn.items()}
+    for name in RAISED:
+        found[name] = around(float(values[name][0]), found[name], least)
+    return found

@@ -110,6 +110,7 @@ def _problem(record: _Record, marker: str) -> str:
     """Return what is wrong with a record; "" if nothing is."""
     problems = {
         "no question": not record.question.strip(),
+        "no image": not record.image,
         "no answer": not str(record.answer).strip(),
         "no responses": not record.responses,
         f"the marker {marker} in the question": marker in record.question,
@@ -142,10 +143,10 @@ def _steps(response: str | list[str], split: str) -> tuple[str, ...]:
 
 def solutions_of(questions: Sequence[Question]) -> list[Solution]:
     """Return every response that has steps as a solution to score; its line is its number among all."""
-    numbered = enumerate(((one, steps) for one in questions for steps in one.responses), start=1)
+    every = ((one, place, steps) for one in questions for place, steps in enumerate(one.responses, start=1))
     return [
-        Solution(number, one.images, one.question, steps, (0,) * len(steps), one.source, "")
-        for number, (one, steps) in numbered
+        Solution(number, one.images, one.question, steps, (0,) * len(steps), one.source, "", place, one.line)
+        for number, (one, place, steps) in enumerate(every, start=1)
         if steps
     ]
 

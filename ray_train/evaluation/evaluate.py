@@ -16,7 +16,7 @@ from ray_train.evaluation.preflight import checked_format, checked_model, checke
 from ray_train.evaluation.published import published_counts, published_line
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import METRICS, write_evaluation
-from ray_train.evaluation.scoring import score_solutions, scoring_identity, solutions_digest
+from ray_train.evaluation.scoring import digest, score_solutions, scoring_identity
 from ray_train.evaluation.steps import judged_steps
 from ray_train.evaluation.tables import table
 from ray_train.evaluation.unfinished import Unfinished
@@ -53,7 +53,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "run": card and card["run"],
         "index": card and card["identity"]["index"],
         "benchmark": config.benchmark,
-        "benchmark_sha256": solutions_digest(solutions),
+        "benchmark_sha256": digest(solutions),
         "prompt": config.prompt,
         "marker": format.marker,
         "positive": format.positive,

@@ -26,7 +26,7 @@ from ray_train.evaluation.steps import Bools, Floats, Ints, ScoredSteps, Texts
 
 BINS = 15  # of the expected calibration error
 LOWER_IS_BETTER = ("brier", "calibration_error")
-ALL = "all"  # the scope of all sources together
+ALL = "all sources"  # the scope of all together; "all" may be a source
 
 _AT_ONCE = 4_000_000  # weights (resamples x steps) in memory at once
 

@@ -170,7 +170,7 @@ def _check_markers(format: PromptFormat, backbone: Backbone, solutions: Sequence
         ids = tokenizer(format.render(solution.question, solution.steps, 1))["input_ids"]
         if (found := ids.count(marker)) != len(solution.steps):
             raise TrainingError(
-                f"a token {format.marker!r} behind each of the {len(solution.steps)} steps in line "
-                f"{solution.line} of the benchmark", f"{found} of them",
+                f"a token {format.marker!r} behind each of the {len(solution.steps)} steps in "
+                f"{solution.place} of the file", f"{found} of them",
                 "give a --marker that the tokenizer never joins with its neighbours",
             )  # fmt: skip

@@ -5,9 +5,6 @@ Metrics that are undefined, such as AUC where all steps are right, are None.
 
 from typing import Any
 
-import numpy as np
-
-from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION
 from ray_train.evaluation.bootstrap import RESAMPLES, differences, intervals, measured, plain, quantile
 from ray_train.evaluation.metrics import ALL
@@ -34,13 +31,8 @@ def report(
         The metrics by name, for ``metrics.json``.
 
     Raises:
-        TrainingError: A reward is not finite, or there is no step to choose the threshold on or to report.
+        TrainingError: There is no step to choose the threshold on or to report.
     """
-    if broken := int((~np.isfinite(steps.rewards)).sum()):
-        raise TrainingError(
-            "a number as the reward of every step", f"{broken} of {len(steps)} that are none (nan or inf)",
-            "evaluate another checkpoint: the weights of this model are broken",
-        )  # fmt: skip
     half = in_calibration_half(steps.questions.tolist(), seed)
     threshold, chosen_on, chosen = chosen_threshold(steps, half, asked)
     reported = steps.where(chosen)
@@ -58,13 +50,13 @@ def report(
         "resamples": RESAMPLES,
         **plain(values[ALL]),
         "lower_bounds": {name: quantile(drawn[ALL][name], 1 - confidence) for name in PROMOTED},
-        "intervals": intervals(drawn[ALL], confidence),
+        "intervals": intervals(values[ALL], drawn[ALL], confidence),
         "sources": {
             source: {
                 "steps": int((of_source := reported.sources == source).sum()),
                 "correct_share": float(reported.correct[of_source].mean()),
                 **plain(values[source]),
-                "intervals": intervals(drawn[source], confidence),
+                "intervals": intervals(values[source], drawn[source], confidence),
                 "position_auc": plain(position[source])["auc"],
             }
             for source in sorted(set(reported.sources.tolist()))

@@ -113,9 +113,7 @@ class Scorer:
             Sample(number, pictures[each.images], each.question, each.steps, [0.0] * len(each.steps))
             for number, each in enumerate(solutions)
         ]
-        names = [
-            [f"{name} of line {each.line}" for name in self._per_image(each.images)] for each in solutions
-        ]
+        names = [[f"{name} of {each.place}" for name in self._per_image(each.images)] for each in solutions]
         return self.rewards(samples, names)
 
     @torch.inference_mode()

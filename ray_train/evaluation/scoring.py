@@ -4,6 +4,7 @@ solutions ──those without rewards, by prompt──▶ Ray Data, one model pe
 """
 
 import hashlib
+import math
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -14,10 +15,11 @@ import msgspec
 
 from bisieve import console
 from bisieve._text import pluralize
-from bisieve.errors import BisieveError
+from bisieve.errors import BisieveError, TrainingError
 from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
 from ray_train.data.image_problems import picture_notes
 from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.candidates import Question
 from ray_train.evaluation.config import ScoringConfig
 from ray_train.evaluation.unfinished import Unfinished
 from ray_train.model.sources import known_as
@@ -26,13 +28,13 @@ from ray_train.model.sources import known_as
 _NOT_OF_REWARDS = ("model", "output", "workers", "device", "batch")
 
 
-def solutions_digest(solutions: Sequence[Solution]) -> str:
-    """Return the SHA-256 of the solutions, which does not depend on the file's URL or compression.
+def digest(records: Sequence[Solution | Question]) -> str:
+    """Return the SHA-256 of the records of a file, which does not depend on its URL or compression.
 
     Returns:
         64 hexadecimal digits.
     """
-    return hashlib.sha256(msgspec.json.encode(solutions)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(records)).hexdigest()
 
 
 def scoring_identity(
@@ -43,7 +45,7 @@ def scoring_identity(
     return {
         "model": known_as(config.model),
         "run": card and card["run"],
-        "solutions": solutions_digest(solutions),
+        "solutions": digest(solutions),
         **{name: getattr(config, name) for name in names},
     }
 
@@ -65,7 +67,7 @@ def score_solutions(
         exceed the length limit, none if the solution was skipped.
 
     Raises:
-        BisieveError: A solution cannot be scored, or a worker was lost.
+        BisieveError: A solution cannot be scored, a reward is not finite, or a worker was lost.
     """
     left = by_prompt([each for each in solutions if each.line not in unfinished.rewards])
     if known := len(solutions) - len(left):
@@ -81,7 +83,18 @@ def score_solutions(
             kept = f"{len(unfinished.rewards):,} of {pluralize(len(solutions), 'solution')}"
             error.add_note(f"the scores of {kept} are kept: the same command continues")
         raise
-    return [unfinished.rewards[solution.line] for solution in solutions]
+    found = [unfinished.rewards[solution.line] for solution in solutions]
+    _check_finite(found)
+    return found
+
+
+def _check_finite(rewards: Sequence[Sequence[float]]) -> None:
+    found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
+    if broken := found.count(False):
+        raise TrainingError(
+            "a number as the reward of every step", f"{broken} of {len(found)} that are none (nan or inf)",
+            "give another checkpoint: the weights of this model are broken",
+        )  # fmt: skip
 
 
 def by_prompt(solutions: Sequence[Solution]) -> list[Solution]:

@@ -52,6 +52,8 @@ def chosen_threshold(steps: ScoredSteps, half: Bools, asked: str | float) -> Cho
     needed = (half, ~half) if asked == CALIBRATION else (everything,)
     if not all(part.any() for part in needed):
         found = " and ".join(f"{int(part.sum())}" for part in needed)
+        if not len(steps):
+            raise TrainingError("a judged step that the model scored", "none", "give another benchmark")
         raise TrainingError(
             "judged steps of several questions in the benchmark, for two halves", f"{found} steps",
             "give a larger benchmark, or another --seed",

@@ -50,9 +50,12 @@ class Unfinished:
         kept = msgspec.json.decode(storage.read_bytes(join(self._output, IDENTITY)))
         for name, value in self._identity.items():
             if kept.get(name) != value:
+                expected, found = f"{name} {value}", f"{name} {kept.get(name)}"
+                if name == "solutions":  # digests tell a reader nothing
+                    expected, found = "these solutions", "those of others"
                 raise TrainingError(
-                    f"unfinished scores of {name} {value} in {self._output}, to continue them",
-                    f"{name} {kept.get(name)}",
+                    f"unfinished scores of {expected} in {self._output}, to continue them",
+                    found,
                     f"give another --output, or delete {IDENTITY} there to begin again",
                 )
         self._parts = sorted(name for name in storage.file_names(self._output) if name.startswith(PART))

@@ -14,6 +14,7 @@ from bisieve.errors import UsageError
 from bisieve.index.rerank import rescored
 from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
 from bisieve.ranking.order import best, ranked
+from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
 
 GRID = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # from the paper's smallest default on
@@ -30,9 +31,19 @@ def automatic_alpha(rows: pa.Table, parameters: Parameters, fraction: float) -> 
         fraction: Share of rollouts to select.
 
     Raises:
-        UsageError: No α of the grid has such a selection.
+        UsageError: The strategy does not depend on α, or no α of the grid has such a selection.
     """
+    if not strategy_of(parameters.strategy).uses_alpha:
+        raise UsageError(
+            "--alpha auto for a strategy that depends on alpha", f"--strategy {parameters.strategy}",
+            "leave out --alpha, or give --strategy bis",
+        )  # fmt: skip
     bound = statistics_of(rows, parameters.threshold).shortcut + SHORTCUT_MARGIN
+    if np.isnan(bound):
+        raise UsageError(
+            "positive and negative steps, to choose alpha by how a step's position tells its label",
+            "only one kind", "give a number as --alpha",
+        )  # fmt: skip
     found = []
     for alpha in GRID:
         tried = replace(parameters, alpha=alpha)
@@ -42,6 +53,6 @@ def automatic_alpha(rows: pa.Table, parameters: Parameters, fraction: float) -> 
             return alpha
     raise UsageError(
         f"an alpha up to {GRID[-1]:g} with an AUC of position of at most {bound:.2f}",
-        f"{np.nanmin([*found, 1.0]):.2f} at best",
+        f"{np.nanmin([*found, np.inf]):.2f} at best",
         "give a number as --alpha, or --strategy stratified",
     )

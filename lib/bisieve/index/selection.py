@@ -34,6 +34,7 @@ class Selection:
     shards: KnownShards  # the shards that spans refer to, and how to read them
     parameters: Parameters  # of the ranking that it is the best of
     ties: CutoffTies | None = None  # at its end; None if the index tells them (`cutoffs.cutoff_ties`)
+    is_alpha_automatic: bool = False  # chosen by `automatic_alpha`
 
     @property
     def delivered(self) -> float:
@@ -103,6 +104,7 @@ def select(index: Index, fraction: float, asked: Mapping[str, Any]) -> Selection
         fraction,
         parameters,
         ties_of_ranked(in_order, parameters, fraction),
+        is_automatic,
     )
 
 
@@ -114,13 +116,15 @@ def differences(selection: Selection, index: Index) -> dict[str, Any]:
 
 def _selection(
     index: Index, rows: pa.Table, version: str, fraction: float, parameters: Parameters,
-    ties: CutoffTies | None = None,
+    ties: CutoffTies | None = None, is_alpha_automatic: bool = False,
 ) -> Selection:  # fmt: skip
     _require_some(rows, index.manifest.rollouts)
     name = hashlib.sha256(f"{version} {fraction!r}".encode()).hexdigest()
     layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
     shards = KnownShards(parameters.reading, layouts)
-    return Selection(rows, name, fraction, index.manifest.rollouts, shards, parameters, ties)
+    return Selection(
+        rows, name, fraction, index.manifest.rollouts, shards, parameters, ties, is_alpha_automatic
+    )
 
 
 def _require_some(rows: pa.Table, available: int) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bisieve._hash import seeded_hashes
 from bisieve.index.reader import Index, open_part
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -119,7 +120,7 @@ class Tally:
     kinds: Ints = field(default_factory=lambda: np.zeros(3, np.int64))  # all-negative, mixed, all-positive
     positions: Floats = field(default_factory=lambda: np.zeros(0))
     labels: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    questions: list[pa.Array] = field(default_factory=list)  # the question of each row
+    questions: Ints = field(default_factory=lambda: np.zeros((2, 0), np.int64))  # hash, number of rollouts
 
     def add(self, rows: pa.Table) -> None:
         """Count ``rows``, which have the columns `NEEDED`."""
@@ -134,7 +135,7 @@ class Tally:
         place = np.arange(len(owner)) - np.repeat(np.cumsum(steps) - steps, steps)
         # The quotient of integers is rounded correctly, so equal positions are equal floats.
         self._count((2 * place + 1) / (2 * steps[owner]), np.stack([~positive, positive], axis=1))
-        self.questions += rows["question_id"].chunks
+        self._count_questions(rows["question_id"].combine_chunks())
 
     def _count(self, positions: Floats, labels: npt.NDArray[np.bool_]) -> None:
         both = np.concatenate([self.positions, positions])
@@ -142,9 +143,17 @@ class Tally:
         counts = np.concatenate([self.labels, labels]).T
         self.labels = np.stack([np.bincount(place, weights=each).astype(np.int64) for each in counts], axis=1)
 
+    def _count_questions(self, of_rows: pa.Array) -> None:
+        # Hashes, not names: the questions of millions of rollouts must fit into memory.
+        found = of_rows.value_counts()
+        hashes = seeded_hashes(found.field("values").to_pylist(), 0).view(np.int64)
+        both = np.concatenate([self.questions, [hashes, found.field("counts").to_numpy()]], axis=1)
+        names, place = np.unique(both[0], return_inverse=True)
+        self.questions = np.stack([names, np.bincount(place, weights=both[1]).astype(np.int64)])
+
     def statistics(self) -> Statistics:
         """Return the statistics of all rows that were added."""
-        of_question = pa.chunked_array(self.questions, pa.string()).value_counts().field("counts").to_numpy()
+        of_question = self.questions[1]
         all_negative, mixed, all_positive = self.kinds.tolist()
         return Statistics(
             all_negative + mixed + all_positive, mixed, all_positive, all_negative, len(of_question),

@@ -34,7 +34,8 @@ def selection_notes(selection: Selection, index: Index) -> list[str]:
     parameters, fraction = selection.parameters, selection.fraction
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in differences(selection, index).items()]
     made = [f"best {percent(fraction)}: selected by {', '.join(changed)}"] if changed else []
-    return [*made, *_ties(parameters, fraction, selection.ties), *_alpha(parameters, fraction)]
+    alpha = [] if selection.is_alpha_automatic else _alpha(parameters, fraction)
+    return [*made, *_ties(parameters, fraction, selection.ties), *alpha]
 
 
 def tie_notes(index: Index, fraction: float) -> list[str]:

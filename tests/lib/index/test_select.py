@@ -147,6 +147,19 @@ def test_alpha_auto_says_when_no_alpha_will_do(tmp_path: Path) -> None:
         select(index, 0.1, {"alpha": "auto"})
 
 
+@pytest.mark.parametrize("strategy", ["random", "mixed", "reliable", "low_mc", "difficulty", "all"])
+def test_alpha_auto_is_refused_where_alpha_changes_nothing(strategy: str, tmp_path: Path) -> None:
+    index = make_index(tmp_path, [absorbed(n) for n in range(20)])
+    with pytest.raises(UsageError, match=f"depends on alpha; found --strategy {strategy}; .*--strategy bis"):
+        select(index, 0.5, {"alpha": "auto", "strategy": strategy})
+
+
+def test_alpha_auto_needs_both_labels(tmp_path: Path) -> None:
+    index = make_index(tmp_path, [Made("a", f"r-{n}", (1.0, 1.0)) for n in range(20)])
+    with pytest.raises(UsageError, match=r"positive and negative steps.*found only one kind"):
+        select(index, 0.5, {"alpha": "auto"})
+
+
 def test_the_api_and_the_commands_select_by_other_options(
     score: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from support.scored_steps import scored, some_steps
 
 from ray_train.evaluation import bootstrap, metrics
-from ray_train.evaluation.bootstrap import draws, interval, measured, quantile
+from ray_train.evaluation.bootstrap import draws, interval, intervals, measured, quantile
 from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.report import report
 from ray_train.evaluation.steps import ScoredSteps
@@ -88,6 +88,20 @@ def test_the_interval_holds_the_true_value_about_as_often_as_it_says() -> None:
         low, high = interval(found[ALL]["auc"], 0.95) or (0.0, 0.0)
         held += low <= 0.7602 <= high
     assert 52 <= held < 60
+
+
+def test_the_interval_of_the_calibration_error_holds_the_error_itself() -> None:
+    """Resampling raises it: of perfectly calibrated rewards the central interval would be above it."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rewards = rng.random(600)
+        correct = rng.random(600) < rewards
+        steps = scored(
+            rewards.tolist(), correct.tolist(), "a" * 600, np.repeat(np.arange(200), 3).astype(str)
+        )
+        values, drawn = measured(steps, THRESHOLD, SEED)
+        low, high = intervals(values[ALL], drawn[ALL], 0.95)["calibration_error"] or (1.0, 0.0)
+        assert 0 <= low <= values[ALL]["calibration_error"][0] <= high
 
 
 def test_a_benchmark_of_the_size_of_visualprocessbench_takes_seconds() -> None:

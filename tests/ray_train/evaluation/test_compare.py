@@ -16,6 +16,7 @@ from bisieve.errors import TrainingError
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.bootstrap import draws
 from ray_train.evaluation.compare import compare_evaluations
+from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import write_evaluation
 from ray_train.evaluation.steps import judged_steps
@@ -61,11 +62,11 @@ def test_a_better_model_is_better_in_every_metric_and_the_same_model_in_none(wri
     a, b = write("worse", rewards_of(0.1, 1)), write("better", rewards_of(0.3, 2))
     found = compare_evaluations(a, b)
     of_b = json.loads(Path(b, "metrics.json").read_text())
-    for name, entry in found.metrics["all"].items():
+    for name, entry in found.metrics[ALL].items():
         assert entry["b"] == pytest.approx(of_b[name])
         assert entry["difference"] == pytest.approx(entry["b"] - entry["a"])
-    assert found.metrics["all"]["auc"]["interval"][0] > 0
-    assert set(found.metrics) == {"all", "source0", "source1"}
+    assert found.metrics[ALL]["auc"]["interval"][0] > 0
+    assert set(found.metrics) == {ALL, "source0", "source1"}
     row = next(line for line in found.report().splitlines() if line.startswith("AUC of source1 "))
     assert row.endswith("B")
     same = compare_evaluations(a, a)
@@ -75,7 +76,7 @@ def test_a_better_model_is_better_in_every_metric_and_the_same_model_in_none(wri
 
 def test_lower_is_better_for_errors(write: Write) -> None:
     found = compare_evaluations(write("a", rewards_of(0.3, 2)), write("b", rewards_of(0.1, 1)))
-    assert found.metrics["all"]["brier"]["difference"] > 0
+    assert found.metrics[ALL]["brier"]["difference"] > 0
     (row,) = [line for line in found.report().splitlines() if line.startswith("Brier score ")]
     assert row.endswith("A")
 
@@ -90,7 +91,7 @@ def test_the_interval_is_of_differences_of_the_same_drawn_questions(write: Write
         weights = times[np.searchsorted(names, steps[0].questions)]
         first, second = (roc_auc_score(s.correct, s.rewards, sample_weight=weights) for s in steps)
         drawn.append(second - first)
-    low, high = found.metrics["all"]["auc"]["interval"]
+    low, high = found.metrics[ALL]["auc"]["interval"]
     assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.004)
     # What is hard for both cancels out: unpaired intervals would be far wider.
     of_a = json.loads(Path(found.a, "metrics.json").read_text())["intervals"]["auc"]
@@ -112,10 +113,10 @@ def test_only_reported_steps_that_both_scored_are_compared(write: Write) -> None
     [
         (
             {"sha": "c"},
-            r"the same benchmark_sha256, such as b in .*found c in .*the --benchmark of the other",
+            r"the same --benchmark; found other solutions in .* than in .*the --benchmark of the other",
         ),
-        ({"asked": 0.5}, "the same threshold_on, such as calibration .*found fixed"),
-        ({"seed": 1}, "the same seed, such as 0 .*found 1"),
+        ({"asked": 0.5}, "the same --threshold; found calibration and fixed"),
+        ({"seed": 1}, "the same --seed; found 0 and 1"),
     ],
 )
 def test_evaluations_of_other_steps_are_not_compared(

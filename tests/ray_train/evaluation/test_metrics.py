@@ -1,5 +1,7 @@
 """The metrics of an evaluation, against scikit-learn and against values worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
@@ -26,6 +28,13 @@ def test_f1_auc_and_brier_are_those_of_scikit_learn_apart_and_together(seed: int
     assert [found[source]["macro_f1"] for source in by_source] == pytest.approx(f1.tolist())
     assert found[ALL]["overall_f1"] == pytest.approx(np.average(f1, weights=size))
     assert found[ALL]["unweighted_f1"] == pytest.approx(f1.mean())
+
+
+def test_a_source_may_be_called_all() -> None:
+    steps = some_steps(20)
+    found = metrics_of(replace(steps, sources=np.full(len(steps), "all")))
+    assert found.keys() == {ALL, "all"}
+    assert found[ALL]["overall_f1"] == found["all"]["macro_f1"]
 
 
 def test_macro_f1_and_its_means_over_sources() -> None:

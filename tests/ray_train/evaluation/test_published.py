@@ -12,7 +12,8 @@ from ray_train.evaluation.published import VISUALPROCESSBENCH, published_counts,
 def whole() -> list[Solution]:
     """As many solutions, right steps and wrong steps as published; of each source the first has most."""
     made = []
-    for source, (solutions, right, wrong) in VISUALPROCESSBENCH.items():
+    for source in ("MMMU_DEV_VAL", "MathVision_MINI", "MathVerse_MINI_Vision_Only", "DynaMath", "WeMath"):
+        solutions, right, wrong = VISUALPROCESSBENCH[source.partition("_")[0]]
         one = Solution(1, ("a.png",), "Why?", ("a",), (1,), source, "")
         most = (1,) * (right - solutions + 1) + (-1,) * wrong + (0,)
         made += [replace(one, steps=("a",) * len(most), judgements=most), *[one] * (solutions - 1)]
@@ -36,6 +37,14 @@ def test_a_part_says_what_is_missing(whole: list[Solution]) -> None:
     assert "a part of VisualProcessBench: 290 solutions of WeMath instead of 291" in published_line(found)
 
 
+def test_a_file_without_a_source_is_a_part(whole: list[Solution]) -> None:
+    found = published_counts([solution for solution in whole if solution.source != "MMMU_DEV_VAL"])
+    assert found == {
+        "is": "part",
+        "different": {"MMMU": {"solutions": [0, 267], "right": [0, 1698], "wrong": [0, 708]}},
+    }
+
+
 def test_judgements_that_were_changed_are_named(whole: list[Solution]) -> None:
     turned = replace(whole[-1], judgements=(-1,))
     found = published_counts([*whole[:-1], turned])
@@ -47,5 +56,6 @@ def test_judgements_that_were_changed_are_named(whole: list[Solution]) -> None:
 
 
 def test_a_file_with_other_sources_claims_nothing(whole: list[Solution]) -> None:
-    assert published_counts([s for s in whole if s.source != "MMMU"]) is None
+    other = replace(whole[0], source="geometry")
+    assert published_counts([*whole, other]) is None
     assert published_line(None) == ""

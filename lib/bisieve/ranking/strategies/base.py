@@ -26,6 +26,7 @@ class Strategy:
     passes: tuple[GroupPass, ...] = ()  # then applied in order; they replace the key
     shuffled: bool = False  # equal keys are in random order (a seeded hash), whatever the rule for ties
     options: tuple[str, ...] = ()  # parameters that only this strategy and few others use
+    uses_alpha: bool = True  # whether the order depends on α
     columns: tuple[str, ...] = ()  # columns that ``key`` reads, beside those of the score and its parts
 
 

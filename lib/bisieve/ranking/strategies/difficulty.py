@@ -65,4 +65,5 @@ STRATEGY = Strategy(
     no_key,
     (GroupPass(question_group, _with_sums, _sampled, sums=("_score", "_steps")),),
     options=("seed",),
+    uses_alpha=False,
 )

@@ -13,4 +13,4 @@ def _negative_mean(rows: pa.Table, parameters: Parameters) -> Floats:
     return np.asarray(-(sums / steps), np.float64)
 
 
-STRATEGY = Strategy(_negative_mean)
+STRATEGY = Strategy(_negative_mean, uses_alpha=False)

@@ -11,4 +11,4 @@ def _mixture(rows: pa.Table, parameters: Parameters) -> Floats:
     return p * (1.0 - p)
 
 
-STRATEGY = Strategy(_mixture, shuffled=True)
+STRATEGY = Strategy(_mixture, shuffled=True, uses_alpha=False)

@@ -2,4 +2,4 @@
 
 from bisieve.ranking.strategies.base import Strategy, no_key
 
-STRATEGY = Strategy(no_key, shuffled=True)
+STRATEGY = Strategy(no_key, shuffled=True, uses_alpha=False)

@@ -10,4 +10,4 @@ def _reliability(rows: pa.Table, parameters: Parameters) -> Floats:
     return rows["reliability"].to_numpy()  # type: ignore[no-any-return]
 
 
-STRATEGY = Strategy(_reliability)
+STRATEGY = Strategy(_reliability, uses_alpha=False)

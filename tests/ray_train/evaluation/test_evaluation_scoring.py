@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bisieve.errors import TrainingError
 from ray_train.evaluation import scoring
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.config import EvaluateConfig
@@ -82,3 +83,17 @@ def test_what_rewards_depend_on_changes_their_identity_and_machines_do_not(confi
     assert scoring_identity(config, SOLUTIONS, None)["model"] != first["model"], (
         "other files at the same place"
     )
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_an_error_that_says_so(
+    reward: float, config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: EvaluateConfig, left: Sequence[Solution]) -> Iterator[tuple[int, list[float]]]:
+        yield from ((solution.line, [0.5, reward if solution.line == 4 else 0.5]) for solution in left)
+
+    monkeypatch.setattr(scoring, "_scored", broken)
+    with pytest.raises(TrainingError, match=r"1 of 18 that are none \(nan or inf\)"):
+        score_solutions(
+            config, SOLUTIONS, Unfinished(config.output, scoring_identity(config, SOLUTIONS, None))
+        )

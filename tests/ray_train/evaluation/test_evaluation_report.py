@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from support.scored_steps import metrics_of, scored, some_steps
 
-from bisieve.errors import TrainingError
 from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.position import position_baseline
 from ray_train.evaluation.report import report
@@ -123,9 +122,3 @@ def test_a_metric_that_is_undefined_is_none() -> None:
     assert numbers["auc"] is numbers["intervals"]["auc"] is numbers["lower_bounds"]["auc"] is None
     assert numbers["lower_bounds"]["overall_f1"] == 0.5
     assert "none" in table(numbers)
-
-
-@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
-def test_a_reward_that_is_no_number_is_an_error_that_says_so(reward: float) -> None:
-    with pytest.raises(TrainingError, match=r"1 of 3 that are none \(nan or inf\)"):
-        report(scored([0.1, reward, 0.9], [0, 1, 1], "aaa"), seed=0)
