@@ -19,6 +19,7 @@ from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
 from bisieve.io.errors import existing_folder
 from bisieve.io.storage import require_writable
 from ray_train.compat.own_session import Watch, kept_handlers, own_session, start_reaper
+from ray_train.compat.patience import patient_start
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -97,7 +98,7 @@ def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
     """Connect to a Ray, or start one whose processes ``watch`` ends; raise `TrainingError` if that fails."""
     where = os.environ.get("RAY_ADDRESS")
     try:
-        with own_session(watch), kept_handlers():
+        with own_session(watch), kept_handlers(), patient_start():
             ray.init(**options)
     except Exception as error:  # Ray raises a plain Exception if a node does not start in time
         text = f"{error} {error.__cause__}"
