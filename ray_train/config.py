@@ -116,7 +116,7 @@ class TrainConfig:
         "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,
     )  # fmt: skip
 
-    workers: Workers = option(  # noqa: RUF009 (Workers are frozen)
+    workers: Workers = option(
         "Ray Train workers, one GPU each where there are GPUs; 2-8: as many of these as the cluster has",
         Workers(2, 2), parse=workers, identity=False,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``bisieve submit train …`` and ``bisieve submit evaluate …``: run the command as a job of a Ray cluster."""
+"""``bisieve submit train …``, ``evaluate`` and ``sweep``: run the command as a job of a Ray cluster."""
 
 import argparse
 from importlib import import_module
@@ -10,13 +10,15 @@ from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.run_config import to_toml
+from ray_train.sweep.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "run train or evaluate on a Ray cluster: submit it, or follow it if it is already running"
+HELP = "run train, evaluate or sweep on a Ray cluster: submit it, or follow it if it is already running"
 EXAMPLE = "bisieve submit --address http://HEAD:8265 train --config train.toml --output s3://models/mprm"
-PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {
+PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig | SweepConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),
     "evaluate": (EvaluateConfig, "ray_train/evaluate_mprm.py"),
+    "sweep": (SweepConfig, "ray_train/sweep_mprm.py"),
 }
 CHECKOUT = Path(__file__).parents[2]
 
@@ -50,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from ray_train.model.recognize import check_visible_model
 
-    if isinstance(config, TrainConfig):
-        check_visible_model(config.backbone, "--backbone")
-    else:
+    if isinstance(config, EvaluateConfig):
         check_visible_model(config.model, "--model")
+    else:
+        check_visible_model(config.backbone, "--backbone")
     from ray_train.jobs import run_job
 
     # From a checkout, its code is uploaded. An installed bisieve must be installed on the cluster, too.

@@ -228,7 +228,8 @@ class SweepConfig:
             return config
         # What one objective needs has no effect with another one, which is no mistake here.
         idle = {name for name, need in ineffective_options(config).items() if need in _OF_OBJECTIVES}
-        return replace(config, **{item.name: item.default for item in fields(config) if item.name in idle})
+        defaults: dict[str, Any] = {item.name: item.default for item in fields(config) if item.name in idle}
+        return replace(config, **defaults)
 
     def evaluate_config(self, train: TrainConfig) -> EvaluateConfig:
         """Return the options of the evaluation of a model that was trained with ``train``."""
@@ -237,4 +238,3 @@ class SweepConfig:
             model=train.output, benchmark=self.benchmark, output=train.output, workers=train.workers.least,
             device=train.device, **given,
         )  # fmt: skip
-
