@@ -92,7 +92,8 @@ def with_presets(kind: type[Config]) -> type[Config]:
     @functools.wraps(init)
     def complete(self: Any, **given: Any) -> None:
         for name, of_value in presets.items():
-            given = {**(of_value or {}).get(given.get(name), {}), **given}
+            if of_value:
+                given = {**of_value.get(given.get(name), {}), **given}
         for name in parsers.keys() & given.keys():
             if isinstance(given[name], str | int | float | list | dict):
                 given[name] = _parsed(name, parsers[name], given[name])
@@ -151,7 +152,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
 def _default_text(item: "dataclasses.Field[Any]") -> str:
     if item.default is MISSING:
         return " (required)"
-    return f" (default: {item.default})" if item.default != "" else ""
+    return f" (default: {item.default})" if str(item.default) else ""
 
 
 def read_config(kind: type[Config], args: argparse.Namespace) -> Config:

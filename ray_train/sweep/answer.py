@@ -44,6 +44,8 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of the line that the cell is on, without the objective."""
+        if self.fraction == 1:
+            return "all the data"  # whatever the strategy
         return f"{self.strategy} α {self.alpha}" if self.alpha else self.strategy
 
     @property

@@ -53,7 +53,7 @@ def several(parse: Callable[[Any], Item]) -> Callable[[Any], Values[Item]]:
             raise ValueError(f"a list that is empty or has a value twice: {given!r}")
         return Values(found)
 
-    parsed.__name__ = "list"  # shown by argparse
+    parsed.__name__ = "list of different values"  # shown by argparse
     return parsed
 
 
@@ -82,7 +82,7 @@ def _seed(given: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Shared:
+class Options:
     """Options of another command that all trials share, as they were given."""
 
     values: tuple[tuple[str, Any], ...] = ()
@@ -114,12 +114,12 @@ class Shared:
         return values
 
 
-def shared(given: Any) -> Shared:
+def shared(given: Any) -> Options:
     """Parse a table of options, or the URL of a TOML or YAML file of them."""
-    if isinstance(given, Shared):
+    if isinstance(given, Options):
         return given
     table = given if isinstance(given, Mapping) else read_settings(str(given))
-    return Shared(tuple((str(name), value) for name, value in table.items()))
+    return Options(tuple((str(name), value) for name, value in table.items()))
 
 
 @with_presets
@@ -151,7 +151,7 @@ class SweepConfig:
         parse=several(_one_of(*strategy_names())), metavar="A,B,…",
     )  # fmt: skip
     fractions: Values[float] = option(
-        "fractions of the rollouts; at 100% all strategies are one", Values((0.05, 0.1, 0.25, 0.5)),
+        "fractions of the rollouts; 1 is all the data, whatever the strategy", Values((0.05, 0.1, 0.25, 0.5)),
         parse=several(parse_fraction), metavar="5%,10%,…",
     )  # fmt: skip
     alphas: Values[str] = option(
@@ -170,12 +170,12 @@ class SweepConfig:
         "make more epochs of smaller fractions, so that all trials have about as many steps", False
     )
 
-    train: Shared = option(
-        "table of other options of bisieve train, or a file of them; here workers defaults to 1", Shared(),
+    train: Options = option(
+        "table of other options of bisieve train, or a file of them; here workers defaults to 1", Options(),
         parse=shared, metavar="FILE",
     )  # fmt: skip
-    evaluate: Shared = option(
-        "table of other options of bisieve evaluate, or a file of them", Shared(), parse=shared,
+    evaluate: Options = option(
+        "table of other options of bisieve evaluate, or a file of them", Options(), parse=shared,
         metavar="FILE",
     )  # fmt: skip
 
@@ -209,6 +209,8 @@ class SweepConfig:
         for objective in self.objectives:
             example = self.train_config(self.strategies[0], AS_INDEX, objective, self.fractions[0], 0)
             example.check()
+            if example.workers.elastic:
+                raise UsageError("a number of workers in train", str(example.workers), "give no range")
             self.evaluate_config(example).check()
 
     def train_config(

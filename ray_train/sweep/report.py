@@ -8,7 +8,6 @@ from scipy.special import stdtrit
 from bisieve._text import Report, Table, percent, pluralize
 from ray_train.sweep.answer import ENOUGH, LARGE, NONE, UNKNOWN, Answer, Candidate, Cell, Estimate
 from ray_train.sweep.config import RANDOM, SweepConfig
-from ray_train.sweep.grid import ALL
 
 _COLUMNS = 5  # of fractions in one table
 
@@ -38,8 +37,7 @@ def _table(config: SweepConfig, cells: Sequence[Cell], fractions: Sequence[float
     several = len({cell.objective for cell in cells}) > 1
     rows: dict[str, dict[float, str]] = {}
     for cell in cells:
-        name = "all the data" if cell.strategy == ALL and cell.fraction == 1 else cell.name
-        row = rows.setdefault(f"{name}, {cell.objective}" if several else name, {})
+        row = rows.setdefault(f"{cell.name}, {cell.objective}" if several else cell.name, {})
         row[cell.fraction] = _mean(cell, config.confidence)
     sizes = {cell.fraction: cell.rollouts for cell in cells}
     head = (config.metric, *(f"{percent(each)} ({sizes[each]:,})" for each in fractions))

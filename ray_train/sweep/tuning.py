@@ -14,14 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.tune import (
     Callback,
+    CheckpointConfig,
     FailureConfig,
     PlacementGroupFactory,
     RunConfig,
     Stopper,
     Trainable,
     TuneConfig,
+    TuneError,
     Tuner,
     grid_search,
     with_parameters,
@@ -31,7 +34,7 @@ from ray.tune import (
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
-from ray_train.cluster import uses_gpus
+from ray_train.cluster import unwrapped, uses_gpus
 from ray_train.sweep.config import SweepConfig
 from ray_train.sweep.grid import Trial
 from ray_train.sweep.pace import pace_of
@@ -68,6 +71,9 @@ def run_trials(
         trials: The trials.
         before: Trials that were finished before; they tell how long one takes.
         shown: Called for each finished trial.
+
+    Raises:
+        TrainingError: Ray Tune itself fails.
     """
     os.environ.update(QUIET)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -88,9 +94,14 @@ def run_trials(
             run_config=RunConfig(
                 name="sweep", storage_path=folder, verbose=0, callbacks=[progress], stop=_Fault(progress),
                 failure_config=FailureConfig(max_failures=1),
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             ),
         )  # fmt: skip
-        tuner.fit()
+        try:
+            tuner.fit()
+        except (TuneError, RayError) as error:
+            again = "run the same command again: finished trials are kept"
+            raise unwrapped(error, "the trials to reach their end", again) from error
     return outcome
 
 
