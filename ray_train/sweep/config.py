@@ -67,9 +67,9 @@ def _one_of(*known: str) -> Callable[[Any], str]:
 
 
 def _selection_seed(strategy: str, seed: int) -> str:
-    """Return the seed of a selection: that of the trial if the strategy draws, so that each trial draws anew.
+    """Return the seed of a selection: that of the trial if the strategy draws at random, else the index's.
 
-    Else the mean over trials would be one of a single draw, and its interval too narrow.
+    With one draw for all trials their mean would be that draw's, and its interval too narrow.
     """
     draws = strategy_of(strategy)
     return str(seed) if draws.shuffled or "seed" in draws.options else AS_INDEX

@@ -8,6 +8,7 @@ is temporary.
 
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -153,7 +154,8 @@ class _Runner(Trainable):
         if self._work.is_too_long(trial):
             return report
         try:
-            result = _run(trial, self._work.output)
+            process = f"{os.getpid()} on {socket.gethostname()}"
+            result = {**_run(trial, self._work.output), "process": process}
             write_trial(self._work.output, trial, result)
         except BisieveError as error:
             return {**report, "error": error}

@@ -83,7 +83,7 @@ def test_no_finished_trial_of_a_killed_sweep_is_made_again(
 def test_processes_are_reused(found: Any, config: SweepConfig) -> None:
     """Those of the first try and of the second: two at a time each, in place of one a trial."""
     rows = [json.loads(file.read_bytes()) for file in Path(config.output, TRIALS).glob("*.json")]
-    assert len({row["result"]["training"]["pid"] for row in rows}) <= 2 * 4
+    assert len({row["result"]["process"] for row in rows}) <= 2 * 4
 
 
 def test_the_parquet_file_has_a_row_a_trial(found: Any, config: SweepConfig) -> None:
