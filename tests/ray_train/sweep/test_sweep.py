@@ -15,6 +15,8 @@ import pytest
 import ray
 from support.small_corpus import Corpus
 
+from bisieve.cli.main import main
+from bisieve.errors import TrainingError
 from ray_train.sweep.config import Options, SweepConfig, Values
 from ray_train.sweep.results import ANSWER, PLOT, ROWS, TRIALS
 from ray_train.sweep.run import SweepResult, sweep
@@ -42,12 +44,18 @@ def trial_files(config: SweepConfig) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in files}
 
 
+def written_options(config: SweepConfig, folder: Path) -> Path:
+    """Write the options into a file; JSON is YAML."""
+    file = folder / "sweep.yaml"
+    given = ("index", "image_root", "backbone", "benchmark", "output", "fractions", "seeds")
+    plain = {name: getattr(config, name) for name in given}
+    file.write_text(json.dumps({**plain, "train": config.train.given}))
+    return file
+
+
 def killed_midway(config: SweepConfig, folder: Path) -> None:
     """Run ``bisieve sweep`` in another process on the Ray of the tests, and kill it after a few trials."""
-    options = folder / "sweep.yaml"
-    given = {"index", "image_root", "backbone", "benchmark", "output", "fractions", "seeds"}
-    plain = {name: getattr(config, name) for name in given}
-    options.write_text(json.dumps({**plain, "train": config.train.given}))
+    options = written_options(config, folder)
     command = [sys.executable, "-m", "bisieve", "sweep", "--config", str(options)]
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as driver:
@@ -122,3 +130,57 @@ def test_a_sweep_without_time_makes_no_trial(
 ) -> None:
     assert sweep(replace(config, output=str(tmp_path / "other"), max_hours=1e-9)) is None
     assert f"{ALL} trials left for want of time" in capsys.readouterr().out
+
+
+def test_trials_that_all_fail_end_the_sweep_with_the_first_error(
+    ray_cluster: None, config: SweepConfig, tmp_path: Path
+) -> None:
+    nowhere = Options((*config.train.values, ("rollout-weights", f"{tmp_path}/none.parquet:weight")))
+    with pytest.raises(TrainingError, match=r"trial bis α 0.05 10%, hard, seed 0.*other trials? failed"):
+        sweep(replace(config, output=str(tmp_path / "other"), train=nowhere))
+    assert len(trial_files(replace(config, output=str(tmp_path / "other")))) == 0
+
+
+def test_a_trial_of_two_workers_is_an_ordinary_training(
+    found: Any, config: SweepConfig, tmp_path: Path
+) -> None:
+    """It takes as long as a training and an evaluation: their workers start."""
+    two = Options((*config.train.values, ("workers", 2), ("zero-stage", 1)))
+    with_two = replace(
+        config, strategies=Values(("random",)), fractions=Values((0.5,)), seeds=Values((0,)), train=two,
+        output=str(tmp_path / "other"),
+    )  # fmt: skip
+    result, same = sweep(with_two), sweep(replace(with_two, train=config.train, output=config.output))
+    assert result is not None
+    assert same is not None
+    # The same batches in the same order: but for rounding the same model, as everywhere.
+    assert result.cells[0].values == pytest.approx(same.cells[0].values, abs=0.02)
+    assert sorted(file.name for file in Path(with_two.output).iterdir()) == [
+        "sweep.json", "sweep.parquet", "sweep.vl.json", "trials",
+    ]  # fmt: skip
+
+
+def test_a_dry_run_lists_the_trials_and_writes_nothing(
+    config: SweepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(replace(config, output=str(tmp_path / "other"), dry_run=True)) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["selection", "objective", "fraction", "seeds"]
+    assert lines[1].split() == ["bis", "α", "0.05", "hard", "10%", "0,1", "0", "4", "1", "unknown"]
+    assert "12 trials, 12 to make: as much training as 3.4 epochs of all 43 rollouts" in "\n".join(lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_of_a_dry_run_is_that_of_finished_trials(
+    found: Any, config: SweepConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(replace(config, seeds=Values((0, 1, 2, 3)), dry_run=True))
+    assert "as the finished ones took" in capsys.readouterr().out
+
+
+def test_the_command_prints_the_same_as_json(
+    found: Any, config: SweepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = written_options(config, tmp_path)
+    assert main(["sweep", "--config", str(options), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found[1].numbers()
