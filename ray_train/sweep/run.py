@@ -11,7 +11,7 @@ import msgspec
 
 from bisieve import console
 from bisieve._text import Report, Table, percent, pluralize
-from bisieve.errors import TrainingError
+from bisieve.errors import PreemptedError, TrainingError
 from bisieve.index.reader import Index
 from bisieve.index.versions import open_version
 from bisieve.io import storage
@@ -99,9 +99,13 @@ def sweep(config: SweepConfig) -> SweepResult | None:
         console.show(_plan(grid, read_finished(config.output, grid), index))
         return None
     check_weights(config.backbone, "--backbone")
-    with leased(config.output, console.show):
-        failed = _make(config, grid)
-        result = _conclude(config, grid, index)
+    try:
+        with leased(config.output, console.show):
+            failed = _make(config, grid)
+            result = _conclude(config, grid, index)
+    except PreemptedError as error:
+        again = "run the same command again: finished trials are kept"
+        raise type(error)("the sweep to reach its end", error.args[1], again) from None
     if failed is not None:
         raise failed
     return result
