@@ -103,7 +103,8 @@ def test_a_job_takes_the_code_along_and_the_configs_and_nothing_else(tmp_path: P
     folder = tmp_path / "checkout"
     for name in (
         "lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml", "ray_train/__pycache__/b.pyc",
-        ".git/objects/a", ".venv/bin/python", "a.jsonl", "data/a.jsonl", "tests/a.py", "data/mine.toml", "sweep.yaml",
+        ".git/objects/a", ".venv/bin/python", "a.jsonl", "data/a.jsonl", "tests/a.py", "data/mine.toml",
+        "sweep.yaml",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")

@@ -34,7 +34,7 @@ def extrapolated(shares: Floats, values: Floats, seed: int = 0) -> tuple[bool, f
     noise = pooled_noise([values[shares == each] for each in np.unique(shares)])
     assert noise is not None
     rng = np.random.default_rng(seed)
-    errors = noise.drawn(rng, 1000)[:, None] * rng.standard_normal((1000, len(shares)))
+    errors = noise.drawn(rng, 500)[:, None] * rng.standard_normal((500, len(shares)))
     found = extrapolate(shares, values, noise, errors)
     assert found is not None
     return found.follows, *found.interval(0.95)
