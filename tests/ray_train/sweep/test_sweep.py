@@ -183,4 +183,4 @@ def test_the_command_prints_the_same_as_json(
 ) -> None:
     options = written_options(config, tmp_path)
     assert main(["sweep", "--config", str(options), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == found[1].numbers()
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found[1].numbers()))
