@@ -143,6 +143,7 @@ class _Runner(Trainable):
     def setup(self, config: dict[str, Any], work: "_Work | None" = None) -> None:
         assert work is not None  # from `with_parameters`
         self._work = work
+        self._first = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
@@ -154,8 +155,9 @@ class _Runner(Trainable):
         if self._work.is_too_long(trial):
             return report
         try:
-            process = f"{os.getpid()} on {socket.gethostname()}"
-            result = {**_run(trial, self._work.output), "process": process}
+            made_by = {"process": f"{os.getpid()} on {socket.gethostname()}", "first_of_process": self._first}
+            self._first = False
+            result = {**_run(trial, self._work.output), **made_by}
             write_trial(self._work.output, trial, result)
         except BisieveError as error:
             return {**report, "error": error}
