@@ -31,7 +31,7 @@ def pace_of(finished: Sequence[Finished]) -> Pace | None:
     if not finished:
         return None
     # The first trial of a process also imports torch and loads the backbone.
-    later = [each for each in finished if not each.result["first_of_process"]] or finished
+    later = [each for each in finished if not each.result.get("first_of_process")] or finished
     seconds = sum(each.result["training"]["seconds"] for each in later)
     return Pace(
         float(seconds / sum(passes(each.trial) for each in later)),
