@@ -15,7 +15,7 @@ EXAMPLE = "bisieve export --index index --fraction 10% --output best.jsonl"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument("--index", required=True, metavar="URL", help="the index")
     parser.add_argument(
         "--fraction",
         type=parse_fraction,

@@ -32,6 +32,23 @@ def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixtur
     assert max(map(len, shown.splitlines())) <= 100
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("score", "--input URL [URL ...] --index URL [options]"),
+        ("doctor", "[options]"),
+        ("train", "--index URL --image-root URL --backbone MODEL --output URL [options]"),
+        ("lineage", "(--index | --model | --checkpoint | --metrics | --pointer) URL [options]"),
+    ],
+)
+def test_the_usage_of_a_command_shows_what_must_be_given(
+    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert capsys.readouterr().out.splitlines()[0] == f"usage: bisieve {command} {usage}"
+
+
 def test_the_exit_codes_of_the_help_are_those_of_the_documentation(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
