@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export the selection; print the requested fraction and the number of rollouts written."""
-    from bisieve._text import pluralize
+    from bisieve._text import percent, pluralize
     from bisieve.api.functions import open_index
     from bisieve.io.storage import exists
     from bisieve.tools.export import file_name
@@ -65,6 +65,6 @@ def run(args: argparse.Namespace) -> int:
     of = "each source" if index.parameters.scope == "source" else "all sources"
     console.show(
         f"{args.output}: {written:,} of {pluralize(selection.available, 'rollout')} "
-        f"({selection.delivered:.2%}; asked for {selection.fraction:.2%} of {of})"
+        f"({selection.delivered:.2%}; asked for {percent(selection.fraction)} of {of})"
     )
     return 0

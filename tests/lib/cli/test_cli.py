@@ -194,7 +194,7 @@ def test_an_export_says_what_was_asked_for_and_what_was_delivered(
         main(["export", "--index", str(indexed), "--fraction", "0.4", "--output", str(tmp_path / "o")]) == 0
     )
     said = capsys.readouterr().out
-    assert "1 of 3 rollouts (33.33%; asked for 40.00% of each source)" in said
+    assert "1 of 3 rollouts (33.33%; asked for 40% of each source)" in said
     assert "note: the file" not in said
     assert len((tmp_path / "o").read_text().splitlines()) == 1
     assert (
