@@ -53,9 +53,7 @@ FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, before it is imported
-os.environ.setdefault(
-    "RAY_raylet_start_wait_time_s", "120"
-)  # two of pytest's processes start engines at once
+os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # two of pytest's processes start engines
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not

@@ -185,11 +185,8 @@ if __name__ == "__main__":
         case ["ray", *_]:  # as the command `ray`
             from ray.scripts.scripts import main
 
-            from ray_train.compat.patience import patient_start
-
             fork_workers()
             sys.argv = sys.argv[1:]
-            with patient_start():
-                sys.exit(main())
+            sys.exit(main())
         case words:
             ask(words)
