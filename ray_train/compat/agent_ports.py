@@ -1,9 +1,11 @@
 """Choose the ports of a local Ray's agents, so that its raylet need not wait for the agents to start.
 
-Where a port is not given, the raylet of Ray 2.60 waits 15 seconds for the agent to choose one, and crashes if
-that is too short, as it is on a busy machine: the agents import for half a minute there (ray issue 65983).
+Where the raylet of Ray 2.60 does not know an agent's port, it waits 15 seconds for the agent to tell it, and
+crashes if that is too short, as it is on a busy machine: the agents import for half a minute there (ray issue
+65983).
 """
 
+import inspect
 import random
 import socket
 from collections.abc import Iterator
@@ -37,9 +39,38 @@ def chosen_agent_ports() -> Iterator[None]:
 
     parameter.RayParams = ChosenPorts  # type: ignore[assignment, misc]
     try:
-        yield
+        with told_listen_port():
+            yield
     finally:
         parameter.RayParams = shared  # type: ignore[misc]
+
+
+@contextmanager
+def told_listen_port() -> Iterator[None]:
+    """Tell a raylet that starts in this block the port on which its dashboard agent will listen.
+
+    Replaces the private `start_raylet`, which passes the raylet the three other ports, but not this one. The
+    raylet reads it from the file that the agent will write.
+    """
+    from ray import _raylet
+    from ray._private import services
+
+    core: Any = _raylet
+    shared: Any = services.start_raylet
+    signature = inspect.signature(shared)
+
+    def start_raylet(*args: Any, **options: Any) -> Any:
+        given = signature.bind(*args, **options).arguments
+        if port := given.get("dashboard_agent_listen_port"):
+            name = core.DASHBOARD_AGENT_LISTEN_PORT_NAME
+            core.persist_port(given["session_dir"], given["node_id"], name, port)
+        return shared(*args, **options)
+
+    services.start_raylet = start_raylet
+    try:
+        yield
+    finally:
+        services.start_raylet = shared
 
 
 def free_ports(number: int) -> list[int]:

@@ -185,8 +185,11 @@ if __name__ == "__main__":
         case ["ray", *_]:  # as the command `ray`
             from ray.scripts.scripts import main
 
+            from ray_train.compat.agent_ports import told_listen_port
+
             fork_workers()
             sys.argv = sys.argv[1:]
-            sys.exit(main())
+            with told_listen_port():
+                sys.exit(main())
         case words:
             ask(words)
