@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from support.faulty_proxy import FaultyProxy
+from support.forked_workers import ForkServer, fork_server
 
 # What share the one Ray of `ray_cluster`, and the run `trained` on it: they stay in one process.
 _ON_ONE_RAY = tuple(
@@ -168,6 +169,13 @@ def free_ports() -> FreePorts:
         return {name: next(filter(is_free, candidates)) for name in names}
 
     return find
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Forks the workers of each Ray that a program starts, where `ForkServer.program` runs it."""
+    with fork_server(tmp_path_factory.mktemp("forks"), os.environ) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,10 @@ class ForkServer:
     pid: int
     environment: dict[str, str]  # what a Ray needs beside its own to use it
 
+    def program(self, *words: str) -> list[str]:
+        """Return the command that runs ``python WORDS`` so that its Ray uses the server."""
+        return [sys.executable, __file__, "run", *words]
+
 
 @contextmanager
 def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[ForkServer]:
@@ -191,5 +195,12 @@ if __name__ == "__main__":
             sys.argv = sys.argv[1:]
             with told_listen_port():
                 sys.exit(main())
+        case ["run", "-c", code]:
+            fork_workers()
+            del __file__  # of such code there is no file, which a process that it starts would import
+            exec(code, {"__name__": "__main__"})
+        case ["run", *words]:  # a program that starts a Ray of its own
+            fork_workers()
+            run(words)
         case words:
             ask(words)
