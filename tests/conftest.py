@@ -174,7 +174,9 @@ def free_ports() -> FreePorts:
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """Forks the workers of each Ray that a program starts, where `ForkServer.program` runs it."""
-    with fork_server(tmp_path_factory.mktemp("forks"), os.environ) as server:
+    # As Ray sets it for a cluster that it starts.
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    with fork_server(tmp_path_factory.mktemp("forks"), environment) as server:
         yield server
 
 
