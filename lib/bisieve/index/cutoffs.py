@@ -117,12 +117,8 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
             for place in np.flatnonzero(found).tolist():
                 counted[ALL if is_global else names[place]] += int(found[place])
     at = [scores[name] for name in left_out]
-    if is_global:  # all limits are equal, and count over all sources
-        selected = min(max(limits.values()), sum(rollouts.values()))
-    else:
-        selected = sum(min(limits[name], count) for name, count in rollouts.items())
     return CutoffTies(
-        selected,
+        index.selected(fraction),
         sum(kept[name] for name in left_out),
         left_out.total(),
         min(at, default=np.nan),
