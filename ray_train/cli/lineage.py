@@ -1,4 +1,4 @@
-"""``bisieve lineage``: show what an index, run, checkpoint, evaluation or model was made from."""
+"""``bisieve lineage``: show what an index, run, checkpoint, evaluation, picks or model was made from."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from bisieve.cli.parser import add_config
 from ray_train.registry.lineage import STARTS
 
 GROUP = TRAIN
-HELP = "show where an index, run, checkpoint, evaluation or promoted model came from"
+HELP = "show where an index, run, evaluation, picks or promoted model came from"
 EXAMPLE = "bisieve lineage --model model"
 
 

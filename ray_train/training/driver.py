@@ -9,6 +9,7 @@ OUTPUT/
   run.json                 the name and identity of the run in this folder
   driver.json              the lease: which driver process writes to this folder, while one does
   image_sizes.parquet      the sizes of the selection's images, so that a repeated start need not read them
+  selection.parquet        the rows that are trained on, if the index is ranked by other options
   runs/NAME/…              checkpoints, in Ray Train's layout
   tensorboard/…
 """
@@ -21,6 +22,7 @@ from typing import Any
 from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import PreemptedError
+from bisieve.index.reader import Index
 from bisieve.index.selection import Selection, differences
 from bisieve.index.statistics import index_statistics
 from bisieve.io.storage import require_writable
@@ -35,6 +37,7 @@ from ray_train.data.image_problems import picture_notes
 from ray_train.data.image_sizes import Size, keep_sizes
 from ray_train.data.labels import Floats, check_some_weight, describe_targets, targets_of, weights_name
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
+from ray_train.data.stored_selection import store_selection
 from ray_train.model.drop_path import check_drop_path
 from ray_train.model.packed_attention import check_reads_packs
 from ray_train.model.recognize import check_model
@@ -125,7 +128,7 @@ def _train(config: TrainConfig, nodes: Any) -> None:
     outcome = None
     if not is_finished(config, identity):
         with leased(config.output, console.show):
-            outcome = _claimed_and_fit(config, selection, plan, identity, targets.weights, sizes)
+            outcome = _claimed_and_fit(config, index, selection, plan, identity, targets.weights, sizes)
     if outcome is None:
         console.show(f"nothing to do: this run is already finished, its model is at {config.output}")
     elif outcome.error is not None:
@@ -151,8 +154,8 @@ def _with_zero_stage(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list
 
 
 def _claimed_and_fit(
-    config: TrainConfig, selection: Selection, plan: BatchPlan, identity: dict[str, Any], weights: Floats,
-    sizes: dict[str, Size | None],
+    config: TrainConfig, index: Index, selection: Selection, plan: BatchPlan, identity: dict[str, Any],
+    weights: Floats, sizes: dict[str, Size | None],
 ) -> Any:  # fmt: skip
     """Claim the output and train; return the workers' `Outcome`.
 
@@ -162,6 +165,7 @@ def _claimed_and_fit(
     if finished:
         return None
     keep_sizes(config.output, config.image_root, sizes)
+    store_selection(config, index, selection)
     card = {
         "format": 1, "run": name, "index": config.index, "backbone": config.backbone, "identity": identity,
         "fraction_asked": selection.fraction, "fraction_delivered": plan.rows_per_epoch / selection.available,

@@ -9,6 +9,8 @@ import pyarrow as pa
 from bisieve._text import pluralize
 from bisieve.api.html import table_as_html
 from bisieve.api.selection import Selection
+from bisieve.engines import Asked, choose_engine
+from bisieve.events import EventSink, null_sink
 from bisieve.index import reader, selection, versions
 from bisieve.index.reader import Kind, open_part
 from bisieve.index.statistics import Statistics, index_statistics
@@ -61,20 +63,33 @@ class Index:
                 tables.append(part.read(use_threads=False))
         return pa.concat_tables(tables)
 
-    def select(self, fraction: float | str, **ranking: Any) -> Selection:
+    def select(
+        self,
+        fraction: float | str,
+        *,
+        engine: Asked = "auto",
+        progress: EventSink = null_sink,
+        engine_options: dict[str, Any] | None = None,
+        **ranking: Any,
+    ) -> Selection:
         """Select the best share of each source, or of all sources by the index's scope (paper §4).
 
         Args:
             fraction: In (0, 1], or a percentage such as ``"10%"``.
+            engine: What ranks more than 4,000,000 rollouts by other options; as of `bisieve.score`.
+            progress: As of `bisieve.score`.
+            engine_options: As of `bisieve.score`.
             ranking: Options by which to select, where they differ from those that the index is ranked by:
                 ``strategy``, ``alpha`` (or ``"auto"``), ``threshold``, ``pair_share``, ``scope``, ``ties``,
-                ``all_negative``, ``seed``. The index is not changed; its rollouts are ranked in memory.
+                ``all_negative``, ``seed``. The index is not changed; its rollouts are ranked in memory, or
+                on the engine if they are many.
 
         Raises:
             UsageError: The fraction is neither, or an option has no such value.
         """
         check_ranking({name: value for name, value in ranking.items() if (name, value) != ("alpha", AUTO)})
-        return Selection(self.opened, parse_fraction(fraction), ranking)
+        open_engine = choose_engine(engine, emit=progress, **(engine_options or {}))
+        return Selection(self.opened, parse_fraction(fraction), ranking, open_engine, progress)
 
     def versions(self) -> list[versions.Version]:
         """Return all versions that have not been removed, the newest first."""
@@ -121,7 +136,7 @@ class Index:
         return report_document(self.opened, self.name, self.written, fractions, chosen)
 
     def _selected(self, fractions: Sequence[float], ranking: dict[str, Any]) -> list[selection.Selection]:
-        return [selection.select(self.opened, fraction, ranking) for fraction in fractions if ranking]
+        return [self.select(fraction, **ranking).selected for fraction in fractions if ranking]
 
     def __repr__(self) -> str:
         """Return one line with version, number of rollouts and of sources."""

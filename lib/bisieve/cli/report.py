@@ -28,11 +28,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the same summary as scoring does, with all sources, and statistics of selections."""
     from bisieve.api.functions import open_index
+    from bisieve.events import events_on_stderr, log_format
 
     index = open_index(args.index, args.version)
-    asked = options.selecting(args) | ({"fractions": args.fraction} if args.fraction else {})
-    if args.json:
-        options.print_json(index.numbers(**asked))
-    else:
-        console.show(index.report(**asked))
+    asked = options.selecting(args)
+    with events_on_stderr(log_format(None)) as emit:
+        asked |= {"progress": emit} if asked else {}
+        asked |= {"fractions": args.fraction} if args.fraction else {}
+        if args.json:
+            options.print_json(index.numbers(**asked))
+        else:
+            console.show(index.report(**asked))
     return 0

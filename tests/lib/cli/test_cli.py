@@ -156,11 +156,14 @@ def test_a_mistake_is_one_line_and_a_code(
         (["diff", "--index", "a", "--versoin", "b"], "found --versoin; did you mean --version?"),
         (["export", "index"], "options of bisieve export; found 'index'; did you mean --index index?"),
         (["lineage", "m"], "found 'm'; did you mean --index or --model or --checkpoint or"),
-        (["lineage"], "one of --index, --model, --checkpoint, --metrics, --pointer; found none; see"),
+        (
+            ["lineage"],
+            "one of --index, --model, --checkpoint, --metrics, --picks, --pointer; found none; see",
+        ),
         (["doctor", "now"], "options of bisieve doctor; found 'now'; see bisieve doctor --help"),
         (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
         (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
-        (["submit", "trian"], "train, evaluate for program; found trian; did you mean train?"),
+        (["submit", "trian"], "train, evaluate, best-of for program; found trian; did you mean train?"),
         (["submit", "train", "--fractoin", "1"], "an option of bisieve submit train; found --fractoin"),
     ],
 )
