@@ -1,0 +1,2 @@
+"""Stub."""
+OPTION, HELP = "--metrics", "stub"
