@@ -1,2 +1,3 @@
 """Stub."""
+
 OPTION, HELP = "--metrics", "stub"

@@ -107,7 +107,7 @@ class Counts:
 
     def questions(self, tally: Tally) -> list[int]:
         """Return the number of questions with 1, 2, … rollouts in ``tally``; the last is of more."""
-        capped = np.minimum(tally.questions[1], MOST_OF_A_QUESTION + 1)
+        capped = np.minimum(tally.of_questions, MOST_OF_A_QUESTION + 1)
         counts: list[int] = np.bincount(capped, minlength=MOST_OF_A_QUESTION + 2)[1:].tolist()
         return counts
 

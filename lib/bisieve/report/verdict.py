@@ -39,7 +39,9 @@ def _shortcut(corpus: Statistics, kept: Statistics) -> Finding:
     if now - was > SHORTCUT_MARGIN:
         text = f"the position of a step alone tells its label: {numbers}. A model can learn that alone."
         return Finding("warning", "Shortcut:", text)
-    return Finding("good", "No new shortcut:", f"{numbers}; from {SHORTCUT_MARGIN} more on this is a warning.")
+    return Finding(
+        "good", "No new shortcut:", f"{numbers}; from {SHORTCUT_MARGIN} more on this is a warning."
+    )
 
 
 def _ties(report: IndexReport) -> list[Finding]:
