@@ -20,6 +20,7 @@ from bisieve.report.page import (
     Column,
     Finding,
     Findings,
+    Mood,
     Note,
     Page,
     Section,
@@ -161,7 +162,7 @@ def _findings(report: RunReport) -> list[Finding]:
         (padding, _PADDING, "Padding:", "of all tokens that go through the model"),
     ):
         if not math.isnan(share):
-            mood = "warning" if share > limit else "good"
+            mood: Mood = "warning" if share > limit else "good"
             text = f"{share:.1%} on average" + (f"; {more}." if share > limit else ".")
             found.append(Finding(mood, title, text))
     return found

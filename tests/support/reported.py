@@ -1,4 +1,4 @@
-"""A corpus that a report has something to say of: two sources, images, ties, rejects, and text like markup."""
+"""A corpus that a report has something to say of: sources, images, ties, rejects, and text like markup."""
 
 import json
 from collections.abc import Callable
@@ -27,11 +27,11 @@ def _record(source: str, number: int) -> dict[str, Any]:
     right = 6 if number % 3 else number % 5
     scores = [15 / 16 if place < right else 0.0 for place in range(6)] if number % 4 else [1.0] * 6
     steps = [
-        {"step": f"Step {place}: {ATTACK}", "score": score, "num_mc_correct": int(score * 16), "num_mc_total": 16}
-        for place, score in enumerate(scores)
+        {"step": f"Step {n}: {ATTACK}", "score": it, "num_mc_correct": int(it * 16), "num_mc_total": 16}
+        for n, it in enumerate(scores)
     ]
     question = f"{source} {number // 4}? {ATTACK}"
-    return {"image": f"{number % 4}.png", "question": question, "steps_with_score": steps}
+    return {"image": f"{number // 4 % 4}.png", "question": question, "steps_with_score": steps}
 
 
 def make_reported(folder: Path, score: Callable[..., Any], **options: Any) -> tuple[str, str]:

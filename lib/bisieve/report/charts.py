@@ -19,6 +19,7 @@ SERIES = ("kept", "second", "third", "fourth", "dropped")  # the colours of seri
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
 _HEIGHT = 220
 _DATA = {"content": "data"}  # a tooltip with all values of a row
+_POINT = {"type": "point", "filled": True, "opacity": 1, "tooltip": _DATA}
 
 
 def axis(field: str, title: str, kind: str = "quantitative", form: str | None = None, **more: Any) -> Spec:
@@ -69,7 +70,7 @@ def line_chart(
         shape = {"domain": list(series), "range": list(_SHAPES[: len(series)])}
         shapes = {"shape": {"field": "series", "type": "nominal", "title": None, "scale": shape}}
         layers.append({
-            "mark": {"type": "point", "filled": True, "size": 45, "tooltip": _DATA, **colour},
+            "mark": {**_POINT, "size": 45, **colour},
             "encoding": {"y": y, **(shapes if series else {})},
         })  # fmt: skip
     return {"data": {"values": list(rows)}, "height": _HEIGHT, "encoding": encoding, "layer": layers}
@@ -122,7 +123,7 @@ def interval_chart(rows: Rows, name: str, x: Spec, low: str, high: str, series: 
                 "encoding": {"x": {**x, "field": low}, "x2": {"field": high}},
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 60, "tooltip": _DATA, **single},
+                "mark": {**_POINT, "size": 60, **single},
                 "encoding": {"x": x},
             },
         ],

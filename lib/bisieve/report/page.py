@@ -116,7 +116,8 @@ class Step:
     text: str
     share: float | None = None  # in [0, 1], shown as a colour: 0 wrong, 1 right; None: no colour
     label: str = ""  # such as "12/16"
-    mark: str = ""  # a word after the label, such as "wrong"
+    mark: str = ""  # a word after the label, such as "judged wrong"
+    is_mistake: bool = False  # shown at the mark
 
 
 @dataclass(frozen=True)
