@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--index", metavar="URL", help="an index")
-    for point in entry_points(group=PAGES):
+    for point in sorted(entry_points(group=PAGES), key=lambda point: point.name):
         module = point.load()
         subject.add_argument(
             module.OPTION, metavar="URL", dest=point.name, help=f"{module.HELP}; needs --html"

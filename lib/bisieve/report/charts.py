@@ -1,7 +1,7 @@
 """Vega-Lite specifications of the kinds of charts that reports have.
 
-Colours are names of CSS variables, which have a value for light, for dark and for paper; they are told apart
-by people with any kind of colour vision (after Okabe and Ito).  Charts are as wide as their place.
+Colours are names of CSS variables, which have a value for light, for dark and for paper; people with any
+kind of colour vision can distinguish them (after Okabe and Ito).  Charts are as wide as their place.
 """
 
 from collections.abc import Sequence
