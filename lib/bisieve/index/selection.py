@@ -78,51 +78,13 @@ def select(index: Index, fraction: float, asked: Mapping[str, Any]) -> Selection
         UsageError: A value is out of range, or the index has more than `IN_MEMORY` rollouts.
         IndexUnusableError: A file of the index is missing or damaged.
     """
-    in_memory = ranked_in_memory(index, fraction, asked)
-    return read_selection(index, fraction) if in_memory is None else in_memory.selection(index, fraction)
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """All rollouts of an index, ranked by other options than those of the index."""
-
-    rows: pa.Table  # `schemas.USABLE` with ``rank``, as `ranking.order.ranked` returns them
-    parameters: Parameters  # of the ranking
-    is_alpha_automatic: bool
-
-    def selection(self, index: Index, fraction: float) -> Selection:
-        """Return the best ``fraction`` of the rollouts of ``index``."""
-        rows_version, parameters = index.manifest.rows_version, self.parameters
-        return _selection(
-            index,
-            best(self.rows, parameters, fraction).select(schemas.INDEX.names).cast(schemas.INDEX),
-            fingerprint(parameters, indexed_shards(index), rows_version),
-            fraction,
-            parameters,
-            ties_of_ranked(self.rows, parameters, fraction),
-            self.is_alpha_automatic,
-        )
-
-
-def ranked_in_memory(index: Index, fraction: float, asked: Mapping[str, Any]) -> InMemory | None:
-    """Rank the rollouts of an index by other options; return None if they are those of the index.
-
-    Args:
-        index: The version to rank.
-        fraction: Share of rollouts that is selected, for which ``alpha="auto"`` chooses α.
-        asked: As of `select`.
-
-    Raises:
-        UsageError: A value is out of range, or the index has more than `IN_MEMORY` rollouts.
-        IndexUnusableError: A file of the index is missing or damaged.
-    """
     parse_fraction(fraction)
     was = index.manifest.parameters
     is_automatic = asked.get("alpha") == AUTO
     given = {name: value for name, value in asked.items() if not (name == "alpha" and is_automatic)}
     parameters = with_overrides(was, given)
     if parameters == was and not is_automatic:
-        return None
+        return read_selection(index, fraction)
     if index.manifest.rollouts > IN_MEMORY:
         raise UsageError(
             f"an index of at most {IN_MEMORY:,} rollouts, to rank it in memory by other options",
@@ -133,7 +95,17 @@ def ranked_in_memory(index: Index, fraction: float, asked: Mapping[str, Any]) ->
     rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
     if is_automatic:
         parameters = replace(parameters, alpha=automatic_alpha(rows, parameters, fraction))
-    return InMemory(ranked(rescored(rows, parameters), parameters), parameters, is_automatic)
+    in_order = ranked(rescored(rows, parameters), parameters)
+    rows_version = index.manifest.rows_version
+    return _selection(
+        index,
+        best(in_order, parameters, fraction).select(schemas.INDEX.names).cast(schemas.INDEX),
+        fingerprint(parameters, indexed_shards(index), rows_version),
+        fraction,
+        parameters,
+        ties_of_ranked(in_order, parameters, fraction),
+        is_automatic,
+    )
 
 
 def differences(selection: Selection, index: Index) -> dict[str, Any]:

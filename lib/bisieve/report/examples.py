@@ -12,17 +12,21 @@ from typing import Any
 import pyarrow as pa
 
 from bisieve.errors import BisieveError, ImageError
+from bisieve.index.reader import indexed_shards
+from bisieve.io.file_names import is_seekable
 from bisieve.io.images import decode_image, image_bytes
 from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
 from bisieve.records.options import Parameters
 from bisieve.report.rows import View
-from bisieve.shards.fetch import fetch_rollouts
+from bisieve.shards.fetch import fetch_rollouts, spans_of
 
 KINDS = ("kept", "just kept", "just dropped", "dropped")
 OF_A_KIND = 6
 _WIDTH, _HEIGHT, _QUALITY = 360, 240, 72  # of a thumbnail: pixels, and JPEG's quality
 _MOST_IMAGES = 2  # of a rollout
+_MOST_PROBLEMS = 5  # after which no more text, or no more images, are read
+_MOST_STREAMED = 2**28  # bytes of a shard that is read from its beginning
 _DESCRIBED = (
     "source", "rank", "rollout_id", "question_id", "bis", "positive_fraction", "reliability", "num_steps",
     "num_positive", "scores", "mc_correct", "mc_total",
@@ -130,20 +134,25 @@ def _texts(view: View, rows: pa.Table, saved: dict[str, bytes]) -> tuple[list[Ro
         saved.update({picture.hashed_name: picture.data for picture in pictures})
         return [picture.hashed_name for picture in pictures]
 
-    try:
-        return [*fetch_rollouts(rows, view.shards, save)], []
-    except BisieveError:  # then one by one: which of them is it?
-        found: list[Rollout | None] = []
-        first = ""
-        for number in range(rows.num_rows):
+    found: list[Rollout | None] = [None] * rows.num_rows
+    problems: list[str] = []
+    sizes = {shard.url: shard.size for shard in indexed_shards(view.index)}
+    by_shard: dict[str, list[int]] = {}
+    for number, spans in enumerate(spans_of(rows)):
+        by_shard.setdefault(spans[0][0], []).append(number)
+    for shard, numbers in by_shard.items():
+        if not is_seekable(shard) and sizes.get(shard, 0) > _MOST_STREAMED:
+            problems.append(f"{shard} is compressed, so it would have to be read from its beginning")
+        elif len(problems) < _MOST_PROBLEMS:  # a store that does not answer is waited for each time
+            some = rows.take(numbers)
             try:
-                found += fetch_rollouts(rows.slice(number, 1), view.shards, save)
+                for number, rollout in zip(numbers, fetch_rollouts(some, view.shards, save), strict=True):
+                    found[number] = rollout
             except BisieveError as error:
-                found.append(None)
-                first = first or str(error)
-        missing = found.count(None)
-        note = f"the text of {missing} of {len(found)} rollouts could not be read: {first}"
-        return found, [note] if missing else []
+                problems.append(str(error))
+    missing = found.count(None)
+    note = f"the text of {missing} of {len(found)} rollouts: {problems[0]}" if missing else ""
+    return found, [note] if missing else []
 
 
 class _Images:
@@ -151,7 +160,12 @@ class _Images:
 
     def __init__(self, root: str | None, saved: dict[str, bytes]) -> None:
         self._root, self._saved = root, saved
-        self.notes: list[str] = []
+        self._problems: list[str] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """Return the first problem, if there was any."""
+        return self._problems[:1]
 
     def of(self, rollout: Rollout) -> tuple[str, ...]:
         """Return the thumbnails of the first images of ``rollout``, as data URLs."""
@@ -159,21 +173,22 @@ class _Images:
         return tuple(url for name in names if (url := self._thumbnail(name)) is not None)
 
     def _thumbnail(self, name: str) -> str | None:
+        if len(self._problems) >= _MOST_PROBLEMS:
+            return None
         if name not in self._saved and self._root is None:
-            self._note("images are not shown: name their root with --image-root")
+            self._note("the images: name their root with --image-root")
             return None
         try:
             data = self._saved.get(name) or image_bytes(self._root or "", name)
             return thumbnail(data, name)
         except ImageError as error:
-            self._note(f"an image could not be read: {error}")
+            self._note(f"an image: {error}")
         except ModuleNotFoundError:
-            self._note("images are not shown: they need the package pillow")
+            self._note("the images: they need the package pillow")
         return None
 
     def _note(self, text: str) -> None:
-        if not self.notes:
-            self.notes.append(text)
+        self._problems.append(text)
 
 
 def thumbnail(data: bytes, name: str) -> str:

@@ -6,6 +6,7 @@ ranked in memory, as `index.selection.select` does, which limits their number.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,11 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bisieve import schemas
+from bisieve.errors import UsageError
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index, indexed_layouts, open_part
-from bisieve.index.selection import InMemory, ranked_in_memory
-from bisieve.ranking.order import selection_limits
-from bisieve.records.options import KnownShards, Parameters, parse_fraction
+from bisieve.index.rerank import read_usable, rescored, with_overrides
+from bisieve.index.selection import Selection, select
+from bisieve.ranking.order import ranked, selection_limits
+from bisieve.records.options import AUTO, KnownShards, Parameters, parse_fraction
 from bisieve.tools.cut_notes import cut_notes, selection_notes
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -27,7 +30,16 @@ COLUMNS = (  # what `aggregates` and `what_if` read
     "source", "rank", "question_id", "bis", "positive_fraction", "reliability", "num_steps", "num_positive",
     "scores",
 )  # fmt: skip
+MOST_IN_MEMORY = 4_000_000  # rollouts that are ranked by other options; one takes about 1 kB
 _AT_ONCE = 100_000  # rows of a batch that is in memory anyway
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """The rollouts of an index, ranked by other options than those of the index."""
+
+    rows: pa.Table  # `schemas.USABLE` with ``rank``, ordered by (source, rank)
+    selection: Selection  # the best of them
 
 
 @dataclass(frozen=True)
@@ -36,15 +48,19 @@ class View:
 
     index: Index
     fraction: float  # in (0, 1]
-    parameters: Parameters  # of the ranking
     in_memory: InMemory | None  # None: ranked as the index is
+
+    @property
+    def parameters(self) -> Parameters:
+        """Return the parameters of the ranking."""
+        return self.in_memory.selection.parameters if self.in_memory else self.index.manifest.parameters
 
     @property
     def rollouts(self) -> int:
         """Return the number of usable rollouts."""
         return self.index.manifest.rollouts
 
-    @property
+    @cached_property
     def limits(self) -> dict[str, int]:
         """Return, by source, the last rank that is kept."""
         if self.in_memory is None:
@@ -71,9 +87,9 @@ class View:
             is_bis = self.parameters.strategy == "bis"
             ties = cutoff_ties(self.index, self.fraction) if is_bis else None
             return ties, cut_notes(self.index, self.fraction)
-        selection = self.in_memory.selection(self.index, self.fraction)
-        is_bis = self.parameters.strategy == "bis"
-        return selection.ties if is_bis else None, selection_notes(selection, self.index)
+        selection = self.in_memory.selection
+        ties = selection.ties if self.parameters.strategy == "bis" else None
+        return ties, selection_notes(selection, self.index)
 
     def batches(self, columns: Sequence[str] = COLUMNS) -> Iterator[tuple[pa.Table, Bools]]:
         """Yield all rows, ordered by (source, rank), with a mask of those that are kept."""
@@ -117,9 +133,20 @@ def open_view(index: Index, fraction: float, asked: Mapping[str, Any]) -> View:
         IndexUnusableError: A file of the index is missing or damaged.
     """
     fraction = parse_fraction(fraction)
-    in_memory = ranked_in_memory(index, fraction, asked)
-    parameters = in_memory.parameters if in_memory else index.manifest.parameters
-    return View(index, fraction, parameters, in_memory)
+    was = index.manifest.parameters
+    given = {name: value for name, value in asked.items() if (name, value) != ("alpha", AUTO)}
+    if asked.get("alpha") != AUTO and with_overrides(was, given) == was:
+        return View(index, fraction, None)
+    if index.manifest.rollouts > MOST_IN_MEMORY:
+        raise UsageError(
+            f"an index of at most {MOST_IN_MEMORY:,} rollouts, to report it by other options",
+            f"{index.manifest.rollouts:,}",
+            "write an index with these options by bisieve rank, and report that",
+        )
+    selection = select(index, fraction, asked)
+    parts = [rescored(read_usable(index, file), selection.parameters) for file in index.files]
+    rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
+    return View(index, fraction, InMemory(ranked(rows, selection.parameters), selection))
 
 
 def sources_of(rows: pa.Table) -> tuple[list[str], Ints]:

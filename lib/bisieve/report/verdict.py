@@ -23,7 +23,7 @@ def verdict(report: IndexReport) -> list[Finding]:
         return [gate, Finding("warning", "Empty:", "the index has no usable rollout.")]
     findings = [gate, _shortcut(corpus, kept), *_ties(report), _redundancy(corpus, kept)]
     findings += [Finding("note", "Note.", f"{note}.") for note in report.notes if _is_about_alpha(note)]
-    return findings + [Finding("warning", "Not read.", f"{note}.") for note in report.examples.notes]
+    return findings + [Finding("note", "Not shown:", f"{note}.") for note in report.examples.notes]
 
 
 def _is_about_alpha(note: str) -> bool:

@@ -14,7 +14,7 @@ from bisieve.errors import UsageError
 from bisieve.index.reader import open_index
 from bisieve.index.selection import select
 from bisieve.index.statistics import statistics_of
-from bisieve.report import what_if
+from bisieve.report import rows, what_if
 from bisieve.report.collect import IndexReport, collect
 from bisieve.report.html import plain
 from bisieve.report.index_page import index_page
@@ -92,6 +92,16 @@ def test_a_large_index_is_sampled_by_whole_questions(index: str, monkeypatch: py
     assert "differ a little" in str(index_page(reported(index, {})))
 
 
+def test_an_index_that_is_too_large_is_not_ranked_by_other_options(
+    index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MOST_IN_MEMORY", 79)
+    assert reported(index, {}).view.in_memory is None
+    assert reported(index, {"alpha": 0.05}).view.in_memory is None  # as the index is ranked
+    with pytest.raises(UsageError, match="an index of at most 79 rollouts"):
+        reported(index, {"alpha": 0.2})
+
+
 def test_examples_are_around_the_cutoff_with_their_text(index: str) -> None:
     report = reported(index, {})
     limits = report.view.limits
@@ -126,15 +136,15 @@ def test_a_report_without_shards_says_what_it_could_not_read(
     report = reported(url, {}, image_root=images)
     assert all(each.rollout is None for each in report.examples.found)
     assert report.costs["corpus"].tokens is None
-    assert report.examples.notes[0].startswith("the text of 24 of 24 rollouts could not be read: expected ")
-    assert "could not be read" in str(index_page(report))
+    assert report.examples.notes[0].startswith("the text of 24 of 24 rollouts: expected ")
+    assert "Not shown:" in str(index_page(report))
 
 
 def test_images_that_cannot_be_read_are_left_out_with_a_note(index: str, tmp_path: Path) -> None:
     report = reported(index, {}, image_root=str(tmp_path / "none"))
     assert all(not each.images for each in report.examples.found)
     assert len(report.examples.notes) == 1
-    assert "an image could not be read: expected " in report.examples.notes[0]
+    assert report.examples.notes[0].startswith("an image: expected ")
 
 
 def test_an_index_without_usable_rollouts_has_a_page_of_its_rejects(
