@@ -47,6 +47,7 @@ _STARTED_BY = {
     "ray": {"ray_cluster", "nodes", "head"},
     "airflow": {"airflow"},
     "s3": {"s3"},
+    "browser": {"browser"},
     "hub": {"hub_checkpoint"},
 }
 

@@ -18,8 +18,10 @@ from bisieve.index.writer import REPORTED
 from bisieve.io.storage import StoredFile
 from bisieve.records.options import AUTO, Parameters, check_ranking, parse_fraction
 from bisieve.schemas import REJECTS
+from bisieve.tools.export import check_target
 from bisieve.tools.report import NOTED, report_document, score_report
 
+DEFAULT_FRACTION = 0.25  # of the selection in a report
 _SHOWN = ["source", "rollouts", "steps", "mixed", "all_positive", "all_negative", "tie_block"]
 
 
@@ -134,6 +136,40 @@ class Index:
         """
         chosen = self._selected(fractions, ranking)
         return report_document(self.opened, self.name, self.written, fractions, chosen)
+
+    def write_html(
+        self, url: str, fraction: float | str = DEFAULT_FRACTION, *, image_root: str | None = None,
+        other: "Index | None" = None, **ranking: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Write a report of a selection as one HTML file that opens offline.
+
+        Args:
+            url: URL of the file.
+            fraction: Selection to report, as of `select`.
+            image_root: URL below which the images of the shown rollouts are; None: only those inside the
+                records are shown.
+            other: Another index whose selection of the same fraction is compared with this one.
+            ranking: As of `select`.
+
+        Returns:
+            All numbers of the report, as ``--json`` prints them.
+
+        Raises:
+            UsageError: A value is out of range, or ``url`` is inside an index or a shard.
+            IndexUnusableError: A file of an index is missing or damaged.
+            StorageError: The file cannot be written.
+        """
+        from bisieve.report.collect import collect
+        from bisieve.report.html import plain, write_page
+        from bisieve.report.index_page import index_page
+
+        check_target(self.opened, url)
+        fraction = self.select(fraction, **ranking).fraction  # which checks both
+        beside = None if other is None else (other.opened, other.name)
+        page = index_page(collect(self.opened, self.name, fraction, ranking, image_root, beside))
+        write_page(page, url)
+        numbers: dict[str, Any] = plain(page.numbers)
+        return numbers
 
     def _selected(self, fractions: Sequence[float], ranking: dict[str, Any]) -> list[selection.Selection]:
         return [self.select(fraction, **ranking).selected for fraction in fractions if ranking]

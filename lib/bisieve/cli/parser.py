@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"options of {self.prog}", repr(unknown[0]), self._help_hint())
         if self.reads_config and parsed.print_config:
             text = as_toml(parsed, self._actions)
-            parsed.run = lambda _: print(text, end="") or 0
+            parsed.carry_out = lambda _: print(text, end="") or 0
         return parsed, []
 
     def _check_options(self, args: list[str]) -> None:
