@@ -66,7 +66,13 @@ setup(
     package_dir={"": "lib", "ray_train": "ray_train"},
     packages=find_packages("lib") + find_packages(".", include=["ray_train", "ray_train.*"]),
     package_data={
-        "bisieve": ["py.typed", "tested_versions.txt", "spark/*.properties", "report/templates/*", "report/vendor/*"],
+        "bisieve": [
+            "py.typed",
+            "tested_versions.txt",
+            "spark/*.properties",
+            "report/templates/*",
+            "report/vendor/*",
+        ],
         "ray_train": ["py.typed"],
     },
     install_requires=[

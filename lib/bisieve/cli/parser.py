@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         ]
         shown = [copy.copy(action) for action in needed if action not in one_of]
         for action in shown:
-            action.required = True  # else it stands in brackets
+            action.required = True  # else it is in brackets
         formatter = self._get_formatter()
         others = argparse.Action([], "options", nargs="?", metavar="options")
         formatter.add_usage(None, [*shown, *one_of, others], groups, prefix="")
