@@ -36,6 +36,7 @@ READ_AT_IMPORT = (
     "PYTHONPATH", "PYTHONHASHSEED", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",
 )  # fmt: skip
+SCRIPT = __file__
 SOCKET = "BISIEVE_TEST_FORKS"
 LENGTH = 10  # digits before a request
 
@@ -80,7 +81,7 @@ def fork_workers() -> None:
 
     def update_if_absent(self: RayParams, **options: Any) -> None:
         if "setup_worker_path" in options and SOCKET in os.environ:
-            options["setup_worker_path"] = __file__
+            options["setup_worker_path"] = SCRIPT
         set_defaults(self, **options)
 
     RayParams.update_if_absent = update_if_absent

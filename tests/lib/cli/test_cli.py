@@ -38,7 +38,7 @@ def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixtur
         ("score", "--input URL [URL ...] --index URL [options]"),
         ("doctor", "[options]"),
         ("train", "--index URL --image-root URL --backbone MODEL --output URL [options]"),
-        ("lineage", "(--index | --model | --checkpoint | --metrics | --pointer) URL [options]"),
+        ("lineage", "(--index | --model | --checkpoint | --metrics | --picks | --pointer) URL [options]"),
     ],
 )
 def test_the_usage_of_a_command_shows_what_must_be_given(
