@@ -66,7 +66,13 @@ setup(
     package_dir={"": "lib", "ray_train": "ray_train"},
     packages=find_packages("lib") + find_packages(".", include=["ray_train", "ray_train.*"]),
     package_data={
-        "bisieve": ["py.typed", "tested_versions.txt", "spark/*.properties", "report/templates/*", "report/vendor/*"],
+        "bisieve": [
+            "py.typed",
+            "tested_versions.txt",
+            "spark/*.properties",
+            "report/templates/*",
+            "report/vendor/*",
+        ],
         "ray_train": ["py.typed"],
     },
     install_requires=[
@@ -117,8 +123,8 @@ setup(
         ],
         # What `bisieve report` makes a page of, beside an index; the name is that of the option.
         "bisieve.pages": [
-            "run = ray_train.report.run",
-            "metrics = ray_train.report.metrics",
+            "run = ray_train.cli.report_pages:RUN",
+            "metrics = ray_train.cli.report_pages:METRICS",
         ],
         # The checks of `bisieve doctor`; the number is their order.
         "bisieve.checks": [
