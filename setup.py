@@ -123,8 +123,8 @@ setup(
         ],
         # What `bisieve report` makes a page of, beside an index; the name is that of the option.
         "bisieve.pages": [
-            "run = ray_train.report.run",
-            "metrics = ray_train.report.metrics",
+            "run = ray_train.cli.report_pages:RUN",
+            "metrics = ray_train.cli.report_pages:METRICS",
         ],
         # The checks of `bisieve doctor`; the number is their order.
         "bisieve.checks": [

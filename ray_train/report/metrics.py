@@ -39,8 +39,6 @@ from ray_train.report.metrics_charts import (
     threshold_chart,
 )
 
-OPTION, HELP = "--metrics", "what bisieve evaluate wrote: folder or metrics.json"
-
 _SHOWN = (
     ("overall_f1", "macro-F1, sources by steps"), ("pooled_macro_f1", "macro-F1, pooled"), ("auc", "AUC"),
     ("processbench_f1", "ProcessBench's F1"), ("calibration_error", "calibration error"),

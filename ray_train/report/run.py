@@ -33,8 +33,6 @@ from ray_train.model.metadata import CARD
 from ray_train.registry.lineage import RUN, read_json
 from ray_train.report.events import Curves, read_curves
 
-OPTION, HELP = "--run", "the output of bisieve train"
-
 _POINTS = 600  # of a curve on the page, each the mean of equally many steps
 _WAITING, _PADDING = 0.1, 0.3  # shares from which on they are worth attention
 _CURVES = (  # metric, title, unit on the axis, format
@@ -105,8 +103,8 @@ class RunReport:
         }
 
 
-def page(output: str, image_root: str | None = None) -> Page:
-    """Return the page of the run at ``output``; it needs no images.
+def page(output: str) -> Page:
+    """Return the page of the run at ``output``.
 
     Raises:
         TrainingError: There is no run, or a file of it is damaged.

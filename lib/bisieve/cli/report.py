@@ -1,7 +1,9 @@
 """``bisieve report``: print a summary of an index, or write a page about an index, a run or an evaluation."""
 
 import argparse
+from collections.abc import Callable
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, NamedTuple
 
 from bisieve import console
 from bisieve.cli import options
@@ -10,35 +12,32 @@ from bisieve.cli.parser import add_config
 from bisieve.errors import UsageError
 from bisieve.records.options import parse_fraction
 
+if TYPE_CHECKING:
+    from bisieve.report.page import Page
+
 GROUP = SELECT
 HELP = "show what an index holds, and what selections of it look like; as text, JSON or a page"
 EXAMPLE = "bisieve report --index index --fraction 10% --html report.html"
 
-PAGES = (
-    "bisieve.pages"  # group of entry points: modules with OPTION, HELP and a function page(url, image_root)
-)
+PAGES = "bisieve.pages"  # group of entry points, each a `Subject`, whose option has the point's name
 _OF_AN_INDEX = (
-    "version",
-    "fraction",
-    "compare",
-    "strategy",
-    "alpha",
-    "threshold",
-    "pair_share",
-    "ties",
-    "all_negative",
-)
+    "version", "fraction", "compare", "strategy", "alpha", "threshold", "pair_share", "ties", "all_negative",
+)  # fmt: skip
+
+
+class Subject(NamedTuple):
+    """What a page can be about, beside an index."""
+
+    help: str  # of its option
+    page: "Callable[[str, str | None], Page]"  # takes its URL, and that of the images or None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--index", metavar="URL", help="an index")
-    for point in sorted(entry_points(group=PAGES), key=lambda point: point.name):
-        module = point.load()
-        subject.add_argument(
-            module.OPTION, metavar="URL", dest=point.name, help=f"{module.HELP}; needs --html"
-        )
+    for name, other in _subjects().items():
+        subject.add_argument(_flag(name), metavar="URL", help=f"{other.help}; needs --html")
     add = parser.add_argument
     add(
         "--version", metavar="FINGERPRINT",
@@ -109,22 +108,25 @@ def _page(args: argparse.Namespace) -> int:
 
 def _other_page(args: argparse.Namespace) -> int:
     """Write the page of what is not an index: that of an entry point of `PAGES`."""
-    point = next(point for point in entry_points(group=PAGES) if getattr(args, point.name) is not None)
-    module = point.load()
+    name, subject = next(each for each in _subjects().items() if getattr(args, each[0]) is not None)
     if not args.html:
-        raise UsageError(f"--html beside {module.OPTION}", "none", "name the file of the page")
-    for name in _OF_AN_INDEX:
-        if getattr(args, name) is not None:
-            raise UsageError(f"{_flag(name)} beside --index", module.OPTION, f"leave out {_flag(name)}")
+        raise UsageError(f"--html beside {_flag(name)}", "none", "name the file of the page")
+    for option in _OF_AN_INDEX:
+        if getattr(args, option) is not None:
+            raise UsageError(f"{_flag(option)} beside --index", _flag(name), f"leave out {_flag(option)}")
     from bisieve.report.html import plain, write_page
 
-    page = module.page(getattr(args, point.name), args.image_root)
+    page = subject.page(getattr(args, name), args.image_root)
     write_page(page, args.html)
     if args.json:
         options.print_json(plain(page.numbers))
     else:
         console.show(f"page: {args.html}")
     return 0
+
+
+def _subjects() -> dict[str, Subject]:
+    return {point.name: point.load() for point in sorted(entry_points(group=PAGES), key=lambda it: it.name)}
 
 
 def _flag(name: str) -> str:
