@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from bisieve._text import did_you_mean
+from bisieve.cli.parser import Parser
 from bisieve.errors import UsageError
 from bisieve.io.settings import read_settings
 
@@ -134,6 +135,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", help="TOML or YAML file with values for the options below")
     add("--print-config", action="store_true", help="print all options as TOML for --config; do nothing else")
+    if isinstance(parser, Parser):
+        parser.needed |= {item.name for item in dataclasses.fields(kind) if item.default is MISSING}
     for item in dataclasses.fields(kind):
         if item.name in kind.GROUPS:
             add = parser.add_argument_group(kind.GROUPS[item.name]).add_argument
@@ -143,10 +146,21 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
             add(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             choices = item.metadata["choices"]
-            name = item.metadata["metavar"] or str(getattr(item.type, "__name__", item.type)).upper()
-            metavar = None if choices else name
+            metavar = None if choices else _metavar(item)
             kind_of = item.metadata["parse"] or item.type
             add(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
+
+
+def _metavar(item: "dataclasses.Field[Any]") -> str:
+    """Return what stands for a value in a help text, in the words of the other commands."""
+    places = {"url": "URL", "model": "MODEL"}
+    if metavar := item.metadata["metavar"]:
+        return str(metavar)
+    if location := item.metadata["location"]:
+        return places[location]
+    if item.type is str:
+        return item.name.rpartition("_")[2].upper()
+    return "X" if item.type is float else "N"
 
 
 def _default_text(item: "dataclasses.Field[Any]") -> str:

@@ -22,6 +22,7 @@ run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $bench
 end
 begin "score and rank the rollouts"
 run bisieve score --input $here/corpus/annotations --index $here/index
+run bisieve report --index $here/index --html $here/report.html --image-root $here/corpus
 end
 if sh infra/require.sh java 2>/dev/null; then
     begin "score them again with Spark; compare every byte"

@@ -70,7 +70,9 @@ def test_a_job_that_cannot_run_says_why_in_one_line_and_fails_however_it_was_sub
     ours = ["python", "ray_train/submit.py", "--address", nodes.address, "evaluate", *typo]
     rays = [*shlex.split("ray job submit --working-dir . --address"), nodes.address, "--runtime-env-json"]
     rays += [runtime, "--", "python", "ray_train/evaluate_mprm.py", *typo]
-    for command in (ours, rays):
+    picks = [word.replace("--benchmark", "--candidates") for word in typo]
+    best_of = ["python", "ray_train/submit.py", "--address", nodes.address, "best-of", *picks]
+    for command in (ours, rays, best_of):
         submitter = nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         said, _ = submitter.communicate()
         assert submitter.returncode == 1, said
