@@ -139,7 +139,8 @@ def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
         )
     if not outcome.failed:
         return None
-    name, error = next(iter(outcome.failed.items()))
+    name = next(trial.name for trial in todo if trial.name in outcome.failed)
+    error = outcome.failed[name]
     expected, found, hint = error.args
     others = len(outcome.failed) - 1
     more = f" (and {pluralize(others, 'other trial')} failed)" if others else ""
@@ -182,7 +183,7 @@ def _conclude(config: SweepConfig, grid: Sequence[Trial], index: Index) -> Sweep
     write_rows(config.output, finished, available)
     cells = cells_of(finished, config.metric)
     if not cells:
-        console.show(f"no trial has a {config.metric} yet")
+        console.show(f"no trial has a value of {config.metric} yet")
         return None
     found = answers(cells, available, config.delta, config.confidence)
     result = SweepResult(config, len(grid), cells, found)
