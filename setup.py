@@ -23,6 +23,7 @@ TRAIN = [
     "peft>=0.21",
     "pillow>=12",
     "scikit-learn>=1.5",
+    "scipy>=1.13",
     "tensorboardX>=2.6",
     "pandas>=2.2,<3",
 ]
@@ -118,6 +119,7 @@ setup(
             "evaluate = ray_train.cli.evaluate",
             "compare = ray_train.cli.compare",
             "best-of = ray_train.cli.best_of",
+            "sweep = ray_train.cli.sweep",
             "promote = ray_train.cli.promote",
             "lineage = ray_train.cli.lineage",
         ],

@@ -1,4 +1,4 @@
-"""``bisieve submit train …``, ``evaluate …``, ``best-of …``: run the command as a job of a Ray cluster."""
+"""``bisieve submit train …``, ``evaluate``, ``best-of``, ``sweep``: run a command as a job of a cluster."""
 
 import argparse
 from importlib import import_module
@@ -10,14 +10,16 @@ from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
 from ray_train.evaluation.config import BestOfConfig, EvaluateConfig, ScoringConfig
 from ray_train.run_config import to_toml
+from ray_train.sweep.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "run train, evaluate or best-of on a Ray cluster: submit it, or follow the running job"
+HELP = "run train, evaluate, best-of or sweep on a Ray cluster: submit it, or follow the running job"
 EXAMPLE = "bisieve submit --address http://HEAD:8265 train --config train.toml --output s3://models/mprm"
-PROGRAMS: dict[str, tuple[type[TrainConfig | ScoringConfig], str]] = {
+PROGRAMS: dict[str, tuple[type[TrainConfig | ScoringConfig | SweepConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),
     "evaluate": (EvaluateConfig, "ray_train/evaluate_mprm.py"),
     "best-of": (BestOfConfig, "ray_train/best_of_mprm.py"),
+    "sweep": (SweepConfig, "ray_train/sweep_mprm.py"),
 }
 CHECKOUT = Path(__file__).parents[2]
 
@@ -51,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from ray_train.model.recognize import check_visible_model
 
-    if isinstance(config, TrainConfig):
-        check_visible_model(config.backbone, "--backbone")
-    else:
+    if isinstance(config, ScoringConfig):
         check_visible_model(config.model, "--model")
+    else:
+        check_visible_model(config.backbone, "--backbone")
     from ray_train.jobs import run_job
 
     # From a checkout, its code is uploaded. An installed bisieve must be installed on the cluster, too.

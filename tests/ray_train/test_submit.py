@@ -106,6 +106,7 @@ def test_a_job_takes_the_code_along_and_the_configs_and_nothing_else(tmp_path: P
     for name in (
         "lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml", "ray_train/__pycache__/b.pyc",
         ".git/objects/a", ".venv/bin/python", "a.jsonl", "data/a.jsonl", "tests/a.py", "data/mine.toml",
+        "sweep.yaml",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
@@ -113,4 +114,4 @@ def test_a_job_takes_the_code_along_and_the_configs_and_nothing_else(tmp_path: P
         shutil.copy(ROOT / name, folder)
     create_package(str(folder), tmp_path / "package.zip", include_gitignore=True)
     taken = {name for name in zipfile.ZipFile(tmp_path / "package.zip").namelist() if not name.endswith("/")}
-    assert taken == {"lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml"}
+    assert taken == {"lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml", "sweep.yaml"}
