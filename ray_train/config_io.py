@@ -146,7 +146,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
             add(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             choices = item.metadata["choices"]
-            metavar = None if choices else item.metadata["metavar"] or _metavar(item)
+            metavar = None if choices else _metavar(item)
             kind_of = item.metadata["parse"] or item.type
             add(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
 
@@ -154,6 +154,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
 def _metavar(item: "dataclasses.Field[Any]") -> str:
     """Return what stands for a value in a help text, in the words of the other commands."""
     places = {"url": "URL", "model": "MODEL"}
+    if metavar := item.metadata["metavar"]:
+        return str(metavar)
     if location := item.metadata["location"]:
         return places[location]
     if item.type is str:

@@ -181,8 +181,8 @@ def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:
         )
     names = ", ".join(map(percent, through))
     return (
-        f"{RANDOM} at {names} still rises too fast for a curve that levels off: give larger --fractions, or "
-        "100%"
+        f"{RANDOM} at {names} does not follow a curve that rises ever more slowly: give larger --fractions, "
+        "or 100%"
     )
 
 

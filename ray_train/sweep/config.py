@@ -75,6 +75,12 @@ def _selection_seed(strategy: str, seed: int) -> str:
     return str(seed) if draws.shuffled or "seed" in draws.options else AS_INDEX
 
 
+def _without_effect(strategy: str) -> set[str]:
+    """Return the options of a selection that a strategy does not have."""
+    known = strategy_of(strategy)
+    return ({"ties"} if known.shuffled else set()) | {"pair_share"} - set(known.options)
+
+
 def _seed(given: Any) -> int:
     if isinstance(given, bool | float) or not 0 <= (seed := int(given)) < 2**63:
         raise ValueError(f"not an integer from 0 to 2⁶³ − 1: {given!r}")
@@ -218,6 +224,8 @@ class SweepConfig:
     ) -> TrainConfig:
         """Return the options of the training of one trial; its output is the sweep's."""
         given = {"workers": 1, **self.train.of(TrainConfig, _OF_TRAIN, "train")}
+        for name in _without_effect(strategy) & given.keys():
+            del given[name]  # other strategies of the sweep have this option
         if self.equal_steps:
             given["epochs"] = max(1, round(given.get("epochs", 1) / fraction))
         config = TrainConfig(

@@ -30,11 +30,12 @@ def pace_of(finished: Sequence[Finished]) -> Pace | None:
     """Return the pace of finished trials; None if there are none."""
     if not finished:
         return None
-    # The start of a training takes longer than its share, so those of few rollouts look slower than they are.
-    seconds = sum(each.result["training"]["seconds"] for each in finished)
+    # The first trial of a process also imports torch and loads the backbone.
+    later = [each for each in finished if not each.result.get("first_of_process")] or finished
+    seconds = sum(each.result["training"]["seconds"] for each in later)
     return Pace(
-        float(seconds / sum(passes(each.trial) for each in finished)),
-        float(np.mean([each.result["evaluation_seconds"] for each in finished])),
+        float(seconds / sum(passes(each.trial) for each in later)),
+        float(np.mean([each.result["evaluation_seconds"] for each in later])),
     )
 
 

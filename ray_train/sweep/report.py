@@ -84,7 +84,7 @@ def _verdict(answer: Answer, config: SweepConfig) -> str:
     if answer.verdict == ENOUGH:
         return f"enough, {within} {sure}: {_candidate(answer.chosen)}"
     return (
-        f"undecided: {_candidate(answer.chosen)}, which is {within}, but not {sure}; more seeds or larger "
+        f"undecided: {_candidate(answer.chosen)}; it is {within}, but not {sure}: more seeds or larger "
         "fractions would tell"
     )
 
@@ -94,9 +94,12 @@ def _candidate(found: Candidate | None) -> str:
     cell = found.cell
     return (
         f"{cell.name} at {percent(cell.fraction)} ({cell.rollouts:,} rollouts) has {cell.mean:.3f}, "
-        f"{abs(found.shortfall):.3f} {'below' if found.shortfall >= 0 else 'above'} all the data "
-        f"({found.most:+.3f} below at most)"
+        f"{_below(found.shortfall)} all the data, at worst {_below(found.most)}"
     )
+
+
+def _below(shortfall: float) -> str:
+    return f"{abs(shortfall):.3f} {'below' if shortfall >= 0 else 'above'}"
 
 
 def _estimate(found: Estimate) -> str:

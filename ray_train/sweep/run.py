@@ -159,21 +159,21 @@ class _Shown:
         """Number of finished trials."""
         return len(self._finished)
 
-    def __call__(self, finished: Finished) -> None:
-        """Show a finished trial."""
+    def __call__(self, finished: Finished, at_once: int) -> None:
+        """Show a finished trial, and how long the others will take, of which ``at_once`` run at a time."""
         self._finished.append(finished)
         del self._todo[finished.trial.id]
         value = finished.result[self._metric]
         shown = "none" if value is None else f"{value:.4f}"
         console.show(
             f"trial {self.ended} of {self._total}  {finished.trial.name}: {self._metric} {shown}, "
-            f"{in_words(finished.seconds)}{self._left()}"
+            f"{in_words(finished.seconds)}{self._left(at_once)}"
         )
 
-    def _left(self) -> str:
+    def _left(self, at_once: int) -> str:
         pace = pace_of(self._finished)
         seconds = sum(pace.of(trial) for trial in self._todo.values()) if pace else 0.0
-        return f"; {in_words(seconds)} of one process left" if self._todo else ""
+        return f"; about {in_words(seconds / at_once)} left" if self._todo else ""
 
 
 def _conclude(config: SweepConfig, grid: Sequence[Trial], index: Index) -> SweepResult | None:

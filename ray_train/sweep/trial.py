@@ -127,7 +127,7 @@ class _NoCheckpoints:
 def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     check_backbone(config)
     run = plan_run(config)
-    store_selection(run.config, run.index, run.selection)
+    store_selection(run.config, run.index, run.selection)  # where a rank reads it
     job = Job(run.config, run.plan, run.identity, run.card("trial"), run.targets.weights, board=None)
     context = make_worker_context(job, device, local_ranks=1)
     context = replace(context, memory=_prompts_of(run, context))

@@ -50,7 +50,7 @@ QUIET = {
 GIVE_UP = 3  # so many trials fail before one succeeds: the fault is one of all
 RUNNING = "running"  # folder of the trainings of several workers, below the output
 
-Shown = Callable[[Finished], None]
+Shown = Callable[[Finished, int], None]  # a finished trial, and how many run at a time
 
 
 @dataclass
@@ -71,7 +71,7 @@ def run_trials(
         ray: The module ``ray``, connected.
         trials: The trials.
         before: Trials that were finished before; they tell how long one takes.
-        shown: Called for each finished trial.
+        shown: Called for each finished trial, with the number of trials that run at a time.
 
     Raises:
         TrainingError: Ray Tune itself fails.
@@ -84,14 +84,13 @@ def run_trials(
     work = _Work(list(trials), list(before), config.output, deadline)
     runner = with_resources(with_parameters(_Runner, work=work), _resources(workers, gpu))
     outcome = Outcome()
-    progress = _Progress(trials, outcome, shown, bool(before))
+    at_once = _at_once(config, ray, workers, gpu)
+    progress = _Progress(trials, outcome, lambda finished: shown(finished, at_once), bool(before))
     with tempfile.TemporaryDirectory() as folder:
         tuner = Tuner(
             runner,
             param_space={"number": grid_search(list(range(len(trials))))},
-            tune_config=TuneConfig(
-                reuse_actors=True, max_concurrent_trials=_at_once(config, ray, workers, gpu)
-            ),
+            tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
             run_config=RunConfig(
                 name="sweep", storage_path=folder, verbose=0, callbacks=[progress], stop=_Fault(progress),
                 failure_config=FailureConfig(max_failures=1),
@@ -143,6 +142,7 @@ class _Runner(Trainable):
     def setup(self, config: dict[str, Any], work: "_Work | None" = None) -> None:
         assert work is not None  # from `with_parameters`
         self._work = work
+        self._first = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
@@ -154,8 +154,9 @@ class _Runner(Trainable):
         if self._work.is_too_long(trial):
             return report
         try:
-            process = f"{os.getpid()} on {socket.gethostname()}"
-            result = {**_run(trial, self._work.output), "process": process}
+            made_by = {"process": f"{os.getpid()} on {socket.gethostname()}", "first_of_process": self._first}
+            self._first = False
+            result = {**_run(trial, self._work.output), **made_by}
             write_trial(self._work.output, trial, result)
         except BisieveError as error:
             return {**report, "error": error}
@@ -182,7 +183,9 @@ def _placed(trial: Trial, output: str) -> tuple[Any, Any]:
 class _Progress(Callback):
     """In the driver: passes on each trial's end."""
 
-    def __init__(self, trials: Sequence[Trial], outcome: Outcome, shown: Shown, succeeded: bool) -> None:
+    def __init__(
+        self, trials: Sequence[Trial], outcome: Outcome, shown: Callable[[Finished], None], succeeded: bool
+    ) -> None:
         self._trials, self._outcome, self._shown = trials, outcome, shown
         self.succeeded = succeeded
 

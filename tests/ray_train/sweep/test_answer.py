@@ -83,7 +83,8 @@ def test_a_measured_value_is_shown_beside_the_one_by_the_curve() -> None:
     [
         ([cell("random", f, 0.7, seeds=1) for f in (0.05, 0.1, 0.25)], "seeds"),
         ([cell("random", f, 0.7, 0.01) for f in (0.05, 0.1)], "a curve needs 3 fractions of random, found 2"),
-        ([cell("random", f, m, 0.001) for f, m in ((0.1, 0.6), (0.25, 0.7), (0.5, 0.9))], "too fast"),
+        ([cell("random", f, m, 0.001) for f, m in ((0.1, 0.6), (0.25, 0.7), (0.5, 0.9))], "ever more slowly"),
+        ([cell("random", f, m, 0.001) for f, m in ((0.1, 0.9), (0.25, 0.8), (0.5, 0.7))], "ever more slowly"),
         ([cell("bis", 0.1, 0.7, 0.001)], "found 0"),
     ],
 )

@@ -89,6 +89,16 @@ def test_an_option_of_one_objective_does_not_stop_the_others(config: SweepConfig
     assert found == {"hard": 0.05, "beta-binomial": 0.1}
 
 
+def test_an_option_of_one_strategy_does_not_stop_the_others(config: SweepConfig) -> None:
+    options = Options((("pair-share", 0.5), ("ties", "spread")))
+    found = grid(replace(config, strategies=Values(("paired", "random", "bis")), train=options))
+    given = {each.strategy: (each.train.pair_share, each.train.ties) for each in found}
+    assert given == {
+        "paired": ("0.5", "spread"), "bis": ("index", "spread"), "random": ("index", "index"),
+        "all": ("index", "spread"),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
