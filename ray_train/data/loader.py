@@ -27,6 +27,7 @@ from ray_train.data.image_cache import ImageReader
 from ray_train.data.labels import Targets
 from ray_train.data.packing import Packer, PromptTokens
 from ray_train.data.prepare import Preparation
+from ray_train.data.prompt_memory import PromptMemory
 from ray_train.data.sampler import BatchPlan
 from ray_train.data.workers import data_workers, threads
 from ray_train.distributed.collectives import any_rank
@@ -56,6 +57,9 @@ class RankLoader:
     world_size: int
     data_workers: int = 0  # processes that run `Preparation`; 0: it runs in the calling thread
     skip_broken: bool = False  # leave out rollouts with a broken image; `Batch.broken` names it
+    memory: PromptMemory | None = (
+        None  # of earlier runs of this process; without data workers
+    )
 
     def batches(self, first_step: int) -> Generator[Batch, None, None]:
         """Yield all micro-batches from ``first_step`` to the end of the run.
@@ -82,7 +86,9 @@ class RankLoader:
         return next(_last_marked(self._joined(iter([self._preparation()((True, []))[1]]))))
 
     def _preparation(self) -> Preparation:
-        return Preparation(self.encoder, self.packer.reader if self.packer else None, self.skip_broken)
+        memory = self.memory if self.data_workers == 0 else None
+        reader = self.packer.reader if self.packer else None
+        return Preparation(self.encoder, reader, self.skip_broken, memory)
 
     def _prompts(self, step: int) -> list[tuple[bool, Prompt]]:
         """Return the rank's rollouts of a step, grouped by prompt, each group with whether it is the last.

@@ -13,6 +13,7 @@ from bisieve.errors import BisieveError, ImageError
 from ray_train.data.encode import Encoder, Sample
 from ray_train.data.image_cache import StoredImage
 from ray_train.data.packing import PromptReader, PromptTokens
+from ray_train.data.prompt_memory import PromptMemory
 from ray_train.model.batch import Batch
 
 Prepared = PromptTokens | Batch
@@ -25,6 +26,7 @@ class Preparation:
     encoder: Encoder
     reader: PromptReader | None  # None: rows, no packs
     skip_broken: bool = False  # leave out samples with a broken image instead of raising
+    memory: PromptMemory | None = None  # prompts prepared before, in this process; with a reader only
 
     def __call__(self, part: tuple[bool, Sequence[Sample]]) -> tuple[bool, Prepared]:
         """Prepare the samples of a part.
@@ -41,11 +43,16 @@ class Preparation:
         last, samples = part
         if self.skip_broken:
             return last, self._without_broken(samples)
+        if self.memory is not None and (kept := self.memory.get(samples)) is not None:
+            return last, kept
         pixels = {id(image): _pixels(image) for image in _images(samples)}
         decoded = _decoded(samples, pixels)
         names = [[f"{_name(image)} of rollout {s.name}" for image in s.images] for s in samples]
         with refusals_named(self.encoder, decoded, names):
-            return last, self._encoded(decoded)
+            prepared = self._encoded(decoded)
+        if self.memory is not None and isinstance(prepared, PromptTokens):
+            self.memory.keep(samples, prepared)
+        return last, prepared
 
     def _encoded(self, samples: Sequence[Sample]) -> Prepared:
         return self.reader.read(samples) if self.reader else self.encoder.encode(samples)

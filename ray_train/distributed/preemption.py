@@ -10,7 +10,7 @@ Each rank adds its signals to the sums of a step (`PreemptionState.counts`), so 
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,16 +30,21 @@ def request_stop() -> None:
 
 
 class PreemptionState:
-    """Preemption state, identical on every rank after `update`."""
+    """Preemption state, identical on every rank after `update`.
 
-    def __init__(self) -> None:
+    Args:
+        is_draining: Tells whether the node of this rank is being drained; by default Ray Train is asked.
+    """
+
+    def __init__(self, is_draining: Callable[[], bool] | None = None) -> None:
+        self._is_draining = is_draining or (lambda: _node_is_draining())
         self.stop = False  # write a checkpoint, then end the run
         self.save = False  # write a checkpoint after this step
         self._draining = False  # a node was being drained in the last step
 
     def counts(self) -> dict[str, float]:
         """Return what this rank adds to the sums of a step: 1 for each kind of signal received, else 0."""
-        return {"stop": float(_stop_requested.is_set()), "draining": float(_node_is_draining())}
+        return {"stop": float(_stop_requested.is_set()), "draining": float(self._is_draining())}
 
     def update(self, sums: dict[str, float]) -> None:
         """Update the state from the ``sums`` over all ranks, and remove its own counts from them.

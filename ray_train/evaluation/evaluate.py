@@ -17,7 +17,7 @@ from ray_train.evaluation.published import published_counts, published_line
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import METRICS, write_evaluation
 from ray_train.evaluation.scoring import digest, score_solutions, scoring_identity
-from ray_train.evaluation.steps import judged_steps
+from ray_train.evaluation.steps import Rewards, judged_steps
 from ray_train.evaluation.tables import table
 from ray_train.evaluation.unfinished import Unfinished
 from ray_train.model.metadata import CARD
@@ -46,8 +46,38 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     console.show(_about(config, card, format, solutions))
     unfinished = Unfinished(config.output, scoring_identity(config, solutions, card))
     rewards = score_solutions(config, solutions, unfinished)
-    unscored = sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True))
-    numbers = {
+    numbers = numbers_of(config, card, format, solutions, rewards)
+    write_evaluation(config.output, numbers, solutions, rewards)
+    unfinished.remove()
+    console.show(table(numbers))
+    if unscored := numbers["unscored_steps"]:
+        why = "solutions that are too long, or have a token of the prompt in the text"
+        console.show(f"not scored: {pluralize(unscored, 'step')} of {why}")
+    console.show(f"report: {join(config.output, METRICS)}")
+    return numbers
+
+
+def numbers_of(
+    config: EvaluateConfig,
+    card: dict[str, Any] | None,
+    format: PromptFormat,
+    solutions: Sequence[Solution],
+    rewards: Rewards,
+) -> dict[str, Any]:
+    """Return the content of ``metrics.json``.
+
+    Args:
+        config: Options of the evaluation.
+        card: Content of the model's ``bisieve.json``; None for a model that bisieve did not train.
+        format: The prompt format in which the model has read the solutions.
+        solutions: The benchmark.
+        rewards: The rewards of each solution; trailing steps may have none.
+
+    Raises:
+        TrainingError: There is no step to choose the threshold on or to report.
+    """
+    steps = judged_steps(solutions, rewards)
+    return {
         "model": config.model,
         "trained": card is not None,
         "run": card and card["run"],
@@ -61,19 +91,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "risk": config.risk,
         "solutions": len(solutions),
         "published_counts": published_counts(solutions),
-        "unscored_steps": unscored,
-        **report(
-            judged_steps(solutions, rewards), config.seed, config.confidence, threshold_of(config.threshold)
-        ),
+        "unscored_steps": sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True)),
+        **report(steps, config.seed, config.confidence, threshold_of(config.threshold)),
     }
-    write_evaluation(config.output, numbers, solutions, rewards)
-    unfinished.remove()
-    console.show(table(numbers))
-    if unscored:
-        why = "solutions that are too long, or have a token of the prompt in the text"
-        console.show(f"not scored: {pluralize(unscored, 'step')} of {why}")
-    console.show(f"report: {join(config.output, METRICS)}")
-    return numbers
 
 
 def _about(

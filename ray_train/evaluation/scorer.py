@@ -7,7 +7,7 @@ in training (`data.packing`), if the model can read packs.
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from bisieve.errors import BisieveError
 from bisieve.io.images import load_image
 from ray_train.choices import FAMILY, OWN_TOKENS, PAPER_EVAL, TRAINING, RewardTokens
-from ray_train.data.encode import Sample, make_encoder
+from ray_train.data.encode import Encoder, Sample, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.data.prepare import refusals_named
 from ray_train.distributed.retries import show_retries
@@ -102,8 +102,23 @@ class Scorer:
             load_kappa(rewards.kappa, Path(path, require_kappa(card, model)))
         self._model = rewards.to(self._device).eval()
 
+    @property
+    def encoder(self) -> Encoder:
+        """Return the encoder by which the model reads solutions."""
+        return self._encoder
+
     def score(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
         """Return the rewards of each solution, one per step, as `rewards` does.
+
+        Raises:
+            ImageError: An image cannot be decoded, or the processor refuses it.
+        """
+        return self.rewards_of(self.encode(solutions, image_root), len(solutions))
+
+    def encode(self, solutions: Sequence[Solution], image_root: str) -> list[Batch]:
+        """Return the model's inputs for ``solutions``, whose rows are their numbers, from 0.
+
+        They depend on the model's tokenizer, image processor and prompt format, and not on its weights.
 
         Raises:
             ImageError: An image cannot be decoded, or the processor refuses it.
@@ -114,9 +129,8 @@ class Scorer:
             for number, each in enumerate(solutions)
         ]
         names = [[f"{name} of {each.place}" for name in self._per_image(each.images)] for each in solutions]
-        return self.rewards(samples, names)
+        return list(self._batches(samples, names))
 
-    @torch.inference_mode()
     def rewards(self, samples: Sequence[Sample], names: Sequence[Sequence[str]]) -> list[list[float]]:
         """Return the rewards of each sample, one per step.
 
@@ -124,22 +138,27 @@ class Scorer:
         even one step fits, or its text has a token of the prompt.
 
         Args:
-            samples: With decoded images; their labels are not used, and their rows are different. Samples
-                with equal questions and the same image objects share a prompt.
+            samples: With decoded images; their labels are not used, and they are numbered by their rows, from
+                0. Samples with equal questions and the same image objects share a prompt.
             names: What each image of each sample is called in an error.
 
         Raises:
             ImageError: The processor refuses an image.
         """
+        return self.rewards_of(self._batches(samples, names), len(samples))
+
+    @torch.inference_mode()
+    def rewards_of(self, batches: Iterable[Batch], number: int) -> list[list[float]]:
+        """Return the rewards of ``number`` samples that are encoded as ``batches``; as `rewards`."""
         found: dict[int, list[float]] = {}
-        for batch in self._batches(samples, names):
+        for batch in batches:
             self.counts.update(transparent=batch.transparent, unclear=batch.unclear)
             rewards = step_rewards(self._model(batch.to(self._device).inputs), self._risk).cpu().tolist()
-            kept = [number for number in batch.kept_steps if number]
+            kept = [steps for steps in batch.kept_steps if steps]
             # A filler has no row; it is the last one.
-            for row, end, number in zip(batch.rows, np.cumsum(kept), kept, strict=False):
-                found[row] = rewards[end - number : end]
-        return [found.get(sample.row, []) for sample in samples]
+            for row, end, steps in zip(batch.rows, np.cumsum(kept), kept, strict=False):
+                found[row] = rewards[end - steps : end]
+        return [found.get(row, []) for row in range(number)]
 
     def _batches(self, samples: Sequence[Sample], names: Sequence[Sequence[str]]) -> Iterator[Batch]:
         """Yield the samples as packs, or as one batch of rows if the model cannot read packs."""

@@ -84,11 +84,12 @@ def score_solutions(
             error.add_note(f"the scores of {kept} are kept: the same command continues")
         raise
     found = [unfinished.rewards[solution.line] for solution in solutions]
-    _check_finite(found)
+    check_finite(found)
     return found
 
 
-def _check_finite(rewards: Sequence[Sequence[float]]) -> None:
+def check_finite(rewards: Sequence[Sequence[float]]) -> None:
+    """Raise `TrainingError` if a reward is no number: the weights of the model are broken."""
     found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
     if broken := found.count(False):
         raise TrainingError(

@@ -21,35 +21,23 @@ from typing import Any
 from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import PreemptedError
-from bisieve.index.selection import Selection, differences
+from bisieve.index.selection import Selection
 from bisieve.index.statistics import index_statistics
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from bisieve.tools.cut_notes import selection_notes
 from ray_train.checkpoints.lease import leased
-from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished, run_identity
+from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished
 from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig
-from ray_train.config_io import plain_options
 from ray_train.data.image_problems import picture_notes
-from ray_train.data.image_sizes import Size, keep_sizes
-from ray_train.data.labels import Floats, check_some_weight, describe_targets, targets_of, weights_name
-from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
-from ray_train.model.drop_path import check_drop_path
-from ray_train.model.packed_attention import check_reads_packs
-from ray_train.model.recognize import check_model
+from ray_train.data.image_sizes import keep_sizes
+from ray_train.data.labels import Floats, describe_targets
+from ray_train.data.sampler import BatchPlan
 from ray_train.model.weight_files import check_weights
 from ray_train.run_config import located
 from ray_train.tracking.check import check_trackers
-from ray_train.training.preflight import (
-    chosen_index,
-    chosen_selection,
-    config_of_workers,
-    header_sizes,
-    rollout_sizes,
-    rows_without_images,
-    token_estimate,
-)
+from ray_train.training.plan import PlannedRun, check_backbone, plan_run
 
 _NEVER = 10**7  # seconds; torch's timeout must be a number
 
@@ -68,10 +56,7 @@ def train(config: TrainConfig) -> None:
     if not config.dry_run:
         require_writable(config.output)
     check_trackers(config.track)
-    family = check_model(config.backbone, "--backbone")
-    check_drop_path(family, config.drop_path)
-    if config.pack_tokens:
-        check_reads_packs(family)
+    check_backbone(config)
     if not config.dry_run:
         check_weights(config.backbone, "--backbone")
     with _nodes(config) as nodes:
@@ -96,36 +81,22 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
 
 def _train(config: TrainConfig, nodes: Any) -> None:
     config, remarks = _with_zero_stage(config, nodes)
-    index = chosen_index(config)
-    selection = chosen_selection(replace(config, index_version=index.fingerprint))
-    config = config_of_workers(config, index, selection)
-    targets = targets_of(selection, config)
-    rollouts = rollout_sizes(selection)
-    left_out = rows_without_images(rollouts, config)
-    held_out = validation_split(selection, config.validation_fraction, config.seed, left_out)
-    check_some_weight(targets, left_out, held_out)
-    sizes = header_sizes(rollouts, config)
-    tokens = token_estimate(selection, rollouts, sizes, config)
-    plan = BatchPlan(
-        selection.fingerprint, selection.rows.num_rows, left_out, config.seed, config.epochs,
-        config.global_batch,
-        prompts_of(selection), config.prompts_together, held_out, config.drop_last, tokens,
-    )  # fmt: skip
-    console.show(f"{_summary(config, selection, plan)}\n{describe_targets(targets, config.rollout_weights)}")
-    for remark in [*remarks, *selection_notes(selection, index), *_batch_note(config, plan)]:
+    run = plan_run(config)
+    config, plan = run.config, run.plan
+    described = describe_targets(run.targets, config.rollout_weights)
+    console.show(f"{_summary(config, run.selection, plan)}\n{described}")
+    for remark in [*remarks, *selection_notes(run.selection, run.index), *_batch_note(config, plan)]:
         console.show(remark)
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
 
-        corpus, _ = index_statistics(index, (), config.label_threshold)
-        console.show(dry_run(config, selection, plan, targets, corpus))
+        corpus, _ = index_statistics(run.index, (), config.label_threshold)
+        console.show(dry_run(config, run.selection, plan, run.targets, corpus))
         return
-    weights = weights_name(targets.weights, config.rollout_weights)
-    identity = run_identity(config, plan, index.fingerprint, weights, differences(selection, index))
     outcome = None
-    if not is_finished(config, identity):
+    if not is_finished(config, run.identity):
         with leased(config.output, console.show):
-            outcome = _claimed_and_fit(config, selection, plan, identity, targets.weights, sizes)
+            outcome = _claimed_and_fit(run)
     if outcome is None:
         console.show(f"nothing to do: this run is already finished, its model is at {config.output}")
     elif outcome.error is not None:
@@ -150,26 +121,17 @@ def _with_zero_stage(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list
     return resolve_zero_stage(config, nodes)
 
 
-def _claimed_and_fit(
-    config: TrainConfig, selection: Selection, plan: BatchPlan, identity: dict[str, Any], weights: Floats,
-    sizes: dict[str, Size | None],
-) -> Any:  # fmt: skip
+def _claimed_and_fit(run: PlannedRun) -> Any:
     """Claim the output and train; return the workers' `Outcome`.
 
     Return None if the run is finished: another driver may have finished it before this one got the lease.
     """
-    name, finished = claim_output(config, identity)
+    config = run.config
+    name, finished = claim_output(config, run.identity)
     if finished:
         return None
-    keep_sizes(config.output, config.image_root, sizes)
-    card = {
-        "format": 1, "run": name, "index": config.index, "backbone": config.backbone, "identity": identity,
-        "fraction_asked": selection.fraction, "fraction_delivered": plan.rows_per_epoch / selection.available,
-        "rollouts": plan.rows_per_epoch,
-        "left_out_missing_images": len(plan.left_out), "held_out": len(plan.held_out),
-        "config": plain_options(config),
-    }  # fmt: skip
-    return _fit(config, plan, identity, card, name, weights)
+    keep_sizes(config.output, config.image_root, run.sizes)
+    return _fit(config, run.plan, run.identity, run.card(name), name, run.targets.weights)
 
 
 def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:

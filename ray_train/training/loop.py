@@ -7,9 +7,11 @@ would treat an exception as a crash and start the workers again, which would mee
 error while the model is published is one of rank 0 alone, whose result the driver gets.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import pyarrow as pa
+import ray.train.torch
 import torch.distributed as dist
 
 from bisieve.errors import BisieveError
@@ -27,7 +29,7 @@ from ray_train.distributed.retries import show_retries
 from ray_train.model.losses import loss_of
 from ray_train.model.reward import KAPPA
 from ray_train.model.save import gather_weights, publish_model
-from ray_train.tracking.base import Trackers, started_trackers
+from ray_train.tracking.base import started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate
 from ray_train.training.divergence import DivergenceGuard, StepRecord, recent_norms
@@ -48,18 +50,72 @@ def train_worker(settings: dict[Any, Any]) -> Outcome:
     show_retries(job.board, f"rank {dist.get_rank()}")
     with tidy_scratch():
         try:
-            return _Training(make_worker_context(job), pulse).run()
+            return _of_ray(job, pulse).run()
         except BisieveError as error:  # raised on all ranks (see `collectives`), or on rank 0 by publishing
             return Outcome(error)
         finally:
             pulse.end()
 
 
-class _Training:
-    """One rank's part of a run, from the first step or from the last checkpoint to the published model."""
+def _of_ray(job: Job, pulse: Pulse) -> "Training":
+    """Return the training of a worker of Ray Train; all ranks must call this together."""
+    local_ranks = ray.train.get_context().get_local_world_size()
+    rank = make_worker_context(job, ray.train.torch.get_device(), local_ranks)
+    run = str(job.card["run"])
+    checkpoints = CheckpointManager(job.config, run, rank.log, rank.resolved_options)
+    return Training(
+        rank, pulse, PreemptionState(), checkpoints,
+        lambda step: started_trackers(job, rank.number, step, rank.log),
+    )  # fmt: skip
 
-    def __init__(self, rank: WorkerContext, pulse: Pulse) -> None:
-        self.rank, self.job, self.pulse, self.preemption = rank, rank.job, pulse, PreemptionState()
+
+class Checkpoints(Protocol):
+    """What a training asks of its checkpoints; `CheckpointManager` describes it."""
+
+    def newest(self) -> str | None:
+        """Return the URL of the checkpoint to resume from, if there is one."""
+
+    def keep(self, engine: Any, cursor: Cursor, log: SampleLog) -> None:
+        """Begin a checkpoint."""
+
+    def settle(self) -> None:
+        """Wait until all checkpoints are committed."""
+
+
+class Metrics(Protocol):
+    """What a training asks of its trackers; `tracking.base.Trackers` describes it."""
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Take the metrics after ``step`` steps."""
+
+    def commit(self) -> None:
+        """Take note of a checkpoint."""
+
+    def close(self, finished: bool) -> None:
+        """End tracking."""
+
+
+class Training:
+    """One rank's part of a run, from the first step or from the last checkpoint to the published model.
+
+    Args:
+        rank: What this rank trains with.
+        pulse: Tells others that this rank is alive.
+        preemption: Tells whether the run must stop.
+        checkpoints: Where checkpoints are kept.
+        track: Starts the trackers, given the steps done so far.
+    """
+
+    def __init__(
+        self,
+        rank: WorkerContext,
+        pulse: Pulse,
+        preemption: PreemptionState,
+        checkpoints: Checkpoints,
+        track: Callable[[int], Metrics],
+    ) -> None:
+        self.rank, self.job, self.pulse, self.preemption = rank, rank.job, pulse, preemption
+        self.checkpoints, self.track = checkpoints, track
         config, run = rank.job.config, str(rank.job.card["run"])
         self.identity = rank.job.identity | rank.worker_identity
         self.loss = loss_of(config)
@@ -68,7 +124,6 @@ class _Training:
             config.clip,
             rank.number,
         )  # fmt: skip
-        self.checkpoints = CheckpointManager(config, run, rank.log, rank.resolved_options)
         check_agreed(self.job.plan.facts() | rank.worker_identity)
         self.cursor, self.log = self._start_or_resume()
         check_agreed({"step to start from": self.cursor.step})
@@ -86,11 +141,14 @@ class _Training:
         return cursor, log
 
     def run(self) -> Outcome:
+        """Train to the end of the plan and publish the model; all ranks must call this together.
+
+        Raises:
+            BisieveError: The user must change something; raised on all ranks, except by publishing.
+        """
         rank, config, plan, cursor = self.rank, self.job.config, self.job.plan, self.cursor
         loader = rank.loader()
-        trackers: Trackers = run_on_all_ranks(
-            lambda: started_trackers(self.job, rank.number, cursor.step, rank.log)
-        )
+        trackers = run_on_all_ranks(lambda: self.track(cursor.step))
         held_out = validation_loader(loader) if plan.held_out else None
         prefetcher = Prefetcher(loader.batches(cursor.step), loader.filler())
         self.meter = Meter(rank.cost, config.peak_flops, rank.device, prefetcher)

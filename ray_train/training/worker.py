@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import ray.train.torch
 import torch
 import torch.distributed as dist
 import xxhash
@@ -24,6 +23,7 @@ from ray_train.data.image_cache import image_reader
 from ray_train.data.labels import Floats, Targets
 from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
+from ray_train.data.prompt_memory import PromptMemory
 from ray_train.data.sampler import BatchPlan
 from ray_train.data.workers import chosen_workers
 from ray_train.distributed.collectives import run_on_all_ranks
@@ -78,12 +78,13 @@ class WorkerContext:
     engine: Any  # DeepSpeed's engine around a `RewardModel`
     contents: str  # fingerprint of the files that the backbone was loaded from
     drop_path: DropPath | None  # of the vision encoder; None without drop path
+    local_ranks: int  # ranks on this machine
+    memory: PromptMemory | None = None  # of earlier runs of this process
 
     @property
     def data_workers(self) -> int:
         """Number of processes that prepare images and text for this rank."""
-        local_ranks = ray.train.get_context().get_local_world_size()
-        return chosen_workers(self.job.config.data_workers, len(os.sched_getaffinity(0)), local_ranks)
+        return chosen_workers(self.job.config.data_workers, len(os.sched_getaffinity(0)), self.local_ranks)
 
     @property
     def worker_identity(self) -> dict[str, Any]:
@@ -118,7 +119,7 @@ class WorkerContext:
         return RankLoader(
             self.selection, self.job.plan, encoder, packer, images, self.targets,
             config.micro_batch, self.number, self.world_size, self.data_workers,
-            skip_broken=config.skip_broken_images > 0,
+            skip_broken=config.skip_broken_images > 0, memory=self.memory,
         )  # fmt: skip
 
     def log(self, line: str) -> None:
@@ -126,10 +127,15 @@ class WorkerContext:
         _say(self.job, line)
 
 
-def make_worker_context(job: Job) -> WorkerContext:
+def make_worker_context(job: Job, device: torch.device, local_ranks: int) -> WorkerContext:
     """Load the model and the selection; all ranks must call this together.
 
     Side effects: seeds the random generators, and with ``deterministic`` changes settings of torch.
+
+    Args:
+        job: What the driver sends.
+        device: The device of this rank.
+        local_ranks: Number of ranks on this machine.
 
     Raises:
         BisieveError: The index, the backbone or an option cannot be used on some rank; raised on all ranks.
@@ -148,11 +154,11 @@ def make_worker_context(job: Job) -> WorkerContext:
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
     _say(job, f"preparing DeepSpeed, ZeRO {config.zero_stage}")
     return WorkerContext(
-        job, dist.get_rank(), dist.get_world_size(), ray.train.torch.get_device(), backbone, format,
+        job, dist.get_rank(), dist.get_world_size(), device, backbone, format,
         selection,
         Targets(selection.rows, job.weights, config.objective, config.label_threshold, config.loss_mean),
         cost,
-        make_engine(model, config), contents, drop_path,
+        make_engine(model, config), contents, drop_path, local_ranks,
     )  # fmt: skip
 
 

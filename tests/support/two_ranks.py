@@ -42,7 +42,7 @@ from ray_train.model.reward import RewardModel, reward_model
 from ray_train.model.save import gather_weights
 from ray_train.training.deepspeed_engine import deepspeed_config, make_engine
 from ray_train.training.divergence import DivergenceGuard
-from ray_train.training.loop import _Training
+from ray_train.training.loop import Training
 
 PICTURE = [
     Sample(k, [Image.linear_gradient("L").convert("RGB")], "What?", ["We look.", "So."], [1.0, 0.0])
@@ -275,7 +275,7 @@ def steps_with_error(rank: int, found: str) -> tuple[str, str, int]:
             raise ImageError("an image", f"none by rank {rank}", "look")
         yield replace(batch, rows=[])
 
-    training: Any = _Training.__new__(_Training)
+    training: Any = Training.__new__(Training)
     training.rank = SimpleNamespace(
         engine=NoUpdate(), number=rank, world_size=2, device=torch.device("cpu"), drop_path=None,
         targets=SimpleNamespace(mass=np.ones(12)),

@@ -46,7 +46,7 @@ def test_four_workers_learn_what_two_learn_whatever_tokens_they_are_balanced_by(
         rows = np.arange(selection.rows.num_rows, dtype=np.int32)
         return TokenEstimate(100 * (rows % 3), rows**2 % 997)
 
-    monkeypatch.setattr("ray_train.training.driver.token_estimate", skewed)
+    monkeypatch.setattr("ray_train.training.plan.token_estimate", skewed)
     config = settings(workers=Workers(4, 4), zero_stage=3)
     train(config)
     check_exact(config.output, trained.output, [4])
