@@ -49,7 +49,8 @@ def run_trial(train: TrainConfig, evaluation: EvaluateConfig) -> dict[str, Any]:
     Args:
         train: Checked and located options of a run of one worker. The model is written to ``output``, which
             nothing else may use; there are no checkpoints and no trackers.
-        evaluation: Checked and located options; ``model`` is that output. Nothing is written.
+        evaluation: Checked options with canonical URLs; its ``model`` is that output, whatever it says.
+            Nothing is written.
 
     Returns:
         The content of ``metrics.json``, as `ray_train.evaluation.evaluate.evaluate` returns it, and
@@ -69,7 +70,7 @@ def run_trial(train: TrainConfig, evaluation: EvaluateConfig) -> dict[str, Any]:
     with tidy_scratch():
         training = _train(replace(train, zero_stage=train.zero_stage or 1), device)
     trained = time.perf_counter()
-    numbers = evaluate_here(evaluation)
+    numbers = evaluate_here(replace(evaluation, model=train.output))
     ended = time.perf_counter()
     return {
         **numbers,

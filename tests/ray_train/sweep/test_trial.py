@@ -29,7 +29,7 @@ def trial(settings: Make, corpus: Corpus, tmp_path: Path) -> Callable[..., Any]:
 
     def run(**options: Any) -> dict[str, Any]:
         config = located(settings(output=str(tmp_path / "trial"), **options))
-        return run_trial(config, located(evaluation(corpus, config)))
+        return run_trial(config, evaluation(corpus, config))
 
     return run
 
@@ -71,9 +71,12 @@ def test_a_trial_after_others_gives_the_numbers_of_the_first_and_prepares_no_pro
 ) -> None:
     first = trial(seed=1)
     trial(seed=2, deterministic=True)
-    for kind in (Preparation, Scorer):
-        name = "_encoded" if kind is Preparation else "encode"
-        monkeypatch.setattr(kind, name, lambda *_: pytest.fail("encoded again"))
+    prepare = Preparation._encoded
+    monkeypatch.setattr(
+        Preparation, "_encoded",
+        lambda self, samples: pytest.fail("encoded again") if samples else prepare(self, samples),
+    )  # fmt: skip
+    monkeypatch.setattr(Scorer, "encode", lambda *_: pytest.fail("encoded again"))
     again = trial(seed=1)
     assert again["training"]["losses"] == first["training"]["losses"]
     assert numbers(again) == numbers(first)
