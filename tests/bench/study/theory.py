@@ -112,7 +112,7 @@ def student(
 
 
 def _orders(scores: Floats, rng: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:
-    """Return the rollouts by each strategy, the best first, with random ties; ``scores`` is [rollouts, steps]."""
+    """Return the rollouts by each strategy, best first, ties at random; ``scores`` is [rollouts, steps]."""
     rollouts, steps = scores.shape
     offsets = np.arange(rollouts + 1) * steps
     parts = {alpha: score_rollouts(scores.ravel(), offsets, alpha) for alpha in (0.05, 0.2)}
@@ -125,9 +125,9 @@ def _orders(scores: Floats, rng: np.random.Generator) -> dict[str, npt.NDArray[n
 
 
 def _one_pass(features: Floats, labels: Floats, batch: int = 16, rate: float = 1.0) -> Floats:
-    """Return the averaged weights of one pass of SGD with steps rate/√t on the logistic loss, and a bias of 0.
+    """Return the averaged weights of one pass of SGD with steps rate/√t on the logistic loss.
 
-    A constant feature would learn only the share of labels, which an AUC does not see.
+    The bias is not learned but that of the share of labels, which an AUC does not see.
     """
     weights, mean = np.zeros(features.shape[-1]), np.zeros(features.shape[-1])
     starts = range(0, len(features), batch)
@@ -245,9 +245,8 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(drawn, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for row in drawn["concat"][-1]["data"]["values"]:
-        print(
-            f"{row['strategy']:9} {row['fraction']:5.0%}  {row['AUC']:.4f}  [{row['low']:.4f}, {row['high']:.4f}]"
-        )
+        interval = f"[{row['low']:.4f}, {row['high']:.4f}]"
+        print(f"{row['strategy']:9} {row['fraction']:5.0%}  {row['AUC']:.4f}  {interval}")
 
 
 if __name__ == "__main__":
