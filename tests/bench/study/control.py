@@ -35,7 +35,7 @@ def control_rows(selected: pa.Table, rows: pa.Table, seed: int) -> "np.ndarray":
         of_kind = np.flatnonzero(kinds == kind)
         chosen[rng.choice(of_kind, int((wanted == kind).sum()), replace=False)] = True
     steps, positive = (rows[name].to_numpy() for name in ("num_steps", "num_positive"))
-    target = 1 - np.sum(selected["num_positive"]).as_py() / np.sum(selected["num_steps"]).as_py()
+    target = 1 - selected["num_positive"].to_numpy().sum() / selected["num_steps"].to_numpy().sum()
     mixed = np.array([kind.endswith("mixed") for kind in kinds])
 
     def distance() -> float:

@@ -32,7 +32,7 @@ class Regime:
     def corpus(self, seed: int) -> CorpusConfig:
         """Return the settings of the corpus with this seed."""
         return CorpusConfig(
-            rollouts=self.rollouts, seed=seed, images=max(1000, self.rollouts // 4), benchmark=600,
+            rollouts=self.rollouts, seed=seed, images=max(1000, self.rollouts // 4), benchmark=400,
             early_stop=self.early_stop, solver=Solver(0.05, self.correction_rate),
         )  # fmt: skip
 
