@@ -10,10 +10,10 @@ from bisieve.synthetic.solver import Solver
 HERE = Path(__file__).parent
 TUNED_ON = 100  # seed of a corpus that no run of the study uses
 
-# One optimizer step sees 16 rollouts; the learning rate is not chosen by strategy or fraction.
+# One optimizer step sees 8 rollouts; the learning rate is not chosen by strategy or fraction.
 RECIPE: dict[str, Any] = {
-    "system": "none", "zero_stage": 1, "global_batch": 16, "pack_tokens": 2560, "prompts_together": False,
-    "learning_rate": 1e-3, "warmup": 0.1, "max_length": 512, "max_tiles": 1, "track": "none",
+    "system": "none", "zero_stage": 1, "global_batch": 8, "pack_tokens": 2560, "prompts_together": False,
+    "learning_rate": 3e-4, "warmup": 0.1, "max_length": 512, "max_tiles": 1, "track": "none",
     "gradient_checkpointing": False, "data_workers": 0, "device": "cpu", "precision": "fp32",
 }  # fmt: skip
 
@@ -24,7 +24,7 @@ class Regime:
 
     name: str
     says: str  # for a table
-    rollouts: int = 4000
+    rollouts: int = 2000
     early_stop: bool = True
     correction_rate: float = 0.005
     base: str = "judging"
@@ -32,7 +32,7 @@ class Regime:
     def corpus(self, seed: int) -> CorpusConfig:
         """Return the settings of the corpus with this seed."""
         return CorpusConfig(
-            rollouts=self.rollouts, seed=seed, images=max(1000, self.rollouts // 4), benchmark=400,
+            rollouts=self.rollouts, seed=seed, images=self.rollouts // 4, benchmark=300,
             early_stop=self.early_stop, solver=Solver(0.05, self.correction_rate),
         )  # fmt: skip
 
