@@ -13,7 +13,7 @@ TUNED_ON = 100  # seed of a corpus that no run of the study uses
 # One optimizer step sees 8 rollouts; the learning rate is not chosen by strategy or fraction.
 RECIPE: dict[str, Any] = {
     "system": "none", "zero_stage": 1, "global_batch": 8, "pack_tokens": 2560, "prompts_together": False,
-    "learning_rate": 3e-4, "warmup": 0.1, "max_length": 512, "max_tiles": 1, "track": "none",
+    "learning_rate": 1.5e-4, "warmup": 0.1, "max_length": 512, "max_tiles": 1, "track": "none",
     "gradient_checkpointing": False, "data_workers": 0, "device": "cpu", "precision": "fp32",
 }  # fmt: skip
 
