@@ -184,7 +184,7 @@ def _tiles(report: RunReport) -> Tiles:
 
 def _curve_sections(report: RunReport) -> list[Section]:
     charts = [
-        Chart(title, _curve(report, metric, unit, form))
+        Chart(title, _curve(report, metric, unit, form), _note(report, metric))
         for metric, title, unit, form in _CURVES
         if report.curves.values.get(metric)
     ]
@@ -194,6 +194,15 @@ def _curve_sections(report: RunReport) -> list[Section]:
     dashed = Note("A dashed line is a restart.", is_small=True)
     blocks: list[Block] = [Charts(charts), *([dashed] if report.restarts else [])]
     return [Section("Curves", blocks, text)]
+
+
+def _note(report: RunReport, metric: str) -> str:
+    """Return on how many rollouts, and how often, a run validates; "" for other metrics."""
+    card = report.card or {}
+    every = (card.get("config") or {}).get("validate_every")
+    if not metric.startswith("validation") or every is None:
+        return ""
+    return f"On {card.get('held_out') or 0:,} held-out rollouts, every {every:,} steps and at the end."
 
 
 def _curve(report: RunReport, metric: str, unit: str, form: str) -> Spec:

@@ -23,7 +23,8 @@ def write_run(output: Path, steps: int = 20, stopped: int = 12, finished: bool =
     if finished:
         card: dict[str, Any] = {
             **head, "fraction_asked": 0.25, "fraction_delivered": 0.2499, "rollouts": 12345, "held_out": 100,
-            "left_out_missing_images": 0, "metrics": {"loss": 0.5, "mean_loss": 0.75},
+            "left_out_missing_images": 0, "config": {"validate_every": 5},
+            "metrics": {"loss": 0.5, "mean_loss": 0.75},
         }  # fmt: skip
         (output / "bisieve.json").write_text(json.dumps(card))
     return str(output)
