@@ -13,7 +13,7 @@ esac
 stage=1  # the first one is the installation, in the Makefile
 begin() { stage=$((stage + 1)); start=$(date +%s); printf '\n[%d/7] %s\n' "$stage" "$*"; }
 end() { echo "[$stage/7] done in $(($(date +%s) - start)) s"; }
-show() { printf '$ %s\n' "$*" | fold -s -w 96 | sed -e '$!s/ *$/ \\/' -e '2,$s/^/    /'; }
+show() { printf '$ %s\n' "$*" | fold -s -w 94 | sed -e '$!s/ *$/ \\/' -e '2,$s/^/    /'; }
 run() { show "$@"; "$@"; }
 
 rm -rf "$here"
