@@ -11,7 +11,7 @@ AIRFLOW := .venv-airflow/.ready
 STAGE  :=
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo java browser test test-fast check docs bench bench-train clean
+.PHONY: demo java browser test test-fast check docs bench bench-train study study-small clean
 
 demo: STAGE := [1/7] # of the installation, if it is needed
 demo: $(RUNS)
@@ -43,8 +43,16 @@ docs: $(READY)
 	$(BIN)/python infra/docs/reference.py
 
 # All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
-bench: $(READY)
+bench: $(READY) study-small
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
+
+# What selections are worth (docs/study.md): hours of two cores, and ten minutes of them.  It can be stopped and
+# started at any time; what is finished is never repeated.  A part: make study STUDY="--hours 1 --processes 1"
+study: $(READY)
+	PYTHONPATH=tests:lib:. nice -n 10 $(BIN)/python -m bench.study.run $(STUDY)
+
+study-small: $(READY)
+	PYTHONPATH=tests:lib:. $(BIN)/python -m bench.study.run --small $(STUDY)
 
 # A training step three ways, and the path of the data to it, minutes.  On a GPU box the first needs torch and
 # transformers alone: PYTHONPATH=tests:lib:. python -m bench.training.run; the second all of the package's [train]:

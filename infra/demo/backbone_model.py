@@ -73,25 +73,27 @@ def pixels_of(pictures: np.ndarray) -> torch.Tensor:
     return ((torch.from_numpy(pictures).float() / 255 - 0.5) / 0.5)[:, None].expand(-1, 3, -1, -1)
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> InternVLForConditionalGeneration:
-    """Return a model with random weights."""
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, vision_width: int = 96, width: int = 128, layers: int = 5
+) -> InternVLForConditionalGeneration:
+    """Return a model with random weights; ``width`` and ``layers`` are those of the language model."""
     vision = InternVLVisionConfig(
         image_size=SIDE,
         patch_size=PATCH,
-        hidden_size=96,
+        hidden_size=vision_width,
         num_hidden_layers=2,
         num_attention_heads=4,
-        intermediate_size=192,
+        intermediate_size=2 * vision_width,
         use_absolute_position_embeddings=True,
         layer_scale_init_value=1.0,
     )
     text = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        num_hidden_layers=5,
+        hidden_size=width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=192,
+        intermediate_size=3 * width // 2,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,

@@ -113,11 +113,11 @@ class Teacher:
             true += (targets[verdict] == self.verdict_ids[0]).tolist()
         return {"read": float(np.mean(read)), "verdict AUC": float(roc_auc_score(true, scores))}
 
-    def teach(self, loss, parameters: list, steps: int, batch: int) -> None:
+    def teach(self, loss, parameters: list, steps: int, batch: int, peak: float = 2e-3) -> None:
         """Train ``parameters`` with AdamW: warm-up over 5 % of the steps, then cosine; print the progress."""
-        optimizer = torch.optim.AdamW(parameters, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05)
+        optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.05, cycle_momentum=False
+            optimizer, max_lr=peak, total_steps=steps, pct_start=0.05, cycle_momentum=False
         )
         started = time.monotonic()
         for step in count(1):

@@ -15,7 +15,7 @@ EXAMPLE = "bisieve lineage --model model"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.usage = f"%(prog)s ({' | '.join(f'--{name}' for name in STARTS)}) URL [options]"
+    parser.usage = f"%(prog)s ({' | '.join(f'--{name}' for name in STARTS)}) URL ..."
     start = parser.add_mutually_exclusive_group(required=True)
     for name, (what, _) in STARTS.items():
         start.add_argument(f"--{name}", metavar="URL", help=what)

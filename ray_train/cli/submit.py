@@ -1,4 +1,4 @@
-"""``bisieve submit train …``, ``evaluate …``, ``sweep …``: run the command as a job of a Ray cluster."""
+"""``bisieve submit train …``, ``evaluate``, ``best-of``, ``sweep``: run a command as a job of a cluster."""
 
 import argparse
 from importlib import import_module
@@ -13,7 +13,7 @@ from ray_train.run_config import to_toml
 from ray_train.sweep.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "run train, evaluate, best-of or sweep on a Ray cluster: submit it, or follow the running job"
+HELP = "run train, evaluate, best-of or sweep on a Ray cluster, or follow the job that runs it"
 EXAMPLE = "bisieve submit --address http://HEAD:8265 train --config train.toml --output s3://models/mprm"
 PROGRAMS: dict[str, tuple[type[TrainConfig | ScoringConfig | SweepConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),

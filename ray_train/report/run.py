@@ -184,7 +184,7 @@ def _tiles(report: RunReport) -> Tiles:
 
 def _curve_sections(report: RunReport) -> list[Section]:
     charts = [
-        Chart(title, _curve(report, metric, unit, form))
+        Chart(title, _curve(report, metric, unit, form), _note(report, metric))
         for metric, title, unit, form in _CURVES
         if report.curves.values.get(metric)
     ]
@@ -196,6 +196,15 @@ def _curve_sections(report: RunReport) -> list[Section]:
     return [Section("Curves", blocks, text)]
 
 
+def _note(report: RunReport, metric: str) -> str:
+    """Return on how many rollouts, and how often, a run validates; "" for other metrics."""
+    card = report.card or {}
+    every = (card.get("config") or {}).get("validate_every")
+    if not metric.startswith("validation") or every is None:
+        return ""
+    return f"On {card.get('held_out') or 0:,} held-out rollouts, every {every:,} steps and at the end."
+
+
 def _curve(report: RunReport, metric: str, unit: str, form: str) -> Spec:
     rows = thinned(report.curves.values[metric])
     is_log = metric == "gradient_norm" and all(row["low"] > 0 for row in rows)
@@ -203,7 +212,15 @@ def _curve(report: RunReport, metric: str, unit: str, form: str) -> Spec:
     x = axis("step", "step", form=",.0f", scale={"nice": False}, axis={"tickMinStep": 1, "tickCount": 8})
     y = axis("value", unit, form=form, scale=scale, axis={"tickCount": 5})
     has_points = metric.startswith("validation")
-    spec = line_chart(rows, x, y, band=None if has_points else ("low", "high"), points=has_points)
+    ends = [report.curves.values.get(f"{metric}_{end}", {}) for end in ("low", "high")]
+    if all(ends):  # the interval of a validation, which is never thinned
+        rows = [
+            row | {"low": ends[0][step], "high": ends[1][step]}
+            for row in rows
+            if (step := int(row["step"])) in ends[0]
+        ]
+    has_band = not has_points or all(ends)
+    spec = line_chart(rows, x, y, band=("low", "high") if has_band else None, points=has_points)
     starts = [
         {"step": start.step, "restart": f"after step {start.step}"} for start in report.curves.starts[1:]
     ]

@@ -17,7 +17,8 @@ from bisieve.tools.diff import CHANGES, ENTERED, LEFT
 from ray_train.evaluation.report import report
 from ray_train.registry.lineage import STARTS
 
-VALIDATION = ("validation_loss", "validation_f1")  # of ray_train.training.validation, which imports torch
+# Of ray_train.training.validation, which imports torch.
+VALIDATION = ("validation_loss", "validation_f1", "validation_f1_low", "validation_f1_high")
 EVALUATE = ROOT / "ray_train/evaluation/evaluate.py"
 
 SOURCES = [

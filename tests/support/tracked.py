@@ -7,6 +7,9 @@ from typing import Any
 from ray_train.tracking.base import Run
 from ray_train.tracking.tensorboard import start
 
+_VALIDATED = {
+    "validation_loss": 0.75, "validation_f1": 0.5, "validation_f1_low": 0.4, "validation_f1_high": 0.625,
+}  # fmt: skip
 IDENTITY = {"fraction": 0.25, "learning_rate": 1e-5, "index": "a" * 64, "selection": "b" * 64}
 
 
@@ -23,7 +26,8 @@ def write_run(output: Path, steps: int = 20, stopped: int = 12, finished: bool =
     if finished:
         card: dict[str, Any] = {
             **head, "fraction_asked": 0.25, "fraction_delivered": 0.2499, "rollouts": 12345, "held_out": 100,
-            "left_out_missing_images": 0, "metrics": {"loss": 0.5, "mean_loss": 0.75},
+            "left_out_missing_images": 0, "config": {"validate_every": 5},
+            "metrics": {"loss": 0.5, "mean_loss": 0.75},
         }  # fmt: skip
         (output / "bisieve.json").write_text(json.dumps(card))
     return str(output)
@@ -34,4 +38,4 @@ def _values(step: int, loss: float) -> dict[str, float]:
         "loss": loss, "learning_rate": 1e-5, "gradient_norm": 2.0, "rollouts_per_second": 50.0,
         "data_wait_share": 0.25, "padding_share": 0.125,
     }  # fmt: skip
-    return values | ({"validation_loss": 0.75, "validation_f1": 0.5} if step % 5 == 0 else {})
+    return values | (_VALIDATED if step % 5 == 0 else {})

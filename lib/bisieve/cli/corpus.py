@@ -61,6 +61,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="sampled from every prefix (%(default)s)",
     )
     add(
+        "--early-stop",
+        action="store_true",
+        help="sample nothing after a step with score 0: later steps have 0 of 0, as in VisualPRM",
+    )
+    add(
         "--mistake-rate",
         type=float,
         default=defaults.solver.mistake_rate,
@@ -112,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         rollouts_per_question=args.rollouts_per_question,
         continuations=args.continuations,
+        early_stop=args.early_stop,
         solver=Solver(args.mistake_rate, args.correction_rate),
         benchmark=args.benchmark,
         candidates=args.candidates,

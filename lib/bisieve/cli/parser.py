@@ -60,8 +60,8 @@ class Parser(argparse.ArgumentParser):
             action.required = True  # else it is in brackets
         formatter = self._get_formatter()
         others = argparse.Action([], "options", nargs="?", metavar="options")
-        formatter.add_usage(None, [*shown, *one_of, others], groups, prefix="")
-        return formatter.format_help().strip().replace("%", "%%")
+        formatter.add_usage(None, [*shown, *one_of, others], groups)
+        return formatter.format_help().removeprefix("usage: ").strip().replace("%", "%%")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments, and refuse unknown ones with the options of the subcommand that got them."""

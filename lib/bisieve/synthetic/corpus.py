@@ -37,7 +37,7 @@ WRITERS = 8  # threads that write pictures: an object store takes milliseconds f
 PICTURES_IN_FLIGHT = 1_000  # encoded pictures in memory
 
 # Defaults of settings that the record of an older corpus does not have.
-_ADDED_LATER = {name: getattr(CorpusConfig, name) for name in ("candidates", "responses")}
+_ADDED_LATER = {name: getattr(CorpusConfig, name) for name in ("candidates", "responses", "early_stop")}
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Tally:
             self.all_positive += all(rollout.mc_correct)
             self.all_negative += not any(rollout.mc_correct)
             self.successes += sum(rollout.mc_correct)
-            self.continuations += rollout.continuations * len(rollout.steps)
+            self.continuations += sum(rollout.mc_total)
             yield rollout
 
     def __add__(self, other: "Tally") -> "Tally":

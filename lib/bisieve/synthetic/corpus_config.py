@@ -19,7 +19,8 @@ class CorpusConfig:
     shard_rollouts: int | None = None  # rollouts per shard; None: one shard per source
     images: int = 5_000  # distinct pictures of all sources together; questions share them
     rollouts_per_question: int = 3
-    continuations: int = 16  # K, sampled from every prefix
+    continuations: int = 16  # N, sampled from every prefix
+    early_stop: bool = False  # sample none after a step from which none was right, as VisualPRM's annotation
     solver: Solver = field(default_factory=Solver)
     benchmark: int = 600  # held-out rollouts with true step labels
     candidates: int = 0  # held-out questions with several responses each, for best-of-N

@@ -70,4 +70,4 @@ def generate(source: Source, config: CorpusConfig) -> Iterator[AnnotatedRollout]
         questions = questions.take(np.arange(rows) // config.rollouts_per_question)
         attempts = attempt(source.task, questions, config.solver, rng)
         counts = annotate(attempts, config.continuations, config.solver, rng)
-        yield from annotated_rollouts(attempts, counts, config.continuations, first)
+        yield from annotated_rollouts(attempts, counts, config.continuations, first, config.early_stop)

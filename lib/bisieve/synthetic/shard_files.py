@@ -37,7 +37,8 @@ class AnnotatedRollout:
     answer: str
     steps: list[str]
     mc_correct: list[int]  # per step: continuations that reached the right answer
-    continuations: int  # per step: all continuations (K)
+    mc_total: list[int]  # per step: all continuations; 0 where annotation was stopped before
+    continuations: int  # of a step that was annotated (N)
 
 
 def question_texts(task: Task) -> list[str]:
@@ -46,15 +47,16 @@ def question_texts(task: Task) -> list[str]:
 
 
 def annotated_rollouts(
-    attempts: Attempts, counts: list[Counts], continuations: int, first_number: int
+    attempts: Attempts, counts: list[Counts], continuations: int, first_number: int, early_stop: bool = False
 ) -> Iterator[AnnotatedRollout]:
     """Yield the rollouts of a batch, one per row.
 
     Args:
         attempts: The batch.
         counts: Right continuations, an array for each position, from `annotate`.
-        continuations: Continuations per step (K).
+        continuations: Continuations per step (N).
         first_number: The number of the first rollout, for its id.
+        early_stop: After a step without a right continuation, leave all later steps without samples.
     """
     task, questions = attempts.task, attempts.questions
     wordings = question_texts(task)
@@ -65,6 +67,10 @@ def annotated_rollouts(
     successes = [column.tolist() for column in counts]
     for row in range(len(questions)):
         places = [place for place, there in enumerate(present) if there[row]]
+        correct, total = [successes[place][row] for place in places], [continuations] * len(places)
+        if early_stop and 0 in correct:
+            annotated = correct.index(0) + 1
+            correct[annotated:] = total[annotated:] = [0] * (len(places) - annotated)
         yield AnnotatedRollout(
             f"{task.name}-{first_number + row:08d}",
             task.name,
@@ -72,7 +78,8 @@ def annotated_rollouts(
             wordings[variants[row]],
             str(answers[row]),
             [texts[place][row] for place in places],
-            [successes[place][row] for place in places],
+            correct,
+            total,
             continuations,
         )
 
@@ -89,9 +96,9 @@ def _prompt(rollout: AnnotatedRollout) -> dict[str, Any]:
 def _scored(rollout: AnnotatedRollout, index: int) -> dict[str, Any]:
     return {
         "step": rollout.steps[index],
-        "score": rollout.mc_correct[index] / rollout.continuations,
+        "score": rollout.mc_correct[index] / max(rollout.mc_total[index], 1),
         "num_mc_correct": rollout.mc_correct[index],
-        "num_mc_total": rollout.continuations,
+        "num_mc_total": rollout.mc_total[index],
     }
 
 

@@ -38,7 +38,7 @@ def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixtur
         ("score", "--input URL [URL ...] --index URL [options]"),
         ("doctor", "[options]"),
         ("train", "--index URL --image-root URL --backbone MODEL --output URL [options]"),
-        ("lineage", "(--index | --model | --checkpoint | --metrics | --picks | --pointer) URL [options]"),
+        ("diff", "--index URL [options]"),
     ],
 )
 def test_the_usage_of_a_command_shows_what_must_be_given(
@@ -163,7 +163,7 @@ def test_a_mistake_is_one_line_and_a_code(
         (["doctor", "now"], "options of bisieve doctor; found 'now'; see bisieve doctor --help"),
         (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
         (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
-        (["submit", "trian"], "train, evaluate, best-of for program; found trian; did you mean train?"),
+        (["submit", "trian"], "best-of, sweep for program; found trian; did you mean train?"),
         (["submit", "train", "--fractoin", "1"], "an option of bisieve submit train; found --fractoin"),
     ],
 )

@@ -78,6 +78,27 @@ def test_a_step_carries_its_score_and_counts_and_no_word_about_the_truth(small_r
                 assert step["step"] == step["step"].strip() != ""
 
 
+def test_with_early_stop_nothing_is_sampled_after_the_first_step_with_score_0(tmp_path: Path) -> None:
+    config = CorpusConfig(rollouts=120, benchmark=0, solver=Solver(0.2, 0.3), seed=1)
+    stopped = dataclasses.replace(config, early_stop=True)
+    write_corpus(str(tmp_path / "full"), config)
+    write_corpus(str(tmp_path / "stopped"), stopped)
+    cut = 0
+    for file in sorted((tmp_path / "full/annotations").iterdir()):
+        other = tmp_path / "stopped/annotations" / file.name
+        for line, of_stopped in zip(
+            file.read_text().splitlines(), other.read_text().splitlines(), strict=True
+        ):
+            full, found = (json.loads(each)["steps_with_score"] for each in (line, of_stopped))
+            zeros = [number for number, step in enumerate(full) if step["score"] == 0]
+            kept = zeros[0] + 1 if zeros else len(full)
+            assert found[:kept] == full[:kept]
+            nothing = {"score": 0.0, "num_mc_correct": 0, "num_mc_total": 0}
+            assert found[kept:] == [{**step, **nothing} for step in full[kept:]]
+            cut += len(full) - kept
+    assert cut > 20
+
+
 def test_the_last_step_is_the_final_answer_and_its_score_says_whether_it_is_right(
     small_rollouts: Records,
 ) -> None:

@@ -29,6 +29,11 @@ def test_the_numbers_of_a_finished_run(tmp_path: Path) -> None:
     assert [point["step"] for point in found["curves"]["validation_f1"]] == [5, 10, 15, 20]
 
 
+def test_a_validation_says_on_what_and_how_often(tmp_path: Path) -> None:
+    text = str(run_page(read_run(write_run(tmp_path / "model"))))
+    assert text.count("On 100 held-out rollouts, every 5 steps and at the end.") == 2
+
+
 def test_a_run_that_is_not_finished_says_so(tmp_path: Path) -> None:
     page = run_page(read_run(write_run(tmp_path / "model", finished=False)))
     assert "not finished" in page.subtitle

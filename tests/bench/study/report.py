@@ -1,0 +1,204 @@
+"""What the results show: means with 95 % intervals, differences paired by corpus and seed, and verdicts."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as students_t
+
+from bench.study.grid import EQUAL_STEPS, ONE_PASS
+from bench.study.recipe import MAIN, REGIMES
+
+Row = dict[str, Any]
+Place = tuple[int, int]  # corpus and seed: runs of the same place are compared in pairs
+
+BIS, BIS_02, RANDOM, FULL = "bis", "bis alpha 0.2", "random", "all"
+CLEAR = 0.01  # a difference of AUC that would matter to a user
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, over corpora and seeds."""
+
+    runs: int
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return it for a table; the interval needs two runs."""
+        if self.runs < 2:
+            return f"{self.mean:.3f} (1 run)" if self.runs else "–"
+        return f"{self.mean:.3f} ± {self.high - self.mean:.3f} ({self.runs})"
+
+    @property
+    def signed(self) -> str:
+        """Return a difference for a table."""
+        if self.runs < 2:
+            return f"{self.mean:+.3f} (1)" if self.runs else "–"
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] ({self.runs})"
+
+    @property
+    def verdict(self) -> str:
+        """Return what a difference shows: one run shows nothing."""
+        if self.runs < 3:
+            return "too few runs"
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "no difference shown"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the mean and its interval by Student's t; the runs are taken to be independent."""
+    n = len(values)
+    if n < 2:
+        mean = float(values[0]) if n else np.nan
+        return Estimate(n, mean, np.nan, np.nan)
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n))
+    reach = float(students_t.ppf(0.975, n - 1)) * error
+    return Estimate(n, mean, mean - reach, mean + reach)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Results by (regime, budget, name, fraction), then by corpus and seed."""
+
+    found: dict[tuple[str, str, str, float], dict[Place, Row]]
+
+    def of(
+        self, name: str, fraction: float, regime: str = MAIN.name, budget: str = ONE_PASS
+    ) -> dict[Place, Row]:
+        """Return the runs of one cell; all of the corpus has one pass, whatever the budget."""
+        if name == FULL:
+            fraction, budget = 1.0, ONE_PASS
+        return self.found.get((regime, budget, name, fraction), {})
+
+    def mean(self, name: str, fraction: float, metric: str = "auc", **at: str) -> Estimate:
+        """Return the mean of a metric."""
+        return estimate([row[metric] for row in self.of(name, fraction, **at).values()])
+
+    def difference(
+        self,
+        one: str,
+        other: str,
+        fraction: float,
+        metric: str = "auc",
+        fraction_of_other: float = 0.0,
+        **at: str,
+    ) -> Estimate:
+        """Return the mean of ``one`` minus ``other``, over the corpora and seeds that both have."""
+        a, b = self.of(one, fraction, **at), self.of(other, fraction_of_other or fraction, **at)
+        return estimate([a[place][metric] - b[place][metric] for place in sorted(a.keys() & b.keys())])
+
+
+def runs_of(rows: Iterable[Row]) -> Runs:
+    """Return the results by what is compared."""
+    found: dict[tuple[str, str, str, float], dict[Place, Row]] = defaultdict(dict)
+    for row in rows:
+        key = row["regime"], row["budget"], row["name"], row["fraction"]
+        found[key][row["corpus"], row["seed"]] = row
+    return Runs(dict(found))
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Return all tables as Markdown; a study that is not finished says how many runs each cell has."""
+    runs = runs_of(rows)
+    parts = [f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval (runs)."]
+    for regime in REGIMES:
+        for budget in (ONE_PASS, EQUAL_STEPS):
+            if table := regime_table(runs, regime, budget):
+                parts += [f"**{regime}**, {budget} ({REGIMES[regime].says})", table]
+    parts += ["What a selection looks like (main, one pass), means", looks(runs)]
+    parts += ["Findings of the paper (main, one pass): differences of AUC, paired by corpus and seed"]
+    parts += [findings(runs)]
+    return "\n\n".join(parts)
+
+
+def regime_table(runs: Runs, regime: str, budget: str) -> str:
+    """Return a row per strategy and a column per fraction; then the differences to random."""
+    cells = [key for key in runs.found if key[:2] == (regime, budget) and key[2] != FULL]
+    if not cells:
+        return ""
+    fractions = sorted({key[3] for key in cells})
+    names = sorted({key[2] for key in cells}, key=lambda name: (name not in (BIS, BIS_02, RANDOM), name))
+    head = ["AUC", *(f"{fraction:.0%}" for fraction in fractions)]
+    lines = [
+        [name, *(str(runs.mean(name, at, regime=regime, budget=budget)) for at in fractions)]
+        for name in names
+    ]
+    lines.append([FULL, *[str(runs.mean(FULL, 1.0, regime=regime))] * len(fractions)])
+    lines += [
+        [f"{name} − {RANDOM}",
+         *(runs.difference(name, RANDOM, at, regime=regime, budget=budget).signed for at in fractions)]
+        for name in names if name != RANDOM
+    ]  # fmt: skip
+    return markdown(head, lines)
+
+
+def looks(runs: Runs) -> str:
+    """Return what the selections of the main regime look like, and how well position alone does."""
+    metrics = ("mixed_share", "negative_share", "all_negative_share", "shortcut", "auc")
+    cells = sorted(key for key in runs.found if key[:2] == (MAIN.name, ONE_PASS))
+    lines = [
+        [f"{name} {fraction:.0%}", *(f"{runs.mean(name, fraction, metric).mean:.2f}" for metric in metrics)]
+        for _, _, name, fraction in cells
+    ]
+    return markdown(
+        ["selection", "mixed", "negative steps", "all negative", "position → label", "AUC"], lines
+    )
+
+
+def findings(runs: Runs) -> str:
+    """Return each claim with its difference and what it shows."""
+    small = (0.05, 0.1, 0.25, 0.5)
+    claims: list[tuple[str, Estimate]] = []
+    claims += [(f"BIS (α 0.05) − random, {at:.0%}", runs.difference(BIS, RANDOM, at)) for at in small]
+    claims += [(f"BIS (α 0.2) − random, {at:.0%}", runs.difference(BIS_02, RANDOM, at)) for at in small]
+    claims += [
+        (f"{name} {at:.0%} − all", runs.difference(name, FULL, at))
+        for name in (BIS, BIS_02, RANDOM) for at in (0.1, 0.25, 0.5)
+    ]  # fmt: skip
+    claims += [(f"mixed − random, {at:.0%}", runs.difference("mixed", RANDOM, at)) for at in small]
+    claims += [(f"BIS (α 0.05) − mixed, {at:.0%}", runs.difference(BIS, "mixed", at)) for at in small]
+    claims += [(f"BIS (α 0.05) − control, {at:.0%}", runs.difference(BIS, "control", at)) for at in small]
+    claims += [(f"reliable − random, {at:.0%}", runs.difference("reliable", RANDOM, at)) for at in small]
+    for name in (RANDOM, BIS):
+        claims += [
+            (f"{name}: {other} − hard labels above 0, 25%", runs.difference(f"{name} {other}", name, 0.25))
+            for other in ("soft", "beta-binomial", "label_threshold 0.0625", "label_threshold 0.125")
+        ]
+    claims += [
+        (f"ties by {rule} − by file, {at:.0%}", runs.difference(f"bis {rule}", BIS, at))
+        for rule in ("hash", "spread") for at in (0.25, 0.5)
+    ]  # fmt: skip
+    claims.append(("AUC per 0.1 of position → label, at equal fraction", slope(runs, "shortcut")))
+    claims.append(("AUC per 0.1 of negative steps, at equal fraction", slope(runs, "negative_share")))
+    lines = [[claim, found.signed, found.verdict] for claim, found in claims if found.runs]
+    return markdown(["claim", "difference", "verdict"], lines)
+
+
+def slope(runs: Runs, metric: str) -> Estimate:
+    """Return how the AUC changes with a metric of the selection, by 0.1, over the strategies of a fraction.
+
+    A slope is fitted for each corpus and seed, after the mean of each fraction was taken off.
+    """
+    of_place: dict[Place, list[tuple[float, float]]] = defaultdict(list)
+    for fraction in (0.05, 0.1, 0.25, 0.5):
+        cells = [
+            found for (regime, budget, name, at), found in runs.found.items()
+            if (regime, budget, at) == (MAIN.name, ONE_PASS, fraction) and " " not in name.replace(BIS_02, "")
+        ]  # fmt: skip
+        for place in {place for cell in cells for place in cell}:
+            points = np.array([(cell[place][metric], cell[place]["auc"]) for cell in cells if place in cell])
+            if len(points) > 3:
+                of_place[place] += list(map(tuple, points - points.mean(0)))
+    fit: Callable[[Any], float] = lambda x: float(x[:, 0] @ x[:, 1] / (x[:, 0] @ x[:, 0]) * 0.1)  # noqa: E731
+    return estimate([fit(np.array(points)) for points in of_place.values()])
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

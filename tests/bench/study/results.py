@@ -1,0 +1,44 @@
+"""The results of the study as a Parquet file: a row per run, with all that it depends on."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.study.grid import Run
+from bench.study.recipe import RECIPE, REGIMES
+from ray_train.model.sources import contents_of
+
+
+def configuration(run: Run) -> dict[str, Any]:
+    """Return what is equal in all runs of a regime: recipe, corpus without its seed, contents of the base."""
+    regime = REGIMES[run.regime]
+    corpus = vars(regime.corpus(0)) | {"seed": None, "solver": vars(regime.corpus(0).solver)}
+    base = regime.backbone.with_name(run.base or regime.backbone.name)
+    return {"recipe": RECIPE, "corpus": corpus, "base": contents_of(str(base))}
+
+
+def key_of(run: Run) -> str:
+    """Return a hash of all that decides the result of a run; 16 hex digits."""
+    text = json.dumps([run.fields(), configuration(run)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of the results, none if there is no file."""
+    return pq.read_table(path).to_pylist() if path.exists() else []
+
+
+def add_result(path: Path, run: Run, found: dict[str, Any]) -> None:
+    """Add a row to the results; the file is replaced whole, so that a kill leaves the old one."""
+    configured = json.dumps(configuration(run), sort_keys=True)
+    row = {"key": key_of(run), "name": run.name, **run.fields(), **found, "configuration": configured}
+    rows = [*(old for old in read_results(path) if old["key"] != row["key"]), row]
+    unfinished = path.with_suffix(".unfinished")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), unfinished, compression="zstd")
+    os.replace(unfinished, path)

@@ -1,0 +1,83 @@
+"""The study's harness: its runs, none of which is repeated, its control, and what its report claims."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bench.study import results, run
+from bench.study.control import control_rows, kinds_of
+from bench.study.grid import EQUAL_STEPS, Run, small_study, whole_study
+from bench.study.report import estimate, report, runs_of
+
+RUN = Run(corpus=0, seed=1, strategy="bis", fraction=0.1)
+
+
+def row(number: int, auc: float, **fields: object) -> dict[str, object]:
+    """A result, with made-up numbers."""
+    made = replace(RUN, seed=number, **fields)  # type: ignore[arg-type]
+    numbers = dict.fromkeys(("mixed_share", "negative_share", "all_negative_share", "shortcut"), 0.5)
+    return {"name": made.name, **made.fields(), **numbers, "auc": auc}
+
+
+def test_the_study_makes_each_run_once_and_the_main_comparison_first() -> None:
+    runs = whole_study()
+    assert len(runs) == len(set(runs))
+    first = runs[:27]
+    assert {made.regime for made in first} == {"main"}
+    assert {made.corpus for made in first} == {0, 1, 2}
+    assert {made.name for made in first} == {"all", "bis", "bis alpha 0.2", "random", "paired"}
+    assert set(small_study()) <= set(runs)
+
+
+def test_equal_steps_are_those_of_one_pass_over_all() -> None:
+    assert replace(RUN, budget=EQUAL_STEPS).epochs == 10
+    assert replace(RUN, budget=EQUAL_STEPS, fraction=0.25).epochs == 4
+    assert RUN.epochs == 1
+
+
+def test_a_finished_run_is_not_repeated_and_a_changed_recipe_makes_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "contents_of", lambda folder: "contents")
+    path, made = tmp_path / "study.parquet", []
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: pytest.fail("a run is repeated"))
+    results.add_result(path, RUN, {"auc": 0.7, "seconds": 1.0})
+    results.add_result(path, replace(RUN, seed=2), {"auc": 0.8, "seconds": 1.0})
+    assert [row["auc"] for row in results.read_results(path)] == [0.7, 0.8]
+    with pytest.raises(pytest.fail.Exception):
+        run.make_runs([replace(RUN, seed=3)], path, tmp_path, 1, 1.0)
+    before = results.key_of(RUN)
+    monkeypatch.setitem(results.RECIPE, "learning_rate", 0.5)
+    assert results.key_of(RUN) != before
+    assert made == []
+
+
+def test_the_control_has_the_kinds_of_rollouts_and_the_negative_steps_of_the_selection() -> None:
+    rng = np.random.default_rng(0)
+    steps = rng.integers(3, 9, 2_000)
+    positive = np.where(rng.random(2_000) < 0.6, steps, rng.integers(0, steps + 1))
+    rows = pa.table({"source": np.array(["a", "b"])[np.arange(2_000) % 2], "num_steps": steps,
+                     "num_positive": positive})  # fmt: skip
+    mixture = positive / steps * (1 - positive / steps)
+    selected = rows.take(np.argsort(-mixture, kind="stable")[:300])
+    chosen = rows.take(control_rows(selected, rows, seed=1))
+    assert sorted(kinds_of(chosen)) == sorted(kinds_of(selected))
+
+    def negative(table: pa.Table) -> float:
+        return float(1 - table["num_positive"].to_numpy().sum() / table["num_steps"].to_numpy().sum())
+
+    assert negative(chosen) == pytest.approx(negative(selected), abs=0.005)
+    assert set(map(str, chosen.to_pylist())) != set(map(str, selected.to_pylist()))
+
+
+def test_one_seed_is_never_an_effect_and_differences_are_between_runs_of_the_same_corpus_and_seed() -> None:
+    noise = [0.0, 0.1, -0.1, 0.05]
+    rows = [row(seed, 0.6 + noise[seed]) for seed in range(4)]
+    rows += [row(seed, 0.5 + noise[seed] + seed / 1000, strategy="random") for seed in range(4)]
+    assert runs_of(rows).difference("bis", "random", 0.1).verdict == "better"
+    assert runs_of(rows[:1] + rows[4:5]).difference("bis", "random", 0.1).verdict == "too few runs"
+    assert "| BIS (α 0.05) − random, 10% | +0.098 [+0.096, +0.101] (4) | better |" in report(rows)
+    assert estimate([0.1, -0.1, 0.05]).verdict == "no difference shown"
