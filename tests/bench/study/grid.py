@@ -80,10 +80,10 @@ def compared(
 
 
 def main_grid(corpora: Sequence[int], seeds: Sequence[int]) -> Iterator[Run]:
-    """Yield all strategies at all fractions, seed by seed over all corpora."""
+    """Yield all strategies at all fractions, seed by seed, and each fraction over all corpora."""
     for seed in seeds:
-        for corpus in corpora:
-            for fraction in (0.1, 0.25, 0.05, 0.5):
+        for fraction in (0.1, 0.25, 0.05, 0.5):
+            for corpus in corpora:
                 for strategy, alpha in OF_MAIN_GRID:
                     yield Run(corpus, seed, strategy, fraction, alpha)
 

@@ -105,7 +105,10 @@ def runs_of(rows: Iterable[Row]) -> Runs:
 def report(rows: Sequence[Row]) -> str:
     """Return all tables as Markdown; a study that is not finished says how many runs each cell has."""
     runs = runs_of(rows)
-    parts = [f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval (runs)."]
+    parts = [
+        f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval (runs). "
+        "Means of different runs do not compare; differences are between runs of the same corpus and seed."
+    ]
     for regime in REGIMES:
         for budget in (ONE_PASS, EQUAL_STEPS):
             if table := regime_table(runs, regime, budget):
