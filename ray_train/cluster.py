@@ -7,7 +7,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,8 +18,8 @@ from bisieve.doctor.machine import FULL_DISK
 from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
 from bisieve.io.errors import existing_folder
 from bisieve.io.storage import require_writable
+from ray_train.compat.agent_ports import chosen_agent_ports
 from ray_train.compat.own_session import Watch, kept_handlers, own_session, start_reaper
-from ray_train.compat.patience import patient_start
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -37,6 +37,9 @@ _LONGEST_SOCKET = 107
 
 _NO_TOKEN = "InvalidAuthToken"  # in the text of a ConnectionError: Ray's core has no type of its own for this
 
+# The agents of a Ray import for half a minute on a busy machine; Ray gives up after as long, by default.
+PATIENCE = {"RAY_agent_register_timeout_ms": "180000"}
+
 # glibc returns big blocks to the system at once; on a CPU, mapping them again costs more than a small model's
 # step.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
@@ -48,7 +51,8 @@ def cluster(workers: int) -> Iterator[Any]:
 
     If this process is connected already, that connection is used and kept. Otherwise it connects to the
     cluster at ``RAY_ADDRESS``, or starts a Ray on this machine with at least ``workers`` CPUs, which ends
-    with the block. Sets the variables in `QUIET`, and `KEEP_MEMORY` for a local Ray, if they are not set.
+    with the block. Sets the variables in `QUIET`, and for a local Ray those in `KEEP_MEMORY`
+    and `PATIENCE`, if they are not set.
 
     Raises:
         TrainingError: No Ray answers at ``RAY_ADDRESS``, or none starts on this machine.
@@ -74,7 +78,7 @@ def cluster(workers: int) -> Iterator[Any]:
         check_socket_room(folder, variable)
         check_disk_room(folder, variable)
         console.show("starting Ray on this machine")
-        for name, value in KEEP_MEMORY.items():
+        for name, value in (KEEP_MEMORY | PATIENCE).items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
@@ -98,7 +102,7 @@ def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
     """Connect to a Ray, or start one whose processes ``watch`` ends; raise `TrainingError` if that fails."""
     where = os.environ.get("RAY_ADDRESS")
     try:
-        with own_session(watch), kept_handlers(), patient_start():
+        with own_session(watch), kept_handlers(), nullcontext() if where else chosen_agent_ports():
             ray.init(**options)
     except Exception as error:  # Ray raises a plain Exception if a node does not start in time
         text = f"{error} {error.__cause__}"

@@ -31,6 +31,7 @@ from ray_train.selection_options import (
     AS_INDEX,
     check_selection_options,
     number_or,
+    seed_or_index,
     selection_options,
     strategy_or_index,
 )
@@ -86,7 +87,7 @@ class TrainConfig:
         "share of the rollouts to train on, best first: in (0, 1], or in percent", 0.25, parse=parse_fraction
     )
     strategy: str = option(
-        f"selection by {', '.join(strategy_names())}; this and the next five default to what the index has",
+        f"selection by {', '.join(strategy_names())}; this and the next six default to what the index has",
         AS_INDEX, parse=strategy_or_index, identity=False,
     )  # fmt: skip
     alpha: str = option(
@@ -106,12 +107,16 @@ class TrainConfig:
         "rollouts without a positive step: ranked as others, last, or never selected",
         AS_INDEX, choices=(AS_INDEX, *ALL_NEGATIVE), identity=False,
     )  # fmt: skip
+    selection_seed: str = option(
+        "seed of what is random in the selection, such as all of --strategy random",
+        AS_INDEX, parse=seed_or_index, identity=False,
+    )  # fmt: skip
     recipe: str = option(
         "paper: use the settings of the paper's code for options not given, see docs/reference/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,
     )  # fmt: skip
 
-    workers: Workers = option(  # noqa: RUF009 (Workers are frozen)
+    workers: Workers = option(
         "Ray Train workers, one GPU each where there are GPUs; 2-8: as many of these as the cluster has",
         Workers(2, 2), parse=workers, identity=False,
     )  # fmt: skip

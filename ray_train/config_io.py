@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from bisieve._text import did_you_mean
+from bisieve.cli.parser import Parser
 from bisieve.errors import UsageError
 from bisieve.io.settings import read_settings
 
@@ -50,6 +51,7 @@ def option(
     location: Literal["", "url", "model"] = "",
     identity: bool = True,
     added_later: bool = False,
+    metavar: str = "",
 ) -> Any:
     """Declare a dataclass field that is also a flag and a TOML key.
 
@@ -69,10 +71,11 @@ def option(
             rollouts go through the model at once.
         added_later: Whether the option is newer than the first runs. At its default it is not part of a run's
             identity then, so that a run that was started before can be resumed.
+        metavar: What ``--help`` shows for its value, where the name of the type would tell nothing.
     """
     metadata = {
         "help": help, "choices": choices, "parse": parse, "needs": needs, "presets": presets,
-        "location": location, "identity": identity, "added_later": added_later,
+        "location": location, "identity": identity, "added_later": added_later, "metavar": metavar,
     }  # fmt: skip
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
@@ -90,9 +93,10 @@ def with_presets(kind: type[Config]) -> type[Config]:
     @functools.wraps(init)
     def complete(self: Any, **given: Any) -> None:
         for name, of_value in presets.items():
-            given = {**(of_value or {}).get(given.get(name), {}), **given}
+            if of_value:
+                given = {**of_value.get(given.get(name), {}), **given}
         for name in parsers.keys() & given.keys():
-            if isinstance(given[name], str | int | float):
+            if isinstance(given[name], str | int | float | list | dict):
                 given[name] = _parsed(name, parsers[name], given[name])
         init(self, **given)
 
@@ -131,6 +135,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", help="TOML or YAML file with values for the options below")
     add("--print-config", action="store_true", help="print all options as TOML for --config; do nothing else")
+    if isinstance(parser, Parser):
+        parser.needed |= {item.name for item in dataclasses.fields(kind) if item.default is MISSING}
     for item in dataclasses.fields(kind):
         if item.name in kind.GROUPS:
             add = parser.add_argument_group(kind.GROUPS[item.name]).add_argument
@@ -140,15 +146,27 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
             add(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             choices = item.metadata["choices"]
-            metavar = None if choices else str(getattr(item.type, "__name__", item.type)).upper()
+            metavar = None if choices else _metavar(item)
             kind_of = item.metadata["parse"] or item.type
             add(flag, type=kind_of, choices=choices, metavar=metavar, help=text)
+
+
+def _metavar(item: "dataclasses.Field[Any]") -> str:
+    """Return what stands for a value in a help text, in the words of the other commands."""
+    places = {"url": "URL", "model": "MODEL"}
+    if metavar := item.metadata["metavar"]:
+        return str(metavar)
+    if location := item.metadata["location"]:
+        return places[location]
+    if item.type is str:
+        return item.name.rpartition("_")[2].upper()
+    return "X" if item.type is float else "N"
 
 
 def _default_text(item: "dataclasses.Field[Any]") -> str:
     if item.default is MISSING:
         return " (required)"
-    return f" (default: {item.default})" if item.default != "" else ""
+    return f" (default: {item.default})" if str(item.default) else ""
 
 
 def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
@@ -195,26 +213,40 @@ def _location(given: str, may_be_hub_id: bool) -> str:
 
 
 def _read_file(url: str, kind: type[Config]) -> dict[str, Any]:
-    values = {name.replace("-", "_"): value for name, value in read_settings(url).items()}
+    return typed_options(kind, read_settings(url), url)
+
+
+def typed_options(kind: type[Config], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return options of a file as values of the fields of ``kind``, after checking their names and types.
+
+    Args:
+        kind: The dataclass.
+        given: Values by name, with ``_`` or ``-``.
+        where: Where they come from, for the errors.
+
+    Raises:
+        UsageError: A name is unknown, or a value has another type.
+    """
+    values = {name.replace("-", "_"): value for name, value in given.items()}
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():
         if key not in known:
             hint = did_you_mean(key, known) or "--help lists them"
-            raise UsageError(f"names of options in {url}", key, hint)
-        values[key] = _typed(known[key], value, url)
+            raise UsageError(f"names of options in {where}", key, hint)
+        values[key] = _typed(known[key], value, where)
     return values
 
 
-def _typed(item: "dataclasses.Field[Any]", value: Any, url: str) -> Any:
+def _typed(item: "dataclasses.Field[Any]", value: Any, where: str) -> Any:
     if item.type is float and type(value) is int:
         return float(value)
     if parse := item.metadata["parse"]:
         try:
             return parse(value)
         except ValueError as error:
-            raise UsageError(f"{item.name} in {url}", str(error), "correct the file") from error
+            raise UsageError(f"{item.name} in {where}", str(error), "correct the file") from error
     choices = item.metadata["choices"]
     if type(value) is not item.type or (choices and value not in choices):
         expected = f"one of {choices}" if choices else f"a value of type {getattr(item.type, '__name__', '')}"
-        raise UsageError(f"{expected} for {item.name} in {url}", repr(value), "correct the file")
+        raise UsageError(f"{expected} for {item.name} in {where}", repr(value), "correct the file")
     return value

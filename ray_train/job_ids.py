@@ -35,7 +35,7 @@ def submission_id(program: str, output: str, attempt: int = 1) -> str:
     """Return the id of a job.
 
     Args:
-        program: ``train`` or ``evaluate``.
+        program: ``train``, ``evaluate``, ``best-of`` or ``sweep``.
         output: The job's ``--output``; a slash at the end does not matter.
         attempt: Number of the attempt, from 1.
     """
@@ -50,7 +50,7 @@ def next_submission(program: str, output: str, entrypoint: str, jobs: Mapping[st
     checkpoint, or says that there is nothing to do or that the index has changed.
 
     Args:
-        program: ``train`` or ``evaluate``.
+        program: ``train``, ``evaluate``, ``best-of`` or ``sweep``.
         output: The job's ``--output``.
         entrypoint: The job's command line.
         jobs: All jobs of the Ray cluster, by id.

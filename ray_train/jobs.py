@@ -38,7 +38,7 @@ def run_job(
     """Run a command as a job, or follow its job if that is active; print the job's log until it ends.
 
     Args:
-        program: ``train`` or ``evaluate``.
+        program: ``train``, ``evaluate`` or ``best-of``.
         output: The command's ``--output``, which identifies the job.
         words: The command.
         code: Folder that becomes the job's working directory; None: the nodes have bisieve installed.

@@ -12,6 +12,7 @@ from bisieve.records.options import AUTO, check_ranking
 AS_INDEX = "index"  # as the index is ranked
 _NUMBERS = ("alpha", "threshold", "pair_share")
 _OPTIONS = ("strategy", *_NUMBERS, "ties", "all_negative")
+_SEED = "selection_seed"  # the ranking's option "seed": training has another seed of its own
 
 
 def number_or(*words: str) -> Callable[[Any], str]:
@@ -28,6 +29,13 @@ def number_or(*words: str) -> Callable[[Any], str]:
     return parse
 
 
+def seed_or_index(given: Any) -> str:
+    """Return a seed as a text, or `AS_INDEX`; raise `ValueError` for anything else."""
+    if given != AS_INDEX and (isinstance(given, bool | float) or int(given) < 0):
+        raise ValueError(f"neither {AS_INDEX} nor an integer from 0 on: {given!r}")
+    return str(given)
+
+
 def strategy_or_index(given: Any) -> str:
     """Return the name of a strategy, or `AS_INDEX`; raise `ValueError` for anything else."""
     if given != AS_INDEX and given not in strategy_names():
@@ -38,9 +46,10 @@ def strategy_or_index(given: Any) -> str:
 def selection_options(config: Any) -> dict[str, Any]:
     """Return the options of a selection that are not `AS_INDEX`, by name, with numbers as such."""
     given = {name: value for name in _OPTIONS if (value := getattr(config, name)) != AS_INDEX}
+    seed = getattr(config, _SEED)
     return {
         name: float(value) if name in _NUMBERS and value != AUTO else value for name, value in given.items()
-    }
+    } | ({} if seed == AS_INDEX else {"seed": int(seed)})
 
 
 def check_selection_options(config: Any) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from support.faulty_proxy import FaultyProxy
+from support.forked_workers import ForkServer, fork_server
 
 # What share the one Ray of `ray_cluster`, and the run `trained` on it: they stay in one process.
 _ON_ONE_RAY = tuple(
@@ -46,6 +47,7 @@ _STARTED_BY = {
     "ray": {"ray_cluster", "nodes", "head"},
     "airflow": {"airflow"},
     "s3": {"s3"},
+    "browser": {"browser"},
     "hub": {"hub_checkpoint"},
 }
 
@@ -53,9 +55,7 @@ FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, before it is imported
-os.environ.setdefault(
-    "RAY_raylet_start_wait_time_s", "120"
-)  # two of pytest's processes start engines at once
+os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # two of pytest's processes start engines
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
@@ -170,6 +170,15 @@ def free_ports() -> FreePorts:
         return {name: next(filter(is_free, candidates)) for name in names}
 
     return find
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Forks the workers of each Ray that a program starts, where `ForkServer.program` runs it."""
+    # As Ray sets it for a cluster that it starts.
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    with fork_server(tmp_path_factory.mktemp("forks"), environment) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.forked_workers import ForkServer
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -14,16 +15,17 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 @pytest.mark.ray  # over 20 s: it trains a model, as a reader of the notebook does
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_runs_as_it_stands(notebook: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs_as_it_stands(notebook: Path, tmp_path: Path, forks: ForkServer) -> None:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     environment = {
         **os.environ,
+        **forks.environment,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "BACKBONE": str(ROOT / "tests/fixtures/backbone"),
     }
     ran = subprocess.run(
-        [sys.executable, "-c", code],
+        forks.program("-c", code),
         cwd=tmp_path,
         env=environment,
         capture_output=True,

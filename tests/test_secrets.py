@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 import pytest
 from support.arguments import Arguments
+from support.forked_workers import ForkServer
 
 from bisieve.io.storage import read_bytes, stored_files
 
@@ -44,16 +45,17 @@ def temporary() -> Iterator[Path]:
 
 
 @pytest.fixture
-def bisieve(s3: str, temporary: Path) -> Command:
+def bisieve(s3: str, temporary: Path, forks: ForkServer) -> Command:
     """Runs a command with secrets in its environment; returns its exit code and all that it said."""
     planted = dict.fromkeys(OTHER_SECRETS, PLANTED)
     environment = {**os.environ, **planted, "TMPDIR": str(temporary), "RAY_TMPDIR": str(temporary)}
+    environment |= forks.environment
 
     def run(*words: str, **more: str) -> tuple[int, str]:
-        program = Path(sys.executable).with_name("bisieve")
-        done = subprocess.run(
-            [str(program), *words], env=environment | more, capture_output=True, text=True, check=False
-        )
+        command = [str(Path(sys.executable).with_name("bisieve")), *words]
+        if words[0] in ("train", "evaluate"):
+            command = forks.program(*command)
+        done = subprocess.run(command, env=environment | more, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     return run

@@ -3,25 +3,27 @@
 set -eu
 
 here=.demo
-backbone=tests/fixtures/backbone
+backbone=tests/bench/study/bases/judging
 case "${DEMO_SIZE:-full}" in
-    full)  rollouts=12000; benchmark=600; epochs=2 ;;
-    small) rollouts=3000; benchmark=160; epochs=4 ;;
+    full)  rollouts=4000; benchmark=400 ;;
+    small) rollouts=2000; benchmark=200 ;;
     *)     echo "demo: expected DEMO_SIZE to be full or small; found $DEMO_SIZE; leave it out" >&2; exit 2 ;;
 esac
 
 stage=1  # the first one is the installation, in the Makefile
 begin() { stage=$((stage + 1)); start=$(date +%s); printf '\n[%d/7] %s\n' "$stage" "$*"; }
 end() { echo "[$stage/7] done in $(($(date +%s) - start)) s"; }
-show() { printf '$ %s\n' "$*" | fold -s -w 96 | sed -e '$!s/ *$/ \\/' -e '2,$s/^/    /'; }
+show() { printf '$ %s\n' "$*" | fold -s -w 94 | sed -e '$!s/ *$/ \\/' -e '2,$s/^/    /'; }
 run() { show "$@"; "$@"; }
 
 rm -rf "$here"
 begin "make a corpus: questions about digits, and solutions with Monte-Carlo scores"
-run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $benchmark --mistake-rate 0.08
+run bisieve corpus --output $here/corpus --rollouts $rollouts --benchmark $benchmark \
+    --mistake-rate 0.05 --early-stop
 end
 begin "score and rank the rollouts"
 run bisieve score --input $here/corpus/annotations --index $here/index
+run bisieve report --index $here/index --html $here/report.html --image-root $here/corpus
 end
 if sh infra/require.sh java 2>/dev/null; then
     begin "score them again with Spark; compare every byte"
@@ -36,20 +38,27 @@ else
     stage=$((stage + 1))
     printf '\n[%d/7] left out: Spark needs Java 17 or newer; everything else runs without\n' "$stage"
 fi
-begin "train a small model on the best 25 %"
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 [ "$gpus" -gt 0 ] && workers=$gpus || workers=2
-run bisieve train --config infra/demo/train.toml --workers "$workers" --epochs $epochs \
-    --index $here/index --fraction 0.25 --image-root $here/corpus --backbone $backbone \
-    --output $here/model
+train() {
+    run bisieve train --config infra/demo/train.toml --workers "$workers" --index $here/index \
+        --fraction 0.25 --image-root $here/corpus --backbone $backbone "$@"
+}
+evaluate() {
+    run bisieve evaluate --workers "$workers" --image-root $here/corpus \
+        --benchmark $here/corpus/benchmark.jsonl "$@"
+}
+begin "train a small model on the best 25 % by BIS"
+train --output $here/models/best
 end
-begin "evaluate the model before this training"
-run bisieve evaluate --workers "$workers" --model $backbone --benchmark $here/corpus/benchmark.jsonl \
-    --image-root $here/corpus --output $here/metrics/untrained
+begin "train it on a random 25 %"
+train --strategy random --output $here/models/random
 end
-begin "evaluate the trained model"
-run bisieve evaluate --workers "$workers" --model $here/model --benchmark $here/corpus/benchmark.jsonl \
-    --image-root $here/corpus --output $here/metrics/trained
+begin "evaluate both, and the model before training; compare them"
+evaluate --model $backbone --output $here/metrics/untrained
+evaluate --model $here/models/random --output $here/metrics/random
+evaluate --model $here/models/best --output $here/metrics/best
+run bisieve compare --metrics $here/metrics/best --other $here/metrics/random $here/metrics/untrained
 end
 echo
 python infra/demo/summary.py $here

@@ -48,10 +48,10 @@ def command_page() -> str:
 
 
 def config_page() -> str:
-    """Return the page of the options of train, evaluate and best-of, which are keys of a config file, too."""
+    """Return the page of the options of train and others, which are keys of a config file, too."""
     lines = [
         GENERATED,
-        "# Options of train, evaluate and best-of",
+        "# Options of train, evaluate, sweep and best-of",
         "",
         "Each key is an option of the command line, with `-` for `_`: `global_batch` is `--global-batch`.",
         "A key of type bool has two options, such as `--train-vision` and `--no-train-vision`. Keys may be",

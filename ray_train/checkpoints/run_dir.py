@@ -60,8 +60,13 @@ def run_identity(
         **options, "backbone": known_as(config.backbone), "index": index_fingerprint,
         "selection": plan.selection_fingerprint, "order": plan.fingerprint,
         "prompt_format": format_fingerprint(config.system, *system_and_chat(config.backbone)),
-        "weights": weights, **(ranking or {}),
+        "weights": weights, **_of_selection(ranking or {}),
     }  # fmt: skip
+
+
+def _of_selection(ranking: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a ranking by the names that they have in training, which has a seed of its own."""
+    return {"selection_seed" if name == "seed" else name: value for name, value in ranking.items()}
 
 
 def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:

@@ -1,1 +1,1 @@
-"""The commands ``bisieve train``, ``evaluate``, ``submit``, ``promote`` and ``lineage``, one per module."""
+"""The commands of training and evaluation, such as ``bisieve train``, one per module."""

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pick, and return the exit code.
+    """Pick and return the exit code; report the picks to OpenLineage if configured.
 
     With ``--json`` stdout gets the content of ``best-of.json`` alone, and all text goes to stderr.
     """
@@ -28,10 +28,17 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve best-of --config FILE"), end="")
         return 0
+    from bisieve.io.urls import canonical
+    from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.best_of import best_of
 
-    with options.text_beside(args.json):
+    candidates, output = canonical(config.candidates), canonical(config.output)
+    with (
+        lineage_events("best-of", [config.model, candidates], [output]) as datasets,
+        options.text_beside(args.json),
+    ):
         numbers = best_of(config)
+        datasets.versions |= {config.model: numbers["run"]} if numbers["run"] else {}
     if args.json:
         options.print_json(numbers)
     return 0

@@ -37,11 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare each B with A and print the differences."""
-    from ray_train.evaluation.compare import compare_evaluations
+    from ray_train.evaluation.compare import compare_with_each
 
     if not 0 < args.confidence < 1:
         raise UsageError("a --confidence in (0, 1)", str(args.confidence), "correct it")
-    found = [compare_evaluations(args.metrics, other, args.confidence) for other in args.other]
+    found = compare_with_each(args.metrics, args.other, args.confidence)
     if args.json:
         options.print_json([each.numbers() for each in found])
     else:

@@ -1,4 +1,4 @@
-"""``bisieve lineage``: show what an index, run, checkpoint, evaluation or model was made from."""
+"""``bisieve lineage``: show what an index, run, checkpoint, evaluation, picks or model was made from."""
 
 import argparse
 
@@ -9,13 +9,13 @@ from bisieve.cli.parser import add_config
 from ray_train.registry.lineage import STARTS
 
 GROUP = TRAIN
-HELP = "show where an index, run, checkpoint, evaluation or promoted model came from"
+HELP = "show where an index, run, evaluation, picks or promoted model came from"
 EXAMPLE = "bisieve lineage --model model"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.usage = f"%(prog)s ({' | '.join(f'--{name}' for name in STARTS)}) URL [OPTION ...]"
+    parser.usage = f"%(prog)s ({' | '.join(f'--{name}' for name in STARTS)}) URL ..."
     start = parser.add_mutually_exclusive_group(required=True)
     for name, (what, _) in STARTS.items():
         start.add_argument(f"--{name}", metavar="URL", help=what)

@@ -1,4 +1,4 @@
-"""``bisieve submit train …`` and ``bisieve submit evaluate …``: run the command as a job of a Ray cluster."""
+"""``bisieve submit train …``, ``evaluate``, ``best-of``, ``sweep``: run a command as a job of a cluster."""
 
 import argparse
 from importlib import import_module
@@ -8,15 +8,18 @@ from bisieve.cli.overview import TRAIN
 from bisieve.cli.parser import Parser
 from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
-from ray_train.evaluation.config import EvaluateConfig
+from ray_train.evaluation.config import BestOfConfig, EvaluateConfig, ScoringConfig
 from ray_train.run_config import to_toml
+from ray_train.sweep.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "run train or evaluate on a Ray cluster: submit it, or follow it if it is already running"
+HELP = "run train, evaluate, best-of or sweep on a Ray cluster, or follow the job that runs it"
 EXAMPLE = "bisieve submit --address http://HEAD:8265 train --config train.toml --output s3://models/mprm"
-PROGRAMS: dict[str, tuple[type[TrainConfig | EvaluateConfig], str]] = {
+PROGRAMS: dict[str, tuple[type[TrainConfig | ScoringConfig | SweepConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),
     "evaluate": (EvaluateConfig, "ray_train/evaluate_mprm.py"),
+    "best-of": (BestOfConfig, "ray_train/best_of_mprm.py"),
+    "sweep": (SweepConfig, "ray_train/sweep_mprm.py"),
 }
 CHECKOUT = Path(__file__).parents[2]
 
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """
     kind, script = PROGRAMS[args.program]
     parser = Parser(prog=f"bisieve submit {args.program}")
-    import_module(f"ray_train.cli.{args.program}").configure(parser)
+    import_module(f"ray_train.cli.{args.program.replace('-', '_')}").configure(parser)
     given = parser.parse_args(args.options)
     config = read_config(kind, given)
     if given.print_config:
@@ -50,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from ray_train.model.recognize import check_visible_model
 
-    if isinstance(config, TrainConfig):
-        check_visible_model(config.backbone, "--backbone")
-    else:
+    if isinstance(config, ScoringConfig):
         check_visible_model(config.model, "--model")
+    else:
+        check_visible_model(config.backbone, "--backbone")
     from ray_train.jobs import run_job
 
     # From a checkout, its code is uploaded. An installed bisieve must be installed on the cluster, too.

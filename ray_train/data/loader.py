@@ -57,9 +57,7 @@ class RankLoader:
     world_size: int
     data_workers: int = 0  # processes that run `Preparation`; 0: it runs in the calling thread
     skip_broken: bool = False  # leave out rollouts with a broken image; `Batch.broken` names it
-    memory: PromptMemory | None = (
-        None  # of earlier runs of this process; without data workers
-    )
+    memory: PromptMemory | None = None  # of earlier runs of this process; without data workers
 
     def batches(self, first_step: int) -> Generator[Batch, None, None]:
         """Yield all micro-batches from ``first_step`` to the end of the run.

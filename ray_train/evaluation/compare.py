@@ -9,19 +9,20 @@ evaluations. Needs neither the benchmark nor the models, neither torch nor Ray.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from bisieve._text import Report, Table, percent, pluralize
 from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION, TEST
 from ray_train.evaluation.bootstrap import differences, measured, plain
-from ray_train.evaluation.metrics import ALL, LOWER_IS_BETTER
-from ray_train.evaluation.scores_file import ScoredSolution, read_evaluation
+from ray_train.evaluation.metrics import ALL, LOWER_IS_BETTER, Measured
+from ray_train.evaluation.scores_file import read_evaluation
 from ray_train.evaluation.steps import ScoredSteps, judged_steps
 from ray_train.evaluation.tables import NAMES, ends, number
 
 # Fields that must be equal in two evaluations: the same judgements, and the same steps reported.
 SAME = {"benchmark_sha256": "--benchmark", "threshold_on": "--threshold", "seed": "--seed"}
+Lengths: TypeAlias = tuple[int, ...]  # by reported solution, the number of its first steps that are compared
 OF_SOURCES = ("macro_f1", "auc")  # metrics of each source in the table; the document has all
 
 
@@ -84,17 +85,68 @@ def compare_evaluations(a: str, b: str, confidence: float = 0.95) -> Comparison:
         TrainingError: They are of different benchmarks or protocols, or a file is not of this version.
         StorageError: A file cannot be read.
     """
-    (of_a, scored_a), (of_b, scored_b) = read_evaluation(a), read_evaluation(b)
+    return compare_with_each(a, [b], confidence)[0]
+
+
+def compare_with_each(a: str, others: Sequence[str], confidence: float = 0.95) -> list[Comparison]:
+    """Compare each of several evaluations with the same one, which is measured once where it can be.
+
+    Args:
+        a: URL of an evaluation, as of `compare_evaluations`.
+        others: URLs of the other ones.
+        confidence: Of the intervals, in (0, 1).
+
+    Returns:
+        The comparisons, in the order of ``others``.
+
+    Raises:
+        TrainingError: As `compare_evaluations`.
+        StorageError: A file cannot be read.
+    """
+    first = _Evaluation(a)
+    return [_compared(first, _Evaluation(other), confidence) for other in others]
+
+
+class _Evaluation:
+    """An evaluation as it was written, measured on as many of its steps as another one has scored, too."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.numbers, scored = read_evaluation(url)
+        self.reported = [each for each in scored if each.reported]
+        self._measured: tuple[Lengths, tuple[Measured, Measured]] | None = None
+
+    def steps(self, lengths: Lengths) -> ScoredSteps:
+        """Return the judged steps among the first ``lengths`` of each reported solution."""
+        rewards = [each.rewards[:kept] for each, kept in zip(self.reported, lengths, strict=True)]
+        return judged_steps([each.solution for each in self.reported], rewards)
+
+    def measured(self, lengths: Lengths, seed: int) -> tuple[Measured, Measured]:
+        """Return the metrics of these steps and of their resamples, as `bootstrap.measured` does."""
+        if self._measured is None or self._measured[0] != lengths:
+            self._measured = lengths, measured(self.steps(lengths), self.numbers["threshold"], seed)
+        return self._measured[1]
+
+
+def _compared(first: _Evaluation, other: _Evaluation, confidence: float) -> Comparison:
+    of_a, of_b = first.numbers, other.numbers
     for name, flag in SAME.items():
         needed = name != "seed" or of_a["threshold_on"] == CALIBRATION
         if needed and of_a.get(name) != of_b.get(name):
             expected, found = f"evaluations with the same {flag}", f"{of_a.get(name)} and {of_b.get(name)}"
             if name == "benchmark_sha256":  # digests tell a reader nothing
-                found = f"other solutions in {b} than in {a}"
+                found = f"other solutions in {other.url} than in {first.url}"
             raise TrainingError(expected, found, f"evaluate one again with the {flag} of the other")
-    steps_a, steps_b, left_out = _paired(scored_a, scored_b)
-    values_a, drawn_a = measured(steps_a, of_a["threshold"], of_a["seed"])
-    values_b, drawn_b = measured(steps_b, of_b["threshold"], of_a["seed"])
+    scored = [
+        (len(one.rewards), len(another.rewards))
+        for one, another in zip(first.reported, other.reported, strict=True)
+    ]
+    lengths = tuple(map(min, scored))
+    steps = len(first.steps(lengths))
+    if not steps:
+        raise TrainingError("judged steps that both models scored", "none", "evaluate them again")
+    values_a, drawn_a = first.measured(lengths, of_a["seed"])
+    values_b, drawn_b = other.measured(lengths, of_a["seed"])
     between = differences(values_b, drawn_b, values_a, drawn_a, confidence)
     metrics = {
         scope: {
@@ -104,23 +156,6 @@ def compare_evaluations(a: str, b: str, confidence: float = 0.95) -> Comparison:
         for scope, of_scope in between.items()
     }
     return Comparison(
-        a, b, (of_a["model"], of_b["model"]), (of_a["threshold"], of_b["threshold"]), of_a["threshold_on"],
-        len(steps_a), left_out, confidence, metrics,
+        first.url, other.url, (of_a["model"], of_b["model"]), (of_a["threshold"], of_b["threshold"]),
+        of_a["threshold_on"], steps, sum(abs(one - another) for one, another in scored), confidence, metrics,
     )  # fmt: skip
-
-
-def _paired(a: Sequence[ScoredSolution], b: Sequence[ScoredSolution]) -> tuple[ScoredSteps, ScoredSteps, int]:
-    """Return the reported steps that both evaluations scored, and how many steps only one of them scored."""
-    pairs = [(one, other) for one, other in zip(a, b, strict=True) if one.reported]
-    common = [min(len(one.rewards), len(other.rewards)) for one, other in pairs]
-    steps = [
-        judged_steps(
-            [one.solution for one, _ in pairs],
-            [pair[side].rewards[:kept] for pair, kept in zip(pairs, common, strict=True)],
-        )
-        for side in (0, 1)
-    ]
-    left_out = sum(abs(len(one.rewards) - len(other.rewards)) for one, other in pairs)
-    if not len(steps[0]):
-        raise TrainingError("judged steps that both models scored", "none", "evaluate them again")
-    return steps[0], steps[1], left_out

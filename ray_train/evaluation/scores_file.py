@@ -12,10 +12,9 @@ import msgspec
 from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
-from ray_train.choices import CALIBRATION
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.steps import Rewards
-from ray_train.evaluation.thresholds import in_calibration_half
+from ray_train.evaluation.thresholds import in_calibration_half, is_reported
 
 METRICS, SCORES = "metrics.json", "scores.jsonl"
 
@@ -47,15 +46,15 @@ def write_evaluation(
     output: str, numbers: dict[str, Any], solutions: Sequence[Solution], rewards: Rewards
 ) -> None:
     """Write ``scores.jsonl`` and then ``metrics.json`` into the folder ``output``."""
-    kept = in_calibration_half([each.question_key for each in solutions], numbers["seed"])
-    everything = numbers["threshold_on"] != CALIBRATION
+    half = in_calibration_half([each.question_key for each in solutions], numbers["seed"])
+    reported = is_reported(half, numbers["threshold_on"]).tolist()
     lines = [
         ScoredSolution(
             each.line, each.source, each.policy, list(each.images), each.question, list(each.steps),
             list(each.judgements), list(scored), [reward >= numbers["threshold"] for reward in scored],
-            everything or not calibrating,
+            its_steps_are,
         )
-        for each, scored, calibrating in zip(solutions, rewards, kept.tolist(), strict=True)
+        for each, scored, its_steps_are in zip(solutions, rewards, reported, strict=True)
     ]  # fmt: skip
     storage.write_bytes(join(output, SCORES), msgspec.json.Encoder().encode_lines(lines))
     document = msgspec.json.format(msgspec.json.encode(numbers), indent=2)

@@ -37,6 +37,16 @@ def in_calibration_half(questions: Sequence[str], seed: int) -> Bools:
     return np.array([value % 2 == 0 for value in hashes], dtype=np.bool_)
 
 
+def is_reported(half: Bools, asked: str | float) -> Bools:
+    """Return what is reported: all but the calibration half, or everything if no threshold is chosen on it.
+
+    Args:
+        half: Which steps or questions are in the calibration half.
+        asked: `CALIBRATION`, or any other threshold or way to choose it.
+    """
+    return ~half if asked == CALIBRATION else np.ones(len(half), np.bool_)
+
+
 def chosen_threshold(steps: ScoredSteps, half: Bools, asked: str | float) -> Chosen:
     """Choose the threshold and the steps to report.
 
@@ -48,8 +58,8 @@ def chosen_threshold(steps: ScoredSteps, half: Bools, asked: str | float) -> Cho
     Raises:
         TrainingError: There is no step to choose the threshold on or to report.
     """
-    everything = np.ones(len(steps), np.bool_)
-    needed = (half, ~half) if asked == CALIBRATION else (everything,)
+    reported = is_reported(half, asked)
+    needed = (half, reported) if asked == CALIBRATION else (reported,)
     if not all(part.any() for part in needed):
         found = " and ".join(f"{int(part.sum())}" for part in needed)
         if not len(steps):
@@ -59,10 +69,10 @@ def chosen_threshold(steps: ScoredSteps, half: Bools, asked: str | float) -> Cho
             "give a larger benchmark, or another --seed",
         )  # fmt: skip
     if not isinstance(asked, str):
-        return Chosen(asked, FIXED, everything)
+        return Chosen(asked, FIXED, reported)
     if asked == TEST:
-        return Chosen(swept_threshold(steps), TEST, everything)
-    return Chosen(choose_threshold(steps.where(half)), CALIBRATION, ~half)
+        return Chosen(swept_threshold(steps), TEST, reported)
+    return Chosen(choose_threshold(steps.where(half)), CALIBRATION, reported)
 
 
 def choose_threshold(steps: ScoredSteps) -> float:

@@ -1,7 +1,8 @@
 """Trace the lineage of a model, run, evaluation or index back to its shards.
 
     shards ◀── index ◀── run ◀──┬── checkpoint
-                                └── evaluation ◀── pointer
+                                ├── evaluation ◀── pointer
+                                └── picks
 
 `chain_of` returns the chain as `Link`s, read from the files of each. A link whose source is gone or has
 changed is marked as broken, and the chain continues as far as it is known.
@@ -24,13 +25,14 @@ from bisieve.schemas import MANIFEST
 from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.recognize import card_of
 
-Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "pointer"]
-Start = Literal["index", "model", "checkpoint", "metrics", "pointer"]
+Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "picks", "pointer"]
+Start = Literal["index", "model", "checkpoint", "metrics", "picks", "pointer"]
 
 _WIDTH = 100  # columns of the tree's text
 
-# Files of `checkpoints.run_dir`, `checkpoints.state` and `evaluation.evaluate`; these modules import torch.
-RUN, CURSOR, METRICS = "run.json", "cursor.json", "metrics.json"
+# Files of `checkpoints.run_dir`, `checkpoints.state`, `evaluation.evaluate` and `evaluation.best_of`; these
+# modules import torch.
+RUN, CURSOR, METRICS, PICKS = "run.json", "cursor.json", "metrics.json", "best-of.json"
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def chain_of(url: str, start: Start | None = None) -> list[Link]:
     """Return the chain that ends at ``url``, the shards first.
 
     Args:
-        url: An index, a run's output or a model, a checkpoint, an evaluation, or a pointer; for all but the
-            pointer either the folder or its JSON file.
+        url: An index, a run's output or a model, a checkpoint, an evaluation, picks, or a pointer; for all
+            but the pointer either the folder or its JSON file.
         start: Which of these it is; None: found out.
 
     Raises:
@@ -110,7 +112,7 @@ def chain_of(url: str, start: Start | None = None) -> list[Link]:
     for name in STARTS[start][1] if start else _WALKS:
         if storage.exists(join(url, name)):
             return _WALKS[name](url)
-    what = STARTS[start][0] if start else "an index, a run or its model, a checkpoint or a metrics folder"
+    what = STARTS[start][0] if start else "an index, a run or its model, a checkpoint, metrics or picks"
     raise TrainingError(what, f"none at {url}", "check the URL, or name it as what it is")
 
 
@@ -204,19 +206,28 @@ def _from_checkpoint(url: str) -> list[Link]:
 
 def _from_metrics(url: str) -> list[Link]:
     """Return the chain up to an evaluation."""
-    metrics = read_json(join(url, METRICS))
-    facts: dict[str, Any] = {name: metrics.get(name) for name in ("benchmark", "solutions")}
-    here = Link("evaluation", url, str(metrics.get("run") or "of a model that bisieve did not train"), facts)
-    model = metrics.get("model")
-    if not metrics.get("run"):
+    return _from_scores("evaluation", url, read_json(join(url, METRICS)), ("benchmark", "solutions"))
+
+
+def _from_picks(url: str) -> list[Link]:
+    """Return the chain up to the picks of ``bisieve best-of``."""
+    return _from_scores("picks", url, read_json(join(url, PICKS)), ("candidates", "questions", "aggregate"))
+
+
+def _from_scores(kind: Kind, url: str, found: dict[str, Any], shown: Sequence[str]) -> list[Link]:
+    """Return the chain up to what was made with a model, as its document tells; ``shown`` are its facts."""
+    facts = {name: found.get(name) for name in shown}
+    here = Link(kind, url, str(found.get("run") or "of a model that bisieve did not train"), facts)
+    model = found.get("model")
+    if not found.get("run"):
         return [here]
     try:
         chain = _from_run(str(model))
     except BisieveError as error:
-        return [Link("run", str(model), str(metrics["run"]), {}, str(error)), here]
-    if chain[-1].name != metrics["run"]:
+        return [Link("run", str(model), str(found["run"]), {}, str(error)), here]
+    if chain[-1].name != found["run"]:
         broken = f"the run there is {chain[-1].name} now"
-        return [Link("run", str(model), str(metrics["run"]), {}, broken), here]
+        return [Link("run", str(model), str(found["run"]), {}, broken), here]
     return [*chain, here]
 
 
@@ -236,6 +247,7 @@ def _from_pointer(url: str) -> list[Link]:
 # Files that tell what a folder is, later links of a chain first: a run's output also holds a model.
 _WALKS: dict[str, Callable[[str], list[Link]]] = {
     METRICS: _from_metrics,
+    PICKS: _from_picks,
     CURSOR: _from_checkpoint,
     RUN: _from_run,
     CARD: _from_run,
@@ -247,5 +259,6 @@ STARTS: dict[Start, tuple[str, tuple[str, ...]]] = {
     "model": ("a run's output or a model", (RUN, CARD)),
     "checkpoint": ("a checkpoint, OUTPUT/runs/NAME/checkpoint_…", (CURSOR,)),
     "metrics": ("what bisieve evaluate wrote: the folder or metrics.json", (METRICS,)),
+    "picks": ("what bisieve best-of wrote: the folder or best-of.json", (PICKS,)),
     "pointer": ("the JSON file of bisieve promote that names the current model", ()),
 }

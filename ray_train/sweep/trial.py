@@ -20,6 +20,7 @@ from bisieve.io.tempdirs import tidy_scratch
 from ray_train.checkpoints.state import Cursor, SampleLog
 from ray_train.config import TrainConfig
 from ray_train.data.prompt_memory import PromptMemory
+from ray_train.data.stored_selection import store_selection
 from ray_train.distributed.heartbeat import Pulse
 from ray_train.distributed.preemption import PreemptionState
 from ray_train.evaluation.config import EvaluateConfig
@@ -126,6 +127,7 @@ class _NoCheckpoints:
 def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     check_backbone(config)
     run = plan_run(config)
+    store_selection(run.config, run.index, run.selection)  # where a rank reads it
     job = Job(run.config, run.plan, run.identity, run.card("trial"), run.targets.weights, board=None)
     context = make_worker_context(job, device, local_ranks=1)
     context = replace(context, memory=_prompts_of(run, context))

@@ -9,6 +9,7 @@ OUTPUT/
   run.json                 the name and identity of the run in this folder
   driver.json              the lease: which driver process writes to this folder, while one does
   image_sizes.parquet      the sizes of the selection's images, so that a repeated start need not read them
+  selection.parquet        the rows that are trained on, if the index is ranked by other options
   runs/NAME/…              checkpoints, in Ray Train's layout
   tensorboard/…
 """
@@ -34,6 +35,7 @@ from ray_train.data.image_problems import picture_notes
 from ray_train.data.image_sizes import keep_sizes
 from ray_train.data.labels import Floats, describe_targets
 from ray_train.data.sampler import BatchPlan
+from ray_train.data.stored_selection import store_selection
 from ray_train.model.weight_files import check_weights
 from ray_train.run_config import located
 from ray_train.tracking.check import check_trackers
@@ -131,6 +133,7 @@ def _claimed_and_fit(run: PlannedRun) -> Any:
     if finished:
         return None
     keep_sizes(config.output, config.image_root, run.sizes)
+    store_selection(config, run.index, run.selection)
     return _fit(config, run.plan, run.identity, run.card(name), name, run.targets.weights)
 
 

@@ -33,7 +33,7 @@ from ray_train.tracking.base import started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate
 from ray_train.training.divergence import DivergenceGuard, StepRecord, recent_norms
-from ray_train.training.validation import VALIDATION, validate, validation_loader
+from ray_train.training.validation import INTERVAL, VALIDATION, validate, validation_loader
 from ray_train.training.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
 
 # Counts of a step, summed over all ranks.
@@ -268,7 +268,9 @@ class Training:
             "mean_loss": totals["loss"] / (totals["weight"] or 1.0),
             # A run resumed from a checkpoint of an older version lacks the newer counts.
             **{name: totals.get(name, 0.0) for name in TOTALS if name != "loss"},
-            **{name: value for name, value in self.cursor.metrics.items() if name in VALIDATION},
+            **{
+                name: value for name, value in self.cursor.metrics.items() if name in (*VALIDATION, *INTERVAL)
+            },
         }
         if rank.number == 0:
             card = self.job.card | {

@@ -10,11 +10,14 @@ from dataclasses import replace
 import pyarrow as pa
 
 from bisieve import console
+from bisieve.engines import choose_engine
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
+from bisieve.events import events_on_stderr, log_format
 from bisieve.index.reader import Index, check_shards_unchanged
-from bisieve.index.selection import Selection, select
+from bisieve.index.selection import Selection
 from bisieve.index.versions import open_version
 from bisieve.io.images import MOST_PIXELS, missing_images, refuse_missing
+from bisieve.pipeline.rank import select_on
 from bisieve.records.options import AUTO
 from bisieve.shards.fetch import fetch_rollouts, unseekable_shards
 from ray_train.config import TrainConfig
@@ -45,7 +48,7 @@ def chosen_index(config: TrainConfig) -> Index:
 
 
 def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -> TrainConfig:
-    """Return the config with which each worker makes the driver's ``selection`` from ``index``.
+    """Return the config with which each worker finds the driver's ``selection`` from ``index``.
 
     It names this very version of the index, as another one may be published before a worker starts, and the α
     that was found, if it was to be automatic.
@@ -55,17 +58,18 @@ def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -
 
 
 def chosen_selection(config: TrainConfig) -> Selection:
-    """Read the selection to train on from the index, ranked in memory if other options are asked for.
+    """Read the selection to train on from the index, which is ranked first if other options are asked for.
 
     Raises:
-        UsageError: The index is too large to be ranked in memory, or no α is automatic.
+        UsageError: No α is automatic, or an option has no effect with the strategy.
         IndexUnusableError: There is no such index version, its shards have changed since it was written, or
             the selection has rollouts in compressed or Parquet shards. Training reads rollouts in random
             order, which these shards do not allow.
     """
     index = chosen_index(config)
     check_shards_unchanged(index)
-    selection = select(index, config.fraction, config.ranking)
+    with events_on_stderr(log_format(None)) as emit:
+        selection = select_on(choose_engine(emit=emit), index, config.fraction, config.ranking, emit)
     if unseekable := unseekable_shards(selection.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from bisieve._text import pluralize
@@ -13,8 +14,10 @@ from ray_train.data.sampler import BatchPlan
 from ray_train.distributed.collectives import all_reduce_sum
 from ray_train.model.losses import Loss
 from ray_train.model.reward import step_rewards
+from ray_train.training.validation_interval import PromptCounts, macro_f1_interval, step_owners
 
 VALIDATION = ("validation_loss", "validation_f1")  # names of the two among the metrics of a step
+INTERVAL = ("validation_f1_low", "validation_f1_high")  # and of the ends of the interval of the second
 _THRESHOLD = 0.5  # P(Yes) from which a step is predicted right; fixed, not tuned on the held-out prompts
 
 
@@ -26,11 +29,13 @@ class Validated:
     f1: float  # macro-F1 of the hard labels
     steps: int  # steps with a weight above 0
     rollouts: int
+    f1_interval: tuple[float, float]  # of 95 %, over the held-out prompts
     broken: dict[str, str]  # images whose rollouts this rank left out, and why
 
     def metrics(self) -> dict[str, float]:
-        """Return loss and F1 by their names in `VALIDATION`, for trackers and checkpoints."""
-        return dict(zip(VALIDATION, (self.loss, self.f1), strict=True))
+        """Return loss and F1 with its interval by their names, for trackers and checkpoints."""
+        values = (self.loss, self.f1, *self.f1_interval)
+        return dict(zip((*VALIDATION, *INTERVAL), values, strict=True))
 
     def __str__(self) -> str:
         size = f"{pluralize(self.steps, 'step')} of {pluralize(self.rollouts, 'rollout')}"
@@ -79,6 +84,8 @@ def validate(
     sums = dict.fromkeys(
         ("loss", "weight", "steps", "rollouts", "hit", "miss", "false_alarm", "rejected"), 0.0
     )
+    of_prompts = PromptCounts()
+    questions = loader.selection.rows["question_id"]
     broken: dict[str, str] = {}
     prefetcher = Prefetcher(loader.batches(0), loader.filler())
     engine.eval()
@@ -98,14 +105,18 @@ def validate(
                 sums["miss"] += int((counts & right & ~found).sum())
                 sums["false_alarm"] += int((counts & ~right & found).sum())
                 sums["rejected"] += int((counts & ~right & ~found).sum())
-        sums = all_reduce_sum(sums, prefetcher.error, device)
+                owners = np.where(counts.cpu().numpy(), step_owners(batch), -1)
+                prompts = questions.take(pa.array(batch.rows, pa.int64())).to_pylist()
+                of_prompts.add(prompts, owners, right.cpu().numpy(), found.cpu().numpy())
+        drawn = {f"drawn {place}": value for place, value in enumerate(of_prompts.drawn().ravel().tolist())}
+        sums = all_reduce_sum(sums | drawn, prefetcher.error, device)
     finally:
         engine.train()
         prefetcher.close()
     f1 = counted_macro_f1(sums["hit"], sums["miss"], sums["false_alarm"], sums["rejected"])
-    return Validated(
-        sums["loss"] / (sums["weight"] or 1.0), f1, int(sums["steps"]), int(sums["rollouts"]), broken
-    )
+    interval = macro_f1_interval(np.array([sums[name] for name in drawn]).reshape(-1, 4))
+    mean_loss = sums["loss"] / (sums["weight"] or 1.0)
+    return Validated(mean_loss, f1, int(sums["steps"]), int(sums["rollouts"]), interval, broken)
 
 
 def counted_macro_f1(hit: float, miss: float, false_alarm: float, rejected: float) -> float:

@@ -1,6 +1,7 @@
 """The tables of docs/ name the columns, reasons, events, strategies and options that the code has."""
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ from support.markdown import PAGES, ROOT, Page, page_id
 from support.scored_steps import scored
 
 from bisieve import schemas
+from bisieve.cli.report import PAGES as SUBJECTS
 from bisieve.ranking.strategies import strategy_names
 from bisieve.records import model
 from bisieve.tools.diff import CHANGES, ENTERED, LEFT
 from ray_train.evaluation.report import report
 from ray_train.registry.lineage import STARTS
 
-VALIDATION = ("validation_loss", "validation_f1")  # of ray_train.training.validation, which imports torch
+# Of ray_train.training.validation, which imports torch.
+VALIDATION = ("validation_loss", "validation_f1", "validation_f1_low", "validation_f1_high")
 EVALUATE = ROOT / "ray_train/evaluation/evaluate.py"
 
 SOURCES = [
@@ -95,5 +98,6 @@ def test_every_option_in_code_marks_is_one(doc: Path) -> None:
     known = {
         name.replace("-", "_") for source in SOURCES for name in FLAG.findall(source) + FIELD.findall(source)
     }
-    made = set(STARTS)  # in a loop over what a lineage can start from
+    # In loops over what a lineage can start from, and what a page can be about.
+    made = {*STARTS, *(point.name for point in entry_points(group=SUBJECTS))}
     assert sorted(names - known - made) == []

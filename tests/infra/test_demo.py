@@ -39,8 +39,8 @@ def run_demo(folder: Path, java: bool) -> tuple[list[str], str]:
 
 def test_the_demo_scores_with_both_engines_and_compares_them(tmp_path: Path) -> None:
     ran, _ = run_demo(tmp_path, java=True)
-    assert ran[1:4] == [
-        "bisieve score", "spark-submit jobs/score_rollouts.py",
+    assert ran[1:5] == [
+        "bisieve score", "bisieve report", "spark-submit jobs/score_rollouts.py",
         "python infra/demo/same_index.py .demo/index .demo/index-of-spark",
     ]  # fmt: skip
 
@@ -48,8 +48,9 @@ def test_the_demo_scores_with_both_engines_and_compares_them(tmp_path: Path) -> 
 def test_without_java_the_demo_says_so_and_ends_well(tmp_path: Path) -> None:
     ran, shown = run_demo(tmp_path, java=False)
     assert [one.split()[:2] for one in ran] == [
-        ["bisieve", "corpus"], ["bisieve", "score"], ["bisieve", "train"], ["bisieve", "evaluate"],
-        ["bisieve", "evaluate"], ["python", "infra/demo/summary.py"],
+        ["bisieve", "corpus"], ["bisieve", "score"], ["bisieve", "report"], ["bisieve", "train"],
+        ["bisieve", "train"], *[["bisieve", "evaluate"]] * 3, ["bisieve", "compare"],
+        ["python", "infra/demo/summary.py"],
     ]  # fmt: skip
     assert "[4/7] left out: Spark needs Java 17 or newer" in shown
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from support.faulty_proxy import FaultyProxy, Passed
+from support.forked_workers import ForkServer
 
 ROOT = Path(__file__).parents[2]
 POLICIES = ROOT / "infra/iam"
@@ -79,13 +80,12 @@ def test_a_policy_is_one_by_the_grammar_of_iam(file: Path) -> None:
         assert all(re.fullmatch(arn, one) for one in listed(statement["Resource"]))
 
 
-def run(proxy: FaultyProxy, *words: str) -> list[Passed]:
+def run(proxy: FaultyProxy, *command: str, **environment: str) -> list[Passed]:
     """Runs one of our programs on S3 behind the proxy; what it asked for there."""
     proxy.calm()
-    path = f"{ROOT / 'lib'}:{ROOT}"
     done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": path, "AWS_ENDPOINT_URL": proxy.url, "OMP_NUM_THREADS": "1"},
+        command, cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, **environment, "AWS_ENDPOINT_URL": proxy.url, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return proxy.passed
@@ -123,15 +123,17 @@ def buckets(s3: str) -> None:
     store.put(f"{ROOT}/tests/fixtures/backbone/", f"{MODELS}/backbone/", recursive=True)
 
 
-def test_scoring_needs_its_policy_and_then_training_its_own(buckets: None, proxy: FaultyProxy) -> None:
+def test_scoring_needs_its_policy_and_then_training_its_own(
+    buckets: None, proxy: FaultyProxy, forks: ForkServer
+) -> None:
     import s3fs
 
     score = ["jobs/score_rollouts.py", "--input", f"{CORPUS}/annotations", "--index", f"{CORPUS}/index"]
-    requests = run(proxy, *score)
+    requests = run(proxy, sys.executable, *score)
     s3fs.S3FileSystem().pipe(f"{CORPUS}/index/versions/broken-off/part.parquet", b"")
-    requests += run(proxy, "-c", CLEAN, "--index", f"{CORPUS}/index", "--older-than", "0m")
+    requests += run(proxy, sys.executable, "-c", CLEAN, "--index", f"{CORPUS}/index", "--older-than", "0m")
     check("score.json", requests)
     train = ["ray_train/train_mprm.py", "--index", f"{CORPUS}/index", "--image-root", CORPUS]
     train += ["--backbone", f"{MODELS}/backbone", "--output", f"{MODELS}/output", "--workers", "1"]
     train += ["--fraction", "1", "--zero-stage", "1", "--global-batch", "16", "--checkpoint-every", "1"]
-    check("train.json", run(proxy, *train, "--keep-checkpoints", "1"))
+    check("train.json", run(proxy, *forks.program(*train, "--keep-checkpoints", "1"), **forks.environment))

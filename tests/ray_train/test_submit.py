@@ -70,7 +70,9 @@ def test_a_job_that_cannot_run_says_why_in_one_line_and_fails_however_it_was_sub
     ours = ["python", "ray_train/submit.py", "--address", nodes.address, "evaluate", *typo]
     rays = [*shlex.split("ray job submit --working-dir . --address"), nodes.address, "--runtime-env-json"]
     rays += [runtime, "--", "python", "ray_train/evaluate_mprm.py", *typo]
-    for command in (ours, rays):
+    picks = [word.replace("--benchmark", "--candidates") for word in typo]
+    best_of = ["python", "ray_train/submit.py", "--address", nodes.address, "best-of", *picks]
+    for command in (ours, rays, best_of):
         submitter = nodes.submit(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         said, _ = submitter.communicate()
         assert submitter.returncode == 1, said
@@ -104,6 +106,7 @@ def test_a_job_takes_the_code_along_and_the_configs_and_nothing_else(tmp_path: P
     for name in (
         "lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml", "ray_train/__pycache__/b.pyc",
         ".git/objects/a", ".venv/bin/python", "a.jsonl", "data/a.jsonl", "tests/a.py", "data/mine.toml",
+        "sweep.yaml",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
@@ -111,4 +114,4 @@ def test_a_job_takes_the_code_along_and_the_configs_and_nothing_else(tmp_path: P
         shutil.copy(ROOT / name, folder)
     create_package(str(folder), tmp_path / "package.zip", include_gitignore=True)
     taken = {name for name in zipfile.ZipFile(tmp_path / "package.zip").namelist() if not name.endswith("/")}
-    assert taken == {"lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml"}
+    assert taken == {"lib/bisieve/a.py", "ray_train/run/b.py", "mine.toml", "sweep.yaml"}

@@ -36,6 +36,7 @@ READ_AT_IMPORT = (
     "PYTHONPATH", "PYTHONHASHSEED", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",
 )  # fmt: skip
+SCRIPT = __file__
 SOCKET = "BISIEVE_TEST_FORKS"
 LENGTH = 10  # digits before a request
 
@@ -48,6 +49,10 @@ class ForkServer:
 
     pid: int
     environment: dict[str, str]  # what a Ray needs beside its own to use it
+
+    def program(self, *words: str) -> list[str]:
+        """Return the command that runs ``python WORDS`` so that its Ray uses the server."""
+        return [sys.executable, __file__, "run", *words]
 
 
 @contextmanager
@@ -76,7 +81,7 @@ def fork_workers() -> None:
 
     def update_if_absent(self: RayParams, **options: Any) -> None:
         if "setup_worker_path" in options and SOCKET in os.environ:
-            options["setup_worker_path"] = __file__
+            options["setup_worker_path"] = SCRIPT
         set_defaults(self, **options)
 
     RayParams.update_if_absent = update_if_absent
@@ -185,11 +190,18 @@ if __name__ == "__main__":
         case ["ray", *_]:  # as the command `ray`
             from ray.scripts.scripts import main
 
-            from ray_train.compat.patience import patient_start
+            from ray_train.compat.agent_ports import told_listen_port
 
             fork_workers()
             sys.argv = sys.argv[1:]
-            with patient_start():
+            with told_listen_port():
                 sys.exit(main())
+        case ["run", "-c", code]:
+            fork_workers()
+            del __file__  # of such code there is no file, which a process that it starts would import
+            exec(code, {"__name__": "__main__"})
+        case ["run", *words]:  # a program that starts a Ray of its own
+            fork_workers()
+            run(words)
         case words:
             ask(words)

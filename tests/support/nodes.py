@@ -125,6 +125,7 @@ def started_nodes(free_ports: FreePorts, others: int = 1, **environment: str) ->
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_period_ms": "1000",  # a lost node is seen after five checks; 3 s apart by default
         **environment,
     }
     with ExitStack() as stack:

@@ -13,6 +13,8 @@ SCRIPTS = {
     "jobs/score_rollouts.py": "score",
     "ray_train/train_mprm.py": "train",
     "ray_train/evaluate_mprm.py": "evaluate",
+    "ray_train/best_of_mprm.py": "best-of",
+    "ray_train/sweep_mprm.py": "sweep",
 }
 # Programs that start ours are functions that note their words; no other program is found, and none is run by
 # its path. So loops and variables are those of the shell, and nothing happens.

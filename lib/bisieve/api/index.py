@@ -9,6 +9,8 @@ import pyarrow as pa
 from bisieve._text import pluralize
 from bisieve.api.html import table_as_html
 from bisieve.api.selection import Selection
+from bisieve.engines import Asked, choose_engine
+from bisieve.events import EventSink, null_sink
 from bisieve.index import reader, selection, versions
 from bisieve.index.reader import Kind, open_part
 from bisieve.index.statistics import Statistics, index_statistics
@@ -16,8 +18,10 @@ from bisieve.index.writer import REPORTED
 from bisieve.io.storage import StoredFile
 from bisieve.records.options import AUTO, Parameters, check_ranking, parse_fraction
 from bisieve.schemas import REJECTS
+from bisieve.tools.export import check_target
 from bisieve.tools.report import NOTED, report_document, score_report
 
+DEFAULT_FRACTION = 0.25  # of the selection in a report
 _SHOWN = ["source", "rollouts", "steps", "mixed", "all_positive", "all_negative", "tie_block"]
 
 
@@ -61,20 +65,33 @@ class Index:
                 tables.append(part.read(use_threads=False))
         return pa.concat_tables(tables)
 
-    def select(self, fraction: float | str, **ranking: Any) -> Selection:
+    def select(
+        self,
+        fraction: float | str,
+        *,
+        engine: Asked = "auto",
+        progress: EventSink = null_sink,
+        engine_options: dict[str, Any] | None = None,
+        **ranking: Any,
+    ) -> Selection:
         """Select the best share of each source, or of all sources by the index's scope (paper §4).
 
         Args:
             fraction: In (0, 1], or a percentage such as ``"10%"``.
+            engine: What ranks more than 4,000,000 rollouts by other options; as of `bisieve.score`.
+            progress: As of `bisieve.score`.
+            engine_options: As of `bisieve.score`.
             ranking: Options by which to select, where they differ from those that the index is ranked by:
                 ``strategy``, ``alpha`` (or ``"auto"``), ``threshold``, ``pair_share``, ``scope``, ``ties``,
-                ``all_negative``, ``seed``. The index is not changed; its rollouts are ranked in memory.
+                ``all_negative``, ``seed``. The index is not changed; its rollouts are ranked in memory, or
+                on the engine if they are many.
 
         Raises:
             UsageError: The fraction is neither, or an option has no such value.
         """
         check_ranking({name: value for name, value in ranking.items() if (name, value) != ("alpha", AUTO)})
-        return Selection(self.opened, parse_fraction(fraction), ranking)
+        open_engine = choose_engine(engine, emit=progress, **(engine_options or {}))
+        return Selection(self.opened, parse_fraction(fraction), ranking, open_engine, progress)
 
     def versions(self) -> list[versions.Version]:
         """Return all versions that have not been removed, the newest first."""
@@ -120,8 +137,42 @@ class Index:
         chosen = self._selected(fractions, ranking)
         return report_document(self.opened, self.name, self.written, fractions, chosen)
 
+    def write_html(
+        self, url: str, fraction: float | str = DEFAULT_FRACTION, *, image_root: str | None = None,
+        other: "Index | None" = None, **ranking: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Write a report of a selection as one HTML file that opens offline.
+
+        Args:
+            url: URL of the file.
+            fraction: Selection to report, as of `select`.
+            image_root: URL below which the images of the shown rollouts are; None: only those inside the
+                records are shown.
+            other: Another index whose selection of the same fraction is compared with this one.
+            ranking: As of `select`.
+
+        Returns:
+            All numbers of the report, as ``--json`` prints them.
+
+        Raises:
+            UsageError: A value is out of range, or ``url`` is inside an index or a shard.
+            IndexUnusableError: A file of an index is missing or damaged.
+            StorageError: The file cannot be written.
+        """
+        from bisieve.report.collect import collect
+        from bisieve.report.html import plain, write_page
+        from bisieve.report.index_page import index_page
+
+        check_target(self.opened, url)
+        fraction = self.select(fraction, **ranking).fraction  # which checks both
+        beside = None if other is None else (other.opened, other.name)
+        page = index_page(collect(self.opened, self.name, fraction, ranking, image_root, beside))
+        write_page(page, url)
+        numbers: dict[str, Any] = plain(page.numbers)
+        return numbers
+
     def _selected(self, fractions: Sequence[float], ranking: dict[str, Any]) -> list[selection.Selection]:
-        return [selection.select(self.opened, fraction, ranking) for fraction in fractions if ranking]
+        return [self.select(fraction, **ranking).selected for fraction in fractions if ranking]
 
     def __repr__(self) -> str:
         """Return one line with version, number of rollouts and of sources."""

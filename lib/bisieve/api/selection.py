@@ -12,10 +12,14 @@ import pyarrow as pa
 
 from bisieve._text import percent, pluralize
 from bisieve.api.html import table_as_html
+from bisieve.engines import choose_engine
+from bisieve.events import EventSink, null_sink
 from bisieve.index import selection
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.statistics import Statistics, statistics_of
+from bisieve.pipeline.engine import OpenEngine
+from bisieve.pipeline.rank import select_on
 from bisieve.records.embedded_images import Save
 from bisieve.records.model import Rollout
 from bisieve.records.options import Parameters
@@ -37,30 +41,33 @@ class Selection:
     index: Index
     fraction: float  # that was asked for
     ranking: Mapping[str, Any] = field(default_factory=dict)  # options where they differ from the index's
+    open_engine: OpenEngine = field(default_factory=choose_engine, repr=False)  # ranks very many rollouts
+    progress: EventSink = field(default=null_sink, repr=False)
 
     @cached_property
-    def _selected(self) -> selection.Selection:
-        return selection.select(self.index, self.fraction, self.ranking)
+    def selected(self) -> selection.Selection:
+        """Return the selected rows, and what they were selected by."""
+        return select_on(self.open_engine, self.index, self.fraction, self.ranking, self.progress)
 
     @property
     def parameters(self) -> Parameters:
         """Return the parameters of the ranking that this is the best of."""
-        return self._selected.parameters
+        return self.selected.parameters
 
     @property
     def table(self) -> pa.Table:
         """Return the selected rows, `schemas.INDEX`, by (source, rank)."""
-        return self._selected.rows
+        return self.selected.rows
 
     @property
     def delivered(self) -> float:
         """Return the share of the usable rollouts that is selected."""
-        return self._selected.delivered
+        return self.selected.delivered
 
     @property
     def available(self) -> int:
         """Return the number of usable rollouts in the index."""
-        return self._selected.available
+        return self.selected.available
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the selected rows as a data frame."""
@@ -73,7 +80,7 @@ class Selection:
             IndexUnusableError: A shard has changed since it was scored.
         """
         check_shards_unchanged(self.index)
-        return chain.from_iterable(fetch_in_chunks(self.table, self._selected.shards))
+        return chain.from_iterable(fetch_in_chunks(self.table, self.selected.shards))
 
     def write_jsonl(self, url: str, images: str | None = None) -> int:
         """Write the paper's training file, one line per rollout (paper App. C).
@@ -90,7 +97,7 @@ class Selection:
             IndexUnusableError: A shard has changed since it was scored.
         """
         save = self._checked(url, images)
-        return export.export_mprm_jsonl(self._selected, url, self.parameters.threshold, save)
+        return export.export_mprm_jsonl(self.selected, url, self.parameters.threshold, save)
 
     def write_records(self, folder: str, images: str | None = None) -> int:
         """Write the records as they are, as plain JSONL shards, a file per source.
@@ -106,7 +113,7 @@ class Selection:
             UsageError: As in `write_jsonl`.
             IndexUnusableError: A shard has changed since it was scored.
         """
-        return export.export_records(self._selected, folder, self._checked(folder, images, is_folder=True))
+        return export.export_records(self.selected, folder, self._checked(folder, images, is_folder=True))
 
     def _checked(self, output: str, images: str | None, is_folder: bool = False) -> Save:
         export.check_target(self.index, output, is_folder)
@@ -118,12 +125,12 @@ class Selection:
     @property
     def renamed_sources(self) -> list[str]:
         """Return the sources that `write_records` writes under another file name than their own."""
-        return export.changed_names(self._selected)
+        return export.changed_names(self.selected)
 
     @property
     def ties(self) -> CutoffTies:
         """Return how many rollouts are selected only by the rule for ties; for the strategy bis."""
-        return self._selected.ties or cutoff_ties(self.index, self.fraction)
+        return self.selected.ties or cutoff_ties(self.index, self.fraction)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -133,7 +140,7 @@ class Selection:
     @property
     def notes(self) -> list[str]:
         """Return what to know before training: ties at the cutoff, and an α meant for other fractions."""
-        return selection_notes(self._selected, self.index)
+        return selection_notes(self.selected, self.index)
 
     def __len__(self) -> int:
         """Return the number of selected rollouts."""

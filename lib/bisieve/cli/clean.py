@@ -17,7 +17,7 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument("--index", required=True, metavar="URL", help="the index")
     parser.add_argument(
         "--older-than",
         default="7d",

@@ -1,12 +1,18 @@
 """``bisieve export``: write a selection with its text, as a training file or as a corpus."""
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import add_config
 from bisieve.records.options import parse_fraction
+
+if TYPE_CHECKING:
+    from bisieve.events import EventSink
 
 GROUP = SELECT
 HELP = "write the best fraction of an index with its text"
@@ -15,7 +21,7 @@ EXAMPLE = "bisieve export --index index --fraction 10% --output best.jsonl"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument("--index", required=True, metavar="URL", help="the index")
     parser.add_argument(
         "--fraction",
         type=parse_fraction,
@@ -38,13 +44,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export the selection; print the requested fraction and the number of rollouts written."""
-    from bisieve._text import pluralize
+    from bisieve.events import events_on_stderr, log_format
+
+    with events_on_stderr(log_format(None)) as emit:
+        return _export(args, emit)
+
+
+def _export(args: argparse.Namespace, emit: EventSink) -> int:
+    from bisieve._text import percent, pluralize
     from bisieve.api.functions import open_index
     from bisieve.io.storage import exists
     from bisieve.tools.export import file_name
 
     index = open_index(args.index)
-    selection = index.select(args.fraction, **options.selecting(args))
+    selection = index.select(args.fraction, progress=emit, **options.selecting(args))
     was_there = exists(args.output)
     if args.format == "records":
         written = selection.write_records(args.output, args.images)
@@ -65,6 +78,6 @@ def run(args: argparse.Namespace) -> int:
     of = "each source" if index.parameters.scope == "source" else "all sources"
     console.show(
         f"{args.output}: {written:,} of {pluralize(selection.available, 'rollout')} "
-        f"({selection.delivered:.2%}; asked for {selection.fraction:.2%} of {of})"
+        f"({selection.delivered:.2%}; asked for {percent(selection.fraction)} of {of})"
     )
     return 0

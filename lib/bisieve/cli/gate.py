@@ -17,7 +17,7 @@ EXAMPLE = "bisieve gate --index index --max-reject-rate 0.02"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add, limits = parser.add_argument, Limits()
-    add("--index", required=True, metavar="URL")
+    add("--index", required=True, metavar="URL", help="the index")
     add("--against", metavar="FINGERPRINT", help="what to compare with (default: the last that passed)")
     add(
         "--fraction",

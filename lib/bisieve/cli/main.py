@@ -49,7 +49,7 @@ def _called(parse: Callable[[], argparse.Namespace]) -> int:
         return _refused(argparse.Namespace(), error)
     except KeyboardInterrupt as interrupt:
         return _interrupted(argparse.Namespace(), interrupt)
-    return guarded(args.run, args)
+    return guarded(args.carry_out, args)
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -63,10 +63,10 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     named = argv[0] if argv else None
     if named in (None, "-h", "--help"):
         text = overview() if named is None else help_text({name: points[name].load() for name in points})
-        parser.set_defaults(run=lambda _: _print(text))
+        parser.set_defaults(carry_out=lambda _: _print(text))
         return parser.parse_args([])
     if named in ("-V", "--version"):
-        parser.set_defaults(run=lambda _: _print(f"bisieve {__version__}\n"))
+        parser.set_defaults(carry_out=lambda _: _print(f"bisieve {__version__}\n"))
         return parser.parse_args([])
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, point in points.items():
@@ -94,7 +94,7 @@ def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Name
 def _configure(parser: argparse.ArgumentParser, command: ModuleType) -> None:
     parser.description, parser.epilog = command.HELP, f"example:\n  {command.EXAMPLE}"
     command.configure(parser)
-    parser.set_defaults(run=command.run, without_pandas=getattr(command, "WITHOUT_PANDAS", False))
+    parser.set_defaults(carry_out=command.run, without_pandas=getattr(command, "WITHOUT_PANDAS", False))
 
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:

@@ -173,7 +173,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Declare the options that name a version of an index."""
-    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument("--index", required=True, metavar="URL", help="the index")
     parser.add_argument(
         "--version", metavar="FINGERPRINT",
         help="fingerprint or its first characters, as listed by bisieve versions (default: the current one)",

@@ -1,6 +1,7 @@
 """Argument parser whose errors are one line and name the option or command that was probably meant."""
 
 import argparse
+import copy
 import re
 import shutil
 import sys
@@ -37,6 +38,30 @@ class Parser(argparse.ArgumentParser):
         options = {"allow_abbrev": False, "formatter_class": _Formatter, **options}
         super().__init__(**options)
         self.reads_config = False  # set by `add_config`
+        self.needed: set[str] = set()  # options, by ``dest``, that a file may give in place of the words
+
+    def format_help(self) -> str:
+        """Return the help text; its usage shows only what must be given."""
+        takes_words = any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
+        if self.usage is None and not takes_words:
+            self.usage = self._short_usage()
+        return super().format_help()
+
+    def _short_usage(self) -> str:
+        groups = [group for group in self._mutually_exclusive_groups if group.required]
+        one_of = [action for group in groups for action in group._group_actions]
+        needed = [
+            action
+            for action in self._actions
+            if action.required or action in one_of or action.dest in self.needed
+        ]
+        shown = [copy.copy(action) for action in needed if action not in one_of]
+        for action in shown:
+            action.required = True  # else it is in brackets
+        formatter = self._get_formatter()
+        others = argparse.Action([], "options", nargs="?", metavar="options")
+        formatter.add_usage(None, [*shown, *one_of, others], groups)
+        return formatter.format_help().removeprefix("usage: ").strip().replace("%", "%%")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments, and refuse unknown ones with the options of the subcommand that got them."""
@@ -50,7 +75,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"options of {self.prog}", repr(unknown[0]), self._help_hint())
         if self.reads_config and parsed.print_config:
             text = as_toml(parsed, self._actions)
-            parsed.run = lambda _: print(text, end="") or 0
+            parsed.carry_out = lambda _: print(text, end="") or 0
         return parsed, []
 
     def _check_options(self, args: list[str]) -> None:

@@ -17,7 +17,7 @@ _HEAD = ("  version", "published (UTC)", "rollouts", "shards", "alpha", "strateg
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--index", required=True, metavar="URL")
+    parser.add_argument("--index", required=True, metavar="URL", help="the index")
     options.add_json(parser)
     add_config(parser)
 

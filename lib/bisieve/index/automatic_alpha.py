@@ -5,30 +5,40 @@ absorbing; a larger one adds rollouts with one label.  That a selection with les
 better is a hypothesis; the paper's α stay the defaults.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
-import pyarrow as pa
 
 from bisieve.errors import UsageError
-from bisieve.index.rerank import rescored
-from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
-from bisieve.ranking.order import best, ranked
+from bisieve.index.reader import Index
+from bisieve.index.statistics import SHORTCUT_MARGIN, index_statistics, statistics_of
+from bisieve.ranking.best import Best
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
 
 GRID = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # from the paper's smallest default on
 
+# Ranks all rollouts of an index by the parameters, and returns the best share.
+RankBest: TypeAlias = Callable[[Parameters, float], Best]
 
-def automatic_alpha(rows: pa.Table, parameters: Parameters, fraction: float) -> float:
+
+def with_automatic_alpha(
+    index: Index, parameters: Parameters, fraction: float, rank: RankBest
+) -> tuple[Parameters, Best]:
     """Return the smallest α of `GRID` whose selection's shortcut is near enough to the corpus's.
 
     The shortcut is the AUC of position → label (`Statistics.shortcut`); it may be `SHORTCUT_MARGIN` higher.
 
     Args:
-        rows: All rollouts of the corpus, `schemas.USABLE`.
+        index: The corpus.
         parameters: Of the ranking; its α is not used.
         fraction: Share of rollouts to select.
+        rank: Ranks the index.
+
+    Returns:
+        The parameters with this α, and the selection.
 
     Raises:
         UsageError: The strategy does not depend on α, or no α of the grid has such a selection.
@@ -38,7 +48,8 @@ def automatic_alpha(rows: pa.Table, parameters: Parameters, fraction: float) -> 
             "--alpha auto for a strategy that depends on alpha", f"--strategy {parameters.strategy}",
             "leave out --alpha, or give --strategy bis",
         )  # fmt: skip
-    bound = statistics_of(rows, parameters.threshold).shortcut + SHORTCUT_MARGIN
+    corpus, _ = index_statistics(index, (), parameters.threshold)
+    bound = corpus.shortcut + SHORTCUT_MARGIN
     if np.isnan(bound):
         raise UsageError(
             "positive and negative steps, to choose alpha by how a step's position tells its label",
@@ -47,10 +58,10 @@ def automatic_alpha(rows: pa.Table, parameters: Parameters, fraction: float) -> 
     found = []
     for alpha in GRID:
         tried = replace(parameters, alpha=alpha)
-        selection = best(ranked(rescored(rows, tried), tried), tried, fraction)
-        found.append(statistics_of(selection, parameters.threshold).shortcut)
+        best = rank(tried, fraction)
+        found.append(statistics_of(best.rows, parameters.threshold).shortcut)
         if found[-1] <= bound:  # false for NaN
-            return alpha
+            return tried, best
     raise UsageError(
         f"an alpha up to {GRID[-1]:g} with an AUC of position of at most {bound:.2f}",
         f"{np.nanmin([*found, np.inf]):.2f} at best",

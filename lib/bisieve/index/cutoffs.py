@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 
 from bisieve.index.reader import Index, open_part
 from bisieve.index.writer import REPORTED
-from bisieve.ranking.order import last_ranks
+from bisieve.ranking.best import Best
 from bisieve.ranking.sort import codes_and_texts
-from bisieve.records.options import Parameters
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -118,12 +117,8 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
             for place in np.flatnonzero(found).tolist():
                 counted[ALL if is_global else names[place]] += int(found[place])
     at = [scores[name] for name in left_out]
-    if is_global:  # all limits are equal, and count over all sources
-        selected = min(max(limits.values()), sum(rollouts.values()))
-    else:
-        selected = sum(min(limits[name], count) for name, count in rollouts.items())
     return CutoffTies(
-        selected,
+        index.selected(fraction),
         sum(kept[name] for name in left_out),
         left_out.total(),
         min(at, default=np.nan),
@@ -131,28 +126,32 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
     )
 
 
-def ties_of_ranked(rows: pa.Table, parameters: Parameters, fraction: float) -> CutoffTies:
-    """Count the ties at the end of a selection of rollouts in memory.
+def ties_of_best(best: Best, scope: str) -> CutoffTies:
+    """Count the ties at the end of a selection of a ranking that no index has.
 
     Args:
-        rows: All rollouts of a corpus, as `ranking.order.ranked` returns them.
-        parameters: Of the ranking.
-        fraction: Share of rollouts that is selected.
+        best: The selected rollouts.
+        scope: "source" or "global".
     """
-    limits = last_ranks(rows, parameters, fraction)
-    ranks, keys = (rows[name].to_numpy() for name in ("rank", "key"))
-    codes, names = codes_and_texts(rows["source"])
-    if parameters.scope == "global":
+    codes, names = codes_and_texts(best.rows["source"])
+    if scope == "global":
         codes, names = np.zeros_like(codes), [ALL]
-    is_last, kept = ranks == limits, ranks <= limits
+    ranks, keys = (best.rows[name].to_numpy() for name in ("rank", "key"))
+    last = np.zeros(len(names), np.int64)
+    np.maximum.at(last, codes, ranks)
+    is_last = ranks == last[codes]
     end = np.full(len(names), np.nan)
     end[codes[is_last]] = keys[is_last]
-    tied = keys == end[codes]
-    left_out = np.bincount(codes[tied & ~kept], minlength=len(names))
-    counts = np.bincount(codes[tied & kept], minlength=len(names))
-    scores = rows["bis"].to_numpy()[is_last & (left_out[codes] > 0)]
+    place = {name: number for number, name in enumerate(names)}
+    left_out = np.zeros(len(names), np.int64)
+    for source, key, number in best.left_out:
+        group = place.get(ALL if scope == "global" else source)
+        if group is not None and key == end[group]:
+            left_out[group] += number
+    tied = (keys == end[codes]) & (left_out[codes] > 0)
+    scores = best.rows["bis"].to_numpy()[is_last & tied]
     return CutoffTies(
-        int(kept.sum()), int(counts[left_out > 0].sum()), int(left_out.sum()),
+        best.rows.num_rows, int(tied.sum()), int(left_out.sum()),
         min(scores.tolist(), default=np.nan), max(scores.tolist(), default=np.nan),
     )  # fmt: skip
 

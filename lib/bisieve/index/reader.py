@@ -86,6 +86,17 @@ class Index:
         parameters, rollouts = self.manifest.parameters, self.rollouts_by_source
         return selection_limits(rollouts, parameters.scope, fraction, self.dropped)
 
+    def selected(self, fraction: float) -> int:
+        """Return how many rollouts the selection of ``fraction`` has.
+
+        Raises:
+            UsageError: ``fraction`` is not in (0, 1].
+        """
+        limits, rollouts = self.limits(fraction), self.rollouts_by_source
+        if self.manifest.parameters.scope == "global":  # all limits are equal, and count over all sources
+            return min(max(limits.values(), default=0), sum(rollouts.values()))
+        return sum(min(limits[name], count) for name, count in rollouts.items())
+
     @property
     def dropped(self) -> dict[str, int]:
         """Return by source how many rollouts are never selected: with ``all_negative="drop"``, these."""

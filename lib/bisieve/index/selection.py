@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,14 @@ import pyarrow.parquet as pq
 
 from bisieve import schemas
 from bisieve.errors import UsageError
-from bisieve.index.automatic_alpha import automatic_alpha
-from bisieve.index.cutoffs import CutoffTies, ties_of_ranked
+from bisieve.index.automatic_alpha import RankBest, with_automatic_alpha
+from bisieve.index.cutoffs import CutoffTies, ties_of_best
 from bisieve.index.manifest import DataFile, fingerprint
 from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
 from bisieve.index.rerank import read_usable, rescored, with_overrides
-from bisieve.ranking.order import best, ranked
+from bisieve.ranking.best import Best, best_of_ranked
+from bisieve.ranking.order import ranked
 from bisieve.records.options import AUTO, RANKING, KnownShards, Parameters, parse_fraction
-
-# Rollouts that `select` ranks in memory: one takes about 1 kB at the peak, and each training worker does it.
-IN_MEMORY = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Selection:
     shards: KnownShards  # the shards that spans refer to, and how to read them
     parameters: Parameters  # of the ranking that it is the best of
     ties: CutoffTies | None = None  # at its end; None if the index tells them (`cutoffs.cutoff_ties`)
-    is_alpha_automatic: bool = False  # chosen by `automatic_alpha`
+    is_alpha_automatic: bool = False  # chosen by `with_automatic_alpha`
 
     @property
     def delivered(self) -> float:
@@ -59,52 +57,94 @@ def read_selection(index: Index, fraction: float) -> Selection:
     limits = index.limits(fraction)
     tables = [table for file in index.files for table in _best(index.url, file, limits)]
     rows = pa.concat_tables([schemas.INDEX.empty_table(), *tables])
-    return _selection(index, rows, index.fingerprint, fraction, index.manifest.parameters)
+    return selection_of_rows(index, rows, fraction, index.manifest.parameters)
 
 
-def select(index: Index, fraction: float, asked: Mapping[str, Any]) -> Selection:
+def select(
+    index: Index, fraction: float, asked: Mapping[str, Any], rank: RankBest | None = None
+) -> Selection:
     """Select the best ``fraction`` by other options than those that the index is ranked by.
 
-    The index is not changed: its rollouts are ranked in memory. The selection has the rows, and the
-    fingerprint, of the same selection from the index that ``bisieve rank`` would write with these options.
+    The index is not changed. The selection has the rows, and the fingerprint, of the same selection from the
+    index that ``bisieve rank`` would write with these options.
 
     Args:
         index: The version to select from.
         fraction: Share of rollouts to select, in (0, 1].
         asked: Options by name, of `options.RANKING`; ``alpha`` may be `AUTO`. Without any, or with those of
             the index, this is `read_selection`.
+        rank: Ranks the rollouts of the index; by default in memory, of which each takes about 1 kB.
 
     Raises:
-        UsageError: A value is out of range, or the index has more than `IN_MEMORY` rollouts.
+        UsageError: A value is out of range, or no α is automatic.
         IndexUnusableError: A file of the index is missing or damaged.
     """
     parse_fraction(fraction)
-    was = index.manifest.parameters
+    parameters = asked_parameters(index, asked)
     is_automatic = asked.get("alpha") == AUTO
-    given = {name: value for name, value in asked.items() if not (name == "alpha" and is_automatic)}
-    parameters = with_overrides(was, given)
-    if parameters == was and not is_automatic:
+    if is_as_ranked(index, asked):
         return read_selection(index, fraction)
-    if index.manifest.rollouts > IN_MEMORY:
-        raise UsageError(
-            f"an index of at most {IN_MEMORY:,} rollouts, to rank it in memory by other options",
-            f"{index.manifest.rollouts:,}",
-            "write an index with these options by bisieve rank, and select from that",
-        )
+    rank = rank or _in_memory(index)
+    if is_automatic:
+        parameters, best = with_automatic_alpha(index, parameters, fraction, rank)
+    else:
+        best = rank(parameters, fraction)
+    rows = best.rows.select(schemas.INDEX.names).cast(schemas.INDEX)
+    ties = ties_of_best(best, parameters.scope)
+    return selection_of_rows(index, rows, fraction, parameters, ties, is_automatic)
+
+
+def asked_parameters(index: Index, asked: Mapping[str, Any]) -> Parameters:
+    """Return the parameters of a ranking by ``asked``, options by name; `AUTO` as alpha changes nothing here.
+
+    Raises:
+        UsageError: A value is out of range, or has no effect with the strategy.
+    """
+    given = {name: value for name, value in asked.items() if (name, value) != ("alpha", AUTO)}
+    return with_overrides(index.manifest.parameters, given)
+
+
+def is_as_ranked(index: Index, asked: Mapping[str, Any]) -> bool:
+    """Return whether the index is ranked by the options ``asked`` already."""
+    return asked.get("alpha") != AUTO and asked_parameters(index, asked) == index.manifest.parameters
+
+
+def _in_memory(index: Index) -> RankBest:
     parts = [read_usable(index, file) for file in index.files]
     rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
-    if is_automatic:
-        parameters = replace(parameters, alpha=automatic_alpha(rows, parameters, fraction))
-    in_order = ranked(rescored(rows, parameters), parameters)
-    rows_version = index.manifest.rows_version
-    return _selection(
-        index,
-        best(in_order, parameters, fraction).select(schemas.INDEX.names).cast(schemas.INDEX),
-        fingerprint(parameters, indexed_shards(index), rows_version),
-        fraction,
-        parameters,
-        ties_of_ranked(in_order, parameters, fraction),
-        is_automatic,
+
+    def rank(parameters: Parameters, fraction: float) -> Best:
+        return best_of_ranked(ranked(rescored(rows, parameters), parameters), parameters, fraction)
+
+    return rank
+
+
+def selection_of_rows(
+    index: Index, rows: pa.Table, fraction: float, parameters: Parameters, ties: CutoffTies | None = None,
+    is_alpha_automatic: bool = False,
+) -> Selection:  # fmt: skip
+    """Return the selection of ``rows``, the best ``fraction`` of ``index`` when ranked by ``parameters``.
+
+    Args:
+        index: The version that is selected from.
+        rows: Of `schemas.INDEX`, ordered by (source, rank).
+        fraction: Share of rollouts that was asked for.
+        parameters: Of the ranking; those of the index, or others.
+        ties: At the end of the selection; None if the index tells them.
+        is_alpha_automatic: Whether its α was chosen by `with_automatic_alpha`.
+
+    Raises:
+        UsageError: There are no rows, though the index has rollouts.
+    """
+    _require_some(rows, index.manifest.rollouts)
+    version = index.fingerprint
+    if parameters != index.manifest.parameters:
+        version = fingerprint(parameters, indexed_shards(index), index.manifest.rows_version)
+    name = hashlib.sha256(f"{version} {fraction!r}".encode()).hexdigest()
+    layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
+    shards = KnownShards(parameters.reading, layouts)
+    return Selection(
+        rows, name, fraction, index.manifest.rollouts, shards, parameters, ties, is_alpha_automatic
     )
 
 
@@ -112,19 +152,6 @@ def differences(selection: Selection, index: Index) -> dict[str, Any]:
     """Return the options of the selection that the index is not ranked by, by name."""
     was, now = index.manifest.parameters, selection.parameters
     return {name: getattr(now, name) for name in RANKING if getattr(now, name) != getattr(was, name)}
-
-
-def _selection(
-    index: Index, rows: pa.Table, version: str, fraction: float, parameters: Parameters,
-    ties: CutoffTies | None = None, is_alpha_automatic: bool = False,
-) -> Selection:  # fmt: skip
-    _require_some(rows, index.manifest.rollouts)
-    name = hashlib.sha256(f"{version} {fraction!r}".encode()).hexdigest()
-    layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
-    shards = KnownShards(parameters.reading, layouts)
-    return Selection(
-        rows, name, fraction, index.manifest.rollouts, shards, parameters, ties, is_alpha_automatic
-    )
 
 
 def _require_some(rows: pa.Table, available: int) -> None:

@@ -27,6 +27,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 SHORTCUT_MARGIN = 0.15
 
 FIFTHS = 5
+_MOST_CODES = 2**22  # of steps by (length of the rollout, place): rollouts of up to 2047 steps
 NEEDED = ("question_id", "scores")  # columns of an index that `Tally.add` reads
 
 
@@ -112,6 +113,15 @@ def _share(counts: Ints) -> float:
     return negative / (negative + positive) if negative + positive else np.nan
 
 
+def _numbered(codes: Ints) -> tuple[Ints, Ints]:
+    """Return the different ``codes``, and the number of each code in these; small ones are not sorted."""
+    if codes.max() > _MOST_CODES:
+        return np.unique(codes, return_inverse=True)
+    is_used = np.zeros(int(codes.max()) + 1, np.bool_)
+    is_used[codes] = True
+    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[codes]
+
+
 @dataclass
 class Tally:
     """Adds up the counts of rows that come in batches."""
@@ -120,7 +130,8 @@ class Tally:
     kinds: Ints = field(default_factory=lambda: np.zeros(3, np.int64))  # all-negative, mixed, all-positive
     positions: Floats = field(default_factory=lambda: np.zeros(0))
     labels: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    questions: Ints = field(default_factory=lambda: np.zeros((2, 0), np.int64))  # hash, number of rollouts
+    _questions: list[Ints] = field(default_factory=list)  # each [2, questions]: hash, number of rollouts
+    _unmerged: int = 0  # entries of all but the first of these
 
     def add(self, rows: pa.Table) -> None:
         """Count ``rows``, which have the columns `NEEDED`."""
@@ -133,27 +144,48 @@ class Tally:
         found = np.bincount(owner, weights=positive, minlength=len(steps))
         self.kinds += np.bincount((found > 0).astype(np.int64) + (found == steps), minlength=3)
         place = np.arange(len(owner)) - np.repeat(np.cumsum(steps) - steps, steps)
-        # The quotient of integers is rounded correctly, so equal positions are equal floats.
-        self._count((2 * place + 1) / (2 * steps[owner]), np.stack([~positive, positive], axis=1))
+        self._count(steps[owner], place, positive)
         self._count_questions(rows["question_id"].combine_chunks())
 
-    def _count(self, positions: Floats, labels: npt.NDArray[np.bool_]) -> None:
-        both = np.concatenate([self.positions, positions])
-        self.positions, place = np.unique(both, return_inverse=True)
-        counts = np.concatenate([self.labels, labels]).T
-        self.labels = np.stack([np.bincount(place, weights=each).astype(np.int64) for each in counts], axis=1)
+    def _count(self, steps: Ints, place: Ints, positive: npt.NDArray[np.bool_]) -> None:
+        # First by (steps, place), of which there are few: sorting the positions of all steps takes longest.
+        wide = int(steps.max()) + 1
+        names, number = _numbered(steps * wide + place)
+        counts = [np.bincount(number[kind], minlength=len(names)) for kind in (~positive, positive)]
+        steps, place = np.divmod(names, wide)
+        # The quotient of integers is rounded correctly, so equal positions are equal floats.
+        both = np.concatenate([self.positions, (2 * place + 1) / (2 * steps)])
+        labels = np.concatenate([self.labels, np.stack(counts, axis=1)]).T
+        self.positions, at = np.unique(both, return_inverse=True)
+        self.labels = np.stack([np.bincount(at, weights=each).astype(np.int64) for each in labels], axis=1)
 
     def _count_questions(self, of_rows: pa.Array) -> None:
         # Hashes, not names: the questions of millions of rollouts must fit into memory.
         found = of_rows.value_counts()
         hashes = seeded_hashes(found.field("values").to_pylist(), 0).view(np.int64)
-        both = np.concatenate([self.questions, [hashes, found.field("counts").to_numpy()]], axis=1)
-        names, place = np.unique(both[0], return_inverse=True)
-        self.questions = np.stack([names, np.bincount(place, weights=both[1]).astype(np.int64)])
+        self._questions.append(np.stack([hashes, found.field("counts").to_numpy()]))
+        self._unmerged += len(hashes)
+        if self._unmerged > self._questions[0].shape[1]:  # so each is merged a few times, not with each batch
+            self._merge_questions()
+
+    def _merge_questions(self) -> None:
+        names, at = np.unique(
+            np.concatenate([each[0] for each in self._questions]), return_inverse=True
+        )  # fmt: skip
+        counts = np.concatenate([each[1] for each in self._questions])
+        self._questions = [np.stack([names, np.bincount(at, weights=counts).astype(np.int64)])]
+        self._unmerged = 0
+
+    @property
+    def of_questions(self) -> Ints:
+        """Return the number of rollouts of each question."""
+        if len(self._questions) > 1:
+            self._merge_questions()
+        return self._questions[0][1] if self._questions else np.zeros(0, np.int64)
 
     def statistics(self) -> Statistics:
         """Return the statistics of all rows that were added."""
-        of_question = self.questions[1]
+        of_question = self.of_questions
         all_negative, mixed, all_positive = self.kinds.tolist()
         return Statistics(
             all_negative + mixed + all_positive, mixed, all_positive, all_negative, len(of_question),

@@ -43,4 +43,12 @@ def toml_value(value: Any) -> str:
     """Format a TOML value: like JSON, except for non-finite floats and for DEL, which TOML must escape."""
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(name)} = {toml_value(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return _quoted(value)
+
+
+def _quoted(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -4,4 +4,5 @@
 
 run.score_corpus      list shards ──▶ scan_tasks.scan_corpus ──▶ ranked_files.write_ranked ──▶ publish
 rank.rank_index       an existing index ──▶ ranked_files.write_ranked ──▶ publish; reads no shard
+rank.select_on        an existing index ──▶ ranked_files.ranked_parts ──▶ the best rollouts; writes nothing
 """

@@ -21,6 +21,7 @@ STAGES = {
     "count": "count rows by key range",
     "rank": "rank over all sources",
     "write": "write ranked files",
+    "select": "rank, and keep the best",
     "rejects": "write files of rejected records",
 }  # name → description, as shown in the engine's web pages, logs and progress
 

@@ -1,20 +1,31 @@
-"""Rank an existing index with other parameters, on an engine, without reading its shards."""
+"""Rank an existing index with other parameters, on an engine, without reading its shards.
 
+`rank_index` publishes the result as an index, `select_on` returns only the best rollouts and writes nothing.
+"""
+
+from collections.abc import Mapping
 from functools import partial
+from operator import itemgetter
 from typing import Any
+
+import pyarrow as pa
 
 from bisieve.events import EventSink, null_sink
 from bisieve.index.manifest import DataFile
 from bisieve.index.reader import Index
 from bisieve.index.rerank import count_usable, publish_ranked, read_scored
+from bisieve.index.selection import Selection, is_as_ranked, select
 from bisieve.index.writer import RankedFile
-from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine
+from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts, Shared
 from bisieve.pipeline.progress import reporter
-from bisieve.pipeline.ranked_files import write_ranked
-from bisieve.ranking.order import ranking_order, with_keys
-from bisieve.ranking.sort import Run, Sample, sorted_run
+from bisieve.pipeline.ranked_files import Sources, ranked_parts, write_ranked
+from bisieve.ranking.best import Best, best_of, joined
+from bisieve.ranking.order import TieBlock, ranking_order, with_keys
+from bisieve.ranking.sort import Run, Sample, codes_and_texts, from_bytes, sorted_run, to_bytes
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Totals, add_up
+
+IN_MEMORY = 4_000_000  # rollouts up to which a selection is ranked in memory: 1 kB each at the peak
 
 
 def rank_index(
@@ -62,12 +73,16 @@ def rank_on(
     Returns:
         The files written, in order, and the counts of usable rollouts.
     """
+    found, samples, totals = _scored(engine, index, parameters)
+    return write_ranked(engine, found, samples, parameters, totals, url, folder), totals
+
+
+def _scored(engine: Engine, index: Index, parameters: Parameters) -> tuple[Parts[Run], list[Sample], Totals]:
+    """Score the rollouts of ``index``; return sorted runs, their samples and the counts."""
     files = engine.spread(list(enumerate(index.files)))
     found, summaries = files.map(partial(_run, index, parameters)).keep("scan", _sample_and_totals)
     totals = add_up(part for _, part in summaries)
-    samples = [sample for sample, _ in summaries]
-    ranked = write_ranked(engine, found.map(_only_run), samples, parameters, totals, url, folder)
-    return ranked, totals
+    return found.map(_only_run), [sample for sample, _ in summaries], totals
 
 
 def _run(index: Index, parameters: Parameters, numbered: tuple[int, DataFile]) -> tuple[Run, Sample, Totals]:
@@ -82,3 +97,56 @@ def _only_run(found: tuple[Run, Sample, Totals]) -> Run:
 
 def _sample_and_totals(found: tuple[Run, Sample, Totals]) -> tuple[Sample, Totals]:
     return found[1:]
+
+
+def select_on(
+    open_engine: OpenEngine,
+    index: Index,
+    fraction: float,
+    asked: Mapping[str, Any],
+    emit: EventSink = null_sink,
+) -> Selection:
+    """Select as `selection.select` does, and above `IN_MEMORY` rollouts on an engine.
+
+    The driver gets the selected rollouts only, and they are the same either way.
+
+    Args:
+        open_engine: Called with the estimated bytes to process, and only if an engine is needed.
+        index: The version to select from.
+        fraction: Share of rollouts to select, in (0, 1].
+        asked: Options by which to select, as of `selection.select`.
+        emit: Gets the progress of the engine.
+
+    Raises:
+        UsageError: A value is out of range, or no α is automatic.
+        IndexUnusableError: A file of ``index`` is missing or damaged.
+    """
+    if index.manifest.rollouts <= IN_MEMORY or is_as_ranked(index, asked):
+        return select(index, fraction, asked)
+    with open_engine(BYTES_A_ROLLOUT * index.manifest.rollouts) as engine, engine.watched(reporter(emit)):
+        return select(index, fraction, asked, partial(best_on, engine, index))
+
+
+def best_on(engine: Engine, index: Index, parameters: Parameters, fraction: float) -> Best:
+    """Score the rollouts of ``index`` with ``parameters``, rank them, and return the best ``fraction``.
+
+    Args:
+        engine: Runs the tasks.
+        index: The version to rank.
+        parameters: New parameters.
+        fraction: Share of rollouts to select, in (0, 1].
+    """
+    found, samples, totals = _scored(engine, index, parameters)
+    sources = engine.share(Sources.of(totals, parameters))
+    use = partial(_best_of_part, sources, fraction)
+    parts = ranked_parts(engine, found, samples, parameters, sources, use, "select").collect("select")
+    return joined(
+        [Best(from_bytes(rows), left_out) for _, rows, left_out in sorted(parts, key=itemgetter(0))]
+    )
+
+
+def _best_of_part(
+    shared: Shared[Sources], fraction: float, number: int, rows: pa.Table
+) -> tuple[int, bytes, list[TieBlock]]:
+    best = best_of(rows, shared.value.limits(fraction, codes_and_texts(rows["source"])[1]))
+    return number, to_bytes(best.rows), best.left_out

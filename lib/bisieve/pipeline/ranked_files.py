@@ -1,10 +1,11 @@
-"""Sort scanned rollouts and rejected records, and write them as the Parquet files of an index version."""
+"""Rank scanned rollouts, and write them and rejected records as the Parquet files of an index version."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from operator import attrgetter, itemgetter
+from typing import Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,18 @@ from bisieve.index.writer import RankedFile, part_path, write_part, write_ranked
 from bisieve.pipeline.engine import Engine, Parts, Shared
 from bisieve.pipeline.group_passes import grouped_runs
 from bisieve.pipeline.sorted_files import sorted_files
-from bisieve.ranking.order import INDEX_ORDER, REJECTS_ORDER, group_passes_of, ranking_order
+from bisieve.ranking.order import (
+    INDEX_ORDER,
+    REJECTS_ORDER,
+    group_passes_of,
+    ranking_order,
+    selection_limits,
+)
 from bisieve.ranking.sort import Run, Sample, codes_and_texts, sorted_indices, sorted_run
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Summary, Totals
+
+Result = TypeVar("Result")
 
 
 def write_ranked(
@@ -48,6 +57,36 @@ def write_ranked(
     Raises:
         StorageError: A file cannot be written.
     """
+    sources = engine.share(Sources.of(totals, parameters))
+    write = _Write(write_ranked_file, index, folder, writer.ROWS_PER_GROUP, sources)
+    files = ranked_parts(engine, runs, samples, parameters, sources, write, "write")
+    return sorted(files.collect("write"), key=lambda ranked: ranked.file.path)
+
+
+def ranked_parts(
+    engine: Engine,
+    runs: Parts[Run],
+    samples: Sequence[Sample],
+    parameters: Parameters,
+    sources: "Shared[Sources]",
+    use: "Callable[[int, pa.Table], Result]",
+    stage: str,
+) -> "Parts[Result]":
+    """Rank usable rollouts, and call ``use`` on every part of as many rows as a file has.
+
+    Args:
+        engine: Runs the tasks.
+        runs: As of `write_ranked`.
+        samples: As of `write_ranked`.
+        parameters: Of the ranking.
+        sources: From `Sources.of`.
+        use: Called in a task with the part's number, from 0, and its rows with ``rank`` and ``key``; parts
+            and rows are ordered by (source, rank).
+        stage: One of `STAGES`, for progress.
+
+    Returns:
+        A collection with one part a call, which holds what ``use`` returned.
+    """
     rows_per_file = writer.ROWS_PER_FILE
     order = ranking_order(parameters)
     for step in group_passes_of(parameters):
@@ -56,15 +95,12 @@ def write_ranked(
         ranked = sorted_files(engine, runs, samples, order, rows_per_file, _ranked_over_all, "rank")
         both, samples = ranked.keep("rank", itemgetter(1))
         runs, order = both.map(itemgetter(0)), INDEX_ORDER
-    sources = engine.share(_Sources.of(totals, parameters))
-    write = _Write(write_ranked_file, index, folder, writer.ROWS_PER_GROUP, sources)
-    files = sorted_files(engine, runs, samples, order, rows_per_file, write, "write")
-    return sorted(files.collect("write"), key=lambda ranked: ranked.file.path)
+    return sorted_files(engine, runs, samples, order, rows_per_file, _WithRanks(sources, use), stage)
 
 
 @dataclass(frozen=True)
-class _Sources:
-    """What a task needs of all sources to write a file; shared, since there may be very many sources."""
+class Sources:
+    """What a task needs of all sources to rank rows; shared, since there may be very many sources."""
 
     scope: str
     rollouts: Mapping[str, int]  # usable rollouts by source
@@ -72,29 +108,49 @@ class _Sources:
     dropped: Mapping[str, int]  # by source, the rollouts that are never selected
 
     @staticmethod
-    def of(totals: Totals, parameters: Parameters) -> "_Sources":
+    def of(totals: Totals, parameters: Parameters) -> "Sources":
+        """Return them from the counts of all usable rollouts."""
         rollouts = totals.rollouts
         starts = dict(zip(rollouts, accumulate(rollouts.values(), initial=0), strict=False))
-        return _Sources(parameters.scope, rollouts, starts, totals.dropped(parameters))
+        return Sources(parameters.scope, rollouts, starts, totals.dropped(parameters))
+
+    def limits(self, fraction: float, names: Iterable[str]) -> dict[str, int]:
+        """Return, by source, the last rank that a selection takes; of the sources ``names``."""
+        rollouts = self.rollouts
+        if self.scope == "source":
+            rollouts = {name: rollouts[name] for name in names if name in rollouts}
+        return selection_limits(rollouts, self.scope, fraction, self.dropped)
 
 
 @dataclass(frozen=True)
-class _Write:
-    """Function that writes one ranked file, in a task; with scope "source" it computes the ranks, too."""
+class _WithRanks(Generic[Result]):
+    """Function that passes on the rows of one part, in a task; with scope "source" it adds their ranks."""
 
-    write_file: Callable[..., RankedFile]
-    index: str
-    folder: str
-    rows_per_group: int
-    sources: Shared[_Sources]
+    sources: Shared[Sources]
+    use: Callable[[int, pa.Table], Result]
 
-    def __call__(self, number: int, first_row: int, rows: pa.Table) -> RankedFile:
+    def __call__(self, number: int, first_row: int, rows: pa.Table) -> Result:
         sources = self.sources.value
         if sources.scope == "source":
             codes, names = codes_and_texts(rows["source"])
             before = np.array([sources.starts.get(name, 0) for name in names], np.int64)[codes]
             rank = first_row + 1 + np.arange(rows.num_rows) - before
             rows = rows.append_column("rank", pa.array(rank))
+        return self.use(number, rows)
+
+
+@dataclass(frozen=True)
+class _Write:
+    """Function that writes one ranked file, in a task."""
+
+    write_file: Callable[..., RankedFile]
+    index: str
+    folder: str
+    rows_per_group: int
+    sources: Shared[Sources]
+
+    def __call__(self, number: int, rows: pa.Table) -> RankedFile:
+        sources = self.sources.value
         path = part_path(self.folder, number)
         return self.write_file(
             self.index, path, rows, self.rows_per_group, sources.rollouts, sources.scope, sources.dropped

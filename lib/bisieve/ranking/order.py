@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bisieve._hash import seeded_hashes
 from bisieve.ranking.grouped import BEST_FIRST, GroupPass, applied, begins, with_column
-from bisieve.ranking.sort import Order, codes_and_texts, sorted_indices
+from bisieve.ranking.sort import Order, sorted_indices
 from bisieve.ranking.spread import SPREAD
 from bisieve.ranking.strategies import strategy_of
 from bisieve.ranking.strategies.base import Floats
@@ -84,23 +83,6 @@ def ranked(table: pa.Table, parameters: Parameters) -> pa.Table:
         return rows.take(sorted_indices(rows, INDEX_ORDER))
     first = np.maximum.accumulate(np.where(begins(rows, ["source"]), place, 0))
     return with_column(rows, "rank", place - first + 1)
-
-
-def best(rows: pa.Table, parameters: Parameters, fraction: float) -> pa.Table:
-    """Return the selection of ``fraction`` from what `ranked` returned."""
-    return rows.filter(pa.array(rows["rank"].to_numpy() <= last_ranks(rows, parameters, fraction)))
-
-
-def last_ranks(rows: pa.Table, parameters: Parameters, fraction: float) -> npt.NDArray[np.int64]:
-    """Return for each row of what `ranked` returned the last rank that is selected in its source."""
-    codes, names = codes_and_texts(rows["source"])
-    dropped = (rows["num_positive"].to_numpy() == 0) & (parameters.all_negative == "drop")
-    counts, of_dropped = (
-        dict(zip(names, np.bincount(codes[which], minlength=len(names)).tolist(), strict=True))
-        for which in (slice(None), dropped)
-    )
-    limits = selection_limits(counts, parameters.scope, fraction, of_dropped)
-    return np.array([limits[name] for name in names], np.int64)[codes]
 
 
 def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:

@@ -59,6 +59,12 @@ def _beside(values: Any, num_steps: int, name: str) -> list[Any]:
     return [math.nan if name == "score" and values is not None else None] * num_steps
 
 
+# msgspec (0.22) describes a struct on its first use, and a second thread that uses it meanwhile reads the
+# unfinished description: the process dies of a segmentation fault. So they are used here, by one thread.
+for _kind in (StepRecord, RolloutRecord, LooseRolloutRecord):
+    msgspec.json.Decoder(_kind)
+
+
 def record_decoder(
     layout: Layout, reading: ReadOptions, partition: str | None = None
 ) -> Callable[[bytes], Any]:

@@ -45,6 +45,7 @@ _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _EVERYWHERE = {
     # Over TCP, the JVM and a Python worker wait 40 ms for each other in every task.
     "spark.python.unix.domain.socket.enabled": "true",
+    "spark.driver.maxResultSize": "0",  # no limit but memory: the driver gets the rows of a selection
     "spark.shuffle.compress": "false",  # shuffled values are compressed already
     # 1: a map task writes all partitions into one file.  By default, with few partitions, it first writes a
     # file for each, which costs 2 ms, and there are thousands.

@@ -1,7 +1,13 @@
-"""What a user should know about a selection before training on it: its ties, and whether α fits its size."""
+"""What a user should know about a selection before training on it.
+
+Its ties, its rollouts without a positive step, and whether α fits its size.
+"""
+
+import numpy as np
 
 from bisieve._text import percent
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.negatives import all_negative
 from bisieve.index.reader import Index
 from bisieve.index.selection import Selection, differences
 from bisieve.records.options import Parameters
@@ -16,37 +22,60 @@ _DECIDED_BY = {"file": "by file order", "hash": "by a seeded hash", "spread": "q
 
 
 def cut_notes(index: Index, fraction: float) -> list[str]:
-    """Return notes on a selection: the ties at its end, and an α that the paper uses for other fractions.
-
-    Both are about the strategy ``bis``; for others there are no notes.
+    """Return notes on a selection: those of `ranking_notes`, and an α that the paper uses for others.
 
     Args:
         index: The version that is selected from.
         fraction: Share of rollouts that is selected, in (0, 1].
     """
-    return [*tie_notes(index, fraction), *_alpha(index.manifest.parameters, fraction)]
+    return [*ranking_notes(index, fraction), *_alpha(index.manifest.parameters, fraction)]
 
 
 def selection_notes(selection: Selection, index: Index) -> list[str]:
     """Return the notes on a selection from ``index``; first, by which other options than it is made."""
-    if selection.ties is None:
-        return cut_notes(index, selection.fraction)
-    parameters, fraction = selection.parameters, selection.fraction
+    parameters, fraction, rows = selection.parameters, selection.fraction, selection.rows
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in differences(selection, index).items()]
     made = [f"best {percent(fraction)}: selected by {', '.join(changed)}"] if changed else []
+    ties = selection.ties if selection.ties is not None else _indexed_ties(index, fraction)
+    negatives = int(np.count_nonzero(rows["num_positive"].to_numpy() == 0))
     alpha = [] if selection.is_alpha_automatic else _alpha(parameters, fraction)
-    return [*made, *_ties(parameters, fraction, selection.ties), *alpha]
+    return [
+        *made, *_ties(parameters, fraction, ties), *_negatives(fraction, rows.num_rows, negatives), *alpha
+    ]  # fmt: skip
 
 
-def tie_notes(index: Index, fraction: float) -> list[str]:
-    """Return a line on the ties at the end of a selection by BIS, if they are more than a few; else []."""
-    parameters = index.manifest.parameters
-    is_bis = parameters.strategy == "bis"
-    return _ties(parameters, fraction, cutoff_ties(index, fraction)) if is_bis else []
+def ranking_notes(index: Index, fraction: float) -> list[str]:
+    """Return notes on the best rollouts of an index: many ties by BIS at their end, all-negative ones.
+
+    Args:
+        index: The version that is selected from.
+        fraction: Share of rollouts that is selected, in (0, 1].
+    """
+    ties = _ties(index.manifest.parameters, fraction, _indexed_ties(index, fraction))
+    return [*ties, *_negatives(fraction, index.selected(fraction), all_negative(index, fraction))]
 
 
-def _ties(parameters: Parameters, fraction: float, ties: CutoffTies) -> list[str]:
-    if parameters.strategy != "bis" or ties.tied < _WORTH_A_NOTE * ties.selected or not ties.tied:
+def _indexed_ties(index: Index, fraction: float) -> CutoffTies | None:
+    return cutoff_ties(index, fraction) if index.manifest.parameters.strategy == "bis" else None
+
+
+def _negatives(fraction: float, selected: int, negatives: int) -> list[str]:
+    if not negatives:
+        return []
+    share = f"{negatives / selected:.1%}"
+    return [
+        f"best {percent(fraction)}: {negatives:,} of {selected:,} have no positive step ({share}); "
+        "--all-negative drop leaves them out"
+    ]
+
+
+def _ties(parameters: Parameters, fraction: float, ties: CutoffTies | None) -> list[str]:
+    if (
+        ties is None
+        or parameters.strategy != "bis"
+        or ties.tied < _WORTH_A_NOTE * ties.selected
+        or not ties.tied
+    ):
         return []
     at = f"{ties.least:.4f}" if ties.least == ties.most else f"{ties.least:.4f} to {ties.most:.4f}"
     rule = parameters.ties

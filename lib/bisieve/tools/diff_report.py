@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from bisieve._text import Report, Table
+from bisieve._text import Report, Table, percent
 from bisieve.tools.diff import ENTERED, LEFT, Side, SourceDiff
 
 _HEAD = ("source", "selection A", "selection B", "kept", "left", "entered", "overlap")
@@ -63,7 +63,7 @@ def diff_report(summary: Summary, a: Side, b: Side) -> Report:
     for name, side in (("A", a), ("B", b)):
         asked = side.index.manifest.parameters
         lines.append(
-            f"{name} {side.index.url}: {side.index.fingerprint[:16]}, best {side.fraction:.2%}, "
+            f"{name} {side.index.url}: {side.index.fingerprint[:16]}, best {percent(side.fraction)}, "
             f"alpha {asked.alpha:g}, strategy {asked.strategy}, scope {asked.scope}, ties {asked.ties}"
         )
     return Report(table, *lines)

@@ -59,7 +59,7 @@ class GateResult:
     now: VersionStats
     before: VersionStats | None  # None: there is no version to compare with
     limits: Limits
-    lines: list[Line]  # by name of source, then all small sources as one, then the whole index
+    lines: list[Line]  # by name of source, then all smaller sources as one, then the whole index
     new: dict[str, int]  # source → usable rollouts now, for sources that had none before
     vanished: dict[str, int]  # source → usable rollouts before, for sources that have none now
     uncompared: list[str]  # what was not compared, and why
@@ -100,7 +100,7 @@ def judge(now: VersionStats, before: VersionStats | None, limits: Limits) -> Gat
     lines = [comparison.line(name, *pair) for name, pair in pairs.items() if name not in set(small)]
     if small:
         smaller = [add_stats(pairs[name][place] for name in small) for place in (0, 1)]
-        lines.append(comparison.line(f"{len(small)} small", *smaller))
+        lines.append(comparison.line(f"{len(small)} smaller", *smaller))
     uncompared = [f"{what}: {why}" for what, why in reasons.items()]
     if not reasons and all(line.mixture_drift is None for line in lines):
         uncompared = [f"mixture and score: no source has {limits.min_rollouts:,} rollouts in both versions"]

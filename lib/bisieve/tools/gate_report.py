@@ -29,10 +29,10 @@ def gate_report(verdict: GateResult) -> Report:
     lines += _sources("new", verdict.new) + _sources("vanished", verdict.vanished)
     limits = verdict.limits
     lines.append(
-        f"limits: rejected {limits.reject_rate:.2%}, mixture drift {limits.mixture_drift:.2%}, "
-        f"score drift {limits.score_drift:.2%}, lost rollouts {limits.lost:.2%}; "
-        f"of sources with {limits.min_rollouts:,} rollouts or more"
+        f"limits: rejected {percent(limits.reject_rate)}, mixture drift {percent(limits.mixture_drift)}, "
+        f"score drift {percent(limits.score_drift)}, lost rollouts {percent(limits.lost)}"
     )
+    lines.append(f"sources of fewer than {limits.min_rollouts:,} rollouts are compared as one")
     before = verdict.before.name if verdict.before else "none, so nothing to drift from"
     word = "FAILED" if _failures(verdict) else "PASSED"
     lines.append(f"{word}: index {verdict.now.index.url}, version {verdict.now.name}, before {before}")
@@ -126,7 +126,7 @@ def _rejects(verdict: GateResult) -> list[tuple[str, str]]:
     if whole.reject_rate <= limit:
         return []
     found = f"{whole.reject_rate:.2%} ({whole.rejected:,} of {whole.records:,})"
-    return [(f"at most {limit:.2%} rejected records", f"{found} rejected")]
+    return [(f"at most {percent(limit)} rejected records", f"{found} rejected")]
 
 
 def _drifts(what: str, limit: float, found: dict[str, tuple[float | None, str]]) -> list[tuple[str, str]]:
@@ -135,7 +135,7 @@ def _drifts(what: str, limit: float, found: dict[str, tuple[float | None, str]])
         return []
     drift, name, moved = max(over, key=lambda one: one[0] or 0)
     others = f" and {len(over) - 1} more" if len(over) > 1 else ""
-    return [(f"at most {limit:.2%} {what}", f"{drift:.2%} {what} ({name}: {moved}){others}")]
+    return [(f"at most {percent(limit)} {what}", f"{drift:.2%} {what} ({name}: {moved}){others}")]
 
 
 def _mixed(line: Line) -> str:

@@ -17,7 +17,7 @@ from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import COUNTED
-from bisieve.tools.cut_notes import cut_notes, selection_notes, tie_notes
+from bisieve.tools.cut_notes import cut_notes, ranking_notes, selection_notes
 from bisieve.tools.selection_table import shortcut_notes, statistics_table
 
 SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
@@ -70,7 +70,7 @@ def score_report(
         lines.append(statistics_table(corpus, columns))
         lines += [note for each in described for note in each.notes]
     elif manifest.rollouts:
-        lines += [note for fraction in fractions for note in tie_notes(index, fraction)]
+        lines += [note for fraction in fractions for note in ranking_notes(index, fraction)]
     state = {None: "", True: "written; ", False: "up to date, nothing written; "}[written]
     lines.append(
         f"index {url}: {state}{pluralize(manifest.rollouts, 'rollout')} "

@@ -32,6 +32,23 @@ def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixtur
     assert max(map(len, shown.splitlines())) <= 100
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("score", "--input URL [URL ...] --index URL [options]"),
+        ("doctor", "[options]"),
+        ("train", "--index URL --image-root URL --backbone MODEL --output URL [options]"),
+        ("diff", "--index URL [options]"),
+    ],
+)
+def test_the_usage_of_a_command_shows_what_must_be_given(
+    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert capsys.readouterr().out.splitlines()[0] == f"usage: bisieve {command} {usage}"
+
+
 def test_the_exit_codes_of_the_help_are_those_of_the_documentation(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -139,11 +156,14 @@ def test_a_mistake_is_one_line_and_a_code(
         (["diff", "--index", "a", "--versoin", "b"], "found --versoin; did you mean --version?"),
         (["export", "index"], "options of bisieve export; found 'index'; did you mean --index index?"),
         (["lineage", "m"], "found 'm'; did you mean --index or --model or --checkpoint or"),
-        (["lineage"], "one of --index, --model, --checkpoint, --metrics, --pointer; found none; see"),
+        (
+            ["lineage"],
+            "one of --index, --model, --checkpoint, --metrics, --picks, --pointer; found none; see",
+        ),
         (["doctor", "now"], "options of bisieve doctor; found 'now'; see bisieve doctor --help"),
         (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
         (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
-        (["submit", "trian"], "train, evaluate for program; found trian; did you mean train?"),
+        (["submit", "trian"], "best-of, sweep for program; found trian; did you mean train?"),
         (["submit", "train", "--fractoin", "1"], "an option of bisieve submit train; found --fractoin"),
     ],
 )
@@ -177,7 +197,7 @@ def test_an_export_says_what_was_asked_for_and_what_was_delivered(
         main(["export", "--index", str(indexed), "--fraction", "0.4", "--output", str(tmp_path / "o")]) == 0
     )
     said = capsys.readouterr().out
-    assert "1 of 3 rollouts (33.33%; asked for 40.00% of each source)" in said
+    assert "1 of 3 rollouts (33.33%; asked for 40% of each source)" in said
     assert "note: the file" not in said
     assert len((tmp_path / "o").read_text().splitlines()) == 1
     assert (

@@ -73,7 +73,7 @@ def test_a_gate_that_fails_says_so_in_its_document_and_its_code(
     assert main(["gate", "--index", index, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert not found["passed"]
-    assert [failure["expected"] for failure in found["failures"]] == ["at most 1.00% rejected records"]
+    assert [failure["expected"] for failure in found["failures"]] == ["at most 1% rejected records"]
     assert main(["gate", "--index", index]) == 1
     assert "FAILED: index " in capsys.readouterr().out
 

@@ -13,7 +13,6 @@ from support.handmade import DEFAULTS, Made, make_index
 import bisieve
 from bisieve.cli.main import main
 from bisieve.errors import UsageError
-from bisieve.index import selection as selections
 from bisieve.index import writer
 from bisieve.index.automatic_alpha import GRID
 from bisieve.index.cutoffs import cutoff_ties
@@ -87,13 +86,6 @@ def test_ties_are_those_that_an_index_tells(
         ties = select(index, fraction, asked).ties
         assert ties is not None
         assert ties.numbers() == cutoff_ties(ranked, fraction).numbers()
-
-
-def test_a_larger_index_is_refused_with_what_to_do(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selections, "IN_MEMORY", 99)
-    with pytest.raises(UsageError, match=r"at most 99 rollouts, .* found 100; .* by bisieve rank"):
-        select(index, 0.1, {"alpha": 0.2})
-    assert select(index, 0.1, {"alpha": 0.05}).rows.num_rows == 10
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""What is said about a selection: its ties, and an α that the paper uses for other fractions."""
+"""What is said about a selection: ties, all-negative rollouts, an α that the paper uses for others."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,11 @@ from typing import Any
 import pytest
 from support.handmade import DEFAULTS, Made, make_index
 
-from bisieve.tools.cut_notes import cut_notes
+from bisieve.cli.main import main
+from bisieve.index import writer
+from bisieve.index.negatives import all_negative
+from bisieve.index.selection import read_selection, select
+from bisieve.tools.cut_notes import cut_notes, ranking_notes, selection_notes
 
 MIXED, GOOD, FAIR = (1.0, 0.0), (1.0,), (0.5,)
 ROLLOUTS = [Made("a", f"a-{n}", scores) for n, scores in enumerate([MIXED] * 2 + [GOOD] * 7 + [FAIR])]
@@ -37,3 +42,54 @@ def test_a_selection_has_these_notes(
 ) -> None:
     index = make_index(tmp_path, ROLLOUTS, replace(DEFAULTS, **options))
     assert cut_notes(index, fraction) == notes
+
+
+WRONG = (0.0, 0.0)
+THIRDS = [Made(f"s{n % 2}", f"r-{n}", (MIXED, WRONG, GOOD)[n % 3]) for n in range(90)]
+NEGATIVES = "best 50%: 7 of 44 have no positive step (15.9%); --all-negative drop leaves them out"
+
+
+@pytest.mark.parametrize("scope", ["source", "global"])
+@pytest.mark.parametrize("all_negatives", ["keep", "last", "drop"])
+def test_rollouts_without_a_positive_step_are_counted_as_they_are(
+    scope: str, all_negatives: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 20)
+    index = make_index(tmp_path, THIRDS, replace(DEFAULTS, scope=scope, all_negative=all_negatives))
+    for fraction in (0.1, 0.5, 0.8, 1.0):
+        rows = read_selection(index, fraction).rows
+        assert index.selected(fraction) == rows.num_rows
+        assert all_negative(index, fraction) == rows["num_positive"].to_pylist().count(0)
+        assert (all_negatives == "drop") <= (all_negative(index, fraction) == 0)
+
+
+def test_their_share_is_noted_unless_it_is_zero(tmp_path: Path) -> None:
+    index = make_index(tmp_path, THIRDS)
+    assert NEGATIVES in ranking_notes(index, 0.5)
+    assert NEGATIVES in selection_notes(select(index, 0.5, {}), index)
+    for asked in ({"strategy": "random"}, {"alpha": 0.2}):
+        selection = select(index, 0.5, asked)
+        count = selection.rows["num_positive"].to_pylist().count(0)
+        assert any(
+            f": {count} of 44 have no positive step" in note for note in selection_notes(selection, index)
+        )
+    without = select(index, 0.5, {"all_negative": "drop"})
+    assert not any("no positive step" in note for note in selection_notes(without, index))
+    assert not any("no positive step" in note for note in ranking_notes(index, 0.1))
+
+
+def test_commands_print_it(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shard = write_jsonl("a.jsonl", [rollout(WRONG) for _ in range(8)])
+    index = str(tmp_path / "index")
+    note = "best 25%: 2 of 2 have no positive step (100.0%); --all-negative drop leaves them out"
+    for words in (
+        ["score", "--input", str(shard), "--index", index],
+        ["rank", "--index", index, "--output", index, "--strategy", "random"],
+        ["export", "--index", index, "--fraction", "25%", "--output", str(tmp_path / "best.jsonl")],
+        ["report", "--index", index],
+    ):
+        assert main(words) == 0
+        assert note in capsys.readouterr().out.splitlines()

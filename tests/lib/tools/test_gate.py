@@ -65,9 +65,9 @@ def test_small_sources_are_judged_as_one_and_not_at_all_when_they_are_few(index:
         index, a=SourceStats(90, 18, 0, 0.2), b=SourceStats(30, 6, 0, 0.1), c=SourceStats(50, 50, 0, 0.2)
     )
     verdict = judge(now, before, LIMITS)
-    assert [one.name for one in verdict.lines] == ["c", "2 small", "all"]
-    assert line(verdict, "2 small").mixture_drift == pytest.approx(0.1)
-    assert line(verdict, "2 small").now.bis == pytest.approx((90 * 0.2 + 30 * 0.1) / 120)
+    assert [one.name for one in verdict.lines] == ["c", "2 smaller", "all"]
+    assert line(verdict, "2 smaller").mixture_drift == pytest.approx(0.1)
+    assert line(verdict, "2 smaller").now.bis == pytest.approx((90 * 0.2 + 30 * 0.1) / 120)
     assert line(verdict, "c").mixture_drift is None
     none = judge(now, before, replace(LIMITS, min_rollouts=2000))
     assert none.uncompared == ["mixture and score: no source has 2,000 rollouts in both versions"]
@@ -103,7 +103,7 @@ def test_a_source_that_shrinks_below_what_is_compared_is_told_and_refused(index:
     now = a_side(index, a=SourceStats(99, 99, 0, 0.05), b=SourceStats(9000, 900, 0, 0.2))
     verdict = judge(now, before, LIMITS)
     assert "not compared: mixture and score of a: 1,000 → 99 rollouts" in gate_report(verdict)
-    with pytest.raises(GateError, match=r"20.00% lost .* 90.10% lost rollouts \(a: 1,000 → 99\)"):
+    with pytest.raises(GateError, match=r"20% lost .* 90.10% lost rollouts \(a: 1,000 → 99\)"):
         refuse(verdict)
 
 
@@ -121,7 +121,7 @@ def test_a_number_at_its_limit_passes_and_one_above_fails_with_both_numbers(inde
         refuse(judge(now, before, Limits(reject_rate=0.3, mixture_drift=0.1, score_drift=0.4)))
     expected, found, _ = caught.value.args
     assert expected.startswith(
-        "at most 30.00% rejected records, at most 10.00% mixture drift, at most 40.00% score drift in version"
+        "at most 30% rejected records, at most 10% mixture drift, at most 40% score drift in version"
     )
     assert found == (
         "33.33% (1,000 of 3,000) rejected, 25.00% mixture drift (a: 25.00% → 50.00% mixed) and 1 more, "
@@ -229,9 +229,7 @@ def test_the_command_passes_a_first_version_and_fails_one_that_moved_too_far(
     assert main([*ask, "--max-reject-rate", "0.03"]) == 1
     captured = capsys.readouterr()
     (error,) = captured.err.splitlines()
-    assert error.startswith(
-        "bisieve: error: expected at most 5.00% mixture drift, at most 10.00% score drift"
-    )
+    assert error.startswith("bisieve: error: expected at most 5% mixture drift, at most 10% score drift")
     assert "50.00% mixture drift (a: 50.00% → 0.00% mixed), 83.33% score drift" in error
     assert captured.out.splitlines()[1].split()[-3:] == ["0.0500", "0.3000", "83.33%"]
     assert f"before {first}" in captured.out.splitlines()[-1]

@@ -96,6 +96,20 @@ def test_the_command_is_thin_and_prints_its_options(
     assert "best of 4 by min" in captured.err
 
 
+def test_the_command_reports_its_picks_to_openlineage(
+    config: BestOfConfig, in_process: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("TYPE", "file"), ("LOG_FILE_PATH", str(tmp_path / "events")), ("APPEND", "true")):
+        monkeypatch.setenv(f"OPENLINEAGE__TRANSPORT__{name}", value)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in vars(config).items() if value != ""]
+    assert run_command("ray_train.cli.best_of", flags) == 0
+    start, complete = (json.loads(line) for line in (tmp_path / "events").read_text().splitlines())
+    assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
+    assert complete["job"]["name"] == "best-of"
+    assert [one["name"] for one in complete["inputs"]] == [config.model, config.candidates]
+    assert [one["name"] for one in complete["outputs"]] == [config.output]
+
+
 def test_wrong_options_and_missing_images_are_found_before_the_model_is_loaded(config: BestOfConfig) -> None:
     for name, value in (("answer_pattern", "("), ("answer_pattern", "no group"), ("confidence", 1.0)):
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):

@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 from bisieve.cli.main import run_command
 from bisieve.errors import TrainingError
 from ray_train.evaluation.benchmark import Solution
-from ray_train.evaluation.bootstrap import draws
-from ray_train.evaluation.compare import compare_evaluations
+from ray_train.evaluation.bootstrap import draws, measured
+from ray_train.evaluation.compare import compare_evaluations, compare_with_each
 from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import write_evaluation
@@ -148,6 +148,26 @@ def test_the_command_compares_several_with_the_first_as_text_or_json(
     assert document[0] == json.loads(json.dumps(compare_evaluations(*urls[:2], 0.9).numbers()))
     assert run_command("ray_train.cli.compare", [*words, "--confidence", "1.5"]) == 2
     assert "a --confidence in (0, 1)" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_measured_once_for_all_that_it_is_compared_with(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [write(name, rewards_of(0.2, seed)) for seed, name in enumerate("abc")]
+    urls.append(write("cut", [each[:2] for each in rewards_of(0.3, 4)]))
+    one_by_one = [compare_evaluations(urls[0], other) for other in urls[1:]]
+    calls = []
+
+    def counted(*asked: Any) -> Any:
+        calls.append(asked)
+        return measured(*asked)
+
+    monkeypatch.setattr("ray_train.evaluation.compare.measured", counted)
+    assert compare_with_each(urls[0], urls[1:3]) == one_by_one[:2]
+    assert len(calls) == 3
+    assert compare_with_each(urls[0], urls[1:]) == one_by_one
+    assert one_by_one[2].left_out > 0
+    assert len(calls) == 3 + 5  # for the last one only the steps that both scored
 
 
 def test_neither_torch_nor_ray_nor_scikit_learn_is_needed(write: Write) -> None:

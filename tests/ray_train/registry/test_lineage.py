@@ -91,6 +91,19 @@ def test_an_index_leads_to_its_shards(corpus: Corpus) -> None:
     assert kinds(chain_of(corpus.index)) == ["shards", "index"]
 
 
+def test_picks_lead_back_to_the_shards(trained: TrainConfig, tmp_path: Path) -> None:
+    run = chain_of(trained.output)[-1].name
+    document = {"model": trained.output, "run": run, "candidates": "c.jsonl", "questions": 3}
+    (tmp_path / "best-of.json").write_text(json.dumps(document))
+    chain = chain_of(str(tmp_path))
+    assert kinds(chain) == ["shards", "index", "run", "picks"]
+    assert not broken(chain)
+    assert (chain[-1].name, chain[-1].facts["questions"]) == (run, 3)
+    assert chain_of(str(tmp_path / "best-of.json"), "picks") == chain
+    (tmp_path / "best-of.json").write_text(json.dumps({**document, "run": "other-1"}))
+    assert broken(chain_of(str(tmp_path))) == {"run": f"the run there is {run} now"}
+
+
 def test_links_that_are_gone_are_named_and_the_rest_is_shown(
     metrics: str, trained: TrainConfig, corpus: Corpus, tmp_path: Path
 ) -> None:

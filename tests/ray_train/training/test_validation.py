@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xxhash
 from sklearn.metrics import f1_score
 from support.runs import last_checkpoint
 from support.sample_logs import read_sample_logs
@@ -129,7 +130,7 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
         torch.nn.init.normal_(model.kappa.weight, generator=torch.Generator().manual_seed(0))
     images = ImageReader(config.image_root)
 
-    loss, mass, right, found = 0.0, 0.0, [], []
+    loss, mass, right, found, prompts = 0.0, 0.0, [], [], []
     with torch.no_grad():
         for row in held:
             (rollout,) = fetch_rollouts(selection.rows.slice(row, 1), selection.shards)
@@ -146,6 +147,7 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
                 if target.weight and n:
                     right.append(label > 0.3)
                     found.append(reward >= 0.5)
+                    prompts.append(selection.rows["question_id"][row].as_py())
     expected = sklearn_macro_f1(np.array(right), np.array(found))
 
     if packed:
@@ -157,6 +159,23 @@ def test_validation_weighs_rollouts_and_knows_counts_as_training_does(
     assert (result.steps, result.rollouts) == (len(right), len(held))
     assert result.loss == pytest.approx(loss / mass, rel=1e-4)
     assert result.f1 == pytest.approx(expected)
+    assert result.f1_interval == pytest.approx(f1_interval(prompts, right, found))
+    assert result.f1_interval[0] <= result.f1 <= result.f1_interval[1]
+
+
+def f1_interval(prompts: list[str], right: list[bool], found: list[bool]) -> tuple[float, float]:
+    """The interval from a list of steps, each repeated as often as a resample draws its prompt."""
+    times = {
+        prompt: np.random.default_rng(xxhash.xxh3_64_intdigest(prompt.encode())).poisson(1.0, 400)
+        for prompt in set(prompts)
+    }
+    scores = []
+    for number in range(400):
+        drawn = np.repeat(np.arange(len(right)), [times[prompt][number] for prompt in prompts])
+        if len(drawn):
+            scores.append(sklearn_macro_f1(np.array(right)[drawn], np.array(found)[drawn]))
+    low, high = np.quantile(scores, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def test_a_broken_image_costs_the_validation_its_rollouts_and_is_named(

@@ -15,6 +15,7 @@ from support import reference
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.data.encode import Sample, filler, make_encoder
+from ray_train.data.stored_selection import store_selection
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
@@ -86,17 +87,24 @@ def test_all_random_streams_follow_the_key() -> None:
     ],
     ids=str,
 )
-def test_a_worker_makes_the_selection_of_the_driver(
-    options: dict[str, str], score: Callable[..., Any], tmp_path: Path
+def test_a_worker_reads_the_selection_of_the_driver_and_ranks_nothing(
+    options: dict[str, str], score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference.write_random_corpus(tmp_path / "corpus", seed=5, sizes={"big": 250, "small": 7})
     score(tmp_path / "corpus", tmp_path / "index")
+    output = str(tmp_path / "output")
     config = TrainConfig(
-        index=str(tmp_path / "index"), image_root="i", backbone="b", output="o", fraction=0.4, **options
+        index=str(tmp_path / "index"), image_root="i", backbone="b", output=output, fraction=0.4, **options
     )  # fmt: skip
     index = chosen_index(config)
     selection = chosen_selection(config)
     sent = config_of_workers(config, index, selection)
+    starts = []
+    for _ in range(2):
+        store_selection(sent, index, chosen_selection(sent))
+        starts.append([path.read_bytes() for path in tmp_path.glob("output/*")])
+    assert starts[0] == starts[1]
+    assert len(starts[0]) == (selection.parameters != index.manifest.parameters)
     score(tmp_path / "corpus", tmp_path / "index", threshold=0.5)  # published before the worker starts
     assert chosen_index(config).fingerprint != index.fingerprint
 
@@ -104,8 +112,14 @@ def test_a_worker_makes_the_selection_of_the_driver(
         plan: Any = SimpleNamespace(selection_fingerprint=fingerprint)
         return Job(sent, plan, {}, {}, np.ones(selection.rows.num_rows), None)
 
+    monkeypatch.setattr("bisieve.index.selection.ranked", None)
     made = selection_of(job(selection.fingerprint))
     assert made.rows.equals(selection.rows)
     assert (made.fingerprint, made.parameters) == (selection.fingerprint, selection.parameters)
+    assert (made.available, made.shards) == (selection.available, selection.shards)
     with pytest.raises(TrainingError, match="the selection that the run was started with"):
         selection_of(job("another"))
+    for path in tmp_path.glob("output/*"):
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(TrainingError, match="found a damaged file; start the run again"):
+            selection_of(job(selection.fingerprint))

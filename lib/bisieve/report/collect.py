@@ -1,0 +1,196 @@
+"""Collect all that a report of an index says: `collect` reads the index once and returns an `IndexReport`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from bisieve.errors import UsageError
+from bisieve.index.cutoffs import CutoffTies
+from bisieve.index.reader import Index
+from bisieve.index.versions import last_passed
+from bisieve.io.images import is_base64
+from bisieve.records.model import Rollout
+from bisieve.report.aggregates import Counts
+from bisieve.report.examples import Examples, find_examples
+from bisieve.report.rejects import Reject, find_rejects
+from bisieve.report.rows import View, open_view
+from bisieve.report.what_if import Sample, WhatIf, what_if
+from bisieve.tools.diff import Side, compare
+from bisieve.tools.diff_report import Summary, summarised
+from bisieve.tools.selection_table import shortcut_notes
+
+# A model of this size on this hardware, to give hours an order of magnitude; `train --dry-run` computes them.
+MODEL_PARAMETERS = 8e9
+FLOPS_PER_SECOND = 4e14  # what an H100 does of its 9.9e14 of dense bf16
+TOKENS_OF_AN_IMAGE = 1280  # five tiles of 448 x 448 pixels, of 256 tokens each
+TOKENS_OF_A_STEP = 2  # the marker and the separator
+BYTES_PER_TOKEN = 4.0  # of text
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated cost of training on some rollouts, one epoch, without packing."""
+
+    steps: int
+    tokens: float | None  # None: no text could be read
+    gpu_hours: float | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The selection beside that of another index."""
+
+    name: str  # the URL of the other index as it was given
+    counts: Counts
+    summary: Summary
+
+    def numbers(self) -> dict[str, Any]:
+        """Return everything as a document."""
+        rows = self.summary.sources.items()
+        return {
+            "other": self.name,
+            "sources": [{"source": name, "here": a, "other": b, "both": kept} for name, (a, b, kept) in rows],
+            "reasons": [
+                {"change": change, "reason": reason, "rollouts": count}
+                for (change, reason), count in self.summary.reasons.items()
+            ],
+            "statistics": self.counts.kept.statistics().numbers(),
+        }
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """All numbers of a report."""
+
+    name: str  # the URL of the index as it was given
+    view: View
+    counts: Counts
+    ties: CutoffTies | None  # None for a strategy without α
+    notes: Sequence[str]
+    passed: bool | None  # whether this version passed the gate last; None: no version has
+    other: Compared | None
+    costs: Mapping[str, Cost]  # of the corpus and of the selection
+    what_if: WhatIf | None  # None for an index without rollouts
+    rejects: Sequence[Reject]
+    examples: Examples
+
+    def numbers(self) -> dict[str, Any]:
+        """Return everything as a document."""
+        manifest, counts = self.view.index.manifest, self.counts
+        by_source = {name: values.sum(axis=0) for name, values in counts.by_source.items()}
+        selected = {name: values[1] for name, values in counts.by_source.items()}
+        return {
+            "index": self.name,
+            "version": manifest.fingerprint,
+            "fraction": self.view.fraction,
+            "parameters": msgspec.to_builtins(self.view.parameters),
+            "passed_gate": self.passed,
+            "ties": self.ties.numbers() if self.ties else None,
+            "notes": list(self.notes),
+            "sources": [
+                {
+                    "source": name,
+                    "corpus": {what: values[number] for what, values in by_source.items()},
+                    "selection": {what: values[number] for what, values in selected.items()},
+                    "lowest_bis": counts.lowest[number],
+                }
+                for number, name in enumerate(counts.names)
+            ],
+            **counts.numbers(),
+            "costs": {name: asdict(cost) for name, cost in self.costs.items()},
+            "what_if": self.what_if.numbers() if self.what_if else None,
+            "compared": self.other.numbers() if self.other else None,
+            "rejects": [asdict(reject) for reject in self.rejects],
+            "rollouts": [
+                {"kind": each.kind, "why": each.why, **each.row, **_text_of(each.rollout)}
+                for each in self.examples.found
+            ],
+            "not_read": self.examples.notes,
+        }
+
+
+def collect(
+    index: Index, name: str, fraction: float, asked: Mapping[str, Any],
+    image_root: str | None = None, other: tuple[Index, str] | None = None,
+) -> IndexReport:  # fmt: skip
+    """Read an index once and return all that a report says of it.
+
+    Args:
+        index: The version to report.
+        name: The URL of the index as the user gave it.
+        fraction: Share of rollouts that is selected, in (0, 1].
+        asked: Options of the selection, by name, where they differ from the index's.
+        image_root: Where the images of the examples are.
+        other: Another index to compare with, and its URL as the user gave it.
+
+    Raises:
+        UsageError: A value is out of range, or the index is too large to be ranked in memory.
+        IndexUnusableError: A file of an index is missing or damaged.
+    """
+    view = open_view(index, fraction, asked)
+    counts, sample = counted(view)
+    examples = find_examples(view, image_root) if view.rollouts else Examples()
+    passed = last_passed(index.url)
+    ties, notes = view.ties_and_notes()
+    notes += shortcut_notes(counts.corpus.statistics(), counts.kept.statistics(), view.fraction)
+    return IndexReport(
+        name, view, counts, ties, notes,
+        None if passed is None else passed.version == index.fingerprint,
+        _compared(view, *other) if other else None,
+        _costs(counts, examples),
+        what_if(sample, view.parameters, view.fraction) if view.rollouts else None,
+        find_rejects(index), examples,
+    )  # fmt: skip
+
+
+def counted(view: View) -> tuple[Counts, Sample]:
+    """Return the counts of all rows of a view, and a sample of them, from one pass."""
+    names = sorted(view.index.rollouts_by_source)
+    counts, sample = Counts(view.parameters.alpha, view.parameters.threshold, names), Sample(view.rollouts)
+    for rows, kept in view.batches():
+        counts.add(rows, kept)
+        sample.add(rows)
+    return counts, sample
+
+
+def _compared(view: View, other: Index, name: str) -> Compared:
+    if view.in_memory is not None:
+        raise UsageError(
+            "--compare with a selection by the options that the index is ranked by",
+            "others",
+            "write an index with them by bisieve rank, and report that",
+        )
+    theirs, _ = counted(open_view(other, view.fraction, {}))
+    sides = Side(view.index, view.fraction), Side(other, view.fraction)
+    return Compared(name, theirs, summarised(compare(*sides)))
+
+
+def _costs(counts: Counts, examples: Examples) -> dict[str, Cost]:
+    """Return the costs of the corpus and of the selection, by the text of the examples."""
+    read = [each.rollout for each in examples.found if each.rollout]
+    pairs = zip(("corpus", "selection"), counts.total("rollouts"), counts.total("steps"), strict=True)
+    if not read:
+        return {name: Cost(steps, None, None) for name, _, steps in pairs}
+    of_steps = sum(len(step.encode()) for each in read for step in each.steps) / BYTES_PER_TOKEN
+    of_a_step = of_steps / sum(len(each.steps) for each in read) + TOKENS_OF_A_STEP
+    questions = sum(len(each.question.encode()) for each in read) / BYTES_PER_TOKEN
+    images = sum(len(each.images) for each in read) * TOKENS_OF_AN_IMAGE
+    of_a_prompt = (questions + images) / len(read)
+    costs = {}
+    for name, rollouts, steps in pairs:
+        tokens = rollouts * of_a_prompt + steps * of_a_step
+        costs[name] = Cost(steps, tokens, 6 * MODEL_PARAMETERS * tokens / FLOPS_PER_SECOND / 3600)
+    return costs
+
+
+def _text_of(rollout: Rollout | None) -> dict[str, Any]:
+    if rollout is None:
+        return {}
+    return {"question": rollout.question, "steps": list(rollout.steps), "images": _names(rollout)}
+
+
+def _names(rollout: Rollout) -> list[str]:
+    """Return the names of the images; none for one that is itself inside the record."""
+    return [name for name in rollout.images if not is_base64(name)]

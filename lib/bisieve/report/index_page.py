@@ -1,0 +1,176 @@
+"""The page of an index: its sections, in the order in which one asks about a selection."""
+
+from dataclasses import asdict
+
+from bisieve._text import percent, pluralize
+from bisieve.index.statistics import Statistics
+from bisieve.report.aggregates import KEPT
+from bisieve.report.collect import (
+    BYTES_PER_TOKEN,
+    FLOPS_PER_SECOND,
+    MODEL_PARAMETERS,
+    TOKENS_OF_AN_IMAGE,
+    IndexReport,
+)
+from bisieve.report.figures import decimal, percent_of, percentage, share_of, short
+from bisieve.report.index_charts import (
+    mc_charts,
+    negatives_charts,
+    parts_chart,
+    questions_chart,
+    score_chart,
+    sources_chart,
+)
+from bisieve.report.other_selections import MOST_SOURCES, beside_table, compared_section, what_if_section
+from bisieve.report.page import (
+    Block,
+    Cell,
+    Charts,
+    Column,
+    Findings,
+    Note,
+    Page,
+    Section,
+    Table,
+    Tile,
+    Tiles,
+)
+from bisieve.report.records_page import rejects_section, rollouts_section
+from bisieve.report.verdict import verdict
+from bisieve.tools.selection_table import statistics_table
+
+
+def index_page(report: IndexReport) -> Page:
+    """Return the page of a report of an index."""
+    view, parameters = report.view, report.view.parameters
+    alpha = f"α {parameters.alpha:g}, " if parameters.strategy == "bis" else ""
+    over = "of each source" if parameters.scope == "source" else "over all sources"
+    subtitle = (
+        f"best {percent(view.fraction)} {over} by {parameters.strategy}, {alpha}ties by {parameters.ties}; "
+        f"{pluralize(view.rollouts, 'rollout')} in {report.name}, version {view.index.fingerprint[:16]}"
+    )
+    findings = verdict(report)
+    if not view.rollouts:
+        sections = [Section("Verdict", [Findings(findings)]), rejects_section(report.rejects)]
+    else:
+        found = report.counts.corpus.statistics(), report.counts.kept.statistics()
+        sections = [
+            Section("Verdict", [Findings(findings)]),
+            _sources(report, found),
+            *compared_section(report),
+            _score(report),
+            _steps(report, found),
+            _questions(report, *found),
+            _cost(report),
+            *what_if_section(report),
+            rejects_section(report.rejects),
+            rollouts_section(report.examples),
+        ]
+    numbers = {**report.numbers(), "verdict": [asdict(each) for each in findings]}
+    return Page("Selection report", subtitle, sections, numbers)
+
+
+def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Section:
+    counts, sources = report.counts, report.view.index.sources.to_pylist()
+    rejected = {row["source"]: sum(each["records"] for each in row["rejected"]) for row in sources}
+    total = counts.total("rollouts")
+    columns = [
+        Column("source"),
+        Column("rollouts", "count"),
+        Column("kept", "count"),
+        Column("share kept", "percent"),
+        Column("of the selection", "percent"),
+        Column("mixed", "percent"),
+        Column("of kept", "percent"),
+        Column("negative steps", "percent"),
+        Column("of kept", "percent"),
+        Column("lowest BIS kept", "number"),
+        Column("rejected", "count"),
+    ]
+    both = {name: (values.sum(axis=0), values[KEPT]) for name, values in counts.by_source.items()}
+    order = sorted(range(len(counts.names)), key=lambda n: -int(both["rollouts"][0][n]))
+    rows: list[list[Cell]] = []
+    for n in order[:MOST_SOURCES]:
+        name, (rollouts, kept) = counts.names[n], (int(side[n]) for side in both["rollouts"])
+        mixed, negative, steps = (
+            [int(side[n]) for side in both[what]] for what in ("mixed", "negative_steps", "steps")
+        )
+        rows.append(
+            [
+                name,
+                rollouts,
+                kept,
+                share_of(kept, rollouts),
+                share_of(kept, total[1]),
+                share_of(mixed[0], rollouts),
+                share_of(mixed[1], kept),
+                share_of(negative[0], steps[0]),
+                share_of(negative[1], steps[1]),
+                float(counts.lowest[n]),
+                rejected.get(name, 0),
+            ]
+        )
+    more = len(order) - len(rows)
+    note = f"The {MOST_SOURCES} largest of {len(order):,} sources; --json has all." if more else ""
+    beside = statistics_table(found[0], [("selection", found[1])])
+    tiles = [
+        Tile("rollouts", f"{total[1]:,}", f"{total[0]:,}", f"{share_of(total[1], total[0]) or 0:.2%} kept"),
+        Tile("questions", f"{found[1].questions:,}", f"{found[0].questions:,}"),
+        Tile(
+            "mixed rollouts",
+            percent_of(found[1].mixed, found[1].rollouts),
+            percent_of(found[0].mixed, found[0].rollouts),
+        ),
+        Tile("negative steps", percentage(found[1].negative_share), percentage(found[0].negative_share)),
+        Tile("AUC of position → label", decimal(found[1].shortcut), decimal(found[0].shortcut)),
+    ]
+    blocks: list[Block] = [Tiles(tiles), *sources_chart(counts), Table(columns, rows, note)]
+    blocks.append(beside_table(beside))
+    return Section("What is kept, and from where", blocks)
+
+
+def _score(report: IndexReport) -> Section:
+    has_alpha = report.view.parameters.strategy == "bis"
+    intro = "BIS = (mixture + α) · reliability. Mixture p(1−p) is 0 where all steps have the same label."
+    if not has_alpha:
+        intro += f" This selection is by {report.view.parameters.strategy}, so the BIS does not decide."
+    counts = report.counts
+    return Section("Score", [Charts([score_chart(counts, has_alpha), parts_chart(counts, has_alpha)])], intro)
+
+
+def _steps(report: IndexReport, found: tuple[Statistics, Statistics]) -> Section:
+    intro = "If late steps are nearly always negative, a model can learn the position in place of the image."
+    charts = [Charts(negatives_charts(report.counts, found)), Charts(mc_charts(report.counts))]
+    return Section("Steps", charts, intro)
+
+
+def _questions(report: IndexReport, corpus: Statistics, kept: Statistics) -> Section:
+    tiles = Tiles(
+        [
+            Tile("questions covered", f"{kept.questions:,}", f"{corpus.questions:,}"),
+            Tile(
+                "rollouts a question",
+                decimal(kept.rollouts_per_question),
+                decimal(corpus.rollouts_per_question),
+            ),
+            Tile("most of one question", f"{kept.most_of_a_question:,}", f"{corpus.most_of_a_question:,}"),
+        ]
+    )
+    return Section("Questions", [tiles, questions_chart(report.counts)])
+
+
+def _cost(report: IndexReport) -> Section:
+    was, now = report.costs["corpus"], report.costs["selection"]
+    tiles = [Tile("steps", f"{now.steps:,}", f"{was.steps:,}")]
+    if now.tokens is None or was.tokens is None:
+        text = "Tokens and hours are not estimated, since no text could be read."
+    else:
+        tiles.append(Tile("tokens, estimated", short(now.tokens), short(was.tokens)))
+        tiles.append(Tile("GPU hours, rough", short(now.gpu_hours or 0), short(was.gpu_hours or 0)))
+        text = (
+            f"One epoch without packing. Tokens: text of the rollouts below, {BYTES_PER_TOKEN:g} bytes each, "
+            f"and {TOKENS_OF_AN_IMAGE:,} for an image. Hours: 6 FLOPs for each token and each of "
+            f"{MODEL_PARAMETERS / 1e9:g}·10⁹ parameters, at {FLOPS_PER_SECOND / 1e12:g} TFLOP/s. "
+            "bisieve train --dry-run computes both for a backbone."
+        )
+    return Section("Cost", [Tiles(tiles), Note(text, is_small=True)])

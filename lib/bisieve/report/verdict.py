@@ -1,0 +1,70 @@
+"""The first lines of a report of an index: what is to be known of a selection before training on it."""
+
+import math
+
+from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics
+from bisieve.report.collect import IndexReport
+from bisieve.report.page import Finding
+
+_TIES = 0.25  # of a selection, from which on its ties are worth attention
+
+
+def verdict(report: IndexReport) -> list[Finding]:
+    """Return what is to be said of a selection: gate, shortcut, ties, redundancy, what could not be read."""
+    gate = {
+        True: Finding("good", "Gate passed.", "This version is the last one that passed bisieve gate."),
+        False: Finding(
+            "warning", "Gate not passed.", "Another version passed bisieve gate last, not this one."
+        ),
+        None: Finding("note", "Gate not run.", "No version of this index has passed bisieve gate yet."),
+    }[report.passed]
+    corpus, kept = report.counts.corpus.statistics(), report.counts.kept.statistics()
+    if not kept.rollouts:
+        return [gate, Finding("warning", "Empty:", "the index has no usable rollout.")]
+    findings = [gate, _shortcut(corpus, kept), *_ties(report), _redundancy(corpus, kept)]
+    findings += [Finding("note", "Note.", f"{note}.") for note in report.notes if _is_about_alpha(note)]
+    return findings + [Finding("note", "Not shown:", f"{note}.") for note in report.examples.notes]
+
+
+def _is_about_alpha(note: str) -> bool:
+    """Return whether a note says what no other finding does."""
+    return "are ties at BIS" not in note and "position of a step alone" not in note
+
+
+def _shortcut(corpus: Statistics, kept: Statistics) -> Finding:
+    was, now = corpus.shortcut, kept.shortcut
+    if math.isnan(now):
+        return Finding("note", "No shortcut to measure.", "All steps of the selection have the same label.")
+    numbers = f"AUC of position → label {now:.2f} in the selection, {was:.2f} in the corpus"
+    if now - was > SHORTCUT_MARGIN:
+        text = f"the position of a step alone tells its label: {numbers}. A model can learn that alone."
+        return Finding("warning", "Shortcut:", text)
+    return Finding(
+        "good", "No new shortcut:", f"{numbers}; from {SHORTCUT_MARGIN} more on this is a warning."
+    )
+
+
+def _ties(report: IndexReport) -> list[Finding]:
+    ties = report.ties
+    if ties is None:
+        return []
+    if not ties.tied:
+        return [Finding("good", "No ties at the cutoff:", "the score alone decides what is kept.")]
+    share = ties.tied / max(ties.selected, 1)
+    text = (
+        f"{ties.tied:,} of {ties.selected:,} kept rollouts ({share:.1%}) have the score of a dropped one; "
+        f"they were chosen from {ties.tied + ties.left_out:,} equal ones by the rule for ties, "
+        f"{report.view.parameters.ties}."
+    )
+    return [Finding("warning" if share >= _TIES else "note", "Ties:", text)]
+
+
+def _redundancy(corpus: Statistics, kept: Statistics) -> Finding:
+    share = kept.questions / max(corpus.questions, 1)
+    text = (
+        f"{kept.rollouts_per_question:.2f} rollouts a question in the selection, "
+        f"{corpus.rollouts_per_question:.2f} in the corpus; {kept.questions:,} of {corpus.questions:,} "
+        f"questions ({share:.1%}) are covered."
+    )
+    more = kept.rollouts_per_question > corpus.rollouts_per_question
+    return Finding("warning" if more else "good", "More redundant:" if more else "Less redundant:", text)

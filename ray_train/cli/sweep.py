@@ -1,0 +1,37 @@
+"""``bisieve sweep``: find out how much of a corpus is enough, and by which selection."""
+
+import argparse
+
+from bisieve.cli import options
+from bisieve.cli.overview import TRAIN
+from ray_train.config_io import add_options, read_config
+from ray_train.run_config import to_toml
+from ray_train.sweep.config import SweepConfig
+
+GROUP = TRAIN
+HELP = "train and evaluate on many selections, and say which fraction is enough on this corpus"
+EXAMPLE = "bisieve sweep --config sweep.yaml --max-hours 8"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_options(parser, SweepConfig)
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the trials, print the answer, and return the exit code.
+
+    With ``--json`` stdout gets the content of ``sweep.json`` alone, and all text goes to stderr.
+    """
+    config = read_config(SweepConfig, args)
+    if args.print_config:
+        print(to_toml(config, "bisieve sweep --config FILE"), end="")
+        return 0
+    from ray_train.sweep.run import sweep
+
+    with options.text_beside(args.json):
+        result = sweep(config)
+    if args.json:
+        options.print_json(result and result.numbers())
+    return 0

@@ -1,0 +1,1 @@
+"""Pages about a training run and about an evaluation, for `bisieve report`."""

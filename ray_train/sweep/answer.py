@@ -1,0 +1,217 @@
+"""Say what all the data would give, and the smallest fraction whose models are almost as good.
+
+    cells ──pooled noise, draws──▶ all the data: measured, else by a `curve` through random selections
+      │                                │
+      └── mean of each cell ───────────┴──▶ shortfall of each cell ──▶ the smallest fraction within δ
+
+The reference is a random selection, since that alone is a smaller corpus of the same kind: a curve through
+the best rollouts does not lead to all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bisieve._text import percent
+from ray_train.sweep.config import RANDOM
+from ray_train.sweep.curve import (
+    DRAWS,
+    LEAST_FRACTIONS,
+    Extrapolation,
+    Floats,
+    Noise,
+    extrapolate,
+    pooled_noise,
+)
+
+LARGE = 0.5  # fractions from here on save little: the answer names a smaller one
+ENOUGH, UNDECIDED, NONE, UNKNOWN = "enough", "undecided", "none", "unknown"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs that differ in their seed alone."""
+
+    strategy: str
+    alpha: str  # of the strategy, as text; empty if it does not depend on α
+    objective: str
+    fraction: float
+    rollouts: int  # trained on
+    values: tuple[float, ...]  # of the metric, one a run
+
+    @property
+    def name(self) -> str:
+        """Name of the line that the cell is on, without the objective."""
+        if self.fraction == 1:
+            return "all the data"  # whatever the strategy
+        return f"{self.strategy} α {self.alpha}" if self.alpha else self.strategy
+
+    @property
+    def mean(self) -> float:
+        """Mean of the metric over the runs."""
+        return float(np.mean(self.values))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def numbers(self) -> dict[str, float]:
+        """Return the numbers by name."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cell, and how far it is below all the data."""
+
+    cell: Cell
+    shortfall: float
+    most: float  # upper bound; it holds for all candidates of an answer together
+    least: float  # lower bound, likewise
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the candidate for a JSON document."""
+        cell = self.cell
+        return {
+            "strategy": cell.strategy, "alpha": cell.alpha, "fraction": cell.fraction,
+            "rollouts": cell.rollouts, "mean": cell.mean, "shortfall": self.shortfall,
+            "shortfall_at_most": self.most, "shortfall_at_least": self.least,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sweep says of one objective."""
+
+    objective: str
+    verdict: str  # one of `ENOUGH`, `UNDECIDED`, `NONE`, `UNKNOWN`
+    why: str = ""  # if unknown
+    full: Estimate | None = None  # all the data
+    measured: bool = False  # whether ``full`` was measured; else it is by the curve
+    by_curve: Estimate | None = None  # all the data by the curve alone
+    through: tuple[float, ...] = ()  # fractions that the curve was fitted to
+    curve: Extrapolation | None = None
+    chosen: Candidate | None = None  # if enough or undecided
+    best: Candidate | None = None  # the one that is the least below all the data
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the answer for a JSON document."""
+        found = self.curve.curve if self.curve else None
+        power = None if found is None else {
+            "full": float(found.full[0]), "drop": float(found.drop[0]), "power": float(found.power[0]),
+        }  # fmt: skip
+        return {
+            "objective": self.objective, "verdict": self.verdict, "why": self.why,
+            "all_data": self.full and self.full.numbers(), "all_data_measured": self.measured,
+            "all_data_by_curve": self.by_curve and self.by_curve.numbers(),
+            "curve_through": list(self.through), "curve": power,
+            "chosen": self.chosen and self.chosen.numbers(), "best": self.best and self.best.numbers(),
+        }  # fmt: skip
+
+
+def answers(cells: Sequence[Cell], available: int, delta: float, confidence: float) -> list[Answer]:
+    """Return the answer for each objective.
+
+    Args:
+        cells: All cells that have a run.
+        available: Rollouts of the index.
+        delta: How far below all the data a fraction may be and still be enough.
+        confidence: Of the intervals, in (0, 1).
+    """
+    noise = pooled_noise([np.array(cell.values) for cell in cells])
+    objectives = dict.fromkeys(cell.objective for cell in cells)
+    return [
+        _answer(
+            objective, [cell for cell in cells if cell.objective == objective], available, delta, confidence,
+            noise,
+        )
+        for objective in objectives
+    ]  # fmt: skip
+
+
+def _answer(
+    objective: str, cells: Sequence[Cell], available: int, delta: float, confidence: float,
+    noise: Noise | None,
+) -> Answer:  # fmt: skip
+    if noise is None:
+        return Answer(objective, UNKNOWN, "no two runs differ in their seed alone: give more --seeds")
+    rng = np.random.default_rng(0)
+    deviations = noise.drawn(rng)[:, None]
+    errors = [deviations * rng.standard_normal((DRAWS, len(cell.values))) for cell in cells]
+    sampled = [at for at, cell in enumerate(cells) if cell.strategy == RANDOM and cell.fraction < 1]
+    curve = _through_random(cells, sampled, errors, available, noise)
+    by_curve, through = None, tuple(cells[at].fraction for at in sampled)
+    if curve is not None and curve.follows:
+        by_curve = Estimate(float(curve.curve.full[0]), *curve.interval(confidence))
+    whole = [at for at, cell in enumerate(cells) if cell.fraction == 1]
+    if whole:
+        drawn = cells[whole[0]].mean + errors[whole[0]].mean(axis=1)
+        full = Estimate(cells[whole[0]].mean, *_central(drawn, confidence))
+    elif curve is not None and by_curve is not None:
+        drawn, full = curve.full, by_curve
+    else:
+        return Answer(objective, UNKNOWN, _why_not(curve, through), curve=curve, through=through)
+    found = Answer(objective, NONE, "", full, bool(whole), by_curve, through, curve)
+    return _chosen(found, cells, errors, drawn, delta, confidence)
+
+
+def _through_random(
+    cells: Sequence[Cell], sampled: Sequence[int], errors: Sequence[Floats], available: int, noise: Noise
+) -> Extrapolation | None:
+    if not sampled:
+        return None
+    shares = [np.full(len(cells[at].values), cells[at].rollouts / available) for at in sampled]
+    values = [np.array(cells[at].values) for at in sampled]
+    of_runs = np.concatenate([errors[at] for at in sampled], axis=1)
+    return extrapolate(np.concatenate(shares), np.concatenate(values), noise, of_runs)
+
+
+def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:
+    if curve is None:
+        return (
+            f"a curve needs {LEAST_FRACTIONS} fractions of {RANDOM}, found {len(through)}: give more "
+            "--fractions, or 100%"
+        )
+    names = ", ".join(map(percent, through))
+    return (
+        f"{RANDOM} at {names} does not follow a curve that rises ever more slowly: give larger --fractions, "
+        "or 100%"
+    )
+
+
+def _chosen(
+    found: Answer, cells: Sequence[Cell], errors: Sequence[Floats], full: Floats, delta: float,
+    confidence: float,
+) -> Answer:  # fmt: skip
+    """Return the answer with its verdict: the smallest fraction that is surely, or else probably, enough."""
+    small = [at for at, cell in enumerate(cells) if cell.fraction < LARGE]
+    if found.full is None or not small:
+        return found
+    # One of many candidates is below by chance: the error is divided among them (Bonferroni).
+    error = (1 - confidence) / len(small)
+    candidates = []
+    for at in small:
+        drawn = full - (cells[at].mean + errors[at].mean(axis=1))
+        bounds = (float(bound) for bound in np.quantile(drawn, [1 - error, error]))
+        candidates.append(Candidate(cells[at], found.full.value - cells[at].mean, *bounds))
+    best = min(candidates, key=lambda each: each.shortfall)
+    for verdict, passing in (
+        (ENOUGH, [each for each in candidates if each.most <= delta]),
+        (UNDECIDED, [each for each in candidates if each.shortfall <= delta]),
+    ):
+        if passing:
+            chosen = min(passing, key=lambda each: (each.cell.fraction, each.shortfall))
+            return replace(found, verdict=verdict, chosen=chosen, best=best)
+    return replace(found, best=best)
+
+
+def _central(drawn: Floats, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -1,0 +1,106 @@
+"""Format a sweep for a terminal: the table of means with their intervals, and the answer in sentences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import stdtrit
+
+from bisieve._text import Report, Table, percent, pluralize
+from ray_train.sweep.answer import ENOUGH, LARGE, NONE, UNKNOWN, Answer, Candidate, Cell, Estimate
+from ray_train.sweep.config import RANDOM, SweepConfig
+
+_COLUMNS = 5  # of fractions in one table
+
+
+def mean_interval(values: Sequence[float], confidence: float) -> Estimate:
+    """Return the mean of a few runs with the interval of Student's t; without end for one run."""
+    mean, runs = float(np.mean(values)), len(values)
+    if runs < 2:
+        return Estimate(mean, float("nan"), float("nan"))
+    reach = float(stdtrit(runs - 1, (1 + confidence) / 2) * np.std(values, ddof=1) / np.sqrt(runs))
+    return Estimate(mean, mean - reach, mean + reach)
+
+
+def report(config: SweepConfig, cells: Sequence[Cell], answers: Sequence[Answer]) -> Report:
+    """Return tables with a row for each line and a column for each fraction, then the answers."""
+    fractions = sorted({cell.fraction for cell in cells})
+    tables: list[str | Table] = []
+    for start in range(0, len(fractions), _COLUMNS):
+        tables += [_table(config, cells, fractions[start : start + _COLUMNS]), ""]
+    seeds = max(len(cell.values) for cell in cells)
+    about = f"mean of {pluralize(seeds, 'seed')} ± half of the {percent(config.confidence)} interval"
+    said = [line for each in answers for line in sentences(each, config, len(answers) > 1)]
+    return Report(*tables, about, *said)
+
+
+def _table(config: SweepConfig, cells: Sequence[Cell], fractions: Sequence[float]) -> Table:
+    several = len({cell.objective for cell in cells}) > 1
+    rows: dict[str, dict[float, str]] = {}
+    for cell in cells:
+        row = rows.setdefault(f"{cell.name}, {cell.objective}" if several else cell.name, {})
+        row[cell.fraction] = _mean(cell, config.confidence)
+    sizes = {cell.fraction: cell.rollouts for cell in cells}
+    head = (config.metric, *(f"{percent(each)} ({sizes[each]:,})" for each in fractions))
+    shown = [(name, *(row.get(each, "") for each in fractions)) for name, row in rows.items()]
+    return Table(head, [row for row in shown if any(row[1:])])
+
+
+def _mean(cell: Cell, confidence: float) -> str:
+    found = mean_interval(cell.values, confidence)
+    reach = found.high - found.value
+    return f"{found.value:.3f}" + (f" ± {reach:.3f}" if reach == reach else "")
+
+
+def sentences(answer: Answer, config: SweepConfig, named: bool) -> list[str]:
+    """Return the answer for one objective as lines.
+
+    Args:
+        answer: The answer.
+        config: Options of the sweep.
+        named: Whether the objective is named, as there are several.
+    """
+    prefix = f"{answer.objective}: " if named else ""
+    if answer.verdict == UNKNOWN or answer.full is None:
+        return [f"{prefix}what all the data would give is unknown: {answer.why}"]
+    return [prefix + _all_data(answer, config), prefix + _verdict(answer, config)]
+
+
+def _all_data(answer: Answer, config: SweepConfig) -> str:
+    assert answer.full is not None
+    names = ", ".join(map(percent, answer.through))
+    by = f"a curve through {RANDOM} at {names}"
+    if not answer.measured:
+        return f"all the data: {_estimate(answer.full)} expected, by {by}"
+    line = f"all the data: {_estimate(answer.full)} measured"
+    return line if answer.by_curve is None else f"{line}; {by} says {_estimate(answer.by_curve)}"
+
+
+def _verdict(answer: Answer, config: SweepConfig) -> str:
+    within = f"within {config.delta:g} of all the data"
+    if answer.verdict == NONE or answer.chosen is None:
+        best = f": the best, {_candidate(answer.best)}" if answer.best else ""
+        return f"no fraction below {percent(LARGE)} is enough here{best}"
+    sure = f"with {percent(config.confidence)} confidence"
+    if answer.verdict == ENOUGH:
+        return f"enough, {within} {sure}: {_candidate(answer.chosen)}"
+    return (
+        f"undecided: {_candidate(answer.chosen)}; it is {within}, but not {sure}: more seeds or larger "
+        "fractions would tell"
+    )
+
+
+def _candidate(found: Candidate | None) -> str:
+    assert found is not None
+    cell = found.cell
+    return (
+        f"{cell.name} at {percent(cell.fraction)} ({cell.rollouts:,} rollouts) has {cell.mean:.3f}, "
+        f"{_below(found.shortfall)} all the data, at worst {_below(found.most)}"
+    )
+
+
+def _below(shortfall: float) -> str:
+    return f"{abs(shortfall):.3f} {'below' if shortfall >= 0 else 'above'}"
+
+
+def _estimate(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f}…{found.high:.3f})"

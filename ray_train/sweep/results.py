@@ -1,0 +1,134 @@
+"""Keep the results of trials: a JSON file a trial, written by the trial itself, and a Parquet file of all.
+
+OUTPUT/
+  trials/ID.json     a finished trial: what it was, and all its metrics; ID is the hash of its identity
+  sweep.parquet      a row for each finished trial of the last sweep
+  sweep.json         the answer, and the cells of the table
+  sweep.vl.json      the plot, a specification of Vega-Lite
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bisieve.errors import TrainingError
+from bisieve.io import storage
+from bisieve.io.urls import join
+from ray_train.sweep.answer import Cell
+from ray_train.sweep.grid import Trial
+
+TRIALS, ROWS, ANSWER, PLOT = "trials", "sweep.parquet", "sweep.json", "sweep.vl.json"
+
+# Metrics of an evaluation that become columns.
+METRICS = (
+    "overall_f1", "pooled_macro_f1", "unweighted_f1", "f1_right", "f1_wrong", "auc", "brier",
+    "calibration_error", "first_error_accuracy", "processbench_f1", "threshold",
+)  # fmt: skip
+_TEXTS = ("id", "strategy", "alpha", "objective", "index", "benchmark")
+_WHOLE = ("seed", "rollouts", "available", "optimizer_steps")
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in _TEXTS]
+    + [("fraction", pa.float64())]
+    + [(name, pa.int64()) for name in _WHOLE]
+    + [(name, pa.float64()) for name in ("mean_loss", "seconds", "evaluation_seconds", *METRICS)]
+    + [("position_auc", pa.float64())]
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial with its result."""
+
+    trial: Trial
+    result: dict[str, Any]  # of `trial.run_trial`
+
+    @property
+    def rollouts(self) -> int:
+        """Rollouts that were trained on."""
+        return int(self.result["training"]["rollouts"])
+
+    @property
+    def seconds(self) -> float:
+        """Time of the training and the evaluation."""
+        return float(self.result["training"]["seconds"] + self.result["evaluation_seconds"])
+
+
+def write_trial(output: str, trial: Trial, result: dict[str, Any]) -> None:
+    """Write the file of a finished trial."""
+    document = {"id": trial.id, **trial.axes, "identity": trial.identity, "result": result}
+    url = join(output, TRIALS, f"{trial.id}.json")
+    storage.write_bytes(url, msgspec.json.format(msgspec.json.encode(document), indent=1))
+
+
+class _TrialFile(msgspec.Struct):
+    identity: dict[str, Any]
+    result: dict[str, Any]
+
+
+def read_finished(output: str, trials: Sequence[Trial]) -> list[Finished]:
+    """Return those of ``trials`` that are finished at the output, with their results.
+
+    Raises:
+        TrainingError: A file of a trial is damaged.
+        StorageError: The output cannot be read.
+    """
+    folder = join(output, TRIALS)
+    there = storage.file_names(folder) if storage.exists(folder) else set()
+    return [
+        Finished(trial, _read(join(folder, f"{trial.id}.json")))
+        for trial in trials
+        if f"{trial.id}.json" in there
+    ]
+
+
+def _read(url: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(storage.read_bytes(url), type=_TrialFile).result
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise TrainingError(f"the result of a trial at {url}", str(error), "delete the file") from error
+
+
+def write_rows(output: str, finished: Sequence[Finished], available: int) -> None:
+    """Write the Parquet file, a row for each trial, in their order."""
+    table = pa.Table.from_pylist([_row(each, available) for each in finished], SCHEMA)
+    with storage.open_output(join(output, ROWS)) as file:
+        pq.write_table(table, file)
+
+
+def _row(finished: Finished, available: int) -> dict[str, Any]:
+    trial, result = finished.trial, finished.result
+    training = result["training"]
+    return {
+        "id": trial.id, **trial.axes, "index": trial.identity["index"],
+        "benchmark": trial.identity["benchmark"], "available": available,
+        **{name: training[name] for name in ("rollouts", "optimizer_steps", "mean_loss", "seconds")},
+        "evaluation_seconds": result["evaluation_seconds"],
+        **{name: result.get(name) for name in METRICS},
+        "position_auc": result["position_baseline"]["auc"],
+    }  # fmt: skip
+
+
+def cells_of(finished: Sequence[Finished], metric: str) -> list[Cell]:
+    """Return the results by all but the seed, in order of their first trial.
+
+    Trials in which the metric is undefined are left out.
+    """
+    groups: dict[tuple[str, str, str, float], list[Finished]] = {}
+    for each in finished:
+        if each.result[metric] is not None:
+            trial = each.trial
+            key = (trial.strategy, trial.alpha, trial.objective, trial.fraction)
+            groups.setdefault(key, []).append(each)
+    return [
+        Cell(
+            strategy, alpha, objective, fraction,
+            round(float(np.mean([each.rollouts for each in group]))),
+            tuple(float(each.result[metric]) for each in group),
+        )
+        for (strategy, alpha, objective, fraction), group in groups.items()
+    ]  # fmt: skip

@@ -1,0 +1,230 @@
+"""Run a sweep: check, make the trials that are not finished, and say which selection is enough.
+
+config ──checks──▶ trials ──those not finished──▶ Ray Tune ──▶ results ──▶ table, plot, answer
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bisieve import console
+from bisieve._text import Report, Table, percent, pluralize
+from bisieve.errors import PreemptedError, TrainingError
+from bisieve.index.reader import Index
+from bisieve.index.versions import open_version
+from bisieve.io import storage
+from bisieve.io.storage import require_writable
+from bisieve.io.urls import join
+from ray_train.checkpoints.lease import leased
+from ray_train.cluster import check_device, cluster
+from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.evaluation.preflight import check_images
+from ray_train.evaluation.scoring import digest
+from ray_train.model.recognize import check_model
+from ray_train.model.weight_files import check_weights
+from ray_train.run_config import located, parameters
+from ray_train.sweep.answer import Answer, Cell, answers
+from ray_train.sweep.config import SweepConfig
+from ray_train.sweep.grid import Trial, trials
+from ray_train.sweep.pace import in_words, pace_of, passes
+from ray_train.sweep.plot import plot
+from ray_train.sweep.report import report
+from ray_train.sweep.results import (
+    ANSWER,
+    PLOT,
+    ROWS,
+    Finished,
+    cells_of,
+    read_finished,
+    write_rows,
+)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found."""
+
+    config: SweepConfig
+    trials: int  # of the sweep, finished or not
+    cells: list[Cell]
+    answers: list[Answer]
+
+    def report(self) -> Report:
+        """Return the table and the answer as text."""
+        return report(self.config, self.cells, self.answers)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the content of ``sweep.json``."""
+        return {
+            "config": parameters(self.config),
+            "trials": self.trials,
+            "finished": sum(len(cell.values) for cell in self.cells),
+            "metric": self.config.metric,
+            "cells": [
+                {
+                    "strategy": cell.strategy, "alpha": cell.alpha, "objective": cell.objective,
+                    "fraction": cell.fraction, "rollouts": cell.rollouts, "values": list(cell.values),
+                }
+                for cell in self.cells
+            ],
+            "answers": [each.numbers() for each in self.answers],
+        }  # fmt: skip
+
+
+def sweep(config: SweepConfig) -> SweepResult | None:
+    """Make all trials that are not finished, then report on all that are; print the progress and the report.
+
+    With ``config.dry_run`` only print the trials and what they cost.
+
+    Returns:
+        What the finished trials say; None for a dry run, or if none is finished.
+
+    Raises:
+        BisieveError: The user must change something, or a trial has failed. Finished trials are kept.
+    """
+    config.check()
+    config = located(config)
+    if not config.dry_run:
+        require_writable(config.output)
+    example = config.train_config(config.strategies[0], "index", config.objectives[0], config.fractions[0], 0)
+    check_device(example.device, example.workers.least)
+    check_model(config.backbone, "--backbone")
+    index = open_version(config.index, config.index_version or None)
+    solutions = read_benchmark(config.benchmark)
+    check_images(config.evaluate_config(example), solutions, "--benchmark")
+    grid = trials(config, index, digest(solutions))
+    if config.dry_run:
+        console.show(_plan(grid, read_finished(config.output, grid), index))
+        return None
+    check_weights(config.backbone, "--backbone")
+    try:
+        with leased(config.output, console.show):
+            failed = _make(config, grid)
+            result = _conclude(config, grid, index)
+    except PreemptedError as error:
+        again = "run the same command again: finished trials are kept"
+        raise type(error)("the sweep to reach its end", error.args[1], again) from None
+    if failed is not None:
+        raise failed
+    return result
+
+
+def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
+    """Make the trials that are not finished; return the error to end with, if some have failed."""
+    finished = read_finished(config.output, grid)
+    done = {each.trial.id for each in finished}
+    todo = [trial for trial in grid if trial.id not in done]
+    known = f", {len(done)} of them finished before" if done else ""
+    console.show(f"sweep: {pluralize(len(grid), 'trial')}{known}")
+    if not todo:
+        return None
+    workers = todo[0].train.workers.least
+    with cluster(workers * max(1, config.trials_at_once)) as ray:
+        from ray_train.sweep.tuning import remove_running, run_trials
+
+        shown = _Shown(config.metric, list(finished), todo)
+        try:
+            outcome = run_trials(config, ray, todo, finished, shown)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"{shown.ended} of {len(grid)} trials are kept: the same command continues")
+            raise
+        if workers > 1:
+            remove_running(config.output)
+    if outcome.left:
+        console.show(
+            f"{pluralize(outcome.left, 'trial')} left for want of time (--max-hours {config.max_hours:g}): "
+            "the same command continues"
+        )
+    if not outcome.failed:
+        return None
+    name, error = next(iter(outcome.failed.items()))
+    expected, found, hint = error.args
+    others = len(outcome.failed) - 1
+    more = f" (and {pluralize(others, 'other trial')} failed)" if others else ""
+    return TrainingError(f"trial {name}: {expected}", f"{found}{more}", hint)
+
+
+class _Shown:
+    """Prints a line for each trial that ends."""
+
+    def __init__(self, metric: str, finished: list[Finished], todo: Sequence[Trial]) -> None:
+        self._metric, self._finished = metric, finished
+        self._todo = {trial.id: trial for trial in todo}
+        self._total = len(finished) + len(todo)
+
+    @property
+    def ended(self) -> int:
+        """Number of finished trials."""
+        return len(self._finished)
+
+    def __call__(self, finished: Finished, at_once: int) -> None:
+        """Show a finished trial, and how long the others will take, of which ``at_once`` run at a time."""
+        self._finished.append(finished)
+        del self._todo[finished.trial.id]
+        value = finished.result[self._metric]
+        shown = "none" if value is None else f"{value:.4f}"
+        console.show(
+            f"trial {self.ended} of {self._total}  {finished.trial.name}: {self._metric} {shown}, "
+            f"{in_words(finished.seconds)}{self._left(at_once)}"
+        )
+
+    def _left(self, at_once: int) -> str:
+        pace = pace_of(self._finished)
+        seconds = sum(pace.of(trial) for trial in self._todo.values()) if pace else 0.0
+        return f"; about {in_words(seconds / at_once)} left" if self._todo else ""
+
+
+def _conclude(config: SweepConfig, grid: Sequence[Trial], index: Index) -> SweepResult | None:
+    finished = read_finished(config.output, grid)
+    available = index.manifest.rollouts
+    write_rows(config.output, finished, available)
+    cells = cells_of(finished, config.metric)
+    if not cells:
+        console.show(f"no trial has a {config.metric} yet")
+        return None
+    found = answers(cells, available, config.delta, config.confidence)
+    result = SweepResult(config, len(grid), cells, found)
+    for name, document in ((ANSWER, result.numbers()), (PLOT, plot(config, cells, found))):
+        encoded = msgspec.json.format(msgspec.json.encode(document), indent=1)
+        storage.write_bytes(join(config.output, name), encoded)
+    if len(finished) < len(grid):
+        console.show(f"of {len(finished)} of {pluralize(len(grid), 'trial')}:")
+    console.show(result.report())
+    console.show(f"results: {join(config.output, ROWS)}, plot: {join(config.output, PLOT)}")
+    return result
+
+
+def _plan(grid: Sequence[Trial], finished: Sequence[Finished], index: Index) -> Report:
+    """Return the table of a dry run: the trials by line and fraction, and their cost."""
+    done, pace = {each.trial.id for each in finished}, pace_of(finished)
+    groups: dict[tuple[str, str, str, float], list[Trial]] = {}
+    for trial in grid:
+        key = (trial.strategy, trial.alpha, trial.objective, trial.fraction)
+        groups.setdefault(key, []).append(trial)
+    rows = []
+    for (strategy, alpha, objective, fraction), group in groups.items():
+        left = [trial for trial in group if trial.id not in done]
+        rollouts = round(fraction * index.manifest.rollouts) * group[0].train.epochs
+        rows.append((
+            f"{strategy} α {alpha}" if alpha else strategy, objective, percent(fraction),
+            ",".join(str(trial.seed) for trial in group), str(len(group) - len(left)),
+            f"{rollouts:,}", f"{-(-rollouts // group[0].train.global_batch):,}",
+            in_words(sum(map(pace.of, left))) if pace else "unknown",
+        ))  # fmt: skip
+    head = ("selection", "objective", "fraction", "seeds", "done", "rollouts", "steps", "time left")
+    left = [trial for trial in grid if trial.id not in done]
+    corpora = sum(map(passes, left))
+    cost = (
+        f"about {in_words(sum(map(pace.of, left)))} of one process, as the finished ones took"
+        if pace
+        else "time unknown before one is finished; bisieve train --dry-run computes it on GPUs"
+    )
+    return Report(
+        Table(head, rows),
+        f"{pluralize(len(grid), 'trial')}, {len(left)} to make: as much training as {corpora:.3g} epochs "
+        f"of all {pluralize(index.manifest.rollouts, 'rollout')}, and {pluralize(len(left), 'evaluation')}; "
+        f"{cost}",
+        "dry run: nothing was written",
+    )

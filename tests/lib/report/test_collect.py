@@ -1,0 +1,172 @@
+"""The numbers of a report are those that plain Python counts in the rows of the index."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.reported import make_reported
+
+import bisieve
+from bisieve.errors import UsageError
+from bisieve.index.reader import open_index
+from bisieve.index.selection import select
+from bisieve.index.statistics import statistics_of
+from bisieve.report import rows, what_if
+from bisieve.report.collect import IndexReport, collect
+from bisieve.report.html import plain
+from bisieve.report.index_page import index_page
+
+FRACTION = 0.25
+ASKED: list[dict[str, Any]] = [{}, {"alpha": 0.2}, {"strategy": "random"}, {"all_negative": "drop"}]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, score: Callable[..., Any]) -> str:
+    return make_reported(tmp_path_factory.mktemp("corpus"), score)[0]
+
+
+def reported(url: str, asked: dict[str, Any], **options: Any) -> IndexReport:
+    return collect(open_index(url), url, FRACTION, asked, **options)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_counts_are_those_of_the_rows(index: str, asked: dict[str, Any]) -> None:
+    opened = open_index(index)
+    kept = select(opened, FRACTION, asked).rows.to_pylist()
+    rows = select(
+        opened, 1.0, {**asked, "all_negative": "keep"} if asked.get("all_negative") else asked
+    ).rows.to_pylist()
+    found = plain(reported(index, asked).numbers())
+    for name, expected in (("corpus", rows), ("selection", kept)):
+        assert found[name]["rollouts"] == len(expected)
+        questions = Counter(Counter(row["question_id"] for row in expected).values())
+        assert found[name]["questions_by_rollouts"][:6] == [questions.get(n, 0) for n in range(1, 7)]
+        steps = Counter((place, value > 0) for row in expected for place, value in enumerate(row["scores"]))
+        assert found[name]["labels_by_step"][:6] == [[steps[n, False], steps[n, True]] for n in range(6)]
+        bins = np.histogram([row["bis"] for row in expected], found["bis_edges"])[0]
+        assert sum(found[name]["bis"]) == len(expected)
+        assert np.abs(np.cumsum(bins) - np.cumsum(found[name]["bis"])).max() <= sum(
+            min(abs(row["bis"] - edge) for edge in found["bis_edges"]) < 1e-9 for row in expected
+        )  # those on an edge may be on either side of it
+        alpha = found["parameters"]["alpha"]
+        assert found["at_alpha"][name] == sum(row["bis"] == alpha for row in expected)
+        assert np.sum(found[name]["mixture_by_reliability"]) == len(expected)
+        assert np.sum(found[name]["mc_scores_by_step"]) == sum(row["num_steps"] for row in expected)
+    for source in found["sources"]:
+        mine = [row for row in kept if row["source"] == source["source"]]
+        assert source["selection"]["rollouts"] == len(mine)
+        assert source["selection"]["negative_steps"] == sum(
+            row["num_steps"] - row["num_positive"] for row in mine
+        )
+        assert source["lowest_bis"] == min(row["bis"] for row in mine)
+
+
+@pytest.mark.parametrize("scope", ["source", "global"])
+def test_another_fraction_or_alpha_keeps_what_that_selection_has(
+    tmp_path: Path, score: Callable[..., Any], scope: str
+) -> None:
+    url, _ = make_reported(tmp_path, score, scope=scope)
+    opened = open_index(url)
+    found = reported(url, {}).what_if
+    assert found is not None
+    assert found.one_in == 1
+    for alpha, row in zip(found.alphas, found.found, strict=True):
+        for fraction, its in zip(found.fractions, row, strict=True):
+            expected = statistics_of(select(opened, fraction, {"alpha": alpha}).rows)
+            if alpha == 0.05:
+                assert its.numbers() == expected.numbers()
+            else:  # ties are in the order of the index
+                assert (its.rollouts, its.mixed) == (expected.rollouts, expected.mixed)
+
+
+def test_a_large_index_is_sampled_by_whole_questions(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(what_if, "SAMPLE", 30)
+    found = reported(index, {}).what_if
+    assert found is not None
+    assert found.one_in == 3
+    assert 0 < found.sampled < 80
+    assert found.sampled == 4 * found.questions  # each question has four rollouts
+    assert "differ a little" in str(index_page(reported(index, {})))
+
+
+def test_an_index_that_is_too_large_is_not_ranked_by_other_options(
+    index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MOST_IN_MEMORY", 79)
+    assert reported(index, {}).view.in_memory is None
+    assert reported(index, {"alpha": 0.05}).view.in_memory is None  # as the index is ranked
+    with pytest.raises(UsageError, match="an index of at most 79 rollouts"):
+        reported(index, {"alpha": 0.2})
+
+
+def test_examples_are_around_the_cutoff_with_their_text(index: str) -> None:
+    report = reported(index, {})
+    limits = report.view.limits
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for each in report.examples.found:
+        kinds.setdefault(each.kind, []).append(each.row)
+        assert each.rollout is not None
+        assert list(each.rollout.scores) == each.row["scores"]
+    assert [row["rank"] <= limits[row["source"]] for row in kinds["kept"] + kinds["just kept"]] == [True] * 12
+    assert [row["rank"] > limits[row["source"]] for row in kinds["just dropped"] + kinds["dropped"]] == [
+        True
+    ] * 12
+    assert {row["rank"] for row in kinds["just kept"]} == {8, 9, 10}
+    assert {row["rank"] for row in kinds["just dropped"]} == {11, 12, 13}
+    assert len({(row["source"], row["rank"]) for rows in kinds.values() for row in rows}) == 24
+
+
+def test_rejects_are_shown_with_their_beginning(index: str) -> None:
+    rejects = {each.reason: each for each in reported(index, {}).rejects}
+    assert {reason: each.records for reason, each in rejects.items()} == {"bad_json": 2, "no_image": 2}
+    places = rejects["bad_json"].examples
+    assert [text for _, text in places] == ["{", "{"]
+    assert all("@" in place for place, _ in places)
+
+
+def test_a_report_without_shards_says_what_it_could_not_read(
+    tmp_path: Path, score: Callable[..., Any]
+) -> None:
+    url, images = make_reported(tmp_path, score)
+    for shard in (tmp_path / "corpus/shards").iterdir():
+        shard.unlink()
+    report = reported(url, {}, image_root=images)
+    assert all(each.rollout is None for each in report.examples.found)
+    assert report.costs["corpus"].tokens is None
+    assert report.examples.notes[0].startswith("the text of 24 of 24 rollouts: expected ")
+    assert "Not shown:" in str(index_page(report))
+
+
+def test_images_that_cannot_be_read_are_left_out_with_a_note(index: str, tmp_path: Path) -> None:
+    report = reported(index, {}, image_root=str(tmp_path / "none"))
+    assert all(not each.images for each in report.examples.found)
+    assert len(report.examples.notes) == 1
+    assert report.examples.notes[0].startswith("an image: expected ")
+
+
+def test_an_index_without_usable_rollouts_has_a_page_of_its_rejects(
+    tmp_path: Path, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
+) -> None:
+    one = write_jsonl("corpus/a.jsonl", [rollout([1.0, 0.0])])
+    score(one, tmp_path / "index")
+    report = reported(str(tmp_path / "index"), {})
+    assert plain(report.numbers())["selection"]["rollouts"] == 1  # the smallest that there is
+    assert index_page(report).sections[0].title == "Verdict"
+
+
+def test_another_index_is_compared_at_the_same_fraction(index: str, tmp_path: Path) -> None:
+    opened = bisieve.open_index(index)
+    other = bisieve.rerank(opened, str(tmp_path / "other"), alpha=0.5)
+    numbers = opened.write_html(str(tmp_path / "page.html"), FRACTION, other=other)
+    expected = bisieve.compare(opened.select(FRACTION), other.select(FRACTION)).numbers()
+    compared = numbers["compared"]
+    assert compared["other"] == str(tmp_path / "other")
+    assert sum(source["both"] for source in compared["sources"]) == sum(
+        source["kept"] for source in expected["sources"]
+    )
+    assert "Beside another index" in (tmp_path / "page.html").read_text()
+    with pytest.raises(UsageError, match="--compare with a selection by the options"):
+        opened.write_html(str(tmp_path / "page.html"), FRACTION, other=other, alpha=0.2)
