@@ -8,6 +8,7 @@ from bench.study.recipe import MAIN, REGIMES
 
 CORPORA = (0, 1, 2)  # seeds
 ONE_PASS, EQUAL_STEPS = "one pass", "equal steps"  # equal steps: as many as one pass over all of the corpus
+UNTRAINED = "untrained"  # the base itself
 CONTROL = "control"  # random mixed rollouts with BIS's share of negative steps: `control.control_rows`
 
 
@@ -61,6 +62,11 @@ def full(corpus: int, seed: int, **options: Any) -> Run:
     return Run(corpus, seed, "all", 1.0, **options)
 
 
+def untrained(corpus: int, regime: str = MAIN.name) -> Run:
+    """Return the evaluation of the base."""
+    return Run(corpus, 0, UNTRAINED, 0.0, regime=regime)
+
+
 def compared(
     corpora: Sequence[int], seeds: Sequence[int], fractions: Sequence[float], **options: Any
 ) -> Iterator[Run]:
@@ -74,10 +80,10 @@ def compared(
 
 
 def main_grid(corpora: Sequence[int], seeds: Sequence[int]) -> Iterator[Run]:
-    """Yield all strategies at all fractions, seed by seed over all corpora."""
+    """Yield all strategies at all fractions, seed by seed, and each fraction over all corpora."""
     for seed in seeds:
-        for corpus in corpora:
-            for fraction in (0.1, 0.25, 0.05, 0.5):
+        for fraction in (0.1, 0.25, 0.05, 0.5):
+            for corpus in corpora:
                 for strategy, alpha in OF_MAIN_GRID:
                     yield Run(corpus, seed, strategy, fraction, alpha)
 
@@ -117,6 +123,7 @@ def whole_study() -> list[Run]:
     small, few, others = (0.1, 0.25), (0, 1, 2), ("full-annotation", "corrected", "reading")
     runs = [
         *compared(CORPORA, [0], small),
+        *(untrained(corpus, name) for name in (MAIN.name, *others) for corpus in CORPORA),
         *main_grid(CORPORA, [0]),
         *compared(CORPORA, [1, 2], small),
         *main_grid(CORPORA, [1, 2]),
@@ -137,7 +144,8 @@ def whole_study() -> list[Run]:
 
 def small_study() -> list[Run]:
     """Return the runs of ten minutes: the main comparison on two corpora, with two seeds."""
-    return list(dict.fromkeys(compared(CORPORA[:2], [0, 1], (0.1, 0.25))))
+    bases = [untrained(corpus) for corpus in CORPORA[:2]]
+    return list(dict.fromkeys([*bases, *compared(CORPORA[:2], [0, 1], (0.1, 0.25))]))
 
 
 assert set(REGIMES) >= {run.regime for run in whole_study()}

@@ -3,13 +3,12 @@
 import shutil
 import tempfile
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import bisieve
 from bench.study.corpora import corpus_of, index_of
-from bench.study.grid import CONTROL, Run
+from bench.study.grid import CONTROL, UNTRAINED, Run
 from bench.study.recipe import RECIPE, REGIMES
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
@@ -22,6 +21,8 @@ _MEASURED = ("auc", "overall_f1", "pooled_macro_f1", "brier", "processbench_f1",
 
 def perform(run: Run, work: Path, **recipe: Any) -> dict[str, Any]:
     """Train and evaluate one run; ``recipe`` replaces options of the recipe, to choose it."""
+    if run.strategy == UNTRAINED:
+        return _untrained(run, work)
     url, images = index_of(run, work), str(corpus_of(run, work))
     output = tempfile.mkdtemp(prefix="trial-", dir=work)
     base = REGIMES[run.regime].backbone
@@ -70,10 +71,13 @@ def _evaluation(images: str, model: str) -> EvaluateConfig:
     )  # fmt: skip
 
 
-@cache
-def untrained(run: Run, work: Path) -> float:
-    """Return the AUC of the base of ``run`` on its benchmark, before training."""
+def _untrained(run: Run, work: Path) -> dict[str, Any]:
+    """Return the metrics of the base itself."""
     images = str(corpus_of(run, work))
-    model = str(REGIMES[run.regime].backbone)
-    config = located(replace(_evaluation(images, model), output=str(work / "untrained"), system="none"))
-    return float(evaluate_here(config)["auc"])
+    base = str(REGIMES[run.regime].backbone)
+    config = located(replace(_evaluation(images, base), output=str(work / UNTRAINED), system="none"))
+    found = evaluate_here(config)
+    return {name: found[name] for name in _MEASURED} | {
+        "position_baseline_auc": found["position_baseline"]["auc"],
+        "benchmark": found["benchmark_sha256"][:16], "seconds": 0.0,
+    }  # fmt: skip

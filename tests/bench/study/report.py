@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as students_t
 
-from bench.study.grid import EQUAL_STEPS, ONE_PASS
+from bench.study.grid import EQUAL_STEPS, ONE_PASS, UNTRAINED
 from bench.study.recipe import MAIN, REGIMES
 
 Row = dict[str, Any]
@@ -71,8 +71,8 @@ class Runs:
         self, name: str, fraction: float, regime: str = MAIN.name, budget: str = ONE_PASS
     ) -> dict[Place, Row]:
         """Return the runs of one cell; all of the corpus has one pass, whatever the budget."""
-        if name == FULL:
-            fraction, budget = 1.0, ONE_PASS
+        if name in (FULL, UNTRAINED):
+            fraction, budget = float(name == FULL), ONE_PASS
         return self.found.get((regime, budget, name, fraction), {})
 
     def mean(self, name: str, fraction: float, metric: str = "auc", **at: str) -> Estimate:
@@ -105,7 +105,10 @@ def runs_of(rows: Iterable[Row]) -> Runs:
 def report(rows: Sequence[Row]) -> str:
     """Return all tables as Markdown; a study that is not finished says how many runs each cell has."""
     runs = runs_of(rows)
-    parts = [f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval (runs)."]
+    parts = [
+        f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval (runs). "
+        "Means of different runs do not compare; differences are between runs of the same corpus and seed."
+    ]
     for regime in REGIMES:
         for budget in (ONE_PASS, EQUAL_STEPS):
             if table := regime_table(runs, regime, budget):
@@ -118,7 +121,7 @@ def report(rows: Sequence[Row]) -> str:
 
 def regime_table(runs: Runs, regime: str, budget: str) -> str:
     """Return a row per strategy and a column per fraction; then the differences to random."""
-    cells = [key for key in runs.found if key[:2] == (regime, budget) and key[2] != FULL]
+    cells = [key for key in runs.found if key[:2] == (regime, budget) and key[2] not in (FULL, UNTRAINED)]
     if not cells:
         return ""
     fractions = sorted({key[3] for key in cells})
@@ -128,7 +131,9 @@ def regime_table(runs: Runs, regime: str, budget: str) -> str:
         [name, *(str(runs.mean(name, at, regime=regime, budget=budget)) for at in fractions)]
         for name in names
     ]
-    lines.append([FULL, *[str(runs.mean(FULL, 1.0, regime=regime))] * len(fractions)])
+    lines += [
+        [name, *[str(runs.mean(name, 1.0, regime=regime))] * len(fractions)] for name in (FULL, UNTRAINED)
+    ]
     lines += [
         [f"{name} − {RANDOM}",
          *(runs.difference(name, RANDOM, at, regime=regime, budget=budget).signed for at in fractions)]
@@ -140,7 +145,7 @@ def regime_table(runs: Runs, regime: str, budget: str) -> str:
 def looks(runs: Runs) -> str:
     """Return what the selections of the main regime look like, and how well position alone does."""
     metrics = ("mixed_share", "negative_share", "all_negative_share", "shortcut", "auc")
-    cells = sorted(key for key in runs.found if key[:2] == (MAIN.name, ONE_PASS))
+    cells = sorted(key for key in runs.found if key[:2] == (MAIN.name, ONE_PASS) and key[2] != UNTRAINED)
     lines = [
         [f"{name} {fraction:.0%}", *(f"{runs.mean(name, fraction, metric).mean:.2f}" for metric in metrics)]
         for _, _, name, fraction in cells
