@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bisieve._text import pluralize
+from bisieve._text import did_you_mean, pluralize
 from bisieve.errors import UsageError
 from bisieve.records.prompt import MARKER
 from ray_train.config_io import Need, flag_of
@@ -148,7 +148,8 @@ def chosen_trackers(track: str) -> tuple[str, ...]:
     for name in names:
         if name not in TRACKERS:
             expected = f"{', '.join(TRACKERS)}, several by comma, or none for --track"
-            raise UsageError(expected, repr(name), "give another --track")
+            hint = did_you_mean(name, TRACKERS) or "give another --track"
+            raise UsageError(expected, repr(name), hint)
     return names
 
 

@@ -63,5 +63,6 @@ def aligned_left(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return "did you mean X?" for the name most similar to ``given``, or "" if none is similar."""
-    close = get_close_matches(given, list(known), n=1)
-    return f"did you mean {close[0]}?" if close else ""
+    bare = {name.lstrip("-"): name for name in known}
+    close = get_close_matches(given.lstrip("-"), list(bare), n=1)
+    return f"did you mean {bare[close[0]]}?" if close else ""

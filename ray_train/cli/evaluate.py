@@ -2,8 +2,10 @@
 
 import argparse
 
+from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
+from ray_train.cli import IMPORTING
 from ray_train.config_io import add_options, read_config
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.run_config import to_toml
@@ -28,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve evaluate --config FILE"), end="")
         return 0
+    if not args.json:
+        console.show(IMPORTING)
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.evaluate import evaluate

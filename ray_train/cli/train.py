@@ -2,7 +2,9 @@
 
 import argparse
 
+from bisieve import console
 from bisieve.cli.overview import TRAIN
+from ray_train.cli import IMPORTING
 from ray_train.config import TrainConfig
 from ray_train.config_io import add_options, read_config
 from ray_train.run_config import to_toml
@@ -26,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve train --config FILE"), end="")
         return 0
+    console.show(IMPORTING)
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.model.metadata import read_card

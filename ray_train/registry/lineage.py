@@ -68,9 +68,13 @@ def _lines(link: Link, depth: int) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     if isinstance(value, float):
         return f"{value:.4g}"
-    is_count = isinstance(value, int) and not isinstance(value, bool) and name != "seed"
+    is_count = isinstance(value, int) and name != "seed"
     return f"{value:,}" if is_count else str(value)
 
 

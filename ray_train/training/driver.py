@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from bisieve import console
-from bisieve._text import pluralize
+from bisieve._text import percent, pluralize
 from bisieve.errors import PreemptedError
 from bisieve.index.selection import Selection
 from bisieve.index.statistics import index_statistics
@@ -144,9 +144,9 @@ def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
     if plan.dropped_per_epoch:
         left_out += f", {plan.dropped_per_epoch} an epoch dropped with its last, smaller batch"
     return (
-        f"selection: {plan.rows_per_epoch:,} of {pluralize(selection.available, 'rollout')}, "
-        f"fraction asked {selection.fraction:g}, "
-        f"delivered {plan.rows_per_epoch / selection.available:.4f}{left_out}\n"
+        f"selection: {plan.rows_per_epoch:,} of {pluralize(selection.available, 'rollout')} "
+        f"({plan.rows_per_epoch / selection.available:.2%}; asked for {percent(selection.fraction)})"
+        f"{left_out}\n"
         f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "
         f"on {config.workers.words}, "
         f"ZeRO {config.zero_stage}"

@@ -40,7 +40,7 @@ def _words(action: argparse.Action, value: Any, where: str) -> Iterator[str]:
     if action.nargs == 0:
         if not isinstance(value, bool):
             raise UsageError(f"true or false for {where}", repr(value), "correct the file")
-        yield action.option_strings[0 if value else -1]  # a `Flag` and its opposite
+        yield action.option_strings[0 if value else -1]
     elif any(isinstance(one, dict | list) or one is None for one in values):
         raise UsageError(f"a value or a list of values for {where}", repr(value), "correct the file")
     elif isinstance(value, list) and action.nargs is None and not isinstance(action.default, list):

@@ -4,7 +4,7 @@ import argparse
 
 from bisieve import console
 from bisieve.cli.overview import SELECT
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 from bisieve.synthetic.corpus_config import CorpusConfig
 from bisieve.synthetic.solver import Solver
 
@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--early-stop",
-        action="store_true",
+        action=Flag,
         help="sample nothing after a step with score 0: later steps have 0 of 0, as in VisualPRM",
     )
     add(

@@ -16,7 +16,11 @@ WIDTH = 100  # columns of a help text
 _CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 _ONE_OF = re.compile(r"one of the arguments (.*) is required")
 _VALUE = re.compile(r"argument (.+?): invalid (\S+) value: '(.*)'", re.DOTALL)
-_KINDS = {"int": "an integer", "float": "a number"}  # names of types as argparse shows them
+_KINDS = {
+    "int": "an integer",
+    "float": "a number",
+    "alpha_or_auto": "a number or auto",
+}  # names of types as argparse shows them
 
 
 class Flag(argparse.BooleanOptionalAction):
@@ -97,7 +101,8 @@ class Parser(argparse.ArgumentParser):
         needed = [action for action in self._actions if action.required]
         groups = [group._group_actions for group in self._mutually_exclusive_groups if group.required]
         names = [action.option_strings[-1] for action in (needed[:1] or next(iter(groups), []))]
-        hint = f"did you mean {' or '.join(names)} {args[0]}?" if names else self._help_hint()
+        meant = " or ".join(f"{name} {args[0]}" for name in names)
+        hint = f"did you mean {meant}?" if 0 < len(names) < 4 else self._help_hint()
         raise UsageError(f"options of {self.prog}", repr(args[0]), hint)
 
     def _given(self, args: list[str]) -> set[str]:
@@ -147,7 +152,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         parser.reads_config = True
     add = parser.add_argument_group("configuration").add_argument
     add("--config", metavar="FILE", help="TOML or YAML file with values for options; the command line wins")
-    add("--print-config", action="store_true", help="print all options as TOML for --config; do nothing else")
+    add("--print-config", action="store_true", help="print the options as TOML for --config; do nothing else")
 
 
 def _config_in(args: list[str]) -> str | None:

@@ -1,6 +1,7 @@
 """``bisieve path``: print where the Parquet files of an index are, for DuckDB, Polars, pandas and others."""
 
 import argparse
+import sys
 
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
@@ -23,5 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.api.functions import open_index
 
     index = open_index(args.index, args.version)
+    if args.rejects and not index.opened.manifest.rejected:
+        print("warning: no record was rejected: the path names no file", file=sys.stderr)
     print(index.glob("rejects" if args.rejects else "rollouts").removeprefix("file://"))
     return 0

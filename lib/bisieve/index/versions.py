@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from bisieve._text import pluralize
 from bisieve.errors import IndexUnusableError, StorageError
 from bisieve.index.manifest import Manifest, version_manifest
 from bisieve.index.reader import Index, open_index
@@ -31,6 +32,11 @@ class Version:
     manifest: Manifest
     published: float  # when its manifest was written, seconds since 1970
     current: bool  # the index's manifest names it
+
+    def __repr__(self) -> str:
+        """Return one line with the fingerprint and the number of rollouts."""
+        name = f"{self.manifest.fingerprint[:16]}, {pluralize(self.manifest.rollouts, 'rollout')}"
+        return f"<Version {name}{', current' if self.current else ''}>"
 
 
 def versions(index: Index) -> list[Version]:

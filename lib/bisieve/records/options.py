@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
 from bisieve.io.file_names import file_stem, folder_name, partition_value
 
@@ -38,7 +39,9 @@ class ReadOptions:
         """Check the names of fields and the options for the source."""
         if unknown := sorted(set(self.fields) - set(FIELDS)):
             raise UsageError(
-                f"--field NAME=COLUMN with a NAME of {', '.join(FIELDS)}", unknown[0], "correct the NAME"
+                f"--field NAME=COLUMN with a NAME of {', '.join(FIELDS)}",
+                unknown[0],
+                did_you_mean(unknown[0], FIELDS) or "correct the NAME",
             )
         read: dict[str, list[str]] = defaultdict(list)
         for ours, theirs in self.names.items():
@@ -152,7 +155,8 @@ def check_ranking(given: Mapping[str, Any]) -> None:
     """
     for name in given:
         if name not in RANKING:
-            raise UsageError(f"one of {', '.join(RANKING)}", name, "correct the name of the option")
+            hint = did_you_mean(name, RANKING) or "correct the name of the option"
+            raise UsageError(f"one of {', '.join(RANKING)}", name, hint)
     alpha, threshold = given.get("alpha", 0.0), given.get("threshold", 0.0)
     if not (math.isfinite(alpha) and alpha >= 0):
         raise UsageError("an --alpha from 0 on", str(alpha), "the paper uses 0.05 at 25% and 0.2 at 10%")

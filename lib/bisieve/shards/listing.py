@@ -31,6 +31,8 @@ _NOT_DATA_NAMES = ("readme", "license", "licence", "notice", "changelog", "makef
 OPENING = 2**18  # cost of opening a file, in bytes that could be read in the same time
 SMALLEST_TASK, LARGEST_TASK = 8 * 2**20, 256 * 2**20  # bytes
 
+_SHARDS = "shards (*.jsonl, *.jsonl.gz, *.parquet or another suffix of docs/reference/records.md)"
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -96,12 +98,10 @@ def list_inputs(inputs: Sequence[str], index: str | None = None) -> Listing:
             hint = "check --input"
             if len(files) == 1 and files[0].url == url:
                 others, hint = "a file with another suffix", "rename or convert it"
-            raise CorpusError(
-                f"shards ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}", others, hint
-            )
+            raise CorpusError(f"{_SHARDS} at {url}", others, hint)
         if unread := [file.url for file in files if file.url.lower().endswith(NOT_READ)]:
             raise CorpusError(
-                f"shards alone ({', '.join('*' + suffix for suffix in SUFFIXES)}) at {url}",
+                f"nothing but {_SHARDS} at {url}",
                 f"{pluralize(len(unread), 'other')}, such as {unread[0]}",
                 "write them as one of these, or name the shards to read by a glob",
             )

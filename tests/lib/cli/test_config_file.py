@@ -1,10 +1,16 @@
 """Options of a command in a file, and all its options printed as such a file."""
 
+import re
+import shlex
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-from bisieve.cli.main import main
+from bisieve.cli.main import COMMANDS, main
+
+# Their examples name a file of options, or another command.
+NO_EXAMPLE = {"submit", "sweep"}
 
 TOML = """
 input = ["shards/a.jsonl", "shards/b.jsonl"]
@@ -145,3 +151,17 @@ def test_a_typo_in_the_options_of_training_is_named(
     file.write_text("global_bacth = 5")
     assert main(["train", "--config", str(file)]) == 2
     assert "found global_bacth; did you mean global_batch?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted({point.name for point in entry_points(group=COMMANDS)} - NO_EXAMPLE))
+def test_what_a_command_prints_of_its_options_is_printed_again_from_a_file(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = next(point for point in entry_points(group=COMMANDS) if point.name == name).load()
+    (example,) = re.findall(r"bisieve ([^')]+)", module.EXAMPLE.replace("\\\n", " "))
+    assert main([*shlex.split(example), "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "printed.toml").write_text(printed)
+    assert main([name, "--config", "printed.toml", "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
