@@ -27,7 +27,7 @@ TRAIN = [
     "tensorboardX>=2.6",
     "pandas>=2.2,<3",
 ]
-CORPUS = ["scikit-learn>=1.5", "pillow>=12"]
+CORPUS = ["scikit-learn>=1.5", "scipy>=1.13", "pillow>=12"]
 S3 = ["s3fs>=2026.9"]
 STORES = {  # stores that no test uses; `bisieve.io.errors.DRIVERS` has the URL schemes of each
     "gcs": ["gcsfs>=2026.9"],

@@ -27,11 +27,14 @@ NEEDED = {
     "yaml",
     "rich",
     "argcomplete",
+    "jinja2",
+    "markupsafe",  # of jinja2
     "bisieve",
     "ray_train",
 }
-OF_OTHERS = {"torchvision", "sqlalchemy"}  # no extra brings them: their errors say what to do
-# Those of infra have a place of their own: Airflow's requirements, and the demo's own modules.
+# No extra brings the first two: their errors say what to do. TensorBoard brings the last.
+OF_OTHERS = {"torchvision", "sqlalchemy", "google"}
+# Those of infra have a place of their own: Airflow's requirements, the demo's own modules, those of tests.
 OUTSIDE = {
     "airflow",
     "bisieve_airflow",
@@ -40,6 +43,7 @@ OUTSIDE = {
     "websockets",
     "backbone_lessons",
     "backbone_model",
+    "support",
 }
 
 # Commands where no extra is installed: other tests show that the packages are needed.
