@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ Row = dict[str, Any]
 Place = tuple[int, int]  # corpus and seed: runs of the same place are compared in pairs
 
 BIS, BIS_02, RANDOM, FULL = "bis", "bis alpha 0.2", "random", "all"
-CLEAR = 0.01  # a difference of AUC that would matter to a user
+BEGIN, END = "<!-- tables of make study -->", "<!-- end of the tables -->"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,13 @@ def report(rows: Sequence[Row]) -> str:
     parts += ["What a selection looks like (main, one pass), means", looks(runs)]
     parts += ["Findings of the paper (main, one pass): differences of AUC, paired by corpus and seed"]
     parts += [findings(runs)]
-    return "\n\n".join(parts)
+    return "\n\n".join(part if part.startswith("|") else fill(part, 100) for part in parts)
+
+
+def written_into(page: str, rows: Sequence[Row]) -> str:
+    """Return ``page`` with the report between the comments `BEGIN` and `END`."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{report(rows)}\n\n{END}{rest.split(END)[1]}"
 
 
 def regime_table(runs: Runs, regime: str, budget: str) -> str:

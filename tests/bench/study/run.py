@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--work", type=Path, default=Path(".bench/study"), help="where corpora are (default: .bench/study)")
     add("--results", type=Path, help="the Parquet file of the results")
     add("--only-report", action="store_true", help="make no run")
+    add("--page", type=Path, help="write the tables into this page, docs/study.md")
     args = parser.parse_args(arguments)
     runs = small_study() if args.small else whole_study()
     name = "study-small.parquet" if args.small else "study.parquet"
@@ -41,10 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not args.only_report:
         make_runs(runs, path, args.work.resolve(), args.processes, args.hours * 3600)
 
-    from bench.study.report import report
+    from bench.study.report import report, written_into
     from bench.study.results import read_results
 
-    print(report(read_results(path)))
+    rows = read_results(path)
+    print(report(rows))
+    if args.page:
+        args.page.write_text(written_into(args.page.read_text(encoding="utf-8"), rows), encoding="utf-8")
     return 0
 
 
