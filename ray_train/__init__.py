@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ray_train.evaluation.config import BestOfConfig, EvaluateConfig
     from ray_train.evaluation.evaluate import evaluate
     from ray_train.evaluation.step_scorer import StepScorer
-    from ray_train.sweep.config import SweepConfig
-    from ray_train.sweep.run import sweep
+    from ray_train.sweeps.config import SweepConfig
+    from ray_train.sweeps.run import sweep
     from ray_train.training.driver import train
 
 # Imported on first access: ``import ray_train`` needs neither torch nor Ray.
@@ -28,8 +28,8 @@ _HOMES = {
     "evaluate": "ray_train.evaluation.evaluate",
     "compare_evaluations": "ray_train.evaluation.compare",
     "best_of": "ray_train.evaluation.best_of",
-    "SweepConfig": "ray_train.sweep.config",
-    "sweep": "ray_train.sweep.run",
+    "SweepConfig": "ray_train.sweeps.config",
+    "sweep": "ray_train.sweeps.run",
     "StepScorer": "ray_train.evaluation.step_scorer",
 }
 __all__ = [

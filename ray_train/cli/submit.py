@@ -10,7 +10,7 @@ from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
 from ray_train.evaluation.config import BestOfConfig, EvaluateConfig, ScoringConfig
 from ray_train.run_config import to_toml
-from ray_train.sweep.config import SweepConfig
+from ray_train.sweeps.config import SweepConfig
 
 GROUP = TRAIN
 HELP = "run train, evaluate, best-of or sweep on a Ray cluster, or follow the job that runs it"

@@ -6,7 +6,7 @@ from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
 from ray_train.config_io import add_options, read_config
 from ray_train.run_config import to_toml
-from ray_train.sweep.config import SweepConfig
+from ray_train.sweeps.config import SweepConfig
 
 GROUP = TRAIN
 HELP = "train and evaluate on many selections, and say which fraction is enough on this corpus"
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve sweep --config FILE"), end="")
         return 0
-    from ray_train.sweep.run import sweep
+    from ray_train.sweeps.run import sweep
 
     with options.text_beside(args.json):
         result = sweep(config)

@@ -19,7 +19,7 @@ from ray_train.config_io import plain_options
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.model.sources import known_as
 from ray_train.selection_options import AS_INDEX
-from ray_train.sweep.config import SweepConfig
+from ray_train.sweeps.config import SweepConfig
 
 ALL = "all"  # the strategy of trials on all the data: they select nothing
 FORMAT = 1  # of a trial's file; another one makes other trials

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from bisieve._text import percent
-from ray_train.sweep.config import RANDOM
-from ray_train.sweep.curve import (
+from ray_train.sweeps.config import RANDOM
+from ray_train.sweeps.curve import (
     DRAWS,
     LEAST_FRACTIONS,
     Extrapolation,

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bisieve._text import percent
-from ray_train.sweep.answer import Answer, Cell
-from ray_train.sweep.config import SweepConfig
-from ray_train.sweep.report import mean_interval
+from ray_train.sweeps.answer import Answer, Cell
+from ray_train.sweeps.config import SweepConfig
+from ray_train.sweeps.report import mean_interval
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ray_train.sweep.answer import ENOUGH, NONE, UNDECIDED, UNKNOWN, Answer, Cell, answers
+from ray_train.sweeps.answer import ENOUGH, NONE, UNDECIDED, UNKNOWN, Answer, Cell, answers
 
 AVAILABLE = 12_000
 

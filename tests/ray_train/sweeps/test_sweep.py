@@ -17,9 +17,9 @@ from support.small_corpus import Corpus
 
 from bisieve.cli.main import main
 from bisieve.errors import TrainingError
-from ray_train.sweep.config import Options, SweepConfig, Values
-from ray_train.sweep.results import ANSWER, PLOT, ROWS, TRIALS
-from ray_train.sweep.run import SweepResult, sweep
+from ray_train.sweeps.config import Options, SweepConfig, Values
+from ray_train.sweeps.results import ANSWER, PLOT, ROWS, TRIALS
+from ray_train.sweeps.run import SweepResult, sweep
 
 TRAIN = {
     "global-batch": 6, "pack-tokens": 200, "max-tiles": 1, "learning-rate": 1e-3, "system": "none",

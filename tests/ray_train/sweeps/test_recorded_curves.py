@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ray_train.sweep.answer import Cell, answers
+from ray_train.sweeps.answer import Cell, answers
 
 STUDY = Path(__file__).parents[2] / "bench/results/study.parquet"
 METRIC = "auc"

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from ray_train.sweep.answer import Cell, answers
-from ray_train.sweep.config import SweepConfig, Values
-from ray_train.sweep.plot import plot
-from ray_train.sweep.report import mean_interval, report
+from ray_train.sweeps.answer import Cell, answers
+from ray_train.sweeps.config import SweepConfig, Values
+from ray_train.sweeps.plot import plot
+from ray_train.sweeps.report import mean_interval, report
 
 CONFIG = SweepConfig(
     index="index", image_root="images", backbone="b", benchmark="b.jsonl", output="o",

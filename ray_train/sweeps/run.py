@@ -25,13 +25,13 @@ from ray_train.evaluation.scoring import digest
 from ray_train.model.recognize import check_model
 from ray_train.model.weight_files import check_weights
 from ray_train.run_config import located, parameters
-from ray_train.sweep.answer import Answer, Cell, answers
-from ray_train.sweep.config import SweepConfig
-from ray_train.sweep.grid import Trial, trials
-from ray_train.sweep.pace import in_words, pace_of, passes
-from ray_train.sweep.plot import plot
-from ray_train.sweep.report import report
-from ray_train.sweep.results import (
+from ray_train.sweeps.answer import Answer, Cell, answers
+from ray_train.sweeps.config import SweepConfig
+from ray_train.sweeps.grid import Trial, trials
+from ray_train.sweeps.pace import in_words, pace_of, passes
+from ray_train.sweeps.plot import plot
+from ray_train.sweeps.report import report
+from ray_train.sweeps.results import (
     ANSWER,
     PLOT,
     ROWS,
@@ -122,7 +122,7 @@ def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
         return None
     workers = todo[0].train.workers.least
     with cluster(workers * max(1, config.trials_at_once)) as ray:
-        from ray_train.sweep.tuning import remove_running, run_trials
+        from ray_train.sweeps.tuning import remove_running, run_trials
 
         shown = _Shown(config.metric, list(finished), todo)
         try:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ray_train.sweep.curve import Floats, Noise, extrapolate, fit, pooled_noise
+from ray_train.sweeps.curve import Floats, Noise, extrapolate, fit, pooled_noise
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5)
 # Learning curves as they are known: powers of the size, slower and faster ones, and other shapes.

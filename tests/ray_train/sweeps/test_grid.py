@@ -8,8 +8,8 @@ from support.small_corpus import Corpus
 
 from bisieve.errors import UsageError
 from bisieve.index.reader import open_index
-from ray_train.sweep.config import Options, SweepConfig, Values
-from ray_train.sweep.grid import Trial, trials
+from ray_train.sweeps.config import Options, SweepConfig, Values
+from ray_train.sweeps.grid import Trial, trials
 
 
 @pytest.fixture

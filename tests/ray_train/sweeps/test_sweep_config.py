@@ -8,7 +8,7 @@ import pytest
 from bisieve.errors import UsageError
 from ray_train.config_io import add_options, read_config
 from ray_train.run_config import to_toml
-from ray_train.sweep.config import Options, SweepConfig
+from ray_train.sweeps.config import Options, SweepConfig
 
 GIVEN = """
 index: index

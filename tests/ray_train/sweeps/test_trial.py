@@ -17,7 +17,7 @@ from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.evaluation.scorer import Scorer
 from ray_train.run_config import located
-from ray_train.sweep.trial import run_trial
+from ray_train.sweeps.trial import run_trial
 from ray_train.training.driver import train
 
 Make = Callable[..., TrainConfig]

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import join
-from ray_train.sweep.answer import Cell
-from ray_train.sweep.grid import Trial
+from ray_train.sweeps.answer import Cell
+from ray_train.sweeps.grid import Trial
 
 TRIALS, ROWS, ANSWER, PLOT = "trials", "sweep.parquet", "sweep.json", "sweep.vl.json"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ray_train.sweep.grid import Trial
-from ray_train.sweep.results import Finished
+from ray_train.sweeps.grid import Trial
+from ray_train.sweeps.results import Finished
 
 
 @dataclass(frozen=True)

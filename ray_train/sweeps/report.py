@@ -6,8 +6,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from bisieve._text import Report, Table, percent, pluralize
-from ray_train.sweep.answer import ENOUGH, LARGE, NONE, UNKNOWN, Answer, Candidate, Cell, Estimate
-from ray_train.sweep.config import RANDOM, SweepConfig
+from ray_train.sweeps.answer import ENOUGH, LARGE, NONE, UNKNOWN, Answer, Candidate, Cell, Estimate
+from ray_train.sweeps.config import RANDOM, SweepConfig
 
 _COLUMNS = 5  # of fractions in one table
 
