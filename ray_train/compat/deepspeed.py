@@ -152,3 +152,13 @@ def _hidden(module: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[module]
+
+
+def forget_process_groups() -> None:
+    """Make DeepSpeed forget the process groups of torch that were destroyed in this process.
+
+    It keeps the first one that it has used, and would compute with that one in place of a new one.
+    """
+    from deepspeed.utils import groups
+
+    groups._release_process_group_references()

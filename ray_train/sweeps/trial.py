@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from bisieve.io.tempdirs import tidy_scratch
 from ray_train.checkpoints.state import Cursor, SampleLog
+from ray_train.compat.deepspeed import forget_process_groups
 from ray_train.config import TrainConfig
 from ray_train.data.prompt_memory import PromptMemory
 from ray_train.data.stored_selection import store_selection
@@ -93,6 +94,7 @@ def _join_group_of_one(device: torch.device) -> None:
         backend = "nccl" if device.type == "cuda" else "gloo"
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
+        forget_process_groups()
 
 
 @dataclass

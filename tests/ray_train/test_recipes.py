@@ -51,7 +51,9 @@ def test_the_recipe_on_a_family_without_tiles_is_refused_before_ray_starts(
     qwen: Path, internvl: Path, settings: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "cluster", lambda workers: pytest.fail("Ray was started"))
-    monkeypatch.setattr(driver, "chosen_index", lambda config: pytest.fail("the index was opened"))
+    monkeypatch.setattr(
+        "ray_train.training.plan.chosen_index", lambda config: pytest.fail("the index was opened")
+    )
     with pytest.raises(TrainingError, match=r"--drop-path .*; found qwen2_5_vl; give --drop-path 0"):
         driver.train(settings(backbone=str(qwen), drop_path=0.4))
     with pytest.raises(pytest.fail.Exception, match="the index was opened"):
