@@ -19,7 +19,7 @@ def main(folder: Path) -> int:
     card = json.loads((folder / "models/best/bisieve.json").read_text())
     found = {name: json.loads((folder / "metrics" / name / "metrics.json").read_text()) for name in MODELS}
     print(
-        f"trained on {card['rollouts']} of {manifest['rollouts']} rollouts: the best "
+        f"trained on {card['rollouts']:,} of {manifest['rollouts']:,} rollouts: the best "
         f"{card['fraction_asked']:.0%} by BIS, and as many random ones"
     )
     print(f"{'':20}  " + "  ".join(f"{name:>9}" for name in MODELS))

@@ -1,5 +1,6 @@
 """The demo with and without Java: its commands are stood in for by programs that say what they are asked."""
 
+import json
 import os
 import re
 import shutil
@@ -64,6 +65,26 @@ def test_each_stage_is_named_and_timed_within_100_columns(tmp_path: Path, java: 
     assert begun == list("234567")
     assert ended == (begun if java else list("23567"))
     assert "of the JVM" not in shown
+
+
+def test_the_readme_shows_what_the_demo_prints_at_its_end(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```text\n(trained on .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    metrics = ("overall_f1", "pooled_macro_f1", "auc")
+    table = dict(zip(metrics, (line.split()[-3:] for line in shown.splitlines()[2:5]), strict=True))
+    for place, name in enumerate(("untrained", "random", "best")):
+        folder = tmp_path / "metrics" / name
+        folder.mkdir(parents=True)
+        found = {metric: float(table[metric][place]) for metric in metrics}
+        (folder / "metrics.json").write_text(json.dumps(found))
+    for file, content in (
+        ("index/manifest.json", {"rollouts": 4000}),
+        ("models/best/bisieve.json", {"rollouts": 1000, "fraction_asked": 0.25}),
+    ):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text(json.dumps(content))
+    summary = [sys.executable, ROOT / "infra/demo/summary.py", tmp_path]
+    done = subprocess.run(summary, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(shown)
 
 
 def run_stage(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
