@@ -42,8 +42,9 @@ def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixtur
     ],
 )
 def test_the_usage_of_a_command_shows_what_must_be_given(
-    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+    command: str, usage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
         main([command, "--help"])
     assert capsys.readouterr().out.splitlines()[0] == f"usage: bisieve {command} {usage}"
