@@ -47,16 +47,31 @@ class Stall:
             name: min((step for step in steps if step >= self._resumed), default=0)
             for name, steps in self._uses.items()
         }
-        planned = []
-        for mishap in mishaps:
-            earliest = self._resumed + 2  # behind a checkpoint that only this run writes
-            later = [(step, name) for name, step in firsts.items() if step >= earliest]
-            step, name = self._random.choice([one for one in later if one[0] <= earliest + 1] or later)
-            self._resumed = step // 2 * 2
-            print(f"held up at step {step}")
-            planned.append((name, step, mishap))
+        chosen = self._choose([(step, name) for name, step in firsts.items()], len(mishaps))
+        assert chosen is not None, "no image is first needed so late"
+        planned = [(name, step, mishap) for (step, name), mishap in zip(chosen, mishaps, strict=True)]
+        print(f"held up at steps {[step for step, _ in chosen]}")
+        self._resumed = chosen[-1][0] // 2 * 2
         with beside(partial(self._hold_up, Path(output), planned, time.time())):
             yield
+
+    def _choose(
+        self, firsts: list[tuple[int, str]], number: int, resumed: int | None = None
+    ) -> list[tuple[int, str]] | None:
+        """Choose steps, each with its image, behind a checkpoint that only this run writes; None if none are.
+
+        Near ones first: each of the next mishaps needs a later one.
+        """
+        if not number:
+            return []
+        earliest = (self._resumed if resumed is None else resumed) + 2
+        later = [one for one in firsts if one[0] >= earliest]
+        near = [one for one in later if one[0] <= earliest + 1]
+        for one in (*self._random.sample(near, len(near)), *self._random.sample(later, len(later))):
+            rest = self._choose(firsts, number - 1, one[0] // 2 * 2)
+            if rest is not None:
+                return [one, *rest]
+        return None
 
     def _hold_up(
         self, output: Path, planned: list[tuple[str, int, Callable[[], None]]], since: float
