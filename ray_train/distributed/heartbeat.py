@@ -45,12 +45,14 @@ class Pulse:
     def _beat(self) -> None:
         node = socket.gethostname()
         try:
-            while not self._ended.wait(self._every):
+            while True:  # the first at once: a signal in the first second finds the rank present
                 place, waits = whereabouts(self._trainer)
                 entered = collectives_entered() + self._alone
                 beat = Beat(self._rank, node, entered, self.step, place, waits)
                 if ray.get(self._board.beat.remote(beat)):
                     preemption.request_stop()
+                if self._ended.wait(self._every):
+                    break
             self._board.leave.remote(self._rank)
         except RayError:  # the driver is gone, and Ray will soon end this worker
             return

@@ -72,7 +72,7 @@ def _wait_for_workers(web_port: int, wanted: int) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/json/", timeout=5) as answer:
                 if json.load(answer)["aliveworkers"] >= wanted:
                     return
-        except OSError:
+        except (OSError, ValueError):  # ValueError: it answers with its page before it has its JSON
             pass
         time.sleep(0.2)
     raise RuntimeError(f"the cluster's {wanted} workers did not come up in {_PATIENCE_S} s")

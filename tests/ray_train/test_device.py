@@ -13,6 +13,7 @@ from support.nodes import Nodes, started_nodes
 from support.small_corpus import Corpus
 
 from bisieve.errors import TrainingError
+from ray_train.cli import IMPORTING
 from ray_train.cluster import chosen_device, uses_gpus
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +88,7 @@ def test_a_command_that_asks_for_gpus_waits_until_a_node_comes_that_has_one(
     command = [sys.executable, str(ROOT / "ray_train/train_mprm.py"), *words]
     refused = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
     assert refused.returncode == 1
-    assert refused.stdout == f"using the Ray at RAY_ADDRESS={nodes.gcs}\n"
+    assert refused.stdout.splitlines() == [IMPORTING, f"using the Ray at RAY_ADDRESS={nodes.gcs}"]
     assert (
         "GiB of memory a device, estimated, with ZeRO 3 on 1 worker; found 74.5 GiB; give" in refused.stderr
     )

@@ -116,10 +116,10 @@ def check_learned_the_same(output: str, reference: str) -> None:
 
 
 def worker_pids() -> list[int]:
-    """The training processes of the Ray that this process has started."""
+    """The training processes of the Ray that this process has started, the newest last."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it has ended meanwhile
             if "ray::RayTrainWorker" in " ".join(process.cmdline()):
-                found.append(process.pid)
-    return found
+                found.append((process.create_time(), process.pid))
+    return [pid for _, pid in sorted(found)]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bisieve.cli.main import main
+from ray_train.cli import IMPORTING
 from ray_train.cluster import silenced_core
 from ray_train.evaluation import evaluate as evaluation
 
@@ -27,7 +28,7 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_text_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ASKED) == 0
-    assert capsys.readouterr().out == "model: m\n"
+    assert capsys.readouterr().out.splitlines() == [IMPORTING, "model: m"]
 
 
 def test_json_is_alone_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
