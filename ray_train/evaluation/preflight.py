@@ -41,6 +41,11 @@ def checked_model(config: ScoringConfig) -> dict[str, Any] | None:
     check_model(config.model, "--model")
     card = card_of(config.model)
     refuse_decided(config, card)
+    if config.server and card is None:
+        raise TrainingError(
+            f"a model that bisieve trained, with {CARD}, for --server", f"none at {config.model}",
+            "leave out --server",
+        )  # fmt: skip
     if config.risk:
         require_kappa(card, config.model)
     return card

@@ -21,8 +21,10 @@ from urllib3.util import Retry
 
 from bisieve._redact import without_secrets
 from bisieve.errors import TrainingError
+from bisieve.io.images import load_image
 from ray_train.data.encode import Encoder, Sample, make_encoder, transparent_images
 from ray_train.estimates.sample import CountingProcessor
+from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.step_scorer import Asked, Picture, filled, samples_of
 from ray_train.model.backbone import Backbone
 from ray_train.model.chat_template import chat_messages, user_parts
@@ -32,6 +34,7 @@ from ray_train.model.recognize import card_of
 from ray_train.model.skeleton import load_skeleton_processor
 
 _START = "start it with: vllm serve FOLDER --config FOLDER/vllm.yaml"
+RETRIES = 3  # of a request that gets no answer, or one that the server is not ready
 _KEY = "VLLM_API_KEY"  # environment variable with the key that the server wants, if it wants one
 
 
@@ -88,6 +91,18 @@ class StepClient:
             TrainingError: The server cannot be reached, or refuses a solution.
         """
         return filled(self.rewards(samples_of(solutions)), solutions)
+
+    def score_solutions(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
+        """Return the rewards of each solution of a file, one per step that fits, as `Scorer.score`."""
+        names = {name for solution in solutions for name in solution.images}
+        images = {name: load_image(image_root, name) for name in names}
+        return self.rewards(
+            [
+                Sample(number, [images[name] for name in each.images], each.question, each.steps,
+                       [0.0] * len(each.steps))
+                for number, each in enumerate(solutions)
+            ]
+        )  # fmt: skip
 
     def rewards(self, samples: Sequence[Sample]) -> list[list[float]]:
         """Return the rewards of each sample, one per step that fits, as `Scorer.rewards`."""
@@ -157,7 +172,7 @@ class StepClient:
 
 def _session(workers: int) -> requests.Session:
     session = requests.Session()
-    patience = Retry(3, backoff_factor=0.5, status_forcelist=[502, 503, 504], allowed_methods=None,
+    patience = Retry(RETRIES, backoff_factor=0.5, status_forcelist=[502, 503, 504], allowed_methods=None,
                      raise_on_status=False)  # fmt: skip
     adapter = HTTPAdapter(pool_maxsize=workers, max_retries=patience)
     session.mount("http://", adapter)
