@@ -127,6 +127,7 @@ setup(
         "bisieve.pages": [
             "run = ray_train.cli.report_pages:RUN",
             "metrics = ray_train.cli.report_pages:METRICS",
+            "sweep = ray_train.cli.report_pages:SWEEP",
         ],
         # The checks of `bisieve doctor`; the number is their order.
         "bisieve.checks": [
