@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from bisieve._text import did_you_mean
@@ -42,6 +43,7 @@ class Parser(argparse.ArgumentParser):
         options = {"allow_abbrev": False, "formatter_class": _Formatter, **options}
         super().__init__(**options)
         self.reads_config = False  # set by `add_config`
+        self.example = f"{self.prog} --help"  # set by `add_command`
         self.needed: set[str] = set()  # options, by ``dest``, that a file may give in place of the words
 
     def format_help(self) -> str:
@@ -118,7 +120,7 @@ class Parser(argparse.ArgumentParser):
         """Raise a `UsageError` in place of argparse's message of several lines."""
         required = "the following arguments are required: "
         if message.startswith(required):
-            raise UsageError(message.removeprefix(required), "none", self._help_hint())
+            raise self._missing(message.removeprefix(required))
         if group := _ONE_OF.fullmatch(message):
             raise UsageError(f"one of {', '.join(group[1].split())}", "none", self._help_hint())
         if wrong := _CHOICE.fullmatch(message):
@@ -130,6 +132,13 @@ class Parser(argparse.ArgumentParser):
             where, kind, given = wrong.groups()
             raise UsageError(f"{_KINDS.get(kind, f'a {kind}')} for {where}", given, self._help_hint())
         raise UsageError(f"arguments of {self.prog}", message.removeprefix("argument "), self._help_hint())
+
+    def _missing(self, names: str) -> UsageError:
+        """Return the error for missing options, or for a missing word, whose name would tell nothing."""
+        for action in self._actions:
+            if not action.option_strings and action.dest in names.split(", "):
+                return UsageError(str(action.help), "none", f"for example {self.example}")
+        return UsageError(names, "none", self._help_hint())
 
     def _help_hint(self) -> str:
         return f"see {self.prog} --help"
@@ -144,6 +153,20 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         if isinstance(action, argparse.BooleanOptionalAction):
             return f"--[no-]{action.option_strings[0].removeprefix('--')}"
         return super()._format_action_invocation(action)
+
+
+def add_command(parser: argparse.ArgumentParser, command: ModuleType) -> None:
+    """Declare the options of a command, and ``--quiet``, which every command has.
+
+    Args:
+        parser: Gets them, and what ``--help`` prints around them.
+        command: The module of the command, with ``HELP``, ``EXAMPLE`` and ``configure(parser)``.
+    """
+    parser.description, parser.epilog = command.HELP, f"example:\n  {command.EXAMPLE}"
+    if isinstance(parser, Parser):
+        parser.example = command.EXAMPLE
+    command.configure(parser)
+    parser.add_argument("--quiet", action=Flag, help="print results, warnings and errors, but no progress")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

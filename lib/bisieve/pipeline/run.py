@@ -203,7 +203,7 @@ def _to_scan(layouts: Layouts, known: Layouts, emit: EventSink) -> Layouts:
     """Return the shards to scan, and emit their number: those not ``known``, or known with another layout."""
     scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
     emit(
-        "listed", f"{len(scan)} of {len(layouts)} shards to scan",
+        "listed", f"{len(scan):,} of {len(layouts):,} shards to scan",
         shards=len(layouts), to_scan=len(scan), bytes_to_scan=sum(shard.size for shard in scan),
     )  # fmt: skip
     return scan
@@ -290,7 +290,7 @@ def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo], index: st
     if changed:
         raise CorpusError(
             "shards that do not change during the run",
-            f"{len(changed)} changed, such as {changed[0]}",
+            f"{len(changed):,} changed, such as {changed[0]}",
             "run again when they are complete; the index is unchanged",
         )
 
