@@ -1,4 +1,5 @@
 import argparse
+import io
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +18,15 @@ import pytest
 
 from bisieve._version import __version__
 from bisieve.cli.main import COMMANDS, INTERRUPTED, TERMINATED, guarded, main, run_command
-from bisieve.cli.parser import Parser
+from bisieve.cli.parser import Parser, add_command
 from bisieve.errors import BisieveError, PreemptedError, UsageError
 
 SCORE = ["score", "--input", "in", "--index", "out"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +158,7 @@ def test_a_mistake_is_one_line_and_a_code(
         ([*SCORE, "--strat=all"], "an option of bisieve score; found --strat; did you mean --strategy?"),
         ([*SCORE, "--strategy", "bsi"], "for --strategy; found bsi; did you mean bis?"),
         (["report", "--index", "x", "--alpha", "autoo"], "a number or auto for --alpha; found autoo"),
-        (["export", "--quiet"], "an option of bisieve export; found --quiet; see bisieve export --help"),
+        (["export", "--loud"], "an option of bisieve export; found --loud; see bisieve export --help"),
         (["versions", "x"], "options of bisieve versions; found 'x'; did you mean --index x?"),
         (["report", "x"], "did you mean --index x or"),
         (["score", "--input", "x", "--index", "y", "--field", "qestion=q"], "did you mean question?"),
@@ -169,6 +176,9 @@ def test_a_mistake_is_one_line_and_a_code(
         (["doctor", "now"], "options of bisieve doctor; found 'now'; see bisieve doctor --help"),
         (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
         (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
+        (["submit"], "best-of, sweep; found none; for example bisieve submit --address http"),
+        (["train"], "--index, --image-root, --backbone, --output; found nothing; give them"),
+        (["evaluate", "--model", "m", "--output", "o"], "expected --image-root, --benchmark; found nothing"),
         (["submit", "trian"], "best-of, sweep for program; found trian; did you mean train?"),
         (["submit", "train", "--fractoin", "1"], "an option of bisieve submit train; found --fractoin"),
     ],
@@ -182,6 +192,34 @@ def test_a_typo_is_answered_with_what_was_probably_meant(
     (line,) = captured.err.splitlines()
     assert line.startswith("bisieve: error: expected ")
     assert said in line
+
+
+def test_an_error_is_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    with redirect_stderr(Terminal()) as stream:
+        assert main(["train"]) == 2
+    lines = stream.getvalue().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize("name", [point.name for point in entry_points(group=COMMANDS)])
+def test_every_command_can_be_quiet(name: str) -> None:
+    parser = Parser()
+    add_command(parser, next(point for point in entry_points(group=COMMANDS) if point.name == name).load())
+    help_text = " ".join(parser.format_help().split())
+    assert "--[no-]quiet print results, warnings and errors, but no progress" in help_text
+
+
+def test_a_quiet_export_prints_its_result_alone(
+    indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--index", str(indexed), "--fraction", "40%", "--alpha", "0.2"]
+    assert main([*words, "--output", str(tmp_path / "a")]) == 0
+    told = capsys.readouterr()
+    assert main([*words, "--output", str(tmp_path / "b"), "--quiet"]) == 0
+    assert capsys.readouterr() == (told.out.replace(str(tmp_path / "a"), str(tmp_path / "b")), "")
 
 
 @pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "nan", "0%", "101%", "a tenth"])
