@@ -15,12 +15,16 @@ from bisieve.errors import UsageError
 
 WIDTH = 100  # columns of a help text
 _CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+_WITHOUT = re.compile(r"argument (.+?): expected (?:one|at least one) argument")
+_BOTH = re.compile(r"argument (.+?): not allowed with argument (.+)")
+_VALUED = re.compile(r"argument (.+?): ignored explicit argument '(.*)'")
 _ONE_OF = re.compile(r"one of the arguments (.*) is required")
 _VALUE = re.compile(r"argument (.+?): invalid (\S+) value: '(.*)'", re.DOTALL)
 _KINDS = {
     "int": "an integer",
     "float": "a number",
     "alpha_or_auto": "a number or auto",
+    "workers": "a number such as 4, or a range such as 2-8",
 }  # names of types as argparse shows them
 
 
@@ -93,6 +97,7 @@ class Parser(argparse.ArgumentParser):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in (*known, "--"):
                 hint = did_you_mean(name, known) or self._help_hint()
+                hint = "bisieve --version prints the version" if name == "--version" else hint
                 raise UsageError(f"an option of {self.prog}", name, hint)
 
     def _check_places(self, args: list[str]) -> None:
@@ -123,6 +128,12 @@ class Parser(argparse.ArgumentParser):
             raise self._missing(message.removeprefix(required))
         if group := _ONE_OF.fullmatch(message):
             raise UsageError(f"one of {', '.join(group[1].split())}", "none", self._help_hint())
+        if without := _WITHOUT.fullmatch(message):
+            raise UsageError(f"a value for {without[1]}", "none", self._help_hint())
+        if both := _BOTH.fullmatch(message):
+            raise UsageError(f"{both[2]} or {both[1]}", "both", "leave out one")
+        if valued := _VALUED.fullmatch(message):
+            raise UsageError(f"{valued[1]} without a value", valued[2], "leave out the value")
         if wrong := _CHOICE.fullmatch(message):
             where, given, choices = wrong.groups()
             known = re.findall(r"[\w.-]+", choices)

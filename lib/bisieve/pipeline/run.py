@@ -26,11 +26,11 @@ from bisieve.index.manifest import (
 )
 from bisieve.index.reader import Index, missing_files
 from bisieve.index.rerank import check_options
-from bisieve.index.versions import PASSED, VERSIONS
+from bisieve.index.versions import say_occupied
 from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
 from bisieve.io.conditional import read_pointer
 from bisieve.io.file_names import SUFFIXES
-from bisieve.io.storage import FileInfo, local_names, require_writable
+from bisieve.io.storage import FileInfo, require_writable
 from bisieve.io.urls import canonical, join
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
 from bisieve.pipeline.incremental import Older, known_layouts, older_rows
@@ -117,7 +117,7 @@ def score_corpus(
     older = None if data is None else Index(index, Manifest.from_json(data, pointer.url))
     if older is None:
         require_writable(index)
-        _say_occupied(index, emit)
+        say_occupied(index, emit)
     elif lost := missing_files(older):
         emit(
             "damaged",
@@ -172,17 +172,6 @@ def _say_left_out(listing: Listing, strict: bool, emit: EventSink) -> None:
             found, "rename or convert them, move them away, or name the shards by a glob",
         )  # fmt: skip
     emit("left_out", f"skipped {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
-
-
-def _say_occupied(index: str, emit: EventSink) -> None:
-    """Emit a warning if the folder of a new index, on a local disk, has files of something else."""
-    if names := [name for name in local_names(index) if name not in (VERSIONS, PASSED)]:
-        found = f"{names[0]}" + (f" and {pluralize(len(names) - 1, 'other')}" if len(names) > 1 else "")
-        emit(
-            "occupied",
-            f"warning: {index} holds {found}, which is not of an index; the index is put beside",
-            names=names[:LEFT_OUT_NAMED],
-        )
 
 
 def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSink) -> None:

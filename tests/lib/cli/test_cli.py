@@ -80,10 +80,15 @@ def test_an_index_beside_other_files_is_put_there_with_a_warning(
         (tmp_path / "index" / name).touch()
     ask = ["score", "--input", str(shard), "--index", str(tmp_path / "index")]
     assert main(ask) == 0
-    expected = f"warning: file://{tmp_path}/index holds notes.txt and 1 other, which is not of an index; "
+    expected = f"warning: file://{tmp_path}/index also holds notes.txt and 1 other, not of an index; "
     assert capsys.readouterr().err.count(expected) == 1
     assert main([*ask, "--alpha", "0.2"]) == 0
     assert "warning" not in capsys.readouterr().err
+    (tmp_path / "ranked").mkdir()
+    (tmp_path / "ranked/notes.txt").touch()
+    ask = ["rank", "--index", str(tmp_path / "index"), "--output", str(tmp_path / "ranked"), "--alpha", "0.1"]
+    assert main(ask) == 0
+    assert "ranked also holds notes.txt, not of an index; " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [point.name for point in entry_points(group=COMMANDS)])
@@ -164,7 +169,10 @@ def test_a_mistake_is_one_line_and_a_code(
         (["score", "--input", "x", "--index", "y", "--field", "qestion=q"], "did you mean question?"),
         (["score", "--alpha", "x"], "a number for --alpha; found x; see bisieve score --help"),
         (["score"], "--input, --index; found none; see bisieve score --help"),
-        ([*SCORE, "--alpha"], "arguments of bisieve score; found --alpha: expected one argument; see"),
+        ([*SCORE, "--alpha"], "expected a value for --alpha; found none; see bisieve score --help"),
+        (["score", "--input"], "expected a value for --input; found none; see bisieve score --help"),
+        (["report", "--index", "a", "--run", "b"], "expected --index or --run; found both; leave out one"),
+        (["score", "--version"], "found --version; bisieve --version prints the version"),
         (["diff", "a", "b"], "options of bisieve diff; found 'a'; did you mean --index a?"),
         (["diff", "--index", "a", "--versoin", "b"], "found --versoin; did you mean --version?"),
         (["export", "index"], "options of bisieve export; found 'index'; did you mean --index index?"),
@@ -176,6 +184,8 @@ def test_a_mistake_is_one_line_and_a_code(
         (["doctor", "now"], "options of bisieve doctor; found 'now'; see bisieve doctor --help"),
         (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
         (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
+        (["score", "--quiet=yes"], "expected --quiet/--no-quiet without a value; found yes; leave out"),
+        (["train", "--workers", "x"], "a number such as 4, or a range such as 2-8 for --workers; found x"),
         (["submit"], "best-of, sweep; found none; for example bisieve submit --address http"),
         (["train"], "--index, --image-root, --backbone, --output; found nothing; give them"),
         (["evaluate", "--model", "m", "--output", "o"], "expected --image-root, --benchmark; found nothing"),
