@@ -33,7 +33,7 @@ def command_page() -> str:
         "# Commands and their options",
         "",
         "`bisieve COMMAND --help` shows the same. [How to give options](../how-to/configure.md), also from a",
-        "file; [exit codes and output](exit-codes.md). A flag is switched off by `--no-` and its name.",
+        "file; [exit codes and output](exit-codes.md). A flag is switched off again as by `--no-quiet`.",
     ]
     for name in (name for name in ordered if name in modules):
         module = modules[name]

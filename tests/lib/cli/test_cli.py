@@ -65,7 +65,7 @@ def test_the_exit_codes_of_the_help_are_those_of_the_documentation(
     in_help = [int(code) for code in re.findall(r"^  (\d+) ", shown, re.MULTILINE)]
     text = (Path(__file__).parents[3] / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
     table = text.partition("## Exit codes")[2].partition("\n## ")[0]
-    assert in_help == [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert in_help == [int(code) for code in re.findall(r"^- (\d+): ", table, re.MULTILINE)]
     errors = {BisieveError.exit_code, UsageError.exit_code, PreemptedError.exit_code}
     assert set(in_help) == {0, INTERRUPTED, TERMINATED, *errors}
 
