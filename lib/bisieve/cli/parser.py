@@ -5,7 +5,7 @@ import copy
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -90,22 +90,31 @@ class Parser(argparse.ArgumentParser):
 
     def _check_options(self, args: list[str]) -> None:
         """Name an unknown option, which argparse does only where no required one is missing."""
-        if any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
-            return  # some of the words are for another parser
-        known = [name for action in self._actions for name in action.option_strings]
-        for word in args:
+        known = {name: action for action in self._actions for name in action.option_strings}
+        for word in self._own_words(args, known):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in (*known, "--"):
                 hint = did_you_mean(name, known) or self._help_hint()
                 hint = "bisieve --version prints the version" if name == "--version" else hint
                 raise UsageError(f"an option of {self.prog}", name, hint)
 
+    def _own_words(self, args: list[str], known: Mapping[str, argparse.Action]) -> list[str]:
+        """Return the words before the name of another command, whose parser gets that and all others."""
+        if not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
+            return args
+        is_value = False
+        for place, word in enumerate(args):
+            if not is_value and not word.startswith("-"):
+                return args[:place]
+            is_value = not is_value and word in known and known[word].nargs != 0
+        return args
+
     def _check_places(self, args: list[str]) -> None:
         """Name the option for a place that is given without one, as in ``bisieve report index``."""
         takes_words = any(not action.option_strings for action in self._actions)
         if takes_words or not args or args[0].startswith("-"):
             return
-        needed = [action for action in self._actions if action.required]
+        needed = [action for action in self._actions if action.required or action.dest in self.needed]
         groups = [group._group_actions for group in self._mutually_exclusive_groups if group.required]
         names = [action.option_strings[-1] for action in (needed[:1] or next(iter(groups), []))]
         meant = " or ".join(f"{name} {args[0]}" for name in names)
