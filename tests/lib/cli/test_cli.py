@@ -191,7 +191,6 @@ def test_a_mistake_is_one_line_and_a_code(
         (["train"], "--index, --image-root, --backbone, --output; found nothing; give them"),
         (["evaluate", "--model", "m", "--output", "o"], "expected --image-root, --benchmark; found nothing"),
         (["submit", "--adress", "http://x", "train"], "found --adress; did you mean --address?"),
-        (["submit", "--address", "--x", "train", "--fractoin"], "of bisieve submit train; found --fractoin"),
         (["submit", "trian"], "best-of, sweep for program; found trian; did you mean train?"),
         (["submit", "train", "--fractoin", "1"], "an option of bisieve submit train; found --fractoin"),
     ],
