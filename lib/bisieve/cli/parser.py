@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from bisieve._text import did_you_mean
-from bisieve.cli.config_file import as_toml, words_of
 from bisieve.errors import UsageError
 
 WIDTH = 100  # columns of a help text
@@ -79,11 +78,15 @@ class Parser(argparse.ArgumentParser):
         self._check_options(args)
         self._check_places(args)
         if self.reads_config and (url := _config_in(args)):
+            from bisieve.cli.config_file import words_of  # imports fsspec, which takes time
+
             args = [*words_of(url, self._actions, self._given(args)), *args]
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             raise UsageError(f"options of {self.prog}", repr(unknown[0]), self._help_hint())
         if self.reads_config and parsed.print_config:
+            from bisieve.cli.config_file import as_toml
+
             text = as_toml(parsed, self._actions)
             parsed.carry_out = lambda _: print(text, end="") or 0
         return parsed, []
