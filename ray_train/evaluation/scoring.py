@@ -71,7 +71,7 @@ def score_solutions(
     """
     left = by_prompt([each for each in solutions if each.line not in unfinished.rewards])
     if known := len(solutions) - len(left):
-        console.show(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
+        console.status(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
     try:
         if left:
             for line, rewards in _scored(config, left):
@@ -93,7 +93,8 @@ def check_finite(rewards: Sequence[Sequence[float]]) -> None:
     found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
     if broken := found.count(False):
         raise TrainingError(
-            "a number as the reward of every step", f"{broken} of {len(found)} that are none (nan or inf)",
+            "a number as the reward of every step",
+            f"{broken:,} of {len(found):,} that are none (nan or inf)",
             "give another checkpoint: the weights of this model are broken",
         )  # fmt: skip
 
@@ -136,7 +137,7 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
                 "prompt": config.prompt,
             },
         )
-        console.show(f"starting {pluralize(config.workers, 'worker')}, which load the model")
+        console.status(f"starting {pluralize(config.workers, 'worker')}, which load the model")
         failure: BisieveError | None = None
         transparent = unclear = 0
         try:
