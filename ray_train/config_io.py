@@ -190,7 +190,7 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
             raise UsageError(
                 f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
             )
-        if item.metadata["location"]:
+        if item.metadata["location"] and values.get(item.name):
             values[item.name] = _location(values[item.name], item.metadata["location"] == "model")
     for name, value in values.items():
         require(not isinstance(value, float) or math.isfinite(value), name, value, "a finite number")
