@@ -109,6 +109,7 @@ setup(
             "diff = bisieve.cli.diff",
             "report = bisieve.cli.report",
             "path = bisieve.cli.path",
+            "show = bisieve.cli.show",
             "gate = bisieve.cli.gate",
             "export = bisieve.cli.export",
             "versions = bisieve.cli.versions",
