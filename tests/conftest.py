@@ -60,6 +60,10 @@ os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
 
+# What one process has compiled is there for the hundreds that come after it, also where pytest is run without make.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 gc.set_threshold(100_000, 20, 20)  # the vocabularies of tokenizers are millions of objects and no garbage
 
 # The same examples every time, and no timing: a slow machine is not a failure.
