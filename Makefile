@@ -21,8 +21,10 @@ demo: $(RUNS)
 	@[ -z "$(INSTALLED)" ] || echo "[1/7] installed already, in $(VENV)"
 	@infra/demo/run.sh
 
-test: java browser check $(AIRFLOW)
-	pytest -n 2
+# Three processes for two cores: each waits now and then for what it has started.
+test: java $(READY)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target browser check $(AIRFLOW)
+	pytest -n 3
 
 # What needs no engine: minutes, and no Java.
 test-fast: check

@@ -106,12 +106,15 @@ def counted_corpus(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def ray_cluster(s3: str, forks: ForkServer) -> Iterator[None]:
     """One local Ray for all tests; it comes after the S3 server, whose environment its workers need."""
+    from ray._raylet import Config
+
     from ray_train.cluster import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "2000")  # 10 s else
         for name, value in forks.environment.items():
             patch.setenv(name, value)
+        Config.initialize("")  # else Ray keeps what there was when a test imported it
         fork_workers()
         with cluster(4):
             yield

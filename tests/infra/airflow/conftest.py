@@ -75,7 +75,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "workers": 1,
         "train_options": {
             "zero_stage": 1, "global_batch": 8, "pack_tokens": 2048, "max_length": 512, "max_tiles": 1,
-            "device": "cpu",
+            "device": "cpu", "data_workers": 0,
         },
         "evaluate_options": {"workers": 1, "device": "cpu"},
     }  # fmt: skip
