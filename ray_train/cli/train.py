@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve train --config FILE"), end="")
         return 0
-    console.show(IMPORTING)
+    console.status(IMPORTING)
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.model.metadata import read_card
@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
         train(config)
         return 0
     index, output = canonical(config.index), canonical(config.output)
-    with lineage_events("train", [index, config.backbone], [output]) as datasets:
+    inputs = [index, config.backbone, *([canonical(config.exclude)] if config.exclude else [])]
+    with lineage_events("train", inputs, [output]) as datasets:
         datasets.versions[index] = chosen_index(config).fingerprint
         train(config)
         card = read_card(output, "--output")

@@ -45,7 +45,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     card = checked_model(config)
     solutions = checked_solutions(config, card)
     format = checked_format(config, card, solutions)
-    console.show(_about(config, card, format, solutions))
+    console.status(_about(config, card, format, solutions))
     unfinished = Unfinished(config.output, scoring_identity(config, solutions, card))
     rewards = score_solutions(config, solutions, unfinished)
     numbers = numbers_of(config, card, format, solutions, rewards)

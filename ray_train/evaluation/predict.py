@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
+from bisieve import console
 from bisieve.errors import TrainingError, UsageError
 from bisieve.io.images import image_url, missing_images, refuse_missing
 from bisieve.io.urls import canonical
@@ -102,7 +103,8 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
             (line.question, [image_url(root, name) for name in line.images], line.steps) for line in part
         ]
         found += map(_scored, part, judge.score_batch(solutions))
-        print(f"scored {len(found):,} of {len(lines):,}", file=sys.stderr, flush=True)
+        if not console.is_quiet():
+            console.show_on_stderr(f"scored {len(found):,} of {len(lines):,}")
     return found
 
 

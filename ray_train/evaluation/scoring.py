@@ -75,7 +75,7 @@ def score_solutions(
     """
     left = by_prompt([each for each in solutions if each.line not in unfinished.rewards])
     if known := len(solutions) - len(left):
-        console.show(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
+        console.status(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
     try:
         if left:
             for line, rewards in _by_server(config, left) if config.server else _scored(config, left):
@@ -97,7 +97,8 @@ def check_finite(rewards: Sequence[Sequence[float]]) -> None:
     found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
     if broken := found.count(False):
         raise TrainingError(
-            "a number as the reward of every step", f"{broken} of {len(found)} that are none (nan or inf)",
+            "a number as the reward of every step",
+            f"{broken:,} of {len(found):,} that are none (nan or inf)",
             "give another checkpoint: the weights of this model are broken",
         )  # fmt: skip
 
@@ -140,7 +141,7 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
                 "prompt": config.prompt,
             },
         )
-        console.show(f"starting {pluralize(config.workers, 'worker')}, which load the model")
+        console.status(f"starting {pluralize(config.workers, 'worker')}, which load the model")
         failure: BisieveError | None = None
         transparent = unclear = 0
         try:
@@ -164,13 +165,13 @@ def _by_server(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator
     from ray_train.evaluation.step_client import StepClient
 
     client = StepClient(config.server, config.model, config.max_length, workers=config.batch)
-    console.show(f"asking the server at {config.server}")
+    console.status(f"asking the server at {config.server}")
     for start in range(0, len(solutions), _ASKED):
         part = solutions[start : start + _ASKED]
         for solution, rewards in zip(part, client.score_solutions(part, config.image_root), strict=True):
             yield solution.line, rewards
         if start + len(part) < len(solutions):
-            console.show(f"scored {start + len(part):,} of {pluralize(len(solutions), 'solution')}")
+            console.status(f"scored {start + len(part):,} of {pluralize(len(solutions), 'solution')}")
     for note in picture_notes(client.counts["transparent"], client.counts["unclear"]):
         console.show(note)
 

@@ -137,7 +137,7 @@ class Training:
         restore(rank.engine, checkpoint)
         log = run_on_all_ranks(lambda: SampleLog(rank.number, cursor.step))
         run_on_all_ranks(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
-        rank.log(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
+        rank.log(f"resumed at step {cursor.step:,} of {self.job.plan.total_steps:,}")
         return cursor, log
 
     def run(self) -> Outcome:
@@ -161,7 +161,7 @@ class Training:
                     cursor.metrics |= found.metrics()
                     if config.skip_broken_images:
                         self._note_broken(found.broken)
-                    rank.log(f"validation after step {cursor.step}: {found}")
+                    rank.log(f"validation after step {cursor.step:,}: {found}")
                 trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or at_the_end:
                     rank.log(_line(cursor.step, plan.total_steps, cursor.metrics))
@@ -294,7 +294,7 @@ class Training:
 
 def _line(step: int, total: int, metrics: dict[str, float]) -> str:
     return (
-        f"step {step:>{len(str(total))}}/{total}  loss {metrics['loss']:.4f}"
+        f"step {step:>{len(f'{total:,}')},}/{total:,}  loss {metrics['loss']:.4f}"
         f"  lr {metrics['learning_rate']:.2e}  grad {metrics['gradient_norm']:.3f}"
         f"  {metrics['rollouts_per_second']:.0f} rollouts/s"
     )

@@ -13,6 +13,7 @@ from bisieve import console
 from bisieve.engines import choose_engine
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.events import events_on_stderr, log_format
+from bisieve.index.exclusion import read_exclusion
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.selection import Selection
 from bisieve.index.versions import open_version
@@ -51,10 +52,11 @@ def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -
     """Return the config with which each worker finds the driver's ``selection`` from ``index``.
 
     It names this very version of the index, as another one may be published before a worker starts, and the α
-    that was found, if it was to be automatic.
+    that was found, if it was to be automatic; a file that leaves out nothing is not named.
     """
     alpha = str(selection.parameters.alpha) if config.alpha == AUTO else config.alpha
-    return replace(config, index_version=index.fingerprint, alpha=alpha)
+    exclude = config.exclude if selection.left_out.rollouts else ""
+    return replace(config, index_version=index.fingerprint, alpha=alpha, exclude=exclude)
 
 
 def chosen_selection(config: TrainConfig) -> Selection:
@@ -69,11 +71,13 @@ def chosen_selection(config: TrainConfig) -> Selection:
     index = chosen_index(config)
     check_shards_unchanged(index)
     with events_on_stderr(log_format(None)) as emit:
-        selection = select_on(choose_engine(emit=emit), index, config.fraction, config.ranking, emit)
+        exclusion = read_exclusion(index, config.exclude)
+        engine = choose_engine(emit=emit)
+        selection = select_on(engine, index, config.fraction, config.ranking, emit, exclusion)
     if unseekable := unseekable_shards(selection.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",
-            f"{len(unseekable)} compressed or Parquet ones, such as {unseekable[0]}",
+            f"{len(unseekable):,} compressed or Parquet ones, such as {unseekable[0]}",
             "bisieve export --format records the selection, then score and train on that",
         )
     return selection
@@ -137,7 +141,7 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
     names = {name for rollout in rollouts for name in rollout.images}
     kept = {} if config.check_images else kept_sizes(config.output, config.image_root)
     if unread := len(names - kept.keys()):
-        console.show(f"images: reading the headers of {unread}")
+        console.status(f"images: reading the headers of {unread:,}")
     sizes = image_sizes(config.image_root, names, kept)
     if config.check_images:
         refuse_broken(config, sizes)
@@ -159,9 +163,9 @@ def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None
         more = " …" if len(broken) > _NAMED else ""
         tolerated = f", all but {config.skip_broken_images}" if config.skip_broken_images else ""
         raise ImageError(
-            f"images with a readable header of at most {MOST_PIXELS} pixels below {config.image_root}"
+            f"images with a readable header of at most {MOST_PIXELS:,} pixels below {config.image_root}"
             f"{tolerated}",
-            f"{len(broken)} of {len(sizes)} without: {', '.join(broken[:_NAMED])}{more}",
+            f"{len(broken):,} of {len(sizes):,} without: {', '.join(broken[:_NAMED])}{more}",
             "write images under these names, or leave out their rollouts with "
             f"--skip-broken-images {len(broken)}",
         )
