@@ -7,7 +7,7 @@ from bisieve.cli.overview import TRAIN
 from bisieve.cli.parser import add_config
 
 GROUP = TRAIN
-HELP = "write vllm.yaml, chat template and processor files into the folder of a trained model"
+HELP = "write vllm.yaml, chat template and processor files beside a trained model"
 EXAMPLE = "bisieve serving-files --model model"
 
 
