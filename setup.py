@@ -109,6 +109,7 @@ setup(
             "diff = bisieve.cli.diff",
             "report = bisieve.cli.report",
             "path = bisieve.cli.path",
+            "show = bisieve.cli.show",
             "gate = bisieve.cli.gate",
             "export = bisieve.cli.export",
             "versions = bisieve.cli.versions",
@@ -127,6 +128,7 @@ setup(
         "bisieve.pages": [
             "run = ray_train.cli.report_pages:RUN",
             "metrics = ray_train.cli.report_pages:METRICS",
+            "sweep = ray_train.cli.report_pages:SWEEP",
         ],
         # The checks of `bisieve doctor`; the number is their order.
         "bisieve.checks": [

@@ -111,6 +111,10 @@ class TrainConfig:
         "seed of what is random in the selection, such as all of --strategy random",
         AS_INDEX, parse=seed_or_index, identity=False,
     )  # fmt: skip
+    exclude: str = option(
+        "file with the ids of rollouts that are left out: text, one rollout_id a line",
+        "", location="url", identity=False,
+    )  # fmt: skip
     recipe: str = option(
         "paper: use the settings of the paper's code for options not given, see docs/reference/paper.md",
         "bisieve", choices=tuple(RECIPES), presets=RECIPES, identity=False,

@@ -186,7 +186,7 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
     values |= {item.name: given for item in items if (given := getattr(args, item.name)) is not None}
     _require_all([item for item in items if item.default is MISSING and item.name not in values])
     for item in items:
-        if item.metadata["location"]:
+        if item.metadata["location"] and values.get(item.name):
             values[item.name] = _location(values[item.name], item.metadata["location"] == "model")
     for name, value in values.items():
         require(not isinstance(value, float) or math.isfinite(value), name, value, "a finite number")

@@ -57,6 +57,8 @@ def located(config: Config) -> Config:
     for item in dataclasses.fields(config):
         if item.metadata["location"]:
             given = getattr(config, item.name)
+            if not given:
+                continue
             is_model = item.metadata["location"] == "model"
             places[item.name] = _model_source(given, flag_of(item.name)) if is_model else canonical(given)
     return dataclasses.replace(config, **places)

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.faulty_proxy import FaultyProxy
 from support.forked_workers import ForkServer, fork_server
+from support.lean_jvm import LEAN_JVM
 
 # What share the one Ray of `ray_cluster`, and the run `trained` on it: they stay in one process.
 _ON_ONE_RAY = tuple(
@@ -54,11 +55,17 @@ _STARTED_BY = {
 FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+os.environ.setdefault("SPARK_SUBMIT_OPTS", LEAN_JVM)
+os.environ.setdefault("SPARK_DAEMON_JAVA_OPTS", LEAN_JVM)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, before it is imported
 os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # two of pytest's processes start engines
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
+
+# What one process has compiled is there for the hundreds that come after it, also without make.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 gc.set_threshold(100_000, 20, 20)  # the vocabularies of tokenizers are millions of objects and no garbage
 
@@ -174,10 +181,8 @@ def free_ports() -> FreePorts:
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Forks the workers of each Ray that a program starts, where `ForkServer.program` runs it."""
-    # As Ray sets it for a cluster that it starts.
-    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
-    with fork_server(tmp_path_factory.mktemp("forks"), environment) as server:
+    """Forks the workers of all these tests' Rays: also of one that `ForkServer.program` starts."""
+    with fork_server(tmp_path_factory.mktemp("forks"), os.environ) as server:
         yield server
 
 

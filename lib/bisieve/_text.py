@@ -32,12 +32,24 @@ class Table:
         return "\n".join(aligned([self.head, *self.rows]))
 
 
+@dataclass(frozen=True)
+class Graded:
+    """A text behind a label that a terminal colours by a share: 0 is wrong, 1 is right."""
+
+    label: str
+    share: float  # in [0, 1]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.label}  {self.text}"
+
+
 class Report(str):
-    """Text that knows its tables, so that a terminal can lay them out (`console.show`)."""
+    """Text that knows its tables and colours, so that a terminal can show them (`console.show`)."""
 
-    blocks: tuple[str | Table, ...]
+    blocks: tuple[str | Table | Graded, ...]
 
-    def __new__(cls, *blocks: str | Table) -> "Report":
+    def __new__(cls, *blocks: str | Table | Graded) -> "Report":
         """Make the text of all ``blocks``, each of one line or more."""
         report = super().__new__(cls, "\n".join(map(str, blocks)))
         report.blocks = blocks

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from bisieve._text import Report, Table
+from bisieve._text import Graded, Report, Table
 
 WIDTH = 100  # most columns
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
+_WRONG, _RIGHT = (230, 159, 0), (86, 180, 233)  # red, green, blue; as in reports
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
 
 _is_quiet = False  # of the process: the lines of a training come from several threads
@@ -71,6 +72,8 @@ def show(report: str) -> None:
     for block in report.blocks if isinstance(report, Report) else (report,):
         if isinstance(block, Table):
             console.print(_laid_out(block, console.width))
+        elif isinstance(block, Graded):
+            _print_graded(console, block)
         else:
             _print_text(console, block)
 
@@ -217,6 +220,14 @@ def wrapped(text: str, columns: int) -> list[str]:
 def _print_text(console: Any, text: str) -> None:
     for part in wrapped(text, console.width):
         console.print(_styled(part), soft_wrap=True)
+
+
+def _print_graded(console: Any, block: Graded) -> None:
+    from rich.text import Text
+
+    mixed = (round(one + (other - one) * block.share) for one, other in zip(_WRONG, _RIGHT, strict=True))
+    label = Text(f"{block.label}  ", style=f"rgb({','.join(map(str, mixed))})")
+    console.print(Text.assemble(label, block.text))
 
 
 def _styled(text: str) -> Any:

@@ -43,7 +43,8 @@ def run_identity(
         plan: Gives the fingerprints of the selection and of the order.
         index_fingerprint: Fingerprint of the index version.
         weights: Name of the rollout weights, from `labels.weights_name`.
-        ranking: Options of the selection that the index is not ranked by, from `selection.differences`.
+        ranking: Options of the selection that the index is not ranked by, and the digest of the ids that it
+            leaves out, from `selection.selection_identity`.
 
     Raises:
         StorageError: The backbone cannot be read.

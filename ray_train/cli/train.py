@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
         train(config)
         return 0
     index, output = canonical(config.index), canonical(config.output)
-    with lineage_events("train", [index, config.backbone], [output]) as datasets:
+    inputs = [index, config.backbone, *([canonical(config.exclude)] if config.exclude else [])]
+    with lineage_events("train", inputs, [output]) as datasets:
         datasets.versions[index] = chosen_index(config).fingerprint
         train(config)
         card = read_card(output, "--output")

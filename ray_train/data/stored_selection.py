@@ -1,17 +1,20 @@
 """A selection that no index has, as the driver stores it in the run's folder and each worker reads it.
 
-OUTPUT/selection.parquet      the selected rows, `schemas.INDEX`; the fingerprint in its metadata
+OUTPUT/selection.parquet      the selected rows, `schemas.INDEX`; in its metadata the fingerprint, and what
+                              was left out
 
-A selection by the options of its index is read from the index, and is not stored.
+A selection by the options of its index that leaves out nothing is read from the index, and is not stored.
 """
 
 import io
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bisieve import schemas
 from bisieve.errors import TrainingError
+from bisieve.index.exclusion import LeftOut
 from bisieve.index.reader import Index
 from bisieve.index.selection import (
     Selection,
@@ -25,7 +28,7 @@ from bisieve.io.urls import join
 from ray_train.config import TrainConfig
 
 STORED = "selection.parquet"
-_FINGERPRINT = b"selection"
+_FINGERPRINT, _LEFT_OUT = b"selection", b"left_out"
 
 
 def store_selection(config: TrainConfig, index: Index, selection: Selection) -> None:
@@ -39,9 +42,12 @@ def store_selection(config: TrainConfig, index: Index, selection: Selection) -> 
     Raises:
         StorageError: The file cannot be written.
     """
-    if is_as_ranked(index, config.ranking):
+    if _is_in_index(config, index):
         return
-    rows = selection.rows.replace_schema_metadata({_FINGERPRINT: selection.fingerprint.encode()})
+    left_out = msgspec.json.encode(selection.left_out)
+    rows = selection.rows.replace_schema_metadata(
+        {_FINGERPRINT: selection.fingerprint.encode(), _LEFT_OUT: left_out}
+    )
     file = io.BytesIO()
     pq.write_table(rows, file, compression="zstd")
     storage.write_bytes(join(config.output, STORED), file.getvalue())
@@ -59,13 +65,13 @@ def driver_selection(config: TrainConfig, index: Index, fingerprint: str) -> Sel
         TrainingError: It is not the one that the run was started with, or its file is damaged.
         StorageError: Its file cannot be read.
     """
-    if is_as_ranked(index, config.ranking):
+    if _is_in_index(config, index):
         selection = read_selection(index, config.fraction)
         found = selection.fingerprint
     else:
-        rows, found = _read(join(config.output, STORED))
+        rows, found, left_out = _read(join(config.output, STORED))
         parameters = asked_parameters(index, config.ranking)
-        selection = selection_of_rows(index, rows, config.fraction, parameters)
+        selection = selection_of_rows(index, rows, config.fraction, parameters, left_out=left_out)
     if not fingerprint == found == selection.fingerprint:
         raise TrainingError(
             "the selection that the run was started with", "another selection", "start the run again"
@@ -73,14 +79,21 @@ def driver_selection(config: TrainConfig, index: Index, fingerprint: str) -> Sel
     return selection
 
 
-def _read(url: str) -> tuple[pa.Table, str]:
-    """Return the rows of the file and the fingerprint in its metadata."""
+def _is_in_index(config: TrainConfig, index: Index) -> bool:
+    return is_as_ranked(index, config.ranking) and not config.exclude
+
+
+def _read(url: str) -> tuple[pa.Table, str, LeftOut]:
+    """Return the rows of the file, and the fingerprint and what was left out in its metadata."""
     data = pa.BufferReader(storage.read_bytes(url))
     try:
         table = pq.read_table(data, pre_buffer=False, use_threads=False)
-        found = (table.schema.metadata or {})[_FINGERPRINT].decode()
-        return table.replace_schema_metadata(None).select(schemas.INDEX.names).cast(schemas.INDEX), found
-    except (pa.ArrowException, KeyError) as error:
+        metadata = table.schema.metadata or {}
+        found = metadata[_FINGERPRINT].decode()
+        left_out = msgspec.json.decode(metadata.get(_LEFT_OUT, b"{}"), type=LeftOut)
+        rows = table.replace_schema_metadata(None).select(schemas.INDEX.names).cast(schemas.INDEX)
+        return rows, found, left_out
+    except (pa.ArrowException, KeyError, msgspec.DecodeError) as error:
         raise TrainingError(
             f"the selection of the run at {url}", "a damaged file", "start the run again"
         ) from error

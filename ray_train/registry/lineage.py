@@ -20,7 +20,7 @@ from bisieve.index.manifest import Manifest, read_manifest, version_manifest
 from bisieve.index.reader import Index, check_shards_unchanged, missing_files
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
-from bisieve.records.options import RANKING
+from bisieve.records.options import EXCLUDE, RANKING
 from bisieve.schemas import MANIFEST
 from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.recognize import card_of
@@ -187,6 +187,8 @@ def _from_run(url: str) -> list[Link]:
         facts |= {name: card.get(name) for name in ("fraction_asked", "fraction_delivered", "rollouts")}
     facts |= {"seed": identity.get("seed"), "selection": str(identity.get("selection"))[:16]}
     facts |= {name: identity[name] for name in RANKING if name in identity and name != "seed"}
+    if EXCLUDE in identity:
+        facts["excluded_ids"] = str(identity[EXCLUDE])[:16]
     facts |= {"backbone": said.get("backbone"), "contents": identity.get("backbone")}
     run = Link("run", url, str(said.get("run")), facts)
     index, fingerprint = said.get("index"), identity.get("index")

@@ -10,7 +10,6 @@ from typing import Any
 from bisieve.errors import ImageError
 from bisieve.io.images import image_bytes
 from bisieve.io.urls import canonical
-from bisieve.report.examples import thumbnail
 from bisieve.report.page import (
     Block,
     Card,
@@ -27,6 +26,7 @@ from bisieve.report.page import (
     Tile,
     Tiles,
 )
+from bisieve.report.reading import thumbnail
 from bisieve.report.records_page import cut
 from ray_train.evaluation.scores_file import ScoredSolution, read_evaluation
 from ray_train.evaluation.steps import judged_steps

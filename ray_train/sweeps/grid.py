@@ -11,8 +11,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bisieve._text import percent
+from bisieve.index.exclusion import read_exclusion
 from bisieve.index.reader import Index
+from bisieve.io.urls import canonical
 from bisieve.ranking.strategies import strategy_of
+from bisieve.records.options import EXCLUDE
 from ray_train.choices import ineffective_options
 from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
@@ -73,6 +76,7 @@ def trials(config: SweepConfig, index: Index, benchmark_digest: str) -> list[Tri
         benchmark_digest: Hash of the solutions of the benchmark.
 
     Raises:
+        UsageError: No rollout has any of the ids that are to be left out.
         StorageError: The backbone cannot be read.
     """
     found: dict[tuple[Any, ...], Trial] = {}
@@ -85,6 +89,9 @@ def trials(config: SweepConfig, index: Index, benchmark_digest: str) -> list[Tri
                         trial = _trial(config, index, strategy, alpha, objective, fraction, seed)
                         found.setdefault(tuple(trial.axes.values()), trial)
     of_all = {"index": index.fingerprint, "benchmark": benchmark_digest, "backbone": backbone}
+    exclude = next(iter(found.values())).train.exclude
+    if left_out := read_exclusion(index, exclude).left_out.digest:
+        of_all[EXCLUDE] = left_out
     return [replace(trial, identity={**trial.identity, **of_all}) for trial in found.values()]
 
 
@@ -97,7 +104,8 @@ def _trial(
     elif alpha == AS_INDEX:
         alpha = str(index.manifest.parameters.alpha)
     train = config.train_config(strategy, alpha, objective, fraction, seed)
-    train = replace(train, index_version=index.fingerprint)
+    exclude = canonical(train.exclude) if train.exclude else ""  # a trial runs in another folder
+    train = replace(train, index_version=index.fingerprint, exclude=exclude)
     evaluation = config.evaluate_config(train)
     identity = {
         "format": FORMAT,

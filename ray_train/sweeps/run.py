@@ -33,7 +33,7 @@ from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial, trials
 from ray_train.sweeps.pace import in_words, pace_of, passes
 from ray_train.sweeps.plot import plot
-from ray_train.sweeps.report import report
+from ray_train.sweeps.report import report, sentences
 from ray_train.sweeps.results import (
     ANSWER,
     PLOT,
@@ -72,7 +72,10 @@ class SweepResult:
                 }
                 for cell in self.cells
             ],
-            "answers": [each.numbers() for each in self.answers],
+            "answers": [
+                {**each.numbers(), "sentences": sentences(each, self.config, named=False)}
+                for each in self.answers
+            ],
         }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from bisieve.index.reader import Index
-from bisieve.index.selection import Selection, differences
+from bisieve.index.selection import Selection, selection_identity
 from ray_train.checkpoints.run_dir import run_identity
 from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
@@ -44,7 +44,7 @@ class PlannedRun:
     def identity(self) -> dict[str, Any]:
         """The driver's part of the run's identity; the backbone's files are read for it."""
         weights = weights_name(self.targets.weights, self.config.rollout_weights)
-        others = differences(self.selection, self.index)
+        others = selection_identity(self.selection, self.index)
         return run_identity(self.config, self.plan, self.index.fingerprint, weights, others)
 
     def card(self, run: str) -> dict[str, Any]:

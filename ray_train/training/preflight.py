@@ -13,6 +13,7 @@ from bisieve import console
 from bisieve.engines import choose_engine
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.events import events_on_stderr, log_format
+from bisieve.index.exclusion import read_exclusion
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.selection import Selection
 from bisieve.index.versions import open_version
@@ -51,10 +52,11 @@ def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -
     """Return the config with which each worker finds the driver's ``selection`` from ``index``.
 
     It names this very version of the index, as another one may be published before a worker starts, and the α
-    that was found, if it was to be automatic.
+    that was found, if it was to be automatic; a file that leaves out nothing is not named.
     """
     alpha = str(selection.parameters.alpha) if config.alpha == AUTO else config.alpha
-    return replace(config, index_version=index.fingerprint, alpha=alpha)
+    exclude = config.exclude if selection.left_out.rollouts else ""
+    return replace(config, index_version=index.fingerprint, alpha=alpha, exclude=exclude)
 
 
 def chosen_selection(config: TrainConfig) -> Selection:
@@ -69,7 +71,9 @@ def chosen_selection(config: TrainConfig) -> Selection:
     index = chosen_index(config)
     check_shards_unchanged(index)
     with events_on_stderr(log_format(None)) as emit:
-        selection = select_on(choose_engine(emit=emit), index, config.fraction, config.ranking, emit)
+        exclusion = read_exclusion(index, config.exclude)
+        engine = choose_engine(emit=emit)
+        selection = select_on(engine, index, config.fraction, config.ranking, emit, exclusion)
     if unseekable := unseekable_shards(selection.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",

@@ -35,7 +35,7 @@ def opened(browser: Any, file: Path, width: int = DESK, **media: str) -> Iterato
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-drawn]", state="attached")
     yield page
-    assert complaints == []
+    assert complaints == [], complaints
     context.close()
 
 

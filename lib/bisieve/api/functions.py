@@ -193,7 +193,7 @@ def compare(a: Selection, b: Selection, output: str | None = None) -> Comparison
             those that its index is ranked by.
     """
     for one in (a, b):
-        if one.ranking and one.parameters != one.index.manifest.parameters:
+        if one.exclude or (one.ranking and one.parameters != one.index.manifest.parameters):
             raise UsageError(
                 "selections by the options that their index is ranked by",
                 f"others for {one.index.url}",

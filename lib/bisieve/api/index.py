@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,14 +12,18 @@ from bisieve.api.selection import Selection
 from bisieve.engines import Asked, choose_engine
 from bisieve.events import EventSink, null_sink
 from bisieve.index import reader, selection, versions
+from bisieve.index.exclusion import read_exclusion
 from bisieve.index.reader import Kind, open_part
 from bisieve.index.statistics import Statistics, index_statistics
 from bisieve.index.writer import REPORTED
 from bisieve.io.storage import StoredFile
-from bisieve.records.options import AUTO, Parameters, check_ranking, parse_fraction
+from bisieve.records.options import AUTO, EXCLUDE, Parameters, check_ranking, parse_fraction
 from bisieve.schemas import REJECTS
 from bisieve.tools.export import check_target
 from bisieve.tools.report import NOTED, report_document, score_report
+
+if TYPE_CHECKING:
+    from bisieve.report.lookup import LookedUp
 
 DEFAULT_FRACTION = 0.25  # of the selection in a report
 _SHOWN = ["source", "rollouts", "steps", "mixed", "all_positive", "all_negative", "tie_block"]
@@ -72,6 +76,7 @@ class Index:
         engine: Asked = "auto",
         progress: EventSink = null_sink,
         engine_options: dict[str, Any] | None = None,
+        exclude: str | None = None,
         **ranking: Any,
     ) -> Selection:
         """Select the best share of each source, or of all sources by the index's scope (paper §4).
@@ -81,6 +86,8 @@ class Index:
             engine: What ranks more than 4,000,000 rollouts by other options; as of `bisieve.score`.
             progress: As of `bisieve.score`.
             engine_options: As of `bisieve.score`.
+            exclude: URL of a text file with one rollout_id a line. The selection is that of a corpus without
+                these rollouts.
             ranking: Options by which to select, where they differ from those that the index is ranked by:
                 ``strategy``, ``alpha`` (or ``"auto"``), ``threshold``, ``pair_share``, ``scope``, ``ties``,
                 ``all_negative``, ``seed``. The index is not changed; its rollouts are ranked in memory, or
@@ -91,7 +98,7 @@ class Index:
         """
         check_ranking({name: value for name, value in ranking.items() if (name, value) != ("alpha", AUTO)})
         open_engine = choose_engine(engine, emit=progress, **(engine_options or {}))
-        return Selection(self.opened, parse_fraction(fraction), ranking, open_engine, progress)
+        return Selection(self.opened, parse_fraction(fraction), ranking, open_engine, progress, exclude)
 
     def versions(self) -> list[versions.Version]:
         """Return all versions that have not been removed, the newest first."""
@@ -122,29 +129,35 @@ class Index:
         """Return statistics of all rollouts: labels, questions, and how well position tells the label."""
         return index_statistics(self.opened)[0]
 
-    def report(self, fractions: Sequence[float] = NOTED, **ranking: Any) -> str:
+    def report(
+        self, fractions: Sequence[float] = NOTED, *, exclude: str | None = None, **ranking: Any
+    ) -> str:
         """Return the tables that ``bisieve score`` and ``bisieve report`` print.
 
         Args:
             fractions: Selections to describe.
+            exclude: As of `select`.
             ranking: As of `select`.
         """
-        chosen = self._selected(fractions, ranking)
+        chosen = self._selected(fractions, {EXCLUDE: exclude, **ranking})
         return score_report(self.opened, self.name, self.written, fractions, chosen)
 
-    def numbers(self, fractions: Sequence[float] = REPORTED, **ranking: Any) -> dict[str, Any]:
+    def numbers(
+        self, fractions: Sequence[float] = REPORTED, *, exclude: str | None = None, **ranking: Any
+    ) -> dict[str, Any]:
         """Return the numbers of the report, as ``--json`` prints them.
 
         Args:
             fractions: Selections to describe.
+            exclude: As of `select`.
             ranking: As of `select`.
         """
-        chosen = self._selected(fractions, ranking)
+        chosen = self._selected(fractions, {EXCLUDE: exclude, **ranking})
         return report_document(self.opened, self.name, self.written, fractions, chosen)
 
     def write_html(
         self, url: str, fraction: float | str = DEFAULT_FRACTION, *, image_root: str | None = None,
-        other: "Index | None" = None, **ranking: Any,
+        other: "Index | None" = None, exclude: str | None = None, **ranking: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """Write a report of a selection as one HTML file that opens offline.
 
@@ -154,6 +167,7 @@ class Index:
             image_root: URL below which the images of the shown rollouts are; None: only those inside the
                 records are shown.
             other: Another index whose selection of the same fraction is compared with this one.
+            exclude: As of `select`.
             ranking: As of `select`.
 
         Returns:
@@ -171,13 +185,44 @@ class Index:
         check_target(self.opened, url)
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         beside = None if other is None else (other.opened, other.name)
-        page = index_page(collect(self.opened, self.name, fraction, ranking, image_root, beside))
+        exclusion = read_exclusion(self.opened, exclude)
+        page = index_page(collect(self.opened, self.name, fraction, ranking, image_root, beside, exclusion))
         write_page(page, url)
         numbers: dict[str, Any] = plain(page.numbers)
         return numbers
 
+    def look_up(
+        self, rollout_id: str, fraction: float | str = DEFAULT_FRACTION, *, source: str | None = None,
+        image_root: str | None = None, image_size: tuple[int, int] | None = None, exclude: str | None = None,
+        **ranking: Any,
+    ) -> "LookedUp":  # fmt: skip
+        """Return a rollout with its text, its place in the ranking, and the others of its question.
+
+        Args:
+            rollout_id: Its id in the index.
+            fraction: Selection that keeps or drops it, as of `select`.
+            source: Its source, where rollouts of several have this id; else the first of them is shown.
+            image_root: URL below which its images are; None: only those inside the record are read.
+            image_size: Most pixels of these, width and height; by default those of a page.
+            exclude: As of `select`.
+            ranking: As of `select`.
+
+        Raises:
+            UsageError: No rollout has this id, or a value is out of range.
+            IndexUnusableError: A file of the index is missing or damaged.
+        """
+        from bisieve.report.lookup import look_up
+        from bisieve.report.reading import SMALL
+        from bisieve.report.rows import open_view
+
+        fraction = self.select(fraction, **ranking).fraction  # which checks both
+        view = open_view(self.opened, fraction, ranking, read_exclusion(self.opened, exclude))
+        return look_up(view, rollout_id, source, image_root, image_size or SMALL)
+
     def _selected(self, fractions: Sequence[float], ranking: dict[str, Any]) -> list[selection.Selection]:
-        return [self.select(fraction, **ranking).selected for fraction in fractions if ranking]
+        if ranking == {EXCLUDE: None}:
+            return []  # as the index is ranked
+        return [self.select(fraction, **ranking).selected for fraction in fractions]
 
     def __repr__(self) -> str:
         """Return one line with version, number of rollouts and of sources."""

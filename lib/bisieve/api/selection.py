@@ -16,6 +16,7 @@ from bisieve.engines import choose_engine
 from bisieve.events import EventSink, null_sink
 from bisieve.index import selection
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.exclusion import read_exclusion
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.statistics import Statistics, statistics_of
 from bisieve.pipeline.engine import OpenEngine
@@ -43,11 +44,13 @@ class Selection:
     ranking: Mapping[str, Any] = field(default_factory=dict)  # options where they differ from the index's
     open_engine: OpenEngine = field(default_factory=choose_engine, repr=False)  # ranks very many rollouts
     progress: EventSink = field(default=null_sink, repr=False)
+    exclude: str | None = None  # URL of a file with the ids of rollouts that are left out
 
     @cached_property
     def selected(self) -> selection.Selection:
         """Return the selected rows, and what they were selected by."""
-        return select_on(self.open_engine, self.index, self.fraction, self.ranking, self.progress)
+        exclusion = read_exclusion(self.index, self.exclude)
+        return select_on(self.open_engine, self.index, self.fraction, self.ranking, self.progress, exclusion)
 
     @property
     def parameters(self) -> Parameters:
@@ -66,7 +69,7 @@ class Selection:
 
     @property
     def available(self) -> int:
-        """Return the number of usable rollouts in the index."""
+        """Return the number of usable rollouts in the index that are not left out."""
         return self.selected.available
 
     def to_pandas(self) -> pd.DataFrame:

@@ -66,6 +66,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="sample nothing after a step with score 0: later steps have 0 of 0, as in VisualPRM",
     )
     add(
+        "--any-order",
+        action=Flag,
+        help="each solution reads the picture in an order of its own, so that right solutions differ, too",
+    )
+    add(
         "--mistake-rate",
         type=float,
         default=defaults.solver.mistake_rate,
@@ -118,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         rollouts_per_question=args.rollouts_per_question,
         continuations=args.continuations,
         early_stop=args.early_stop,
+        any_order=args.any_order,
         solver=Solver(args.mistake_rate, args.correction_rate),
         benchmark=args.benchmark,
         candidates=args.candidates,

@@ -17,7 +17,16 @@ from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.access import check_no_secret, check_no_secret_property
 from bisieve.ranking.strategies import strategy_names, strategy_of
-from bisieve.records.options import ALL_NEGATIVE, AUTO, RANKING, SCOPES, TIES, ReadOptions, check_ranking
+from bisieve.records.options import (
+    ALL_NEGATIVE,
+    AUTO,
+    EXCLUDE,
+    RANKING,
+    SCOPES,
+    TIES,
+    ReadOptions,
+    check_ranking,
+)
 
 
 def add_ranking(parser: argparse.ArgumentParser, **defaults: Any) -> None:
@@ -86,6 +95,9 @@ def add_selecting(parser: argparse.ArgumentParser) -> None:
     add("--pair-share", type=float, metavar="SHARE", help="of the mixed rollouts, with --strategy paired")
     add("--ties", choices=TIES, help="order of equal rollouts")
     add("--all-negative", choices=ALL_NEGATIVE, help="rollouts without a positive step")
+    add(
+        "--exclude", metavar="FILE", help="leave out the rollouts with these ids: text, one rollout_id a line"
+    )
 
 
 def alpha_or_auto(given: str) -> float | str:
@@ -95,8 +107,9 @@ def alpha_or_auto(given: str) -> float | str:
 
 def selecting(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_selecting` that are given, by name."""
-    names = set(RANKING) & vars(args).keys()
-    return {name: value for name in RANKING if name in names and (value := getattr(args, name)) is not None}
+    known = (*RANKING, EXCLUDE)
+    names = set(known) & vars(args).keys()
+    return {name: value for name in known if name in names and (value := getattr(args, name)) is not None}
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from bisieve.errors import UsageError
+from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index
 from bisieve.index.statistics import SHORTCUT_MARGIN, index_statistics, statistics_of
 from bisieve.ranking.best import Best
@@ -25,7 +26,7 @@ RankBest: TypeAlias = Callable[[Parameters, float], Best]
 
 
 def with_automatic_alpha(
-    index: Index, parameters: Parameters, fraction: float, rank: RankBest
+    index: Index, parameters: Parameters, fraction: float, rank: RankBest, exclusion: Exclusion = NOTHING
 ) -> tuple[Parameters, Best]:
     """Return the smallest α of `GRID` whose selection's shortcut is near enough to the corpus's.
 
@@ -36,6 +37,7 @@ def with_automatic_alpha(
         parameters: Of the ranking; its α is not used.
         fraction: Share of rollouts to select.
         rank: Ranks the index.
+        exclusion: Rollouts that ``rank`` leaves out, and that are not part of the corpus.
 
     Returns:
         The parameters with this α, and the selection.
@@ -48,7 +50,7 @@ def with_automatic_alpha(
             "--alpha auto for a strategy that depends on alpha", f"--strategy {parameters.strategy}",
             "leave out --alpha, or give --strategy bis",
         )  # fmt: skip
-    corpus, _ = index_statistics(index, (), parameters.threshold)
+    corpus, _ = index_statistics(index, (), parameters.threshold, exclusion)
     bound = corpus.shortcut + SHORTCUT_MARGIN
     if np.isnan(bound):
         raise UsageError(

@@ -13,12 +13,13 @@ from bisieve import schemas
 from bisieve.errors import UsageError
 from bisieve.index.automatic_alpha import RankBest, with_automatic_alpha
 from bisieve.index.cutoffs import CutoffTies, ties_of_best
+from bisieve.index.exclusion import NOTHING, NOTHING_LEFT_OUT, Exclusion, LeftOut
 from bisieve.index.manifest import DataFile, fingerprint
 from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
 from bisieve.index.rerank import read_usable, rescored, with_overrides
 from bisieve.ranking.best import Best, best_of_ranked
 from bisieve.ranking.order import ranked
-from bisieve.records.options import AUTO, RANKING, KnownShards, Parameters, parse_fraction
+from bisieve.records.options import AUTO, EXCLUDE, RANKING, KnownShards, Parameters, parse_fraction
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class Selection:
     rows: pa.Table  # of `schemas.INDEX`, ordered by (source, rank)
     fingerprint: str  # of the index and the fraction; 64 hex digits
     fraction: float  # requested; see `delivered` for the share selected
-    available: int  # usable rollouts in the index
+    available: int  # usable rollouts in the index that are not left out
     shards: KnownShards  # the shards that spans refer to, and how to read them
     parameters: Parameters  # of the ranking that it is the best of
     ties: CutoffTies | None = None  # at its end; None if the index tells them (`cutoffs.cutoff_ties`)
     is_alpha_automatic: bool = False  # chosen by `with_automatic_alpha`
+    left_out: LeftOut = NOTHING_LEFT_OUT  # by an `Exclusion`
 
     @property
     def delivered(self) -> float:
@@ -61,8 +63,9 @@ def read_selection(index: Index, fraction: float) -> Selection:
 
 
 def select(
-    index: Index, fraction: float, asked: Mapping[str, Any], rank: RankBest | None = None
-) -> Selection:
+    index: Index, fraction: float, asked: Mapping[str, Any], rank: RankBest | None = None,
+    exclusion: Exclusion = NOTHING,
+) -> Selection:  # fmt: skip
     """Select the best ``fraction`` by other options than those that the index is ranked by.
 
     The index is not changed. The selection has the rows, and the fingerprint, of the same selection from the
@@ -72,26 +75,32 @@ def select(
         index: The version to select from.
         fraction: Share of rollouts to select, in (0, 1].
         asked: Options by name, of `options.RANKING`; ``alpha`` may be `AUTO`. Without any, or with those of
-            the index, this is `read_selection`.
-        rank: Ranks the rollouts of the index; by default in memory, of which each takes about 1 kB.
+            the index, this is `read_selection`, unless rollouts are left out.
+        rank: Ranks the rollouts of the index but those of ``exclusion``; by default in memory, of which each
+            takes about 1 kB.
+        exclusion: Rollouts to leave out, as if the corpus had not had them.
 
     Raises:
-        UsageError: A value is out of range, or no α is automatic.
+        UsageError: A value is out of range, no α is automatic, or all rollouts are left out.
         IndexUnusableError: A file of the index is missing or damaged.
     """
     parse_fraction(fraction)
     parameters = asked_parameters(index, asked)
     is_automatic = asked.get("alpha") == AUTO
-    if is_as_ranked(index, asked):
+    if is_as_ranked(index, asked) and not exclusion.ids:
         return read_selection(index, fraction)
-    rank = rank or _in_memory(index)
+    if exclusion.rollouts and exclusion.rollouts == index.manifest.rollouts:
+        raise UsageError(
+            "a rollout that --exclude does not leave out", "none", "take some of the ids out of its file"
+        )
+    rank = rank or _in_memory(index, exclusion)
     if is_automatic:
-        parameters, best = with_automatic_alpha(index, parameters, fraction, rank)
+        parameters, best = with_automatic_alpha(index, parameters, fraction, rank, exclusion)
     else:
         best = rank(parameters, fraction)
     rows = best.rows.select(schemas.INDEX.names).cast(schemas.INDEX)
     ties = ties_of_best(best, parameters.scope)
-    return selection_of_rows(index, rows, fraction, parameters, ties, is_automatic)
+    return selection_of_rows(index, rows, fraction, parameters, ties, is_automatic, exclusion.left_out)
 
 
 def asked_parameters(index: Index, asked: Mapping[str, Any]) -> Parameters:
@@ -109,8 +118,8 @@ def is_as_ranked(index: Index, asked: Mapping[str, Any]) -> bool:
     return asked.get("alpha") != AUTO and asked_parameters(index, asked) == index.manifest.parameters
 
 
-def _in_memory(index: Index) -> RankBest:
-    parts = [read_usable(index, file) for file in index.files]
+def _in_memory(index: Index, exclusion: Exclusion) -> RankBest:
+    parts = [exclusion.without(read_usable(index, file)) for file in index.files]
     rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
 
     def rank(parameters: Parameters, fraction: float) -> Best:
@@ -121,7 +130,7 @@ def _in_memory(index: Index) -> RankBest:
 
 def selection_of_rows(
     index: Index, rows: pa.Table, fraction: float, parameters: Parameters, ties: CutoffTies | None = None,
-    is_alpha_automatic: bool = False,
+    is_alpha_automatic: bool = False, left_out: LeftOut = NOTHING_LEFT_OUT,
 ) -> Selection:  # fmt: skip
     """Return the selection of ``rows``, the best ``fraction`` of ``index`` when ranked by ``parameters``.
 
@@ -132,6 +141,7 @@ def selection_of_rows(
         parameters: Of the ranking; those of the index, or others.
         ties: At the end of the selection; None if the index tells them.
         is_alpha_automatic: Whether its α was chosen by `with_automatic_alpha`.
+        left_out: What was not ranked.
 
     Raises:
         UsageError: There are no rows, though the index has rollouts.
@@ -140,18 +150,24 @@ def selection_of_rows(
     version = index.fingerprint
     if parameters != index.manifest.parameters:
         version = fingerprint(parameters, indexed_shards(index), index.manifest.rows_version)
-    name = hashlib.sha256(f"{version} {fraction!r}".encode()).hexdigest()
+    without = f" without {left_out.digest}" if left_out.rollouts else ""
+    name = hashlib.sha256(f"{version} {fraction!r}{without}".encode()).hexdigest()
     layouts = {shard.url: layout for shard, layout in indexed_layouts(index).items()}
     shards = KnownShards(parameters.reading, layouts)
-    return Selection(
-        rows, name, fraction, index.manifest.rollouts, shards, parameters, ties, is_alpha_automatic
-    )
+    available = index.manifest.rollouts - left_out.rollouts
+    return Selection(rows, name, fraction, available, shards, parameters, ties, is_alpha_automatic, left_out)
 
 
 def differences(selection: Selection, index: Index) -> dict[str, Any]:
     """Return the options of the selection that the index is not ranked by, by name."""
     was, now = index.manifest.parameters, selection.parameters
     return {name: getattr(now, name) for name in RANKING if getattr(now, name) != getattr(was, name)}
+
+
+def selection_identity(selection: Selection, index: Index) -> dict[str, Any]:
+    """Return `differences`, and under `EXCLUDE` the digest of the ids that are left out, if any are."""
+    left_out = selection.left_out
+    return {**differences(selection, index), **({EXCLUDE: left_out.digest} if left_out.rollouts else {})}
 
 
 def _require_some(rows: pa.Table, available: int) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve._hash import seeded_hashes
+from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index, open_part
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -206,14 +207,16 @@ def statistics_of(rows: pa.Table, threshold: float = 0.0) -> Statistics:
 
 
 def index_statistics(
-    index: Index, fractions: Sequence[float] = (), threshold: float | None = None
-) -> tuple[Statistics, list[Statistics]]:
+    index: Index, fractions: Sequence[float] = (), threshold: float | None = None,
+    exclusion: Exclusion = NOTHING,
+) -> tuple[Statistics, list[Statistics]]:  # fmt: skip
     """Return the statistics of all rollouts of an index, and of its selections, from one pass over the rows.
 
     Args:
         index: The version to read; of each row group only a few columns.
         fractions: Shares of rollouts to select, each in (0, 1].
         threshold: A step is positive when its score exceeds it; by default as when the index was ranked.
+        exclusion: Rollouts that are not counted.
 
     Returns:
         The statistics of the corpus, and those of each selection.
@@ -225,11 +228,12 @@ def index_statistics(
     parameters = index.manifest.parameters
     threshold = parameters.threshold if threshold is None else threshold
     limits = [index.limits(fraction) for fraction in fractions]
+    columns = ["source", "rank", *NEEDED, *(["rollout_id"] if exclusion.ids else [])]
     corpus, selections = Tally(threshold), [Tally(threshold) for _ in fractions]
     for part in index.files:
         with open_part(index.url, part) as file:
             for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, ["source", "rank", *NEEDED], use_threads=False)
+                rows = exclusion.without(file.read_row_group(group, columns, use_threads=False))
                 corpus.add(rows)
                 source = rows["source"].combine_chunks().dictionary_encode()
                 names, codes = source.dictionary.to_pylist(), source.indices.to_numpy()

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from bisieve.events import EventSink, null_sink
+from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.manifest import DataFile
 from bisieve.index.reader import Index
 from bisieve.index.rerank import count_usable, publish_ranked, read_scored
@@ -77,17 +78,21 @@ def rank_on(
     return write_ranked(engine, found, samples, parameters, totals, url, folder), totals
 
 
-def _scored(engine: Engine, index: Index, parameters: Parameters) -> tuple[Parts[Run], list[Sample], Totals]:
+def _scored(
+    engine: Engine, index: Index, parameters: Parameters, exclusion: Exclusion = NOTHING
+) -> tuple[Parts[Run], list[Sample], Totals]:
     """Score the rollouts of ``index``; return sorted runs, their samples and the counts."""
-    files = engine.spread(list(enumerate(index.files)))
-    found, summaries = files.map(partial(_run, index, parameters)).keep("scan", _sample_and_totals)
+    files, shared = engine.spread(list(enumerate(index.files))), engine.share(exclusion)
+    found, summaries = files.map(partial(_run, index, parameters, shared)).keep("scan", _sample_and_totals)
     totals = add_up(part for _, part in summaries)
     return found.map(_only_run), [sample for sample, _ in summaries], totals
 
 
-def _run(index: Index, parameters: Parameters, numbered: tuple[int, DataFile]) -> tuple[Run, Sample, Totals]:
+def _run(
+    index: Index, parameters: Parameters, exclusion: Shared[Exclusion], numbered: tuple[int, DataFile]
+) -> tuple[Run, Sample, Totals]:
     number, file = numbered
-    rows = with_keys(read_scored(index, file, parameters), parameters)
+    rows = with_keys(exclusion.value.without(read_scored(index, file, parameters)), parameters)
     return *sorted_run((number,), rows, ranking_order(parameters)), count_usable(rows)
 
 
@@ -105,6 +110,7 @@ def select_on(
     fraction: float,
     asked: Mapping[str, Any],
     emit: EventSink = null_sink,
+    exclusion: Exclusion = NOTHING,
 ) -> Selection:
     """Select as `selection.select` does, and above `IN_MEMORY` rollouts on an engine.
 
@@ -116,18 +122,22 @@ def select_on(
         fraction: Share of rollouts to select, in (0, 1].
         asked: Options by which to select, as of `selection.select`.
         emit: Gets the progress of the engine.
+        exclusion: Rollouts to leave out.
 
     Raises:
-        UsageError: A value is out of range, or no α is automatic.
+        UsageError: A value is out of range, no α is automatic, or all rollouts are left out.
         IndexUnusableError: A file of ``index`` is missing or damaged.
     """
-    if index.manifest.rollouts <= IN_MEMORY or is_as_ranked(index, asked):
-        return select(index, fraction, asked)
+    if index.manifest.rollouts <= IN_MEMORY or (is_as_ranked(index, asked) and not exclusion.ids):
+        return select(index, fraction, asked, None, exclusion)
     with open_engine(BYTES_A_ROLLOUT * index.manifest.rollouts) as engine, engine.watched(reporter(emit)):
-        return select(index, fraction, asked, partial(best_on, engine, index))
+        rank = partial(best_on, engine, index, exclusion=exclusion)
+        return select(index, fraction, asked, rank, exclusion)
 
 
-def best_on(engine: Engine, index: Index, parameters: Parameters, fraction: float) -> Best:
+def best_on(
+    engine: Engine, index: Index, parameters: Parameters, fraction: float, exclusion: Exclusion = NOTHING
+) -> Best:
     """Score the rollouts of ``index`` with ``parameters``, rank them, and return the best ``fraction``.
 
     Args:
@@ -135,8 +145,9 @@ def best_on(engine: Engine, index: Index, parameters: Parameters, fraction: floa
         index: The version to rank.
         parameters: New parameters.
         fraction: Share of rollouts to select, in (0, 1].
+        exclusion: Rollouts to leave out.
     """
-    found, samples, totals = _scored(engine, index, parameters)
+    found, samples, totals = _scored(engine, index, parameters, exclusion)
     sources = engine.share(Sources.of(totals, parameters))
     use = partial(_best_of_part, sources, fraction)
     parts = ranked_parts(engine, found, samples, parameters, sources, use, "select").collect("select")

@@ -144,6 +144,7 @@ class Parameters:
         }
 
 
+EXCLUDE = "exclude"  # option of a selection: rollouts that it leaves out
 RANKING = ("strategy", "alpha", "threshold", "pair_share", "scope", "ties", "all_negative", "seed")
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from bisieve.errors import UsageError
 from bisieve.index.cutoffs import CutoffTies
+from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index
 from bisieve.index.versions import last_passed
 from bisieve.io.images import is_base64
@@ -113,7 +114,7 @@ class IndexReport:
 
 def collect(
     index: Index, name: str, fraction: float, asked: Mapping[str, Any],
-    image_root: str | None = None, other: tuple[Index, str] | None = None,
+    image_root: str | None = None, other: tuple[Index, str] | None = None, exclusion: Exclusion = NOTHING,
 ) -> IndexReport:  # fmt: skip
     """Read an index once and return all that a report says of it.
 
@@ -124,12 +125,13 @@ def collect(
         asked: Options of the selection, by name, where they differ from the index's.
         image_root: Where the images of the examples are.
         other: Another index to compare with, and its URL as the user gave it.
+        exclusion: Rollouts that are left out, of the corpus as of the selection.
 
     Raises:
         UsageError: A value is out of range, or the index is too large to be ranked in memory.
         IndexUnusableError: A file of an index is missing or damaged.
     """
-    view = open_view(index, fraction, asked)
+    view = open_view(index, fraction, asked, exclusion)
     counts, sample = counted(view)
     examples = find_examples(view, image_root) if view.rollouts else Examples()
     passed = last_passed(index.url)

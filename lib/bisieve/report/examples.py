@@ -1,33 +1,20 @@
 """Rollouts to look at: kept, just kept, just dropped and dropped, with their text and images if readable.
 
-limits ─`chosen_ranks`─▶ ranks by source ─`View.at`─▶ rows ─`fetch_rollouts`─▶ text ─`thumbnail`─▶ images
+limits ─`chosen_ranks`─▶ ranks by source ─`View.at`─▶ rows ─`read_texts`─▶ text ─`Images`─▶ images
 """
 
-import base64
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
-from bisieve.errors import BisieveError, ImageError
-from bisieve.index.reader import indexed_shards
-from bisieve.io.file_names import is_seekable
-from bisieve.io.images import decode_image, image_bytes
-from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
 from bisieve.records.options import Parameters
+from bisieve.report.reading import Images, read_texts
 from bisieve.report.rows import View
-from bisieve.shards.fetch import fetch_rollouts, spans_of
 
 KINDS = ("kept", "just kept", "just dropped", "dropped")
 OF_A_KIND = 6
-_WIDTH, _HEIGHT, _QUALITY = 360, 240, 72  # of a thumbnail: pixels, and JPEG's quality
-_MOST_IMAGES = 2  # of a rollout
-_MOST_PROBLEMS = 5  # after which no more text, or no more images, are read
-_MOST_STREAMED = 2**28  # bytes of a shard that is read from its beginning
-_DESCRIBED = (
+DESCRIBED = (  # columns of the index that are shown of a rollout
     "source", "rank", "rollout_id", "question_id", "bis", "positive_fraction", "reliability", "num_steps",
     "num_positive", "scores", "mc_correct", "mc_total",
 )  # fmt: skip
@@ -70,23 +57,23 @@ def find_examples(view: View, image_root: str | None) -> Examples:
         for source, rank in places:
             wanted.setdefault(source, set()).add(rank)
     rows = view.at(wanted)
-    described = rows.select(_DESCRIBED).to_pylist()
+    described = rows.select(DESCRIBED).to_pylist()
     place_of = {(row["source"], row["rank"]): place for place, row in enumerate(described)}
     saved: dict[str, bytes] = {}
-    texts, notes = _texts(view, rows, saved)
-    images = _Images(image_root, saved)
+    texts, notes = read_texts(view, rows, saved)
+    images = Images(image_root, saved)
     examples = []
     for kind, places in ranks.items():
         for place in (place_of[each] for each in places if each in place_of):
             row, rollout = described[place], texts[place]
             shown = images.of(rollout) if rollout else ()
-            examples.append(Example(kind, row, _why(row, kind, view), rollout, shown))
+            examples.append(Example(kind, row, why(row, view), rollout, shown))
     return Examples(examples, notes + images.notes)
 
 
 def chosen_ranks(view: View) -> dict[str, list[tuple[str, int]]]:
     """Return (source, rank) of the examples by kind, spread over the sources, the largest ones first."""
-    limits, rollouts = view.limits, view.index.rollouts_by_source
+    limits, rollouts = view.limits, view.rollouts_by_source
     if view.parameters.scope == "global":
         return _global_ranks(view)
     sources = sorted((name for name in rollouts if rollouts[name]), key=lambda name: -rollouts[name])
@@ -123,96 +110,24 @@ def _global_ranks(view: View) -> dict[str, list[tuple[str, int]]]:
     """Return the ranks over all sources; which source has a rank is not known, so each may."""
     limit = next(iter(view.limits.values()), 0)
     ranks = _ranks_of(OF_A_KIND, min(limit, view.rollouts), view.rollouts)
-    names = view.index.rollouts_by_source
+    names = view.rollouts_by_source
     return {kind: [(name, rank) for rank in found for name in names] for kind, found in ranks.items()}
 
 
-def _texts(view: View, rows: pa.Table, saved: dict[str, bytes]) -> tuple[list[Rollout | None], list[str]]:
-    """Return the rollouts of ``rows``, None where a record cannot be read, and a note on these."""
-
-    def save(pictures: Sequence[Picture]) -> list[str]:
-        saved.update({picture.hashed_name: picture.data for picture in pictures})
-        return [picture.hashed_name for picture in pictures]
-
-    found: list[Rollout | None] = [None] * rows.num_rows
-    problems: list[str] = []
-    sizes = {shard.url: shard.size for shard in indexed_shards(view.index)}
-    by_shard: dict[str, list[int]] = {}
-    for number, spans in enumerate(spans_of(rows)):
-        by_shard.setdefault(spans[0][0], []).append(number)
-    for shard, numbers in by_shard.items():
-        if not is_seekable(shard) and sizes.get(shard, 0) > _MOST_STREAMED:
-            problems.append(f"{shard} is compressed, so it would have to be read from its beginning")
-        elif len(problems) < _MOST_PROBLEMS:  # a store that does not answer is waited for each time
-            some = rows.take(numbers)
-            try:
-                for number, rollout in zip(numbers, fetch_rollouts(some, view.shards, save), strict=True):
-                    found[number] = rollout
-            except BisieveError as error:
-                problems.append(str(error))
-    missing = found.count(None)
-    note = f"the text of {missing} of {len(found)} rollouts: {problems[0]}" if missing else ""
-    return found, [note] if missing else []
-
-
-class _Images:
-    """Reads images and makes thumbnails; what fails is noted once."""
-
-    def __init__(self, root: str | None, saved: dict[str, bytes]) -> None:
-        self._root, self._saved = root, saved
-        self._problems: list[str] = []
-
-    @property
-    def notes(self) -> list[str]:
-        """Return the first problem, if there was any."""
-        return self._problems[:1]
-
-    def of(self, rollout: Rollout) -> tuple[str, ...]:
-        """Return the thumbnails of the first images of ``rollout``, as data URLs."""
-        names = rollout.images[:_MOST_IMAGES]
-        return tuple(url for name in names if (url := self._thumbnail(name)) is not None)
-
-    def _thumbnail(self, name: str) -> str | None:
-        if len(self._problems) >= _MOST_PROBLEMS:
-            return None
-        if name not in self._saved and self._root is None:
-            self._note("the images: name their root with --image-root")
-            return None
-        try:
-            data = self._saved.get(name) or image_bytes(self._root or "", name)
-            return thumbnail(data, name)
-        except ImageError as error:
-            self._note(f"an image: {error}")
-        except ModuleNotFoundError:
-            self._note("the images: they need the package pillow")
-        return None
-
-    def _note(self, text: str) -> None:
-        self._problems.append(text)
-
-
-def thumbnail(data: bytes, name: str) -> str:
-    """Return a small JPEG of an image as a data URL.
-
-    Raises:
-        ImageError: The bytes are no image that can be decoded.
-    """
-    image = decode_image(data, name)
-    image.thumbnail((_WIDTH, _HEIGHT))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _why(row: dict[str, Any], kind: str, view: View) -> str:
-    """Return in a sentence why a rollout is kept or dropped."""
+def why(row: Mapping[str, Any], view: View) -> str:
+    """Return in a sentence why the rollout of a row of a view is kept or dropped."""
     parameters, limit = view.parameters, view.limits[row["source"]]
     where = "all" if parameters.scope == "global" else f"source {row['source']}"
-    verb = "dropped" if "dropped" in kind else "kept"
+    verb = "kept" if is_kept(row, view) else "dropped"
     return f"{verb}: rank {row['rank']:,}, of {where} the best {limit:,} are kept; {_score(row, parameters)}"
 
 
-def _score(row: dict[str, Any], parameters: Parameters) -> str:
+def is_kept(row: Mapping[str, Any], view: View) -> bool:
+    """Return whether the selection of a view has the rollout of a row."""
+    return bool(row["rank"] <= view.limits[row["source"]])
+
+
+def _score(row: Mapping[str, Any], parameters: Parameters) -> str:
     steps, positive = row["num_steps"], row["num_positive"]
     if positive == 0:
         labels = "no step is positive, so the mixture is 0"

@@ -72,7 +72,7 @@ def score_chart(counts: Counts, has_alpha: bool) -> Chart:
         lowest = np.unique(np.atleast_1d(counts.lowest[number]))
         lowest = lowest[np.isfinite(lowest)]
         ends = lowest[[0, -1]] if len(lowest) > 1 else lowest
-        words = ("lowest cutoff", "highest cutoff") if len(lowest) > 1 else ("cutoff",)
+        words = ("lowest cutoff", "highest cutoff") if len(lowest) > 1 else ("cutoff",)[: len(lowest)]
         if has_alpha:
             lines += [
                 {"source": name, "at": end, "label": f"{word} {end:.4f}", "row": row}

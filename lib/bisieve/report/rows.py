@@ -12,10 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bisieve import schemas
 from bisieve.errors import UsageError
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_usable, rescored, with_overrides
 from bisieve.index.selection import Selection, select
@@ -49,6 +51,7 @@ class View:
     index: Index
     fraction: float  # in (0, 1]
     in_memory: InMemory | None  # None: ranked as the index is
+    exclusion: Exclusion = NOTHING  # rollouts that are not in the view
 
     @property
     def parameters(self) -> Parameters:
@@ -57,8 +60,16 @@ class View:
 
     @property
     def rollouts(self) -> int:
-        """Return the number of usable rollouts."""
-        return self.index.manifest.rollouts
+        """Return the number of usable rollouts that are not left out."""
+        return self.in_memory.rows.num_rows if self.in_memory else self.index.manifest.rollouts
+
+    @cached_property
+    def rollouts_by_source(self) -> dict[str, int]:
+        """Return `rollouts` by source, ordered by name; 0 for a source that is left out as a whole."""
+        names = self.index.rollouts_by_source
+        if self.in_memory is None:
+            return names
+        return {**dict.fromkeys(names, 0), **_counts(self.in_memory.rows["source"])}
 
     @cached_property
     def limits(self) -> dict[str, int]:
@@ -68,10 +79,9 @@ class View:
         dropped = {}
         if self.parameters.all_negative == "drop":
             sources, positive = (self.in_memory.rows[name] for name in ("source", "num_positive"))
-            found = sources.filter(pa.array(positive.to_numpy() == 0)).value_counts().to_pylist()
-            dropped = {each["values"]: each["counts"] for each in found}
-        rollouts = self.index.rollouts_by_source
-        return selection_limits(rollouts, self.parameters.scope, self.fraction, dropped)
+            dropped = _counts(sources.filter(pa.array(positive.to_numpy() == 0)))
+        scope = self.parameters.scope
+        return selection_limits(self.rollouts_by_source, scope, self.fraction, dropped)
 
     @property
     def shards(self) -> KnownShards:
@@ -125,17 +135,35 @@ class View:
         return pa.concat_tables(found)
 
 
-def open_view(index: Index, fraction: float, asked: Mapping[str, Any]) -> View:
-    """Return the view of an index that a selection by the options ``asked`` gives.
+def rows_with(view: View, column: str, value: str) -> pa.Table:
+    """Return the rows (`schemas.INDEX`) of a view with a text in one of its columns, by (source, rank)."""
+    if view.in_memory is not None:
+        rows = view.in_memory.rows
+        return rows.filter(pc.equal(rows[column], value)).select(schemas.INDEX.names).cast(schemas.INDEX)
+    found = [schemas.INDEX.empty_table()]
+    for part in view.index.files:
+        with open_part(view.index.url, part) as file:
+            for group in range(file.num_row_groups):
+                mask = pc.equal(file.read_row_group(group, [column], use_threads=False)[column], value)
+                if pc.any(mask).as_py():
+                    found.append(file.read_row_group(group, use_threads=False).filter(mask))
+    return pa.concat_tables(found)
+
+
+def open_view(
+    index: Index, fraction: float, asked: Mapping[str, Any], exclusion: Exclusion = NOTHING
+) -> View:
+    """Return the view of an index that a selection by the options ``asked`` gives, without ``exclusion``.
 
     Raises:
-        UsageError: A value is out of range, or the index is too large to be ranked in memory.
+        UsageError: A value is out of range, all rollouts are left out, or the index is too large to be ranked
+            in memory.
         IndexUnusableError: A file of the index is missing or damaged.
     """
     fraction = parse_fraction(fraction)
     was = index.manifest.parameters
     given = {name: value for name, value in asked.items() if (name, value) != ("alpha", AUTO)}
-    if asked.get("alpha") != AUTO and with_overrides(was, given) == was:
+    if asked.get("alpha") != AUTO and with_overrides(was, given) == was and not exclusion.ids:
         return View(index, fraction, None)
     if index.manifest.rollouts > MOST_IN_MEMORY:
         raise UsageError(
@@ -143,10 +171,12 @@ def open_view(index: Index, fraction: float, asked: Mapping[str, Any]) -> View:
             f"{index.manifest.rollouts:,}",
             "write an index with these options by bisieve rank, and report that",
         )
-    selection = select(index, fraction, asked)
-    parts = [rescored(read_usable(index, file), selection.parameters) for file in index.files]
+    selection = select(index, fraction, asked, None, exclusion)
+    parts = [
+        rescored(exclusion.without(read_usable(index, file)), selection.parameters) for file in index.files
+    ]
     rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
-    return View(index, fraction, InMemory(ranked(rows, selection.parameters), selection))
+    return View(index, fraction, InMemory(ranked(rows, selection.parameters), selection), exclusion)
 
 
 def sources_of(rows: pa.Table) -> tuple[list[str], Ints]:
@@ -154,6 +184,10 @@ def sources_of(rows: pa.Table) -> tuple[list[str], Ints]:
     column = rows["source"].combine_chunks()
     coded = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
     return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
+
+
+def _counts(sources: pa.ChunkedArray) -> dict[str, int]:
+    return {each["values"]: each["counts"] for each in sources.value_counts().to_pylist()}
 
 
 def _with_ranks(rows: pa.Table, wanted: Mapping[str, set[int]]) -> pa.Table:

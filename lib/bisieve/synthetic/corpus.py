@@ -37,7 +37,9 @@ WRITERS = 8  # threads that write pictures: an object store takes milliseconds f
 PICTURES_IN_FLIGHT = 1_000  # encoded pictures in memory
 
 # Defaults of settings that the record of an older corpus does not have.
-_ADDED_LATER = {name: getattr(CorpusConfig, name) for name in ("candidates", "responses", "early_stop")}
+_ADDED_LATER = {
+    name: getattr(CorpusConfig, name) for name in ("candidates", "responses", "early_stop", "any_order")
+}
 
 
 @dataclass
@@ -174,7 +176,9 @@ def _write_benchmark(output: str, config: CorpusConfig) -> None:
     if config.benchmark == 0:
         return
     with open_output(join(output, "benchmark.jsonl")) as file:
-        for part in make_benchmark(config.benchmark, config.seed, config.solver.correction_rate):
+        for part in make_benchmark(
+            config.benchmark, config.seed, config.solver.correction_rate, config.any_order
+        ):
             _write_pictures(output, part.pictures, part.folder)
             file.writelines(benchmark_lines(part))
 
@@ -184,7 +188,11 @@ def _write_candidates(output: str, config: CorpusConfig) -> None:
         return
     with open_output(join(output, "candidates.jsonl")) as file:
         for part in make_candidates(
-            config.candidates, config.responses, config.seed, config.solver.correction_rate
+            config.candidates,
+            config.responses,
+            config.seed,
+            config.solver.correction_rate,
+            config.any_order,
         ):
             _write_pictures(output, part.pictures, part.folder)
             file.writelines(candidate_lines(part))

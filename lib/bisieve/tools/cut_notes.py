@@ -5,7 +5,7 @@ Its ties, its rollouts without a positive step, and whether α fits its size.
 
 import numpy as np
 
-from bisieve._text import percent
+from bisieve._text import percent, pluralize
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.negatives import all_negative
 from bisieve.index.reader import Index
@@ -36,12 +36,24 @@ def selection_notes(selection: Selection, index: Index) -> list[str]:
     parameters, fraction, rows = selection.parameters, selection.fraction, selection.rows
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in differences(selection, index).items()]
     made = [f"best {percent(fraction)}: selected by {', '.join(changed)}"] if changed else []
+    made += _left_out(selection)
     ties = selection.ties if selection.ties is not None else _indexed_ties(index, fraction)
     negatives = int(np.count_nonzero(rows["num_positive"].to_numpy() == 0))
     alpha = [] if selection.is_alpha_automatic else _alpha(parameters, fraction)
     return [
         *made, *_ties(parameters, fraction, ties), *_negatives(fraction, rows.num_rows, negatives), *alpha
     ]  # fmt: skip
+
+
+def _left_out(selection: Selection) -> list[str]:
+    left_out = selection.left_out
+    if not left_out.rollouts:
+        return []
+    unknown = f"; ids of its file that are not in the index: {left_out.unknown:,}"
+    return [
+        f"best {percent(selection.fraction)}: --exclude leaves out {pluralize(left_out.rollouts, 'rollout')}"
+        f"{unknown if left_out.unknown else ''}"
+    ]
 
 
 def ranking_notes(index: Index, fraction: float) -> list[str]:

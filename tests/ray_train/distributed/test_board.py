@@ -38,10 +38,13 @@ def test_lines_and_counts_are_shown_where_there_is_no_terminal(
     with shown_board("scoring", 1200, lines=True, every=0.01) as shown:
         shown.put.remote("scorer: try 2")
         shown.count.remote(1000)
-        time.sleep(0.1)
+        said = ""
+        while "1,000" not in said:
+            said += capsys.readouterr().out
+            time.sleep(0.01)
         shown.count.remote(200)
         shown.put.remote("the last line")
-    said = capsys.readouterr().out.splitlines()
+    said = (said + capsys.readouterr().out).splitlines()
     assert said[:2] == ["scorer: try 2", "scoring: 1,000 of 1,200"]
     assert said[-2:] == ["the last line", "scoring: 1,200 of 1,200"]
 

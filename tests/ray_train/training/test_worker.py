@@ -13,6 +13,8 @@ import torch
 from support import reference
 
 from bisieve.errors import TrainingError
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
 from ray_train.config import TrainConfig
 from ray_train.data.encode import Sample, filler, make_encoder
 from ray_train.data.stored_selection import store_selection
@@ -84,6 +86,7 @@ def test_all_random_streams_follow_the_key() -> None:
         {"alpha": "auto"},
         {"strategy": "paired", "pair_share": "0.5", "ties": "spread"},
         {"strategy": "random", "all_negative": "drop"},
+        {"exclude": "ids.txt"},
     ],
     ids=str,
 )
@@ -93,6 +96,9 @@ def test_a_worker_reads_the_selection_of_the_driver_and_ranks_nothing(
     reference.write_random_corpus(tmp_path / "corpus", seed=5, sizes={"big": 250, "small": 7})
     score(tmp_path / "corpus", tmp_path / "index")
     output = str(tmp_path / "output")
+    monkeypatch.chdir(tmp_path)
+    ids = read_selection(open_index(str(tmp_path / "index")), 0.1).rows["rollout_id"].to_pylist()
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
     config = TrainConfig(
         index=str(tmp_path / "index"), image_root="i", backbone="b", output=output, fraction=0.4, **options
     )  # fmt: skip
@@ -104,7 +110,9 @@ def test_a_worker_reads_the_selection_of_the_driver_and_ranks_nothing(
         store_selection(sent, index, chosen_selection(sent))
         starts.append([path.read_bytes() for path in tmp_path.glob("output/*")])
     assert starts[0] == starts[1]
-    assert len(starts[0]) == (selection.parameters != index.manifest.parameters)
+    is_of_index = selection.parameters == index.manifest.parameters and not selection.left_out.rollouts
+    assert len(starts[0]) == (not is_of_index)
+    assert bool(selection.left_out.rollouts) == ("exclude" in options)
     score(tmp_path / "corpus", tmp_path / "index", threshold=0.5)  # published before the worker starts
     assert chosen_index(config).fingerprint != index.fingerprint
 

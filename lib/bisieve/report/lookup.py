@@ -1,0 +1,170 @@
+"""One rollout, with what one asks about it: its place, why it is kept or dropped, its text, its question.
+
+id ──`look_up`──▶ row ──`opened`──▶ `LookedUp`: with its text, images, and the others of its question
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bisieve._text import Graded, Report, Table, pluralize
+from bisieve.errors import UsageError
+from bisieve.io.images import is_base64
+from bisieve.report.examples import DESCRIBED, Example, is_kept, why
+from bisieve.report.reading import SMALL, Images, read_texts
+from bisieve.report.rows import View, rows_with
+
+_NEAR = 5  # places of rollouts with the same id that are named
+_MOST_OTHERS = 50  # of a question, in a text
+_IMAGES = 4  # of a rollout
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """A rollout and the others of its question."""
+
+    example: Example
+    rollouts: int  # of its source, or of all sources if these are ranked together
+    others: Sequence[dict[str, Any]]  # columns `DESCRIBED` with "kept", by (source, rank)
+    notes: Sequence[str]  # on what could not be read
+
+    def numbers(self) -> dict[str, Any]:
+        """Return everything as a document, without the pixels of the images."""
+        rollout = self.example.rollout
+        return {
+            **self.example.row,
+            "ranked": self.rollouts,
+            "kept": self.example.kind == "kept",
+            "why": self.example.why,
+            "question": rollout.question if rollout else None,
+            "steps": list(rollout.steps) if rollout else None,
+            "images": [name for name in rollout.images if not is_base64(name)] if rollout else None,
+            "others": list(self.others),
+            "notes": list(self.notes),
+        }
+
+    def report(self) -> Report:
+        """Return it as text; on a terminal, the MC scores of the steps are coloured."""
+        row, rollout = self.example.row, self.example.rollout
+        texts: Sequence[str] = rollout.steps if rollout else [""] * row["num_steps"]
+        labels = step_labels(row)
+        width = max(map(len, labels))
+        return Report(
+            f"{row['rollout_id']}  {row['source']}, rank {row['rank']:,} of {self.rollouts:,}",
+            self.example.why,
+            f"BIS {row['bis']:.4f}, positive {row['num_positive']} of {row['num_steps']} steps, "
+            f"p {row['positive_fraction']:.3f}, reliability {row['reliability']:.3f}",
+            *([f"image: {', '.join(map(_short, rollout.images))}", rollout.question] if rollout else []),
+            *(
+                Graded(f"{place:>3} {label:>{width}}", score, text)
+                for place, (label, score, text) in enumerate(
+                    zip(labels, row["scores"], texts, strict=True), 1
+                )
+            ),
+            *self._others(),
+            *(f"note: {note}" for note in self.notes),
+        )
+
+    def _others(self) -> list[str | Table]:
+        if not self.others:
+            return ["no other rollout of this question"]
+        head = ("others of the question", "source", "rank", "", "BIS", "steps")
+        rows = [
+            (
+                str(each["rollout_id"]), each["source"], f"{each['rank']:,}",
+                "kept" if each["kept"] else "dropped", f"{each['bis']:.4f}", " ".join(step_labels(each)),
+            )
+            for each in self.others[:_MOST_OTHERS]
+        ]  # fmt: skip
+        more = len(self.others) - len(rows)
+        return [Table(head, rows), *([f"and {pluralize(more, 'other')}; --json has all"] if more else [])]
+
+
+def look_up(
+    view: View, rollout_id: str, source: str | None, image_root: str | None, size: tuple[int, int] = SMALL
+) -> LookedUp:
+    """Find a rollout by its id; of several with this id, the first by (source, rank).
+
+    Args:
+        view: The index and the selection.
+        rollout_id: Its id.
+        source: Its source; None: any.
+        image_root: URL below which its images are; None: only those inside the record are read.
+        size: Pixels that its images have at most, width and height.
+
+    Raises:
+        UsageError: No rollout has this id.
+        IndexUnusableError: A file of the index is missing or damaged.
+    """
+    if rollout_id in view.exclusion.ids:
+        found = look_up(View(view.index, view.fraction, None), rollout_id, source, image_root, size)
+        reason = "left out by --exclude; its rank is that in the index"
+        return replace(found, example=replace(found.example, kind="dropped", why=reason))
+    rows = rows_with(view, "rollout_id", rollout_id)
+    if source is not None:
+        rows = rows.filter(pc.equal(rows["source"], source))
+    if not rows.num_rows:
+        where = f"the index {view.index.url}" if source is None else f"source {source} of {view.index.url}"
+        raise UsageError(f"the id of a rollout of {where}", rollout_id, _near(view, rollout_id))
+    found = opened(view, rows.slice(0, 1), image_root, size)
+    if rows.num_rows == 1:
+        return found
+    places = [f"{row['source']} {row['rank']:,}" for row in rows.slice(0, _NEAR).to_pylist()]
+    more = ", …" if rows.num_rows > _NEAR else ""
+    same = f"{rows.num_rows:,} rollouts have this id, at {', '.join(places)}{more}; this is the first"
+    return replace(found, notes=[same, *found.notes])
+
+
+def opened(
+    view: View, rows: pa.Table, image_root: str | None, size: tuple[int, int] = SMALL, most: int = _IMAGES
+) -> LookedUp:
+    """Return the rollout of a single row (`schemas.INDEX`) of a view with all that is shown of it.
+
+    Args:
+        view: The index and the selection.
+        rows: The row.
+        image_root: As of `look_up`.
+        size: As of `look_up`.
+        most: Images that are read.
+    """
+    (row,) = rows.select(DESCRIBED).to_pylist()
+    saved: dict[str, bytes] = {}
+    (rollout,), notes = read_texts(view, rows, saved)
+    images = Images(image_root, saved, size, most)
+    shown = images.of(rollout) if rollout else ()
+    example = Example("kept" if is_kept(row, view) else "dropped", row, why(row, view), rollout, shown)
+    others = [
+        {**each, "kept": is_kept(each, view)}
+        for each in rows_with(view, "question_id", row["question_id"]).select(DESCRIBED).to_pylist()
+        if (each["source"], each["rank"]) != (row["source"], row["rank"])
+    ]
+    counts = view.rollouts_by_source
+    ranked = sum(counts.values()) if view.parameters.scope == "global" else counts[row["source"]]
+    return LookedUp(example, ranked, others, [*notes, *images.notes])
+
+
+def step_labels(row: dict[str, Any]) -> list[str]:
+    """Return the MC score of each step of a row, as K/N where the counts are known."""
+    correct, total = row["mc_correct"], row["mc_total"]
+    if correct and total:
+        return [f"{k}/{n}" for k, n in zip(correct, total, strict=True)]
+    return [f"{score:.3g}" for score in row["scores"]]
+
+
+def _short(name: str) -> str:
+    return "inside the record" if is_base64(name) else name
+
+
+def _near(view: View, rollout_id: str) -> str:
+    """Return a hint that names ids which begin as ``rollout_id`` does, if there are any."""
+    columns = ("source", "rank", "rollout_id")
+    ids = pa.concat_tables([batch.select(["rollout_id"]) for batch, _ in view.batches(columns)])["rollout_id"]
+    for length in range(len(rollout_id), 2, -1):
+        near = ids.filter(pc.starts_with(ids, rollout_id[:length]))
+        if len(near):
+            named = sorted(near.unique().slice(0, 1000).to_pylist(), key=lambda each: (len(each), each))
+            return f"did you mean {' or '.join(named[:2])}?"
+    return "bisieve explore finds rollouts by their text"
