@@ -121,7 +121,7 @@ class Parser(argparse.ArgumentParser):
         groups = [group._group_actions for group in self._mutually_exclusive_groups if group.required]
         names = [action.option_strings[-1] for action in (needed[:1] or next(iter(groups), []))]
         meant = " or ".join(f"{name} {args[0]}" for name in names)
-        hint = f"did you mean {meant}?" if 0 < len(names) < 4 else self._help_hint()
+        hint = f"did you mean {meant}?" if 0 < len(names) < 5 else self._help_hint()
         raise UsageError(f"options of {self.prog}", repr(args[0]), hint)
 
     def _given(self, args: list[str]) -> set[str]:
