@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from bisieve.errors import BisieveError
 from bisieve.io.tempdirs import tidy_scratch
-from bisieve.io.urls import join
+from bisieve.io.urls import basename, join
 from ray_train.checkpoints.manager import CheckpointManager
 from ray_train.checkpoints.run_dir import RUNS
 from ray_train.checkpoints.state import Cursor, SampleLog, check_identity, read_cursor, restore
@@ -28,7 +28,7 @@ from ray_train.distributed.preemption import PreemptionState, preempted
 from ray_train.distributed.retries import show_retries
 from ray_train.model.losses import loss_of
 from ray_train.model.reward import KAPPA
-from ray_train.model.save import gather_weights, publish_model
+from ray_train.model.save import gather_weights, model_texts, publish_model
 from ray_train.tracking.base import started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate
@@ -286,7 +286,9 @@ class Training:
             if kappa:
                 card["kappa"] = KAPPA
             config, progress = self.job.config, self.pulse.mark_progress
-            publish_model(rank.backbone, weights, card, config.output, kappa, config.storage_budget, progress)
+            texts = model_texts(rank.backbone, card, basename(config.output.rstrip("/")))
+            budget = config.storage_budget
+            publish_model(rank.backbone, weights, card, config.output, kappa, texts, budget, progress)
         return Outcome(metrics=final, broken=self.cursor.broken)
 
 

@@ -9,7 +9,8 @@ from bisieve._version import __version__
 SELECT, TRAIN, CHECK = "select rollouts", "train a model", "check the installation"
 _ORDER = (  # of a user's way through the commands
     "corpus", "score", "report", "show", "rank", "diff", "path", "export", "gate", "versions", "clean",
-    "train", "evaluate", "compare", "best-of", "sweep", "promote", "lineage", "submit",
+    "train", "evaluate", "compare", "best-of", "predict", "sweep", "promote", "serving-files",
+    "push", "lineage", "submit",
 )  # fmt: skip
 _PIPELINE = f"""\
 bisieve {__version__}: find the rollouts worth training on, and train a process reward model on them
