@@ -27,8 +27,8 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 OF_OTHERS = {  # options of programs that are not ours, and `--help`
-    "--auto", "--conf", "--configurations", "--file", "--force-recreate", "--help", "--name",
-    "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--shell", "--signal",
+    "--auto", "--conf", "--configurations", "--disable-projection", "--file", "--force-recreate", "--help",
+    "--name", "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--shell", "--signal",
 }  # fmt: skip
 FLAG = re.compile(r'"--([a-z][a-z0-9-]+)')  # in a parser
 FIELD = re.compile(r"^    (\w+): .*= option\(", re.MULTILINE)  # of a config: a flag of its name

@@ -10,7 +10,7 @@ from bisieve.cli.parser import Flag, add_config
 from bisieve.records.options import parse_fraction
 
 GROUP = SELECT
-HELP = "filter, sort and open rollouts in a browser, try selections, and mark rollouts to leave out"
+HELP = "filter, sort and open rollouts in a browser, try selections, mark what to leave out"
 EXAMPLE = "bisieve explore --index index --image-root corpus --exclude exclude.txt"
 
 

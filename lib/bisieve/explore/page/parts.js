@@ -30,9 +30,9 @@ async function answered(request) {
   const response = await request.catch(() => { throw new Error("bisieve explore does not answer: is it still running?"); });
   if (response.ok) return response.json();
   const text = await response.text();
-  let told = text;
-  try { told = JSON.parse(text).error; } catch { /* plain text */ }
-  throw new Error(told);
+  let shown = text;
+  try { shown = JSON.parse(text).error; } catch { /* plain text */ }
+  throw new Error(shown);
 }
 
 export const ask = (path) => answered(fetch(path));
