@@ -38,14 +38,13 @@ class Catalog:
 
     Args:
         index: The version to look at.
-        folder: For copies of the files of an index that is not on a local disk.
+        folder: For what does not fit into memory, and for copies of an index that is not on a local disk.
         view: The first selection.
     """
 
     def __init__(self, index: Index, folder: Path, view: View) -> None:
-        self._database = duckdb.connect()
+        self._database = duckdb.connect(config=_settings(folder))
         run = self._database.execute
-        run("SET preserve_insertion_order = false")
         self._reads(index, "stored", index.files, folder)
         self._reads(index, "rejects", index.rejects, folder)
         run("CREATE TABLE marked (rollout_id VARCHAR PRIMARY KEY)")
@@ -156,6 +155,12 @@ class Catalog:
         self._database.cursor().execute(statement, values).fetchall()
 
     @property
+    def number_marked(self) -> int:
+        """Return how many ids are marked."""
+        (found,) = self._dicts("SELECT count(*) AS ids FROM marked", {})
+        return int(found["ids"])
+
+    @property
     def marked(self) -> list[str]:
         """Return the marked ids, sorted."""
         found = self._database.cursor().execute("FROM marked ORDER BY rollout_id").fetchall()
@@ -196,6 +201,14 @@ class Catalog:
             cursor = self._database.cursor().execute(statement, values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _settings(folder: Path) -> dict[str, str | bool | int | float | list[str]]:
+    """Return settings of DuckDB: it spills into ``folder``, and never loads an extension from elsewhere."""
+    return {
+        "temp_directory": str(folder), "preserve_insertion_order": False,
+        "autoinstall_known_extensions": False, "autoload_known_extensions": False,
+    }  # fmt: skip
 
 
 @contextmanager

@@ -56,6 +56,8 @@ class Session:
 
     def __init__(self, start: Start, folder: Path) -> None:
         index = start.index
+        if not index.manifest.rollouts:
+            raise UsageError(f"an index with rollouts at {start.name}", "none", "bisieve report tells why")
         if lost := missing_files(index):
             raise incomplete(index, lost[0])
         self.start, self._lock, self.number = start, Lock(), 0
@@ -98,7 +100,7 @@ class Session:
                 "fraction": self.view.fraction,
                 "parameters": msgspec.to_builtins(self.view.parameters),
                 "without_marked": self._without_marked,
-                "marked": len(self.catalog.marked),
+                "marked": self.catalog.number_marked,
                 "moved": self.catalog.moved(),
             }
 
@@ -122,12 +124,12 @@ class Session:
             exclusion = exclusion_of(index, self.catalog.marked if without_marked else ())
             is_same = asked == self._asked and asked.get("alpha") != AUTO
             if is_same and not without_marked and not self._without_marked:
-                self.view = View(index, share, self.view.in_memory)  # the ranking stays
+                view = View(index, share, self.view.in_memory)  # the ranking stays
             else:
-                self.view = open_view(index, share, asked, exclusion)
+                view = open_view(index, share, asked, exclusion)
+            self.catalog.show(view)
             self._asked, self._without_marked = dict(asked), without_marked
-            self.catalog.show(self.view)
-            self.number += 1
+            self.view, self.number = view, self.number + 1
         return self.state()
 
     def rollouts(self, filters: Filters, by: str, descending: bool, first: int, rows: int) -> dict[str, Any]:
@@ -153,8 +155,9 @@ class Session:
         Raises:
             UsageError: There is none, or another selection is shown meanwhile.
         """
-        view = self.view
-        if number != self.number:
+        with self._lock:
+            view, now = self.view, self.number
+        if number != now:
             raise UsageError("the selection that is shown", "an older one", "load the page again")
         rows = view.at({source: {rank}})
         if rows.num_rows != 1:
@@ -191,10 +194,9 @@ class Session:
             return self._saved()
 
     def _saved(self) -> dict[str, Any]:
-        marked = self.catalog.marked
         if self.start.exclude:
-            write_bytes(canonical(self.start.exclude), ids_text(marked).encode())
-        return {"marked": len(marked), "file": self.start.exclude}
+            write_bytes(canonical(self.start.exclude), self.marked().encode())
+        return {"marked": self.catalog.number_marked, "file": self.start.exclude}
 
     def marked(self) -> str:
         """Return the marked ids, one a line."""

@@ -147,7 +147,7 @@ def test_the_selection_moves(visit: Visit, index: tuple[str, str]) -> None:
         assert moved in page.locator("#moved").inner_text()
         after(page, lambda: page.select_option("#filters [name=selected]", "entered"))
         assert rows(page).count() == len(now - first)
-        after(page, lambda: page.locator("#reset").click())
+        after(page, lambda: page.locator("#at-first").click())
         assert rows(page).count() == 0
 
 

@@ -1,6 +1,7 @@
 """What a page shows is what the library says of the index: rows, selections, texts, marks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from support.reported import make_reported
 
 import bisieve
 from bisieve.errors import UsageError
+from bisieve.explore import catalog
 from bisieve.explore import session as sessions
 from bisieve.explore.filters import filters_of
 from bisieve.explore.session import Session, Start
@@ -200,6 +202,22 @@ def test_rejected_records_are_shown_with_their_beginning(session: Session) -> No
     (bad,) = session.rejects("reading", "bad_json", 0)
     assert bad["begins"] == "{"
     assert session.rejects("reading", "bad_json", 1) == []
+
+
+def test_an_index_in_a_store_is_copied(
+    session: Session, made: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "is_local", lambda url: False)
+    copied = Session(Start(open_index(made[0]), made[0], 0.25, {}), tmp_path)
+    assert len(list(tmp_path.glob("*.parquet"))) == 2  # of rollouts and of rejected records
+    assert passing(copied) == passing(session)
+
+
+def test_an_index_without_a_rollout_gets_one_line(made: tuple[str, str], tmp_path: Path) -> None:
+    index = open_index(made[0])
+    index = replace(index, manifest=replace(index.manifest, rollouts=0))
+    with pytest.raises(UsageError, match="expected an index with rollouts at index; found none"):
+        Session(Start(index, "index", 0.25, {}), tmp_path)
 
 
 def test_an_index_that_lacks_a_file_gets_one_line(

@@ -89,6 +89,10 @@ async function load(focus = null) {
   const query = new URLSearchParams({ ...filters(), by, descending, first, rows: view.about.page });
   const found = await ask(`rollouts?${query}`);
   if (asked !== view.asked) return;  // a later request has overtaken this one
+  if (found.number !== view.state.number) {  // the selection was changed in another tab
+    view.state = await ask("about");
+    showMoved();
+  }
   Object.assign(view, { rows: found.rows, total: found.counts.rollouts });
   heads();
   showRows();
@@ -249,7 +253,7 @@ function listen() {
   submit(byId("filters"), filter);
   byId("filters").addEventListener("change", (event) => { if (event.target.tagName === "SELECT") filter().catch(problem); });
   byId("clear").addEventListener("click", () => { byId("filters").reset(); filter().catch(problem); });
-  byId("reset").addEventListener("click", () => {
+  byId("at-first").addEventListener("click", () => {
     const form = byId("selection");
     asAtFirst(form);
     select(form).catch(problem);
