@@ -11,7 +11,7 @@ from ray_train.evaluation.config import BestOfConfig
 from ray_train.run_config import to_toml
 
 GROUP = TRAIN
-HELP = "pick the best of N responses to each question, and measure the accuracy of the picks"
+HELP = "pick the best of N responses to each question, and measure the accuracy"
 EXAMPLE = "bisieve best-of --model model --candidates candidates.jsonl --image-root images --output picks"
 
 

@@ -11,7 +11,7 @@ from ray_train.run_config import to_toml
 from ray_train.sweeps.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "train and evaluate on many selections, and say which fraction is enough on this corpus"
+HELP = "train and evaluate on many selections, and say which fraction is enough"
 EXAMPLE = "bisieve sweep --config sweep.yaml --max-hours 8"
 
 

@@ -96,7 +96,7 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
     names = {name for line in lines for name in line.images}
     refuse_missing(root, missing_images(root, names), "correct --image-root or --input")
     judge = _judge(config)
-    found = []
+    found: list[dict[str, Any]] = []
     for start in range(0, len(lines), config.batch):
         part = lines[start : start + config.batch]
         solutions = [
