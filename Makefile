@@ -21,9 +21,11 @@ demo: $(RUNS)
 	@[ -z "$(INSTALLED)" ] || echo "[1/7] installed already, in $(VENV)"
 	@infra/demo/run.sh
 
-# Three processes for two cores: each waits now and then for what it has started.
-test: java $(READY)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target browser check $(AIRFLOW)
+# What it needs is made two at a time.  The tests run in three processes also on two cores: each of them waits now
+# and then for what it has started.
+test: java
+	@[ -e $(READY) ] || echo "installing two environments (a few minutes); a line for each part that is done:"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line check $(AIRFLOW) browser
 	pytest -n 3
 
 # What needs no engine: minutes, and no Java.
@@ -87,7 +89,7 @@ $(READY): $(RUNS)
 $(AIRFLOW): infra/airflow/requirements.txt infra/airflow/constraints.txt
 	@$(PYTHON) -m venv $(@D)
 	@sh infra/stage.sh $(@D)/install.log "installing Airflow beside (about a minute)" \
-	    $(@D)/bin/pip install --constraint infra/airflow/constraints.txt --requirement $<
+	    $(@D)/bin/pip install --no-compile --constraint infra/airflow/constraints.txt --requirement $<
 	@touch $@
 
 clean:

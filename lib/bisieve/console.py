@@ -19,7 +19,7 @@ from bisieve._text import Graded, Report, Table
 
 WIDTH = 100  # most columns
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
-_WRONG, _RIGHT = (230, 159, 0), (86, 180, 233)  # red, green, blue; as in reports
+_WRONG, _RIGHT = (230, 159, 0), (0, 150, 210)  # red, green, blue: orange to blue, as in reports
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
 
 _is_quiet = False  # of the process: the lines of a training come from several threads

@@ -20,7 +20,8 @@ FORMATS = ("text", "json")
 FORMAT_VARIABLE = "BISIEVE_LOG"
 PROGRESS = "progress"
 OF_PROGRESS = (  # what is going on; all other events are warnings and errors
-    PROGRESS, "listed", "engine", "scanned", "rejected", "ranked", "written", "published", "unchanged",
+    PROGRESS, "making", "listed", "engine", "scanned", "rejected", "ranked", "written", "published",
+    "unchanged",
 )  # fmt: skip
 PROGRESS_EVERY = console.PROGRESS_EVERY
 

@@ -13,7 +13,7 @@ from ray_train.run_config import to_toml
 from ray_train.sweeps.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "run train, evaluate, best-of or sweep on a Ray cluster, or follow the job that runs it"
+HELP = "run train, evaluate, best-of or sweep on a Ray cluster, or follow its job"
 EXAMPLE = "bisieve submit --address http://HEAD:8265 train --config train.toml --output s3://models/mprm"
 PROGRAMS: dict[str, tuple[type[TrainConfig | ScoringConfig | SweepConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),

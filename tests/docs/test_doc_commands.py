@@ -34,6 +34,7 @@ REASONS = (  # for not running a block
     "not run: needs a sweep",
     "not run: trains and evaluates a model",
     "not run: installs packages",
+    "not run: serves a page until Ctrl-C",
     "not run: needs a Spark cluster",
     "not run: needs a Ray cluster",
     "not run: needs Spark and Ray clusters",

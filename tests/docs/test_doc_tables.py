@@ -27,7 +27,8 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 OF_OTHERS = {  # options of programs that are not ours, and `--help`
-    "--auto", "--conf", "--configurations", "--file", "--force-recreate", "--help", "--name",
+    "--auto", "--conf", "--configurations", "--disable-projection", "--file", "--force-recreate", "--help",
+    "--name",
     "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--shell", "--signal",
     "--trust-request-mm-kwargs",
 }  # fmt: skip

@@ -32,7 +32,7 @@ LOCKED = {
 }
 ON_THIS_MACHINE = {
     "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
-    "spark.executor.memory": "1g", "spark.executor.extraJavaOptions": LEAN_JVM,
+    "spark.executor.memory": "1g",
 }  # fmt: skip
 
 

@@ -27,13 +27,22 @@ def chromium() -> Iterator[Any]:
 @contextmanager
 def opened(browser: Any, file: Path, width: int = DESK, **media: str) -> Iterator[Any]:
     """A page of a file, with all its charts drawn; fails if the browser has a complaint about it."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    with visited(browser, file.as_uri(), "html[data-drawn]", width, offline=True, **media) as page:
+        yield page
+
+
+@contextmanager
+def visited(
+    browser: Any, url: str, ready: str, width: int = DESK, offline: bool = False, **media: str
+) -> Iterator[Any]:
+    """A page once it has an element ``ready``; fails if the browser has a complaint about it."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=offline)
     page, complaints = context.new_page(), []
     page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.emulate_media(**media)
-    page.goto(file.as_uri())
-    page.wait_for_selector("html[data-drawn]", state="attached")
+    page.goto(url)
+    page.wait_for_selector(ready, state="attached")
     yield page
     assert complaints == [], complaints
     context.close()

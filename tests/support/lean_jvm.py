@@ -1,3 +1,4 @@
-"""Options of the JVMs that tests start: they live for seconds, in which the compiler for hours only costs."""
+"""Options of the JVMs that tests start: they live for seconds, where compiling as if for hours only costs."""
 
-LEAN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # 10 CPU seconds for a small job of a new Spark, not 21
+ONE_COMPILER = "-XX:TieredStopAtLevel=1"  # of spark-submit: a small job takes 10 CPU seconds, not 21
+LEAN_JVM = f"{ONE_COMPILER} -XX:+UseSerialGC"

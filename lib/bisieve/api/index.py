@@ -1,6 +1,6 @@
 """An index as users see it: one version of a ranked corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +218,39 @@ class Index:
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         view = open_view(self.opened, fraction, ranking, read_exclusion(self.opened, exclude))
         return look_up(view, rollout_id, source, image_root, image_size or SMALL)
+
+    def explore(
+        self, ready: Callable[[str], None], fraction: float | str = DEFAULT_FRACTION, *,
+        image_root: str | None = None, port: int = 0, exclude: str | None = None, **ranking: Any,
+    ) -> None:  # fmt: skip
+        """Serve a page to look at the rollouts, on this machine only, until Ctrl-C.
+
+        Args:
+            ready: Called with the URL of the page, which has a token, when it can be opened.
+            fraction: Selection that is shown at first, as of `select`.
+            image_root: URL below which the images are; None: only those inside the records are shown.
+            port: 0: any free one.
+            exclude: URL of a file of ids; they are marked at first, and it is kept up to date.
+            ranking: As of `select`.
+
+        Raises:
+            UsageError: A value is out of range, the port is not free, or the index is too large to be ranked
+                in memory.
+            IndexUnusableError: A file of the index is missing or damaged.
+        """
+        from bisieve.explore.server import serve
+        from bisieve.explore.session import Session, Start
+        from bisieve.io.tempdirs import passing_folder
+
+        fraction = self.select(fraction, **ranking).fraction  # which checks both
+        start = Start(self.opened, self.name, fraction, ranking, exclude, image_root)
+        with passing_folder("explore") as folder:
+            session = Session(start, folder)
+            session.questions.begin()
+            try:
+                serve(session, port, ready)
+            finally:
+                session.questions.stop()
 
     def _selected(self, fractions: Sequence[float], ranking: dict[str, Any]) -> list[selection.Selection]:
         if ranking == {EXCLUDE: None}:

@@ -111,6 +111,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the corpus, unless the same one is there already, and print its numbers per source."""
+    from bisieve.events import events_on_stderr, log_format
     from bisieve.io.urls import canonical
     from bisieve.synthetic.corpus import table, write_corpus
 
@@ -130,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
         responses=args.responses,
     )
     output = canonical(args.output)
-    written = write_corpus(output, config)
+    with events_on_stderr(log_format(None)) as emit:
+        written = write_corpus(output, config, emit)
     console.show(table(written.tallies))
     console.show(f"corpus {'written to' if written.made_now else 'already at'} {output}")
     return 0

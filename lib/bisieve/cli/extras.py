@@ -9,6 +9,7 @@ EXTRAS = {  # import → the extra that installs it; for all imports that are no
     "aiohttp": "train", "requests": "train", "urllib3": "train",
     "sklearn": "corpus", "scipy": "corpus", "PIL": "corpus",
     "s3fs": "s3", "botocore": "s3", "gcsfs": "gcs", "adlfs": "azure", "huggingface_hub": "hf",
+    "duckdb": "explore", "starlette": "explore", "uvicorn": "explore",
     "mlflow": "mlflow", "wandb": "wandb", "openlineage": "openlineage",
 }  # fmt: skip
 

@@ -80,8 +80,15 @@ def ranking(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def add_selecting(parser: argparse.ArgumentParser) -> None:
-    """Declare the options by which a selection can differ from the ranking of its index."""
+def add_selecting(
+    parser: argparse.ArgumentParser, exclude: str = "leave out rollouts: a text file, one rollout_id a line"
+) -> None:
+    """Declare the options by which a selection can differ from the ranking of its index.
+
+    Args:
+        parser: Of the command.
+        exclude: What the file of ``--exclude`` is for.
+    """
     group = parser.add_argument_group(
         "selection", "by other options than those that the index is ranked by; the index stays as it is"
     )
@@ -95,9 +102,7 @@ def add_selecting(parser: argparse.ArgumentParser) -> None:
     add("--pair-share", type=float, metavar="SHARE", help="of the mixed rollouts, with --strategy paired")
     add("--ties", choices=TIES, help="order of equal rollouts")
     add("--all-negative", choices=ALL_NEGATIVE, help="rollouts without a positive step")
-    add(
-        "--exclude", metavar="FILE", help="leave out the rollouts with these ids: text, one rollout_id a line"
-    )
+    add("--exclude", metavar="FILE", help=exclude)
 
 
 def alpha_or_auto(given: str) -> float | str:

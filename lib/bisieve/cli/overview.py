@@ -8,7 +8,8 @@ from bisieve._version import __version__
 
 SELECT, TRAIN, CHECK = "select rollouts", "train a model", "check the installation"
 _ORDER = (  # of a user's way through the commands
-    "corpus", "score", "report", "show", "rank", "diff", "path", "export", "gate", "versions", "clean",
+    "corpus", "score", "report", "explore", "show", "rank", "diff", "path", "export", "gate",
+    "versions", "clean",
     "train", "evaluate", "compare", "best-of", "predict", "sweep", "promote", "serving-files",
     "push", "lineage", "submit",
 )  # fmt: skip

@@ -159,7 +159,8 @@ class Parser(argparse.ArgumentParser):
     def _missing(self, names: str) -> UsageError:
         """Return the error for missing options, or for a missing word, whose name would tell nothing."""
         for action in self._actions:
-            if not action.option_strings and action.dest in names.split(", "):
+            name = str(action.metavar or action.dest)
+            if not action.option_strings and name in names.split(", "):
                 return UsageError(str(action.help), "none", f"for example {self.example}")
         return UsageError(names, "none", self._help_hint())
 

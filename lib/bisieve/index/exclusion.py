@@ -74,11 +74,7 @@ def read_exclusion(index: Index, url: str | None) -> Exclusion:
     """
     if not url:
         return NOTHING
-    try:
-        text = read_bytes(canonical(url)).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"text with one rollout_id a line in {url}", "other bytes", "correct it") from error
-    ids = {line.removesuffix("\r") for line in text.split("\n")} - {""}
+    ids = ids_in(url)
     exclusion = exclusion_of(index, ids)
     if ids and not exclusion.ids:
         raise UsageError(
@@ -87,6 +83,32 @@ def read_exclusion(index: Index, url: str | None) -> Exclusion:
             "correct --exclude, or leave it out",
         )
     return exclusion
+
+
+def ids_in(url: str) -> set[str]:
+    """Return the ids in a file.
+
+    Raises:
+        UsageError: The file is not text.
+        StorageError: The file cannot be read.
+    """
+    try:
+        text = read_bytes(canonical(url)).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"text with one rollout_id a line in {url}", "other bytes", "correct it") from error
+    return {line.removesuffix("\r") for line in text.split("\n")} - {""}
+
+
+def ids_text(ids: Iterable[str]) -> str:
+    """Return the content of a file of ``ids``.
+
+    Raises:
+        UsageError: An id has a line break.
+    """
+    lines = list(ids)
+    if broken := next((each for each in lines if "\n" in each or each.endswith("\r")), None):
+        raise UsageError("ids without a line break", repr(broken), "leave out its rollout in another way")
+    return "".join(f"{each}\n" for each in lines)
 
 
 def exclusion_of(index: Index, ids: Iterable[str]) -> Exclusion:

@@ -163,6 +163,11 @@ def missing_files(index: Index) -> list[str]:
     return named if index.manifest.files.path in named else named + lost([*index.files, *index.rejects])
 
 
+def incomplete(index: Index, path: str) -> IndexUnusableError:
+    """Return the error for a version of which `missing_files` names a file."""
+    return IndexUnusableError(f"{join(index.url, path)} as the index wrote it", "it missing or changed", HINT)
+
+
 def check_shards_unchanged(index: Index) -> None:
     """Raise `IndexUnusableError` if a shard was changed (size or etag) or removed since it was scanned.
 

@@ -175,7 +175,7 @@ def decode_image(data: bytes, name: str) -> "Image":
 
 
 def _too_large(name: str, found: str) -> ImageError:
-    expected = f"an image of at most {MOST_PIXELS} pixels in {name}"
+    expected = f"an image of at most {MOST_PIXELS:,} pixels in {name}"
     return ImageError(expected, found, "make it smaller, then run the same command again")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bisieve._redact import without_escapes
 from bisieve._text import Graded, Report, Table, pluralize
 from bisieve.errors import UsageError
 from bisieve.io.images import is_base64
@@ -47,19 +48,24 @@ class LookedUp:
         }
 
     def report(self) -> Report:
-        """Return it as text; on a terminal, the MC scores of the steps are coloured."""
+        """Return it as text; on a terminal, the MC scores of the steps are coloured.
+
+        Text of the corpus is shown without control characters, which a terminal would obey.
+        """
         row, rollout = self.example.row, self.example.rollout
         texts: Sequence[str] = rollout.steps if rollout else [""] * row["num_steps"]
         labels = step_labels(row)
         width = max(map(len, labels))
         return Report(
-            f"{row['rollout_id']}  {row['source']}, rank {row['rank']:,} of {self.rollouts:,}",
+            f"{without_escapes(row['rollout_id'])}  {without_escapes(row['source'])}, "
+            f"rank {row['rank']:,} of {self.rollouts:,}",
             self.example.why,
             f"BIS {row['bis']:.4f}, positive {row['num_positive']} of {row['num_steps']} steps, "
             f"p {row['positive_fraction']:.3f}, reliability {row['reliability']:.3f}",
-            *([f"image: {', '.join(map(_short, rollout.images))}", rollout.question] if rollout else []),
+            *([f"image: {without_escapes(', '.join(map(_short, rollout.images)))}"] if rollout else []),
+            *([without_escapes(rollout.question)] if rollout else []),
             *(
-                Graded(f"{place:>3} {label:>{width}}", score, text)
+                Graded(f"{place:>3} {label:>{width}}", score, without_escapes(text))
                 for place, (label, score, text) in enumerate(
                     zip(labels, row["scores"], texts, strict=True), 1
                 )
@@ -74,7 +80,7 @@ class LookedUp:
         head = ("others of the question", "source", "rank", "", "BIS", "steps")
         rows = [
             (
-                str(each["rollout_id"]), each["source"], f"{each['rank']:,}",
+                without_escapes(each["rollout_id"]), without_escapes(each["source"]), f"{each['rank']:,}",
                 "kept" if each["kept"] else "dropped", f"{each['bis']:.4f}", " ".join(step_labels(each)),
             )
             for each in self.others[:_MOST_OTHERS]

@@ -42,11 +42,11 @@ def find_rejects(index: Index) -> list[Reject]:
                     examples = found[row["reason"]].examples
                     if len(examples) < _OF_A_REASON:
                         place = f"{row['shard']}@{row['offset']}"
-                        examples.append((place, _text(row["shard"], row["offset"], row["length"])))
+                        examples.append((place, first_bytes(row["shard"], row["offset"], row["length"])))
     return list(found.values())
 
 
-def _text(shard: str, offset: int, length: int) -> str | None:
+def first_bytes(shard: str, offset: int, length: int) -> str | None:
     """Return the beginning of a record; None if its shard is not plain text, or cannot be read."""
     if is_parquet(shard) or codec_of(shard) is not None:
         return None

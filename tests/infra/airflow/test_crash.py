@@ -100,12 +100,12 @@ def test_a_task_that_is_marked_as_failed_stops_its_job_which_saves_a_checkpoint_
     until(lambda: re.search("step +1/", logs(head, job)))
     running.call(f"{RUNS}/stopped/taskInstances/train", {"new_state": "failed"}, "PATCH")
     until(lambda: training_jobs(head)[job] == "STOPPED")
-    assert re.search(r"stopped after step \d+ of 4000 with a checkpoint", logs(head, job))
+    assert re.search(r"stopped after step \d+ of 4,000 with a checkpoint", logs(head, job))
     until(lambda: ended(running, "stopped"))
 
     start(running, "goes-on", {**asked, "train_options": options})
     second = new_job(head, {*jobs_before, job})
-    until(lambda: re.search(r"resumed at step \d+ of 4000", logs(head, second)))
+    until(lambda: re.search(r"resumed at step \d+ of 4,000", logs(head, second)))
     running.call(f"{RUNS}/goes-on/taskInstances/train", {"new_state": "failed"}, "PATCH")
     until(lambda: training_jobs(head)[second] == "STOPPED")
 

@@ -120,6 +120,19 @@ def test_open_shows_the_images_of_the_corpus(
     assert "expected an image of the rollout for --open" in capsys.readouterr().err
 
 
+def test_text_of_the_corpus_cannot_control_the_terminal(
+    write_jsonl: Callable[..., Path], rollout: Callable[..., Any], score: Callable[..., Any], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    record = rollout(question="\x1b]0;title\x07\x1b[2Jcleared?", rollout_id="one\x1b[31m")
+    record["steps_with_score"][0]["step"] = "a\x1b[31mred\rstep"
+    score(write_jsonl("a.jsonl", [record, record]), tmp_path / "index")
+    assert main(["show", "one\x1b[31m", "--index", str(tmp_path / "index")]) == 0
+    text = capsys.readouterr().out
+    assert "aredstep" in text
+    assert not set(text) & {"\x1b", "\r", "\x07"}
+
+
 def test_a_terminal_colours_the_steps(
     made: tuple[str, str], rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

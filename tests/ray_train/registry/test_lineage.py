@@ -72,6 +72,13 @@ def test_a_run_without_a_model_knows_its_index(trained: TrainConfig, tmp_path: P
     assert chain[-1].name == chain_of(trained.output)[-1].name
 
 
+def test_a_run_shows_by_which_ids_it_leaves_rollouts_out(tmp_path: Path) -> None:
+    identity = {"seed": 0, "selection": "s" * 64, "exclude": "e" * 64}
+    (tmp_path / "run.json").write_text(json.dumps({"run": "r-1", "identity": identity}))
+    (run,) = chain_of(str(tmp_path))
+    assert run.facts["excluded_ids"] == "e" * 16
+
+
 def test_a_model_that_was_copied_elsewhere_knows_its_run(trained: TrainConfig, tmp_path: Path) -> None:
     shutil.copytree(trained.output, tmp_path / "model", ignore=shutil.ignore_patterns("run*", "tensorboard"))
     chain = chain_of(str(tmp_path / "model"))

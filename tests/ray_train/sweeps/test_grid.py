@@ -1,6 +1,7 @@
 """A sweep's trials are each made once, and are the same trials as long as their numbers would be the same."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from support.small_corpus import Corpus
 
 from bisieve.errors import UsageError
 from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
 from ray_train.sweeps.config import Options, SweepConfig, Values
 from ray_train.sweeps.grid import Trial, trials
 
@@ -52,6 +54,18 @@ def test_a_trial_is_another_one_if_its_numbers_would_be_others(config: SweepConf
         grid(replace(config, equal_steps=True)),
     ]
     assert len({first.id, *(each[0].id for each in others)}) == 7
+
+
+def test_a_trial_is_another_one_if_other_rollouts_are_left_out(config: SweepConfig, tmp_path: Path) -> None:
+    ids = read_selection(open_index(config.index), 1.0).rows["rollout_id"].to_pylist()
+    file, found = tmp_path / "ids.txt", [grid(config)[0].id]
+    left_out = replace(config, train=Options((("exclude", str(file)),)))
+    for text in ("", "\n".join(ids[:2]), "\n".join(ids[:3]), "\n".join(reversed(ids[:3]))):
+        file.write_text(text)
+        found.append(grid(left_out)[0].id)
+    assert found[0] == found[1]
+    assert found[3] == found[4]
+    assert len(set(found)) == 3
 
 
 def test_a_trial_stays_the_same_one_whatever_else_the_sweep_has(config: SweepConfig) -> None:

@@ -1,0 +1,79 @@
+"""Read the text of all questions in the background, one rollout a question, so that it can be searched."""
+
+from threading import Event, Thread
+
+import pyarrow as pa
+
+from bisieve.errors import BisieveError
+from bisieve.explore.catalog import Catalog
+from bisieve.report.reading import read_texts
+from bisieve.report.rows import View
+from bisieve.shards.fetch import in_chunks
+
+
+class QuestionReader:
+    """Reads questions in a thread.
+
+    Args:
+        catalog: Gets the text.
+        view: Of the index.
+    """
+
+    def __init__(self, catalog: Catalog, view: View) -> None:
+        self._catalog, self._view = catalog, view
+        self._done, self._total, self._note = 0, 0, ""
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, name="read-questions", daemon=True)
+
+    @property
+    def progress(self) -> dict[str, int | str]:
+        """Return how many questions of how many were looked at, and what could not be read of them."""
+        return {"done": self._done, "total": self._total, "note": self._note}
+
+    def begin(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading, and wait for it."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wait(self) -> None:
+        """Wait until all is read."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            rows = self._catalog.first_of_questions()
+            self._total = rows.num_rows
+            for chunk in in_chunks(rows):
+                if self._stopped.is_set():
+                    return
+                self._read(chunk)
+        except BisieveError as error:
+            self._note = str(error)
+
+    def _read(self, rows: pa.Table) -> None:
+        found, notes = read_texts(self._view, rows, _Forgotten())
+        names = [
+            (question_id, rollout.question)
+            for question_id, rollout in zip(rows["question_id"].to_pylist(), found, strict=True)
+            if rollout is not None
+        ]
+        self._catalog.add_questions(
+            pa.table({
+                "question_id": pa.array([name for name, _ in names], pa.string()),
+                "question": pa.array([text for _, text in names], pa.string()),
+            })
+        )  # fmt: skip
+        self._done += rows.num_rows
+        self._note = self._note or next(iter(notes), "")
+
+
+class _Forgotten(dict[str, bytes]):
+    """Takes images that are inside records, and keeps none."""
+
+    def update(self, pictures: dict[str, bytes]) -> None:  # type: ignore[override]
+        """Keep nothing."""

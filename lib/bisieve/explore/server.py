@@ -1,0 +1,194 @@
+"""The web server of a `Session`: on this machine only, and only for those who have its URL (`guard`).
+
+No path names a file of the corpus: images are those of the records that are shown, and come inside answers.
+"""
+
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from bisieve.errors import BisieveError, StorageError, UsageError
+from bisieve.explore.filters import filters_of
+from bisieve.explore.guard import Guard
+from bisieve.explore.session import PAGE, Session
+from bisieve.report.html import plain
+
+HOST = "127.0.0.1"
+_MOST_BODY = 64 * 2**20  # bytes of a request
+_PAGE = {  # name in the URL -> media type; the first is the page itself
+    "explore.html": "text/html", "explore.css": "text/css", "explore.js": "text/javascript",
+    "rollout.js": "text/javascript", "parts.js": "text/javascript",
+}  # fmt: skip
+
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+
+
+class _Ranking(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    strategy: str | None = None
+    alpha: float | Literal["auto"] | None = None
+    threshold: float | None = None
+    pair_share: float | None = None
+    scope: str | None = None
+    ties: str | None = None
+    all_negative: str | None = None
+    seed: int | None = None
+
+
+class _Selection(msgspec.Struct, forbid_unknown_fields=True):
+    fraction: float | str
+    asked: _Ranking
+    without_marked: bool = False
+
+
+class _Marks(msgspec.Struct, forbid_unknown_fields=True):
+    marked: bool
+    ids: list[str] | None = None  # these, or else all that pass the filters
+    filters: dict[str, Any] = {}
+
+
+def application(session: Session, token: str, port: int) -> ASGIApp:
+    """Return the application that answers for ``session``.
+
+    Args:
+        session: What it shows.
+        token: First part of each path.
+        port: On which it is served.
+    """
+    routes: list[BaseRoute] = [
+        *(_file(f"/{token}/{name}", name) for name in _PAGE),
+        _file(f"/{token}/", next(iter(_PAGE))),
+        _get(f"/{token}/about", lambda asked: session.about()),
+        _get(f"/{token}/rollouts", lambda asked: _rollouts(session, asked)),
+        _get(f"/{token}/rollout", lambda asked: _rollout(session, asked)),
+        _get(f"/{token}/rejects", lambda asked: _rejects(session, asked)),
+        _post(f"/{token}/select", _Selection, lambda asked: _select(session, asked)),
+        _post(f"/{token}/mark", _Marks, lambda asked: _mark(session, asked)),
+        Route(f"/{token}/ids.txt", lambda request: _ids(session, request)),
+        Route(f"/{token}/exclude.txt", lambda request: _text("exclude.txt", session.marked())),
+    ]
+    app = Starlette(routes=routes, exception_handlers={BisieveError: _refused})
+    return Guard(app, token, {f"{name}:{port}" for name in (HOST, "localhost")})
+
+
+def serve(session: Session, port: int, ready: Callable[[str], None]) -> None:
+    """Serve ``session`` until Ctrl-C or SIGTERM.
+
+    Args:
+        session: What is shown.
+        port: 0: any free one.
+        ready: Called with the URL of the page when it can be opened.
+
+    Raises:
+        UsageError: The port is not free.
+    """
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # also just after another one ended
+        try:
+            listening.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            found = f"{port}: {getattr(error, 'strerror', 'out of range')}"
+            raise UsageError("a free --port", found, "give another one, or 0 for any") from error
+        port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
+        listening.listen()
+        ready(f"http://{HOST}:{port}/{token}/")
+        config = uvicorn.Config(
+            application(session, token, port), log_level="warning", access_log=False, server_header=False,
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _rollouts(session: Session, asked: Mapping[str, str]) -> Any:
+    own = {"by", "descending", "first", "rows"}
+    filters = filters_of({name: value for name, value in asked.items() if name not in own})
+    by, descending = asked.get("by", "rank"), asked.get("descending") == "true"
+    return session.rollouts(filters, by, descending, _number(asked, "first"), _number(asked, "rows", PAGE))
+
+
+def _rollout(session: Session, asked: Mapping[str, str]) -> Any:
+    return session.rollout(asked.get("source", ""), _number(asked, "rank"), _number(asked, "number"))
+
+
+def _rejects(session: Session, asked: Mapping[str, str]) -> Any:
+    return session.rejects(asked.get("source", ""), asked.get("reason", ""), _number(asked, "first"))
+
+
+def _select(session: Session, asked: _Selection) -> Any:
+    return session.select(asked.fraction, msgspec.to_builtins(asked.asked), asked.without_marked)
+
+
+def _mark(session: Session, asked: _Marks) -> Any:
+    if asked.ids is not None:
+        return session.mark(asked.ids, asked.marked)
+    return session.mark_all(filters_of(asked.filters), asked.marked)
+
+
+def _ids(session: Session, request: Request) -> Response:
+    chunks = session.ids(filters_of(request.query_params))
+    return StreamingResponse(chunks, media_type="text/plain", headers=_attached("ids.txt"))
+
+
+def _number(asked: Mapping[str, str], name: str, default: int = 0) -> int:
+    given = asked.get(name, str(default))
+    try:
+        return int(given)
+    except ValueError:
+        raise UsageError(f"an integer as {name}", given, "correct it") from None
+
+
+def _file(path: str, name: str) -> Route:
+    content = (files("bisieve.explore") / "page" / name).read_bytes()
+    return Route(path, lambda request: Response(content, media_type=_PAGE[name]))
+
+
+def _get(path: str, work: Callable[[Mapping[str, str]], Any]) -> Route:
+    """Return a route that answers in a thread, since DuckDB and stores block."""
+
+    async def answer(request: Request) -> Response:
+        return _document(await run_in_threadpool(work, request.query_params))
+
+    return Route(path, answer)
+
+
+def _post(path: str, kind: type[Asked], work: Callable[[Asked], Any]) -> Route:
+    async def answer(request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MOST_BODY:
+                raise UsageError(f"a request of at most {_MOST_BODY} bytes", "more", "send less at once")
+        try:
+            asked = msgspec.json.decode(bytes(body), type=kind)
+        except msgspec.DecodeError as error:
+            raise UsageError("a request of this page", str(error), "load the page again") from error
+        return _document(await run_in_threadpool(work, asked))
+
+    return Route(path, answer, methods=["POST"])
+
+
+def _document(value: Any) -> Response:
+    return Response(msgspec.json.encode(plain(value)), media_type="application/json")
+
+
+def _text(name: str, text: str) -> Response:
+    return Response(text, media_type="text/plain", headers=_attached(name))
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    status = 502 if isinstance(error, StorageError) else 400
+    return Response(msgspec.json.encode({"error": str(error)}), status, media_type="application/json")
