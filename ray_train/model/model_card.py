@@ -24,7 +24,6 @@ _RECIPE = (
     "objective", "epochs", "global_batch", "learning_rate", "weight_decay", "warmup", "lora_rank",
     "train_vision", "train_projector", "train_language", "max_length", "seed", "recipe",
 )  # fmt: skip
-_SELECTION = ("strategy", "alpha", "threshold", "ties", "all_negative")
 
 _PAGE = """
 # {name}
@@ -78,8 +77,14 @@ The text of training, which `chat_template.jinja` renders from such messages (he
 {text}
 ```
 
-An image is processed with `{options}`, by {backend_name}. Where a question has several images, these share
-the tiles: `several_image_options` in `bisieve.json`. {placing}
+An image is processed by {backend_name} with
+
+```json
+{options}
+```
+
+Several images of a question share the tiles: `several_image_options` in `bisieve.json`.
+{placing}
 
 ## Data
 
@@ -237,17 +242,18 @@ def _between(known: dict[str, Any]) -> str:
 
 
 def _data(card: dict[str, Any]) -> list[tuple[str, Any]]:
-    config, identity = card["config"], card["identity"]
     rows: list[tuple[str, Any]] = [
         ("rollouts", f"{card['rollouts']:,}, {card['fraction_delivered']:.2%} of the index"),
         ("fraction asked for", f"{card['fraction_asked']:.4g}"),
-        ("fingerprint of the index", identity["index"]),
     ]
+    if card.get("sources"):  # not in cards of older runs, as the next
+        rows.append(("sources", f"{card['sources']:,}"))
+    rows += card.get("ranked_by", {}).items()
+    rows.append(("fingerprint of the index", card["identity"]["index"]))
     if card.get("held_out"):
         rows.append(("rollouts held out for validation", f"{card['held_out']:,}"))
     if card.get("left_out_missing_images"):
         rows.append(("left out, for a missing image", f"{card['left_out_missing_images']:,}"))
-    rows += [(name, config[name]) for name in _SELECTION if config.get(name)]
     return rows
 
 

@@ -85,7 +85,7 @@ def vllm_options(backbone: Backbone, format: PromptFormat, card: dict[str, Any])
     }  # fmt: skip
     options = {
         "runner": "pooling",
-        "dtype": str(config.dtype).removeprefix("torch."),  # vLLM's own choice is half precision
+        "dtype": str(config.dtype or "auto").removeprefix("torch."),  # vLLM's own choice is half precision
         "max-model-len": min(card["config"]["max_length"], text.max_position_embeddings),
         "hf-overrides": json.dumps(overrides),
         "pooler-config": json.dumps(pooler),

@@ -24,7 +24,8 @@ def card_for(backbone: Backbone, /, **others: Any) -> dict[str, Any]:
     words = (format.marker, format.positive, format.negative)
     return {
         "format": 1, **_RUN, "identity": {"index": "f" * 64, "seed": 0}, "config": options,
-        "fraction_asked": 0.1, "fraction_delivered": 0.1, "rollouts": 1234, "held_out": 20,
+        "fraction_asked": 0.1, "fraction_delivered": 0.1, "rollouts": 1234, "sources": 3,
+        "ranked_by": {"strategy": "bis", "alpha": 0.2, "ties": "spread"}, "held_out": 20,
         "left_out_missing_images": 0, "prompt_format": format.to_json(),
         "metrics": {
             "loss": 0.5, "mean_loss": 0.6, "validation_loss": 0.55, "validation_f1": 0.7,

@@ -51,7 +51,8 @@ def test_the_page_says_what_the_model_is_made_of(model: Path) -> None:
     headings = ["Use it", "What it reads", "Data", "Recipe", "Evaluation", "Limits"]
     assert re.findall("^## (.+)$", text, re.MULTILINE) == headings
     for part in (
-        "# mprm\n", "| rollouts | 1,234, 10.00% of the index |", "| learning rate | 1e-05 |",
+        "# mprm\n", "| rollouts | 1,234, 10.00% of the index |", "| strategy | bis |\n| alpha | 0.2 |",
+        "| learning rate | 1e-05 |",
         "macro-F1 0.7000 (0.6000 to 0.8000)", "has not been evaluated yet",
         "longer than 8,192 tokens", "vllm serve", "Which bar is highest?\nProcess: The bars",
     ):  # fmt: skip

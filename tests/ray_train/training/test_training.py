@@ -59,6 +59,7 @@ def test_what_is_published_has_a_page_and_serves_elsewhere(trained: TrainConfig)
     card, page = read_card(trained.output), Path(trained.output, "README.md").read_text("utf-8")
     assert card is not None
     assert f"| rollouts | {TOTAL}, 100.00% of the index |" in page
+    assert "| sources | 2 |\n| strategy | bis |\n| alpha | 0.05 |" in page
     assert f"at its last step {card['metrics']['loss']:.4f}" in page
     template = Path(trained.output, "chat_template.jinja").read_text("utf-8")
     assert json.dumps(card["prompt_format"]["head"]) in template
