@@ -148,6 +148,7 @@ def test_evaluate_and_best_of_ask_a_server_and_start_no_ray(
     images = [f"{corpus.images}/{name}" for name in solution["image"]]
     expected = server.scorer.score(solution["question"], images, solution["response"]["steps"])
     assert lines[0]["rewards"] == pytest.approx(expected, abs=1e-5)
+    assert "| benchmark.jsonl (" in (model / "README.md").read_text(), "the page has the results"
     record = {"question": "What is 3?", "image": "3.png", "answer": "7",
               "responses": [["I look.", "Final answer: 7"], ["Final answer: 8"]]}  # fmt: skip
     (tmp_path / "candidates.jsonl").write_text(json.dumps(record))
