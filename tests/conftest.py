@@ -28,6 +28,7 @@ FreePorts = Callable[..., dict[str, int]]
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)  # bisieve itself chooses the collector
 os.environ.setdefault("SPARK_DAEMON_JAVA_OPTS", LEAN_JVM)
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # a Ray's statistics of its processes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, before it is imported
 os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # two of pytest's processes start engines
 os.environ.setdefault(
