@@ -149,6 +149,10 @@ def test_the_selection_moves(visit: Visit, index: tuple[str, str]) -> None:
         assert rows(page).count() == len(now - first)
         after(page, lambda: page.locator("#at-first").click())
         assert rows(page).count() == 0
+        after(page, lambda: page.fill("#selection [name=fraction]", "50"))
+        moved = page.locator("#moved").inner_text()
+        assert moved.startswith("40 of 80 kept by bis, α 0.05; 20 entered and 0 left")
+        assert page.locator("#share").inner_text() == "50 %"
 
 
 def test_all_is_reached_by_the_keyboard_and_marks_are_in_the_file(visit: Visit, exclude: Path) -> None:

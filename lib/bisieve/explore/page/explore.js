@@ -51,6 +51,7 @@ function listen() {
   const filter = async () => { view.first = 0; await load(); };
   submit(byId("selection"), selected);
   submit(byId("filters"), filter);
+  byId("selection").fraction.addEventListener("change", () => selected(byId("selection")).catch(problem));
   byId("filters").addEventListener("change", (event) => { if (event.target.tagName === "SELECT") filter().catch(problem); });
   byId("clear").addEventListener("click", () => { byId("filters").reset(); filter().catch(problem); });
   byId("at-first").addEventListener("click", () => {
