@@ -12,7 +12,7 @@ function setUp() {
   byId("about").textContent = `${about.index}, version ${about.version}, ${number(about.rollouts)} rollouts`;
   const lists = { source: Object.keys(about.sources), selected: about.selected, kind: about.kinds };
   for (const [name, values] of Object.entries(lists)) {
-    byId("filters")[name].append(...values.map((each) => new Option(each)));
+    byId("filters").elements[name].append(...values.map((each) => new Option(each)));
   }
   for (const [name, title] of RANGES) {
     const label = element("label", title);
@@ -35,7 +35,7 @@ function onKey(event) {
     ArrowDown: line && (() => (rowAt(place + 1) ?? line).focus()), ArrowUp: line && (() => rowAt(Math.max(place - 1, 0)).focus()),
     Enter: line && (() => open(view.rows[place])),
     x: line && (() => mark(view.rows[place].rollout_id, !view.rows[place].marked).catch(problem)),
-    n: () => turn(1), p: () => turn(-1), "/": () => byId("filters").text.focus(),
+    n: () => turn(1), p: () => turn(-1), "/": () => byId("filters").elements.text.focus(),
   }[event.key];
   if (!act) return;
   event.preventDefault();
@@ -51,7 +51,7 @@ function listen() {
   const filter = async () => { view.first = 0; await load(); };
   submit(byId("selection"), selected);
   submit(byId("filters"), filter);
-  byId("selection").fraction.addEventListener("change", () => selected(byId("selection")).catch(problem));
+  byId("selection").elements.fraction.addEventListener("change", () => selected(byId("selection")).catch(problem));
   byId("filters").addEventListener("change", (event) => { if (event.target.tagName === "SELECT") filter().catch(problem); });
   byId("clear").addEventListener("click", () => { byId("filters").reset(); filter().catch(problem); });
   byId("at-first").addEventListener("click", () => {

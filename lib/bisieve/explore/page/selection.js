@@ -32,35 +32,35 @@ export async function select(form) {
   delete asked.alpha;
   for (const name of CHOSEN) {
     delete asked[name];
-    if (form[name].value) asked[name] = form[name].value;
+    if (form.elements[name].value) asked[name] = form.elements[name].value;
   }
-  const alpha = form.alpha.value.trim();
+  const alpha = form.elements.alpha.value.trim();
   if (alpha) asked.alpha = alpha === "auto" ? alpha : Number(alpha);
   if (alpha && alpha !== "auto" && !Number.isFinite(asked.alpha)) throw new Error(`α is a number or auto: ${alpha}`);
-  const fraction = `${form.fraction.value}%`;
-  view.state = await send("select", { fraction, asked, without_marked: form.without_marked.checked });
+  const fraction = `${form.elements.fraction.value}%`;
+  view.state = await send("select", { fraction, asked, without_marked: form.elements.without_marked.checked });
   view.first = 0;
   showMoved();
 }
 
 export function asAtFirst(form) {
   form.reset();
-  form.fraction.value = Number((100 * view.about.fraction).toPrecision(12));  // 7, not 7.000000000000001
+  form.elements.fraction.value = Number((100 * view.about.fraction).toPrecision(12));  // 7, not 7.000000000000001
   showShare(form);
-  for (const name of [...CHOSEN, "alpha"]) form[name].value = view.about.asked[name] ?? "";
+  for (const name of [...CHOSEN, "alpha"]) form.elements[name].value = view.about.asked[name] ?? "";
 }
 
 function showShare(form) {
-  byId("share").textContent = `${Number(form.fraction.value)} %`;
+  byId("share").textContent = `${Number(form.elements.fraction.value)} %`;
 }
 
 export function setUpSelection(form) {
   for (const name of ["strategies", "ties", "all_negative"]) {
-    const list = form[name === "strategies" ? "strategy" : name];
+    const list = form.elements[name === "strategies" ? "strategy" : name];
     list.append(new Option("index", ""), ...view.about[name].map((each) => new Option(each)));
   }
-  form.fraction.addEventListener("input", () => {  // dragging is in tenths, but the first value may be any
-    form.fraction.value = form.fraction.valueAsNumber.toFixed(1);
+  form.elements.fraction.addEventListener("input", () => {  // dragging is in tenths, but the first value may be any
+    form.elements.fraction.value = form.elements.fraction.valueAsNumber.toFixed(1);
     showShare(form);
   });
   asAtFirst(form);
