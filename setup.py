@@ -26,6 +26,8 @@ TRAIN = [
     "scipy>=1.13",
     "tensorboardX>=2.6",
     "pandas>=2.2,<3",
+    "huggingface_hub>=1",
+    "requests>=2.31",
 ]
 EXPLORE = ["duckdb>=2", "starlette>=1", "uvicorn>=0.50", "pillow>=12"]
 CORPUS = ["scikit-learn>=1.5", "scipy>=1.13", "pillow>=12"]
@@ -123,6 +125,9 @@ setup(
             "evaluate = ray_train.cli.evaluate",
             "compare = ray_train.cli.compare",
             "best-of = ray_train.cli.best_of",
+            "predict = ray_train.cli.predict",
+            "serving-files = ray_train.cli.serving_files",
+            "push = ray_train.cli.push",
             "sweep = ray_train.cli.sweep",
             "promote = ray_train.cli.promote",
             "lineage = ray_train.cli.lineage",
@@ -131,6 +136,7 @@ setup(
         "bisieve.pages": [
             "run = ray_train.cli.report_pages:RUN",
             "metrics = ray_train.cli.report_pages:METRICS",
+            "sweep = ray_train.cli.report_pages:SWEEP",
         ],
         # The checks of `bisieve doctor`; the number is their order.
         "bisieve.checks": [

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from ray_train.evaluation.compare import compare_evaluations
     from ray_train.evaluation.config import BestOfConfig, EvaluateConfig
     from ray_train.evaluation.evaluate import evaluate
+    from ray_train.evaluation.predict import PredictConfig, predict
+    from ray_train.evaluation.step_client import StepClient
     from ray_train.evaluation.step_scorer import StepScorer
+    from ray_train.model.serving import add_serving_files
+    from ray_train.registry.push import push
     from ray_train.sweeps.config import SweepConfig
     from ray_train.sweeps.run import sweep
     from ray_train.training.driver import train
@@ -31,10 +35,16 @@ _HOMES = {
     "SweepConfig": "ray_train.sweeps.config",
     "sweep": "ray_train.sweeps.run",
     "StepScorer": "ray_train.evaluation.step_scorer",
+    "StepClient": "ray_train.evaluation.step_client",
+    "PredictConfig": "ray_train.evaluation.predict",
+    "predict": "ray_train.evaluation.predict",
+    "add_serving_files": "ray_train.model.serving",
+    "push": "ray_train.registry.push",
 }
 __all__ = [
-    "BestOfConfig", "EvaluateConfig", "StepScorer", "SweepConfig", "TrainConfig", "best_of",
-    "compare_evaluations", "evaluate", "sweep", "train",
+    "BestOfConfig", "EvaluateConfig", "PredictConfig", "StepClient", "StepScorer", "SweepConfig",
+    "TrainConfig", "add_serving_files", "best_of", "compare_evaluations", "evaluate", "predict", "push",
+    "sweep", "train",
 ]  # fmt: skip
 
 

@@ -71,13 +71,13 @@ def cluster(workers: int) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
-        console.show(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}")
+        console.status(f"using the Ray at RAY_ADDRESS={without_secrets(os.environ['RAY_ADDRESS'])}")
         _check_listening(os.environ["RAY_ADDRESS"])
     else:
         folder, variable = _temporary_folder()
         check_socket_room(folder, variable)
         check_disk_room(folder, variable)
-        console.show("starting Ray on this machine")
+        console.status("starting Ray on this machine")
         for name, value in (KEEP_MEMORY | PATIENCE).items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)

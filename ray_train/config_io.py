@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
@@ -181,15 +181,11 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
             unknown key or a value of another type.
         StorageError: The file cannot be read.
     """
-    values = _read_file(args.config, kind) if args.config else {}
-    for item in dataclasses.fields(kind):
-        if (given := getattr(args, item.name)) is not None:
-            values[item.name] = given
-        elif item.name not in values and item.default is MISSING:
-            flag = flag_of(item.name)
-            raise UsageError(
-                f"{flag} ({item.metadata['help']})", "nothing", f"give {flag}, or its key in --config"
-            )
+    values = _read_file(args, kind) if args.config else {}
+    items = dataclasses.fields(kind)
+    values |= {item.name: given for item in items if (given := getattr(args, item.name)) is not None}
+    _require_all([item for item in items if item.default is MISSING and item.name not in values])
+    for item in items:
         if item.metadata["location"] and values.get(item.name):
             values[item.name] = _location(values[item.name], item.metadata["location"] == "model")
     for name, value in values.items():
@@ -197,6 +193,18 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
     config = kind(**values)
     config.check()
     return config
+
+
+def _require_all(missing: Sequence["dataclasses.Field[Any]"]) -> None:
+    """Raise a `UsageError` that names all required options that are missing, if there are any."""
+    if not missing:
+        return
+    flags = ", ".join(flag_of(item.name) for item in missing)
+    if len(missing) == 1:
+        raise UsageError(
+            f"{flags} ({missing[0].metadata['help']})", "nothing", f"give {flags}, or its key in --config"
+        )
+    raise UsageError(flags, "nothing", "give them, or their keys in --config; --help says what they are")
 
 
 def plain_options(config: Checked) -> dict[str, Any]:
@@ -212,8 +220,13 @@ def _location(given: str, may_be_hub_id: bool) -> str:
     return given if "://" in given or is_hub_id else str(path.absolute())
 
 
-def _read_file(url: str, kind: type[Config]) -> dict[str, Any]:
-    return typed_options(kind, read_settings(url), url)
+def _read_file(args: argparse.Namespace, kind: type[Config]) -> dict[str, Any]:
+    url, known = args.config, {item.name for item in dataclasses.fields(kind)}
+    given = read_settings(url)
+    for key in given:  # such as json and quiet, which are no options of a run
+        if (name := key.replace("-", "_")) not in known and name in vars(args):
+            raise UsageError(f"options of a run in {url}", key, f"give {flag_of(name)} on the command line")
+    return typed_options(kind, given, url)
 
 
 def typed_options(kind: type[Config], given: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -58,11 +58,11 @@ def run_job(
     try:
         client = _connected(address)
         if not (address or "RAY_ADDRESS" in os.environ or "RAY_API_SERVER_ADDRESS" in os.environ):
-            console.show(f"using the Ray found at {client.get_address()}")
+            console.status(f"using the Ray found at {client.get_address()}")
         job = _submitted(client, program, output, shlex.join(words), env)
     except AuthenticationError as error:
         raise token_error(address or "RAY_ADDRESS", error.message) from error
-    console.show(f"job {job.id}: {'submitted' if job.is_new else 'already running, following its log'}")
+    console.status(f"job {job.id}: {'submitted' if job.is_new else 'already running, following its log'}")
     try:
         return _exit_code(_followed(client, job.id))
     except AuthenticationError as error:  # the cluster's token has changed while the job was followed

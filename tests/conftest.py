@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.faulty_proxy import FaultyProxy
 from support.forked_workers import ForkServer, fork_server
+from support.lean_jvm import LEAN_JVM, ONE_COMPILER
 
 # What share the one Ray of `ray_cluster`, and the run `trained` on it: they stay in one process.
 _ON_ONE_RAY = tuple(
@@ -30,7 +31,7 @@ _ON_ONE_RAY = tuple(
         "training/test_training", "training/test_validation", "distributed/test_preemption",
         "evaluation/test_evaluate", "registry/test_lineage", "tracking/test_base", "tracking/test_prometheus",
         "tracking/test_throughput", "test_submit", "test_device", "test_ray_checkup", "test_run_config",
-        "model/test_lora",
+        "model/test_lora", "sweeps/test_sweep", "sweeps/test_trial",
     )
 )  # fmt: skip
 _LONGEST = (
@@ -54,11 +55,17 @@ _STARTED_BY = {
 FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)  # bisieve itself chooses the collector
+os.environ.setdefault("SPARK_DAEMON_JAVA_OPTS", LEAN_JVM)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, before it is imported
 os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # two of pytest's processes start engines
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
+
+# What one process has compiled is there for the hundreds that come after it, also without make.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 gc.set_threshold(100_000, 20, 20)  # the vocabularies of tokenizers are millions of objects and no garbage
 
@@ -74,6 +81,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, names in _STARTED_BY.items():
             if names.intersection(getattr(item, "fixturenames", ())) or mark in params.values():
                 item.add_marker(mark)
+        if "ray_cluster" in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(_ON_ONE_RAY):
+            raise pytest.UsageError(f"{item.nodeid} needs a second Ray; name its file in _ON_ONE_RAY")
     items.sort(
         key=lambda item: next((i for i, path in enumerate(_LONGEST) if item.nodeid.startswith(path)), 99)
     )
@@ -174,10 +183,8 @@ def free_ports() -> FreePorts:
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Forks the workers of each Ray that a program starts, where `ForkServer.program` runs it."""
-    # As Ray sets it for a cluster that it starts.
-    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
-    with fork_server(tmp_path_factory.mktemp("forks"), environment) as server:
+    """Forks the workers of all these tests' Rays: also of one that `ForkServer.program` starts."""
+    with fork_server(tmp_path_factory.mktemp("forks"), os.environ) as server:
         yield server
 
 

@@ -2,14 +2,15 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from bisieve.cli.main import COMMANDS
 from bisieve.cli.overview import help_text
-from bisieve.cli.parser import Parser
+from bisieve.cli.parser import WIDTH, Parser, add_command
 from ray_train.cli.submit import PROGRAMS
 from ray_train.evaluation.config import BestOfConfig
 
@@ -32,7 +33,7 @@ def command_page() -> str:
         "# Commands and their options",
         "",
         "`bisieve COMMAND --help` shows the same. [How to give options](../how-to/configure.md), also from a",
-        "file; [exit codes and output](exit-codes.md).",
+        "file; [exit codes and output](exit-codes.md). A flag is switched off again as by `--no-quiet`.",
     ]
     for name in (name for name in ordered if name in modules):
         module = modules[name]
@@ -42,8 +43,8 @@ def command_page() -> str:
             lines += [f"Its options are in [config.md](config.md#{name})."]
             continue
         parser = Parser(prog=f"bisieve {name}", add_help=False)
-        module.configure(parser)
-        lines += _table(("option", "meaning"), _option_rows(parser))
+        add_command(parser, module)
+        lines += [line for item in _options(parser) for line in _item(*item)]
     return "\n".join(lines) + "\n"
 
 
@@ -55,38 +56,36 @@ def config_page() -> str:
         "",
         "Each key is an option of the command line, with `-` for `_`: `global_batch` is `--global-batch`.",
         "A key of type bool has two options, such as `--train-vision` and `--no-train-vision`. Keys may be",
-        "in a TOML or YAML file for [`--config`](../how-to/configure.md#from-a-file).",
+        "in a TOML or YAML file for [`--config`](../how-to/configure.md#from-a-file). `--quiet` and",
+        "`--json`, which all but `train` have, are options of the command line alone.",
     ]
     for name, kind in CONFIGS.items():
-        learned = name == "train"
+        is_training = name == "train"
         lines += ["", f"## {name}", ""]
-        if learned:
+        if is_training:
             lines += [
                 "*Learned* is marked where another value makes another run. So do other rows of an index,",
                 "another backbone, system turn or weights of rollouts. Everything else may differ when a run",
                 "is [resumed](../explanation/determinism.md#what-makes-two-runs-the-same-run).",
             ]
-        heads = ("key", "type or values", "default", *(["learned"] if learned else []), "meaning")
-        group: list[tuple[str, ...]] = []
         for item in dataclasses.fields(kind):
             if item.name in kind.GROUPS:
-                lines += _table(heads, group)
-                group = []
                 lines += [""] * (lines[-1] != "") + [f"### {name}: {kind.GROUPS[item.name]}", ""]
-            mark = ["yes" if item.metadata["identity"] else ""] if learned else []
-            group.append((f"`{item.name}`", _values(item), _default(item), *mark, item.metadata["help"]))
-        lines += _table(heads, group)
+            marks = [_values(item), _default(item)]
+            marks += ["*learned*"] * (is_training and item.metadata["identity"])
+            lines += _item(f"`{item.name}` ({'; '.join(filter(None, marks))})", item.metadata["help"])
     return "\n".join(lines) + "\n"
 
 
-def _option_rows(parser: argparse.ArgumentParser) -> Iterator[tuple[str, ...]]:
+def _options(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+    """Yield each option of a parser, and what it means."""
     formatter = parser._get_formatter()
     for action in parser._actions:
-        names = ", ".join(action.option_strings) or action.metavar or action.dest
+        names = next(iter(action.option_strings), "") or action.metavar or action.dest
         value = formatter._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
         shown = f"{names} {value}".strip() if action.option_strings else value or str(names)
         needed = " (required)" if action.required and action.option_strings else ""
-        yield f"`{shown}`", (formatter._expand_help(action) if action.help else "") + needed
+        yield f"`{shown}`{needed}", formatter._expand_help(action) if action.help else ""
 
 
 def _values(item: "dataclasses.Field[Any]") -> str:
@@ -99,15 +98,13 @@ def _default(item: "dataclasses.Field[Any]") -> str:
     if item.default is dataclasses.MISSING:
         return "required"
     value = str(item.default).lower() if item.type is bool else str(item.default)
-    return f"`{value}`" if value else ""
+    return f"default `{value}`" if value else ""
 
 
-def _table(heads: Sequence[str], rows: "Iterator[tuple[str, ...]] | list[tuple[str, ...]]") -> list[str]:
-    cells = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
-    if not cells:
-        return []
-    first, *others = (f"| {' | '.join(row)} |" for row in (heads, *cells))
-    return [first, f"|{'---|' * len(heads)}", *others]
+def _item(name: str, meaning: str) -> list[str]:
+    """Return an item of a list, on lines of at most `WIDTH` columns."""
+    text = f"- {name}: {meaning}" if meaning else f"- {name}"
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _sentence(text: str) -> str:

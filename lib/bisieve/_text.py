@@ -10,6 +10,12 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def rounded(number: float) -> str:
+    """Return an estimate in three significant digits, such as "205,000", "27.5" or "0.012"."""
+    value = float(f"{number:.3g}")
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def percent(share: float) -> str:
     """Return a share as a percentage of up to four digits, such as "10%" or "0.25%"."""
     return f"{100 * share:.4g}%"

@@ -1,7 +1,9 @@
 """How bisieve prints: on a terminal, tables and progress bars of rich; elsewhere, plain lines.
 
-`show` prints a report, `Bar` is the progress of something that takes long. Both are at most `WIDTH` columns
-wide. What is not a terminal (a file, a pipe, ``TERM=dumb``) gets no escape codes, and rich is not imported.
+`show` prints a result, `status` a line about what is going on, `show_on_stderr` an error or a warning, and
+`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide. What is none (a
+file, a pipe, ``TERM=dumb``) gets lines as they are, and rich is not imported. With ``NO_COLOR`` a terminal
+gets no escape codes. `quiet` switches off `status` and `progress` for a command.
 """
 
 import os
@@ -20,14 +22,49 @@ PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
 _WRONG, _RIGHT = (230, 159, 0), (0, 150, 210)  # red, green, blue: orange to blue, as in reports
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
 
+_is_quiet = False  # of the process: the lines of a training come from several threads
+
+
+@contextmanager
+def quiet(asked: bool) -> Iterator[None]:
+    """Print neither `status` nor `progress` in the block if ``asked``; all else remains."""
+    global _is_quiet
+    before, _is_quiet = _is_quiet, _is_quiet or asked
+    try:
+        yield
+    finally:
+        _is_quiet = before
+
+
+def is_quiet() -> bool:
+    """Return whether progress is not to be printed."""
+    return _is_quiet
+
 
 def is_terminal(stream: TextIO) -> bool:
-    """Return whether ``stream`` is a terminal that understands escape codes."""
+    """Return whether ``stream`` is a terminal, for which lines are wrapped and tables laid out."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def has_bars(stream: TextIO) -> bool:
+    """Return whether ``stream`` is a terminal that may get escape codes, which colours and bars need."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def status(text: str) -> None:
+    """Print on stdout what is going on, unless the command is quiet."""
+    if not _is_quiet:
+        show(text)
+
+
+def show_on_stderr(text: str) -> None:
+    """Print a line on stderr, such as an error; a terminal gets it wrapped."""
+    lines = wrapped(text, _columns()) if is_terminal(sys.stderr) else [text]
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
 def show(report: str) -> None:
-    """Print a text on stdout; a terminal gets the tables of a `Report` with lines and colours."""
+    """Print a result on stdout; a terminal gets the tables of a `Report` with lines and colours."""
     if not is_terminal(sys.stdout):
         print(report, flush=True)
         return
@@ -72,7 +109,7 @@ class Bar:
     redrawn by `show` alone, so that no thread runs.
 
     Args:
-        stream: A terminal.
+        stream: A terminal, for which `has_bars` is true.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -89,7 +126,7 @@ class Bar:
             transient=True,
             speed_estimate_period=600,
             redirect_stdout=stream is sys.stdout,
-            redirect_stderr=is_terminal(sys.stderr),
+            redirect_stderr=has_bars(sys.stderr),
         )
         self._what: str | None = None
         self._bars.start()
@@ -122,7 +159,7 @@ class Bar:
 
 @contextmanager
 def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[int], None]]:
-    """Yield a function that shows on stdout how many of ``total`` are done.
+    """Yield a function that shows on stdout how many of ``total`` are done, unless the command is quiet.
 
     Args:
         what: What is done.
@@ -130,12 +167,12 @@ def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[i
         lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
     """
     bar: Bar | None = None
-    has_bar = is_terminal(sys.stdout)
+    has_bar = has_bars(sys.stdout)
     due = time.monotonic() + PROGRESS_EVERY
 
     def shown(done: int) -> None:
         nonlocal bar, due
-        if not done:
+        if not done or _is_quiet:
             return  # the bar appears with the first that is done
         if has_bar:
             bar = bar or Bar(sys.stdout)
@@ -152,22 +189,37 @@ def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[i
 
 
 def _console(stream: TextIO) -> Any:
-    """Return rich's console, which honours ``NO_COLOR``, for a terminal."""
+    """Return rich's console for a terminal; without colours it gives no style any code, not even bold."""
     from rich.console import Console
 
-    columns = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
     return Console(
-        file=stream, force_terminal=True, width=columns, highlight=False, markup=False, emoji=False
-    )
+        file=stream, force_terminal=True, color_system="auto" if has_bars(stream) else None,
+        width=_columns(), highlight=False, markup=False, emoji=False,
+    )  # fmt: skip
+
+
+def _columns() -> int:
+    return min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Return the lines of a text in ``columns``; the rest of a line is indented.
+
+    A word that is wider than the terminal, such as a URL, stays whole, so that it can be copied.
+    """
+    return [
+        part
+        for line in text.splitlines() or [""]
+        for part in textwrap.wrap(
+            line, columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+        or [""]
+    ]
 
 
 def _print_text(console: Any, text: str) -> None:
-    # A word that is wider than the terminal, such as a URL, stays whole, so that it can be copied.
-    for line in text.splitlines() or [""]:
-        for part in textwrap.wrap(
-            line, console.width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-        ) or [""]:
-            console.print(_styled(part), soft_wrap=True)
+    for part in wrapped(text, console.width):
+        console.print(_styled(part), soft_wrap=True)
 
 
 def _print_graded(console: Any, block: Graded) -> None:

@@ -19,6 +19,10 @@ from bisieve import console
 FORMATS = ("text", "json")
 FORMAT_VARIABLE = "BISIEVE_LOG"
 PROGRESS = "progress"
+OF_PROGRESS = (  # what is going on; all other events are warnings and errors
+    PROGRESS, "making", "listed", "engine", "scanned", "rejected", "ranked", "written", "published",
+    "unchanged",
+)  # fmt: skip
 PROGRESS_EVERY = console.PROGRESS_EVERY
 
 _log = logging.getLogger("bisieve.events")
@@ -48,18 +52,19 @@ def log_format(asked: str | None) -> str:
 
 
 @contextmanager
-def events_on_stderr(form: str, quiet: bool = False) -> Iterator[EventSink]:
+def events_on_stderr(form: str) -> Iterator[EventSink]:
     """Yield an `EventSink` that writes to stderr until the block ends.
+
+    If the command is quiet, it writes warnings and errors alone.
 
     Args:
         form: One of `FORMATS`.
-        quiet: Write nothing but errors.
     """
     handler = _JsonLines(sys.stderr) if form == "json" else _Lines(sys.stderr)
     if not handler.has_bar:
         handler.addFilter(_Seldom(PROGRESS_EVERY))
-    if quiet:
-        handler.addFilter(lambda record: record.__dict__["event"] == "error")
+    if console.is_quiet():
+        handler.addFilter(lambda record: record.__dict__["event"] not in OF_PROGRESS)
     _log.setLevel(logging.INFO)
     _log.propagate = False
     _log.addHandler(handler)
@@ -96,7 +101,7 @@ class _Lines(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.has_bar = console.is_terminal(stream)
+        self.has_bar = console.has_bars(stream)
         self._bar: console.Bar | None = None  # made for the first progress event
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -108,8 +113,7 @@ class _Lines(logging.StreamHandler[TextIO]):
         elif text and self._bar:
             self._bar.print(text)
         elif text:
-            self.stream.write(text + "\n")
-            self.flush()
+            console.show_on_stderr(text)
 
     def close(self) -> None:
         if self._bar:

@@ -11,7 +11,7 @@ from ray_train.evaluation.config import BestOfConfig
 from ray_train.run_config import to_toml
 
 GROUP = TRAIN
-HELP = "pick the best of N responses to each question, and measure the accuracy of the picks"
+HELP = "pick the best of N responses to each question, and measure the accuracy"
 EXAMPLE = "bisieve best-of --model model --candidates candidates.jsonl --image-root images --output picks"
 
 
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve best-of --config FILE"), end="")
         return 0
-    if not args.json:
-        console.show(IMPORTING)
+    with options.text_beside(args.json):
+        console.status(IMPORTING)
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.best_of import best_of

@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve evaluate --config FILE"), end="")
         return 0
-    if not args.json:
-        console.show(IMPORTING)
+    with options.text_beside(args.json):
+        console.status(IMPORTING)
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""What ``bisieve report`` can write a page about, beside an index: a training run, and an evaluation.
+"""What ``bisieve report`` can write a page about, beside an index: a run, an evaluation, and a sweep.
 
 Loaded for each ``bisieve report``, so it imports nothing slow.
 """
@@ -23,5 +23,12 @@ def _of_metrics(url: str, image_root: str | None) -> "Page":
     return page(url, image_root)
 
 
+def _of_sweep(url: str, image_root: str | None) -> "Page":
+    from ray_train.report.sweep import page
+
+    return page(url)
+
+
 RUN = Subject("the output of bisieve train", _of_run)
 METRICS = Subject("what bisieve evaluate wrote: folder or metrics.json", _of_metrics)
+SWEEP = Subject("what bisieve sweep wrote: folder or sweep.json", _of_sweep)

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bisieve.cli.overview import TRAIN
-from bisieve.cli.parser import Parser
+from bisieve.cli.parser import Parser, add_command
 from ray_train.config import TrainConfig
 from ray_train.config_io import read_config
 from ray_train.evaluation.config import BestOfConfig, EvaluateConfig, ScoringConfig
@@ -13,7 +13,7 @@ from ray_train.run_config import to_toml
 from ray_train.sweeps.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "run train, evaluate, best-of or sweep on a Ray cluster, or follow the job that runs it"
+HELP = "run train, evaluate, best-of or sweep on a Ray cluster, or follow its job"
 EXAMPLE = "bisieve submit --address http://HEAD:8265 train --config train.toml --output s3://models/mprm"
 PROGRAMS: dict[str, tuple[type[TrainConfig | ScoringConfig | SweepConfig], str]] = {
     "train": (TrainConfig, "ray_train/train_mprm.py"),
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime-env", metavar="FILE", help="YAML file with Ray's runtime environment of the job"
     )
-    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("program", choices=PROGRAMS, help=f"the command to run there: {', '.join(PROGRAMS)}")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="its own options, as on one machine")
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """
     kind, script = PROGRAMS[args.program]
     parser = Parser(prog=f"bisieve submit {args.program}")
-    import_module(f"ray_train.cli.{args.program.replace('-', '_')}").configure(parser)
+    add_command(parser, import_module(f"ray_train.cli.{args.program.replace('-', '_')}"))
     given = parser.parse_args(args.options)
     config = read_config(kind, given)
     if given.print_config:

@@ -2,14 +2,16 @@
 
 import argparse
 
+from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
+from ray_train.cli import IMPORTING
 from ray_train.config_io import add_options, read_config
 from ray_train.run_config import to_toml
 from ray_train.sweeps.config import SweepConfig
 
 GROUP = TRAIN
-HELP = "train and evaluate on many selections, and say which fraction is enough on this corpus"
+HELP = "train and evaluate on many selections, and say which fraction is enough"
 EXAMPLE = "bisieve sweep --config sweep.yaml --max-hours 8"
 
 
@@ -28,9 +30,10 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve sweep --config FILE"), end="")
         return 0
-    from ray_train.sweeps.run import sweep
-
     with options.text_beside(args.json):
+        console.status(IMPORTING)
+        from ray_train.sweeps.run import sweep
+
         result = sweep(config)
     if args.json:
         options.print_json(result and result.numbers())

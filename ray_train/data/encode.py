@@ -17,6 +17,7 @@ from torch.nn import functional
 from bisieve.io.images import was_transparent
 from ray_train.model.backbone import Backbone
 from ray_train.model.batch import NO_ROW, Batch, check_alignment
+from ray_train.model.chat_template import reserved_tokens
 from ray_train.model.prompt_format import PromptFormat
 
 if TYPE_CHECKING:
@@ -227,6 +228,5 @@ def make_encoder(backbone: Backbone, format: PromptFormat, max_length: int) -> E
     Raises:
         TrainingError: the marker of ``format`` is not one token of the tokenizer.
     """
-    tokenizer = backbone.processor.tokenizer
-    reserved = (format.marker, format.tail, backbone.family.chat.start, *backbone.family.reserved(tokenizer))
+    reserved = reserved_tokens(format, backbone.family, backbone.processor.tokenizer)
     return Encoder(backbone.processor, format, reserved, backbone.token_id(format.marker), max_length)

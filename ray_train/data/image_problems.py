@@ -19,7 +19,7 @@ def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | No
     """
     lines = []
     if transparent:
-        lines.append(f"transparent images on a white background: {transparent} (counted per use)")
+        lines.append(f"transparent images on a white background: {transparent:,} (counted per use)")
     if unclear:
         found = pluralize(unclear, "rollout")
         lines.append(f"images moved to the front: placeholders of {found} do not match the images")
@@ -54,6 +54,6 @@ def check_tolerated(broken: Mapping[str, str], most: int) -> None:
     if len(broken) > most:
         raise ImageError(
             f"at most {pluralize(most, 'broken image')}",
-            f"{len(broken)}: " + "; ".join(f"{name} ({why})" for name, why in broken.items()),
+            f"{len(broken):,}: " + "; ".join(f"{name} ({why})" for name, why in broken.items()),
             "write images under these names, or raise --skip-broken-images; then run the same command again",
         )

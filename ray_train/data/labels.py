@@ -203,12 +203,12 @@ def _looked_up(ids: pa.ChunkedArray, url: str, column: str) -> Floats:
     same = table.group_by("rollout_id").aggregate([("weight", "min"), ("weight", "max")])
     several = same["rollout_id"].filter(pc.not_equal(same["weight_min"], same["weight_max"])).to_pylist()
     if several:
-        found = f"several for {len(several)}, such as {several[0]}"
+        found = f"several for {len(several):,}, such as {several[0]}"
         raise TrainingError(f"one weight a rollout in {url}", found, _HINT)
     places = pc.index_in(ids, value_set=same["rollout_id"].combine_chunks())
     missing = ids.filter(places.is_null()).to_pylist()
     if missing:
-        found = f"none for {len(missing)}, such as {missing[0]}"
+        found = f"none for {len(missing):,}, such as {missing[0]}"
         raise TrainingError(f"a weight in {url} for every rollout of the selection", found, _HINT)
     return same["weight_min"].take(places).to_numpy()  # type: ignore[no-any-return]
 

@@ -47,8 +47,16 @@ def epoch_permutation(num_rows: int, *, fingerprint: str, seed: int, epoch: int)
     return np.argsort(splitmix64(state + np.uint64(key)), kind="stable").astype(np.int64)
 
 
-def num_batches(num_rows: int, batch_size: int) -> int:
-    """Return the number of global batches of an epoch; the last one may be smaller."""
+def num_batches(num_rows: int, batch_size: int, drop_last: bool = False) -> int:
+    """Return the number of global batches of an epoch, of which the last one may be smaller.
+
+    Args:
+        num_rows: Rows of the epoch.
+        batch_size: Rows of a batch.
+        drop_last: Do not count a smaller last batch, unless it is the only one.
+    """
+    if drop_last:
+        return max(num_rows // batch_size, min(1, num_rows))
     return -(-num_rows // batch_size)
 
 
@@ -142,9 +150,7 @@ class BatchPlan:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, one for each global batch."""
-        if self.drop_last:  # the only batch of an epoch is kept
-            return max(self.rows_per_epoch // self.global_batch, min(1, self.rows_per_epoch))
-        return num_batches(self.rows_per_epoch, self.global_batch)
+        return num_batches(self.rows_per_epoch, self.global_batch, self.drop_last)
 
     @property
     def dropped_per_epoch(self) -> int:
@@ -245,7 +251,7 @@ def validation_split(
     if len(rows) in (0, int(usable.sum())):
         raise TrainingError(
             f"prompts to train on, and {fraction:g} of them to hold out",
-            f"{len(chosen)} in the selection, of which {sum(chosen)} would be held out",
+            f"{len(chosen):,} in the selection, of which {sum(chosen):,} would be held out",
             "give another --validation-fraction, or --seed",
         )
     return tuple(rows.tolist())

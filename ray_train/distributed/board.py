@@ -1,4 +1,7 @@
-"""The board of a run: an actor that hears the heartbeats of all ranks and carries their lines to the driver.
+"""The board of a run: an actor that receives the heartbeats and the lines of all ranks.
+
+ranks ──heartbeats, lines──▶ `Board` ──lines, steps made──▶ `shown_board` in the driver
+ranks ◀──────── stop ──────────┘  └──which rank is stuck──▶ `heartbeat.StuckRankWatchdog`
 
 Ranks wait for one another many times per step (see `collectives`), and a rank that waits or hangs cannot
 report. So each rank sends heartbeats from a thread of its own (`heartbeat.Pulse`), and one actor receives
@@ -10,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError
@@ -34,7 +37,11 @@ class Beat:
 
 
 class HeartbeatMonitor:
-    """The last heartbeat of every rank."""
+    """The last heartbeat of every rank, and what follows from all of them.
+
+    Args:
+        clock: Returns the time in seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -43,7 +50,11 @@ class HeartbeatMonitor:
         self._stop = False
 
     def beat(self, beat: Beat) -> bool:
-        """Record a heartbeat; return whether all ranks must stop."""
+        """Record a heartbeat.
+
+        Returns:
+            Whether the rank must stop, as all others must.
+        """
         now = self._clock()
         before = self._heard.get(beat.rank)
         if before is None or before[1].collectives_entered != beat.collectives_entered:
@@ -52,26 +63,30 @@ class HeartbeatMonitor:
         return self._stop
 
     def leave(self, rank: int) -> None:
-        """Forget ``rank``, which has finished."""
+        """Remove a rank that has finished, so that its silence does not count as being stuck."""
         self._heard.pop(rank, None)
         self._progress = self._clock()
 
     def forget(self) -> None:
-        """Forget all ranks, since a new group of workers starts."""
+        """Remove all ranks, because a new group of workers starts, and count its time from now on."""
         self._heard.clear()
         self._progress = self._clock()
 
     def stop(self) -> bool:
-        """Ask all ranks to stop, in the answer to their next heartbeat; return whether any is present."""
+        """Answer the next heartbeat of every rank with the request to stop.
+
+        Returns:
+            Whether any rank is present; else the request is heard only by ranks that start later.
+        """
         self._stop = True
         return self.present() > 0
 
     def step(self) -> int:
-        """Return how many steps are made, by the rank that is the furthest; 0 if none was heard of."""
+        """Return the number of steps that the furthest rank has made; 0 before the first heartbeat."""
         return max((beat.step or 0 for _, beat in self._heard.values()), default=0)
 
     def present(self) -> int:
-        """Return how many ranks sent a heartbeat in the last `PRESENT` seconds."""
+        """Return the number of ranks whose last heartbeat is less than `PRESENT` seconds old."""
         return sum(self._clock() - when < PRESENT for when, _ in self._heard.values())
 
     def stuck(self, after: float) -> str | None:
@@ -102,28 +117,43 @@ class HeartbeatMonitor:
 
 
 def _describe(beat: Beat, silence: float) -> str:
-    when = "before the first step" if beat.step is None else f"at step {beat.step}"
+    when = "before the first step" if beat.step is None else f"at step {beat.step:,}"
     return f"rank {beat.rank} on {beat.node} {when}, in {beat.place}, last heard of {silence:.0f} s ago"
 
 
+class Line(NamedTuple):
+    """A line for the driver's terminal."""
+
+    text: str
+    is_status: bool  # what is going on, which ``--quiet`` leaves out; else a warning, such as a retry
+
+
 class Board(HeartbeatMonitor):
-    """Actor that collects heartbeats, and lines for the driver's terminal, which Ray would give a prefix."""
+    """Actor that also keeps lines for the driver's terminal, as Ray adds a prefix to what a rank prints."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: list[str] = []
+        self._lines: list[Line] = []
         self._counted = 0
 
     def put(self, line: str) -> None:
-        """Append a line for the driver's terminal."""
-        self._lines.append(line)
+        """Keep a warning, such as one about a retry, until the driver takes it."""
+        self._lines.append(Line(line, is_status=False))
+
+    def put_status(self, line: str) -> None:
+        """Keep a line about what is going on, such as that of a step, until the driver takes it."""
+        self._lines.append(Line(line, is_status=True))
 
     def count(self, number: int) -> None:
-        """Add a number of things that are done."""
+        """Add ``number`` to the things done, of work that has no steps, such as scored solutions."""
         self._counted += number
 
-    def take(self) -> tuple[list[str], int]:
-        """Return the lines since the last call, and how many steps or counted things are done."""
+    def take(self) -> tuple[list[Line], int]:
+        """Hand over what is new to the driver.
+
+        Returns:
+            The lines since the last call, and the number of steps made; without steps, of the things done.
+        """
         lines, self._lines = self._lines, []
         return lines, self.step() or self._counted
 
@@ -156,7 +186,7 @@ def shown_board(what: str, total: int, lines: bool = False, every: float = 0.5) 
                 except RayError:  # a signal to the whole process group has ended the actor, too
                     return
                 for line in put:
-                    console.show(line)
+                    (console.status if line.is_status else console.show)(line.text)
                 shown(done)
 
     thread = threading.Thread(target=show, name="board", daemon=True)

@@ -67,7 +67,7 @@ def preempted(step: int, total: int, again: str) -> PreemptedError:
     """
     return PreemptedError(
         "the training to reach its end",
-        f"SIGTERM; stopped after step {step} of {total} with a checkpoint",
+        f"SIGTERM; stopped after step {step:,} of {total:,} with a checkpoint",
         f"{again}: it goes on from there",
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from bisieve._text import Report, Table, percent, pluralize
+from bisieve._text import Report, Table, percent, pluralize, rounded
 from bisieve.index.selection import Selection
 from bisieve.index.statistics import Statistics, statistics_of
 from bisieve.tools.selection_table import shortcut_notes, statistics_table
@@ -107,19 +107,18 @@ def _tokens(
     lines = [f"tokens, estimated from {size} of the first batches, over {pluralize(plan.epochs, 'epoch')}:"]
     if packs is not None:
         lines.append(
-            f"  in packs of {config.pack_tokens}: {_short(packs.tokens * factor)}, of images "
-            f"{_short(packs.image_tokens * factor)}; {packs.rollouts / max(1, packs.sequences):.1f} rollouts "
-            f"a pack, {packs.tokens / max(1, packs.rollouts):.0f} tokens a rollout"
+            f"  in packs of {config.pack_tokens:,}: {_of_all(packs, factor)}; "
+            f"{packs.rollouts / max(1, packs.sequences):.1f} rollouts a pack, {_of_one(packs)}"
         )
     unused = " (--pack-tokens 0)" if packs else ""
     lines.append(
-        f"  in rows of --micro-batch {config.micro_batch}{unused}: {_short(rows.tokens * factor)}, of images "
-        f"{_short(rows.image_tokens * factor)}; {rows.tokens / max(1, rows.rollouts):.0f} tokens a rollout"
+        f"  in rows of --micro-batch {config.micro_batch}{unused}: {_of_all(rows, factor)}; {_of_one(rows)}"
     )
     if rows.shortened or rows.skipped:
-        lines.append(f"  of the sample {rows.shortened} would be shortened to fit, {rows.skipped} skipped")
+        skipped = f"{rows.skipped:,} skipped"
+        lines.append(f"  of the sample {rows.shortened:,} would be shortened to fit, {skipped}")
     if rows.images:
-        lines.append(f"  tokens an image: {rows.image_tokens / rows.images:.0f}")
+        lines.append(f"  tokens an image: {rows.image_tokens / rows.images:,.0f}")
     notes = picture_notes(rows.transparent, rows.unclear, rows.broken)
     lines += [f"  of the sample: {note}" for note in notes]
     lines += [
@@ -130,10 +129,18 @@ def _tokens(
     return lines
 
 
+def _of_all(tokens: Tokens, factor: float) -> str:
+    return f"{rounded(tokens.tokens * factor)}, of images {rounded(tokens.image_tokens * factor)}"
+
+
+def _of_one(tokens: Tokens) -> str:
+    return f"{tokens.tokens / max(1, tokens.rollouts):,.0f} tokens a rollout"
+
+
 def _model(backbone: Backbone) -> list[str]:
     trained = parameters(backbone, trained=True)
     parts = [
-        f"{part} {_short(number)} {_trained(trained[part], number)}"
+        f"{part} {rounded(number)} {_trained(trained[part], number)}"
         for part, number in parameters(backbone).items()
     ]
     return [f"parameters: {', '.join(parts)}", *([f"  {backbone.note}"] if backbone.note else [])]
@@ -141,7 +148,7 @@ def _model(backbone: Backbone) -> list[str]:
 
 def _trained(trained: int, number: int) -> str:
     if 0 < trained < number:  # it has adapters
-        return f"of which {_short(trained)} trained"
+        return f"of which {rounded(trained)} trained"
     return "trained" if trained else "frozen"
 
 
@@ -156,7 +163,7 @@ def _memory(config: TrainConfig, backbone: Backbone, used: Tokens) -> list[str]:
     name = {2: "bfloat16", 4: "float32"}[number_bytes(config)]
     return [
         f"memory of a device, estimated, {name} ({how}), ZeRO {config.zero_stage} on "
-        f"{config.workers.words}, {used.longest} tokens at once: {_bytes(max(in_training, at_start))}",
+        f"{config.workers.words}, {used.longest:,} tokens at once: {_bytes(max(in_training, at_start))}",
         f"  in training {_bytes(in_training)}: "
         + ", ".join(f"{part} {_bytes(value)}" for part, value in parts.items()),
         f"  at the start {_bytes(at_start)}, the whole model, which each rank loads in host memory first: "
@@ -172,14 +179,14 @@ def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float)
     devices = pluralize(config.workers.least, "device")
     if not config.peak_flops and not _on_gpus(config):
         return [
-            f"time: unknown for {work:.3g} FLOPs on {devices} without a GPU; --peak-flops gives what one "
-            f"reaches at best, --device gpu assumes {_ANY_PEAK:.3g}"
+            f"time: unknown for {rounded(work / 1e12)} TFLOPs on {devices} without a GPU; --peak-flops gives "
+            f"what one reaches at best, --device gpu assumes {rounded(_ANY_PEAK / 1e12)} TFLOP/s"
         ]
     peak = config.peak_flops or _ANY_PEAK
     time = _duration(hours(work, config.workers.least, peak, config.mfu))
     return [
-        f"time, estimated: {time} for {work:.3g} FLOPs on {devices} of "
-        f"{peak:.3g} FLOP/s (--peak-flops), of which {config.mfu:.0%} is reached (--mfu)"
+        f"time, estimated: {time} for {rounded(work / 1e12)} TFLOPs on {devices} of "
+        f"{rounded(peak / 1e12)} TFLOP/s (--peak-flops), of which {config.mfu:.0%} is reached (--mfu)"
     ]
 
 
@@ -198,12 +205,5 @@ def _duration(hours: float) -> str:
     return f"{seconds / size:,.1f} {name}"
 
 
-def _short(number: float) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return f"{number:.0f}"
-
-
 def _bytes(number: float) -> str:
-    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
+    return f"{number / 2**30:,.2f} GiB" if number >= 2**30 else f"{number / 2**20:,.1f} MiB"

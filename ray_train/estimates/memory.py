@@ -193,14 +193,14 @@ def resolve_zero_stage(config: TrainConfig, nodes: Nodes | None = None) -> tuple
     asked = peak_bytes(sizes, chosen)
     if asked > memory:
         raise TrainingError(
-            f"{asked / 2**30:.1f} GiB of memory a device, estimated, with ZeRO {chosen.zero_stage} on "
+            f"{asked / 2**30:,.1f} GiB of memory a device, estimated, with ZeRO {chosen.zero_stage} on "
             f"{chosen.workers.words}",
-            f"{memory / 2**30:.1f} GiB",
+            f"{memory / 2**30:,.1f} GiB",
             remedies(sizes, chosen, memory),
         )
     if asked > _USABLE * memory:
         lines.append(
-            f"memory may run out: {asked / 2**30:.0f} of {memory / 2**30:.0f} GiB a device, estimated; "
+            f"memory may run out: {asked / 2**30:,.0f} of {memory / 2**30:.0f} GiB a device, estimated; "
             + remedies(sizes, chosen, memory)
         )
     return replace(config, zero_stage=chosen.zero_stage), lines
@@ -230,7 +230,7 @@ def remedies(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
 def _why(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
     sent = 3 * number_bytes(config) * sizes.total / 1e9  # gathered forward and backward, gradients once
     line = (
-        f"ZeRO {config.zero_stage} by --zero-stage auto: {peak_bytes(sizes, config) / 2**30:.0f} of "
+        f"ZeRO {config.zero_stage} by --zero-stage auto: {peak_bytes(sizes, config) / 2**30:,.0f} of "
         f"{memory / 2**30:.0f} GiB a device"
     )
-    return line if config.zero_stage == 3 else f"{line}; ZeRO 3 would send {sent:.0f} GB a micro-step"
+    return line if config.zero_stage == 3 else f"{line}; ZeRO 3 would send {sent:,.0f} GB a micro-step"

@@ -51,9 +51,9 @@ def best_of(config: BestOfConfig) -> dict[str, Any]:
     check_images(config, solutions, "--candidates")
     checked_format(config, card, solutions)
     responses = sum(len(each.responses) for each in questions)
-    console.show(f"model: {config.model}")
+    console.status(f"model: {config.model}")
     size = f"{pluralize(len(questions), 'question')}, {pluralize(responses, 'response')}"
-    console.show(f"candidates: {size}")
+    console.status(f"candidates: {size}")
     unfinished = Unfinished(config.output, scoring_identity(config, solutions, card))
     scored = score_solutions(config, solutions, unfinished)
     rewards = by_question(questions, scored)

@@ -124,7 +124,7 @@ def _problem(record: _Record, marker: str) -> str:
 
 def _question(number: int, record: _Record, split: str, pattern: str) -> Question:
     images = [record.image] if isinstance(record.image, str) else record.image or []
-    responses = [_steps(response, split) for response in record.responses]
+    responses = [steps_of(response, split) for response in record.responses]
     answer = str(record.answer)
     answers = [final_answer("\n".join(steps), pattern) for steps in responses]
     if record.answers is not None:
@@ -136,7 +136,15 @@ def _question(number: int, record: _Record, split: str, pattern: str) -> Questio
     )  # fmt: skip
 
 
-def _steps(response: str | list[str], split: str) -> tuple[str, ...]:
+def steps_of(response: str | list[str] | None, split: str) -> tuple[str, ...]:
+    """Return the steps of a response, stripped and without empty ones.
+
+    Args:
+        response: Its text or the list of its steps; None: no response.
+        split: One of `choices.SPLITS`, for a text.
+    """
+    if response is None:
+        return ()
     parts = _SEPARATORS[split].split(response) if isinstance(response, str) else response
     return tuple(part.strip() for part in parts if part.strip())
 

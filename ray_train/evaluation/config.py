@@ -39,6 +39,10 @@ class ScoringConfig:
         PROMPTS,
     )  # fmt: skip
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
+    server: str = option(
+        "URL of a vLLM server of this model, which then computes the rewards instead of workers", "",
+        metavar="URL",
+    )  # fmt: skip
 
     # For a model that bisieve trained these are in its card, and giving one is an error.
     marker: str = option(
@@ -78,6 +82,10 @@ class ScoringConfig:
         for name in ("max_length", "max_tiles"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(is_system(self.system), "system", self.system, SYSTEMS)
+        for name, own in (("risk", 0.0), ("prompt", TRAINING)):
+            if self.server and getattr(self, name) != own:
+                found = str(getattr(self, name))
+                raise UsageError(f"no --{name} with --server, which has none", found, f"leave out --{name}")
         require(self.risk >= 0, "risk", self.risk, "a number of 0 or more")
         for name in RewardTokens._fields:
             require(bool(getattr(self, name)), name, getattr(self, name), "a token")

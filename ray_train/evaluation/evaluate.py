@@ -12,6 +12,7 @@ from bisieve.io.urls import join
 from ray_train.choices import threshold_of
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.config import EvaluateConfig
+from ray_train.evaluation.page import add_to_page
 from ray_train.evaluation.preflight import checked_format, checked_model, checked_solutions
 from ray_train.evaluation.published import published_counts, published_line
 from ray_train.evaluation.report import report
@@ -28,8 +29,9 @@ from ray_train.run_config import located
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a model on a benchmark.
 
-    Writes ``metrics.json`` and ``scores.jsonl`` to ``config.output`` and prints tables. An evaluation that
-    was stopped continues, if nothing has changed that its rewards depend on.
+    Writes ``metrics.json`` and ``scores.jsonl`` to ``config.output`` and prints tables; adds the results to
+    the README.md of a model in a local folder. An evaluation that was stopped continues, if nothing has
+    changed that its rewards depend on.
 
     Returns:
         The content of ``metrics.json``.
@@ -43,7 +45,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     card = checked_model(config)
     solutions = checked_solutions(config, card)
     format = checked_format(config, card, solutions)
-    console.show(_about(config, card, format, solutions))
+    console.status(_about(config, card, format, solutions))
     unfinished = Unfinished(config.output, scoring_identity(config, solutions, card))
     rewards = score_solutions(config, solutions, unfinished)
     numbers = numbers_of(config, card, format, solutions, rewards)
@@ -54,6 +56,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         why = "solutions that are too long, or have a token of the prompt in the text"
         console.show(f"not scored: {pluralize(unscored, 'step')} of {why}")
     console.show(f"report: {join(config.output, METRICS)}")
+    if line := add_to_page(config.model, numbers):
+        console.show(line)
     return numbers
 
 

@@ -16,10 +16,10 @@ from ray_train.cluster import check_device
 from ray_train.config_io import flag_of
 from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.config import EvaluateConfig, ScoringConfig
-from ray_train.evaluation.protocol import format_in, prompt_of
+from ray_train.evaluation.protocol import prompt_of
 from ray_train.model.backbone import Backbone
 from ray_train.model.metadata import CARD, require_kappa
-from ray_train.model.prompt_format import PromptFormat, format_of
+from ray_train.model.prompt_format import PromptFormat, format_in, format_of
 from ray_train.model.recognize import card_of, check_model
 from ray_train.model.skeleton import load_skeleton_processor
 from ray_train.model.weight_files import check_weights
@@ -41,6 +41,11 @@ def checked_model(config: ScoringConfig) -> dict[str, Any] | None:
     check_model(config.model, "--model")
     card = card_of(config.model)
     refuse_decided(config, card)
+    if config.server and card is None:
+        raise TrainingError(
+            f"a model that bisieve trained, with {CARD}, for --server", f"none at {config.model}",
+            "leave out --server",
+        )  # fmt: skip
     if config.risk:
         require_kappa(card, config.model)
     return card

@@ -9,12 +9,10 @@ marker and the next step, the empty user turn is not closed, and all images of a
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bisieve.errors import TrainingError
 from bisieve.records.prompt import process_text
 from ray_train.choices import PAPER_EVAL
-from ray_train.model.metadata import CARD
 from ray_train.model.prompt_format import PromptFormat
 
 if TYPE_CHECKING:
@@ -27,20 +25,6 @@ _TAG, _NUMBERED_TAG = "<image>", re.compile(r"<image\d+>")
 def prompt_of(format: PromptFormat, prompt: str) -> PromptFormat:
     """Return the model's own ``format``, or its `paper_eval_format` if ``prompt`` is ``paper-eval``."""
     return paper_eval_format(format) if prompt == PAPER_EVAL else format
-
-
-def format_in(card: dict[str, Any], folder: str) -> PromptFormat:
-    """Return the prompt format in the card of the model in ``folder``.
-
-    Raises:
-        TrainingError: Its fields are not those of this version of bisieve.
-    """
-    try:
-        return PromptFormat(**card["prompt_format"])
-    except TypeError as error:
-        raise TrainingError(
-            f"a prompt_format of this version of bisieve in {CARD} of {folder}", str(error), "check --model"
-        ) from error
 
 
 class PaperEvalFormat(PromptFormat):

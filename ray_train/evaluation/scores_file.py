@@ -15,6 +15,7 @@ from bisieve.io.urls import canonical, join
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.steps import Rewards
 from ray_train.evaluation.thresholds import in_calibration_half, is_reported
+from ray_train.registry.promote import require_evaluation
 
 METRICS, SCORES = "metrics.json", "scores.jsonl"
 
@@ -75,6 +76,7 @@ def read_evaluation(url: str) -> tuple[dict[str, Any], list[ScoredSolution]]:
         StorageError: A file cannot be read.
     """
     folder = canonical(url).removesuffix(f"/{METRICS}")
+    require_evaluation(join(folder, METRICS))
     numbers, scores = (storage.read_bytes(join(folder, name)) for name in (METRICS, SCORES))
     try:
         metrics = msgspec.json.decode(numbers, type=dict[str, Any])

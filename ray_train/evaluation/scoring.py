@@ -25,7 +25,10 @@ from ray_train.evaluation.unfinished import Unfinished
 from ray_train.model.sources import known_as
 
 # Options that do not change a reward: where the results are and how the work is divided.
-_NOT_OF_REWARDS = ("model", "output", "workers", "device", "batch")
+_NOT_OF_REWARDS = ("model", "output", "workers", "device", "batch", "server")
+
+
+_ASKED = 256  # solutions between two lines of progress, where a server scores
 
 
 def digest(records: Sequence[Solution | Question]) -> str:
@@ -47,13 +50,14 @@ def scoring_identity(
         "run": card and card["run"],
         "solutions": digest(solutions),
         **{name: getattr(config, name) for name in names},
+        **({"server": True} if config.server else {}),  # it may compute in another precision
     }
 
 
 def score_solutions(
     config: ScoringConfig, solutions: Sequence[Solution], unfinished: Unfinished
 ) -> list[list[float]]:
-    """Score all solutions with ``config.workers`` copies of the model.
+    """Score all solutions with ``config.workers`` copies of the model, or by the server of ``config``.
 
     Shows progress, notes about images, and retries of the workers.
 
@@ -71,10 +75,10 @@ def score_solutions(
     """
     left = by_prompt([each for each in solutions if each.line not in unfinished.rewards])
     if known := len(solutions) - len(left):
-        console.show(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
+        console.status(f"continuing: {known:,} of {pluralize(len(solutions), 'solution')} were scored before")
     try:
         if left:
-            for line, rewards in _scored(config, left):
+            for line, rewards in _by_server(config, left) if config.server else _scored(config, left):
                 unfinished.add(line, rewards)
     except BaseException as error:
         with suppress(BisieveError):  # the store's; the first error is the one to report
@@ -93,7 +97,8 @@ def check_finite(rewards: Sequence[Sequence[float]]) -> None:
     found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
     if broken := found.count(False):
         raise TrainingError(
-            "a number as the reward of every step", f"{broken} of {len(found)} that are none (nan or inf)",
+            "a number as the reward of every step",
+            f"{broken:,} of {len(found):,} that are none (nan or inf)",
             "give another checkpoint: the weights of this model are broken",
         )  # fmt: skip
 
@@ -136,7 +141,7 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
                 "prompt": config.prompt,
             },
         )
-        console.show(f"starting {pluralize(config.workers, 'worker')}, which load the model")
+        console.status(f"starting {pluralize(config.workers, 'worker')}, which load the model")
         failure: BisieveError | None = None
         transparent = unclear = 0
         try:
@@ -152,6 +157,22 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
     if failure is not None:
         raise failure
     for note in picture_notes(transparent, unclear):
+        console.show(note)
+
+
+def _by_server(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tuple[int, list[float]]]:
+    """Yield the line and the rewards of each solution, which a vLLM server computes; no Ray is started."""
+    from ray_train.evaluation.step_client import StepClient
+
+    client = StepClient(config.server, config.model, config.max_length, workers=config.batch)
+    console.status(f"asking the server at {config.server}")
+    for start in range(0, len(solutions), _ASKED):
+        part = solutions[start : start + _ASKED]
+        for solution, rewards in zip(part, client.score_solutions(part, config.image_root), strict=True):
+            yield solution.line, rewards
+        if start + len(part) < len(solutions):
+            console.status(f"scored {start + len(part):,} of {pluralize(len(solutions), 'solution')}")
+    for note in picture_notes(client.counts["transparent"], client.counts["unclear"]):
         console.show(note)
 
 

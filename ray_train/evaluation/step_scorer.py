@@ -56,21 +56,34 @@ class StepScorer:
             ImageError: An image cannot be read or decoded, or the processor refuses it.
             StorageError: A path or URL cannot be read.
         """
-        pictures = {_key(image): image for _, images, _ in solutions for image in images}
-        decoded = {key: _decoded(image) for key, image in pictures.items()}
-        samples = [
-            Sample(
-                number, [decoded[_key(image)] for image in images], question.strip(),
-                [step.strip() for step in steps], [0.0] * len(steps),
-            )
-            for number, (question, images, steps) in enumerate(solutions)
-        ]  # fmt: skip
         names = [[_name(image) for image in images] for _, images, _ in solutions]
-        rewards = self._scorer.rewards(samples, names)
-        return [
-            [*found, *[math.nan] * (len(steps) - len(found))]
-            for found, (_, _, steps) in zip(rewards, solutions, strict=True)
-        ]
+        return filled(self._scorer.rewards(samples_of(solutions), names), solutions)
+
+
+def samples_of(solutions: Sequence[Asked]) -> list[Sample]:
+    """Return the solutions with decoded images, numbered from 0; equal images are the same object.
+
+    Raises:
+        ImageError: An image cannot be read or decoded.
+        StorageError: A path or URL cannot be read.
+    """
+    pictures = {_key(image): image for _, images, _ in solutions for image in images}
+    decoded = {key: _decoded(image) for key, image in pictures.items()}
+    return [
+        Sample(
+            number, [decoded[_key(image)] for image in images], question.strip(),
+            [step.strip() for step in steps], [0.0] * len(steps),
+        )
+        for number, (question, images, steps) in enumerate(solutions)
+    ]  # fmt: skip
+
+
+def filled(rewards: Sequence[Sequence[float]], solutions: Sequence[Asked]) -> list[list[float]]:
+    """Return ``rewards`` of ``solutions`` with NaN for the steps that have none."""
+    return [
+        [*found, *[math.nan] * (len(steps) - len(found))]
+        for found, (_, _, steps) in zip(rewards, solutions, strict=True)
+    ]
 
 
 def _key(image: Picture) -> str | int:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bisieve.errors import TrainingError
 from bisieve.records.prompt import MARKER, STEP_SEPARATOR, process_text
 from ray_train.choices import FAMILY, NONE
+from ray_train.model.metadata import CARD
 
 if TYPE_CHECKING:
     from ray_train.model.families.base import Family
 
 # <image>, <image1>, <image 1>, <image_1>, <image-1>
-_PLACEHOLDER = re.compile(r"<image(?:[ _-]?([0-9]+))?>", re.IGNORECASE)
+PLACEHOLDER = re.compile(r"<image(?:[ _-]?([0-9]+))?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ class PromptFormat:
         Otherwise all slots are in front, and lines that consist of a placeholder alone are removed.
         """
         if self._places(question, num_images):
-            question = _PLACEHOLDER.sub(lambda _: self.image_slot, question)
+            question = PLACEHOLDER.sub(lambda _: self.image_slot, question)
             return self.head + process_text(question, steps, self.marker, self.step_separator) + self.tail
         slots = (self.image_slot + "\n") * num_images
-        text = process_text(self._without_tags(question), steps, self.marker, self.step_separator)
+        text = process_text(self.without_placeholders(question), steps, self.marker, self.step_separator)
         return self.head + slots + text + self.tail
 
     def image_order(self, question: str, num_images: int) -> list[int]:
@@ -84,12 +86,12 @@ class PromptFormat:
         That is: more or fewer of them than images, a number that is repeated or that no image has, or a mix
         of numbered and unnumbered ones.
         """
-        found = self.in_place and _PLACEHOLDER.search(question)
+        found = self.in_place and PLACEHOLDER.search(question)
         return bool(found) and placeholders(question, num_images) is None
 
     def num_placeholders(self, question: str) -> int:
         """Return the number of image placeholders in ``question``."""
-        return len(_PLACEHOLDER.findall(question))
+        return len(PLACEHOLDER.findall(question))
 
     def options_for(self, num_images: int) -> dict[str, Any]:
         """Return the processor's options for each image of a rollout with ``num_images``."""
@@ -100,10 +102,11 @@ class PromptFormat:
     def _places(self, question: str, num_images: int) -> list[int] | None:
         return placeholders(question, num_images) if self.in_place else None
 
-    def _without_tags(self, question: str) -> str:
+    def without_placeholders(self, question: str) -> str:
+        """Return ``question`` without the lines that consist of a placeholder alone, stripped."""
         if not self.in_place:
             return without_image_tags(question)
-        lines = [line for line in question.split("\n") if not _PLACEHOLDER.fullmatch(line.strip())]
+        lines = [line for line in question.split("\n") if not PLACEHOLDER.fullmatch(line.strip())]
         return "\n".join(lines).strip()
 
     def to_json(self) -> dict[str, Any]:
@@ -129,6 +132,20 @@ def format_of(
         head=chat_head(system, family.system, family.chat), tail=family.chat.end,
         several_image_options=shared_options(family.image_options, tiles), in_place=True,
     )  # fmt: skip
+
+
+def format_in(card: dict[str, Any], folder: str) -> PromptFormat:
+    """Return the prompt format in the card of the model in ``folder``.
+
+    Raises:
+        TrainingError: Its fields are not those of this version of bisieve.
+    """
+    try:
+        return PromptFormat(**card["prompt_format"])
+    except TypeError as error:
+        raise TrainingError(
+            f"a prompt_format of this version of bisieve in {CARD} of {folder}", str(error), "check --model"
+        ) from error
 
 
 def chat_head(system: str, own: str, chat: Chat = CHATML) -> str:
@@ -161,7 +178,7 @@ def placeholders(question: str, num_images: int) -> list[int] | None:
     Placeholders without a number refer to the images in order. None unless every image has exactly one
     placeholder, and all or none of them are numbered.
     """
-    found = _PLACEHOLDER.findall(question)
+    found = PLACEHOLDER.findall(question)
     if not found or len(found) != num_images:
         return None
     if not any(found):

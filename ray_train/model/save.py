@@ -1,6 +1,7 @@
 """Publish the trained model as a Hugging Face folder, which becomes visible only when it is complete.
 
     gather_weights ──▶ publish_model: save_model to a temporary folder ──▶ withdraw the old model ──▶ upload
+                         model_texts: its page, and the files by which other programs use it
 
 ``config.json`` is uploaded last: without it nothing recognizes the folder as a model.
 """
@@ -21,7 +22,10 @@ from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import has_adapters, merge_adapters, plain_model
 from ray_train.model.metadata import CARD, MODEL
+from ray_train.model.model_card import README, model_card
+from ray_train.model.prompt_format import format_in
 from ray_train.model.reward import KAPPA
+from ray_train.model.serving import IMAGES, VLLM, image_processor_file, serving_files, write_texts
 
 Weights = dict[str, torch.Tensor]
 
@@ -68,12 +72,30 @@ def save_model(
     (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def model_texts(backbone: Backbone, card: dict[str, Any], name: str) -> dict[str, str]:
+    """Return the text files beside a model, by name: its page and the files for other programs.
+
+    Args:
+        backbone: as of `save_model`.
+        card: the complete content of ``bisieve.json``.
+        name: what the page is called.
+    """
+    format = format_in(card, CARD)
+    files = serving_files(backbone, card)
+    return {
+        **files,
+        IMAGES: image_processor_file(backbone, format),
+        README: model_card(card, format, backbone.family, name, VLLM in files),
+    }
+
+
 def publish_model(
     backbone: Backbone,
     weights: Weights,
     card: dict[str, Any],
     output: str,
     kappa: Weights | None = None,
+    texts: dict[str, str] | None = None,
     budget: float = 0.0,
     progress: Progress = no_one,
 ) -> None:
@@ -85,6 +107,7 @@ def publish_model(
         card: the content of ``bisieve.json``.
         output: URL of a folder.
         kappa: weights of the κ head, if there is one.
+        texts: content of `model_texts`, to replace files of the tokenizer and image processor of these names.
         budget: seconds for retries, over all failed requests together.
         progress: called after each uploaded piece.
 
@@ -95,6 +118,7 @@ def publish_model(
     persistently = Persistence(budget)
     with passing_folder("model") as folder:
         save_model(backbone, weights, card, folder, kappa)
+        write_texts(texts or {}, folder)
         progress()
         persistently(lambda: withdraw_model(output))
         for file in sorted(folder.iterdir(), key=lambda file: (file.name == MODEL, file.name)):
@@ -102,7 +126,7 @@ def publish_model(
 
 
 def withdraw_model(output: str) -> None:
-    """Remove the model at the URL ``output``, if any: ``config.json`` first, then the card and all weights.
+    """Remove the model at the URL ``output``, if any: ``config.json`` first, then its card and all weights.
 
     The files of the next model's weights may have other names, so old ones must not remain.
     """
@@ -112,6 +136,6 @@ def withdraw_model(output: str) -> None:
     with storage_errors(output):
         files = [basename(file) for file in fs.ls(path, detail=False)]
         weights = [name for name in files if ".safetensors" in name]
-        for name in [MODEL, CARD, *weights]:
+        for name in [MODEL, CARD, VLLM, *weights]:  # vllm.yaml: not every model has one
             if name in files:
                 fs.rm_file(f"{path}/{name}")

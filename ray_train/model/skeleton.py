@@ -22,7 +22,9 @@ from ray_train.model.weight_files import Stored, set_tie, stored_tensors
 _PARTS = ("vision", "projector", "language")
 
 
-def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -> Backbone:
+def load_skeleton(
+    source: str, trained: list[str], image_backend: str = "pil", flag: str = "--backbone"
+) -> Backbone:
     """Return the backbone at ``source`` on the meta device, with the marker added.
 
     Reads the headers of the weight files, and pieces of the head and the embeddings to see whether they are
@@ -32,13 +34,14 @@ def load_skeleton(source: str, trained: list[str], image_backend: str = "pil") -
         source: hub id, folder or URL.
         trained: parts that are trainable: ``vision``, ``projector``, ``language``.
         image_backend: library that computes the pixels.
+        flag: the option that named it, for errors.
 
     Raises:
         TrainingError: config, tokenizer, image processor or one of the weight files is missing or damaged.
         StorageError: the store of ``source`` fails.
     """
     transformers: Any = import_module("transformers")
-    with _without_weights(source) as path, _problems_named(source):
+    with _without_weights(source) as path, _problems_named(source, flag):
         config, family, processor = load_processor(path, source, image_backend)
         tensors = _tensors(source)
         set_tie(config, tensors)

@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bisieve.errors import TrainingError
+from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
@@ -80,6 +80,19 @@ class EvaluatedModel:
         return json.dumps({**named, **chosen, **fields}, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
+def require_evaluation(url: str) -> None:
+    """Check that there is an evaluation.
+
+    Args:
+        url: URL of its ``metrics.json``.
+
+    Raises:
+        StorageError: There is none.
+    """
+    if not storage.exists(url):
+        raise StorageError(f"an evaluation ({METRICS}) at {url}", "none", "make one with bisieve evaluate")
+
+
 def evaluated(metrics: str) -> EvaluatedModel:
     """Read the result of an evaluation.
 
@@ -93,6 +106,7 @@ def evaluated(metrics: str) -> EvaluatedModel:
     metrics = canonical(metrics)
     url = metrics if metrics.endswith(".json") else join(metrics, METRICS)
     hint = "check --metrics, or run bisieve evaluate again"
+    require_evaluation(url)
 
     def make(found: dict[str, Any]) -> EvaluatedModel:
         return EvaluatedModel(

@@ -1,1 +1,1 @@
-"""Pages about a training run and about an evaluation, for `bisieve report`."""
+"""Pages about a training run, an evaluation and a sweep, for `bisieve report`."""

@@ -26,7 +26,7 @@ _OF_TRAIN = (
     "objective", "seed", "selection_seed", "dry_run", "restart", "track", "validation_fraction",
 )  # fmt: skip
 _OF_OBJECTIVES = (BETA_BINOMIAL, HARD_LABELS)
-_OF_EVALUATE = ("model", "benchmark", "output", "workers", "device")
+_OF_EVALUATE = ("model", "benchmark", "output", "workers", "device", "server")
 
 Item = TypeVar("Item")
 

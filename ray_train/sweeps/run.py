@@ -4,21 +4,24 @@ config ──checks──▶ trials ──those not finished──▶ Ray Tune �
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from bisieve import console
-from bisieve._text import Report, Table, percent, pluralize
+from bisieve._text import Report, Table, percent, pluralize, rounded
 from bisieve.errors import PreemptedError, TrainingError
 from bisieve.index.reader import Index
+from bisieve.index.selection import asked_parameters
 from bisieve.index.versions import open_version
 from bisieve.io import storage
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from ray_train.checkpoints.lease import leased
 from ray_train.cluster import check_device, cluster
+from ray_train.config import TrainConfig
+from ray_train.data.sampler import num_batches
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.preflight import check_images
 from ray_train.evaluation.scoring import digest
@@ -30,7 +33,7 @@ from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial, trials
 from ray_train.sweeps.pace import in_words, pace_of, passes
 from ray_train.sweeps.plot import plot
-from ray_train.sweeps.report import report
+from ray_train.sweeps.report import report, sentences
 from ray_train.sweeps.results import (
     ANSWER,
     PLOT,
@@ -69,7 +72,10 @@ class SweepResult:
                 }
                 for cell in self.cells
             ],
-            "answers": [each.numbers() for each in self.answers],
+            "answers": [
+                {**each.numbers(), "sentences": sentences(each, self.config, named=False)}
+                for each in self.answers
+            ],
         }  # fmt: skip
 
 
@@ -116,8 +122,8 @@ def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
     finished = read_finished(config.output, grid)
     done = {each.trial.id for each in finished}
     todo = [trial for trial in grid if trial.id not in done]
-    known = f", {len(done)} of them finished before" if done else ""
-    console.show(f"sweep: {pluralize(len(grid), 'trial')}{known}")
+    known = f", {len(done):,} of them finished before" if done else ""
+    console.status(f"sweep: {pluralize(len(grid), 'trial')}{known}")
     if not todo:
         return None
     workers = todo[0].train.workers.least
@@ -128,7 +134,8 @@ def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
         try:
             outcome = run_trials(config, ray, todo, finished, shown)
         except KeyboardInterrupt as interrupt:
-            interrupt.add_note(f"{shown.ended} of {len(grid)} trials are kept: the same command continues")
+            kept = f"{shown.ended:,} of {len(grid):,} trials"
+            interrupt.add_note(f"{kept} are kept: the same command continues")
             raise
         if workers > 1:
             remove_running(config.output)
@@ -166,8 +173,8 @@ class _Shown:
         del self._todo[finished.trial.id]
         value = finished.result[self._metric]
         shown = "none" if value is None else f"{value:.4f}"
-        console.show(
-            f"trial {self.ended} of {self._total}  {finished.trial.name}: {self._metric} {shown}, "
+        console.status(
+            f"trial {self.ended:,} of {self._total:,}  {finished.trial.name}: {self._metric} {shown}, "
             f"{in_words(finished.seconds)}{self._left(at_once)}"
         )
 
@@ -191,10 +198,19 @@ def _conclude(config: SweepConfig, grid: Sequence[Trial], index: Index) -> Sweep
         encoded = msgspec.json.format(msgspec.json.encode(document), indent=1)
         storage.write_bytes(join(config.output, name), encoded)
     if len(finished) < len(grid):
-        console.show(f"of {len(finished)} of {pluralize(len(grid), 'trial')}:")
+        console.show(f"of {len(finished):,} of {pluralize(len(grid), 'trial')}:")
     console.show(result.report())
     console.show(f"results: {join(config.output, ROWS)}, plot: {join(config.output, PLOT)}")
     return result
+
+
+def _size(config: TrainConfig, index: Index) -> tuple[int, int]:
+    """Return how many rollouts a trial trains on, counted in each epoch, and in how many steps."""
+    parameters = asked_parameters(index, config.ranking)
+    ranked = replace(index, manifest=replace(index.manifest, parameters=parameters))
+    rollouts = ranked.selected(config.fraction)
+    steps = num_batches(rollouts, config.global_batch, config.drop_last)
+    return rollouts * config.epochs, steps * config.epochs
 
 
 def _plan(grid: Sequence[Trial], finished: Sequence[Finished], index: Index) -> Report:
@@ -207,11 +223,11 @@ def _plan(grid: Sequence[Trial], finished: Sequence[Finished], index: Index) -> 
     rows = []
     for (strategy, alpha, objective, fraction), group in groups.items():
         left = [trial for trial in group if trial.id not in done]
-        rollouts = round(fraction * index.manifest.rollouts) * group[0].train.epochs
+        rollouts, steps = _size(group[0].train, index)
         rows.append((
             f"{strategy} α {alpha}" if alpha else strategy, objective, percent(fraction),
             ",".join(str(trial.seed) for trial in group), str(len(group) - len(left)),
-            f"{rollouts:,}", f"{-(-rollouts // group[0].train.global_batch):,}",
+            f"{rollouts:,}", f"{steps:,}",
             in_words(sum(map(pace.of, left))) if pace else "unknown",
         ))  # fmt: skip
     head = ("selection", "objective", "fraction", "seeds", "done", "rollouts", "steps", "time left")
@@ -224,8 +240,9 @@ def _plan(grid: Sequence[Trial], finished: Sequence[Finished], index: Index) -> 
     )
     return Report(
         Table(head, rows),
-        f"{pluralize(len(grid), 'trial')}, {len(left)} to make: as much training as {corpora:.3g} epochs "
-        f"of all {pluralize(index.manifest.rollouts, 'rollout')}, and {pluralize(len(left), 'evaluation')}; "
+        f"{pluralize(len(grid), 'trial')}, {len(left):,} to make: as much training as {rounded(corpora)} "
+        f"epochs of all {pluralize(index.manifest.rollouts, 'rollout')}, and "
+        f"{pluralize(len(left), 'evaluation')}; "
         f"{cost}",
         "dry run: nothing was written",
     )

@@ -126,7 +126,7 @@ class DivergenceGuard:
                 storage.write_bytes(url, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
             except StorageError as error:
                 where = f"its rows are {watched.rows[:8]} and so on: {url} could not be written ({error})"
-        return TrainingError(expected, f"{numbers} at step {watched.step}; {where}", hint)
+        return TrainingError(expected, f"{numbers} at step {watched.step:,}; {where}", hint)
 
     def _ids(self, rows: list[int]) -> list[str]:
         ids: list[str] = self.rollout_ids.take(pa.array(rows, pa.int64())).to_pylist()

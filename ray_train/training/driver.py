@@ -83,10 +83,12 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
 
 def _train(config: TrainConfig, nodes: Any) -> None:
     config, remarks = _with_zero_stage(config, nodes)
+    console.status(f"planning: reading the index, and what it selects ({percent(config.fraction)})")
     run = plan_run(config)
     config, plan = run.config, run.plan
     described = describe_targets(run.targets, config.rollout_weights)
-    console.show(f"{_summary(config, run.selection, plan)}\n{described}")
+    show_run = console.show if config.dry_run else console.status  # of a dry run it is the result
+    show_run(f"{_summary(config, run.selection, plan)}\n{described}")
     for remark in [*remarks, *selection_notes(run.selection, run.index), *_batch_note(config, plan)]:
         console.show(remark)
     if config.dry_run:
@@ -112,7 +114,7 @@ def _batch_note(config: TrainConfig, plan: BatchPlan) -> list[str]:
     if config.global_batch <= rollouts:
         return []
     return [
-        f"--global-batch {config.global_batch} is larger than the selection of {rollouts}: a step an epoch"
+        f"--global-batch {config.global_batch} is larger than the selection of {rollouts:,}: a step an epoch"
     ]
 
 
@@ -138,11 +140,11 @@ def _claimed_and_fit(run: PlannedRun) -> Any:
 
 
 def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
-    left_out = f", {len(plan.left_out)} left out for missing images" if plan.left_out else ""
+    left_out = f", {len(plan.left_out):,} left out for missing images" if plan.left_out else ""
     if plan.held_out:
-        left_out += f", {len(plan.held_out)} held out for validation"
+        left_out += f", {len(plan.held_out):,} held out for validation"
     if plan.dropped_per_epoch:
-        left_out += f", {plan.dropped_per_epoch} an epoch dropped with its last, smaller batch"
+        left_out += f", {plan.dropped_per_epoch:,} an epoch dropped with its last, smaller batch"
     return (
         f"selection: {plan.rows_per_epoch:,} of {pluralize(selection.available, 'rollout')} "
         f"({plan.rows_per_epoch / selection.available:.2%}; asked for {percent(selection.fraction)})"
@@ -160,7 +162,7 @@ def _ending(config: TrainConfig, outcome: Any) -> str:
     return "\n".join([
         f"trained on {pluralize(rollouts, 'rollout')}, {pluralize(steps, 'step')}, "
         f"mean loss {metrics['mean_loss']:.4f}; {pluralize(shortened, 'rollout')} shortened to fit, "
-        f"{metrics['skipped']:.0f} skipped (too long, or a token of the prompt in the text)",
+        f"{metrics['skipped']:,.0f} skipped (too long, or a token of the prompt in the text)",
         *noticed,
         f"model: {config.output}",
     ])  # fmt: skip
@@ -240,7 +242,7 @@ def _fit(
                     **run_storage(join(config.output, RUNS)),
                 ),
             )
-            console.show(f"starting {config.workers.words}")
+            console.status(f"starting {config.workers.words}")
             try:
                 result: Any = trainer.fit()
             except (TrainingFailedError, RayError) as error:  # RayError: the controller died

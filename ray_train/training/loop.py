@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from bisieve.errors import BisieveError
 from bisieve.io.tempdirs import tidy_scratch
-from bisieve.io.urls import join
+from bisieve.io.urls import basename, join
 from ray_train.checkpoints.manager import CheckpointManager
 from ray_train.checkpoints.run_dir import RUNS
 from ray_train.checkpoints.state import Cursor, SampleLog, check_identity, read_cursor, restore
@@ -28,7 +28,7 @@ from ray_train.distributed.preemption import PreemptionState, preempted
 from ray_train.distributed.retries import show_retries
 from ray_train.model.losses import loss_of
 from ray_train.model.reward import KAPPA
-from ray_train.model.save import gather_weights, publish_model
+from ray_train.model.save import gather_weights, model_texts, publish_model
 from ray_train.tracking.base import started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate
@@ -137,7 +137,7 @@ class Training:
         restore(rank.engine, checkpoint)
         log = run_on_all_ranks(lambda: SampleLog(rank.number, cursor.step))
         run_on_all_ranks(lambda: log.carry_over(checkpoint) if rank.number == 0 else None)
-        rank.log(f"resumed at step {cursor.step} of {self.job.plan.total_steps}")
+        rank.log(f"resumed at step {cursor.step:,} of {self.job.plan.total_steps:,}")
         return cursor, log
 
     def run(self) -> Outcome:
@@ -161,7 +161,7 @@ class Training:
                     cursor.metrics |= found.metrics()
                     if config.skip_broken_images:
                         self._note_broken(found.broken)
-                    rank.log(f"validation after step {cursor.step}: {found}")
+                    rank.log(f"validation after step {cursor.step:,}: {found}")
                 trackers.add(cursor.step, cursor.metrics)
                 if cursor.step % config.log_every == 0 or at_the_end:
                     rank.log(_line(cursor.step, plan.total_steps, cursor.metrics))
@@ -286,13 +286,15 @@ class Training:
             if kappa:
                 card["kappa"] = KAPPA
             config, progress = self.job.config, self.pulse.mark_progress
-            publish_model(rank.backbone, weights, card, config.output, kappa, config.storage_budget, progress)
+            texts = model_texts(rank.backbone, card, basename(config.output.rstrip("/")))
+            budget = config.storage_budget
+            publish_model(rank.backbone, weights, card, config.output, kappa, texts, budget, progress)
         return Outcome(metrics=final, broken=self.cursor.broken)
 
 
 def _line(step: int, total: int, metrics: dict[str, float]) -> str:
     return (
-        f"step {step:>{len(str(total))}}/{total}  loss {metrics['loss']:.4f}"
+        f"step {step:>{len(f'{total:,}')},}/{total:,}  loss {metrics['loss']:.4f}"
         f"  lr {metrics['learning_rate']:.2e}  grad {metrics['gradient_norm']:.3f}"
         f"  {metrics['rollouts_per_second']:.0f} rollouts/s"
     )

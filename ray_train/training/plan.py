@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import pyarrow.compute as pc
+
 from bisieve.index.reader import Index
 from bisieve.index.selection import Selection, selection_identity
 from ray_train.checkpoints.run_dir import run_identity
@@ -27,6 +29,8 @@ from ray_train.training.preflight import (
     rows_without_images,
     token_estimate,
 )
+
+_RANKED_BY = ("strategy", "alpha", "threshold", "scope", "ties", "all_negative")  # for the model's page
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class PlannedRun:
             "fraction_asked": selection.fraction,
             "fraction_delivered": plan.rows_per_epoch / selection.available,
             "rollouts": plan.rows_per_epoch,
+            "sources": len(pc.unique(selection.rows["source"])),
+            "ranked_by": {name: getattr(selection.parameters, name) for name in _RANKED_BY},
             "left_out_missing_images": len(plan.left_out), "held_out": len(plan.held_out),
             "config": plain_options(config),
         }  # fmt: skip

@@ -77,7 +77,7 @@ def chosen_selection(config: TrainConfig) -> Selection:
     if unseekable := unseekable_shards(selection.rows):
         raise IndexUnusableError(
             "shards that can be read from any place on",
-            f"{len(unseekable)} compressed or Parquet ones, such as {unseekable[0]}",
+            f"{len(unseekable):,} compressed or Parquet ones, such as {unseekable[0]}",
             "bisieve export --format records the selection, then score and train on that",
         )
     return selection
@@ -141,7 +141,7 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
     names = {name for rollout in rollouts for name in rollout.images}
     kept = {} if config.check_images else kept_sizes(config.output, config.image_root)
     if unread := len(names - kept.keys()):
-        console.show(f"images: reading the headers of {unread}")
+        console.status(f"images: reading the headers of {unread:,}")
     sizes = image_sizes(config.image_root, names, kept)
     if config.check_images:
         refuse_broken(config, sizes)
@@ -163,9 +163,9 @@ def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None
         more = " …" if len(broken) > _NAMED else ""
         tolerated = f", all but {config.skip_broken_images}" if config.skip_broken_images else ""
         raise ImageError(
-            f"images with a readable header of at most {MOST_PIXELS} pixels below {config.image_root}"
+            f"images with a readable header of at most {MOST_PIXELS:,} pixels below {config.image_root}"
             f"{tolerated}",
-            f"{len(broken)} of {len(sizes)} without: {', '.join(broken[:_NAMED])}{more}",
+            f"{len(broken):,} of {len(sizes):,} without: {', '.join(broken[:_NAMED])}{more}",
             "write images under these names, or leave out their rollouts with "
             f"--skip-broken-images {len(broken)}",
         )

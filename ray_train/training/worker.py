@@ -166,7 +166,7 @@ def make_worker_context(job: Job, device: torch.device, local_ranks: int) -> Wor
 def _say(job: Job, line: str) -> None:
     """Print ``line`` on the driver's terminal, from rank 0 only."""
     if dist.get_rank() == 0 and job.board is not None:
-        job.board.put.remote(line)
+        job.board.put_status.remote(line)
 
 
 def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:

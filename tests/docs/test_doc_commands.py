@@ -31,6 +31,7 @@ REASONS = (  # for not running a block
     "not run: reads a hub model",
     "not run: needs a trained model",
     "not run: needs two evaluations",
+    "not run: needs a sweep",
     "not run: trains and evaluates a model",
     "not run: installs packages",
     "not run: serves a page until Ctrl-C",

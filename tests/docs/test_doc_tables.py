@@ -1,4 +1,4 @@
-"""The tables of docs/ name the columns, reasons, events, strategies and options that the code has."""
+"""Tables and lists of docs/ name the columns, reasons, events, strategies and options that the code has."""
 
 import re
 from importlib.metadata import entry_points
@@ -28,17 +28,23 @@ SOURCES = [
 ]
 OF_OTHERS = {  # options of programs that are not ours, and `--help`
     "--auto", "--conf", "--configurations", "--disable-projection", "--file", "--force-recreate", "--help",
-    "--name", "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--shell", "--signal",
+    "--name",
+    "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--shell", "--signal",
+    "--trust-request-mm-kwargs",
 }  # fmt: skip
 FLAG = re.compile(r'"--([a-z][a-z0-9-]+)')  # in a parser
 FIELD = re.compile(r"^    (\w+): .*= option\(", re.MULTILINE)  # of a config: a flag of its name
 
 
 def first_cells(doc: str, heading: str) -> list[list[str]]:
-    """Return the names in code marks in the first cell of each row of the first table below a heading."""
+    """Return the names in code marks that the first table or list below a heading describes.
+
+    They are in the first cell of each row, or before the colon of each item.
+    """
     text = (ROOT / "docs" / doc).read_text(encoding="utf-8")
     below = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\|(.+?)\|", below, re.MULTILINE)[2:]
+    rows = re.findall(r"^- (.+?)(?: \(.+?\))?:\s", below, re.MULTILINE)
+    rows = rows or re.findall(r"^\|(.+?)\|", below, re.MULTILINE)[2:]
     return [re.findall(r"`([^`]+)`", row) for row in rows]
 
 

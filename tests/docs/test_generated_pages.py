@@ -19,5 +19,5 @@ def test_every_command_and_option_has_a_line() -> None:
     commands = pages()["reference/cli.md"]
     for name in ("score", "rank", "promote", "lineage", "submit", "doctor"):
         assert f"\n## bisieve {name}\n" in commands
-    assert "| `--alpha ALPHA` | α of the score (default: 0.05) |" in commands
-    assert "| `global_batch` | int | `512` | yes |" in pages()["reference/config.md"]
+    assert "\n- `--alpha ALPHA`: α of the score (default: 0.05)\n" in commands
+    assert "\n- `global_batch` (int; default `512`; *learned*): " in pages()["reference/config.md"]

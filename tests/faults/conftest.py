@@ -16,16 +16,15 @@ from sparks import Driver, StartDriver
 from support import reference
 from support.faulty_proxy import FaultyProxy
 from support.index_files import contents
+from support.lean_jvm import LEAN_JVM
 
 HERE = Path(__file__).parent
-_LEAN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _MEMORY = {"spark.driver.memory": "512m", "spark.executor.memory": "512m", "spark.ui.enabled": "false"}
 _CLUSTER = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.executor.cores": "1",
-    "spark.driver.extraJavaOptions": _LEAN_JVM,
-    "spark.executor.extraJavaOptions": _LEAN_JVM,
+    "spark.executor.extraJavaOptions": LEAN_JVM,
     "spark.speculation": "true",
     "spark.speculation.interval": "200ms",
     "spark.speculation.minTaskRuntime": "2s",
@@ -102,7 +101,7 @@ def cluster(
         for host, port in (("127.0.0.1", ports["one"]), ("localhost", ports["two"]))
     ]
     # The port of REST is one a machine: a doctor elsewhere would find this master's.
-    daemons = f"{_LEAN_JVM} -Dspark.master.rest.enabled=false"
+    daemons = f"{LEAN_JVM} -Dspark.master.rest.enabled=false"
     environment = {**os.environ, "SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": daemons}
     spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
     running = []

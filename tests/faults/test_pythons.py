@@ -48,9 +48,10 @@ def equipped(version: str) -> Path:
         return Path(found)
     ready = ROOT / ".venv" / "pythons" / version
     if not (ready / "ready").exists():
-        subprocess.run([found, "-m", "venv", "--clear", ready], check=True)
-        pip = [ready / "bin/pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
-        done = subprocess.run([*pip, *PACKAGES], capture_output=True, text=True, check=False)
+        subprocess.run([found, "-m", "venv", "--clear", "--without-pip", ready], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", ready / "bin/python", "install", "--quiet"]
+        pip += ["--no-compile", "--constraint", ROOT / "constraints.txt", *PACKAGES]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.fail(f"expected {found} to take what the library needs; pip said:\n{done.stderr}")
         (ready / "ready").touch()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from bench.cluster import Cluster, standalone_cluster
 from support.arguments import Arguments
+from support.lean_jvm import LEAN_JVM
 
 from bisieve.index.reader import open_index
 from bisieve.io.storage import read_bytes, stored_files
@@ -25,7 +26,10 @@ pytestmark = pytest.mark.spark  # a standalone cluster
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SECRET = "5ec2e7" * 8
-LOCKED = {"_SPARK_AUTH_SECRET": SECRET, "SPARK_DAEMON_JAVA_OPTS": "-Dspark.authenticate=true"}
+LOCKED = {
+    "_SPARK_AUTH_SECRET": SECRET,
+    "SPARK_DAEMON_JAVA_OPTS": f"{LEAN_JVM} -Dspark.authenticate=true",
+}
 ON_THIS_MACHINE = {
     "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
     "spark.executor.memory": "1g",

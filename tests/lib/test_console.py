@@ -5,13 +5,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 from bisieve import console
 from bisieve._text import Report, Table
-from bisieve.console import Bar, progress, show, show_row
+from bisieve.console import Bar, progress, quiet, show, show_on_stderr, show_row, status
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(3[0-9]|4[0-9]|9[0-7])")
@@ -76,11 +76,57 @@ def test_names_are_wrapped_in_a_narrow_terminal_but_numbers_are_whole(
     assert lines[2:] == ["geometry-wi    1,200", "th-a-long-n", "ame", "charts             7"]
 
 
-def test_without_colour_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_colour_a_terminal_gets_no_escape_codes_but_tables_and_lines_of_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    shown = on_terminal(lambda: show(REPORT))
-    assert "PASSED" in shown
-    assert not COLOUR.search(shown)
+    monkeypatch.setattr(console, "PROGRESS_EVERY", 0.0)
+
+    def act() -> None:
+        show(REPORT)
+        show_row(("failed", "disk", "full"), (8, 10))
+        with progress("scoring", 10, lines=True) as shown:
+            shown(5)
+
+    shown = on_terminal(act)
+    lines = shown.splitlines()
+    assert "\x1b" not in shown
+    assert set(lines[1]) == {"─"}
+    assert lines[-2:] == ["failed   disk       full".ljust(len(lines[-2])), "scoring: 5 of 10"]
+
+
+def test_a_line_on_stderr_is_wrapped_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = "bisieve: error: expected " + "all of these words " * 12 + "at s3://bucket/" + "x" * 120
+    show_on_stderr(error)
+    assert capsys.readouterr().err == f"{error}\n"
+    with redirect_stderr(Terminal()) as stream:
+        show_on_stderr(error)
+    first, *others = stream.getvalue().splitlines()
+    assert [line for line in (first, *others) if len(line) > 100] == [" " * 4 + "s3://bucket/" + "x" * 120]
+    assert all(line.startswith("    ") for line in others)
+    assert " ".join(line.strip() for line in (first, *others)) == error
+
+
+def test_a_quiet_command_shows_its_results_but_not_what_is_going_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "PROGRESS_EVERY", 0.0)
+
+    def act() -> None:
+        status("starting")
+        with progress("scoring", 10, lines=True) as shown:
+            shown(5)
+        show("result")
+
+    with quiet(True):
+        act()
+        assert on_terminal(act) == "result\n"
+    assert capsys.readouterr().out == "result\n"
+    with quiet(False):
+        act()
+    assert capsys.readouterr().out == "starting\nscoring: 5 of 10\nresult\n"
 
 
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

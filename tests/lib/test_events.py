@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bisieve import events
+from bisieve import console, events
 from bisieve.cli.main import main
 from bisieve.events import events_on_stderr
 
@@ -60,6 +60,15 @@ def test_programs_get_an_object_a_line_with_the_numbers_of_the_event(
         assert line["seconds"] >= 0
     assert {name: lines[0][name] for name in ("shards", "to_scan")} == {"shards": 3, "to_scan": 2}
     assert lines[2]["files"] == 4
+
+
+def test_a_quiet_command_tells_its_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    with console.quiet(True):
+        assert told("text", io.StringIO(), monkeypatch) == ""
+        monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+        with events_on_stderr("text") as emit:
+            emit("left_out", "skipped 1 file of an unsupported kind: a.csv")
+    assert stream.getvalue() == "skipped 1 file of an unsupported kind: a.csv\n"
 
 
 def test_nothing_is_told_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:

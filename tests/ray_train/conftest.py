@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.forked_workers import fork_server, fork_workers
+from support.forked_workers import ForkServer, fork_workers
 from support.handmade import publish_rows
 from support.hubs import MODEL_TYPES
 from support.runs import small_run
@@ -104,19 +104,20 @@ def counted_corpus(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def ray_cluster(s3: str, forks: ForkServer) -> Iterator[None]:
     """One local Ray for all tests; it comes after the S3 server, whose environment its workers need."""
+    from ray._raylet import Config
+
     from ray_train.cluster import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "2000")  # 10 s else
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token that this user has locks it
-        with fork_server(tmp_path_factory.mktemp("forks"), os.environ) as server:
-            for name, value in server.environment.items():
-                patch.setenv(name, value)
-            fork_workers()
-            with cluster(4):
-                yield
+        for name, value in forks.environment.items():
+            patch.setenv(name, value)
+        Config.initialize("")  # else Ray keeps what there was when a test imported it
+        fork_workers()
+        with cluster(4):
+            yield
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from support.runs import resolved
 
+from bisieve.cli.parser import add_command
 from bisieve.errors import UsageError
 from ray_train.choices import Workers
+from ray_train.cli import evaluate
 from ray_train.config_io import add_options, read_config
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.run_config import located
@@ -64,5 +66,16 @@ def test_relative_paths_become_absolute_and_a_hub_id_stays(
 def test_what_must_be_given_is_named() -> None:
     parser = argparse.ArgumentParser()
     add_options(parser, EvaluateConfig)
-    with pytest.raises(UsageError, match="--image-root"):
+    with pytest.raises(UsageError, match="expected --image-root, --output, --benchmark; found nothing"):
         read_config(EvaluateConfig, parser.parse_args(["--model", "m"]))
+    all_but_one = ["--model", "m", "--output", "o", "--benchmark", "b"]
+    with pytest.raises(UsageError, match=r"expected --image-root .URL below which .*; found nothing"):
+        read_config(EvaluateConfig, parser.parse_args(all_but_one))
+
+
+def test_an_option_of_the_command_is_no_key_of_a_file(tmp_path: Path) -> None:
+    parser, file = argparse.ArgumentParser(), tmp_path / "train.toml"
+    add_command(parser, evaluate)
+    file.write_text("quiet = true\n")
+    with pytest.raises(UsageError, match="found quiet; give --quiet on the command line"):
+        read_config(EvaluateConfig, parser.parse_args(["--config", str(file)]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from support.forked_workers import ForkServer
 from support.nodes import Nodes, started_nodes
 from support.small_corpus import Corpus
 
@@ -58,9 +59,9 @@ def test_a_cluster_without_gpus_computes_on_cpus_and_says_so(
 
 
 @pytest.fixture
-def nodes(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
+def nodes(free_ports: Callable[..., dict[str, int]], forks: ForkServer) -> Iterator[Nodes]:
     """A head alone, without a GPU."""
-    with started_nodes(free_ports, others=0) as nodes:
+    with started_nodes(free_ports, forks, others=0) as nodes:
         yield nodes
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import bisieve
 from bisieve.doctor.checks import DoctorTargets
-from ray_train.doctor import examine, gpus, nodes_of_ray
+from ray_train.doctor import _asks_for_token, examine, gpus, nodes_of_ray, token
 
 HERE = (platform.python_version(), bisieve.__version__)
 
@@ -44,5 +44,11 @@ def test_every_node_of_a_ray_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     *_, found, lock = examine(DoctorTargets())
     cpus = max(4, os.cpu_count() or 1)
     assert (found.name, found.state, found.found) == ("ray", "ok", f"1 node, {cpus} CPUs, 0 GPUs")
-    assert (lock.name, lock.state) == ("ray token", "warning"), "the Ray of these tests asks for none"
+    assert (lock.name, lock.state) == ("ray token", "ok")
+
+
+def test_a_ray_that_asks_for_no_token_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # as the processes of such a Ray have it
+    lock = token(_asks_for_token())
+    assert (lock.name, lock.state) == ("ray token", "warning")
     assert lock.hint.startswith("start every node with RAY_AUTH_MODE=token")

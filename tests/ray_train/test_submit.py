@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.forked_workers import ForkServer
 from support.nodes import Nodes, started_nodes
 from support.runs import check_learned_the_same, flags, small_run
 from support.small_corpus import Corpus
@@ -22,9 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def nodes(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
+def nodes(free_ports: Callable[..., dict[str, int]], forks: ForkServer) -> Iterator[Nodes]:
     """A head and one other node."""
-    with started_nodes(free_ports) as nodes:
+    with started_nodes(free_ports, forks) as nodes:
         yield nodes
 
 

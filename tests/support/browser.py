@@ -53,7 +53,8 @@ def visited(
     page.goto(url)
     page.wait_for_selector(ready, state="attached")
     yield page
-    assert [each for each in complaints if not refused or f"status of {refused}" not in each] == []
+    faults = [each for each in complaints if not refused or f"status of {refused}" not in each]
+    assert faults == [], faults
     context.close()
 
 

@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import psutil
 
 from support import forked_workers
+from support.forked_workers import ForkServer
 
 FreePorts = Callable[..., dict[str, int]]
 
@@ -112,28 +113,25 @@ class Nodes:
 
 
 @contextmanager
-def started_nodes(free_ports: FreePorts, others: int = 1, **environment: str) -> Iterator[Nodes]:
+def started_nodes(
+    free_ports: FreePorts, forks: ForkServer, others: int = 1, **environment: str
+) -> Iterator[Nodes]:
     """A head and other nodes, ended with the block; what they start has this environment and that one."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: it holds sockets
-    token = "c0ffee" * 8
-    (folder / "token").write_text(token)
     ports = free_ports(*_OF_HEAD)
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
     whole = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        **forks.environment,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_health_check_period_ms": "1000",  # a lost node is seen after five checks; 3 s apart by default
         **environment,
     }
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        server = stack.enter_context(forked_workers.fork_server(folder, whole))
-        whole |= server.environment
         gcs = f"127.0.0.1:{ports['port']}"
-        nodes = Nodes(address, gcs, token, whole, free_ports, folder, server.pid)
+        nodes = Nodes(address, gcs, forks.token, whole, free_ports, folder, forks.pid)
         stack.callback(nodes.end)
         nodes.add("--head", f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in ports.items()))
         nodes._wait_until_up()

@@ -104,6 +104,11 @@ class Index:
         """Return all versions that have not been removed, the newest first."""
         return versions.versions(self.opened)
 
+    def before(self) -> "Index | None":
+        """Return the version that was published before this one, the current one; None if there is none."""
+        found = versions.version_before(self.opened)
+        return None if found is None else Index(found, self.name)
+
     def clean(self, older_than: float, dry_run: bool = False) -> list[StoredFile]:
         """Remove files that neither the current version nor the last that passed the gate needs.
 

@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
     for file in found if args.dry_run else ():
         print(file.url.removeprefix("file://"))
     megabytes = sum(file.size for file in found) / 1e6
-    console.show(
-        f"{'would remove' if args.dry_run else 'removed'} {pluralize(len(found), 'file')}, {megabytes:.1f} MB"
-    )
+    done = "would remove" if args.dry_run else "removed"
+    console.show(f"{done} {pluralize(len(found), 'file')}, {megabytes:,.1f} MB")
     return 0
 
 

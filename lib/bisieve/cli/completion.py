@@ -21,6 +21,8 @@ def complete(points: Mapping[str, EntryPoint]) -> NoReturn:
     """
     import argcomplete
 
+    from bisieve.cli.parser import add_command
+
     line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
     named = line.split()[int(os.environ[ASKED]) :][:1]
     # Not our own parser: it answers an unknown word with an error.
@@ -30,6 +32,6 @@ def complete(points: Mapping[str, EntryPoint]) -> NoReturn:
     for name, point in points.items():
         command = commands.add_parser(name, allow_abbrev=False)
         if [name] == named:
-            point.load().configure(command)
+            add_command(command, point.load())
     argcomplete.autocomplete(parser, always_complete_options="long")
     raise AssertionError("autocomplete ends the process")

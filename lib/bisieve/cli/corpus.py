@@ -66,6 +66,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="sample nothing after a step with score 0: later steps have 0 of 0, as in VisualPRM",
     )
     add(
+        "--any-order",
+        action=Flag,
+        help="each solution reads the picture in an order of its own, so that right solutions differ, too",
+    )
+    add(
         "--mistake-rate",
         type=float,
         default=defaults.solver.mistake_rate,
@@ -106,6 +111,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the corpus, unless the same one is there already, and print its numbers per source."""
+    from bisieve.events import events_on_stderr, log_format
     from bisieve.io.urls import canonical
     from bisieve.synthetic.corpus import table, write_corpus
 
@@ -118,13 +124,15 @@ def run(args: argparse.Namespace) -> int:
         rollouts_per_question=args.rollouts_per_question,
         continuations=args.continuations,
         early_stop=args.early_stop,
+        any_order=args.any_order,
         solver=Solver(args.mistake_rate, args.correction_rate),
         benchmark=args.benchmark,
         candidates=args.candidates,
         responses=args.responses,
     )
     output = canonical(args.output)
-    written = write_corpus(output, config)
+    with events_on_stderr(log_format(None)) as emit:
+        written = write_corpus(output, config, emit)
     console.show(table(written.tallies))
     console.show(f"corpus {'written to' if written.made_now else 'already at'} {output}")
     return 0

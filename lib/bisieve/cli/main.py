@@ -12,11 +12,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
 
+from bisieve import console
 from bisieve._version import __version__
 from bisieve.cli.completion import ASKED, complete
 from bisieve.cli.extras import distribution_with
 from bisieve.cli.overview import help_text, overview
-from bisieve.cli.parser import Parser
+from bisieve.cli.parser import Parser, add_command
 from bisieve.cli.sigterm import sigterm_as_interrupt
 from bisieve.errors import BisieveError, UsageError
 from bisieve.events import events_on_stderr, log_format
@@ -49,7 +50,8 @@ def _called(parse: Callable[[], argparse.Namespace]) -> int:
         return _refused(argparse.Namespace(), error)
     except KeyboardInterrupt as interrupt:
         return _interrupted(argparse.Namespace(), interrupt)
-    return guarded(args.carry_out, args)
+    with console.quiet(getattr(args, "quiet", False)):
+        return guarded(args.carry_out, args)
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -92,8 +94,7 @@ def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Name
 
 
 def _configure(parser: argparse.ArgumentParser, command: ModuleType) -> None:
-    parser.description, parser.epilog = command.HELP, f"example:\n  {command.EXAMPLE}"
-    command.configure(parser)
+    add_command(parser, command)
     parser.set_defaults(carry_out=command.run, without_pandas=getattr(command, "WITHOUT_PANDAS", False))
 
 

@@ -230,8 +230,7 @@ def show(result: Any, as_json: bool) -> None:
 
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
-    """Declare the options for progress and errors on stderr."""
-    parser.add_argument("--quiet", action=Flag, help="show errors, but no progress")
+    """Declare the option for progress and errors on stderr."""
     parser.add_argument(
         "--log-format", choices=FORMATS,
         help=f"what stderr gets: lines, or a JSON object an event (default: ${FORMAT_VARIABLE}, else text)",

@@ -10,7 +10,8 @@ SELECT, TRAIN, CHECK = "select rollouts", "train a model", "check the installati
 _ORDER = (  # of a user's way through the commands
     "corpus", "score", "report", "explore", "show", "rank", "diff", "path", "export", "gate",
     "versions", "clean",
-    "train", "evaluate", "compare", "best-of", "sweep", "promote", "lineage", "submit",
+    "train", "evaluate", "compare", "best-of", "predict", "sweep", "promote", "serving-files",
+    "push", "lineage", "submit",
 )  # fmt: skip
 _PIPELINE = f"""\
 bisieve {__version__}: find the rollouts worth training on, and train a process reward model on them

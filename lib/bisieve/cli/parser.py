@@ -5,21 +5,25 @@ import copy
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from bisieve._text import did_you_mean
-from bisieve.cli.config_file import as_toml, words_of
 from bisieve.errors import UsageError
 
 WIDTH = 100  # columns of a help text
 _CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+_WITHOUT = re.compile(r"argument (.+?): expected (?:one|at least one) argument")
+_BOTH = re.compile(r"argument (.+?): not allowed with argument (.+)")
+_VALUED = re.compile(r"argument (.+?): ignored explicit argument '(.*)'")
 _ONE_OF = re.compile(r"one of the arguments (.*) is required")
 _VALUE = re.compile(r"argument (.+?): invalid (\S+) value: '(.*)'", re.DOTALL)
 _KINDS = {
     "int": "an integer",
     "float": "a number",
     "alpha_or_auto": "a number or auto",
+    "workers": "a number such as 4, or a range such as 2-8",
 }  # names of types as argparse shows them
 
 
@@ -42,6 +46,7 @@ class Parser(argparse.ArgumentParser):
         options = {"allow_abbrev": False, "formatter_class": _Formatter, **options}
         super().__init__(**options)
         self.reads_config = False  # set by `add_config`
+        self.example = f"{self.prog} --help"  # set by `add_command`
         self.needed: set[str] = set()  # options, by ``dest``, that a file may give in place of the words
 
     def format_help(self) -> str:
@@ -73,36 +78,50 @@ class Parser(argparse.ArgumentParser):
         self._check_options(args)
         self._check_places(args)
         if self.reads_config and (url := _config_in(args)):
+            from bisieve.cli.config_file import words_of  # imports fsspec, which takes time
+
             args = [*words_of(url, self._actions, self._given(args)), *args]
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             raise UsageError(f"options of {self.prog}", repr(unknown[0]), self._help_hint())
         if self.reads_config and parsed.print_config:
+            from bisieve.cli.config_file import as_toml
+
             text = as_toml(parsed, self._actions)
             parsed.carry_out = lambda _: print(text, end="") or 0
         return parsed, []
 
     def _check_options(self, args: list[str]) -> None:
         """Name an unknown option, which argparse does only where no required one is missing."""
-        if any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
-            return  # some of the words are for another parser
-        known = [name for action in self._actions for name in action.option_strings]
-        for word in args:
+        known = {name: action for action in self._actions for name in action.option_strings}
+        for word in self._own_words(args, known):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in (*known, "--"):
                 hint = did_you_mean(name, known) or self._help_hint()
+                hint = "bisieve --version prints the version" if name == "--version" else hint
                 raise UsageError(f"an option of {self.prog}", name, hint)
+
+    def _own_words(self, args: list[str], known: Mapping[str, argparse.Action]) -> list[str]:
+        """Return the words before the name of another command, whose parser gets that and all others."""
+        if not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
+            return args
+        is_value = False
+        for place, word in enumerate(args):
+            if not is_value and not word.startswith("-"):
+                return args[:place]
+            is_value = not is_value and word in known and known[word].nargs != 0
+        return args
 
     def _check_places(self, args: list[str]) -> None:
         """Name the option for a place that is given without one, as in ``bisieve report index``."""
         takes_words = any(not action.option_strings for action in self._actions)
         if takes_words or not args or args[0].startswith("-"):
             return
-        needed = [action for action in self._actions if action.required]
+        needed = [action for action in self._actions if action.required or action.dest in self.needed]
         groups = [group._group_actions for group in self._mutually_exclusive_groups if group.required]
         names = [action.option_strings[-1] for action in (needed[:1] or next(iter(groups), []))]
         meant = " or ".join(f"{name} {args[0]}" for name in names)
-        hint = f"did you mean {meant}?" if 0 < len(names) < 4 else self._help_hint()
+        hint = f"did you mean {meant}?" if 0 < len(names) < 5 else self._help_hint()
         raise UsageError(f"options of {self.prog}", repr(args[0]), hint)
 
     def _given(self, args: list[str]) -> set[str]:
@@ -118,9 +137,15 @@ class Parser(argparse.ArgumentParser):
         """Raise a `UsageError` in place of argparse's message of several lines."""
         required = "the following arguments are required: "
         if message.startswith(required):
-            raise UsageError(message.removeprefix(required), "none", self._help_hint())
+            raise self._missing(message.removeprefix(required))
         if group := _ONE_OF.fullmatch(message):
             raise UsageError(f"one of {', '.join(group[1].split())}", "none", self._help_hint())
+        if without := _WITHOUT.fullmatch(message):
+            raise UsageError(f"a value for {without[1]}", "none", self._help_hint())
+        if both := _BOTH.fullmatch(message):
+            raise UsageError(f"{both[2]} or {both[1]}", "both", "leave out one")
+        if valued := _VALUED.fullmatch(message):
+            raise UsageError(f"{valued[1]} without a value", valued[2], "leave out the value")
         if wrong := _CHOICE.fullmatch(message):
             where, given, choices = wrong.groups()
             known = re.findall(r"[\w.-]+", choices)
@@ -130,6 +155,14 @@ class Parser(argparse.ArgumentParser):
             where, kind, given = wrong.groups()
             raise UsageError(f"{_KINDS.get(kind, f'a {kind}')} for {where}", given, self._help_hint())
         raise UsageError(f"arguments of {self.prog}", message.removeprefix("argument "), self._help_hint())
+
+    def _missing(self, names: str) -> UsageError:
+        """Return the error for missing options, or for a missing word, whose name would tell nothing."""
+        for action in self._actions:
+            name = str(action.metavar or action.dest)
+            if not action.option_strings and name in names.split(", "):
+                return UsageError(str(action.help), "none", f"for example {self.example}")
+        return UsageError(names, "none", self._help_hint())
 
     def _help_hint(self) -> str:
         return f"see {self.prog} --help"
@@ -144,6 +177,20 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         if isinstance(action, argparse.BooleanOptionalAction):
             return f"--[no-]{action.option_strings[0].removeprefix('--')}"
         return super()._format_action_invocation(action)
+
+
+def add_command(parser: argparse.ArgumentParser, command: ModuleType) -> None:
+    """Declare the options of a command, and ``--quiet``, which every command has.
+
+    Args:
+        parser: Gets them, and what ``--help`` prints around them.
+        command: The module of the command, with ``HELP``, ``EXAMPLE`` and ``configure(parser)``.
+    """
+    parser.description, parser.epilog = command.HELP, f"example:\n  {command.EXAMPLE}"
+    if isinstance(parser, Parser):
+        parser.example = command.EXAMPLE
+    command.configure(parser)
+    parser.add_argument("--quiet", action=Flag, help="print results, warnings and errors, but no progress")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

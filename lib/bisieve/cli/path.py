@@ -1,8 +1,8 @@
 """``bisieve path``: print where the Parquet files of an index are, for DuckDB, Polars, pandas and others."""
 
 import argparse
-import sys
 
+from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import Flag, add_config
@@ -25,6 +25,6 @@ def run(args: argparse.Namespace) -> int:
 
     index = open_index(args.index, args.version)
     if args.rejects and not index.opened.manifest.rejected:
-        print("warning: no record was rejected: the path names no file", file=sys.stderr)
+        console.show_on_stderr("warning: no record was rejected: the path names no file")
     print(index.glob("rejects" if args.rejects else "rollouts").removeprefix("file://"))
     return 0

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     index = open_index(args.index)
     asked = engine.pop("asked")
-    with events_on_stderr(log_format(args.log_format), args.quiet) as emit:
+    with events_on_stderr(log_format(args.log_format)) as emit:
         ranked = rerank(index, args.output, engine=asked, progress=emit, engine_options=engine, **ranking)
     options.show(ranked, args.json)
     return 0

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     inputs, url = [canonical(one) for one in args.input], canonical(args.index)
     with (
-        events_on_stderr(log_format(args.log_format), args.quiet) as emit,
+        events_on_stderr(log_format(args.log_format)) as emit,
         lineage_events("score", inputs, [url]) as datasets,
     ):
         asked = engine.pop("asked")

@@ -14,7 +14,7 @@ from bisieve.errors import UsageError
 from bisieve.records.options import parse_fraction
 
 GROUP = SELECT
-HELP = "show a rollout: rank, scores, steps, others of its question, why it is kept or dropped"
+HELP = "show a rollout: rank, scores, steps, why it is kept or not, and its question's others"
 EXAMPLE = "bisieve show ROLLOUT_ID --index index --image-root corpus --open"
 
 

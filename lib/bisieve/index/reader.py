@@ -177,10 +177,10 @@ def check_shards_unchanged(index: Index) -> None:
     changed = [shard for shard in indexed_shards(index) if now.get(shard.url) != shard]
     if changed:
         was, found = changed[0], now.get(changed[0].url)
-        state = "gone" if found is None else f"{found.size} bytes, etag {found.etag}"
+        state = "gone" if found is None else f"{found.size:,} bytes, etag {found.etag}"
         raise IndexUnusableError(
             f"shards as they were indexed ({was.url}: {was.size} bytes, etag {was.etag})",
-            f"{len(changed)} changed, this one is now {state}",
+            f"{len(changed):,} changed, this one is now {state}",
             "run bisieve score again",
         )
 
@@ -213,7 +213,7 @@ def read_part(index_url: str, file: DataFile) -> bytes:
         raise IndexUnusableError(_expected(index_url, file), f"{len(data)} bytes", HINT)
     if (found := hashlib.sha256(data).hexdigest()) != file.sha256:
         expected = f"{_expected(index_url, file)} with sha256 {file.sha256[:16]}"
-        raise IndexUnusableError(expected, f"{len(data)} bytes with sha256 {found[:16]}", HINT)
+        raise IndexUnusableError(expected, f"{len(data):,} bytes with sha256 {found[:16]}", HINT)
     return data
 
 

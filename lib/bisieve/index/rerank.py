@@ -16,6 +16,7 @@ from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
 from bisieve.index.manifest import DataFile, Manifest, fingerprint, publish, version_folder
 from bisieve.index.reader import Index, indexed_shards, missing_files, open_part, read_part
+from bisieve.index.versions import say_occupied
 from bisieve.index.writer import (
     RankedFile,
     cutoff_scores_over_all,
@@ -99,6 +100,8 @@ def publish_ranked(
         if current.fingerprint == version and not missing_files(current):
             emit("unchanged", index=url, fingerprint=version)
             return current, False
+    else:
+        say_occupied(url, emit)
     manifest = _ranked(index, parameters, url, version, rank)
     emit("ranked", rollouts=manifest.rollouts, strategy=parameters.strategy)
     publish(pointer, url, manifest, emit)

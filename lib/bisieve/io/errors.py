@@ -191,7 +191,7 @@ def _space(number: int, path: str) -> str:
         return _NO_ROOM[number]
     folder = existing_folder(path)
     free = shutil.disk_usage(folder).free / 1e6
-    return f"{_NO_ROOM[number]}: {free:.1f} MB free in {folder}"
+    return f"{_NO_ROOM[number]}: {free:,.1f} MB free in {folder}"
 
 
 def _stated(path: str) -> str:

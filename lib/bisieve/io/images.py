@@ -139,7 +139,8 @@ def refuse_missing(root: str, missing: Collection[str], hint: str) -> None:
     ``hint`` says what the user of the command can do.
     """
     if missing:
-        raise ImageError(f"all images below {root}", f"{len(missing)} missing, such as {min(missing)}", hint)
+        found = f"{len(missing):,} missing, such as {min(missing)}"
+        raise ImageError(f"all images below {root}", found, hint)
 
 
 def decode_image(data: bytes, name: str) -> "Image":
@@ -174,7 +175,7 @@ def decode_image(data: bytes, name: str) -> "Image":
 
 
 def _too_large(name: str, found: str) -> ImageError:
-    expected = f"an image of at most {MOST_PIXELS} pixels in {name}"
+    expected = f"an image of at most {MOST_PIXELS:,} pixels in {name}"
     return ImageError(expected, found, "make it smaller, then run the same command again")
 
 

@@ -120,7 +120,7 @@ def read_ranges(url: str, starts: Sequence[int], ends: Sequence[int]) -> list[by
             if isinstance(block, Exception):
                 failed = block
             elif len(block) < ends[place] - starts[place]:
-                failed = OSError(errno.EIO, f"{len(block)} of {ends[place] - starts[place]} bytes")
+                failed = OSError(errno.EIO, f"{len(block):,} of {ends[place] - starts[place]:,} bytes")
             else:
                 found[place] = bytes(block)
         if failed is not None:

@@ -67,7 +67,7 @@ def reporter(emit: EventSink, scanned: Scanned | None = None) -> Report:
 
 def _emit_progress(emit: EventSink, scanned: Scanned | None, stage: str, done: int, tasks: int) -> None:
     numbers = scanned.numbers() if scanned is not None and stage == "scan" else {}
-    text = f"{stage}: {done} of {tasks} tasks"
+    text = f"{stage}: {done:,} of {tasks:,} tasks"
     if numbers:
         text += f"; {scan_line(numbers)}"
     emit(PROGRESS, text, stage=stage, tasks_done=done, tasks=tasks, **numbers)

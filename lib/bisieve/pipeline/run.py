@@ -26,11 +26,11 @@ from bisieve.index.manifest import (
 )
 from bisieve.index.reader import Index, missing_files
 from bisieve.index.rerank import check_options
-from bisieve.index.versions import PASSED, VERSIONS
+from bisieve.index.versions import say_occupied
 from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
 from bisieve.io.conditional import read_pointer
 from bisieve.io.file_names import SUFFIXES
-from bisieve.io.storage import FileInfo, local_names, require_writable
+from bisieve.io.storage import FileInfo, require_writable
 from bisieve.io.urls import canonical, join
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
 from bisieve.pipeline.incremental import Older, known_layouts, older_rows
@@ -117,7 +117,7 @@ def score_corpus(
     older = None if data is None else Index(index, Manifest.from_json(data, pointer.url))
     if older is None:
         require_writable(index)
-        _say_occupied(index, emit)
+        say_occupied(index, emit)
     elif lost := missing_files(older):
         emit(
             "damaged",
@@ -174,17 +174,6 @@ def _say_left_out(listing: Listing, strict: bool, emit: EventSink) -> None:
     emit("left_out", f"skipped {found}", files=len(names), names=names[:LEFT_OUT_NAMED])
 
 
-def _say_occupied(index: str, emit: EventSink) -> None:
-    """Emit a warning if the folder of a new index, on a local disk, has files of something else."""
-    if names := [name for name in local_names(index) if name not in (VERSIONS, PASSED)]:
-        found = f"{names[0]}" + (f" and {pluralize(len(names) - 1, 'other')}" if len(names) > 1 else "")
-        emit(
-            "occupied",
-            f"warning: {index} holds {found}, which is not of an index; the index is put beside",
-            names=names[:LEFT_OUT_NAMED],
-        )
-
-
 def _say_merged(shards: Sequence[FileInfo], reading: ReadOptions, emit: EventSink) -> None:
     """Emit a warning if shards in different folders have the same file stem and so form one source."""
     if reading.source_from == "folder" or reading.source_field is not None:
@@ -203,7 +192,7 @@ def _to_scan(layouts: Layouts, known: Layouts, emit: EventSink) -> Layouts:
     """Return the shards to scan, and emit their number: those not ``known``, or known with another layout."""
     scan = {shard: layout for shard, layout in layouts.items() if known.get(shard) != layout}
     emit(
-        "listed", f"{len(scan)} of {len(layouts)} shards to scan",
+        "listed", f"{len(scan):,} of {len(layouts):,} shards to scan",
         shards=len(layouts), to_scan=len(scan), bytes_to_scan=sum(shard.size for shard in scan),
     )  # fmt: skip
     return scan
@@ -290,7 +279,7 @@ def check_unchanged(inputs: Sequence[str], shards: Sequence[FileInfo], index: st
     if changed:
         raise CorpusError(
             "shards that do not change during the run",
-            f"{len(changed)} changed, such as {changed[0]}",
+            f"{len(changed):,} changed, such as {changed[0]}",
             "run again when they are complete; the index is unchanged",
         )
 

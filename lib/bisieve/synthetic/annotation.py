@@ -54,7 +54,7 @@ def attempt(task: Task, questions: Questions, solver: Solver, rng: np.random.Gen
     solver corrects earlier mistakes begins with the right form of the first wrong step.
     """
     attempts = Attempts(task, questions)
-    words = {"word": [task.variants[variant].word for variant in questions.variant.tolist()]}
+    words = task.words(questions.variant.tolist(), questions.order.tolist())
     state = start(questions)
     attempts.positions.append(_filler(OPENINGS, OPENING_SHARE, state, 0, rng))
     last = len(task.steps) - 1
@@ -94,7 +94,7 @@ def _filler(
 
 
 def say(step: Step, values: Values, words: dict[str, list[str]]) -> list[str]:
-    """Return the text of ``step`` in every row; ``words`` gives the values of ``{word}``."""
+    """Return the text of ``step`` in every row; ``words`` gives those of `Task.words`."""
     columns = [
         words[name] if name in words else values[name].tolist() for name in FIELD.findall(step.sentence)
     ]

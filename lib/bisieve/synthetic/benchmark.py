@@ -14,7 +14,7 @@ import numpy as np
 from bisieve.synthetic.annotation import Attempts, attempt
 from bisieve.synthetic.pictures import Pictures, held_out_digits, make_pictures, picture_path
 from bisieve.synthetic.shard_files import question_texts
-from bisieve.synthetic.solver import Solver, ask
+from bisieve.synthetic.solver import Solver, ask, reading_orders
 from bisieve.synthetic.tasks import TASKS, Task
 
 BENCHMARK_STREAM = 1_000_000  # part of the seed: keeps the random numbers apart from those of the shards
@@ -46,7 +46,9 @@ def rollouts_per_task(total: int) -> list[int]:
     return [int(count) for count in counts]
 
 
-def make_benchmark(total: int, seed: int, correction_rate: float) -> Iterator[BenchmarkPart]:
+def make_benchmark(
+    total: int, seed: int, correction_rate: float, any_order: bool = False
+) -> Iterator[BenchmarkPart]:
     """Yield ``total`` held-out rollouts, each with its own question, in parts by task and policy."""
     digits = held_out_digits()
     for number, (task, rollouts) in enumerate(zip(TASKS, rollouts_per_task(total), strict=True)):
@@ -57,7 +59,8 @@ def make_benchmark(total: int, seed: int, correction_rate: float) -> Iterator[Be
             rng = np.random.default_rng([seed, BENCHMARK_STREAM, number, place])
             pictures = make_pictures(task.layout, digits, size, rng)
             variants = rng.integers(len(task.variants), size=size)
-            questions = ask(task, pictures, np.arange(size), variants)
+            orders = reading_orders(task, size, any_order, rng)
+            questions = ask(task, pictures, np.arange(size), variants, orders)
             yield BenchmarkPart(
                 task, policy, pictures, attempt(task, questions, Solver(mistake_rate, correction_rate), rng)
             )

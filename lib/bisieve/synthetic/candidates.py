@@ -15,7 +15,7 @@ from bisieve.synthetic.annotation import Attempts, attempt
 from bisieve.synthetic.benchmark import rollouts_per_task
 from bisieve.synthetic.pictures import Pictures, held_out_digits, make_pictures, picture_path
 from bisieve.synthetic.shard_files import question_texts
-from bisieve.synthetic.solver import Solver, ask
+from bisieve.synthetic.solver import Solver, ask, reading_orders
 from bisieve.synthetic.tasks import TASKS, Task
 
 CANDIDATES_STREAM = 2_000_000  # part of the seed: keeps the random numbers apart from all others
@@ -38,7 +38,7 @@ class CandidatesPart:
 
 
 def make_candidates(
-    total: int, responses: int, seed: int, correction_rate: float
+    total: int, responses: int, seed: int, correction_rate: float, any_order: bool = False
 ) -> Iterator[CandidatesPart]:
     """Yield ``total`` held-out questions with ``responses`` responses each, in parts by task."""
     digits = held_out_digits()
@@ -48,8 +48,9 @@ def make_candidates(
             continue
         rng = np.random.default_rng([seed, CANDIDATES_STREAM, number])
         pictures = make_pictures(task.layout, digits, size, rng)
-        questions = ask(task, pictures, np.arange(size), rng.integers(len(task.variants), size=size))
-        asked = questions.take(np.arange(size).repeat(responses))
+        variants = rng.integers(len(task.variants), size=size).repeat(responses)
+        orders = reading_orders(task, len(variants), any_order, rng)
+        asked = ask(task, pictures, np.arange(size).repeat(responses), variants, orders)
         yield CandidatesPart(task, responses, pictures, attempt(task, asked, solver, rng))
 
 

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from bisieve._text import Report, Table
+from bisieve._text import Report, Table, pluralize
 from bisieve.errors import UsageError
+from bisieve.events import PROGRESS, EventSink, null_sink
 from bisieve.io.storage import exists, open_output, read_bytes, write_bytes
 from bisieve.io.urls import join
 from bisieve.synthetic.benchmark import benchmark_lines, make_benchmark
@@ -35,9 +36,14 @@ from bisieve.synthetic.shard_files import (
 
 WRITERS = 8  # threads that write pictures: an object store takes milliseconds for each
 PICTURES_IN_FLIGHT = 1_000  # encoded pictures in memory
+COUNTED = 500  # pictures or rollouts between two events of progress
+
+Item = TypeVar("Item")
 
 # Defaults of settings that the record of an older corpus does not have.
-_ADDED_LATER = {name: getattr(CorpusConfig, name) for name in ("candidates", "responses", "early_stop")}
+_ADDED_LATER = {
+    name: getattr(CorpusConfig, name) for name in ("candidates", "responses", "early_stop", "any_order")
+}
 
 
 @dataclass
@@ -106,10 +112,13 @@ class Written:
     made_now: bool  # False: a corpus with the same settings was there already
 
 
-def write_corpus(output: str, config: CorpusConfig) -> Written:
-    """Generate the corpus that ``config`` describes and write it to the URL ``output``.
+def write_corpus(output: str, config: CorpusConfig, emit: EventSink = null_sink) -> Written:
+    """Generate the corpus that ``config`` describes and write it.
 
-    If ``output`` has a complete corpus with the same settings, nothing is written.
+    Args:
+        output: URL of a folder. If it has a complete corpus with the same settings, nothing is written.
+        config: What to generate.
+        emit: Gets the event ``making``, and how many pictures and rollouts of each source are made.
 
     Raises:
         UsageError: ``output`` has a corpus with other settings, an unreadable corpus.json, or shards without
@@ -119,12 +128,13 @@ def write_corpus(output: str, config: CorpusConfig) -> Written:
     settings = msgspec.json.decode(msgspec.json.encode(asdict(config)))
     if (tallies := _finished(output, settings)) is not None:
         return Written(tallies, made_now=False)
+    emit("making", f"making {pluralize(config.rollouts, 'rollout')}", rollouts=config.rollouts)
     sources = make_sources(config)
     for source in sources:
-        _write_pictures(output, source.pictures, source.task.name)
+        _write_pictures(output, source.pictures, source.task.name, emit)
     _write_benchmark(output, config)
     _write_candidates(output, config)
-    tallies = [_write_shards(output, source, config) for source in sources]
+    tallies = [_write_shards(output, source, config, emit) for source in sources]
     summary = {"settings": settings, "sources": [asdict(tally) for tally in tallies]}
     write_bytes(
         join(output, "corpus.json"), msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
@@ -159,9 +169,10 @@ def _finished(output: str, settings: dict[str, Any]) -> list[Tally] | None:
     return None
 
 
-def _write_shards(output: str, source: Source, config: CorpusConfig) -> Tally:
+def _write_shards(output: str, source: Source, config: CorpusConfig, emit: EventSink) -> Tally:
     tally = Tally(source.task.name)
-    rollouts = tally.watch(generate(source, config))
+    made = _counted(generate(source, config), f"rollouts of {source.task.name}", source.rollouts, emit)
+    rollouts = tally.watch(made)
     shards = plan_shards(source.task.name, source.rollouts, config.shard_rollouts)
     if config.layout == "rollouts":
         write_rollout_shards(output, shards, rollouts)
@@ -170,11 +181,22 @@ def _write_shards(output: str, source: Source, config: CorpusConfig) -> Tally:
     return tally
 
 
+def _counted(items: Iterable[Item], what: str, total: int, emit: EventSink) -> Iterator[Item]:
+    """Yield ``items``, and emit how many of ``total`` there were, after each `COUNTED` of them."""
+    for number, item in enumerate(items, 1):
+        if number % COUNTED == 0:
+            text = f"{what}: {number:,} of {total:,}"
+            emit(PROGRESS, text, stage=what, tasks_done=number, tasks=total)
+        yield item
+
+
 def _write_benchmark(output: str, config: CorpusConfig) -> None:
     if config.benchmark == 0:
         return
     with open_output(join(output, "benchmark.jsonl")) as file:
-        for part in make_benchmark(config.benchmark, config.seed, config.solver.correction_rate):
+        for part in make_benchmark(
+            config.benchmark, config.seed, config.solver.correction_rate, config.any_order
+        ):
             _write_pictures(output, part.pictures, part.folder)
             file.writelines(benchmark_lines(part))
 
@@ -184,15 +206,20 @@ def _write_candidates(output: str, config: CorpusConfig) -> None:
         return
     with open_output(join(output, "candidates.jsonl")) as file:
         for part in make_candidates(
-            config.candidates, config.responses, config.seed, config.solver.correction_rate
+            config.candidates,
+            config.responses,
+            config.seed,
+            config.solver.correction_rate,
+            config.any_order,
         ):
             _write_pictures(output, part.pictures, part.folder)
             file.writelines(candidate_lines(part))
 
 
-def _write_pictures(output: str, pictures: Pictures, folder: str) -> None:
+def _write_pictures(output: str, pictures: Pictures, folder: str, emit: EventSink = null_sink) -> None:
+    encoded = _counted(encode_pictures(pictures, folder), f"images of {folder}", len(pictures), emit)
     with ThreadPoolExecutor(WRITERS) as pool:
-        for batch in _batches(encode_pictures(pictures, folder), PICTURES_IN_FLIGHT):
+        for batch in _batches(encoded, PICTURES_IN_FLIGHT):
             urls = [join(output, path) for path, _ in batch]
             list(pool.map(write_bytes, urls, [png for _, png in batch]))
 

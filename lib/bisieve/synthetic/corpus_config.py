@@ -21,6 +21,7 @@ class CorpusConfig:
     rollouts_per_question: int = 3
     continuations: int = 16  # N, sampled from every prefix
     early_stop: bool = False  # sample none after a step from which none was right, as VisualPRM's annotation
+    any_order: bool = False  # each solution reads the picture in an order of its own
     solver: Solver = field(default_factory=Solver)
     benchmark: int = 600  # held-out rollouts with true step labels
     candidates: int = 0  # held-out questions with several responses each, for best-of-N

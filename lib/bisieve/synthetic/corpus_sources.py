@@ -9,11 +9,11 @@ from bisieve.synthetic.annotation import annotate, attempt
 from bisieve.synthetic.corpus_config import CorpusConfig
 from bisieve.synthetic.pictures import Pictures, make_pictures, training_digits
 from bisieve.synthetic.shard_files import AnnotatedRollout, annotated_rollouts
-from bisieve.synthetic.solver import ask
+from bisieve.synthetic.solver import ask, reading_orders
 from bisieve.synthetic.tasks import TASKS, Task
 
 BATCH_QUESTIONS = 1_000  # solved at once: bounds the memory; another value gives another corpus for a seed
-PICTURES, BATCHES, SCATTER = 0, 1, 2  # streams of random numbers, for `random_stream`
+PICTURES, BATCHES, SCATTER, ORDERS = 0, 1, 2, 3  # streams of random numbers, for `random_stream`
 
 
 def random_stream(config: CorpusConfig, task: Task, stream: int, number: int = 0) -> np.random.Generator:
@@ -22,8 +22,8 @@ def random_stream(config: CorpusConfig, task: Task, stream: int, number: int = 0
     Args:
         config: Gives the seed.
         task: The task that needs the numbers.
-        stream: `PICTURES`, `BATCHES` or `SCATTER`.
-        number: The number of the batch, for `BATCHES`.
+        stream: `PICTURES`, `BATCHES`, `SCATTER` or `ORDERS`.
+        number: The number of the batch, for `BATCHES` and `ORDERS`.
     """
     return np.random.default_rng([config.seed, TASKS.index(task), stream, number])
 
@@ -65,9 +65,12 @@ def generate(source: Source, config: CorpusConfig) -> Iterator[AnnotatedRollout]
         rng = random_stream(config, source.task, BATCHES, batch)
         numbers = np.arange(batch * BATCH_QUESTIONS, (batch + 1) * BATCH_QUESTIONS)
         variants = rng.integers(len(source.task.variants), size=BATCH_QUESTIONS)
-        questions = ask(source.task, source.pictures, numbers % len(source.pictures), variants)
-        rows = min(batch_rollouts, source.rollouts - first)
-        questions = questions.take(np.arange(rows) // config.rollouts_per_question)
+        asked = np.arange(min(batch_rollouts, source.rollouts - first)) // config.rollouts_per_question
+        orders = reading_orders(
+            source.task, len(asked), config.any_order, random_stream(config, source.task, ORDERS, batch)
+        )
+        pictures = numbers[asked] % len(source.pictures)
+        questions = ask(source.task, source.pictures, pictures, variants[asked], orders)
         attempts = attempt(source.task, questions, config.solver, rng)
         counts = annotate(attempts, config.continuations, config.solver, rng)
         yield from annotated_rollouts(attempts, counts, config.continuations, first, config.early_stop)

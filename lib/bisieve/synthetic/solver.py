@@ -27,6 +27,7 @@ class Questions:
 
     picture: NDArray[np.int64]  # [rows] number of the picture
     variant: NDArray[np.int64]  # [rows] number of the variant in the task
+    order: NDArray[np.int64]  # [rows] number of the task's order in which the digits are read
     difficulty: NDArray[np.float32]  # [rows] of the picture
     ambiguity: tuple[NDArray[np.float32], ...]  # [rows] for each digit that is read, in reading order
     lookalikes: tuple[Column, ...]  # [rows] for each such digit, the one that it resembles most
@@ -41,6 +42,7 @@ class Questions:
         return Questions(
             self.picture[rows],
             self.variant[rows],
+            self.order[rows],
             self.difficulty[rows],
             tuple(column[rows] for column in self.ambiguity),
             tuple(column[rows] for column in self.lookalikes),
@@ -49,7 +51,13 @@ class Questions:
         )
 
 
-def ask(task: Task, pictures: Pictures, picture: NDArray[np.int64], variant: NDArray[np.int64]) -> Questions:
+def ask(
+    task: Task,
+    pictures: Pictures,
+    picture: NDArray[np.int64],
+    variant: NDArray[np.int64],
+    order: NDArray[np.int64] | None = None,
+) -> Questions:
     """Return one question for each row.
 
     Args:
@@ -57,8 +65,11 @@ def ask(task: Task, pictures: Pictures, picture: NDArray[np.int64], variant: NDA
         pictures: The pictures to ask about.
         picture: The number of each row's picture, int64 [rows].
         variant: The number of each row's variant in ``task``, int64 [rows].
+        order: The number of the order in which its digits are read, int64 [rows]; None: the first one.
     """
+    order = np.zeros_like(picture) if order is None else order
     cells_read = np.array([v.cells for v in task.variants])[variant]
+    cells_read = np.take_along_axis(cells_read, np.array(task.orders)[order], axis=1)
     digits = np.take_along_axis(pictures.cells[picture], cells_read, axis=1)
     limits = np.array([v.limit for v in task.variants], np.int16)
     labels = pictures.digits.labels[digits]
@@ -66,12 +77,18 @@ def ask(task: Task, pictures: Pictures, picture: NDArray[np.int64], variant: NDA
     return Questions(
         picture,
         variant,
+        order,
         pictures.difficulty[picture],
         tuple(pictures.digits.ambiguity[digits].T),
         tuple(pictures.digits.lookalikes[digits].T),
         given,
         _right_solution(task, given),
     )
+
+
+def reading_orders(task: Task, rows: int, any_order: bool, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the number of the order in which each row reads, int64 [rows]: a random one, or the first."""
+    return rng.integers(len(task.orders), size=rows) if any_order else np.zeros(rows, np.int64)
 
 
 def _right_solution(task: Task, given: Values) -> Values:

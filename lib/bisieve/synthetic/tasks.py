@@ -7,6 +7,7 @@ values stated before it, right or wrong, so a mistake affects all later values t
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Step:
-    """A step: a sentence with its slots in braces."""
+    """A step: a sentence; braces hold the names of its slots, or of `Task.words`."""
 
     sentence: str
     slots: tuple[Slot, ...]
@@ -62,7 +63,25 @@ class Task:
     layout: Layout
     question: str
     variants: tuple[Variant, ...]
+    places: tuple[str, ...]  # what the text calls each cell of a variant; may contain {word}
+    orders: tuple[tuple[int, ...], ...]  # in which the cells can be read; the first is that of the variant
     steps: tuple[Step, ...]  # the last one is the final answer, in the slot "answer"
+
+    def words(self, variants: list[int], orders: list[int]) -> dict[str, list[str]]:
+        """Return the text of {word}, {place0}, {place1}, … for each row.
+
+        Args:
+            variants: The variant of each row's question, a number.
+            orders: The order in which each row reads the cells, a number.
+        """
+        said = {
+            (variant, order): [self.places[cell].format(word=self.variants[variant].word) for cell in cells]
+            for variant in range(len(self.variants))
+            for order, cells in enumerate(self.orders)
+        }
+        places = [said[row] for row in zip(variants, orders, strict=True)]
+        columns = {f"place{number}": [row[number] for row in places] for number in range(len(self.places))}
+        return columns | {"word": [self.variants[variant].word for variant in variants]}
 
 
 def _read(name: str, cell: int) -> Slot:
@@ -81,20 +100,21 @@ def _add(name: str, left: str, right: str) -> Slot:
     return _compute(name, lambda values: values[left] + values[right])
 
 
-def _read_and_add(place: str, cell: int, digit: str, total: str, before: str) -> Step:
+def _read_and_add(cell: int, digit: str, total: str, before: str) -> Step:
     return Step(
-        f"{place} is {{{digit}}} and {{{before}_}} + {{{digit}}} = {{{total}}}.",
+        f"{{place{cell}}} is {{{digit}}} and {{{before}_}} + {{{digit}}} = {{{total}}}.",
         (_read(digit, cell), _copy(f"{before}_", before), _add(total, f"{before}_", digit)),
     )
 
 
-def _read_and_count(place: str, cell: int, digit: str, count: str, before: str | None) -> Step:
+def _read_and_count(cell: int, digit: str, count: str, before: str | None) -> Step:
     def ideal(values: Values) -> Column:
         exceeds = (values[digit] > values["limit"]).astype(np.int16)
         return exceeds if before is None else values[before] + exceeds
 
     return Step(
-        f"{place} is {{{digit}}}, so I count {{{count}}}.", (_read(digit, cell), _compute(count, ideal))
+        f"{{place{cell}}} is {{{digit}}}, so I count {{{count}}}.",
+        (_read(digit, cell), _compute(count, ideal)),
     )
 
 
@@ -103,6 +123,8 @@ def _final(of: str) -> Step:
 
 
 CORNERS = ("The top left digit", "The top right digit", "The bottom left digit", "The bottom right digit")
+ANY_OF_THREE, ANY_OF_FOUR = tuple(permutations(range(3))), tuple(permutations(range(4)))
+UPPER_OR_LOWER_FIRST = ((0, 1, 2, 3), (2, 3, 0, 1))  # of two rows with two cells each
 
 GRID_SUM = Task(
     name="grid_sum",
@@ -110,11 +132,13 @@ GRID_SUM = Task(
     layout=GRID,
     question="What is the sum of the four digits in the grid?",
     variants=(Variant((0, 1, 2, 3)),),
+    places=CORNERS,
+    orders=ANY_OF_FOUR,
     steps=(
-        Step(f"{CORNERS[0]} is {{a}}.", (_read("a", 0),)),
-        _read_and_add(CORNERS[1], 1, "b", "ab", "a"),
-        _read_and_add(CORNERS[2], 2, "c", "abc", "ab"),
-        _read_and_add(CORNERS[3], 3, "d", "abcd", "abc"),
+        Step("{place0} is {a}.", (_read("a", 0),)),
+        _read_and_add(1, "b", "ab", "a"),
+        _read_and_add(2, "c", "abc", "ab"),
+        _read_and_add(3, "d", "abcd", "abc"),
         _final("abcd"),
     ),
 )
@@ -125,10 +149,12 @@ ROW_TOTAL = Task(
     layout=WIDE_TABLE,
     question="What is the total of the {word} row of the table?",
     variants=(Variant((0, 1, 2), "upper"), Variant((3, 4, 5), "lower")),
+    places=("The first {word} digit", "The second {word} digit", "The third {word} digit"),
+    orders=ANY_OF_THREE,
     steps=(
-        Step("The first {word} digit is {a}.", (_read("a", 0),)),
-        _read_and_add("The second {word} digit", 1, "b", "ab", "a"),
-        _read_and_add("The third {word} digit", 2, "c", "abc", "ab"),
+        Step("{place0} is {a}.", (_read("a", 0),)),
+        _read_and_add(1, "b", "ab", "a"),
+        _read_and_add(2, "c", "abc", "ab"),
         _final("abc"),
     ),
 )
@@ -139,15 +165,17 @@ ROW_DIFFERENCE = Task(
     layout=TABLE,
     question="By how much do the totals of the two rows of the table differ?",
     variants=(Variant((0, 1, 2, 3)),),
+    places=("upper", "upper", "lower", "lower"),
+    orders=UPPER_OR_LOWER_FIRST,
     steps=(
-        Step("The upper row holds {a} and {b}.", (_read("a", 0), _read("b", 1))),
+        Step("The {place0} row holds {a} and {b}.", (_read("a", 0), _read("b", 1))),
         Step(
-            "The upper row adds up to {a_} + {b_} = {ab}.",
+            "The {place0} row adds up to {a_} + {b_} = {ab}.",
             (_copy("a_", "a"), _copy("b_", "b"), _add("ab", "a_", "b_")),
         ),
-        Step("The lower row holds {c} and {d}.", (_read("c", 2), _read("d", 3))),
+        Step("The {place2} row holds {c} and {d}.", (_read("c", 2), _read("d", 3))),
         Step(
-            "The lower row adds up to {c_} + {d_} = {cd}.",
+            "The {place2} row adds up to {c_} + {d_} = {cd}.",
             (_copy("c_", "c"), _copy("d_", "d"), _add("cd", "c_", "d_")),
         ),
         Step(
@@ -168,11 +196,13 @@ COUNT_ABOVE = Task(
     layout=GRID,
     question="How many digits in the grid are greater than {limit}?",
     variants=tuple(Variant((0, 1, 2, 3), limit=limit) for limit in (3, 4, 5)),
+    places=CORNERS,
+    orders=ANY_OF_FOUR,
     steps=(
-        _read_and_count(CORNERS[0], 0, "a", "in_1", None),
-        _read_and_count(CORNERS[1], 1, "b", "in_2", "in_1"),
-        _read_and_count(CORNERS[2], 2, "c", "in_3", "in_2"),
-        _read_and_count(CORNERS[3], 3, "d", "in_4", "in_3"),
+        _read_and_count(0, "a", "in_1", None),
+        _read_and_count(1, "b", "in_2", "in_1"),
+        _read_and_count(2, "c", "in_3", "in_2"),
+        _read_and_count(3, "d", "in_4", "in_3"),
         _final("in_4"),
     ),
 )
@@ -183,10 +213,12 @@ BAR_RANGE = Task(
     layout=CHART,
     question="How much higher is the highest bar of the chart than the lowest one?",
     variants=(Variant((0, 1, 2)),),
+    places=("left", "middle", "right"),
+    orders=ANY_OF_THREE,
     steps=(
-        Step("The left bar is {a} high.", (_read("a", 0),)),
-        Step("The middle bar is {b} high.", (_read("b", 1),)),
-        Step("The right bar is {c} high.", (_read("c", 2),)),
+        Step("The {place0} bar is {a} high.", (_read("a", 0),)),
+        Step("The {place1} bar is {b} high.", (_read("b", 1),)),
+        Step("The {place2} bar is {c} high.", (_read("c", 2),)),
         Step(
             "The highest bar is {top} high and the lowest is {low} high.",
             (
@@ -212,9 +244,11 @@ NUMBER_SUM = Task(
     layout=NUMBERS,
     question="What is the sum of the upper and the lower number?",
     variants=(Variant((0, 1, 2, 3)),),
+    places=("upper", "upper", "lower", "lower"),
+    orders=UPPER_OR_LOWER_FIRST,
     steps=(
-        Step("The upper number has the digits {a} and {b}.", (_read("a", 0), _read("b", 1))),
-        Step("The lower number has the digits {c} and {d}.", (_read("c", 2), _read("d", 3))),
+        Step("The {place0} number has the digits {a} and {b}.", (_read("a", 0), _read("b", 1))),
+        Step("The {place2} number has the digits {c} and {d}.", (_read("c", 2), _read("d", 3))),
         Step(
             "The ones add up to {b_} + {d_} = {bd}.",
             (_copy("b_", "b"), _copy("d_", "d"), _add("bd", "b_", "d_")),

@@ -87,7 +87,7 @@ def refuse(pictures: Sequence[Picture]) -> list[str]:
     if pictures:
         raise UsageError(
             "--images FOLDER, as images of the selection are in its records",
-            f"no --images, and an image of {len(pictures[0].data)} bytes",
+            f"no --images, and an image of {len(pictures[0].data):,} bytes",
             "name the folder to write such images to, which is then the --image-root",
         )
     return []

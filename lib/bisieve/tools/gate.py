@@ -100,7 +100,7 @@ def judge(now: VersionStats, before: VersionStats | None, limits: Limits) -> Gat
     lines = [comparison.line(name, *pair) for name, pair in pairs.items() if name not in set(small)]
     if small:
         smaller = [add_stats(pairs[name][place] for name in small) for place in (0, 1)]
-        lines.append(comparison.line(f"{len(small)} smaller", *smaller))
+        lines.append(comparison.line(f"{len(small):,} smaller", *smaller))
     uncompared = [f"{what}: {why}" for what, why in reasons.items()]
     if not reasons and all(line.mixture_drift is None for line in lines):
         uncompared = [f"mixture and score: no source has {limits.min_rollouts:,} rollouts in both versions"]

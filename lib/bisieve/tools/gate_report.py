@@ -86,7 +86,7 @@ def _share(number: float | None) -> str:
 
 def _sources(what: str, rollouts: Mapping[str, int]) -> list[str]:
     named = [f"{name} ({pluralize(number, 'rollout')})" for name, number in [*rollouts.items()][:SHOWN]]
-    more = f" and {len(rollouts) - SHOWN} more" if len(rollouts) > SHOWN else ""
+    more = f" and {len(rollouts) - SHOWN:,} more" if len(rollouts) > SHOWN else ""
     return [f"{what}: {', '.join(named)}{more}"] if named else []
 
 
@@ -134,7 +134,7 @@ def _drifts(what: str, limit: float, found: dict[str, tuple[float | None, str]])
     if not over:
         return []
     drift, name, moved = max(over, key=lambda one: one[0] or 0)
-    others = f" and {len(over) - 1} more" if len(over) > 1 else ""
+    others = f" and {len(over) - 1:,} more" if len(over) > 1 else ""
     return [(f"at most {percent(limit)} {what}", f"{drift:.2%} {what} ({name}: {moved}){others}")]
 
 

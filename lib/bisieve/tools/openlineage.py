@@ -5,7 +5,6 @@ sending fails, a warning is printed and the command goes on.
 """
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from bisieve import console
 from bisieve._redact import without_secrets
 from bisieve._version import __version__
 from bisieve.errors import BisieveError, PreemptedError
@@ -95,7 +95,7 @@ class _Sender:
             return work()
         except Exception as error:  # each transport raises exceptions of its own
             reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)[:300]
-            print(f"bisieve: warning: no OpenLineage event was sent: {reason}", file=sys.stderr)
+            console.show_on_stderr(f"bisieve: warning: no OpenLineage event was sent: {reason}")
             return None
 
 

@@ -32,5 +32,6 @@ FAMILY = Family(
     system=(
         "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
     ),
+    served_as="InternVLForSequenceClassification",
     vision_layers="encoder.layer",
 )

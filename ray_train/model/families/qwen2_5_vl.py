@@ -52,4 +52,5 @@ FAMILY = Family(
     tiles=1,
     image_options=lambda tiles: sized(28, tiles),
     vision_runs=True,
+    served_as="Qwen2_5_VLForSequenceClassification",
 )

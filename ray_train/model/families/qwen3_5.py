@@ -8,5 +8,7 @@ FAMILY = replace(
     qwen3_vl.FAMILY,
     model_type="qwen3_5",
     projector=qwen2_5_vl.FAMILY.projector,
+    served_as="",
+    interleaved_axes=False,
     why_no_packs="layers of linear_attention, whose state goes from one rollout to the next",
 )

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from support.forked_workers import fork_server
 from support.nodes import BIN, Nodes, started_nodes
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one
@@ -18,9 +19,12 @@ from real_airflow import AIRFLOW, DAGS, OURS, ROOT, Airflow, Run
 
 
 @pytest.fixture(scope="package")
-def head(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
+def head(
+    free_ports: Callable[..., dict[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Nodes]:
     """A Ray that takes jobs."""
-    with started_nodes(free_ports, PYTHONPATH=OURS) as nodes:
+    folder, ours = tmp_path_factory.mktemp("forks"), {"PYTHONPATH": OURS}
+    with fork_server(folder, os.environ | ours) as forks, started_nodes(free_ports, forks, **ours) as nodes:
         yield nodes
 
 
@@ -71,7 +75,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "workers": 1,
         "train_options": {
             "zero_stage": 1, "global_batch": 8, "pack_tokens": 2048, "max_length": 512, "max_tiles": 1,
-            "device": "cpu",
+            "device": "cpu", "data_workers": 0,
         },
         "evaluate_options": {"workers": 1, "device": "cpu"},
     }  # fmt: skip

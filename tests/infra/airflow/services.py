@@ -81,6 +81,7 @@ def services(
         # In which a dead scheduler is missed: minutes else.
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # these DAGs do not change; 30 s else
     }
     running = Services(port, home, airflow, whole)
     try:

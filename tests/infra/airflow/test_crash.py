@@ -58,7 +58,7 @@ def test_a_task_and_then_the_scheduler_killed_in_the_midst_of_training_find_the_
     jobs_before = set(training_jobs(head))
     start(running, "killed", asked)
     job = new_job(head, jobs_before)
-    until(lambda: re.search("step +8/", logs(head, job)))
+    until(lambda: re.search("step +1/", logs(head, job)))
     with stopped(head):
         first = running.task(DAG, "killed", "train")
         os.kill(first["pid"], signal.SIGKILL)
@@ -97,15 +97,15 @@ def test_a_task_that_is_marked_as_failed_stops_its_job_which_saves_a_checkpoint_
     jobs_before = set(training_jobs(head))
     start(running, "stopped", {**asked, "train_options": options})
     job = new_job(head, jobs_before)
-    until(lambda: re.search("step +8/", logs(head, job)))
+    until(lambda: re.search("step +1/", logs(head, job)))
     running.call(f"{RUNS}/stopped/taskInstances/train", {"new_state": "failed"}, "PATCH")
     until(lambda: training_jobs(head)[job] == "STOPPED")
-    assert re.search(r"stopped after step \d+ of 4000 with a checkpoint", logs(head, job))
+    assert re.search(r"stopped after step \d+ of 4,000 with a checkpoint", logs(head, job))
     until(lambda: ended(running, "stopped"))
 
     start(running, "goes-on", {**asked, "train_options": options})
     second = new_job(head, {*jobs_before, job})
-    until(lambda: re.search(r"resumed at step \d+ of 4000", logs(head, second)))
+    until(lambda: re.search(r"resumed at step \d+ of 4,000", logs(head, second)))
     running.call(f"{RUNS}/goes-on/taskInstances/train", {"new_state": "failed"}, "PATCH")
     until(lambda: training_jobs(head)[second] == "STOPPED")
 

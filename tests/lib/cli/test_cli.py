@@ -1,4 +1,5 @@
 import argparse
+import io
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +18,15 @@ import pytest
 
 from bisieve._version import __version__
 from bisieve.cli.main import COMMANDS, INTERRUPTED, TERMINATED, guarded, main, run_command
-from bisieve.cli.parser import Parser
+from bisieve.cli.parser import Parser, add_command
 from bisieve.errors import BisieveError, PreemptedError, UsageError
 
 SCORE = ["score", "--input", "in", "--index", "out"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +65,7 @@ def test_the_exit_codes_of_the_help_are_those_of_the_documentation(
     in_help = [int(code) for code in re.findall(r"^  (\d+) ", shown, re.MULTILINE)]
     text = (Path(__file__).parents[3] / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
     table = text.partition("## Exit codes")[2].partition("\n## ")[0]
-    assert in_help == [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert in_help == [int(code) for code in re.findall(r"^- (\d+): ", table, re.MULTILINE)]
     errors = {BisieveError.exit_code, UsageError.exit_code, PreemptedError.exit_code}
     assert set(in_help) == {0, INTERRUPTED, TERMINATED, *errors}
 
@@ -73,10 +80,15 @@ def test_an_index_beside_other_files_is_put_there_with_a_warning(
         (tmp_path / "index" / name).touch()
     ask = ["score", "--input", str(shard), "--index", str(tmp_path / "index")]
     assert main(ask) == 0
-    expected = f"warning: file://{tmp_path}/index holds notes.txt and 1 other, which is not of an index; "
+    expected = f"warning: file://{tmp_path}/index also holds notes.txt and 1 other, not of an index; "
     assert capsys.readouterr().err.count(expected) == 1
     assert main([*ask, "--alpha", "0.2"]) == 0
     assert "warning" not in capsys.readouterr().err
+    (tmp_path / "ranked").mkdir()
+    (tmp_path / "ranked/notes.txt").touch()
+    ask = ["rank", "--index", str(tmp_path / "index"), "--output", str(tmp_path / "ranked"), "--alpha", "0.1"]
+    assert main(ask) == 0
+    assert "ranked also holds notes.txt, not of an index; " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [point.name for point in entry_points(group=COMMANDS)])
@@ -151,13 +163,16 @@ def test_a_mistake_is_one_line_and_a_code(
         ([*SCORE, "--strat=all"], "an option of bisieve score; found --strat; did you mean --strategy?"),
         ([*SCORE, "--strategy", "bsi"], "for --strategy; found bsi; did you mean bis?"),
         (["report", "--index", "x", "--alpha", "autoo"], "a number or auto for --alpha; found autoo"),
-        (["export", "--quiet"], "an option of bisieve export; found --quiet; see bisieve export --help"),
+        (["export", "--loud"], "an option of bisieve export; found --loud; see bisieve export --help"),
         (["versions", "x"], "options of bisieve versions; found 'x'; did you mean --index x?"),
         (["report", "x"], "did you mean --index x or"),
         (["score", "--input", "x", "--index", "y", "--field", "qestion=q"], "did you mean question?"),
         (["score", "--alpha", "x"], "a number for --alpha; found x; see bisieve score --help"),
         (["score"], "--input, --index; found none; see bisieve score --help"),
-        ([*SCORE, "--alpha"], "arguments of bisieve score; found --alpha: expected one argument; see"),
+        ([*SCORE, "--alpha"], "expected a value for --alpha; found none; see bisieve score --help"),
+        (["score", "--input"], "expected a value for --input; found none; see bisieve score --help"),
+        (["report", "--index", "a", "--run", "b"], "expected --index or --run; found both; leave out one"),
+        (["score", "--version"], "found --version; bisieve --version prints the version"),
         (["diff", "a", "b"], "options of bisieve diff; found 'a'; did you mean --index a?"),
         (["diff", "--index", "a", "--versoin", "b"], "found --versoin; did you mean --version?"),
         (["export", "index"], "options of bisieve export; found 'index'; did you mean --index index?"),
@@ -168,7 +183,14 @@ def test_a_mistake_is_one_line_and_a_code(
         ),
         (["doctor", "now"], "options of bisieve doctor; found 'now'; see bisieve doctor --help"),
         (["report", "--index", "x", "more"], "options of bisieve report; found 'more'; see bisieve"),
+        (["train", "index"], "options of bisieve train; found 'index'; did you mean --index index?"),
         (["train", "--fractoin", "1"], "an option of bisieve train; found --fractoin; did you mean"),
+        (["score", "--quiet=yes"], "expected --quiet/--no-quiet without a value; found yes; leave out"),
+        (["train", "--workers", "x"], "a number such as 4, or a range such as 2-8 for --workers; found x"),
+        (["submit"], "best-of, sweep; found none; for example bisieve submit --address http"),
+        (["train"], "--index, --image-root, --backbone, --output; found nothing; give them"),
+        (["evaluate", "--model", "m", "--output", "o"], "expected --image-root, --benchmark; found nothing"),
+        (["submit", "--adress", "http://x", "train"], "found --adress; did you mean --address?"),
         (["submit", "trian"], "best-of, sweep for program; found trian; did you mean train?"),
         (["submit", "train", "--fractoin", "1"], "an option of bisieve submit train; found --fractoin"),
     ],
@@ -182,6 +204,34 @@ def test_a_typo_is_answered_with_what_was_probably_meant(
     (line,) = captured.err.splitlines()
     assert line.startswith("bisieve: error: expected ")
     assert said in line
+
+
+def test_an_error_is_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    with redirect_stderr(Terminal()) as stream:
+        assert main(["train"]) == 2
+    lines = stream.getvalue().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize("name", [point.name for point in entry_points(group=COMMANDS)])
+def test_every_command_can_be_quiet(name: str) -> None:
+    parser = Parser()
+    add_command(parser, next(point for point in entry_points(group=COMMANDS) if point.name == name).load())
+    help_text = " ".join(parser.format_help().split())
+    assert "--[no-]quiet print results, warnings and errors, but no progress" in help_text
+
+
+def test_a_quiet_export_prints_its_result_alone(
+    indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--index", str(indexed), "--fraction", "40%", "--alpha", "0.2"]
+    assert main([*words, "--output", str(tmp_path / "a")]) == 0
+    told = capsys.readouterr()
+    assert main([*words, "--output", str(tmp_path / "b"), "--quiet"]) == 0
+    assert capsys.readouterr() == (told.out.replace(str(tmp_path / "a"), str(tmp_path / "b")), "")
 
 
 @pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "nan", "0%", "101%", "a tenth"])

@@ -75,9 +75,9 @@ def test_one_of_several_options_in_a_file_gives_way_to_another(
     file = tmp_path / "a.toml"
     file.write_text('index = "i"\njson = true')
     assert main(["lineage", "--config", str(file), "--print-config"]) == 0
-    assert capsys.readouterr().out == 'index = "i"\njson = true\n'
+    assert capsys.readouterr().out == 'index = "i"\njson = true\nquiet = false\n'
     assert main(["lineage", "--config", str(file), "--model", "m", "--print-config"]) == 0
-    assert capsys.readouterr().out == 'model = "m"\njson = true\n'
+    assert capsys.readouterr().out == 'model = "m"\njson = true\nquiet = false\n'
 
 
 def test_printed_options_can_be_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """``bisieve corpus`` as a user meets it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ def corpus(*options: object) -> int:
 
 def test_the_command_prints_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert corpus("--output", tmp_path, "--rollouts", 200, "--images", 20, "--benchmark", 12) == 0
-    lines = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    assert re.fullmatch(r"making [\d,]+ rollouts\n", shown.err)
+    lines = shown.out.splitlines()
     assert lines[0].split() == [
         "source",
         "rollouts",

@@ -58,6 +58,34 @@ def test_two_versions_of_an_index_are_compared(
     assert current[:16] in lines[-1]
 
 
+def test_an_index_alone_is_compared_with_its_version_before(
+    two_versions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = ["diff", "--index", str(two_versions)]
+    current = open_index(str(two_versions)).fingerprint
+    names = {path.parent.name for path in two_versions.glob("versions/*/manifest.json")}
+    (older,) = names - {current[:16]}
+    assert main([*index, "--version", older]) == 0
+    with_names = capsys.readouterr().out
+    assert main(index) == 0
+    assert capsys.readouterr().out == with_names
+
+
+def test_a_selection_is_not_compared_with_itself(
+    two_versions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = make_index(tmp_path / "single", [Made("p", "a", (1.0, 0.0))])
+    current = open_index(str(two_versions)).fingerprint
+    for words in (
+        ["--index", index.url], ["--index", index.url, "--other", index.url],
+        ["--index", str(two_versions), "--version", current],
+        ["--index", str(two_versions), "--other-fraction", "25%", "--other-version", current],
+    ):  # fmt: skip
+        assert main(["diff", *words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "at 25% twice; give --other INDEX, --other-fraction F, or another --version" in line
+
+
 def test_fractions_can_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = make_index(tmp_path, [Made("p", f"{n}", (1.0, n / 10)) for n in range(10)])
     assert main(["diff", "--index", index.url, "--fraction", "0.5", "--other-fraction", "0.2"]) == 0

@@ -1,4 +1,4 @@
-"""``--json`` prints one document with what the text shows; ``--quiet`` leaves only errors on stderr."""
+"""``--json`` prints one document with what the text shows; ``--quiet`` leaves out the progress."""
 
 import json
 from collections.abc import Callable

@@ -297,7 +297,7 @@ def test_an_image_of_too_many_pixels_is_named_before_it_is_unpacked(kind: str) -
     data, found = BROKEN[kind]
     assert len(data) < 50_000
     with pytest.raises(
-        ImageError, match=rf"of at most 67108864 pixels in x\.png; found .*{found}; make it smaller"
+        ImageError, match=rf"of at most 67,108,864 pixels in x\.png; found .*{found}; make it smaller"
     ):
         decode_image(data, "x.png")
 

@@ -14,8 +14,8 @@ from bisieve.synthetic.pictures import held_out_digits
 from bisieve.synthetic.tasks import TASKS
 
 
-def made(total: int, responses: int, seed: int = 0) -> list[dict[str, Any]]:
-    parts = make_candidates(total, responses, seed, 0.005)
+def made(total: int, responses: int, seed: int = 0, any_order: bool = False) -> list[dict[str, Any]]:
+    parts = make_candidates(total, responses, seed, 0.005, any_order)
     return [json.loads(line) for part in parts for line in candidate_lines(part)]
 
 
@@ -43,6 +43,19 @@ def test_about_half_of_the_responses_are_right_and_most_questions_have_a_right_o
     assert 0.45 < right.mean() < 0.62
     assert right.any(axis=1).mean() > 0.85
     assert right.mean(axis=1).std() > 0.05, "some questions are harder than others"
+
+
+def test_in_any_order_right_responses_to_a_question_are_different_texts() -> None:
+    def distinct(any_order: bool) -> float:
+        texts = [
+            {" ".join(each[-5:]) for each in record["responses"] if answer_of(each) == record["answer"]}
+            for record in made(60, 16, any_order=any_order)
+            if record["data_source"] == "grid_sum"
+        ]
+        return float(np.mean([len(each) for each in texts if each]))
+
+    assert distinct(any_order=False) < 4
+    assert distinct(any_order=True) > 6
 
 
 def test_their_digits_are_held_out() -> None:

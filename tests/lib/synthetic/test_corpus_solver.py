@@ -7,16 +7,17 @@ from hypothesis import strategies as st
 
 from bisieve.synthetic.annotation import CORRECT, INCORRECT, NEUTRAL, Attempts, attempt
 from bisieve.synthetic.pictures import make_pictures, training_digits
-from bisieve.synthetic.solver import Questions, Solver, ask
+from bisieve.synthetic.solver import Questions, Solver, ask, reading_orders
 from bisieve.synthetic.tasks import TASKS, Task
 
 CARELESS = Solver(mistake_rate=0.3, correction_rate=0.0)
 
 
-def some_questions(task: Task, n: int, seed: int = 0) -> Questions:
+def some_questions(task: Task, n: int, seed: int = 0, any_order: bool = False) -> Questions:
     rng = np.random.default_rng(seed)
     pictures = make_pictures(task.layout, training_digits(), n, rng)
-    return ask(task, pictures, np.arange(n), rng.integers(len(task.variants), size=n))
+    variants = rng.integers(len(task.variants), size=n)
+    return ask(task, pictures, np.arange(n), variants, reading_orders(task, n, any_order, rng))
 
 
 def some_attempts(task: Task, solver: Solver, n: int = 200, seed: int = 0) -> Attempts:
@@ -41,6 +42,22 @@ def test_a_solver_that_makes_no_mistakes_is_right_in_every_step(task: Task) -> N
         assert (position.correctness == CORRECT).all()
     answers = attempts.questions.truth["answer"].tolist()
     assert attempts.positions[-1].texts == [f"Final answer: {answer}" for answer in answers]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_in_whichever_order_a_picture_is_read_each_digit_keeps_its_place_and_the_answer_its_value(
+    task: Task,
+) -> None:
+    usual, other = some_questions(task, 300), some_questions(task, 300, any_order=True)
+    assert set(other.order.tolist()) == set(range(len(task.orders)))
+    assert usual.truth["answer"].tolist() == other.truth["answer"].tolist()
+    words = task.words(other.variant.tolist(), other.order.tolist())
+    for row in range(300):
+        first = other.order[row]
+        for place, cell in enumerate(task.orders[first]):
+            assert other.given[f"seen{place}"][row] == usual.given[f"seen{cell}"][row]
+            named = task.places[cell].format(word=words["word"][row])
+            assert words[f"place{place}"][row] == named
 
 
 def test_the_right_answer_follows_from_the_digits() -> None:

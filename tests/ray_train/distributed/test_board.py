@@ -38,12 +38,24 @@ def test_lines_and_counts_are_shown_where_there_is_no_terminal(
     with shown_board("scoring", 1200, lines=True, every=0.01) as shown:
         shown.put.remote("scorer: try 2")
         shown.count.remote(1000)
-        time.sleep(0.1)
+        said = ""
+        while "1,000" not in said:
+            said += capsys.readouterr().out
+            time.sleep(0.01)
         shown.count.remote(200)
         shown.put.remote("the last line")
-    said = capsys.readouterr().out.splitlines()
+    said = (said + capsys.readouterr().out).splitlines()
     assert said[:2] == ["scorer: try 2", "scoring: 1,000 of 1,200"]
     assert said[-2:] == ["the last line", "scoring: 1,200 of 1,200"]
+
+
+def test_a_quiet_command_shows_the_warnings_of_its_ranks_but_not_their_steps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with console.quiet(True), shown_board("training", 8, every=0.01) as shown:
+        shown.put_status.remote("step 4/8")
+        shown.put.remote("rank 1: upload: try 2")
+    assert capsys.readouterr().out == "rank 1: upload: try 2\n"
 
 
 def test_steps_that_were_made_are_those_of_the_rank_that_is_the_furthest(

@@ -4,16 +4,20 @@ goes on when it is started again.  And the other end from outside: a rank that h
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray.cloudpickle import register_pickle_by_value
 from support.runs import check_learned_the_same, last_checkpoint, worker_pids
 
 from bisieve.errors import PreemptedError, TrainingError
@@ -21,7 +25,7 @@ from ray_train.checkpoints.state import read_cursor
 from ray_train.choices import workers
 from ray_train.config import TrainConfig
 from ray_train.distributed import board, preemption
-from ray_train.distributed.preemption import PreemptionState, forward_signals
+from ray_train.distributed.preemption import PreemptionState, StopOnSigterm, forward_signals
 from ray_train.training.driver import train
 
 Settings = Callable[..., TrainConfig]
@@ -54,16 +58,30 @@ def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], Non
     return start
 
 
+class NoticeAtOnce(StopOnSigterm):
+    """One worker gets SIGTERM before its first step: from outside it might come after the last one."""
+
+    def __init__(self, once: str) -> None:
+        self.once = once
+
+    def after_init_train_context(self) -> None:
+        super().after_init_train_context()
+        with suppress(FileExistsError), open(self.once, "x"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_sigterm_at_a_worker_saves_the_run_and_the_same_command_goes_on(
     settings: Settings,
     trained: TrainConfig,
-    once_two_are_present: Callable[[Act], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     s3: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """At the driver it does the same: test_group_signals.py."""
     config = settings(checkpoint_every=100, workers=workers("1-2"), output=f"{s3}/preempted/output")
-    once_two_are_present(lambda: os.kill(worker_pids()[-1], signal.SIGTERM))
+    monkeypatch.setattr(preemption, "StopOnSigterm", partial(NoticeAtOnce, str(tmp_path / "once")))
+    register_pickle_by_value(sys.modules[__name__])  # which no worker could import
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(PreemptedError, match=r"stopped after step [1-7] of 8 with a checkpoint") as stopped:
         train(replace(config, restart=True))
@@ -92,7 +110,7 @@ def test_a_rank_that_hangs_is_named_and_ends_the_run(
     named = r"within 5 s; found rank \d on .*, last heard of ([3-9]|\d\d+) s ago; look at .*--stuck-after"
     try:
         with pytest.raises(TrainingError, match=named):
-            train(settings(stuck_after=5.0, storage_budget=1))
+            train(settings(stuck_after=5.0, storage_budget=1, epochs=500))
     finally:
         with suppress(ProcessLookupError):  # Ray has ended it
             os.kill(stopped[0], signal.SIGKILL)

@@ -35,4 +35,4 @@ def test_json_is_alone_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*ASKED, "--json"]) == 0
     captured = capfd.readouterr()
     assert json.loads(captured.out) == METRICS
-    assert captured.err == "model: m\n"
+    assert captured.err.splitlines() == [IMPORTING, "model: m"]

@@ -234,3 +234,8 @@ def test_the_command_says_what_became_of_it_and_a_worse_model_is_no_failure(
     assert "; give --paper-eval " in capsys.readouterr().err
     assert main(["promote", "--model", "m", "--metrics", "/nowhere", "--pointer", "p"]) == 1
     assert capsys.readouterr().err.startswith("bisieve: error: expected ")
+
+
+def test_a_folder_without_an_evaluation_is_named(folder: str) -> None:
+    with pytest.raises(StorageError, match=r"an evaluation \(metrics.json\) at .*; found none; make one"):
+        promote(join(folder, "model"), join(folder, "empty"), join(folder, "current.json"))

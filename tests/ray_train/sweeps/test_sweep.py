@@ -17,6 +17,8 @@ from support.small_corpus import Corpus
 
 from bisieve.cli.main import main
 from bisieve.errors import TrainingError
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
 from ray_train.sweeps.config import Options, SweepConfig, Values
 from ray_train.sweeps.results import ANSWER, PLOT, ROWS, TRIALS
 from ray_train.sweeps.run import SweepResult, sweep
@@ -172,6 +174,9 @@ def test_a_dry_run_lists_the_trials_and_writes_nothing(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:4] == ["selection", "objective", "fraction", "seeds"]
     assert lines[1].split() == ["bis", "α", "0.05", "hard", "10%", "0,1", "0", "4", "1", "unknown"]
+    shown = [int(line.split()[7]) for line in lines if line.startswith("bis ")]
+    index = open_index(str(config.index))
+    assert shown == [read_selection(index, fraction).rows.num_rows for fraction in config.fractions]
     assert "12 trials, 12 to make: as much training as 3.4 epochs of all 43 rollouts" in "\n".join(lines)
     assert list(tmp_path.iterdir()) == []
 

@@ -3,27 +3,17 @@
 import json
 
 import pytest
+from support.swept import AVAILABLE, CELLS, CONFIG
 
 from ray_train.sweeps.answer import Cell, answers
-from ray_train.sweeps.config import SweepConfig, Values
+from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.plot import plot
 from ray_train.sweeps.report import mean_interval, report
-
-CONFIG = SweepConfig(
-    index="index", image_root="images", backbone="b", benchmark="b.jsonl", output="o",
-    fractions=Values((0.1, 0.25, 1.0)),
-)  # fmt: skip
-CELLS = [
-    Cell("bis", "0.05", "hard", 0.1, 1200, (0.81, 0.812, 0.814)),
-    Cell("bis", "0.05", "hard", 0.25, 3000, (0.83, 0.832, 0.834)),
-    Cell("random", "", "hard", 0.1, 1200, (0.7,)),
-    Cell("all", "", "hard", 1.0, 12000, (0.829, 0.831, 0.833)),
-]
 
 
 def text(cells: list[Cell], delta: float = 0.01) -> str:
     config = SweepConfig(**{**vars(CONFIG), "delta": delta})
-    return str(report(config, cells, answers(cells, 12_000, delta, 0.95)))
+    return str(report(config, cells, answers(cells, AVAILABLE, delta, 0.95)))
 
 
 def test_the_interval_of_a_mean_is_students() -> None:
@@ -74,7 +64,7 @@ def test_the_answer_may_be_that_more_is_needed() -> None:
 
 
 def test_the_plot_has_a_line_a_selection_and_a_band_for_all_the_data() -> None:
-    spec = plot(CONFIG, CELLS, answers(CELLS, 12_000, 0.01, 0.95))
+    spec = plot(CONFIG, CELLS, answers(CELLS, AVAILABLE, 0.01, 0.95))
     assert json.loads(json.dumps(spec, allow_nan=False)) == spec
     band, lines = spec["layer"]
     assert [value["value"] for value in band["data"]["values"]] == [pytest.approx(0.831)]
@@ -88,7 +78,7 @@ def test_the_plot_has_a_line_a_selection_and_a_band_for_all_the_data() -> None:
 
 def test_the_plot_of_two_objectives_has_two_panels() -> None:
     cells = [*CELLS, Cell("all", "", "soft", 1.0, 12_000, (0.8, 0.81))]
-    spec = plot(CONFIG, cells, answers(cells, 12_000, 0.01, 0.95))
+    spec = plot(CONFIG, cells, answers(cells, AVAILABLE, 0.01, 0.95))
     hard, other = spec["hconcat"]
     assert [len(layer["data"]["values"]) for layer in hard["layer"]] == [1, 4]
     assert [len(layer["data"]["values"]) for layer in other["layer"]] == [1, 1]

@@ -35,7 +35,7 @@ class Tracking:
 
 def scraped(port: int) -> dict[str, float]:
     """What Ray serves of the run, by name, once it serves the last of it."""
-    for _ in range(60):
+    for _ in range(240):
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             text = answer.read().decode()
         found = re.findall(r'^(\w+){.*run="abc-1".*} (\S+)$', text, re.MULTILINE)

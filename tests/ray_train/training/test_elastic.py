@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.forked_workers import ForkServer
 from support.nodes import Nodes, started_nodes
 from support.runs import check_exact, start_driver
 from support.stall import Stall
@@ -19,9 +20,9 @@ ScalingConfig.__init__ = partialmethod(ScalingConfig.__init__, elastic_resize_mo
 
 
 @pytest.fixture
-def nodes(free_ports: Callable[..., dict[str, int]]) -> Iterator[Nodes]:
+def nodes(free_ports: Callable[..., dict[str, int]], forks: ForkServer) -> Iterator[Nodes]:
     """A head with room for one worker, alone."""
-    with started_nodes(free_ports, others=0) as nodes:
+    with started_nodes(free_ports, forks, others=0) as nodes:
         yield nodes
 
 

@@ -47,6 +47,24 @@ def test_every_rollout_of_the_selection_is_trained_on_once(trained: TrainConfig)
     assert {line["step"] for line in lines} == set(range(STEPS))
 
 
+def test_what_is_published_has_a_page_and_serves_elsewhere(trained: TrainConfig) -> None:
+    names = {file.name for file in Path(trained.output).iterdir()}
+    assert {
+        "README.md",
+        "chat_template.jinja",
+        "processor_config.json",
+        "preprocessor_config.json",
+        "vllm.yaml",
+    } <= names
+    card, page = read_card(trained.output), Path(trained.output, "README.md").read_text("utf-8")
+    assert card is not None
+    assert f"| rollouts | {TOTAL}, 100.00% of the index |" in page
+    assert "| sources | 2 |\n| strategy | bis |\n| alpha | 0.05 |" in page
+    assert f"at its last step {card['metrics']['loss']:.4f}" in page
+    template = Path(trained.output, "chat_template.jinja").read_text("utf-8")
+    assert json.dumps(card["prompt_format"]["head"]) in template
+
+
 def test_the_model_is_a_hugging_face_folder_with_its_lineage(trained: TrainConfig) -> None:
     from transformers import AutoTokenizer, InternVLForConditionalGeneration
 

@@ -1,0 +1,39 @@
+"""``bisieve predict``: score the solutions of a file with an MPRM."""
+
+import argparse
+import json
+
+from bisieve.cli.overview import TRAIN
+from ray_train.config_io import add_options, read_config
+from ray_train.evaluation.predict import PredictConfig
+from ray_train.run_config import to_toml
+
+GROUP = TRAIN
+HELP = "score the steps of solutions in a file with a process reward model"
+EXAMPLE = "bisieve predict --model model --input solutions.jsonl --output scored.jsonl"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_options(parser, PredictConfig)
+    parser.add_argument("--output", metavar="URL", help="JSONL file that gets the result (default: stdout)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and return the exit code; nothing is written unless all solutions are scored."""
+    config = read_config(PredictConfig, args)
+    if args.print_config:
+        print(to_toml(config, "bisieve predict --config FILE"), end="")
+        return 0
+    from bisieve.io import storage
+    from bisieve.io.urls import canonical
+    from ray_train.evaluation.predict import predict
+
+    if args.output:
+        storage.require_writable(canonical(args.output).rpartition("/")[0])
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in predict(config)]
+    if args.output:
+        storage.write_bytes(canonical(args.output), "".join(lines).encode())
+    else:
+        print(*lines, sep="", end="", flush=True)
+    return 0

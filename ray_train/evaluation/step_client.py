@@ -1,0 +1,228 @@
+"""Score steps with a model that a vLLM server has, as `StepScorer` does with one of its own.
+
+    solution ──as in training: RGB, reserved tokens, length──▶ messages ──POST /pooling──▶ P(Yes) of each step
+
+The server runs with the model's ``vllm.yaml``. Card, tokenizer and image sizes are read here, without
+weights, to know which steps fit.
+"""
+
+import base64
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from bisieve._redact import without_secrets
+from bisieve.errors import TrainingError
+from bisieve.io.images import load_image
+from ray_train.data.encode import Encoder, Sample, make_encoder, transparent_images
+from ray_train.estimates.sample import CountingProcessor
+from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.step_scorer import Asked, Picture, filled, samples_of
+from ray_train.model.backbone import Backbone
+from ray_train.model.chat_template import chat_messages, user_parts
+from ray_train.model.metadata import CARD
+from ray_train.model.prompt_format import format_in
+from ray_train.model.recognize import card_of
+from ray_train.model.skeleton import load_skeleton_processor
+
+_START = "start it with: vllm serve FOLDER --config FOLDER/vllm.yaml"
+RETRIES = 3  # of a request that gets no answer, or one that the server is not ready
+_KEY = "VLLM_API_KEY"  # environment variable with the key that the server wants, if it wants one
+
+
+class StepClient:
+    """A served model that gives every step of a solution its reward, P(positive).
+
+    Args:
+        url: Address of the server, as ``http://localhost:8000``.
+        model: Folder, URL or hub id of the same model, of which the weights are not read; empty: the folder
+            that the server names, on the same machine.
+        max_length: Tokens that a solution may have; 0: as in training. Never more than the server takes.
+        workers: Requests at the same time.
+        timeout: Seconds that an answer may take.
+
+    Raises:
+        TrainingError: There is no such server, or the model or its card cannot be read.
+    """
+
+    def __init__(
+        self, url: str, model: str = "", max_length: int = 0, workers: int = 16, timeout: float = 600.0
+    ) -> None:
+        self._url, self._workers, self._timeout = url.rstrip("/"), workers, timeout
+        self._session = _session(workers)
+        served = self._asked("GET", "/v1/models")["data"][0]
+        self._name = str(served["id"])
+        root = str(served.get("root") or self._name)
+        source = str(model) or root
+        card = _card(source, model)
+        if model and os.path.isdir(root) and (other := card_of(root)) and other["run"] != card["run"]:
+            raise TrainingError(
+                f"a server with the model of run {card['run']}", f"run {other['run']}", "give its --model"
+            )
+        limits = [max_length or card["config"]["max_length"], served.get("max_model_len")]
+        self._encoder = _encoder(source, card, min(filter(None, limits)))
+        self.counts: Counter[str] = Counter()  # transparent images and unclear places, over all calls
+
+    def score(self, question: str, images: Sequence[Picture], steps: Sequence[str]) -> list[float]:
+        """Return the reward of each step of one solution, as `score_batch` does."""
+        return self.score_batch([(question, images, steps)])[0]
+
+    def score_batch(self, solutions: Sequence[Asked]) -> list[list[float]]:
+        """Return the rewards of several solutions, which are sent at the same time.
+
+        Args:
+            solutions: Question, images and steps of each.
+
+        Returns:
+            For each solution one reward in [0, 1] per step; NaN for a step beyond the length limit, and for
+            all steps of a solution whose text has a token of the prompt.
+
+        Raises:
+            ImageError: An image cannot be read or decoded.
+            StorageError: A path or URL cannot be read.
+            TrainingError: The server cannot be reached, or refuses a solution.
+        """
+        return filled(self.rewards(samples_of(solutions)), solutions)
+
+    def score_solutions(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
+        """Return the rewards of each solution of a file, one per step that fits, as `Scorer.score`."""
+        names = {name for solution in solutions for name in solution.images}
+        images = {name: load_image(image_root, name) for name in names}
+        return self.rewards(
+            [
+                Sample(number, [images[name] for name in each.images], each.question, each.steps,
+                       [0.0] * len(each.steps))
+                for number, each in enumerate(solutions)
+            ]
+        )  # fmt: skip
+
+    def rewards(self, samples: Sequence[Sample]) -> list[list[float]]:
+        """Return the rewards of each sample, one per step that fits, as `Scorer.rewards`."""
+        self.counts.update(transparent=transparent_images(samples), unclear=self._encoder.unclear(samples))
+        pictures = {id(image): image for sample in samples for image in sample.images}
+        encoded = {key: _data_url(image) for key, image in pictures.items()}
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(lambda sample: self._rewards(sample, encoded), samples))
+
+    def _rewards(self, sample: Sample, encoded: dict[int, str]) -> list[float]:
+        kept = self._fitting(sample)
+        if not kept.steps:
+            return []
+        format, number = self._encoder.format, len(kept.images)
+        images = [{"type": "image_url", "image_url": {"url": encoded[id(image)]}} for image in kept.images]
+        body: dict[str, Any] = {
+            "model": self._name, "task": "token_classify",
+            "messages": chat_messages(user_parts(format, kept.question, number), kept.steps, images),
+        }  # fmt: skip
+        if format.options_for(number) != format.image_options:  # several images share the tiles
+            fast = format.image_backend != "pil"
+            body["mm_processor_kwargs"] = {**format.options_for(number), "use_fast": fast}
+        answer = self._asked("POST", "/pooling", body)
+        try:
+            rewards = [float(one) for (one,) in answer["data"][0]["data"]]
+        except (KeyError, IndexError, TypeError, ValueError):
+            rewards = []
+        if len(rewards) != len(kept.steps):
+            raise TrainingError(
+                f"a reward of each of {len(kept.steps)} steps from {self._url}",
+                f"{len(rewards)} of them", _START,
+            )  # fmt: skip
+        return rewards
+
+    def _fitting(self, sample: Sample) -> Sample:
+        """Return ``sample`` with the steps that bisieve's own scorer would keep."""
+        if self._encoder.is_ambiguous(sample) or not sample.steps:
+            return replace(sample, steps=[])
+        inputs = self._encoder.processor(
+            images=[self._encoder.images(sample)], text=[self._encoder.text(sample)],
+            **self._encoder.format.options_for(len(sample.images)),
+        )  # fmt: skip
+        ids = inputs["input_ids"][0]
+        return sample if len(ids) <= self._encoder.max_length else self._encoder.shortened(sample, ids)
+
+    def _asked(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request and return the JSON of its answer."""
+        try:
+            answer = self._session.request(method, self._url + path, json=body, timeout=self._timeout)
+        except requests.RequestException as error:
+            found = without_secrets(" ".join(str(error).split())[:200])
+            raise TrainingError(f"an answer of the server at {self._url}", found, _START) from error
+        if answer.status_code == 401:
+            raise TrainingError(
+                f"the key of the server at {self._url}", "another one, or none", f"set {_KEY}"
+            )
+        if not answer.ok:
+            raise TrainingError(
+                f"a server at {self._url} that takes such requests",
+                f"HTTP {answer.status_code}: {_reason(answer)}", _hint(_reason(answer)),
+            )  # fmt: skip
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise TrainingError(f"JSON from {self._url}", "something else", _START) from error
+
+
+def _session(workers: int) -> requests.Session:
+    session = requests.Session()
+    patience = Retry(RETRIES, backoff_factor=0.5, status_forcelist=[502, 503, 504], allowed_methods=None,
+                     raise_on_status=False)  # fmt: skip
+    adapter = HTTPAdapter(pool_maxsize=workers, max_retries=patience)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    if key := os.environ.get(_KEY):
+        session.headers["Authorization"] = f"Bearer {key}"
+    return session
+
+
+def _card(source: str, given: str) -> dict[str, Any]:
+    try:
+        card = card_of(source)
+    except TrainingError:
+        if given:
+            raise
+        card = None
+    if card is None:
+        raise TrainingError(
+            f"the card ({CARD}) of the model that is served, {source}",
+            "none here" if not given else "none there",
+            "name the model: a folder, URL or hub id of one that bisieve trained",
+        )
+    return card
+
+
+def _encoder(source: str, card: dict[str, Any], max_length: int) -> Encoder:
+    """Return the encoder of the model at ``source``, which counts tokens and computes no pixels."""
+    format = format_in(card, source)
+    family, processor = load_skeleton_processor(source, "pil", "--model")
+    backbone = Backbone(None, processor, family)
+    slot = backbone.token_id(family.image_token(processor.tokenizer))
+    counting = replace(backbone, processor=CountingProcessor(processor, slot))
+    return make_encoder(counting, format, max_length)
+
+
+def _data_url(image: Any) -> str:
+    """Return an image of PIL as a PNG: RGB, so that the server sees the same pixels."""
+    encoded = BytesIO()
+    image.convert("RGB").save(encoded, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _reason(answer: requests.Response) -> str:
+    try:
+        return " ".join(str(answer.json()["error"]["message"]).split())[:300]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(answer.text.split())[:300]
+
+
+def _hint(reason: str) -> str:
+    if "mm_processor_kwargs" in reason:
+        return "for several images start the server with --trust-request-mm-kwargs, too"
+    return _START

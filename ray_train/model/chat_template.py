@@ -1,0 +1,158 @@
+"""The text that a model was trained on, as a chat template: messages in, exactly that text out.
+
+    user: images and text ──┐
+                            ├──chat_template.jinja──▶ the text of `PromptFormat.render`
+    assistant: a text part per step ──┘
+
+Other libraries, such as transformers and vLLM, apply the template. It refuses whatever would become another
+text than in training: a system message, a message that is one string, a reserved token, and a
+placeholder such as ``<image>`` in a text.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+from bisieve.records.prompt import process_text
+from ray_train.model.families.base import Family
+from ray_train.model.prompt_format import PLACEHOLDER, PromptFormat, placeholders
+
+TEMPLATE = "chat_template.jinja"
+Part: TypeAlias = int | str  # of a message: the number of an image, from 0, or a text
+
+# A placeholder that is to be read as text is divided after its first character, so that no part has one.
+_DIVIDE = re.compile(r"(?<=<)(?=image(?:[ _-]?[0-9]+)?>)", re.IGNORECASE)
+
+_JINJA = """\
+{#- Renders a question with its images, and the steps of a solution, as bisieve's model was trained on them.
+    user: images, then text (or images inside the text); assistant: a text part for each step. -#}
+{%- set found = namespace(images="", question="", text="", plain="", process="", steps=0, started=false) -%}
+{%- if messages | map(attribute="role") | list != ["user", "assistant"] -%}
+  {{- raise_exception("expected a user message (images and question), then an assistant message (steps); \
+no system message") -}}
+{%- endif -%}
+{%- for message in messages -%}
+  {%- if message.content is string -%}
+    {{- raise_exception("expected a list as content, of the assistant with a text part for each step; \
+found a string") -}}
+  {%- endif -%}
+  {%- for part in message.content -%}
+    {%- if part.type == "text" -%}
+      {%- for rest in (part.text | lower).split("<image")[1:] -%}
+        {%- set number = rest.split(">")[0] -%}
+        {%- if ">" in rest and message.role == "user" and (number == "" or number.isdigit()
+            or (number[0] in " _-" and number[1:].isdigit())) -%}
+          {{- raise_exception("expected image parts where the images are in the question; \
+found the text <image" ~ number ~ ">") -}}
+        {%- endif -%}
+      {%- endfor -%}
+      {%- if message.role == "user" -%}
+        {%- set found.started = true -%}
+        {%- set found.question = found.question ~ part.text -%}
+        {%- set found.plain = found.plain ~ part.text -%}
+      {%- else -%}
+        {%- set found.process = found.process ~ (SEPARATOR if found.steps else "") ~ (part.text | trim) \
+~ MARKER -%}
+        {%- set found.plain = found.plain ~ "\\n" ~ part.text -%}
+        {%- set found.steps = found.steps + 1 -%}
+      {%- endif -%}
+    {%- elif part.type in ("image", "image_url", "input_image") and message.role == "user" -%}
+      {%- set found.plain = found.plain ~ "\\n" -%}
+      {%- if not found.started -%}
+        {%- set found.images = found.images ~ SLOT ~ "\\n" -%}
+      {%- elif IN_PLACE -%}
+        {%- set found.question = found.question ~ SLOT -%}
+      {%- else -%}
+        {{- raise_exception("expected all images before the text, as this model was trained") -}}
+      {%- endif -%}
+    {%- else -%}
+      {{- raise_exception("expected parts that are texts, and images of the user; found " ~ part.type) -}}
+    {%- endif -%}
+  {%- endfor -%}
+{%- endfor -%}
+{%- if not found.steps -%}{{- raise_exception("expected at least one step; found none") -}}{%- endif -%}
+{%- for token in RESERVED -%}
+  {%- if token in found.plain -%}
+    {{- raise_exception("expected no token of the prompt in question and steps; found " ~ token) -}}
+  {%- endif -%}
+{%- endfor -%}
+{{- HEAD ~ found.images ~ QUESTION ~ (found.question | trim) ~ PROCESS ~ found.process ~ TAIL -}}
+"""
+
+
+def chat_template(format: PromptFormat, family: Family, tokenizer: Any) -> str:
+    """Return the template of a model as Jinja.
+
+    Args:
+        format: Prompt format of the model.
+        family: Its family.
+        tokenizer: Its tokenizer, with the marker. A token that it puts in front of a text by itself, or after
+            it, is part of the template, which is to be applied without adding special tokens.
+    """
+    before, after = _added_tokens(tokenizer)
+    question, process = process_text("\0", [""], "", "").split("\0")
+    texts = {
+        "SLOT": format.image_slot, "MARKER": format.marker, "SEPARATOR": format.step_separator,
+        "HEAD": before + format.head, "TAIL": format.tail + after, "QUESTION": question, "PROCESS": process,
+        "RESERVED": list(reserved_tokens(format, family, tokenizer)), "IN_PLACE": format.in_place,
+    }  # fmt: skip
+    # A JSON text is a literal of Jinja, too.
+    named = [f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} -%}}" for name, text in texts.items()]
+    comment, rest = _JINJA.split("-#}\n", 1)
+    return "\n".join([f"{comment}-#}}", *named, rest])
+
+
+def reserved_tokens(format: PromptFormat, family: Family, tokenizer: Any) -> tuple[str, ...]:
+    """Return the tokens that no question or step may contain."""
+    return (format.marker, format.tail, family.chat.start, *family.reserved(tokenizer))
+
+
+def _added_tokens(tokenizer: Any) -> tuple[str, str]:
+    """Return the special tokens that ``tokenizer`` puts before and after a text, as texts."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = next(place for place in range(len(full)) if full[place : place + len(plain)] == plain)
+    before, after = full[:start], full[start + len(plain) :]
+    names = tokenizer.convert_ids_to_tokens
+    return "".join(names(before)), "".join(names(after))
+
+
+def user_parts(format: PromptFormat, question: str, num_images: int) -> list[Part]:
+    """Return the parts of the user's message that the template renders as `PromptFormat.render` does.
+
+    An image after the first text is inside the question; so the text in front of an image with which a
+    question begins is empty. Where the placeholders of ``question`` do not match the images, they are text.
+
+    Args:
+        format: Prompt format of the model.
+        question: The question, stripped, with placeholders if it has any.
+        num_images: Number of images.
+    """
+    if format.in_place and placeholders(question, num_images) is not None:
+        texts = PLACEHOLDER.split(question)[::2]  # between them is the number in each placeholder
+        parts: list[Part] = [texts[0]]
+        for image, text in zip(format.image_order(question, num_images), texts[1:], strict=True):
+            parts += [image, text] if text else [image]
+        return parts
+    return [*range(num_images), *_DIVIDE.split(format.without_placeholders(question))]
+
+
+def chat_messages(parts: Sequence[Part], steps: Sequence[str], images: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return the messages of one solution.
+
+    Args:
+        parts: Those of `user_parts`.
+        steps: The steps.
+        images: The content part of each image, such as ``{"type": "image"}``.
+    """
+    user = [images[part] if isinstance(part, int) else {"type": "text", "text": part} for part in parts]
+    return [
+        {"role": "user", "content": user},
+        {"role": "assistant", "content": [{"type": "text", "text": step} for step in steps]},
+    ]
+
+
+def images_in(parts: Sequence[Part]) -> Iterator[int]:
+    """Yield the numbers of the images in ``parts``, in order."""
+    yield from (part for part in parts if isinstance(part, int))

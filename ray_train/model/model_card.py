@@ -1,0 +1,281 @@
+"""The README.md of a published model: a model card as the Hugging Face hub shows it.
+
+    bisieve.json ──train──▶ README.md ◀──evaluate── metrics.json
+
+The YAML header holds the results of evaluations; the section "Evaluation" is written from them, so that an
+evaluation on another benchmark adds a row and the rest of the page stays as its owner has it.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from ray_train.model.families.base import Family
+from ray_train.model.prompt_format import PromptFormat
+
+README = "README.md"
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+_START, _END = "<!-- evaluations, by bisieve -->", "<!-- end of evaluations -->"
+_NONE = "This model has not been evaluated yet. `bisieve evaluate` on this folder fills this section."
+_METRICS = {"overall_f1": "macro-F1 by source", "pooled_macro_f1": "macro-F1 pooled", "auc": "AUC"}
+_RECIPE = (
+    "objective", "epochs", "global_batch", "learning_rate", "weight_decay", "warmup", "lora_rank",
+    "train_vision", "train_projector", "train_language", "max_length", "seed", "recipe",
+)  # fmt: skip
+
+_PAGE = """
+# {name}
+
+A multimodal process reward model: for each step of a solution of a question about images, it gives the
+probability that the step is right. Trained by [bisieve](https://pypi.org/project/bisieve) from
+{base}.
+
+## Use it
+
+```python
+from ray_train import StepScorer  # pip install "bisieve[train]"
+
+MODEL = "."  # this folder, or the hub id of this page
+scorer = StepScorer(MODEL)
+steps = ["The bars are 3, 7 and 5 high.", "The answer is left."]
+print(scorer.score("Which bar is highest?", ["chart.png"], steps))  # P(right) of each step
+```
+
+To choose among several solutions, take the one with the highest mean. The same with transformers alone:
+
+```python
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+
+MODEL = "."  # this folder, or the hub id of this page
+processor = AutoProcessor.from_pretrained(MODEL)  # needs torchvision; without it, use StepScorer
+processor.image_processor = AutoImageProcessor.from_pretrained(MODEL, backend="{backend}")
+model = AutoModelForImageTextToText.from_pretrained(MODEL, dtype="auto").eval()
+steps = ["The bars are 3, 7 and 5 high.", "The answer is left."]
+messages = [
+    {{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "Which bar is highest?"}}]}},
+    {{"role": "assistant", "content": [{{"type": "text", "text": step}} for step in steps]}},
+]
+text = processor.apply_chat_template(messages)
+inputs = processor(
+    text=[text], images=[[Image.open("chart.png").convert("RGB")]], add_special_tokens=False,
+    return_tensors="pt",
+)
+with torch.inference_mode():
+    logits = model(**inputs).logits[inputs["input_ids"] == {marker}]  # at each {marker_text}
+print(logits[:, [{positive}, {negative}]].float().softmax(-1)[:, 0].tolist())  # {words}
+```
+
+{serving}## What it reads
+
+The text of training, which `chat_template.jinja` renders from such messages (here with one step):
+
+```text
+{text}
+```
+
+An image is processed by {backend_name} with
+
+```json
+{options}
+```
+
+Several images of a question share the tiles: `several_image_options` in `bisieve.json`.
+{placing}
+
+## Data
+
+| | |
+|---|---|
+{data}
+
+## Recipe
+
+| | |
+|---|---|
+{recipe}
+
+The mean loss over the training was {mean_loss}, at its last step {loss}.{validation}
+
+## Evaluation
+
+{evaluations}
+
+## Limits
+
+- A reward says how a step looks to this model; it is not a proof. A solution whose steps all have high
+  rewards can be wrong.
+- Rewards are comparable within the kind of questions, images and step lengths that it was trained on. Choose
+  the threshold that separates right from wrong on judged steps of your own.
+- Texts longer than {max_length:,} tokens lose their trailing steps, which then have no reward. A text with a
+  token of the prompt, such as `{marker_text}`, is not scored.
+- MC scores, from which it learned, are estimates: a step from which a weak model never reached the answer
+  was taught as wrong.{kappa}
+- The licences of the backbone and of the training data apply; add them to the header of this page.
+"""
+
+_SERVING = """With vLLM (`pip install vllm`), which reads `vllm.yaml`:
+
+```bash
+vllm serve FOLDER --config FOLDER/vllm.yaml
+```
+
+Each request to `/pooling` needs `"task": "token_classify"`; `ray_train.StepClient` sends it so.
+
+"""
+
+
+def model_card(card: dict[str, Any], format: PromptFormat, family: Family, name: str, served: bool) -> str:
+    """Return the README.md of a new model.
+
+    Args:
+        card: Content of ``bisieve.json``.
+        format: Prompt format of the model.
+        family: Its family.
+        name: What the page is called.
+        served: Whether there is a ``vllm.yaml``.
+    """
+    hub: Any = import_module("huggingface_hub")
+    config, ids, metrics = card["config"], card["token_ids"], card["metrics"]
+    is_hub_id = bool(_HUB_ID.fullmatch(card["backbone"]))
+    base = card["backbone"] if is_hub_id else card["backbone"].rstrip("/").rpartition("/")[2]
+    header = hub.ModelCardData(
+        library_name="transformers", pipeline_tag="image-text-to-text", model_name=name,
+        tags=["process-reward-model", "reward-model", "multimodal", "bisieve", family.model_type],
+        **({"base_model": base} if is_hub_id else {}),
+    )  # fmt: skip
+    page = _PAGE.format(
+        name=name, base=f"[{base}](https://huggingface.co/{base})" if is_hub_id else f"`{base}`",
+        backend=format.image_backend, backend_name={"pil": "PIL"}.get(format.image_backend, "torchvision"),
+        marker=ids[format.marker], marker_text=format.marker,
+        positive=ids[format.positive], negative=ids[format.negative],
+        words=f"{format.positive} against {format.negative}",
+        serving=_SERVING if served else "",
+        text=format.render("Which bar is highest?", ["The bars are 3, 7 and 5 high."], 1),
+        options=json.dumps(format.image_options),
+        placing=(
+            "An image goes where its placeholder, such as `<image>`, is in the question, else in front."
+            if format.in_place
+            else "All images are in front of the question."
+        ),
+        data="\n".join(_row(*pair) for pair in _data(card)),
+        recipe="\n".join(_row(key, config[key]) for key in _RECIPE if config.get(key) not in (None, "")),
+        mean_loss=_short(metrics["mean_loss"]), loss=_short(metrics["loss"]), validation=_validation(metrics),
+        max_length=config["max_length"],
+        kappa="" if "kappa" not in card else "\n- The κ head (`kappa.safetensors`) is read by bisieve alone.",
+        evaluations=_section([]),
+    )  # fmt: skip
+    return f"---\n{header.to_yaml(line_break=chr(10))}\n---\n{page}"
+
+
+def with_evaluation(readme: str, numbers: dict[str, Any]) -> str | None:
+    """Return ``readme`` with the results of an evaluation, which replace older ones on the same benchmark.
+
+    Args:
+        readme: A page of `model_card`, maybe changed by its owner.
+        numbers: Content of ``metrics.json``.
+
+    Returns:
+        The new page, or None if ``readme`` has no place for it.
+    """
+    if not re.search(f"{_START}.*{_END}", readme, re.DOTALL):
+        return None
+    hub: Any = import_module("huggingface_hub")
+    page = hub.ModelCard(readme)
+    new = _results(numbers)
+    same = (new[0].dataset_name, new[0].dataset_revision)
+    older = page.data.eval_results or []
+    page.data.eval_results = [
+        *(each for each in older if (each.dataset_name, each.dataset_revision) != same), *new
+    ]  # fmt: skip
+    page.data.model_name = page.data.model_name or "model"  # results have to be of a named model
+    page.text = re.sub(
+        f"{_START}.*{_END}", lambda _: _section(page.data.eval_results), page.text, flags=re.DOTALL
+    )
+    return str(page)
+
+
+def _results(numbers: dict[str, Any]) -> list[Any]:
+    hub: Any = import_module("huggingface_hub")
+    benchmark = numbers["benchmark"].rstrip("/").rpartition("/")[2]
+    how = {
+        "confidence": numbers["confidence"], "threshold": numbers["threshold"],
+        "threshold_on": numbers["threshold_on"], "steps": numbers["steps"],
+    }  # fmt: skip
+    return [
+        hub.EvalResult(
+            task_type="image-text-to-text", task_name="judging steps", dataset_type="json",
+            dataset_name=benchmark, dataset_revision=numbers["benchmark_sha256"][:16],
+            metric_type=name, metric_name=title, metric_value=round(numbers[name], 4),
+            metric_args={**_interval(numbers["intervals"][name] or (None, None)), **how},
+        )
+        for name, title in _METRICS.items()
+        if numbers.get(name) is not None
+    ]  # fmt: skip
+
+
+def _section(results: list[Any]) -> str:
+    if not results:
+        return f"{_START}\n{_NONE}\n{_END}"
+    rows = [
+        f"| {each.dataset_name} ({each.dataset_revision}) | {each.metric_name} | {each.metric_value:.4f} | "
+        f"{_between(each.metric_args)} | "
+        f"{each.metric_args['steps']:,} | {each.metric_args['threshold']:.4f} |"
+        for each in results
+    ]
+    percent = f"{results[0].metric_args['confidence']:.0%}"
+    head = f"| benchmark (sha256) | metric | value | {percent} interval | judged steps | threshold |"
+    lines = [head, "|---|---|---|---|---|---|", *rows]
+    return "\n".join([_START, *lines, "", "Intervals come from resampling the questions.", _END])
+
+
+def _interval(ends: Sequence[float | None]) -> dict[str, float]:
+    """Return the ends that are known; a header has no nulls."""
+    return {name: round(end, 4) for name, end in zip(("low", "high"), ends, strict=True) if end is not None}
+
+
+def _between(known: dict[str, Any]) -> str:
+    return f"{known['low']:.4f} to {known['high']:.4f}" if {"low", "high"} <= known.keys() else "unknown"
+
+
+def _data(card: dict[str, Any]) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = [
+        ("rollouts", f"{card['rollouts']:,}, {card['fraction_delivered']:.2%} of the index"),
+        ("fraction asked for", f"{card['fraction_asked']:.4g}"),
+    ]
+    if card.get("sources"):  # not in cards of older runs, as the next
+        rows.append(("sources", f"{card['sources']:,}"))
+    rows += card.get("ranked_by", {}).items()
+    rows.append(("fingerprint of the index", card["identity"]["index"]))
+    if card.get("held_out"):
+        rows.append(("rollouts held out for validation", f"{card['held_out']:,}"))
+    if card.get("left_out_missing_images"):
+        rows.append(("left out, for a missing image", f"{card['left_out_missing_images']:,}"))
+    return rows
+
+
+def _validation(metrics: dict[str, Any]) -> str:
+    if metrics.get("validation_f1") is None:
+        return ""
+    ends = [_short(metrics[name]) for name in ("validation_f1_low", "validation_f1_high") if name in metrics]
+    between = f" ({' to '.join(ends)})" if ends else ""
+    return (
+        f" On held-out rollouts, against MC labels: loss {_short(metrics['validation_loss'])}, macro-F1 "
+        f"{_short(metrics['validation_f1'])}{between}."
+    )
+
+
+def _row(name: str, value: Any) -> str:
+    return f"| {name.replace('_', ' ')} | {str(value).replace('|', '&#124;')} |"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def named_after(readme: str, repository: str) -> str:
+    """Return ``readme`` with ``repository``, a hub id, as the model that its examples load."""
+    return readme.replace('MODEL = "."  # this folder, or the hub id of this page', f'MODEL = "{repository}"')

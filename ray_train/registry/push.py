@@ -1,0 +1,95 @@
+"""Publish a trained model on the Hugging Face hub, with its page.
+
+folder of train ──files of the model──▶ one commit of a repository of the hub
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bisieve.errors import TrainingError
+from bisieve.io.urls import canonical
+from ray_train.model.metadata import CARD, read_card
+from ray_train.model.model_card import README, named_after
+from ray_train.model.recognize import hub_answers
+from ray_train.model.sources import SMALL, WEIGHTS, local_copy
+
+# Files of a run that are beside its model, and say nothing about it.
+_OF_THE_RUN = ("run.json", "driver.json", "metrics.json", "best-of.json")
+_TEXTS = (README, "vllm.yaml")
+
+
+def push(
+    model: str,
+    repo: str,
+    private: bool = False,
+    revision: str | None = None,
+    message: str = "Upload a process reward model trained by bisieve",
+) -> str:
+    """Upload a model that bisieve trained to a repository of the hub, which is made if it is missing.
+
+    All files go into one commit, so no one sees a part of the model. Subfolders, such as checkpoints, stay.
+
+    Args:
+        model: Folder or URL that ``bisieve train`` wrote.
+        repo: ``NAME`` or ``OWNER/NAME`` on the hub.
+        private: Whether a new repository is private.
+        revision: Branch, which must exist; None: main.
+        message: Of the commit.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        TrainingError: There is no such model, or the hub refuses it or cannot be reached.
+        StorageError: The store of ``model`` fails.
+    """
+    url = canonical(model)
+    if read_card(url) is None:
+        raise TrainingError(
+            f"a model that bisieve trained, with {CARD}, at {model}",
+            "none",
+            "give the folder that train wrote",
+        )
+    hub: Any = import_module("huggingface_hub")
+    endpoint = import_module("huggingface_hub.constants").ENDPOINT
+    if not hub_answers():
+        raise TrainingError(
+            f"the hub at {endpoint}", "no answer, or HF_HUB_OFFLINE is set", "run it where the hub is"
+        )
+    folder = Path(local_copy(url))
+    try:
+        api = hub.HfApi(endpoint=endpoint)
+        made = api.create_repo(repo, private=private, exist_ok=True)
+        additions = [
+            hub.CommitOperationAdd(name, _content(folder / name, made.repo_id)) for name in _names(folder)
+        ]
+        commit = api.create_commit(made.repo_id, additions, commit_message=message, revision=revision)
+    except Exception as error:  # the hub's library raises any type
+        found = " ".join(str(error).partition("For more information")[0].split())[:300]
+        raise TrainingError(f"to write to {repo} on the hub", found, _hint(error)) from error
+    return str(commit.commit_url)
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the model's files in ``folder``, sorted."""
+    return sorted(
+        file.name
+        for file in folder.iterdir()
+        if file.is_file()
+        and (file.name.endswith((WEIGHTS, *SMALL)) or file.name in _TEXTS)
+        and file.name not in _OF_THE_RUN
+        and not file.name.startswith(".")
+    )
+
+
+def _content(file: Path, repo: str) -> bytes | str:
+    """Return the path of ``file``, or the content of the page, whose examples load the model of ``repo``."""
+    return named_after(file.read_text("utf-8"), repo).encode() if file.name == README else str(file)
+
+
+def _hint(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403) or "token" in str(error).lower():
+        return "log in with hf auth login, or set HF_TOKEN to a token that may write there"
+    return "check --repo and --revision, or try again"

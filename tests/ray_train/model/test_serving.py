@@ -1,0 +1,151 @@
+"""The files by which vLLM and transformers use a published model say what its card and config say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.published import card_for, publish
+
+from bisieve.cli.main import run_command
+from bisieve.errors import TrainingError
+from ray_train.model.backbone import Backbone
+from ray_train.model.families import known_families
+from ray_train.model.serving import (
+    IMAGES,
+    PROCESSOR,
+    SERVING,
+    VLLM,
+    add_serving_files,
+    serving_files,
+    why_not_served,
+)
+from ray_train.model.skeleton import load_skeleton
+
+NOT_SERVED = {"Qwen3.5", "Gemma3"}
+
+
+@pytest.fixture(scope="module")
+def backbone(hub_checkpoint: Path) -> Backbone:
+    return load_skeleton(str(hub_checkpoint), [])
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """Return the options of vllm.yaml, those that are JSON decoded."""
+    options = yaml.safe_load(text)
+    return {
+        name: json.loads(value) if str(value).startswith("{") else value for name, value in options.items()
+    }
+
+
+def test_the_options_of_vllm_are_those_of_card_and_config(backbone: Backbone, hub_checkpoint: Path) -> None:
+    card = card_for(backbone)
+    files = serving_files(backbone, card)
+    if hub_checkpoint.name in NOT_SERVED:
+        assert VLLM not in files
+        return
+    options, config = options_of(files[VLLM]), backbone.model.config
+    assert options["runner"] == "pooling"
+    assert options["dtype"] == "float32"
+    assert options["max-model-len"] == min(8192, config.get_text_config().max_position_embeddings) == 4096
+    assert options["pooler-config"] == {
+        "task": "token_classify", "tok_pooling_type": "STEP", "step_tag_id": card["token_ids"]["<prm>"],
+    }  # fmt: skip
+    images = options["mm-processor-kwargs"]
+    assert images.pop("use_fast") is False
+    assert images == card["prompt_format"]["image_options"]
+    overrides = options["hf-overrides"]
+    (written,) = {type(backbone.model).__name__}
+    assert overrides["architectures"] == [
+        written.replace("ForConditionalGeneration", "ForSequenceClassification")
+    ]
+    assert overrides["method"] == "from_2_way_softmax"
+    tied = {"InternVL2.5-MPO": False, "InternVL3": False, "InternVL3.5": False, "Qwen2.5-VL": False}
+    assert overrides["text_config"]["tie_word_embeddings"] is tied.get(hub_checkpoint.name, True)
+    rope = overrides["text_config"].get("rope_parameters", {})
+    assert rope.get("mrope_interleaved", False) is (hub_checkpoint.name == "Qwen3-VL")
+    assert not rope or rope.items() >= config.get_text_config().rope_parameters.items()
+
+
+def test_vllm_finds_the_same_tokens_for_yes_and_no(backbone: Backbone, hub_checkpoint: Path) -> None:
+    """vLLM looks them up in the vocabulary; a tokenizer may encode them otherwise."""
+    card = card_for(backbone)
+    files = serving_files(backbone, card)
+    if VLLM in files:
+        no, yes = options_of(files[VLLM])["hf-overrides"]["classifier_from_token"]
+        find = backbone.processor.tokenizer.convert_tokens_to_ids
+        assert [find(yes), find(no)] == [card["token_ids"]["Yes"], card["token_ids"]["No"]]
+
+
+def test_a_word_that_vllm_would_look_up_otherwise_is_not_served(internvl: Path) -> None:
+    backbone = load_skeleton(str(internvl), [])
+    format = card_for(backbone)["prompt_format"] | {"positive": " Yes"}
+    format = card_for(backbone, prompt_format=format)["prompt_format"]
+    assert backbone.processor.tokenizer.encode(" Yes") == [backbone.token_id(" Yes")]
+    files = serving_files(backbone, card_for(backbone, prompt_format=format))
+    assert VLLM not in files
+
+
+def test_families_that_were_tried_with_vllm_are_three() -> None:
+    served = {name for name, family in known_families().items() if family.served_as}
+    assert served == {"internvl", "qwen2_5_vl", "qwen3_vl"}
+
+
+def test_the_pixels_of_torchvision_are_asked_for_where_the_model_learned_from_them(internvl: Path) -> None:
+    backbone = load_skeleton(str(internvl), [])
+    format = card_for(backbone)["prompt_format"] | {"image_backend": "torchvision"}
+    text = serving_files(backbone, card_for(backbone, prompt_format=format))[VLLM]
+    assert options_of(text)["mm-processor-kwargs"]["use_fast"] is True
+
+
+def test_a_model_with_a_kappa_head_says_that_it_is_not_served(internvl: Path) -> None:
+    backbone = load_skeleton(str(internvl), [])
+    assert "κ head" in serving_files(backbone, card_for(backbone, kappa="kappa.safetensors"))[VLLM]
+
+
+@pytest.fixture
+def older(internvl: Path, tmp_path: Path) -> Path:
+    """A model as it was published before there were such files."""
+    publish(internvl, tmp_path / "older", with_texts=False)
+    return tmp_path / "older"
+
+
+def test_an_older_folder_gets_the_files_that_a_new_one_has(
+    older: Path, internvl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file.name: file.read_bytes() for file in older.iterdir()}
+    publish(internvl, tmp_path / "new")
+    assert run_command("ray_train.cli.serving_files", ["--model", str(older)]) == 0
+    assert capsys.readouterr().out == (
+        f"written to {older}: chat_template.jinja, processor_config.json, vllm.yaml\n"
+    )
+    for name in SERVING:
+        assert (older / name).read_text() == (tmp_path / "new" / name).read_text(), name
+    assert {file.name for file in older.iterdir()} - before.keys() == set(SERVING)
+    assert all((older / name).read_bytes() == content for name, content in before.items())
+
+
+def test_a_model_that_bisieve_did_not_train_gets_none(internvl: Path) -> None:
+    with pytest.raises(TrainingError, match=r"expected a model that bisieve trained, with bisieve\.json"):
+        add_serving_files(str(internvl))
+    assert not (internvl / VLLM).exists()
+
+
+def test_a_family_that_was_not_tried_with_vllm_gets_the_other_files_and_says_so(
+    backbone: Backbone, hub_checkpoint: Path
+) -> None:
+    from ray_train.model.prompt_format import format_in
+
+    why = why_not_served(backbone, format_in(card_for(backbone), "here"))
+    assert bool(why) is (hub_checkpoint.name in NOT_SERVED)
+    assert set(serving_files(backbone, card_for(backbone))) >= {"chat_template.jinja", PROCESSOR}
+
+
+def test_the_processor_files_name_class_and_image_options_of_training(internvl: Path, tmp_path: Path) -> None:
+    card = publish(internvl, tmp_path / "model")
+    processor = json.loads((tmp_path / "model" / PROCESSOR).read_text())
+    assert processor == {"processor_class": "InternVLProcessor", "image_seq_length": 4}
+    images = json.loads((tmp_path / "model" / IMAGES).read_text())
+    assert images.items() >= card["prompt_format"]["image_options"].items()
+    assert images["image_processor_type"] == "GotOcr2ImageProcessor"

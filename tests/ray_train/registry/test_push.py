@@ -1,0 +1,87 @@
+"""A trained model gets to the hub whole, with a page whose examples load it from there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.hub_uploads import Uploads, taking_uploads
+from support.published import publish
+
+from bisieve.cli.main import run_command
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads]:
+    with taking_uploads(monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def model(internvl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published model with the files of its run beside it."""
+    folder = tmp_path_factory.mktemp("push") / "model"
+    publish(internvl, folder)
+    for name in ("run.json", "config.toml", "driver.json"):
+        (folder / name).write_text("{}")
+    (folder / "runs").mkdir()
+    (folder / "runs" / "model.safetensors").write_bytes(b"a checkpoint")
+    return folder
+
+
+def push(model: Path, *others: str) -> int:
+    return run_command("ray_train.cli.push", ["--model", str(model), *others])
+
+
+def test_all_files_of_the_model_are_in_one_commit_and_no_others(
+    hub: Uploads, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push(model, "--repo", "some-lab/mprm", "--private", "--message", "First") == 0
+    (commit,) = hub.commits
+    assert capsys.readouterr().out == f"{hub.url}/some-lab/mprm/commit/{'1' * 40}\n"
+    assert hub.repositories == {"some-lab/mprm": True}
+    assert (commit["repo"], commit["branch"], commit["message"]) == ("some-lab/mprm", "main", "First")
+    assert set(commit["files"]) == {
+        "README.md", "bisieve.json", "chat_template.jinja", "config.json", "generation_config.json",
+        "model.safetensors", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
+        "tokenizer_config.json", "vllm.yaml",
+    }  # fmt: skip
+    page = commit["files"].pop("README.md").decode()
+    assert page.count('MODEL = "some-lab/mprm"') == 2
+    assert 'MODEL = "."' in (model / "README.md").read_text()
+    for name, content in commit["files"].items():
+        assert content == (model / name).read_bytes(), name
+
+
+def test_a_repository_that_is_there_gets_another_commit(hub: Uploads, model: Path) -> None:
+    hub.repositories["somebody/mprm"] = False
+    assert push(model, "--repo", "mprm", "--private") == 0
+    assert hub.repositories == {"somebody/mprm": False}
+    assert [commit["repo"] for commit in hub.commits] == ["somebody/mprm"]
+
+
+def test_who_may_not_write_is_told_to_log_in(
+    hub: Uploads, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_AnotherTokenOfNobody")
+    assert push(model, "--repo", "some-lab/mprm") == 1
+    error = capsys.readouterr().err
+    assert "expected to write to some-lab/mprm on the hub; found Client error '401 Unauthorized'" in error
+    assert error.endswith("log in with hf auth login, or set HF_TOKEN to a token that may write there\n")
+    assert "AnotherToken" not in error
+    assert not hub.commits
+
+
+def test_a_hub_that_does_not_answer_is_one_line(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert push(model, "--repo", "some-lab/mprm") == 1
+    assert "expected the hub at http://127.0.0.1:9; found no answer" in capsys.readouterr().err
+
+
+def test_a_model_that_bisieve_did_not_train_is_not_pushed(
+    hub: Uploads, internvl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push(internvl, "--repo", "some-lab/mprm") == 1
+    assert "expected a model that bisieve trained" in capsys.readouterr().err
+    assert not hub.repositories
