@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from bisieve.errors import TrainingError
 from bisieve.records.prompt import MARKER, STEP_SEPARATOR, process_text
 from ray_train.choices import FAMILY, NONE
-from ray_train.model.metadata import CARD
 
 if TYPE_CHECKING:
     from ray_train.model.families.base import Family
@@ -143,6 +142,8 @@ def format_in(card: dict[str, Any], folder: str) -> PromptFormat:
     try:
         return PromptFormat(**card["prompt_format"])
     except TypeError as error:
+        from ray_train.model.metadata import CARD  # needs msgspec, which no step does
+
         raise TrainingError(
             f"a prompt_format of this version of bisieve in {CARD} of {folder}", str(error), "check --model"
         ) from error

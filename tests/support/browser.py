@@ -33,9 +33,18 @@ def opened(browser: Any, file: Path, width: int = DESK, **media: str) -> Iterato
 
 @contextmanager
 def visited(
-    browser: Any, url: str, ready: str, width: int = DESK, offline: bool = False, **media: str
+    browser: Any,
+    url: str,
+    ready: str,
+    width: int = DESK,
+    offline: bool = False,
+    refused: int = 0,
+    **media: str,
 ) -> Iterator[Any]:
-    """A page once it has an element ``ready``; fails if the browser has a complaint about it."""
+    """A page once it has an element ``ready``; fails if the browser has a complaint about it.
+
+    A request that is refused with the status ``refused`` is none.
+    """
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=offline)
     page, complaints = context.new_page(), []
     page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
@@ -44,7 +53,8 @@ def visited(
     page.goto(url)
     page.wait_for_selector(ready, state="attached")
     yield page
-    assert complaints == [], complaints
+    faults = [each for each in complaints if not refused or f"status of {refused}" not in each]
+    assert faults == [], faults
     context.close()
 
 

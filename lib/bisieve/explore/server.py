@@ -26,9 +26,10 @@ from bisieve.report.html import plain
 
 HOST = "127.0.0.1"
 _MOST_BODY = 64 * 2**20  # bytes of a request
+_SCRIPTS = ("explore", "parts", "rejects", "rollout", "selection", "state", "table")
 _PAGE = {  # name in the URL -> media type; the first is the page itself
-    "explore.html": "text/html", "explore.css": "text/css", "explore.js": "text/javascript",
-    "rollout.js": "text/javascript", "parts.js": "text/javascript",
+    "explore.html": "text/html", "explore.css": "text/css",
+    **{f"{name}.js": "text/javascript" for name in _SCRIPTS},
 }  # fmt: skip
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)

@@ -37,11 +37,11 @@ def exclude(tmp_path: Path) -> Path:
 @pytest.fixture
 def visit(browser: Any, index: tuple[str, str], exclude: Path, tmp_path: Path) -> Visit:
     @contextmanager
-    def visiting(width: int = 1280, **media: str) -> Iterator[Any]:
+    def visiting(width: int = 1280, **options: Any) -> Iterator[Any]:
         words = ["--image-root", index[1], "--exclude", str(exclude)]
         with (
             exploring(index[0], *words, log=tmp_path / "log") as url,
-            visited(browser, url, LOADED, width, **media) as page,
+            visited(browser, url, LOADED, width, **options) as page,
         ):
             yield page
 
@@ -119,12 +119,17 @@ def test_filters_and_the_order_follow_the_reader(visit: Visit) -> None:
         assert found == sorted(found, reverse=True)
         assert min(found) >= 0.1
         assert page.locator("th[aria-sort=descending]").inner_text() == "BIS"
+        after(page, lambda: page.locator("#clear").click())
+        assert "80 rollouts pass" in page.locator("#counts").inner_text()
+
+
+def test_a_wrong_filter_is_told_and_the_table_stays(visit: Visit) -> None:
+    with visit(refused=400) as page:
         page.fill("#filters [name=bis_min]", "x")
         page.keyboard.press("Enter")
         page.wait_for_selector("#status.problem")
         assert "expected a number as bis_min; found x" in page.locator("#status").inner_text()
-        after(page, lambda: page.locator("#clear").click())
-        assert "80 rollouts pass" in page.locator("#counts").inner_text()
+        assert rows(page).count() == 50
 
 
 def test_the_selection_moves(visit: Visit, index: tuple[str, str]) -> None:
@@ -149,6 +154,10 @@ def test_the_selection_moves(visit: Visit, index: tuple[str, str]) -> None:
         assert rows(page).count() == len(now - first)
         after(page, lambda: page.locator("#at-first").click())
         assert rows(page).count() == 0
+        after(page, lambda: page.fill("#selection [name=fraction]", "50"))
+        moved = page.locator("#moved").inner_text()
+        assert moved.startswith("40 of 80 kept by bis, α 0.05; 20 entered and 0 left")
+        assert page.locator("#share").inner_text() == "50 %"
 
 
 def test_all_is_reached_by_the_keyboard_and_marks_are_in_the_file(visit: Visit, exclude: Path) -> None:
@@ -156,7 +165,6 @@ def test_all_is_reached_by_the_keyboard_and_marks_are_in_the_file(visit: Visit, 
         after(page, lambda: page.keyboard.press("n"))
         assert page.locator("#place").inner_text() == "51 to 80 of 80"
         after(page, lambda: page.keyboard.press("p"))
-        page.keyboard.press("j")
         page.keyboard.press("j")
         assert page.evaluate("document.activeElement.dataset.place") == "1"
         page.keyboard.press("x")

@@ -10,7 +10,7 @@ from support.reported import make_reported
 
 import bisieve
 from bisieve.errors import UsageError
-from bisieve.explore import catalog
+from bisieve.explore import database
 from bisieve.explore import session as sessions
 from bisieve.explore.filters import filters_of
 from bisieve.explore.session import Session, Start
@@ -207,7 +207,7 @@ def test_rejected_records_are_shown_with_their_beginning(session: Session) -> No
 def test_an_index_in_a_store_is_copied(
     session: Session, made: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "is_local", lambda url: False)
+    monkeypatch.setattr(database, "is_local", lambda url: False)
     copied = Session(Start(open_index(made[0]), made[0], 0.25, {}), tmp_path)
     assert len(list(tmp_path.glob("*.parquet"))) == 2  # of rollouts and of rejected records
     assert passing(copied) == passing(session)

@@ -26,6 +26,8 @@ export function say(text, isProblem = false) {
   byId("status").classList.toggle("problem", isProblem);
 }
 
+export const problem = (error) => say(error.message, true);
+
 async function answered(request) {
   const response = await request.catch(() => { throw new Error("bisieve explore does not answer: is it still running?"); });
   if (response.ok) return response.json();

@@ -1,0 +1,3 @@
+// What the page shows now.
+
+export const view = { about: null, state: null, by: "rank", descending: false, first: 0, total: 0, rows: [], asked: 0 };
