@@ -188,8 +188,9 @@ def test_the_example_that_compares_with_vllm_measures_the_difference(
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(COMPARE), run_name="__main__")
     assert ended.value.code == 0
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("largest difference of 72 steps: ")
+    *_, spread, last = capsys.readouterr().out.splitlines()
+    assert spread.startswith("rewards of 72 steps: 0.")
+    assert last.startswith("largest difference: ")
     monkeypatch.setattr("sys.argv", [str(COMPARE), *words, "--server", server.url, "--tolerance", "-1"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(COMPARE), run_name="__main__")
