@@ -1,6 +1,6 @@
 """Read the text of all questions in the background, one rollout a question, so that it can be searched."""
 
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ class QuestionReader:
     def __init__(self, catalog: Catalog, view: View) -> None:
         self._catalog, self._view = catalog, view
         self._done, self._total, self._note = 0, 0, ""
-        self._stopped = Event()
+        self._stopped, self._beginning = Event(), Lock()
         self._thread = Thread(target=self._run, name="read-questions", daemon=True)
 
     @property
@@ -31,8 +31,10 @@ class QuestionReader:
         return {"done": self._done, "total": self._total, "note": self._note}
 
     def begin(self) -> None:
-        """Begin to read."""
-        self._thread.start()
+        """Begin to read; nothing happens if it has begun."""
+        with self._beginning:
+            if self._thread.ident is None:
+                self._thread.start()
 
     def stop(self) -> None:
         """Stop reading, and wait for it."""

@@ -8,7 +8,7 @@ const COLUMNS = [  // name, title, how a cell is written
   ["source", "source", "text"], ["rank", "rank", "count"], ["kept", "selection", "badge"],
   ["bis", "BIS", "number"], ["mixture", "mixture", "number"], ["positive_fraction", "p", "number"],
   ["reliability", "R", "number"], ["num_positive", "positive", "count"], ["num_steps", "steps", "count"],
-  ["rollout_id", "id", "text"], ["question", "question", "long"],
+  ["rollout_id", "id", "id"], ["question", "question", "long"],
 ];
 const UNSORTED = new Set(["kept", "question"]);
 
