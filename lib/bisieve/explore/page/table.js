@@ -105,7 +105,7 @@ export async function load(focus = null, quiet = false) {
   byId("previous").disabled = first === 0;
   byId("next").disabled = last >= view.total;
   byId("ids").href = `ids.txt?${new URLSearchParams(filters())}`;
-  const reading = questions.done < questions.total || !questions.total;
+  const reading = !questions.is_finished;
   say(reading ? `Questions are being read for the search: ${number(questions.done)} of ${number(questions.total)} so far.`
     : questions.note ? `Not searched: ${questions.note}` : "");
   if (reading) setTimeout(() => { if (asked === view.asked) load(null, true).catch(problem); }, REFRESH);
