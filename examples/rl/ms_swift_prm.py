@@ -13,6 +13,7 @@ steps become one, and where a step ends. With ``BISIEVE_MODEL`` alone, this proc
 Written for ms-swift 4.6.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -48,11 +49,17 @@ class StepPRM(PRM):  # type: ignore[misc]
 
 
 def solution_of(request: Any) -> tuple[str, Any, str]:
-    """Return question, images and text of a sample; ``<image>`` in the question is the place of an image."""
+    """Return question, images and text of a sample."""
     known = request if isinstance(request, dict) else vars(request)
     *before, last = known["messages"]
     question = "\n\n".join(text_of(message) for message in before if message["role"] == "user")
-    return question, known.get("images"), text_of(last)
+    return placed(question), known.get("images"), text_of(last)
+
+
+def placed(question: str) -> str:
+    """Return a question whose images are in front of it, as in most corpora, without their placeholders."""
+    rest = re.sub(r"^(?:\s*<image>)+\s*", "", question)
+    return question if "<image>" in rest else rest
 
 
 def text_of(message: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ Written for TRL 1.16. Questions and images are those of the prompts: a conversat
 column ``image`` or ``images`` of the data set or parts of its messages.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -50,15 +51,16 @@ def asked(prompt: Any, row: Any) -> tuple[str, Any]:
     """Return question and images of a prompt: those of its user turns, or else those of the ``row``."""
     if isinstance(prompt, str):
         return prompt, row
-    question, images = "", []
-    for part in parts(prompt, "user"):
-        if part["type"] == "image":
-            images.append(part.get("image"))
-            # In front of the question, images have lines of their own; elsewhere they are where they are.
-            question += "<image>" if question.replace("<image>\n", "") else "<image>\n"
-        else:
-            question += part.get("text", "")
-    return question, images if any(image is not None for image in images) else row
+    every = list(parts(prompt, "user"))
+    question = "".join("<image>" if part["type"] == "image" else part.get("text", "") for part in every)
+    images = [part["image"] for part in every if part.get("image") is not None]
+    return placed(question), images or row
+
+
+def placed(question: str) -> str:
+    """Return a question whose images are in front of it, as in most corpora, without their placeholders."""
+    rest = re.sub(r"^(?:\s*<image>)+\s*", "", question)
+    return question if "<image>" in rest else rest
 
 
 def answered(completion: Any) -> str:
