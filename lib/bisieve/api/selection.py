@@ -13,6 +13,7 @@ import pyarrow as pa
 from bisieve._text import percent, pluralize
 from bisieve.api.html import table_as_html
 from bisieve.engines import choose_engine
+from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
 from bisieve.index import selection
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
@@ -29,7 +30,7 @@ from bisieve.tools import export
 from bisieve.tools.cut_notes import selection_notes
 from bisieve.tools.export_records import ImageFolder, refuse
 from bisieve.tools.formats.hf_dataset import export_hf_dataset
-from bisieve.tools.formats.registry import FOLDERS, HF_DATASET, LINE_FORMATS, check_options
+from bisieve.tools.formats.registry import FOLDERS, HF_DATASET, LINE_FORMATS, MPRM, RECORDS, check_options
 from bisieve.tools.formats.write import Written, export_lines
 
 if TYPE_CHECKING:
@@ -142,6 +143,9 @@ class Selection:
             ImageError: An image of hf-dataset cannot be read.
             IndexUnusableError: A shard has changed since it was scored.
         """
+        if format in (MPRM, RECORDS):
+            hint = "call write_jsonl" if format == MPRM else "call write_records"
+            raise UsageError("a format of another trainer", format, hint)
         check_options(format, images=images, image_root=image_root, skip_unsupported=skip_unsupported)
         save = self._checked(url, images, is_folder=format in FOLDERS)
         if format == HF_DATASET:

@@ -39,7 +39,7 @@ def croissant(name: str, description: str, files: Sequence[DataFile], published:
         published: Date, as in "2026-01-31".
     """
     fileset = {
-        "@type": "cr:FileSet", "@id": _FILES, "name": _FILES, "description": "The rollouts with their images.",
+        "@type": "cr:FileSet", "@id": _FILES, "name": _FILES, "description": "Rollouts with images.",
         "encodingFormat": "application/x-parquet", "includes": f"{DATA}/{SPLIT}-*.parquet",
     }  # fmt: skip
     records = {
@@ -53,6 +53,7 @@ def croissant(name: str, description: str, files: Sequence[DataFile], published:
         "name": name,
         "description": description,
         "datePublished": published,
+        "version": "1.0.0",
         "distribution": [*map(_file, files), fileset],
         "recordSet": [records],
     }

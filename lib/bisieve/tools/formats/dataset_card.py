@@ -57,8 +57,8 @@ The columns are those that [bisieve](https://pypi.org/project/bisieve) reads: `b
 def summary(selection: Selection) -> str:
     """Return what the data set is, in two sentences."""
     return (
-        f"{pluralize(selection.rows.num_rows, 'rollout')} for training multimodal process reward models: each "
-        "is a question with its images and a solution in steps, with a Monte Carlo score for each step. "
+        f"{pluralize(selection.rows.num_rows, 'rollout')} for training multimodal process reward models: "
+        "each is a question with its images and a solution in steps, with a Monte Carlo score for each step. "
         f"They are the best {percent(selection.fraction)} of {pluralize(selection.available, 'rollout')}."
     )
 

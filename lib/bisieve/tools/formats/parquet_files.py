@@ -1,4 +1,4 @@
-"""The rollouts of a selection with their images, in Parquet files as ``datasets`` and the hub's viewer read them.
+"""Parquet files with the rollouts of a selection and their images, as the Hugging Face hub reads them.
 
 Their metadata says that ``image`` is a list of images.  Columns have the names that bisieve reads.
 """
