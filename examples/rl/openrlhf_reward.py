@@ -102,6 +102,9 @@ class RewardHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def log_request(self, *_: object) -> None:
+        """Print no line per rollout; reasons of a refusal are printed."""
+
 
 class RewardServer(ThreadingHTTPServer):
     """A server with a thread per request."""
