@@ -4,10 +4,10 @@ r"""Reward the rollouts of OpenRLHF by the steps of their solutions.
     python examples/rl/openrlhf_reward.py --host 0.0.0.0 --port 5000
     python -m openrlhf.cli.train_ppo_ray --reward.remote_url http://THIS_HOST:5000/get_reward ...
 
-Without a second program: ``--reward.remote_url examples/rl/openrlhf_reward.py`` calls `reward_func` inside
-each rollout worker, with ``BISIEVE_SERVER`` set there. ``BISIEVE_AGGREGATE`` and ``BISIEVE_SPLIT`` change how
-the rewards of the steps become one, and where a step ends. The server has no lock: keep it in a network that
-you trust.
+Without a second program: ``--reward.remote_url /path/to/openrlhf_reward.py`` calls `reward_func` inside each
+rollout worker, with ``BISIEVE_SERVER`` set there. ``BISIEVE_AGGREGATE`` and ``BISIEVE_SPLIT`` change how the
+rewards of the steps become one, and where a step ends. The program asks for no password and reads the images
+that a request names: keep it in a network that you trust.
 
 OpenRLHF sends the text of prompt and response, but no images. So the column of ``--data.label_key`` has
 question and images of each record, as an object or as its JSON text:
@@ -15,7 +15,7 @@ question and images of each record, as an object or as its JSON text:
 ``<image>`` has its images there.
 
 Written for OpenRLHF 0.11 (``--remote_rm_url`` in older ones). It asks for one rollout at a time, waits 180
-seconds, and tries five times; after that the rollout has no reward and its training stops.
+seconds, and tries five times; after that the rollout has no reward.
 """
 
 import argparse
