@@ -21,6 +21,7 @@ seconds, and tries five times; after that the rollout has no reward.
 import argparse
 import json
 import re
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
@@ -118,7 +119,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine's)")
     parser.add_argument("--port", type=int, default=5000, help="default: 5000")
     options = parser.parse_args()
-    scorer()
+    try:
+        scorer()  # now, not with the first request, whose time is limited
+    except BisieveError as error:
+        sys.exit(f"error: {error}")
     with RewardServer((options.host, options.port), RewardHandler) as server:
         print(f"rewards at http://{options.host}:{server.server_port}/get_reward", flush=True)
         server.serve_forever()
