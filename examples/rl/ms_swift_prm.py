@@ -3,7 +3,7 @@ r"""Choose the samples of ms-swift by the steps of their solutions.
 Serve the reward model (``vllm serve MODEL --config MODEL/vllm.yaml``), and name the plugin:
 
     export BISIEVE_SERVER=http://HOST:8000 BISIEVE_MODEL=/models/mprm
-    swift sample --external_plugins examples/rl/ms_swift_prm.py --prm_model bisieve \
+    swift sample --external_plugins /path/to/ms_swift_prm.py --prm_model bisieve \
         --prm_threshold 0.5 --num_return_sequences 16 --n_best_to_keep 2 --model ... --dataset ...
 
 Samples whose reward is not above ``--prm_threshold`` are dropped, the best of the others are kept, and the

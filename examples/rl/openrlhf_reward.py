@@ -4,10 +4,10 @@ r"""Reward the rollouts of OpenRLHF by the steps of their solutions.
     python examples/rl/openrlhf_reward.py --host 0.0.0.0 --port 5000
     python -m openrlhf.cli.train_ppo_ray --reward.remote_url http://THIS_HOST:5000/get_reward ...
 
-Without a second program: ``--reward.remote_url examples/rl/openrlhf_reward.py`` calls `reward_func` inside
-each rollout worker, with ``BISIEVE_SERVER`` set there. ``BISIEVE_AGGREGATE`` and ``BISIEVE_SPLIT`` change how
-the rewards of the steps become one, and where a step ends. The server has no lock: keep it in a network that
-you trust.
+Without a second program: ``--reward.remote_url /path/to/openrlhf_reward.py`` calls `reward_func` inside each
+rollout worker, with ``BISIEVE_SERVER`` set there. ``BISIEVE_AGGREGATE`` and ``BISIEVE_SPLIT`` change how the
+rewards of the steps become one, and where a step ends. The program asks for no password and reads the images
+that a request names: keep it in a network that you trust.
 
 OpenRLHF sends the text of prompt and response, but no images. So the column of ``--data.label_key`` has
 question and images of each record, as an object or as its JSON text:
@@ -15,12 +15,13 @@ question and images of each record, as an object or as its JSON text:
 ``<image>`` has its images there.
 
 Written for OpenRLHF 0.11 (``--remote_rm_url`` in older ones). It asks for one rollout at a time, waits 180
-seconds, and tries five times; after that the rollout has no reward and its training stops.
+seconds, and tries five times; after that the rollout has no reward.
 """
 
 import argparse
 import json
 import re
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
@@ -102,6 +103,9 @@ class RewardHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def log_request(self, *_: object) -> None:
+        """Print no line per rollout; reasons of a refusal are printed."""
+
 
 class RewardServer(ThreadingHTTPServer):
     """A server with a thread per request."""
@@ -115,7 +119,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine's)")
     parser.add_argument("--port", type=int, default=5000, help="default: 5000")
     options = parser.parse_args()
-    scorer()
+    try:
+        scorer()  # now, not with the first request, whose time is limited
+    except BisieveError as error:
+        sys.exit(f"error: {error}")
     with RewardServer((options.host, options.port), RewardHandler) as server:
         print(f"rewards at http://{options.host}:{server.server_port}/get_reward", flush=True)
         server.serve_forever()

@@ -3,7 +3,7 @@ r"""Reward the rollouts of verl by the steps of their solutions.
 Serve the reward model (``vllm serve MODEL --config MODEL/vllm.yaml``), and add to verl's own options:
 
     python -m verl.trainer.main_ppo ... \
-        reward.custom_reward_function.path=examples/rl/verl_reward.py \
+        reward.custom_reward_function.path=/path/to/verl_reward.py \
         reward.custom_reward_function.name=compute_score \
         +reward.custom_reward_function.reward_kwargs.server=http://HOST:8000 \
         +reward.custom_reward_function.reward_kwargs.model=/models/mprm

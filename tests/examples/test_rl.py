@@ -167,6 +167,16 @@ def test_openrlhf_can_load_the_file_instead(fake: Fake, monkeypatch: pytest.Monk
     assert module.reward_func([QUERY], [PROMPT], [LABEL])["rewards"] == [REWARD]
 
 
+def test_the_program_for_openrlhf_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BISIEVE_SERVER", "BISIEVE_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["openrlhf_reward.py", "--port", "0"])
+    with pytest.raises(
+        SystemExit, match="error: expected BISIEVE_SERVER or BISIEVE_MODEL in the environment"
+    ):
+        loaded("openrlhf_reward").main()
+
+
 # --- TRL 1.16.0: GRPOTrainer._calculate_rewards ---
 
 
