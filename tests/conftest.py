@@ -21,42 +21,14 @@ from hypothesis import HealthCheck, settings
 from support.faulty_proxy import FaultyProxy
 from support.forked_workers import ForkServer, fork_server
 from support.lean_jvm import LEAN_JVM, ONE_COMPILER
-
-# What share the one Ray of `ray_cluster`, and the run `trained` on it: they stay in one process.
-_ON_ONE_RAY = tuple(
-    f"tests/ray_train/{name}.py"
-    for name in (
-        "training/test_beta_binomial", "training/test_elastic", "training/test_exactness",
-        "training/test_hub_models",
-        "training/test_training", "training/test_validation", "distributed/test_preemption",
-        "evaluation/test_evaluate", "registry/test_lineage", "tracking/test_base", "tracking/test_prometheus",
-        "tracking/test_throughput", "test_submit", "test_device", "test_ray_checkup", "test_run_config",
-        "model/test_lora", "sweeps/test_sweep", "sweeps/test_trial",
-    )
-)  # fmt: skip
-_LONGEST = (
-    "tests/infra/airflow/",
-    *_ON_ONE_RAY,
-    "tests/infra/test_iam",
-    "tests/ray_train/compat/",
-    "tests/test_",
-    "tests/faults/",
-)
-# Marks of tests, by the fixtures that make them slow.
-_STARTED_BY = {
-    "spark": {"spark", "start_driver"},
-    "ray": {"ray_cluster", "nodes", "head"},
-    "airflow": {"airflow"},
-    "s3": {"s3"},
-    "browser": {"browser"},
-    "hub": {"hub_checkpoint"},
-}
+from support.scheduling import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 
 FreePorts = Callable[..., dict[str, int]]
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("SPARK_SUBMIT_OPTS", ONE_COMPILER)  # bisieve itself chooses the collector
 os.environ.setdefault("SPARK_DAEMON_JAVA_OPTS", LEAN_JVM)
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # a Ray's statistics of its processes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, before it is imported
 os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # two of pytest's processes start engines
 os.environ.setdefault(
@@ -72,35 +44,6 @@ gc.set_threshold(100_000, 20, 20)  # the vocabularies of tokenizers are millions
 # The same examples every time, and no timing: a slow machine is not a failure.
 settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("bisieve")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they start, and put the longest first: else one process ends with them alone."""
-    for item in items:
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        for mark, names in _STARTED_BY.items():
-            if names.intersection(getattr(item, "fixturenames", ())) or mark in params.values():
-                item.add_marker(mark)
-        if "ray_cluster" in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(_ON_ONE_RAY):
-            raise pytest.UsageError(f"{item.nodeid} needs a second Ray; name its file in _ON_ONE_RAY")
-    items.sort(
-        key=lambda item: next((i for i, path in enumerate(_LONGEST) if item.nodeid.startswith(path)), 99)
-    )
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Let a free process take the next file; what shares an engine stays together."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.split("::")[0]
-            if path.startswith(_ON_ONE_RAY):
-                return "ray"
-            return os.path.dirname(path) if "/airflow/" in path else path
-
-    config.option.loadscopereorder = False
-    return ByFile(config, log)
 
 
 @pytest.fixture

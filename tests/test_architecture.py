@@ -20,7 +20,7 @@ ENTRY_POINTS = set(re.findall(r'"(bisieve\.\w+)": \[', (ROOT / "setup.py").read_
 OF_A_RUN = {"bisieve.json"}  # a file beside a trained model
 ABSENT = (".venv", ".demo", ".git")  # from a clean checkout, or from a container
 PLACEHOLDERS = {"NAME", "NUMBER", "OUTPUT"}  # for what a user or a contributor chooses
-OF_OTHERS = {"Any"}  # names of the standard library
+OF_OTHERS = {"Any", "PYTHONDONTWRITEBYTECODE"}  # names of Python and its library
 
 DOTTED = re.compile(r"(?<![\w./])(?:bisieve|ray_train)(?:\.\w+)+")
 # A path has a folder, or the suffix of a file that is in the repository.

@@ -57,6 +57,12 @@ def status(text: str) -> None:
         show(text)
 
 
+def status_on_stderr(text: str) -> None:
+    """Print on stderr what is going on, unless the command is quiet; for a command whose stdout is data."""
+    if not _is_quiet:
+        show_on_stderr(text)
+
+
 def show_on_stderr(text: str) -> None:
     """Print a line on stderr, such as an error; a terminal gets it wrapped."""
     lines = wrapped(text, _columns()) if is_terminal(sys.stderr) else [text]

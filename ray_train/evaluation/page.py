@@ -8,7 +8,8 @@ from bisieve.errors import StorageError
 from bisieve.io import storage
 from bisieve.io.urls import join
 from ray_train.choices import TEST, TRAINING
-from ray_train.model.model_card import README, with_evaluation
+from ray_train.model.model_card import README
+from ray_train.model.model_results import with_evaluation
 
 
 def add_to_page(model: str, numbers: dict[str, Any]) -> str:

@@ -103,8 +103,7 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
             (line.question, [image_url(root, name) for name in line.images], line.steps) for line in part
         ]
         found += map(_scored, part, judge.score_batch(solutions))
-        if not console.is_quiet():
-            console.show_on_stderr(f"scored {len(found):,} of {len(lines):,}")
+        console.status_on_stderr(f"scored {len(found):,} of {len(lines):,}")
     return found
 
 
@@ -113,6 +112,7 @@ def _judge(config: PredictConfig) -> "Judge":
         from ray_train.evaluation.step_client import StepClient
 
         return StepClient(config.server, config.model, config.max_length)
+    console.status_on_stderr("importing torch and transformers, and loading the model")
     from ray_train.evaluation.step_scorer import StepScorer
 
     return StepScorer(config.model, config.max_length, config.risk)

@@ -109,11 +109,11 @@ class StepClient:
         self.counts.update(transparent=transparent_images(samples), unclear=self._encoder.unclear(samples))
         pictures = {id(image): image for sample in samples for image in sample.images}
         encoded = {key: _data_url(image) for key, image in pictures.items()}
+        fitting = [self._fitting(sample) for sample in samples]  # a tokenizer is not for several threads
         with ThreadPoolExecutor(self._workers) as pool:
-            return list(pool.map(lambda sample: self._rewards(sample, encoded), samples))
+            return list(pool.map(lambda kept: self._rewards(kept, encoded), fitting))
 
-    def _rewards(self, sample: Sample, encoded: dict[int, str]) -> list[float]:
-        kept = self._fitting(sample)
+    def _rewards(self, kept: Sample, encoded: dict[int, str]) -> list[float]:
         if not kept.steps:
             return []
         format, number = self._encoder.format, len(kept.images)

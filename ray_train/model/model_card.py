@@ -1,25 +1,19 @@
 """The README.md of a published model: a model card as the Hugging Face hub shows it.
 
-    bisieve.json ──train──▶ README.md ◀──evaluate── metrics.json
-
-The YAML header holds the results of evaluations; the section "Evaluation" is written from them, so that an
-evaluation on another benchmark adds a row and the rest of the page stays as its owner has it.
+bisieve.json ──▶ header and page; `model_results` adds the results of evaluations
 """
 
 import json
 import re
-from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from ray_train.model.families.base import Family
+from ray_train.model.model_results import results_section
 from ray_train.model.prompt_format import PromptFormat
 
 README = "README.md"
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-_START, _END = "<!-- evaluations, by bisieve -->", "<!-- end of evaluations -->"
-_NONE = "This model has not been evaluated yet. `bisieve evaluate` on this folder fills this section."
-_METRICS = {"overall_f1": "macro-F1 by source", "pooled_macro_f1": "macro-F1 pooled", "auc": "AUC"}
 _RECIPE = (
     "objective", "epochs", "global_batch", "learning_rate", "weight_decay", "warmup", "lora_rank",
     "train_vision", "train_projector", "train_language", "max_length", "seed", "recipe",
@@ -166,79 +160,9 @@ def model_card(card: dict[str, Any], format: PromptFormat, family: Family, name:
         mean_loss=_short(metrics["mean_loss"]), loss=_short(metrics["loss"]), validation=_validation(metrics),
         max_length=config["max_length"],
         kappa="" if "kappa" not in card else "\n- The κ head (`kappa.safetensors`) is read by bisieve alone.",
-        evaluations=_section([]),
+        evaluations=results_section([]),
     )  # fmt: skip
     return f"---\n{header.to_yaml(line_break=chr(10))}\n---\n{page}"
-
-
-def with_evaluation(readme: str, numbers: dict[str, Any]) -> str | None:
-    """Return ``readme`` with the results of an evaluation, which replace older ones on the same benchmark.
-
-    Args:
-        readme: A page of `model_card`, maybe changed by its owner.
-        numbers: Content of ``metrics.json``.
-
-    Returns:
-        The new page, or None if ``readme`` has no place for it.
-    """
-    if not re.search(f"{_START}.*{_END}", readme, re.DOTALL):
-        return None
-    hub: Any = import_module("huggingface_hub")
-    page = hub.ModelCard(readme)
-    new = _results(numbers)
-    same = (new[0].dataset_name, new[0].dataset_revision)
-    older = page.data.eval_results or []
-    page.data.eval_results = [
-        *(each for each in older if (each.dataset_name, each.dataset_revision) != same), *new
-    ]  # fmt: skip
-    page.data.model_name = page.data.model_name or "model"  # results have to be of a named model
-    page.text = re.sub(
-        f"{_START}.*{_END}", lambda _: _section(page.data.eval_results), page.text, flags=re.DOTALL
-    )
-    return str(page)
-
-
-def _results(numbers: dict[str, Any]) -> list[Any]:
-    hub: Any = import_module("huggingface_hub")
-    benchmark = numbers["benchmark"].rstrip("/").rpartition("/")[2]
-    how = {
-        "confidence": numbers["confidence"], "threshold": numbers["threshold"],
-        "threshold_on": numbers["threshold_on"], "steps": numbers["steps"],
-    }  # fmt: skip
-    return [
-        hub.EvalResult(
-            task_type="image-text-to-text", task_name="judging steps", dataset_type="json",
-            dataset_name=benchmark, dataset_revision=numbers["benchmark_sha256"][:16],
-            metric_type=name, metric_name=title, metric_value=round(numbers[name], 4),
-            metric_args={**_interval(numbers["intervals"][name] or (None, None)), **how},
-        )
-        for name, title in _METRICS.items()
-        if numbers.get(name) is not None
-    ]  # fmt: skip
-
-
-def _section(results: list[Any]) -> str:
-    if not results:
-        return f"{_START}\n{_NONE}\n{_END}"
-    rows = [
-        f"| {each.dataset_name} ({each.dataset_revision}) | {each.metric_name} | {each.metric_value:.4f} | "
-        f"{_between(each.metric_args)} | "
-        f"{each.metric_args['steps']:,} | {each.metric_args['threshold']:.4f} |"
-        for each in results
-    ]
-    percent = f"{results[0].metric_args['confidence']:.0%}"
-    head = f"| benchmark (sha256) | metric | value | {percent} interval | judged steps | threshold |"
-    lines = [head, "|---|---|---|---|---|---|", *rows]
-    return "\n".join([_START, *lines, "", "Intervals come from resampling the questions.", _END])
-
-
-def _interval(ends: Sequence[float | None]) -> dict[str, float]:
-    """Return the ends that are known; a header has no nulls."""
-    return {name: round(end, 4) for name, end in zip(("low", "high"), ends, strict=True) if end is not None}
-
-
-def _between(known: dict[str, Any]) -> str:
-    return f"{known['low']:.4f} to {known['high']:.4f}" if {"low", "high"} <= known.keys() else "unknown"
 
 
 def _data(card: dict[str, Any]) -> list[tuple[str, Any]]:

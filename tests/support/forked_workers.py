@@ -11,6 +11,7 @@ A raylet runs this script in place of Ray's own `setup_worker.py`:
 A worker whose code or settings differ from the server's starts as Ray starts it.
 """
 
+import ctypes
 import json
 import os
 import runpy
@@ -38,6 +39,7 @@ READ_AT_IMPORT = (
 )  # fmt: skip
 SCRIPT = __file__
 SOCKET = "BISIEVE_TEST_FORKS"
+PR_SET_PDEATHSIG = 1  # of Linux: the signal for when the parent has ended
 LENGTH = 10  # digits before a request
 
 _exec = os.execvp
@@ -101,7 +103,8 @@ def ask(arguments: list[str]) -> None:
 
 
 def serve(address: str, ready: int) -> None:
-    """Import, then fork a worker for each request."""
+    """Import, then fork a worker for each request, as long as the tests run."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     keep_random_ids_apart()
     for name in IMPORTED:
         import_module(name)

@@ -6,7 +6,7 @@ EXTRAS = {  # import → the extra that installs it; for all imports that are no
     "pyspark": "score", "py4j": "score", "pandas": "score",
     "torch": "train", "ray": "train", "transformers": "train", "deepspeed": "train", "accelerate": "train",
     "peft": "train", "tensorboardX": "train", "safetensors": "train", "tokenizers": "train",
-    "aiohttp": "train", "requests": "train", "urllib3": "train",
+    "aiohttp": "train",
     "sklearn": "corpus", "scipy": "corpus", "PIL": "corpus",
     "s3fs": "s3", "botocore": "s3", "gcsfs": "gcs", "adlfs": "azure", "huggingface_hub": "hf",
     "duckdb": "explore", "starlette": "explore", "uvicorn": "explore",

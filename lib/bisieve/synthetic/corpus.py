@@ -128,8 +128,8 @@ def write_corpus(output: str, config: CorpusConfig, emit: EventSink = null_sink)
     settings = msgspec.json.decode(msgspec.json.encode(asdict(config)))
     if (tallies := _finished(output, settings)) is not None:
         return Written(tallies, made_now=False)
-    emit("making", f"making {pluralize(config.rollouts, 'rollout')}", rollouts=config.rollouts)
     sources = make_sources(config)
+    emit("making", f"making {pluralize(config.rollouts, 'rollout')}", rollouts=config.rollouts)
     for source in sources:
         _write_pictures(output, source.pictures, source.task.name, emit)
     _write_benchmark(output, config)

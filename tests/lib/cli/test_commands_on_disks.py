@@ -19,7 +19,7 @@ _COMMANDS = (
     "export --index {index} --fraction 1 --output {disk}/best.jsonl",
     "export --index {index} --fraction 1 --format records --output {disk}/records",
     "diff --index {index} --fraction 0.1 --other-fraction 1 --output {disk}/changes.parquet",
-    "corpus --output {disk}/corpus --rollouts 60 --benchmark 4",
+    "corpus --output {disk}/corpus --rollouts 60 --benchmark 4 --quiet",
 )
 _PROGRAM = """
 import contextlib, io, json, sys

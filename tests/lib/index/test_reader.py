@@ -76,13 +76,18 @@ def test_a_list_in_which_one_bit_has_changed_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [("sources", "report"), ("sources", "diff"), ("files", "diff"), ("files", "clean")],
+    [
+        ("sources", "report"),
+        ("sources", "diff --other-fraction 10%"),
+        ("files", "diff --other-fraction 10%"),
+        ("files", "clean"),
+    ],
 )
 def test_a_command_that_needs_a_damaged_list_says_so_in_one_line(
     index: Index, name: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overwrite(part(index, name))
-    assert main([command, "--index", index.url]) == 1
+    assert main([*command.split(), "--index", index.url]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert f"/{name}.parquet" in line
     assert line.endswith("restore it, or delete it and run bisieve score again")

@@ -54,7 +54,7 @@ def test_what_would_be_lost_is_refused(
 @pytest.mark.parametrize("output", ["corpus/a.jsonl", "index/manifest.json", "-"])
 def test_a_comparison_takes_nothing_away_either(output: str, index: Path, tmp_path: Path) -> None:
     before = {name: os.stat(name).st_mtime_ns for name in tmp_path.rglob("*")}
-    assert main(["diff", "--index", "index", "--output", output]) == 2
+    assert main(["diff", "--index", "index", "--other-fraction", "50%", "--output", output]) == 2
     assert {name: os.stat(name).st_mtime_ns for name in tmp_path.rglob("*")} == before
 
 

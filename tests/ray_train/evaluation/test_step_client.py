@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bisieve.cli.main import run_command
 from bisieve.errors import ImageError, TrainingError
 from ray_train import StepClient, StepScorer
 
+COMPARE = Path(__file__).parents[3] / "examples/serving/compare_with_vllm.py"
 STEPS = ["There are 3 bars.", "So the answer is 3."]
 
 
@@ -148,6 +150,7 @@ def test_evaluate_and_best_of_ask_a_server_and_start_no_ray(
     images = [f"{corpus.images}/{name}" for name in solution["image"]]
     expected = server.scorer.score(solution["question"], images, solution["response"]["steps"])
     assert lines[0]["rewards"] == pytest.approx(expected, abs=1e-5)
+    assert "| benchmark.jsonl (" in (model / "README.md").read_text(), "the page has the results"
     record = {"question": "What is 3?", "image": "3.png", "answer": "7",
               "responses": [["I look.", "Final answer: 7"], ["Final answer: 8"]]}  # fmt: skip
     (tmp_path / "candidates.jsonl").write_text(json.dumps(record))
@@ -174,3 +177,20 @@ def test_predict_asks_a_server(server: Served, model: Path, tmp_path: Path) -> N
     assert run_command("ray_train.cli.predict", [*words, "--output", str(tmp_path / "out.jsonl")]) == 0
     found = json.loads((tmp_path / "out.jsonl").read_text())["rewards"]
     assert found == pytest.approx(StepScorer(str(model)).score("Why?", [], STEPS), abs=1e-5)
+
+
+def test_the_example_that_compares_with_vllm_measures_the_difference(
+    server: Served, model: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    words = ["--model", str(model), "--benchmark", corpus.benchmark, "--image-root", corpus.images]
+    monkeypatch.setattr("sys.argv", [str(COMPARE), *words, "--server", server.url])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(COMPARE), run_name="__main__")
+    assert ended.value.code == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("largest difference of 72 steps: ")
+    monkeypatch.setattr("sys.argv", [str(COMPARE), *words, "--server", server.url, "--tolerance", "-1"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(COMPARE), run_name="__main__")
+    assert ended.value.code == 1
