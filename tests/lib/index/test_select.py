@@ -142,7 +142,9 @@ def test_alpha_auto_counts_a_shortcut_the_other_way_round(tmp_path: Path) -> Non
 def test_alpha_auto_says_when_no_alpha_will_do(tmp_path: Path) -> None:
     made = [absorbed(n) for n in range(50)] + [Made("a", f"r-{n}", (0.0, 1.0)) for n in range(50)]
     index = make_index(tmp_path, made)
-    with pytest.raises(UsageError, match=r"at most 0\.\d\d from 0\.5; found 0\.50 at best; .* --strategy stratified"):
+    with pytest.raises(
+        UsageError, match=r"at most 0\.\d\d from 0\.5; found 0\.50 at best; .* --strategy stratified"
+    ):
         select(index, 0.1, {"alpha": "auto"})
 
 
