@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ray_train.evaluation.config import BestOfConfig, EvaluateConfig
     from ray_train.evaluation.evaluate import evaluate
     from ray_train.evaluation.predict import PredictConfig, predict
+    from ray_train.evaluation.solution_scorer import SolutionScorer
     from ray_train.evaluation.step_client import StepClient
     from ray_train.evaluation.step_scorer import StepScorer
     from ray_train.model.serving import add_serving_files
@@ -34,6 +35,7 @@ _HOMES = {
     "best_of": "ray_train.evaluation.best_of",
     "SweepConfig": "ray_train.sweeps.config",
     "sweep": "ray_train.sweeps.run",
+    "SolutionScorer": "ray_train.evaluation.solution_scorer",
     "StepScorer": "ray_train.evaluation.step_scorer",
     "StepClient": "ray_train.evaluation.step_client",
     "PredictConfig": "ray_train.evaluation.predict",
@@ -42,9 +44,9 @@ _HOMES = {
     "push": "ray_train.registry.push",
 }
 __all__ = [
-    "BestOfConfig", "EvaluateConfig", "PredictConfig", "StepClient", "StepScorer", "SweepConfig",
-    "TrainConfig", "add_serving_files", "best_of", "compare_evaluations", "evaluate", "predict", "push",
-    "sweep", "train",
+    "BestOfConfig", "EvaluateConfig", "PredictConfig", "SolutionScorer", "StepClient", "StepScorer",
+    "SweepConfig", "TrainConfig", "add_serving_files", "best_of", "compare_evaluations", "evaluate",
+    "predict", "push", "sweep", "train",
 ]  # fmt: skip
 
 

@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from bisieve.records.prompt import process_text
+from bisieve.records.prompt import PLACEHOLDER, placeholders, process_text
 from ray_train.model.families.base import Family
-from ray_train.model.prompt_format import PLACEHOLDER, PromptFormat, placeholders
+from ray_train.model.prompt_format import PromptFormat
 
 TEMPLATE = "chat_template.jinja"
 Part: TypeAlias = int | str  # of a message: the number of an image, from 0, or a text

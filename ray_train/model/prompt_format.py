@@ -6,20 +6,16 @@ makes the format of a new model; that of a trained model is read from its card.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bisieve.errors import TrainingError
-from bisieve.records.prompt import MARKER, STEP_SEPARATOR, process_text
+from bisieve.records.prompt import MARKER, PLACEHOLDER, STEP_SEPARATOR, placeholders, process_text
 from ray_train.choices import FAMILY, NONE
 
 if TYPE_CHECKING:
     from ray_train.model.families.base import Family
-
-# <image>, <image1>, <image 1>, <image_1>, <image-1>
-PLACEHOLDER = re.compile(r"<image(?:[ _-]?([0-9]+))?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -171,21 +167,6 @@ def format_fingerprint(system: str = NONE, own: str = "", chat: Chat = CHATML) -
     texts = [format.render(question, ["step", "step"], num_images=2) for question in questions]
     seen = [*texts, format.to_json()]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def placeholders(question: str, num_images: int) -> list[int] | None:
-    """Return the image number (from 0) of each placeholder of ``question``, from left to right.
-
-    Placeholders without a number refer to the images in order. None unless every image has exactly one
-    placeholder, and all or none of them are numbered.
-    """
-    found = PLACEHOLDER.findall(question)
-    if not found or len(found) != num_images:
-        return None
-    if not any(found):
-        return list(range(num_images))
-    numbers = [int(number) - 1 if number else -1 for number in found]
-    return numbers if sorted(numbers) == list(range(num_images)) else None
 
 
 def shared_options(image_options: Callable[[int], dict[str, Any]], tiles: int) -> list[dict[str, Any]]:

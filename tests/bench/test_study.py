@@ -1,5 +1,6 @@
 """The study's harness: its runs, none of which is repeated, its control, and what its report claims."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,17 +43,30 @@ def test_a_finished_run_is_not_repeated_and_a_changed_recipe_makes_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "contents_of", lambda folder: "contents")
-    path, made = tmp_path / "study.parquet", []
-    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: pytest.fail("a run is repeated"))
+    made: list[Run] = []
+
+    def perform(which: Run, work: Path) -> dict[str, float]:
+        made.append(which)
+        return {"auc": 0.6, "seconds": 1.0}
+
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda number, _: ThreadPoolExecutor(number))
+    monkeypatch.setattr(run, "_performed", perform)
+    path, another = tmp_path / "study.parquet", replace(RUN, seed=2)
     results.add_result(path, RUN, {"auc": 0.7, "seconds": 1.0})
-    results.add_result(path, replace(RUN, seed=2), {"auc": 0.8, "seconds": 1.0})
-    assert [row["auc"] for row in results.read_results(path)] == [0.7, 0.8]
-    with pytest.raises(pytest.fail.Exception):
-        run.make_runs([replace(RUN, seed=3)], path, tmp_path, 1, 1.0)
+    for _ in range(2):
+        run.make_runs([RUN, another], path, tmp_path, 1, 60.0)
+    assert made == [another]
+    assert [each["auc"] for each in results.read_results(path)] == [0.7, 0.6]
     before = results.key_of(RUN)
     monkeypatch.setitem(results.RECIPE, "learning_rate", 0.5)
     assert results.key_of(RUN) != before
-    assert made == []
+
+
+def test_the_results_that_are_there_are_of_runs_of_this_study() -> None:
+    """Else all of them would be made again: a new setting of the corpus must not change their keys."""
+    there = {each["key"] for each in results.read_results(run.RESULTS / "study.parquet")}
+    assert len(there) > 100
+    assert there <= {results.key_of(which) for which in whole_study()}
 
 
 def test_the_control_has_the_kinds_of_rollouts_and_the_negative_steps_of_the_selection() -> None:
@@ -73,11 +87,24 @@ def test_the_control_has_the_kinds_of_rollouts_and_the_negative_steps_of_the_sel
     assert set(map(str, chosen.to_pylist())) != set(map(str, selected.to_pylist()))
 
 
-def test_one_seed_is_never_an_effect_and_differences_are_between_runs_of_the_same_corpus_and_seed() -> None:
+def test_neither_one_seed_nor_one_corpus_is_an_effect() -> None:
     noise = [0.0, 0.1, -0.1, 0.05]
-    rows = [row(seed, 0.6 + noise[seed]) for seed in range(4)]
-    rows += [row(seed, 0.5 + noise[seed] + seed / 1000, strategy="random") for seed in range(4)]
-    assert runs_of(rows).difference("bis", "random", 0.1).verdict == "better"
-    assert runs_of(rows[:1] + rows[4:5]).difference("bis", "random", 0.1).verdict == "too few runs"
-    assert "| BIS (α 0.05) − random, 10% | +0.098 [+0.096, +0.101] (4) | better |" in report(rows)
-    assert estimate([0.1, -0.1, 0.05]).verdict == "no difference shown"
+    places = [(corpus, seed) for corpus in range(3) for seed in range(4)]
+    rows = [row(seed, 0.6 + noise[seed] + corpus / 10, corpus=corpus) for corpus, seed in places]
+    rows += [
+        row(seed, 0.5 + noise[seed] + corpus / 10 + corpus / 1000, strategy="random", corpus=corpus)
+        for corpus, seed in places
+    ]
+    assert runs_of(rows).difference("bis", "random", 0.1).verdict() == "better"
+    assert "| BIS (α 0.05) − random, 10% | +0.099 [+0.097, +0.101] (12) | better |" in report(rows)
+    of_one = [each for each in rows if each["corpus"] == 0]
+    assert runs_of(of_one).difference("bis", "random", 0.1).verdict() == "too few corpora"
+    assert estimate({(0, 0): 0.1, (1, 0): -0.1, (2, 0): 0.05}).verdict() == "no difference shown"
+
+
+def test_seeds_of_a_corpus_count_as_one() -> None:
+    of_one_seed = estimate({(0, 0): 0.1, (1, 0): 0.2, (2, 0): 0.3})
+    of_many = estimate({(corpus, seed): (corpus + 1) / 10 for corpus in range(3) for seed in range(9)})
+    assert (of_many.low, of_many.high) == pytest.approx((of_one_seed.low, of_one_seed.high))
+    assert (of_one_seed.runs, of_many.runs) == (3, 27)
+    assert of_one_seed.high - of_one_seed.mean == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)

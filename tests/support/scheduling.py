@@ -8,12 +8,18 @@ import pytest
 _ON_ONE_RAY = tuple(
     f"tests/ray_train/{name}.py"
     for name in (
-        "training/test_beta_binomial", "training/test_elastic", "training/test_exactness",
-        "training/test_hub_models", "training/test_training", "training/test_validation",
-        "distributed/test_preemption", "evaluation/test_evaluate", "registry/test_lineage",
-        "tracking/test_base", "tracking/test_prometheus", "tracking/test_throughput", "test_submit",
-        "test_device", "test_ray_checkup", "test_run_config", "model/test_lora", "sweeps/test_sweep",
-        "sweeps/test_trial",
+        "training/test_elastic", "training/test_exactness", "training/test_training",
+        "training/test_validation", "distributed/test_preemption", "evaluation/test_evaluate",
+        "registry/test_lineage", "tracking/test_base", "tracking/test_prometheus",
+        "tracking/test_throughput", "test_submit", "test_device", "test_ray_checkup", "test_run_config",
+        "model/test_lora",
+    )
+)  # fmt: skip
+# What uses `ray_cluster` but not `trained`: all on one would take longer than what the others do meanwhile.
+_ON_ANOTHER_RAY = tuple(
+    f"tests/ray_train/{name}.py"
+    for name in (
+        "training/test_hub_models", "sweeps/test_sweep", "sweeps/test_trial", "training/test_beta_binomial",
     )
 )  # fmt: skip
 # What shares the Spark of `spark`, and the drivers and the cluster of `tests/faults`.
@@ -23,11 +29,12 @@ _ON_ONE_SPARK = (
     "tests/lib/pipeline/test_select_on.py", "tests/lib/shards/test_layout.py",
     "tests/lib/spark/test_progress.py", "tests/lib/test_engines.py",
 )  # fmt: skip
-_SHARED = {"tests/infra/airflow/": "airflow", **dict.fromkeys(_ON_ONE_RAY, "ray")}
-_SHARED |= dict.fromkeys(_ON_ONE_SPARK, "spark")
+_AIRFLOW = ("tests/infra/airflow/",)
+_TOGETHER = {"airflow": _AIRFLOW, "ray": _ON_ONE_RAY, "ray 2": _ON_ANOTHER_RAY, "spark": _ON_ONE_SPARK}
 _LONGEST = (
-    "tests/infra/airflow/",
+    *_AIRFLOW,
     *_ON_ONE_RAY,
+    *_ON_ANOTHER_RAY,
     "tests/infra/test_iam",
     "tests/ray_train/compat/",
     *_ON_ONE_SPARK,
@@ -51,7 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, names in _STARTED_BY.items():
             if names.intersection(getattr(item, "fixturenames", ())) or mark in params.values():
                 item.add_marker(mark)
-        for name, files in (("ray_cluster", _ON_ONE_RAY), ("spark", _ON_ONE_SPARK)):
+        on_ray = (*_ON_ONE_RAY, *_ON_ANOTHER_RAY)
+        for name, files in (("ray_cluster", on_ray), ("spark", _ON_ONE_SPARK)):
             if name in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(files):
                 raise pytest.UsageError(f"{item.nodeid} would start another `{name}`; name its file here")
     items.sort(
@@ -66,7 +74,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.split("::")[0]
-            return next((name for start, name in _SHARED.items() if path.startswith(start)), path)
+            return next((name for name, files in _TOGETHER.items() if path.startswith(files)), path)
 
     config.option.loadscopereorder = False
     return ByFile(config, log)

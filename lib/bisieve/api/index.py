@@ -246,7 +246,6 @@ class Index:
         start = Start(self.opened, self.name, fraction, ranking, exclude, image_root)
         with passing_folder("explore") as folder:
             session = Session(start, folder)
-            session.questions.begin()
             try:
                 serve(session, port, ready)
             finally:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from bisieve._text import percent, pluralize
 from bisieve.api.html import table_as_html
 from bisieve.engines import choose_engine
+from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
 from bisieve.index import selection
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
@@ -28,6 +29,9 @@ from bisieve.shards.fetch import fetch_in_chunks
 from bisieve.tools import export
 from bisieve.tools.cut_notes import selection_notes
 from bisieve.tools.export_records import ImageFolder, refuse
+from bisieve.tools.formats.hf_dataset import export_hf_dataset
+from bisieve.tools.formats.registry import FOLDERS, HF_DATASET, LINE_FORMATS, MPRM, RECORDS, check_options
+from bisieve.tools.formats.write import Written, export_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +121,37 @@ class Selection:
             IndexUnusableError: A shard has changed since it was scored.
         """
         return export.export_records(self.selected, folder, self._checked(folder, images, is_folder=True))
+
+    def write_format(
+        self, url: str, format: str, images: str | None = None, image_root: str | None = None,
+        skip_unsupported: bool = False,
+    ) -> Written:  # fmt: skip
+        """Write the selection in a format of another trainer, or as a data set of the Hugging Face hub.
+
+        Args:
+            url: URL of the file; with internvl and hf-dataset of a folder.
+            format: One of trl, ms-swift, sharegpt, internvl and hf-dataset.
+            images: As in `write_jsonl`; hf-dataset holds the images and needs none.
+            image_root: Where the images are; hf-dataset reads them, internvl notes the folder.
+            skip_unsupported: Leave out the rollouts that the format cannot carry.
+
+        Returns:
+            The number of rollouts, and what the format does not carry, a line each.
+
+        Raises:
+            UsageError: As in `write_jsonl`; or a rollout cannot be written in this format.
+            ImageError: An image of hf-dataset cannot be read.
+            IndexUnusableError: A shard has changed since it was scored.
+        """
+        if format in (MPRM, RECORDS):
+            hint = "call write_jsonl" if format == MPRM else "call write_records"
+            raise UsageError("a format of another trainer", format, hint)
+        check_options(format, images=images, image_root=image_root, skip_unsupported=skip_unsupported)
+        save = self._checked(url, images, is_folder=format in FOLDERS)
+        if format == HF_DATASET:
+            return Written(export_hf_dataset(self.selected, url, image_root or ""), [])
+        root = image_root or images or ""
+        return export_lines(self.selected, url, LINE_FORMATS[format], save, root, skip_unsupported)
 
     def _checked(self, output: str, images: str | None, is_folder: bool = False) -> Save:
         export.check_target(self.index, output, is_folder)

@@ -1,4 +1,4 @@
-"""``bisieve export``: write a selection with its text, as a training file or as a corpus."""
+"""``bisieve export``: write a selection with its text: training files, a corpus, or a data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bisieve.cli import options
 from bisieve.cli.overview import SELECT
 from bisieve.cli.parser import add_config
 from bisieve.records.options import parse_fraction
+from bisieve.tools.formats.registry import FOLDERS, FORMATS, MPRM, RECORDS, check_options
 
 if TYPE_CHECKING:
     from bisieve.events import EventSink
@@ -29,14 +30,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="share of the rollouts (of each source, or of all by the index's scope), as 0.1 or 10%%",
     )
-    parser.add_argument("--output", required=True, metavar="URL", help="the file; the folder of records")
+    parser.add_argument("--output", required=True, metavar="URL", help="the file; or the folder")
     parser.add_argument(
-        "--format", choices=("mprm-jsonl", "records"), default="mprm-jsonl",
-        help="the paper's training file, or a corpus: the records as they are, a file a source",
+        "--format", choices=FORMATS, default=MPRM, metavar="NAME",
+        help="; ".join(f"{name}: {content}" for name, content in FORMATS.items()),
     )  # fmt: skip
     parser.add_argument(
         "--images", metavar="FOLDER",
         help="where to write images that are in the records (Parquet, base64); then the --image-root",
+    )  # fmt: skip
+    parser.add_argument(
+        "--image-root", metavar="URL",
+        help="internvl, hf-dataset: where the images are that the records name",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-unsupported", action="store_true",
+        help="leave out the rollouts that the format of a trainer cannot carry",
     )  # fmt: skip
     options.add_selecting(parser)
     add_config(parser)
@@ -56,10 +65,13 @@ def _export(args: argparse.Namespace, emit: EventSink) -> int:
     from bisieve.io.storage import exists
     from bisieve.tools.export import file_name
 
+    given = {name: getattr(args, name) for name in ("images", "image_root", "skip_unsupported")}
+    check_options(args.format, **given)
     index = open_index(args.index)
     selection = index.select(args.fraction, progress=emit, **options.selecting(args))
     was_there = exists(args.output)
-    if args.format == "records":
+    notes = []
+    if args.format == RECORDS:
         written = selection.write_records(args.output, args.images)
         if changed := selection.renamed_sources:
             console.show(
@@ -67,13 +79,16 @@ def _export(args: argparse.Namespace, emit: EventSink) -> int:
                 f"for example {changed[0]} in {file_name(changed[0])}.jsonl, "
                 "as it is called when that is scored without --source-field"
             )
-    else:
+    elif args.format == MPRM:
         written = selection.write_jsonl(args.output, args.images)
+    else:
+        export = selection.write_format(args.output, args.format, **given)
+        written, notes = export.rollouts, export.notes
     if was_there:
-        is_folder = args.format == "records"
+        is_folder = args.format in FOLDERS
         console.show("note: the folder was there; its other files are still in it" if is_folder
               else "note: the file that was there is replaced")  # fmt: skip
-    for note in selection.notes:
+    for note in (*notes, *selection.notes):
         console.show(note)
     of = "each source" if index.parameters.scope == "source" else "all sources"
     console.show(

@@ -116,7 +116,7 @@ class Catalog(Database):
         """Add the text of questions, a table of ``question_id`` and ``question``."""
         cursor = self.cursor()
         cursor.register("given", questions)
-        cursor.execute("INSERT INTO questions FROM given")
+        cursor.execute("INSERT INTO questions SELECT question_id, question, lower(question) FROM given")
 
     def rejects(self, source: str, reason: str, first: int, rows: int) -> list[dict[str, Any]]:
         """Return up to ``rows`` rejected records of a source and a reason, "" for any, from ``first`` on."""

@@ -42,7 +42,7 @@ class Database:
         self._read(index, "stored", index.files, folder)
         self._read(index, "rejects", index.rejects, folder)
         run("CREATE TABLE marked (rollout_id VARCHAR PRIMARY KEY)")
-        run("CREATE TABLE questions (question_id VARCHAR, question VARCHAR)")
+        run("CREATE TABLE questions (question_id VARCHAR, question VARCHAR, lowered VARCHAR)")
         self._limits("first_limits", view.limits)
         self.show(view)
 

@@ -25,8 +25,8 @@ KINDS = {
     "all negative": "num_positive = 0",
 }
 _TEXT = (
-    "(contains(lower(rollout_id), lower($text)) OR question_id IN "
-    "(SELECT question_id FROM questions WHERE contains(lower(question), lower($text))))"
+    "(contains(rollout_id, $text) OR question_id IN "
+    "(SELECT question_id FROM questions WHERE contains(lowered, lower($text))))"
 )
 _RANGES = {f"{name}_{end}": (name, sign) for name in NUMBERS for end, sign in (("min", ">="), ("max", "<="))}
 
@@ -38,7 +38,7 @@ class Filters:
     source: str = ""  # "": any
     selected: str = ""  # a key of `IN`
     kind: str = ""  # a key of `KINDS`
-    text: str = ""  # part of the id or of the question, in any case
+    text: str = ""  # part of the id, or of the question in any case
     question_id: str = ""
     ranges: tuple[tuple[str, float], ...] = ()  # names such as bis_min, with their values
 

@@ -1,6 +1,6 @@
 """Read the text of all questions in the background, one rollout a question, so that it can be searched."""
 
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import pyarrow as pa
 
@@ -21,18 +21,22 @@ class QuestionReader:
 
     def __init__(self, catalog: Catalog, view: View) -> None:
         self._catalog, self._view = catalog, view
-        self._done, self._total, self._note = 0, 0, ""
-        self._stopped = Event()
+        self._done, self._total, self._note, self._is_finished = 0, 0, "", False
+        self._stopped, self._beginning = Event(), Lock()
         self._thread = Thread(target=self._run, name="read-questions", daemon=True)
 
     @property
-    def progress(self) -> dict[str, int | str]:
+    def progress(self) -> dict[str, int | str | bool]:
         """Return how many questions of how many were looked at, and what could not be read of them."""
-        return {"done": self._done, "total": self._total, "note": self._note}
+        return {
+            "done": self._done, "total": self._total, "note": self._note, "is_finished": self._is_finished
+        }  # fmt: skip
 
     def begin(self) -> None:
-        """Begin to read."""
-        self._thread.start()
+        """Begin to read; nothing happens if it has begun."""
+        with self._beginning:
+            if self._thread.ident is None:
+                self._thread.start()
 
     def stop(self) -> None:
         """Stop reading, and wait for it."""
@@ -54,6 +58,8 @@ class QuestionReader:
                 self._read(chunk)
         except BisieveError as error:
             self._note = str(error)
+        finally:
+            self._is_finished = True
 
     def _read(self, rows: pa.Table) -> None:
         found, notes = read_texts(self._view, rows, _Forgotten())

@@ -114,7 +114,9 @@ def _rollouts(session: Session, asked: Mapping[str, str]) -> Any:
     own = {"by", "descending", "first", "rows"}
     filters = filters_of({name: value for name, value in asked.items() if name not in own})
     by, descending = asked.get("by", "rank"), asked.get("descending") == "true"
-    return session.rollouts(filters, by, descending, _number(asked, "first"), _number(asked, "rows", PAGE))
+    found = session.rollouts(filters, by, descending, _number(asked, "first"), _number(asked, "rows", PAGE))
+    session.questions.begin()  # not before the first page is there, which it would slow down
+    return found
 
 
 def _rollout(session: Session, asked: Mapping[str, str]) -> Any:

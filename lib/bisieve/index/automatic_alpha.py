@@ -30,7 +30,8 @@ def with_automatic_alpha(
 ) -> tuple[Parameters, Best]:
     """Return the smallest α of `GRID` whose selection's shortcut is near enough to the corpus's.
 
-    The shortcut is the AUC of position → label (`Statistics.shortcut`); it may be `SHORTCUT_MARGIN` higher.
+    The shortcut is how far the AUC of position → label is from ½ (`Statistics.shortcut_strength`); it may
+    be stronger by `SHORTCUT_MARGIN`.
 
     Args:
         index: The corpus.
@@ -51,7 +52,7 @@ def with_automatic_alpha(
             "leave out --alpha, or give --strategy bis",
         )  # fmt: skip
     corpus, _ = index_statistics(index, (), parameters.threshold, exclusion)
-    bound = corpus.shortcut + SHORTCUT_MARGIN
+    bound = corpus.shortcut_strength + SHORTCUT_MARGIN
     if np.isnan(bound):
         raise UsageError(
             "positive and negative steps, to choose alpha by how a step's position tells its label",
@@ -61,11 +62,11 @@ def with_automatic_alpha(
     for alpha in GRID:
         tried = replace(parameters, alpha=alpha)
         best = rank(tried, fraction)
-        found.append(statistics_of(best.rows, parameters.threshold).shortcut)
+        found.append(statistics_of(best.rows, parameters.threshold).shortcut_strength)
         if found[-1] <= bound:  # false for NaN
             return tried, best
     raise UsageError(
-        f"an alpha up to {GRID[-1]:g} with an AUC of position of at most {bound:.2f}",
+        f"an alpha up to {GRID[-1]:g} with an AUC of position at most {bound:.2f} from 0.5",
         f"{np.nanmin([*found, np.inf]):.2f} at best",
         "give a number as --alpha, or --strategy stratified",
     )

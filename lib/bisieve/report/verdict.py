@@ -2,7 +2,7 @@
 
 import math
 
-from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics
+from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics, has_stronger_shortcut
 from bisieve.report.collect import IndexReport
 from bisieve.report.page import Finding
 
@@ -36,11 +36,11 @@ def _shortcut(corpus: Statistics, kept: Statistics) -> Finding:
     if math.isnan(now):
         return Finding("note", "No shortcut to measure.", "All steps of the selection have the same label.")
     numbers = f"AUC of position → label {now:.2f} in the selection, {was:.2f} in the corpus"
-    if now - was > SHORTCUT_MARGIN:
+    if has_stronger_shortcut(kept, corpus):
         text = f"the position of a step alone tells its label: {numbers}. A model can learn that alone."
         return Finding("warning", "Shortcut:", text)
     return Finding(
-        "good", "No new shortcut:", f"{numbers}; from {SHORTCUT_MARGIN} more on this is a warning."
+        "good", "No new shortcut:", f"{numbers}; a warning begins {SHORTCUT_MARGIN} farther from 0.5."
     )
 
 

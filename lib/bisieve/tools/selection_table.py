@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bisieve._text import Table, percent
-from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics
+from bisieve.index.statistics import Statistics, has_stronger_shortcut
 
 _FIFTHS = ("first", "second", "third", "fourth", "last")
 
@@ -48,7 +48,7 @@ def _percent(share: float) -> str:
 
 def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float) -> list[str]:
     """Return a line if the position of a step tells its label far better than in the corpus; else []."""
-    if not selection.shortcut - corpus.shortcut > SHORTCUT_MARGIN:  # false for NaN
+    if not has_stronger_shortcut(selection, corpus):
         return []
     return [
         f"best {percent(fraction)}: the position of a step alone tells its label (AUC "

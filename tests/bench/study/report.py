@@ -1,7 +1,11 @@
-"""What the results show: means with 95 % intervals, differences paired by corpus and seed, and verdicts."""
+"""What the results show: means with 95 % intervals over corpora, paired differences, and verdicts.
+
+Seeds of one corpus share its pictures, its questions and its benchmark.  So the seeds of a corpus are
+averaged first, and the interval is one over corpora.
+"""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
@@ -14,6 +18,7 @@ from bench.study.recipe import MAIN, REGIMES
 
 Row = dict[str, Any]
 Place = tuple[int, int]  # corpus and seed: runs of the same place are compared in pairs
+LEAST = 3  # corpora that a verdict needs
 
 BIS, BIS_02, RANDOM, FULL = "bis", "bis alpha 0.2", "random", "all"
 BEGIN, END = "<!-- tables of make study -->", "<!-- end of the tables -->"
@@ -21,45 +26,55 @@ BEGIN, END = "<!-- tables of make study -->", "<!-- end of the tables -->"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, over corpora and seeds."""
+    """A mean of the means of corpora, with its 95 % interval over corpora."""
 
     runs: int
+    corpora: int
     mean: float
     low: float
     high: float
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are enough corpora for an interval."""
+        return self.corpora >= LEAST
+
     def __str__(self) -> str:
-        """Return it for a table; the interval needs two runs."""
-        if self.runs < 2:
-            return f"{self.mean:.3f} (1 run)" if self.runs else "–"
-        return f"{self.mean:.3f} ± {self.high - self.mean:.3f} ({self.runs})"
+        """Return it for a table."""
+        if not self.runs:
+            return "–"
+        reach = f" ± {self.high - self.mean:.3f}" if self.has_interval else ""
+        return f"{self.mean:.3f}{reach} ({self.runs})"
 
     @property
     def signed(self) -> str:
         """Return a difference for a table."""
-        if self.runs < 2:
-            return f"{self.mean:+.3f} (1)" if self.runs else "–"
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] ({self.runs})"
+        if not self.runs:
+            return "–"
+        interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if self.has_interval else ""
+        return f"{self.mean:+.3f}{interval} ({self.runs})"
 
-    @property
-    def verdict(self) -> str:
-        """Return what a difference shows: one run shows nothing."""
-        if self.runs < 3:
-            return "too few runs"
+    def verdict(self, above: str = "better", below: str = "worse") -> str:
+        """Return what a difference shows: neither one run nor one corpus shows anything."""
+        if not self.has_interval:
+            return "too few corpora"
         if self.low > 0:
-            return "better"
-        return "worse" if self.high < 0 else "no difference shown"
+            return above
+        return below if self.high < 0 else "no difference shown"
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean and its interval by Student's t; the runs are taken to be independent."""
-    n = len(values)
+def estimate(values: Mapping[Place, float]) -> Estimate:
+    """Return the mean over corpora, each the mean of its seeds, and its interval by Student's t."""
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for (corpus, _), value in values.items():
+        seeds[corpus].append(value)
+    n = len(seeds)
+    means = np.array([np.mean(of) for of in seeds.values()])
     if n < 2:
-        mean = float(values[0]) if n else np.nan
-        return Estimate(n, mean, np.nan, np.nan)
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n))
-    reach = float(students_t.ppf(0.975, n - 1)) * error
-    return Estimate(n, mean, mean - reach, mean + reach)
+        return Estimate(len(values), n, float(means[0]) if n else np.nan, np.nan, np.nan)
+    reach = float(students_t.ppf(0.975, n - 1) * np.std(means, ddof=1) / np.sqrt(n))
+    mean = float(means.mean())
+    return Estimate(len(values), n, mean, mean - reach, mean + reach)
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ class Runs:
 
     def mean(self, name: str, fraction: float, metric: str = "auc", **at: str) -> Estimate:
         """Return the mean of a metric."""
-        return estimate([row[metric] for row in self.of(name, fraction, **at).values()])
+        return estimate({place: row[metric] for place, row in self.of(name, fraction, **at).items()})
 
     def difference(
         self,
@@ -91,7 +106,7 @@ class Runs:
     ) -> Estimate:
         """Return the mean of ``one`` minus ``other``, over the corpora and seeds that both have."""
         a, b = self.of(one, fraction, **at), self.of(other, fraction_of_other or fraction, **at)
-        return estimate([a[place][metric] - b[place][metric] for place in sorted(a.keys() & b.keys())])
+        return estimate({place: a[place][metric] - b[place][metric] for place in a.keys() & b.keys()})
 
 
 def runs_of(rows: Iterable[Row]) -> Runs:
@@ -107,7 +122,7 @@ def report(rows: Sequence[Row]) -> str:
     """Return all tables as Markdown; a study that is not finished says how many runs each cell has."""
     runs = runs_of(rows)
     parts = [
-        f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval (runs). "
+        f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval over corpora (runs). "
         "Means of different runs do not compare; differences are between runs of the same corpus and seed."
     ]
     for regime in REGIMES:
@@ -146,6 +161,11 @@ def regime_table(runs: Runs, regime: str, budget: str) -> str:
          *(runs.difference(name, RANDOM, at, regime=regime, budget=budget).signed for at in fractions)]
         for name in names if name != RANDOM
     ]  # fmt: skip
+    lines += [
+        [f"{name} − {FULL}",
+         *(runs.difference(name, FULL, at, regime=regime, budget=budget).signed for at in fractions)]
+        for name in names
+    ]  # fmt: skip
     return markdown(head, lines)
 
 
@@ -175,7 +195,16 @@ def findings(runs: Runs) -> str:
     claims += [(f"mixed − random, {at:.0%}", runs.difference("mixed", RANDOM, at)) for at in small]
     claims += [(f"BIS (α 0.05) − mixed, {at:.0%}", runs.difference(BIS, "mixed", at)) for at in small]
     claims += [(f"BIS (α 0.05) − control, {at:.0%}", runs.difference(BIS, "control", at)) for at in small]
-    claims += [(f"reliable − random, {at:.0%}", runs.difference("reliable", RANDOM, at)) for at in small]
+    for name in ("reliable", "low_mc", "paired", "stratified"):
+        claims += [(f"{name} − random, {at:.0%}", runs.difference(name, RANDOM, at)) for at in small]
+    claims += [
+        (f"{regime}: BIS (α 0.05) − random, {at:.0%}", runs.difference(BIS, RANDOM, at, regime=regime))
+        for regime in REGIMES if regime != MAIN.name for at in (0.01, 0.05, 0.1, 0.25)
+    ]  # fmt: skip
+    claims += [
+        (f"equal steps: {one} − {other}, {at:.0%}", runs.difference(one, other, at, budget=EQUAL_STEPS))
+        for one, other in ((BIS, RANDOM), (BIS, FULL), (RANDOM, FULL)) for at in (0.1, 0.25)
+    ]  # fmt: skip
     for name in (RANDOM, BIS):
         claims += [
             (f"{name}: {other} − hard labels above 0, 25%", runs.difference(f"{name} {other}", name, 0.25))
@@ -185,9 +214,13 @@ def findings(runs: Runs) -> str:
         (f"ties by {rule} − by file, {at:.0%}", runs.difference(f"bis {rule}", BIS, at))
         for rule in ("hash", "spread") for at in (0.25, 0.5)
     ]  # fmt: skip
-    claims.append(("AUC per 0.1 of position → label, at equal fraction", slope(runs, "shortcut")))
-    claims.append(("AUC per 0.1 of negative steps, at equal fraction", slope(runs, "negative_share")))
-    lines = [[claim, found.signed, found.verdict] for claim, found in claims if found.runs]
+    lines = [[claim, found.signed, found.verdict()] for claim, found in claims if found.runs]
+    slopes = (("position → label", "shortcut"), ("negative steps", "negative_share"))
+    for title, metric in slopes:
+        found = slope(runs, metric)
+        if found.runs:
+            said = found.verdict("AUC rises with it", "AUC falls with it")
+            lines.append([f"AUC per 0.1 of {title}, at equal fraction", found.signed, said])
     return markdown(["claim", "difference", "verdict"], lines)
 
 
@@ -207,7 +240,7 @@ def slope(runs: Runs, metric: str) -> Estimate:
             if len(points) > 3:
                 of_place[place] += list(map(tuple, points - points.mean(0)))
     fit: Callable[[Any], float] = lambda x: float(x[:, 0] @ x[:, 1] / (x[:, 0] @ x[:, 0]) * 0.1)  # noqa: E731
-    return estimate([fit(np.array(points)) for points in of_place.values()])
+    return estimate({place: fit(np.array(points)) for place, points in of_place.items()})
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

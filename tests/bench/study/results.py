@@ -11,13 +11,24 @@ import pyarrow.parquet as pq
 
 from bench.study.grid import Run
 from bench.study.recipe import RECIPE, REGIMES
+from bisieve.synthetic.corpus_config import CorpusConfig
 from ray_train.model.sources import contents_of
+
+# Settings of a corpus that came after the first run: without a value of their own they change nothing.
+ADDED_LATER = ("any_order",)
 
 
 def configuration(run: Run) -> dict[str, Any]:
-    """Return what is equal in all runs of a regime: recipe, corpus without its seed, contents of the base."""
+    """Return what is equal in all runs of a regime: recipe, corpus without its seed, contents of the base.
+
+    The code is no part of it: who changes the generator or the training so that its results change makes the
+    study anew, in another file.
+    """
     regime = REGIMES[run.regime]
     corpus = vars(regime.corpus(0)) | {"seed": None, "solver": vars(regime.corpus(0).solver)}
+    for name in ADDED_LATER:
+        if corpus[name] == getattr(CorpusConfig, name):
+            del corpus[name]
     base = regime.backbone.with_name(run.base or regime.backbone.name)
     return {"recipe": RECIPE, "corpus": corpus, "base": contents_of(str(base))}
 

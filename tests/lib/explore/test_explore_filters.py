@@ -47,7 +47,7 @@ def test_only_known_columns_are_sorted_by() -> None:
 
 def test_every_condition_and_order_is_valid() -> None:
     database = duckdb.connect()
-    texts = ", ".join(f"'x' AS {name}" for name in ("source", "rollout_id", "question_id", "question"))
+    texts = ", ".join(f"'x' AS {name}" for name in ("source", "rollout_id", "question_id", "lowered"))
     numbers = ", ".join(f"1 AS {name}" for name in NUMBERS)
     database.execute(f"CREATE TABLE rollouts AS SELECT {texts}, {numbers}, true AS kept, false AS was_kept")
     database.execute("CREATE TABLE questions AS FROM rollouts; CREATE TABLE marked (rollout_id VARCHAR)")

@@ -86,7 +86,7 @@ def test_the_text_of_questions_is_found_when_it_is_read(session: Session) -> Non
     assert passing(session, text="ADDING 7?") == []
     session.questions.begin()
     session.questions.wait()
-    assert session.questions.progress == {"done": 20, "total": 20, "note": ""}
+    assert session.questions.progress == {"done": 20, "total": 20, "note": "", "is_finished": True}
     found = passing(session, text="ADDING 7?")
     assert len(found) == 4
     assert {row["question"][:9] for row in found} == {"adding 7?"}

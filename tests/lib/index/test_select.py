@@ -132,10 +132,19 @@ def test_alpha_auto_is_the_smallest_of_the_grid_without_a_shortcut(tmp_path: Pat
     assert select(index, 1.0, {"alpha": "auto"}).parameters.alpha == 0.05
 
 
+def test_alpha_auto_counts_a_shortcut_the_other_way_round(tmp_path: Path) -> None:
+    backwards = [each._replace(scores=each.scores[::-1]) for each in (absorbed(n, 0.6) for n in range(20))]
+    index = make_index(tmp_path, [*backwards, *(anywhere(n) for n in range(180))])
+    assert statistics_of(select(index, 0.1, {"alpha": 0.05}).rows).shortcut == 0.0
+    assert select(index, 0.1, {"alpha": "auto"}).parameters.alpha == 0.2
+
+
 def test_alpha_auto_says_when_no_alpha_will_do(tmp_path: Path) -> None:
     made = [absorbed(n) for n in range(50)] + [Made("a", f"r-{n}", (0.0, 1.0)) for n in range(50)]
     index = make_index(tmp_path, made)
-    with pytest.raises(UsageError, match=r"at most 0\.\d\d; found 1\.00 at best; .* --strategy stratified"):
+    with pytest.raises(
+        UsageError, match=r"at most 0\.\d\d from 0\.5; found 0\.50 at best; .* --strategy stratified"
+    ):
         select(index, 0.1, {"alpha": "auto"})
 
 

@@ -2,16 +2,16 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from support.handmade import Made, make_index
 
 import bisieve
 from bisieve.cli.main import main
-from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
+from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics, statistics_of
+from bisieve.report.verdict import _shortcut
 from bisieve.tools.selection_table import shortcut_notes
 
 # Ten rollouts whose errors are absorbed, and many with an error anywhere: the best fifth is the former.
@@ -57,11 +57,32 @@ def test_a_run_reads_no_rollouts_again_for_its_summary(
     assert "AUC" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("above", "noted"), [(0.01, True), (-0.01, False)])
-def test_the_note_begins_at_a_margin(above: float, noted: bool) -> None:
-    corpus: Any = SimpleNamespace(shortcut=0.6)
-    selection: Any = SimpleNamespace(shortcut=0.6 + SHORTCUT_MARGIN + above)
-    assert bool(shortcut_notes(corpus, selection, 0.1)) == noted
+def with_auc(auc: float) -> Statistics:
+    """Statistics of a thousand negative steps in the middle, and of positive ones before and behind it."""
+    before = round(1000 * auc)
+    labels = np.array([[0, before], [1000, 0], [0, 1000 - before]])
+    found = Statistics(1000, 1000, 0, 0, 1, 1000, np.array([0.1, 0.5, 0.9]), labels)
+    assert found.shortcut == pytest.approx(auc)
+    return found
+
+
+# The position tells as much at 0.14 as at 0.86.
+@pytest.mark.parametrize(
+    ("corpus", "selection", "noted"),
+    [
+        (0.6, 0.6 + SHORTCUT_MARGIN + 0.01, True),
+        (0.6, 0.6 + SHORTCUT_MARGIN - 0.01, False),
+        (0.36, 0.14, True),
+        (0.36, 0.22, False),
+        (0.14, 0.86, False),
+        (0.36, 0.9, True),
+        (0.9, 0.5, False),
+    ],
+)
+def test_the_note_begins_at_a_margin_to_either_side(corpus: float, selection: float, noted: bool) -> None:
+    statistics = with_auc(corpus), with_auc(selection)
+    assert bool(shortcut_notes(*statistics, 0.1)) == noted
+    assert (_shortcut(*statistics).mood == "warning") == noted
 
 
 def test_a_selection_without_negative_steps_has_no_shortcut() -> None:

@@ -1,16 +1,18 @@
 """A trial gives the numbers of the commands, in a fresh process and after other trials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 from support.runs import last_checkpoint
 from support.sample_logs import loss_curve
 from support.small_corpus import Corpus
 
 from bisieve.errors import ImageError
 from ray_train.choices import Workers
+from ray_train.compat.deepspeed import forget_process_groups
 from ray_train.config import TrainConfig
 from ray_train.data.prepare import Preparation
 from ray_train.evaluation.config import EvaluateConfig
@@ -21,6 +23,15 @@ from ray_train.sweeps.trial import run_trial
 from ray_train.training.driver import train
 
 Make = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _group_of_trials() -> Iterator[None]:
+    """A process of trials keeps its process group; this one has other tests, which make their own."""
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        forget_process_groups()
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ export function element(tag, text = "", classes = "") {
 }
 
 export function cell(value, form) {
-  const isText = form === "text" || form === "long" || form === "badge";
+  const isText = form !== "number" && form !== "count";
   const text = value === null || value === undefined ? "–"
     : form === "number" ? value.toFixed(4) : form === "count" ? number(value) : String(value);
-  return element("td", text, isText ? (form === "long" ? "text long" : "text") : "");
+  const made = element("td", text, isText ? `text ${form}` : "");
+  if (form === "id") made.title = text;  // which is cut where the table is narrow
+  return made;
 }
 
 export function fill(place, children) {

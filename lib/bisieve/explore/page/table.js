@@ -8,8 +8,9 @@ const COLUMNS = [  // name, title, how a cell is written
   ["source", "source", "text"], ["rank", "rank", "count"], ["kept", "selection", "badge"],
   ["bis", "BIS", "number"], ["mixture", "mixture", "number"], ["positive_fraction", "p", "number"],
   ["reliability", "R", "number"], ["num_positive", "positive", "count"], ["num_steps", "steps", "count"],
-  ["rollout_id", "id", "text"], ["question", "question", "long"],
+  ["rollout_id", "id", "id"], ["question", "question", "long"],
 ];
+const REFRESH = 3000;  // milliseconds, while questions are being read
 const UNSORTED = new Set(["kept", "question"]);
 
 function filters() {
@@ -80,9 +81,10 @@ function showRows() {
 
 export const rowAt = (place) => byId("rollouts").querySelector(`tr[data-place="${place}"]`);
 
-export async function load(focus = null) {
+// Load the table. A quiet load is one that the reader did not ask for.
+export async function load(focus = null, quiet = false) {
   const asked = ++view.asked;
-  say("Loading …");
+  if (!quiet) say("Loading …");
   const { by, descending, first } = view;
   const query = new URLSearchParams({ ...filters(), by, descending, first, rows: view.about.page });
   const found = await ask(`rollouts?${query}`);
@@ -103,10 +105,11 @@ export async function load(focus = null) {
   byId("previous").disabled = first === 0;
   byId("next").disabled = last >= view.total;
   byId("ids").href = `ids.txt?${new URLSearchParams(filters())}`;
-  const reading = questions.done < questions.total || !questions.total;
-  say(reading ? `Questions are being read for the search: ${number(questions.done)} of ${number(questions.total)}.`
+  const reading = !questions.is_finished;
+  say(reading ? `Questions are being read for the search: ${number(questions.done)} of ${number(questions.total)} so far.`
     : questions.note ? `Not searched: ${questions.note}` : "");
-  document.documentElement.dataset.loaded = asked;
+  if (reading) setTimeout(() => { if (asked === view.asked) load(null, true).catch(problem); }, REFRESH);
+  if (!quiet) document.documentElement.dataset.loaded = asked;
 }
 
 export const open = (row) => openRollout(row, view.state.number, mark).catch(problem);

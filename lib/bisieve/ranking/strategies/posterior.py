@@ -27,6 +27,7 @@ from bisieve.ranking.strategies.base import Floats, Strategy, step_owner
 from bisieve.records.options import Parameters
 
 _PRIOR = 0.5  # both parameters of Jeffreys' prior
+_LARGE = 2.0**512  # a power of two: dividing by it is exact
 
 
 def _key(rows: pa.Table, parameters: Parameters) -> Floats:
@@ -72,15 +73,16 @@ def positive_again(right: int, total: int, threshold: float) -> float:
     """
     a, b = right + _PRIOR, total - right + _PRIOR
     new = max(total, 1)
-    mass = 1.0  # P(K' = 0), then P(K' = k)
-    for i in range(new):
-        mass *= (b + i) / (a + b + i)
-    negative, k = 0.0, 0
-    while k <= new and k / new <= threshold:
-        negative += mass
+    # Multiples of P(K' = k): from 1 at k = 0, as that probability itself can be below the smallest float.
+    mass, positive, every = 1.0, 0.0, 0.0
+    for k in range(new + 1):
+        every += mass
+        if k / new > threshold:
+            positive += mass
         mass *= (new - k) / (k + 1) * (a + k) / (b + new - k - 1)
-        k += 1
-    return max(0.0, 1.0 - negative)
+        if mass > _LARGE:
+            mass, positive, every = mass / _LARGE, positive / _LARGE, every / _LARGE
+    return positive / every
 
 
 STRATEGY = Strategy(_key, columns=("mc_correct", "mc_total"))

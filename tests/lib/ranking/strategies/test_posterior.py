@@ -1,6 +1,6 @@
 """BIS of the posterior of each step's success rate."""
 
-from math import exp, lgamma
+from math import exp, fsum, lgamma
 
 import pyarrow as pa
 import pytest
@@ -26,6 +26,24 @@ def test_a_step_is_positive_again_with_the_predictive_probability(samples: int, 
         a, b = right + 0.5, samples - right + 0.5
         wanted = sum(beta_binomial(k, samples, a, b) for k in range(samples + 1) if k / samples > threshold)
         assert positive_again(right, samples, threshold) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "threshold"),
+    [(1000, 2000, 0.5), (2000, 2000, 0.5), (0, 2000, 0.0), (600, 1000, 0.6), (1999, 2000, 0.999)],
+)
+def test_the_probability_holds_for_thousands_of_samples(right: int, total: int, threshold: float) -> None:
+    a, b = right + 0.5, total - right + 0.5
+    wanted = fsum(beta_binomial(k, total, a, b) for k in range(total + 1) if k / total > threshold)
+    assert positive_again(right, total, threshold) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_the_probability_grows_with_the_successes() -> None:
+    found = [positive_again(right, 3000, 0.5) for right in range(0, 3001, 100)]
+    assert found == sorted(found)
+    assert found[0] < 1e-100
+    assert found[15] == pytest.approx(0.5, abs=0.01)
+    assert found[-1] == 1.0
 
 
 def key_of(right: list[int], total: list[int], alpha: float = 0.05) -> float:

@@ -1,0 +1,122 @@
+"""The README.md of an exported data set: a dataset card as the Hugging Face hub shows it."""
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow.compute as pc
+import yaml
+
+from bisieve._text import percent, pluralize
+from bisieve._version import __version__
+from bisieve.index.selection import Selection
+from bisieve.records.options import Parameters
+from bisieve.tools.formats.columns import MEANINGS, card_features
+from bisieve.tools.formats.parquet_files import DATA, SPLIT, DataFile
+
+_SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+_MORE = "1M<n<10M"
+
+_PAGE = """# {name}
+
+{summary}
+
+```python
+from datasets import load_dataset
+
+rollouts = load_dataset("PATH_OR_ID", split="{split}")  # this folder, or its id on the hub
+```
+
+The columns are those that [bisieve](https://pypi.org/project/bisieve) reads: `bisieve score --input
+{data}/*.parquet --index index --source-field source` makes an index of them, with the images inside.
+
+## Columns
+
+| column | meaning |
+|---|---|
+{columns}
+
+## Where it is from
+
+| source | rollouts | steps |
+|---|---|---|
+{sources}
+
+## How it was selected
+
+| | |
+|---|---|
+{ranking}
+
+## Limits
+
+- The scores of the steps are estimates from sampled continuations, not judgements of people.
+- It is the best fraction by a score, not a sample: shares of labels and sources differ from the corpus.
+- Licence and terms of use are those of the sources. Add them here, and as `license` in the header.
+"""
+
+
+def summary(selection: Selection) -> str:
+    """Return what the data set is, in two sentences."""
+    return (
+        f"{pluralize(selection.rows.num_rows, 'rollout')} for training multimodal process reward models: "
+        "each is a question with its images and a solution in steps, with a Monte Carlo score for each step. "
+        f"They are the best {percent(selection.fraction)} of {pluralize(selection.available, 'rollout')}."
+    )
+
+
+def dataset_card(name: str, selection: Selection, files: Sequence[DataFile]) -> str:
+    """Return the card with its YAML header.
+
+    Args:
+        name: Name of the data set.
+        selection: The selection that was written.
+        files: The files that it was written to.
+    """
+    rows, size = selection.rows.num_rows, sum(file.size for file in files)
+    split = {"name": SPLIT, "num_bytes": size, "num_examples": rows}
+    header = {
+        "pretty_name": name,
+        "task_categories": ["image-text-to-text"],
+        "tags": ["process-reward-model", "bisieve"],
+        "size_categories": [next((text for most, text in _SIZES.items() if rows < most), _MORE)],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": SPLIT, "path": f"{DATA}/{SPLIT}-*"}]}
+        ],
+        "dataset_info": {
+            "features": card_features(), "splits": [split], "download_size": size, "dataset_size": size,
+        },
+    }  # fmt: skip
+    page = _PAGE.format(
+        name=name, summary=summary(selection), split=SPLIT, data=DATA, sources=_sources(selection),
+        columns=_table((f"`{column}`", meaning) for column, meaning in MEANINGS.items()),
+        ranking=_table(_ranking(selection, selection.parameters)),
+    )  # fmt: skip
+    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{page}"
+
+
+def _sources(selection: Selection) -> str:
+    counted = selection.rows.group_by("source", use_threads=False).aggregate(
+        [("rank", "count"), ("num_steps", "sum")]
+    )
+    rows = counted.take(pc.sort_indices(counted["source"])).to_pylist()
+    return _table((row["source"], f"{row['rank_count']:,}", f"{row['num_steps_sum']:,}") for row in rows)
+
+
+def _ranking(selection: Selection, parameters: Parameters) -> list[tuple[str, str]]:
+    of = "each source" if parameters.scope == "source" else "all sources"
+    return [
+        ("fraction", f"the best {percent(selection.fraction)} of {of}"),
+        ("strategy", parameters.strategy),
+        ("α", f"{parameters.alpha:g}"),
+        ("threshold of a positive step", f"a score above {parameters.threshold:g}"),
+        ("ties", parameters.ties),
+        ("selection", f"`{selection.fingerprint}`"),
+        ("made by", f"bisieve {__version__}"),
+    ]
+
+
+def _table(rows: Iterable[Iterable[str]]) -> str:
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,161 @@
+"""Parquet files with the rollouts of a selection and their images, as the Hugging Face hub reads them.
+
+Their metadata says that ``image`` is a list of images.  Columns have the names that bisieve reads.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bisieve.errors import UsageError
+from bisieve.index.selection import Selection
+from bisieve.io.errors import storage_errors
+from bisieve.io.images import image_bytes
+from bisieve.io.storage import exists, file_names, open_output, read_bytes, remove
+from bisieve.io.urls import join
+from bisieve.records.embedded_images import Picture
+from bisieve.records.model import Rollout
+from bisieve.shards.fetch import fetch_rollouts, in_chunks
+from bisieve.tools.export import in_file_order
+from bisieve.tools.formats.columns import SCHEMA, features
+
+SPLIT = "train"
+DATA = "data"
+_ROWS = 64  # of a row group: the hub's viewer reads a whole one to show a row
+_FILE_BYTES = 256 * 2**20  # a file is closed when it has more than that
+_READERS = 16  # threads that read images
+
+
+@dataclass
+class Pictures:
+    """Images of the rollouts: those inside the records are kept in memory, others are read by name."""
+
+    image_root: str
+    _embedded: dict[str, bytes] = field(default_factory=dict)
+
+    def keep(self, pictures: Sequence[Picture]) -> list[str]:
+        """Keep images of records; return the names to ask for them (a `Save`)."""
+        names = [picture.hashed_name for picture in pictures]
+        self._embedded.update(zip(names, (picture.data for picture in pictures), strict=True))
+        return names
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of an image.
+
+        Raises:
+            UsageError: There is no image root to read it from.
+            ImageError: It is outside the image root, or cannot be read.
+        """
+        if name in self._embedded:
+            return self._embedded[name]
+        if not self.image_root:
+            raise UsageError(
+                "--image-root FOLDER, as the images are written into the files", f"no folder for {name}",
+                "name the folder that the records' images are in",
+            )  # fmt: skip
+        return image_bytes(self.image_root, name)
+
+    def forget(self) -> None:
+        """Free the images of records that have been written."""
+        self._embedded.clear()
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file that was written."""
+
+    name: str  # relative to the folder
+    rows: int
+    size: int  # bytes
+    sha256: str
+
+
+def write_parquet(selection: Selection, folder: str, image_root: str) -> list[DataFile]:
+    """Write the rollouts with their images to ``folder``/data, by (source, rank) in file order.
+
+    If an image cannot be read, the files written so far are deleted.
+
+    Raises:
+        UsageError: The folder has Parquet files already, or images are missing an ``image_root``.
+        ImageError: An image cannot be read.
+        IndexUnusableError: A span does not hold the indexed rollout any more.
+        StorageError: A shard cannot be read, or ``folder`` cannot be written.
+    """
+    data = join(folder, DATA)
+    if exists(data) and file_names(data):
+        raise UsageError(f"no files in {data}", "those of an earlier export", "name another --output")
+    schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": features()}})})
+    tables = _tables(selection, Pictures(image_root))
+    files: list[DataFile] = []
+    with _removed_on_error(folder, files):
+        table = next(tables, None)
+        while table is not None:
+            name, rows = f"{DATA}/{SPLIT}-{len(files):05}.parquet", 0
+            with (
+                storage_errors(folder),
+                open_output(join(folder, name)) as file,
+                pq.ParquetWriter(file, schema, compression="zstd") as writer,
+            ):
+                while table is not None and file.tell() < _FILE_BYTES:
+                    writer.write_table(table.cast(schema), row_group_size=_ROWS)
+                    rows += table.num_rows
+                    table = next(tables, None)
+            written = read_bytes(join(folder, name))
+            files.append(DataFile(name, rows, len(written), hashlib.sha256(written).hexdigest()))
+    return files
+
+
+@contextmanager
+def _removed_on_error(folder: str, files: Sequence[DataFile]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        remove([join(folder, file.name) for file in files])
+        raise
+
+
+def _tables(selection: Selection, pictures: Pictures) -> Iterator[pa.Table]:
+    """Yield the selection in tables of `_ROWS` rows, in file order."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        for chunk in in_chunks(in_file_order(selection.rows)):
+            rollouts = fetch_rollouts(chunk, selection.shards, pictures.keep)
+            for start in range(0, len(rollouts), _ROWS):
+                some = rollouts[start : start + _ROWS]
+                names = list(dict.fromkeys(name for rollout in some for name in rollout.images))
+                images = dict(zip(names, pool.map(pictures.read, names), strict=True))
+                index = chunk.slice(start, _ROWS).select(["source", "rank", "bis"]).to_pylist()
+                threshold = selection.parameters.threshold
+                rows = [as_row(*pair, images, threshold) for pair in zip(some, index, strict=True)]
+                yield pa.Table.from_pylist(rows, SCHEMA)
+            pictures.forget()
+
+
+def as_row(
+    rollout: Rollout, index: dict[str, Any], images: dict[str, bytes], threshold: float
+) -> dict[str, Any]:
+    """Return a row of `SCHEMA`.
+
+    Args:
+        rollout: The rollout.
+        index: Its values of the index: source, rank and bis.
+        images: The bytes of its images, by name.
+        threshold: A step is right if its MC score is greater.
+    """
+    return {
+        **index,
+        "rollout_id": rollout.rollout_id,
+        "question": rollout.question,
+        "image": [{"bytes": images[name], "path": name} for name in rollout.images],
+        "step": rollout.steps,
+        "score": rollout.scores,
+        "num_mc_correct": rollout.mc_correct,
+        "num_mc_total": rollout.mc_total,
+        "label": [score > threshold for score in rollout.scores],
+    }
