@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import SELECT
-from bisieve.cli.parser import add_config
+from bisieve.cli.parser import Flag, add_config
 from bisieve.records.options import parse_fraction
 from bisieve.tools.formats.registry import FOLDERS, FORMATS, MPRM, RECORDS, check_options
 
@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="internvl, hf-dataset: where the images are that the records name",
     )  # fmt: skip
     parser.add_argument(
-        "--skip-unsupported", action="store_true",
+        "--skip-unsupported", action=Flag,
         help="leave out the rollouts that the format of a trainer cannot carry",
     )  # fmt: skip
     options.add_selecting(parser)

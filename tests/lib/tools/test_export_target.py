@@ -38,6 +38,7 @@ def export(output: str, *more: str) -> int:
         ("corpus/a.jsonl", "mprm-jsonl"), ("./corpus//a.jsonl", "mprm-jsonl"), ("link", "mprm-jsonl"),
         ("corpus", "records"), (".", "records"),
         ("index/manifest.json", "mprm-jsonl"), ("index", "records"), ("index/cut", "records"),
+        ("corpus", "internvl"), ("index/cut", "internvl"), (".", "hf-dataset"), ("corpus/a.jsonl", "trl"),
         ("-", "mprm-jsonl"),
     ],
 )  # fmt: skip

@@ -28,7 +28,7 @@ TRL = LineFormat(
         Check("images, which PRMTrainer does not read", lambda rollout: bool(rollout.images)),
         Check("image placeholders in the prompt, which stay there as text",
               lambda rollout: PLACEHOLDER.search(rollout.question) is not None),
-        Check("steps with line breaks: set PRMConfig(step_separator=…) to something else",
+        Check("steps with line breaks: set another step_separator in PRMConfig",
               lambda rollout: any("\n" in step for step in rollout.steps)),
         SOFT,
         COUNTS,
