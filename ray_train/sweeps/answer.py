@@ -1,14 +1,14 @@
 """Say what all the data would give, and the smallest fraction whose models are almost as good.
 
-    cells ──pooled noise, draws──▶ all the data: measured, else by a `curve` through random selections
-      │                                │
-      └── mean of each cell ───────────┴──▶ shortfall of each cell ──▶ the smallest fraction within δ
+    cells ──noise by fraction, draws──▶ all the data: measured, else by a `curve` through random selections
+      │                                    │
+      └── mean of each cell ───────────────┴──▶ shortfall of each cell ──▶ the smallest fraction within δ
 
 The reference is a random selection, since that alone is a smaller corpus of the same kind: a curve through
 the best rollouts does not lead to all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +16,8 @@ import numpy as np
 
 from bisieve._text import percent
 from ray_train.sweeps.config import RANDOM
-from ray_train.sweeps.curve import (
-    DRAWS,
-    LEAST_FRACTIONS,
-    Extrapolation,
-    Floats,
-    Noise,
-    extrapolate,
-    pooled_noise,
-)
+from ray_train.sweeps.curve import LEAST_FRACTIONS, Extrapolation, Floats, extrapolate
+from ray_train.sweeps.noise import DRAWS, Noise, noise_by_fraction
 
 LARGE = 0.5  # fractions from here on save little: the answer names a smaller one
 ENOUGH, UNDECIDED, NONE, UNKNOWN = "enough", "undecided", "none", "unknown"
@@ -100,6 +93,7 @@ class Answer:
     curve: Extrapolation | None = None
     chosen: Candidate | None = None  # if enough or undecided
     best: Candidate | None = None  # the one that is the least below all the data
+    least: float | None = None  # so far below all the data are all candidates, with the stated confidence
 
     def numbers(self) -> dict[str, Any]:
         """Return the answer for a JSON document."""
@@ -113,6 +107,7 @@ class Answer:
             "all_data_by_curve": self.by_curve and self.by_curve.numbers(),
             "curve_through": list(self.through), "curve": power,
             "chosen": self.chosen and self.chosen.numbers(), "best": self.best and self.best.numbers(),
+            "shortfall_of_all_at_least": self.least,
         }  # fmt: skip
 
 
@@ -121,11 +116,14 @@ def answers(cells: Sequence[Cell], available: int, delta: float, confidence: flo
 
     Args:
         cells: All cells that have a run.
-        available: Rollouts of the index.
+        available: Rollouts that can be selected.
         delta: How far below all the data a fraction may be and still be enough.
         confidence: Of the intervals, in (0, 1).
     """
-    noise = pooled_noise([np.array(cell.values) for cell in cells])
+    groups: dict[float, list[tuple[float, ...]]] = {}
+    for cell in cells:
+        groups.setdefault(cell.fraction, []).append(cell.values)
+    noise = noise_by_fraction(groups)
     objectives = dict.fromkeys(cell.objective for cell in cells)
     return [
         _answer(
@@ -138,13 +136,15 @@ def answers(cells: Sequence[Cell], available: int, delta: float, confidence: flo
 
 def _answer(
     objective: str, cells: Sequence[Cell], available: int, delta: float, confidence: float,
-    noise: Noise | None,
+    noise: Mapping[float, Noise] | None,
 ) -> Answer:  # fmt: skip
     if noise is None:
         return Answer(objective, UNKNOWN, "no two runs differ in their seed alone: give more --seeds")
     rng = np.random.default_rng(0)
-    deviations = noise.drawn(rng)[:, None]
-    errors = [deviations * rng.standard_normal((DRAWS, len(cell.values))) for cell in cells]
+    drawn_noise = {each: each.drawn(rng)[:, None] for each in dict.fromkeys(noise.values())}
+    errors = [
+        drawn_noise[noise[cell.fraction]] * rng.standard_normal((DRAWS, len(cell.values))) for cell in cells
+    ]
     sampled = [at for at, cell in enumerate(cells) if cell.strategy == RANDOM and cell.fraction < 1]
     curve = _through_random(cells, sampled, errors, available, noise)
     by_curve, through = None, tuple(cells[at].fraction for at in sampled)
@@ -163,14 +163,16 @@ def _answer(
 
 
 def _through_random(
-    cells: Sequence[Cell], sampled: Sequence[int], errors: Sequence[Floats], available: int, noise: Noise
-) -> Extrapolation | None:
+    cells: Sequence[Cell], sampled: Sequence[int], errors: Sequence[Floats], available: int,
+    noise: Mapping[float, Noise],
+) -> Extrapolation | None:  # fmt: skip
     if not sampled:
         return None
     shares = [np.full(len(cells[at].values), cells[at].rollouts / available) for at in sampled]
     values = [np.array(cells[at].values) for at in sampled]
+    deviations = [np.full(len(cells[at].values), noise[cells[at].fraction].deviation) for at in sampled]
     of_runs = np.concatenate([errors[at] for at in sampled], axis=1)
-    return extrapolate(np.concatenate(shares), np.concatenate(values), noise, of_runs)
+    return extrapolate(*map(np.concatenate, (shares, values, deviations)), of_runs)
 
 
 def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:
@@ -190,10 +192,10 @@ def _chosen(
     found: Answer, cells: Sequence[Cell], errors: Sequence[Floats], full: Floats, delta: float,
     confidence: float,
 ) -> Answer:  # fmt: skip
-    """Return the answer with its verdict: the smallest fraction that is surely, or else probably, enough."""
+    """Return the answer with its verdict, of which both enough and none have the stated confidence."""
     small = [at for at, cell in enumerate(cells) if cell.fraction < LARGE]
-    if found.full is None or not small:
-        return found
+    if not small or found.full is None:
+        return replace(found, verdict=UNKNOWN, why=f"no fraction below {percent(LARGE)} was tried")
     # One of many candidates is below by chance: the error is divided among them (Bonferroni).
     error = (1 - confidence) / len(small)
     candidates = []
@@ -202,14 +204,16 @@ def _chosen(
         bounds = (float(bound) for bound in np.quantile(drawn, [1 - error, error]))
         candidates.append(Candidate(cells[at], found.full.value - cells[at].mean, *bounds))
     best = min(candidates, key=lambda each: each.shortfall)
+    found = replace(found, best=best, least=min(each.least for each in candidates))
     for verdict, passing in (
         (ENOUGH, [each for each in candidates if each.most <= delta]),
         (UNDECIDED, [each for each in candidates if each.shortfall <= delta]),
     ):
         if passing:
             chosen = min(passing, key=lambda each: (each.cell.fraction, each.shortfall))
-            return replace(found, verdict=verdict, chosen=chosen, best=best)
-    return replace(found, best=best)
+            return replace(found, verdict=verdict, chosen=chosen)
+    is_shown = all(each.least > delta for each in candidates)
+    return found if is_shown else replace(found, verdict=UNDECIDED, chosen=best)
 
 
 def _central(drawn: Floats, confidence: float) -> tuple[float, float]:

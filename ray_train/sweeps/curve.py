@@ -5,47 +5,28 @@
 This is the power law a − b·n^(−c) of learning curves, written so that its value at x = 1 is a parameter. For
 a given c it is linear in the others, so c is tried on a grid, for all draws of a bootstrap at once.
 
+Such a curve never falls, and rises ever more slowly in log x. Runs that do otherwise are refused, by a test
+of all pairs and triples of shares together: no curve of this form tells where they lead.
+
 The bootstrap is parametric: with three seeds a fraction, resampling the seeds themselves would give intervals
 that are far too narrow. A draw adds to each run normal noise of the variance that runs of the same options
 have, itself drawn from its χ² distribution, as Student's t does.
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import fdtrc
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-DRAWS = 4000
 BEST = 1.0  # of the metrics that a sweep compares
 LEAST_FRACTIONS = 3  # different ones; the curve has three parameters
 _POWERS = np.geomspace(0.02, 3.0, 40)  # of c; near 0 the curve is a logarithm, which does not level off
 _TINY = 1e-300  # in place of a divisor of 0
-_DOUBTED = 0.05  # runs that are less likely than this under the curve do not follow it
-
-
-@dataclass(frozen=True)
-class Noise:
-    """How much runs vary that differ in their seed alone."""
-
-    deviation: float  # standard deviation of a run
-    freedom: int  # degrees of freedom of its estimate
-
-    def drawn(self, rng: np.random.Generator, draws: int = DRAWS) -> Floats:
-        """Return standard deviations that are as likely as the estimate is certain, [draws]."""
-        return self.deviation * np.sqrt(self.freedom / rng.chisquare(self.freedom, draws))
-
-
-def pooled_noise(groups: list[Floats]) -> Noise | None:
-    """Return the noise of runs in groups of equal options; None if no group has two runs."""
-    freedom = sum(len(group) - 1 for group in groups)
-    if freedom == 0:
-        return None
-    squared = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-    return Noise(float(np.sqrt(squared / freedom)), freedom)
+_DOUBTED = 0.1  # of runs on a curve that is level, or a logarithm, so many are refused at most
 
 
 @dataclass(frozen=True)
@@ -97,8 +78,8 @@ class Extrapolation:
     """What all the data would give, by the curve."""
 
     curve: Curve  # of the runs themselves: one row
-    full: Floats  # values for all the data that are as likely as the runs are certain, [DRAWS]
-    level: Floats  # of the mean of the runs on the largest share, [DRAWS]
+    full: Floats  # values for all the data that are as likely as the runs are certain, [draws]
+    level: Floats  # of the mean of the runs on the largest share, [draws]
     follows: bool  # whether the runs follow the curve; if not, the rest means nothing
 
     def interval(self, confidence: float) -> tuple[float, float]:
@@ -112,13 +93,13 @@ class Extrapolation:
         return float(begin), float(np.quantile(self.full, high))
 
 
-def extrapolate(shares: Floats, values: Floats, noise: Noise, errors: Floats) -> Extrapolation | None:
+def extrapolate(shares: Floats, values: Floats, deviations: Floats, errors: Floats) -> Extrapolation | None:
     """Fit the curve to runs, and to draws of a bootstrap.
 
     Args:
         shares: Share of the data of each run, [runs].
         values: Value of the metric of each run, [runs].
-        noise: Of runs that differ in their seed alone.
+        deviations: Standard deviation of each run among runs that differ in their seed alone, [runs].
         errors: Deviation of each run from its expected value in each draw, [draws, runs].
 
     Returns:
@@ -127,17 +108,46 @@ def extrapolate(shares: Floats, values: Floats, noise: Noise, errors: Floats) ->
     different, group = np.unique(shares, return_inverse=True)
     if len(different) < LEAST_FRACTIONS:
         return None
+    averages = (group == np.arange(len(different))[:, None]) / np.bincount(group)[:, None]  # [shares, runs]
+    means, of_means = averages @ values, errors @ averages.T
+    deviation = np.maximum(np.sqrt(averages**2 @ deviations**2), _TINY)  # of each mean
     found = fit(shares, values[None])
-    means = np.bincount(group, values) / np.bincount(group)
-    among_means = float(found.squared[0]) - float(((values - means[group]) ** 2).sum())
-    freedom = max(1, len(different) - 3)
-    ratio = max(0.0, among_means) / freedom / max(noise.deviation**2, _TINY)
-    # With more fractions than the curve has parameters, runs that are off it widen the interval. With as many
-    # it meets every mean that rises ever more slowly: then it is refused if the means do not.
-    has_room = len(different) > LEAST_FRACTIONS
-    wider = np.sqrt(max(1.0, ratio)) if has_room else 1.0
-    follows = has_room or float(fdtrc(freedom, noise.freedom, ratio)) >= _DOUBTED
-    drawn = fit(shares, found.at(shares) + wider * errors)
-    last = group == len(different) - 1
-    level = values[last].mean() + errors[:, last].mean(axis=1)
-    return Extrapolation(found, drawn.full, level, follows)
+    # With more fractions than the curve has parameters, runs that are off it widen the interval.
+    freedom = len(different) - LEAST_FRACTIONS
+    off = (((means - found.at(different)[0]) / deviation) ** 2).sum() / freedom if freedom else 1.0
+    drawn = fit(shares, found.at(shares) + np.sqrt(max(1.0, off)) * errors)
+    level = means[-1] + of_means[:, -1]
+    return Extrapolation(
+        found, drawn.full, level, _rises_ever_more_slowly(different, means, deviation, of_means)
+    )
+
+
+def _rises_ever_more_slowly(shares: Floats, means: Floats, deviation: Floats, errors: Floats) -> bool:
+    """Return whether means are as likely as not to be on a curve that never falls and gets no steeper.
+
+    Args:
+        shares: Different ones in rising order, [shares].
+        means: Of the runs on each, [shares].
+        deviation: Of each mean, [shares].
+        errors: Deviation of each mean from its expected value in each draw, [draws, shares].
+    """
+    contrasts = _contrasts(np.log(shares))
+    scale = np.sqrt(contrasts**2 @ deviation**2)
+    least = (errors @ contrasts.T / scale).min(axis=1)
+    return bool((contrasts @ means / scale).min() >= np.quantile(least, _DOUBTED))
+
+
+def _contrasts(x: Floats) -> Floats:
+    """Return weights of values at rising ``x`` whose sums are at least 0 on each such curve, [sums, x].
+
+    They are the rise between two of x, and of three how far the middle one is above the line through the
+    others.
+    """
+    at = np.eye(len(x))
+    rises = [at[last] - at[first] for first, last in combinations(range(len(x)), 2)]
+    bends = [
+        at[middle]
+        - ((x[last] - x[middle]) * at[first] + (x[middle] - x[first]) * at[last]) / (x[last] - x[first])
+        for first, middle, last in combinations(range(len(x)), 3)
+    ]
+    return np.array(rises + bends)

@@ -60,7 +60,7 @@ def sentences(answer: Answer, config: SweepConfig, named: bool) -> list[str]:
         named: Whether the objective is named, as there are several.
     """
     prefix = f"{answer.objective}: " if named else ""
-    if answer.verdict == UNKNOWN or answer.full is None:
+    if answer.full is None:
         return [f"{prefix}what all the data would give is unknown: {answer.why}"]
     return [prefix + _all_data(answer, config), prefix + _verdict(answer, config)]
 
@@ -76,25 +76,34 @@ def _all_data(answer: Answer, config: SweepConfig) -> str:
 
 
 def _verdict(answer: Answer, config: SweepConfig) -> str:
-    within = f"within {config.delta:g} of all the data"
-    if answer.verdict == NONE or answer.chosen is None:
-        best = f": the best, {_candidate(answer.best)}" if answer.best else ""
-        return f"no fraction below {percent(LARGE)} is enough here{best}"
-    sure = f"with {percent(config.confidence)} confidence"
+    if answer.verdict == UNKNOWN:
+        return f"what is enough is unknown: {answer.why}"
+    within, sure = f"within {config.delta:g} of all the data", f"with {percent(config.confidence)} confidence"
+    if answer.verdict == NONE:
+        assert answer.best is not None
+        assert answer.least is not None
+        return (
+            f"no fraction below {percent(LARGE)} is enough here, {sure}: all that were tried are at least "
+            f"{answer.least:.3f} below all the data; the best, {_candidate(answer.best)}"
+        )
+    assert answer.chosen is not None
+    worst = f"{_candidate(answer.chosen)}, at worst {_below(answer.chosen.most)}"
     if answer.verdict == ENOUGH:
-        return f"enough, {within} {sure}: {_candidate(answer.chosen)}"
+        return f"enough, {within} {sure}: {worst}"
+    more = "more seeds or larger fractions would tell"
+    if answer.chosen.shortfall <= config.delta:
+        return f"undecided: {worst}; it is {within}, but not {sure}: {more}"
     return (
-        f"undecided: {_candidate(answer.chosen)}; it is {within}, but not {sure}: more seeds or larger "
-        "fractions would tell"
+        f"undecided: the best, {worst} and at best {_below(answer.chosen.least)}; neither is shown {sure}, "
+        f"that one is {within} or that none is: {more}"
     )
 
 
-def _candidate(found: Candidate | None) -> str:
-    assert found is not None
+def _candidate(found: Candidate) -> str:
     cell = found.cell
     return (
         f"{cell.name} at {percent(cell.fraction)} ({cell.rollouts:,} rollouts) has {cell.mean:.3f}, "
-        f"{_below(found.shortfall)} all the data, at worst {_below(found.most)}"
+        f"{_below(found.shortfall)} all the data"
     )
 
 

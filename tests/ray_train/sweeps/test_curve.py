@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ray_train.sweeps.curve import Floats, Noise, extrapolate, fit, pooled_noise
+from ray_train.sweeps.curve import Floats, extrapolate, fit
+from ray_train.sweeps.noise import pooled_noise
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5)
 # Learning curves as they are known: powers of the size, slower and faster ones, and other shapes.
@@ -35,7 +36,7 @@ def extrapolated(shares: Floats, values: Floats, seed: int = 0) -> tuple[bool, f
     assert noise is not None
     rng = np.random.default_rng(seed)
     errors = noise.drawn(rng, 500)[:, None] * rng.standard_normal((500, len(shares)))
-    found = extrapolate(shares, values, noise, errors)
+    found = extrapolate(shares, values, np.full(len(shares), noise.deviation), errors)
     assert found is not None
     return found.follows, *found.interval(0.95)
 
@@ -77,21 +78,35 @@ def test_the_interval_of_a_power_is_narrow_enough_to_be_of_use() -> None:
     assert np.mean(widths) < 0.05
 
 
-def test_runs_that_rise_ever_faster_are_refused_with_three_fractions() -> None:
+def through(*means: float) -> Callable[[Floats], Floats]:
+    """Return the curve with these values at the fractions."""
+    return lambda shares: np.interp(shares, FRACTIONS[: len(means)], means)
+
+
+def followed(curve: Callable[[Floats], Floats], fractions: tuple[float, ...], deviation: float) -> int:
+    """Return how many of 20 sweeps are not refused."""
+    return sum(extrapolated(*runs(curve, fractions, 3, deviation, seed))[0] for seed in range(20))
+
+
+@pytest.mark.parametrize("several", [3, 4])
+def test_runs_that_rise_ever_faster_are_refused_with_any_number_of_fractions(several: int) -> None:
     def late(x: Floats) -> Floats:
         return 0.6 + 0.25 / (1 + np.exp(-np.log(x / 0.3) / 0.4))
 
-    found = [extrapolated(*runs(late, FRACTIONS[:3], 3, 0.005, seed))[0] for seed in range(20)]
-    assert sum(found) <= 1
+    assert followed(late, FRACTIONS[:several], 0.005) <= 1
+
+
+def test_runs_that_rise_late_or_fall_are_refused_with_four_fractions() -> None:
+    assert followed(through(0.6, 0.601, 0.613, 0.688), FRACTIONS, 0.01) <= 2
+    assert followed(through(0.85, 0.82, 0.79, 0.76), FRACTIONS, 0.01) == 0
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_runs_on_a_curve_of_any_known_form_are_hardly_ever_refused(name: str) -> None:
+    """At most the level of the test, one in ten, in which four of twenty are one in twenty-five."""
+    assert followed(CURVES[name], FRACTIONS, 0.01) >= 16
 
 
 def test_two_fractions_are_too_few() -> None:
     shares, values = runs(CURVES["slow"], FRACTIONS[:2], 3, 0.01, 0)
-    assert extrapolate(shares, values, Noise(0.01, 4), np.zeros((5, 6))) is None
-
-
-def test_noise_is_pooled_over_groups_of_equal_options() -> None:
-    found = pooled_noise([np.array([0.5, 0.7]), np.array([0.1, 0.2, 0.3]), np.array([0.9])])
-    assert found == Noise(pytest.approx(np.sqrt((0.02 + 0.02) / 3)), 3)
-    assert pooled_noise([np.array([0.5])]) is None
-    assert pooled_noise([np.array([0.5, 0.5])]) == Noise(0.0, 1)
+    assert extrapolate(shares, values, np.full(6, 0.01), np.zeros((5, 6))) is None

@@ -55,7 +55,24 @@ def test_the_answer_names_a_strategy_and_a_fraction() -> None:
 
 def test_the_answer_may_be_that_nothing_is_enough() -> None:
     said = text([CELLS[0], *CELLS[2:]]).splitlines()[-1]
-    assert said.startswith("no fraction below 50% is enough here: the best, bis α 0.05 at 10%")
+    assert said.startswith(
+        "no fraction below 50% is enough here, with 95% confidence: all that were tried are at least 0.01"
+    )
+    assert "the best, bis α 0.05 at 10% (1,200 rollouts) has 0.812, 0.019 below all the data" in said
+
+
+def test_the_answer_may_be_that_neither_is_shown() -> None:
+    said = text([CELLS[0], *CELLS[2:]], delta=0.018).splitlines()[-1]
+    assert said.startswith("undecided: the best, bis α 0.05 at 10%")
+    assert (
+        "neither is shown with 95% confidence, that one is within 0.018 of all the data or that none" in said
+    )
+
+
+def test_the_answer_may_be_that_no_small_fraction_was_tried() -> None:
+    said = text([CELLS[3], Cell("bis", "0.05", "hard", 0.5, 6000, (0.83, 0.831))]).splitlines()
+    assert said[-2].startswith("all the data: 0.831")
+    assert said[-1] == "what is enough is unknown: no fraction below 50% was tried"
 
 
 def test_the_answer_may_be_that_more_is_needed() -> None:
