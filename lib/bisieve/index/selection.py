@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 from bisieve import schemas
 from bisieve.errors import UsageError
 from bisieve.index.automatic_alpha import RankBest, with_automatic_alpha
-from bisieve.index.cutoffs import CutoffTies, ties_of_best
+from bisieve.index.cutoffs import CutoffTies, cutoff_ties, ties_of_best
 from bisieve.index.exclusion import NOTHING, NOTHING_LEFT_OUT, Exclusion, LeftOut
 from bisieve.index.manifest import DataFile, fingerprint
 from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
 from bisieve.index.rerank import read_usable, rescored, with_overrides
 from bisieve.ranking.best import Best, best_of_ranked
 from bisieve.ranking.order import ranked
+from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import AUTO, EXCLUDE, RANKING, KnownShards, Parameters, parse_fraction
 
 
@@ -99,7 +100,7 @@ def select(
     else:
         best = rank(parameters, fraction)
     rows = best.rows.select(schemas.INDEX.names).cast(schemas.INDEX)
-    ties = ties_of_best(best, parameters.scope)
+    ties = ties_of_best(best, parameters)
     return selection_of_rows(index, rows, fraction, parameters, ties, is_automatic, exclusion.left_out)
 
 
@@ -156,6 +157,13 @@ def selection_of_rows(
     shards = KnownShards(parameters.reading, layouts)
     available = index.manifest.rollouts - left_out.rollouts
     return Selection(rows, name, fraction, available, shards, parameters, ties, is_alpha_automatic, left_out)
+
+
+def selection_ties(selection: Selection, index: Index) -> CutoffTies | None:
+    """Return the ties at the end of a selection of ``index``, as `cutoff_ties` does."""
+    if not strategy_of(selection.parameters.strategy).has_score:
+        return None
+    return cutoff_ties(index, selection.fraction) if selection.ties is None else selection.ties
 
 
 def differences(selection: Selection, index: Index) -> dict[str, Any]:

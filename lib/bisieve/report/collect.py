@@ -68,7 +68,7 @@ class IndexReport:
     name: str  # the URL of the index as it was given
     view: View
     counts: Counts
-    ties: CutoffTies | None  # None for a strategy without α
+    ties: CutoffTies | None  # None for a strategy without a score
     notes: Sequence[str]
     passed: bool | None  # whether this version passed the gate last; None: no version has
     other: Compared | None

@@ -20,7 +20,7 @@ from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_usable, rescored, with_overrides
-from bisieve.index.selection import Selection, select
+from bisieve.index.selection import Selection, select, selection_ties
 from bisieve.ranking.order import ranked, selection_limits
 from bisieve.records.options import AUTO, KnownShards, Parameters, parse_fraction
 from bisieve.tools.cut_notes import cut_notes, selection_notes
@@ -90,16 +90,13 @@ class View:
         return KnownShards(self.parameters.reading, layouts)
 
     def ties_and_notes(self) -> tuple[CutoffTies | None, list[str]]:
-        """Return the ties at the end of the selection, None for another strategy than ``bis``, and notes."""
+        """Return the ties at the end of the selection, as `cutoff_ties` does, and notes."""
         if not self.rollouts:
             return None, []
         if self.in_memory is None:
-            is_bis = self.parameters.strategy == "bis"
-            ties = cutoff_ties(self.index, self.fraction) if is_bis else None
-            return ties, cut_notes(self.index, self.fraction)
+            return cutoff_ties(self.index, self.fraction), cut_notes(self.index, self.fraction)
         selection = self.in_memory.selection
-        ties = selection.ties if self.parameters.strategy == "bis" else None
-        return ties, selection_notes(selection, self.index)
+        return selection_ties(selection, self.index), selection_notes(selection, self.index)
 
     def batches(self, columns: Sequence[str] = COLUMNS) -> Iterator[tuple[pa.Table, Bools]]:
         """Yield all rows, ordered by (source, rank), with a mask of those that are kept."""

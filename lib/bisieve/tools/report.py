@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from bisieve._text import Report, Table, percent, pluralize
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.reader import Index
-from bisieve.index.selection import Selection
+from bisieve.index.selection import Selection, selection_ties
 from bisieve.index.statistics import Statistics, index_statistics, statistics_of
 from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
@@ -84,7 +84,7 @@ class _Described(NamedTuple):
 
     fraction: float
     statistics: Statistics
-    ties: CutoffTies | None  # for the strategy bis
+    ties: CutoffTies | None  # None for a strategy without a score
     notes: list[str]
     parameters: Parameters
 
@@ -97,20 +97,16 @@ def _described(
     fractions = () if selections else fractions
     corpus, found = index_statistics(index, fractions, parameters.threshold)
     described = [
-        _Described(fraction, its, _ties(index, fraction), cut_notes(index, fraction), parameters)
+        _Described(fraction, its, cutoff_ties(index, fraction), cut_notes(index, fraction), parameters)
         for fraction, its in zip(fractions, found, strict=True)
     ]
     for one in selections:
         its = statistics_of(one.rows, one.parameters.threshold)
-        ties = (one.ties or _ties(index, one.fraction)) if one.parameters.strategy == "bis" else None
-        described.append(_Described(one.fraction, its, ties, selection_notes(one, index), one.parameters))
+        ties, notes = selection_ties(one, index), selection_notes(one, index)
+        described.append(_Described(one.fraction, its, ties, notes, one.parameters))
     for each in described:
         each.notes.extend(shortcut_notes(corpus, each.statistics, each.fraction))
     return corpus, described
-
-
-def _ties(index: Index, fraction: float) -> CutoffTies | None:
-    return cutoff_ties(index, fraction) if index.manifest.parameters.strategy == "bis" else None
 
 
 def report_document(
@@ -160,7 +156,7 @@ def _selections(index: Index, fractions: Sequence[float], selections: Sequence[S
 def _after_run(index: Index) -> dict[str, Any]:
     """Return the ties of selections; their statistics would need a pass over all rollouts."""
     fractions = REPORTED if index.manifest.rollouts else ()
-    return {"cuts": [_cut(each, _ties(index, each), cut_notes(index, each)) for each in fractions]}
+    return {"cuts": [_cut(each, cutoff_ties(index, each), cut_notes(index, each)) for each in fractions]}
 
 
 def _cut(fraction: float, ties: CutoffTies | None, notes: list[str]) -> dict[str, Any]:

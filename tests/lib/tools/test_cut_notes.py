@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.handmade import DEFAULTS, Made, make_index
 
+from bisieve._text import percent
 from bisieve.cli.main import main
 from bisieve.index import writer
 from bisieve.index.negatives import all_negative
@@ -19,6 +20,8 @@ ROLLOUTS = [Made("a", f"a-{n}", scores) for n, scores in enumerate([MIXED] * 2 +
 
 
 FILE = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 by file order; see --ties spread"
+BY_R = "best 50%: 5 of 5 are ties by reliable, chosen from 9 by file order; see --ties spread"
+BY_MIXTURE = "best 50%: 3 of 5 are ties by mixed, chosen from 8 by a seeded hash"  # which has no --ties
 SPREAD = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 question by question"
 TENTH = "best 10%: 1 of 1 are ties at BIS 0.3000, chosen from 2 by file order; see --ties spread"
 FOR_A_TENTH = "best 10%: alpha is 0.05, the paper's for 10% is 0.2; --alpha 0.2 selects by that"
@@ -33,6 +36,10 @@ FOR_MORE = "best 20%: alpha is 0.2, the paper's for 25% is 0.05; --alpha 0.05 se
         (0.5, {"ties": "spread"}, [SPREAD]),
         (0.9, {}, []),
         (0.5, {"strategy": "random"}, []),
+        (0.5, {"strategy": "all"}, []),
+        (0.5, {"strategy": "difficulty"}, []),
+        (0.5, {"strategy": "reliable"}, [BY_R]),
+        (0.5, {"strategy": "mixed"}, [BY_MIXTURE]),
         (0.1, {}, [TENTH, FOR_A_TENTH]),
         (0.2, {"alpha": 0.2}, [FOR_MORE]),
     ],
@@ -42,6 +49,11 @@ def test_a_selection_has_these_notes(
 ) -> None:
     index = make_index(tmp_path, ROLLOUTS, replace(DEFAULTS, **options))
     assert cut_notes(index, fraction) == notes
+    if options:  # a selection from an index that is ranked otherwise has the same
+        index = make_index(tmp_path / "as it is", ROLLOUTS)
+        (made, *found) = selection_notes(select(index, fraction, options), index)
+        assert made.startswith(f"best {percent(fraction)}: selected by ")
+        assert found == notes
 
 
 WRONG = (0.0, 0.0)
