@@ -111,7 +111,21 @@ def asked_parameters(index: Index, asked: Mapping[str, Any]) -> Parameters:
         UsageError: A value is out of range, or has no effect with the strategy.
     """
     given = {name: value for name, value in asked.items() if (name, value) != ("alpha", AUTO)}
-    return with_overrides(index.manifest.parameters, given)
+    parameters = with_overrides(index.manifest.parameters, given)
+    strategy = strategy_of(parameters.strategy)
+    # An index has the BIS of its rollouts by any strategy, so `bisieve rank` takes an α; a selection is only
+    # their order.  The threshold also decides the labels.
+    if "alpha" in given and not strategy.uses_alpha:
+        raise UsageError(
+            "--alpha with a strategy that depends on alpha", f"--strategy {parameters.strategy}",
+            "leave out --alpha",
+        )  # fmt: skip
+    if "seed" in given and not (strategy.shuffled or "seed" in strategy.options or parameters.ties == "hash"):
+        raise UsageError(
+            "a seed of the selection with --ties hash or a strategy of random order",
+            f"--strategy {parameters.strategy}", "leave out --selection-seed",
+        )  # fmt: skip
+    return parameters
 
 
 def is_as_ranked(index: Index, asked: Mapping[str, Any]) -> bool:
