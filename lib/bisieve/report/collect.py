@@ -136,7 +136,8 @@ def collect(
     examples = find_examples(view, image_root) if view.rollouts else Examples()
     passed = last_passed(index.url)
     ties, notes = view.ties_and_notes()
-    notes += shortcut_notes(counts.corpus.statistics(), counts.kept.statistics(), view.fraction)
+    both = counts.corpus.statistics(), counts.kept.statistics()
+    notes += shortcut_notes(*both, view.fraction, view.parameters.strategy)
     return IndexReport(
         name, view, counts, ties, notes,
         None if passed is None else passed.version == index.fingerprint,

@@ -16,8 +16,8 @@ from bisieve.records.options import Parameters
 # The paper's α for two fractions (§4, Table 5): the smaller the selection, the more single-label rollouts it
 # needs, which α raises.
 PAPERS_ALPHA = {0.10: 0.2, 0.25: 0.05}
-_SMALL, _LARGE = 0.15, 0.2  # fractions up to and from which the one or the other is the nearer example
-_BETWEEN = 0.1  # between the two α
+_SMALL, _LARGE = 0.15, 0.2  # fractions up to and from which only the one or the other is an example
+_FACTOR = 2  # by which α may be smaller or larger than the paper's
 _WORTH_A_NOTE = 0.01  # of the selection
 _DECIDED_BY = {"file": "by file order", "hash": "by a seeded hash", "spread": "question by question"}
 
@@ -35,15 +35,22 @@ def cut_notes(index: Index, fraction: float) -> list[str]:
 def selection_notes(selection: Selection, index: Index) -> list[str]:
     """Return the notes on a selection from ``index``; first, by which other options than it is made."""
     parameters, fraction, rows = selection.parameters, selection.fraction, selection.rows
-    changed = [f"{name.replace('_', ' ')} {value}" for name, value in differences(selection, index).items()]
+    options = differences(selection, index)
+    changed = [f"{name.replace('_', ' ')} {value}" for name, value in options.items() if name != "alpha"]
+    if selection.is_alpha_automatic:
+        changed.append(f"alpha {parameters.alpha:g}, as --alpha auto found")
+    elif "alpha" in options:
+        changed.append(f"alpha {parameters.alpha:g}")
     made = [f"best {percent(fraction)}: selected by {', '.join(changed)}"] if changed else []
     made += _left_out(selection)
     ties = selection_ties(selection, index)
     negatives = int(np.count_nonzero(rows["num_positive"].to_numpy() == 0))
-    alpha = [] if selection.is_alpha_automatic else _alpha(parameters, fraction)
     return [
-        *made, *_ties(parameters, fraction, ties), *_negatives(fraction, rows.num_rows, negatives), *alpha
-    ]  # fmt: skip
+        *made,
+        *_ties(parameters, fraction, ties),
+        *_negatives(fraction, rows.num_rows, negatives),
+        *_alpha(parameters, fraction),
+    ]
 
 
 def _left_out(selection: Selection) -> list[str]:
@@ -100,14 +107,13 @@ def rule_for_ties(parameters: Parameters) -> str:
 
 def _alpha(parameters: Parameters, fraction: float) -> list[str]:
     alpha = parameters.alpha
-    if parameters.strategy != "bis":
+    if parameters.strategy != "bis" or fraction == 1:  # of which α changes nothing
         return []
-    if fraction <= _SMALL and alpha < _BETWEEN:
-        like = 0.10
-    elif fraction >= _LARGE and alpha > _BETWEEN:
-        like = 0.25
-    else:
+    alike = [like for like in PAPERS_ALPHA if like > _SMALL or fraction < _LARGE]
+    alike = [like for like in alike if like < _LARGE or fraction > _SMALL]
+    if any(PAPERS_ALPHA[like] / _FACTOR <= alpha <= PAPERS_ALPHA[like] * _FACTOR for like in alike):
         return []
+    like = min(alike, key=lambda each: abs(each - fraction))
     papers = f"{PAPERS_ALPHA[like]:g}"
     return [
         f"best {percent(fraction)}: alpha is {alpha:g}, the paper's for {percent(like)} is {papers}; "
