@@ -38,7 +38,7 @@ def dry_run(
         selection: the selected rollouts.
         plan: the batches of the run.
         targets: of all rows of the selection.
-        corpus: statistics of all rollouts of the index, with the run's label threshold.
+        corpus: statistics of all rollouts of the index that are not left out, with the run's label threshold.
 
     Raises:
         TrainingError: the backbone's config or processor is missing, or its model cannot have the adapters or
@@ -92,7 +92,7 @@ def _statistics(config: TrainConfig, selection: Selection, corpus: Statistics) -
     """Return the selection's statistics beside the corpus's, and a note on a shortcut."""
     found = statistics_of(selection.rows, config.label_threshold)
     table = statistics_table(corpus, [(f"best {percent(config.fraction)}", found)])
-    return [table, *shortcut_notes(corpus, found, config.fraction)]
+    return [table, *shortcut_notes(corpus, found, config.fraction, selection.parameters.strategy)]
 
 
 def _counts(selection: Selection, rows: Rows, threshold: float) -> tuple[int, int, int]:

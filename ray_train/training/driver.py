@@ -22,6 +22,7 @@ from typing import Any
 from bisieve import console
 from bisieve._text import percent, pluralize
 from bisieve.errors import PreemptedError
+from bisieve.index.exclusion import read_exclusion
 from bisieve.index.selection import Selection
 from bisieve.index.statistics import index_statistics
 from bisieve.io.storage import require_writable
@@ -94,7 +95,8 @@ def _train(config: TrainConfig, nodes: Any) -> None:
     if config.dry_run:
         from ray_train.estimates.dry_run import dry_run
 
-        corpus, _ = index_statistics(run.index, (), config.label_threshold)
+        exclusion = read_exclusion(run.index, config.exclude)
+        corpus, _ = index_statistics(run.index, (), config.label_threshold, exclusion)
         console.show(dry_run(config, run.selection, plan, run.targets, corpus))
         return
     outcome = None

@@ -140,7 +140,8 @@ class Index:
             ranking: As of `select`.
         """
         chosen = self._selected(fractions, {EXCLUDE: exclude, **ranking})
-        return score_report(self.opened, self.name, self.written, fractions, chosen)
+        exclusion = read_exclusion(self.opened, exclude)
+        return score_report(self.opened, self.name, self.written, fractions, chosen, exclusion)
 
     def numbers(
         self, fractions: Sequence[float] = REPORTED, *, exclude: str | None = None, **ranking: Any
@@ -153,7 +154,8 @@ class Index:
             ranking: As of `select`.
         """
         chosen = self._selected(fractions, {EXCLUDE: exclude, **ranking})
-        return report_document(self.opened, self.name, self.written, fractions, chosen)
+        exclusion = read_exclusion(self.opened, exclude)
+        return report_document(self.opened, self.name, self.written, fractions, chosen, exclusion)
 
     def write_html(
         self, url: str, fraction: float | str = DEFAULT_FRACTION, *, image_root: str | None = None,

@@ -16,7 +16,7 @@ from bisieve.engines import choose_engine
 from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
 from bisieve.index import selection
-from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.cutoffs import CutoffTies
 from bisieve.index.exclusion import read_exclusion
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.statistics import Statistics, statistics_of
@@ -166,9 +166,12 @@ class Selection:
         return export.changed_names(self.selected)
 
     @property
-    def ties(self) -> CutoffTies:
-        """Return how many rollouts are selected only by the rule for ties; for the strategy bis."""
-        return self.selected.ties or cutoff_ties(self.index, self.fraction)
+    def ties(self) -> CutoffTies | None:
+        """Return how many rollouts are selected only by the rule for ties.
+
+        None for a strategy without a score, and for an index that is ranked by ``stratified`` or ``paired``.
+        """
+        return selection.selection_ties(self.selected, self.index)
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -102,6 +102,10 @@ def add_selecting(
     add("--pair-share", type=float, metavar="SHARE", help="of the mixed rollouts, with --strategy paired")
     add("--ties", choices=TIES, help="order of equal rollouts")
     add("--all-negative", choices=ALL_NEGATIVE, help="rollouts without a positive step")
+    add(
+        "--selection-seed", type=int, metavar="N",
+        help="seed of what is random in the selection, such as all of --strategy random",
+    )  # fmt: skip
     add("--exclude", metavar="FILE", help=exclude)
 
 
@@ -114,7 +118,8 @@ def selecting(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_selecting` that are given, by name."""
     known = (*RANKING, EXCLUDE)
     names = set(known) & vars(args).keys()
-    return {name: value for name in known if name in names and (value := getattr(args, name)) is not None}
+    seed = {} if args.selection_seed is None else {"seed": args.selection_seed}
+    return seed | {name: value for name in known if name in names and (value := getattr(args, name)) is not None}
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

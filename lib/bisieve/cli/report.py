@@ -22,7 +22,7 @@ EXAMPLE = "bisieve report --index index --fraction 10% --html report.html"
 PAGES = "bisieve.pages"  # group of entry points, each a `Subject`, whose option has the point's name
 _OF_AN_INDEX = (
     "version", "fraction", "compare", "strategy", "alpha", "threshold", "pair_share", "ties", "all_negative",
-    "exclude",
+    "selection_seed", "exclude",
 )  # fmt: skip
 
 

@@ -68,5 +68,5 @@ def with_automatic_alpha(
     raise UsageError(
         f"an alpha up to {GRID[-1]:g} with an AUC of position at most {bound:.2f} from 0.5",
         f"{np.nanmin([*found, np.inf]):.2f} at best",
-        "give a number as --alpha, or --strategy stratified",
+        "give a number as --alpha" + ", or --strategy stratified" * (parameters.strategy != "stratified"),
     )

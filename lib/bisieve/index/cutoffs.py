@@ -1,21 +1,29 @@
 """Where a selection ends: the score of its last rollout, and the rollouts that tie with it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bisieve.index.manifest import DataFile
 from bisieve.index.reader import Index, open_part
 from bisieve.index.writer import REPORTED
 from bisieve.ranking.best import Best
+from bisieve.ranking.order import ranking_key
 from bisieve.ranking.sort import codes_and_texts
+from bisieve.ranking.strategies import strategy_of
+from bisieve.records.options import Parameters
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+# Columns that any strategy may rank by.
+_OF_KEYS = ("bis", "positive_fraction", "reliability", "num_steps", "num_positive", "scores")
 
 ALL = ""  # the key of the selection over all sources (scope=global); no source has this name
 
@@ -79,12 +87,12 @@ def _may_end(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:
 
 @dataclass(frozen=True)
 class CutoffTies:
-    """Ties at the end of a selection by BIS: which of them were selected, only the rule for ties decided."""
+    """Ties at the end of a selection: which of them were selected, only the rule for ties decided."""
 
     selected: int  # rollouts of the selection
-    tied: int  # those of them that have the score of a rollout of their source that was not selected
-    left_out: int  # rollouts with such a score that were not selected
-    least: float  # the lowest and the highest of these scores; NaN if there are no ties
+    tied: int  # those of them that have the key of a rollout of their source that was not selected
+    left_out: int  # rollouts with such a key that were not selected
+    least: float  # with the strategy bis the lowest and the highest BIS of these; NaN if there are no ties
     most: float
 
     def numbers(self) -> dict[str, int | float | None]:
@@ -92,49 +100,127 @@ class CutoffTies:
         return {name: value if value == value else None for name, value in vars(self).items()}
 
 
-def cutoff_ties(index: Index, fraction: float) -> CutoffTies:
-    """Count the ties at the end of the selection of ``fraction`` of an index with the strategy ``bis``.
+class _RowGroup(NamedTuple):
+    """A row group of an index, and what it may hold."""
 
-    Only row groups that may hold rollouts with a cutoff score are read.
+    part: DataFile
+    number: int  # in its file
+    source: str | None  # None: several
+    lowest: int  # ranks
+    highest: int
+
+
+def cutoff_ties(index: Index, fraction: float) -> CutoffTies | None:
+    """Count the ties at the end of the selection of ``fraction`` of an index.
+
+    Rollouts of equal key have neighbouring ranks, so only row groups around the ends are read.
+
+    Returns:
+        The ties; None for a strategy without a score, and for one whose key the index does not tell, as it
+        depends on other rollouts.
 
     Raises:
         UsageError: ``fraction`` is outside (0, 1].
         IndexUnusableError: A file of the index is missing or damaged.
     """
-    is_global = index.manifest.parameters.scope == "global"
-    rollouts, limits = _limits(index, fraction)
-    scores = cutoff_scores(index, fraction)
-    by_source = {name: scores.get(ALL if is_global else name, np.nan) for name in rollouts}
-    ends_in_negatives = _ends_in_negatives(index, limits)
-    kept, left_out = Counter[str](), Counter[str]()
-    for names, codes, ranks, bis, negative in _rows_at(index, by_source):
-        is_kept = ranks <= np.array([limits[name] for name in names], np.int64)[codes]
-        tied = bis == np.array([by_source[name] for name in names])[codes]
-        if ends_in_negatives:
-            tied &= negative == np.array([ends_in_negatives[name] for name in names])[codes]
-        for counted, which in ((kept, tied & is_kept), (left_out, tied & ~is_kept)):
-            found = np.bincount(codes[which], minlength=len(names))
-            for place in np.flatnonzero(found).tolist():
-                counted[ALL if is_global else names[place]] += int(found[place])
-    at = [scores[name] for name in left_out]
+    parameters = index.manifest.parameters
+    strategy = strategy_of(parameters.strategy)
+    if not strategy.has_score or strategy.passes:
+        return None
+    is_global = parameters.scope == "global"
+    _, limits = _limits(index, fraction)
+    groups = list(_row_groups(index))
+    ends = _ends(index, groups, limits, is_global)
+    keys = {name: ends[of][0] for name in limits if (of := ALL if is_global else name) in ends}
+    kept = _with_last_key(index, groups[::-1], limits, keys, is_behind=False)
+    left_out = _with_last_key(index, groups, limits, keys, is_behind=True)
+    if is_global:
+        kept, left_out = (Counter({ALL: each.total()}) for each in (kept, left_out))
+    tied = [name for name in left_out if left_out[name]]
+    scores = [ends[name][1] for name in tied if parameters.strategy == "bis"]
     return CutoffTies(
-        index.selected(fraction),
-        sum(kept[name] for name in left_out),
-        left_out.total(),
-        min(at, default=np.nan),
-        max(at, default=np.nan),
-    )
+        index.selected(fraction), sum(kept[name] for name in tied), left_out.total(),
+        min(scores, default=np.nan), max(scores, default=np.nan),
+    )  # fmt: skip
 
 
-def ties_of_best(best: Best, scope: str) -> CutoffTies:
+def _row_groups(index: Index) -> Iterator[_RowGroup]:
+    for part in index.files:
+        with open_part(index.url, part) as file:
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                source, rank = (group.column(column).statistics for column in (0, 1))
+                yield _RowGroup(
+                    part, number, source.min if source.min == source.max else None, rank.min, rank.max
+                )
+
+
+def _read(index: Index, group: _RowGroup) -> tuple[list[str], Ints, Ints, Floats, Floats]:
+    """Return names of sources, then of each row the number of its source in these, rank, key and BIS."""
+    parameters = index.manifest.parameters
+    columns = ["source", "rank", *_OF_KEYS, *strategy_of(parameters.strategy).columns]
+    with open_part(index.url, group.part) as file:
+        rows = file.read_row_group(group.number, columns, use_threads=False)
+    source = rows["source"].combine_chunks().dictionary_encode()
+    codes = source.indices.to_numpy().astype(np.int64)
+    rank, bis = (rows[name].to_numpy() for name in ("rank", "bis"))
+    return source.dictionary.to_pylist(), codes, rank, ranking_key(rows, parameters), bis
+
+
+def _ends(
+    index: Index, groups: Iterable[_RowGroup], limits: Mapping[str, int], is_global: bool
+) -> dict[str, tuple[float, float]]:
+    """Return the key and the BIS of the last selected rollout, by source or under `ALL`."""
+    found = {}
+    for group in groups:
+        if group.source is not None and not group.lowest <= limits[group.source] <= group.highest:
+            continue
+        names, codes, rank, key, bis = _read(index, group)
+        is_last = rank == np.array([limits[name] for name in names], np.int64)[codes]
+        for place in np.flatnonzero(is_last).tolist():
+            found[ALL if is_global else names[codes[place]]] = float(key[place]), float(bis[place])
+    return found
+
+
+def _with_last_key(
+    index: Index, groups: Iterable[_RowGroup], limits: Mapping[str, int], keys: Mapping[str, float],
+    is_behind: bool,
+) -> Counter[str]:  # fmt: skip
+    """Count by source the rollouts that have the key of the last selected one.
+
+    Args:
+        index: The version that is selected from.
+        groups: Its row groups, those near the ends first.
+        limits: By source, the last rank that is selected.
+        keys: By source, the key of the last selected rollout.
+        is_behind: Count those that are not selected, not those that are.
+    """
+    going_on = set(keys)  # sources of which no rollout of another key was met yet
+    counted = Counter[str]()
+    for group in groups:
+        if group.source is not None:
+            nearest = group.highest if is_behind else group.lowest
+            if group.source not in going_on or (nearest > limits[group.source]) != is_behind:
+                continue
+        names, codes, rank, key, _ = _read(index, group)
+        is_counted = (rank > np.array([limits[name] for name in names], np.int64)[codes]) == is_behind
+        is_equal = key == np.array([keys.get(name, np.nan) for name in names])[codes]
+        for place, number in enumerate(np.bincount(codes[is_counted & is_equal], minlength=len(names))):
+            counted[names[place]] += int(number)
+        going_on -= {names[code] for code in np.unique(codes[is_counted & ~is_equal]).tolist()}
+    return counted
+
+
+def ties_of_best(best: Best, parameters: Parameters) -> CutoffTies:
     """Count the ties at the end of a selection of a ranking that no index has.
 
     Args:
         best: The selected rollouts.
-        scope: "source" or "global".
+        parameters: Of the ranking.
     """
     codes, names = codes_and_texts(best.rows["source"])
-    if scope == "global":
+    is_global = parameters.scope == "global"
+    if is_global:
         codes, names = np.zeros_like(codes), [ALL]
     ranks, keys = (best.rows[name].to_numpy() for name in ("rank", "key"))
     last = np.zeros(len(names), np.int64)
@@ -145,57 +231,13 @@ def ties_of_best(best: Best, scope: str) -> CutoffTies:
     place = {name: number for number, name in enumerate(names)}
     left_out = np.zeros(len(names), np.int64)
     for source, key, number in best.left_out:
-        group = place.get(ALL if scope == "global" else source)
+        group = place.get(ALL if is_global else source)
         if group is not None and key == end[group]:
             left_out[group] += number
     tied = (keys == end[codes]) & (left_out[codes] > 0)
-    scores = best.rows["bis"].to_numpy()[is_last & tied]
+    is_told = is_last & tied & (parameters.strategy == "bis")
+    scores = best.rows["bis"].to_numpy()[is_told].tolist()
     return CutoffTies(
         best.rows.num_rows, int(tied.sum()), int(left_out.sum()),
-        min(scores.tolist(), default=np.nan), max(scores.tolist(), default=np.nan),
+        min(scores, default=np.nan), max(scores, default=np.nan),
     )  # fmt: skip
-
-
-def _ends_in_negatives(index: Index, limits: Mapping[str, int]) -> dict[str, bool]:
-    """Return by source whether its last selected rollout is all-negative; {} unless these are ranked last.
-
-    They then tie only with each other, although their BIS is that of a perfect rollout.
-    """
-    parameters = index.manifest.parameters
-    if parameters.all_negative == "keep":
-        return {}
-    names, counts, negatives = (
-        index.sources[name].to_pylist() for name in ("source", "rollouts", "all_negative")
-    )
-    others = {name: count - of_it for name, count, of_it in zip(names, counts, negatives, strict=True)}
-    if parameters.scope == "global":
-        others = dict.fromkeys(others, sum(others.values()))
-    return {name: limit > others[name] for name, limit in limits.items()}
-
-
-def _rows_at(
-    index: Index, scores: Mapping[str, float]
-) -> Iterator[tuple[list[str], Ints, Ints, npt.NDArray[np.float64], npt.NDArray[np.bool_]]]:
-    """Yield the rows of row groups that may hold a row with its source's score.
-
-    Yields:
-        Names of sources, then per row the number of its source in these, its rank, its BIS, and whether it is
-        all-negative.
-    """
-    for part in index.files:
-        with open_part(index.url, part) as file:
-            for group in range(file.num_row_groups):
-                if not _may_have(file.metadata.row_group(group), scores):
-                    continue
-                columns = ["source", "rank", "bis", "num_positive"]
-                rows = file.read_row_group(group, columns=columns, use_threads=False)
-                source = rows["source"].combine_chunks().dictionary_encode()
-                codes = source.indices.to_numpy().astype(np.int64)
-                rank, bis, positive = (rows[name].to_numpy() for name in columns[1:])
-                yield source.dictionary.to_pylist(), codes, rank, bis, positive == 0
-
-
-def _may_have(group: pq.RowGroupMetaData, scores: Mapping[str, float]) -> bool:
-    columns = {group.column(place).path_in_schema: place for place in range(group.num_columns)}
-    source, bis = (group.column(columns[name]).statistics for name in ("source", "bis"))
-    return bool(source.min != source.max or bis.min <= scores[source.min] <= bis.max)

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 from bisieve import schemas
 from bisieve.errors import UsageError
 from bisieve.index.automatic_alpha import RankBest, with_automatic_alpha
-from bisieve.index.cutoffs import CutoffTies, ties_of_best
+from bisieve.index.cutoffs import CutoffTies, cutoff_ties, ties_of_best
 from bisieve.index.exclusion import NOTHING, NOTHING_LEFT_OUT, Exclusion, LeftOut
 from bisieve.index.manifest import DataFile, fingerprint
 from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
 from bisieve.index.rerank import read_usable, rescored, with_overrides
 from bisieve.ranking.best import Best, best_of_ranked
 from bisieve.ranking.order import ranked
+from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import AUTO, EXCLUDE, RANKING, KnownShards, Parameters, parse_fraction
 
 
@@ -99,7 +100,7 @@ def select(
     else:
         best = rank(parameters, fraction)
     rows = best.rows.select(schemas.INDEX.names).cast(schemas.INDEX)
-    ties = ties_of_best(best, parameters.scope)
+    ties = ties_of_best(best, parameters)
     return selection_of_rows(index, rows, fraction, parameters, ties, is_automatic, exclusion.left_out)
 
 
@@ -110,7 +111,21 @@ def asked_parameters(index: Index, asked: Mapping[str, Any]) -> Parameters:
         UsageError: A value is out of range, or has no effect with the strategy.
     """
     given = {name: value for name, value in asked.items() if (name, value) != ("alpha", AUTO)}
-    return with_overrides(index.manifest.parameters, given)
+    parameters = with_overrides(index.manifest.parameters, given)
+    strategy = strategy_of(parameters.strategy)
+    # An index has the BIS of its rollouts by any strategy, so `bisieve rank` takes an α; a selection is only
+    # their order.  The threshold also decides the labels.
+    if "alpha" in given and not strategy.uses_alpha:
+        raise UsageError(
+            "--alpha with a strategy that depends on alpha", f"--strategy {parameters.strategy}",
+            "leave out --alpha",
+        )  # fmt: skip
+    if "seed" in given and not (strategy.shuffled or "seed" in strategy.options or parameters.ties == "hash"):
+        raise UsageError(
+            "a seed of the selection with --ties hash or a strategy of random order",
+            f"--strategy {parameters.strategy}", "leave out --selection-seed",
+        )  # fmt: skip
+    return parameters
 
 
 def is_as_ranked(index: Index, asked: Mapping[str, Any]) -> bool:
@@ -156,6 +171,13 @@ def selection_of_rows(
     shards = KnownShards(parameters.reading, layouts)
     available = index.manifest.rollouts - left_out.rollouts
     return Selection(rows, name, fraction, available, shards, parameters, ties, is_alpha_automatic, left_out)
+
+
+def selection_ties(selection: Selection, index: Index) -> CutoffTies | None:
+    """Return the ties at the end of a selection of ``index``, as `cutoff_ties` does."""
+    if not strategy_of(selection.parameters.strategy).has_score:
+        return None
+    return cutoff_ties(index, selection.fraction) if selection.ties is None else selection.ties
 
 
 def differences(selection: Selection, index: Index) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def check_ranking(given: Mapping[str, Any]) -> None:
     if not 0 <= threshold < 1:
         raise UsageError("a --threshold in [0, 1)", str(threshold), "the paper uses 0")
     if not 0 <= given.get("seed", 0) < 2**63:
-        raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct --seed")
+        raise UsageError("a seed from 0 to 2⁶³ − 1", str(given["seed"]), "correct it")
     if not 0 <= given.get(PAIR_SHARE, 1) <= 1:
         raise UsageError("a --pair-share in [0, 1]", str(given[PAIR_SHARE]), "correct it")
     for name, known in (("scope", SCOPES), ("ties", TIES), ("all_negative", ALL_NEGATIVE)):

@@ -68,7 +68,7 @@ class IndexReport:
     name: str  # the URL of the index as it was given
     view: View
     counts: Counts
-    ties: CutoffTies | None  # None for a strategy without α
+    ties: CutoffTies | None  # None for a strategy without a score
     notes: Sequence[str]
     passed: bool | None  # whether this version passed the gate last; None: no version has
     other: Compared | None
@@ -136,7 +136,8 @@ def collect(
     examples = find_examples(view, image_root) if view.rollouts else Examples()
     passed = last_passed(index.url)
     ties, notes = view.ties_and_notes()
-    notes += shortcut_notes(counts.corpus.statistics(), counts.kept.statistics(), view.fraction)
+    both = counts.corpus.statistics(), counts.kept.statistics()
+    notes += shortcut_notes(*both, view.fraction, view.parameters.strategy)
     return IndexReport(
         name, view, counts, ties, notes,
         None if passed is None else passed.version == index.fingerprint,

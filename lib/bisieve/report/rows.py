@@ -19,8 +19,8 @@ from bisieve.errors import UsageError
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index, indexed_layouts, open_part
-from bisieve.index.rerank import read_usable, rescored, with_overrides
-from bisieve.index.selection import Selection, select
+from bisieve.index.rerank import read_usable, rescored
+from bisieve.index.selection import Selection, is_as_ranked, select, selection_ties
 from bisieve.ranking.order import ranked, selection_limits
 from bisieve.records.options import AUTO, KnownShards, Parameters, parse_fraction
 from bisieve.tools.cut_notes import cut_notes, selection_notes
@@ -90,16 +90,13 @@ class View:
         return KnownShards(self.parameters.reading, layouts)
 
     def ties_and_notes(self) -> tuple[CutoffTies | None, list[str]]:
-        """Return the ties at the end of the selection, None for another strategy than ``bis``, and notes."""
+        """Return the ties at the end of the selection, as `cutoff_ties` does, and notes."""
         if not self.rollouts:
             return None, []
         if self.in_memory is None:
-            is_bis = self.parameters.strategy == "bis"
-            ties = cutoff_ties(self.index, self.fraction) if is_bis else None
-            return ties, cut_notes(self.index, self.fraction)
+            return cutoff_ties(self.index, self.fraction), cut_notes(self.index, self.fraction)
         selection = self.in_memory.selection
-        ties = selection.ties if self.parameters.strategy == "bis" else None
-        return ties, selection_notes(selection, self.index)
+        return selection_ties(selection, self.index), selection_notes(selection, self.index)
 
     def batches(self, columns: Sequence[str] = COLUMNS) -> Iterator[tuple[pa.Table, Bools]]:
         """Yield all rows, ordered by (source, rank), with a mask of those that are kept."""
@@ -161,15 +158,13 @@ def open_view(
         IndexUnusableError: A file of the index is missing or damaged.
     """
     fraction = parse_fraction(fraction)
-    was = index.manifest.parameters
-    given = {name: value for name, value in asked.items() if (name, value) != ("alpha", AUTO)}
-    if asked.get("alpha") != AUTO and with_overrides(was, given) == was and not exclusion.ids:
+    if is_as_ranked(index, asked) and not exclusion.ids:
         return View(index, fraction, None)
     if index.manifest.rollouts > MOST_IN_MEMORY:
         raise UsageError(
             f"an index of at most {MOST_IN_MEMORY:,} rollouts, to report it by other options",
             f"{index.manifest.rollouts:,}",
-            "write an index with these options by bisieve rank, and report that",
+            _instead(index, asked, exclusion),
         )
     selection = select(index, fraction, asked, None, exclusion)
     parts = [
@@ -177,6 +172,16 @@ def open_view(
     ]
     rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
     return View(index, fraction, InMemory(ranked(rows, selection.parameters), selection), exclusion)
+
+
+def _instead(index: Index, asked: Mapping[str, Any], exclusion: Exclusion) -> str:
+    """Return what to do where an index is too large to be ranked in memory."""
+    if exclusion.ids:
+        return "leave out --exclude; without --html, bisieve report has no such limit"
+    if asked.get("alpha") == AUTO:
+        return "bisieve report without --html says which alpha it is: rank by it with bisieve rank --alpha"
+    flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in asked.items())
+    return f"bisieve rank --index {index.url} --output NEW{flags}, and then --index NEW without these options"
 
 
 def sources_of(rows: pa.Table) -> tuple[list[str], Ints]:

@@ -5,6 +5,7 @@ import math
 from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics, has_stronger_shortcut
 from bisieve.report.collect import IndexReport
 from bisieve.report.page import Finding
+from bisieve.tools.cut_notes import rule_for_ties
 
 _TIES = 0.25  # of a selection, from which on its ties are worth attention
 
@@ -28,7 +29,7 @@ def verdict(report: IndexReport) -> list[Finding]:
 
 def _is_about_alpha(note: str) -> bool:
     """Return whether a note says what no other finding does."""
-    return "are ties at BIS" not in note and "position of a step alone" not in note
+    return "are ties" not in note and "position of a step alone" not in note
 
 
 def _shortcut(corpus: Statistics, kept: Statistics) -> Finding:
@@ -37,7 +38,8 @@ def _shortcut(corpus: Statistics, kept: Statistics) -> Finding:
         return Finding("note", "No shortcut to measure.", "All steps of the selection have the same label.")
     numbers = f"AUC of position → label {now:.2f} in the selection, {was:.2f} in the corpus"
     if has_stronger_shortcut(kept, corpus):
-        text = f"the position of a step alone tells its label: {numbers}. A model can learn that alone."
+        text = f"the position of a step alone tells its label: {numbers}. A model can learn that alone: compare "
+        text += "it with the position baseline of bisieve evaluate."
         return Finding("warning", "Shortcut:", text)
     return Finding(
         "good", "No new shortcut:", f"{numbers}; a warning begins {SHORTCUT_MARGIN} farther from 0.5."
@@ -54,7 +56,7 @@ def _ties(report: IndexReport) -> list[Finding]:
     text = (
         f"{ties.tied:,} of {ties.selected:,} kept rollouts ({share:.1%}) have the score of a dropped one; "
         f"they were chosen from {ties.tied + ties.left_out:,} equal ones by the rule for ties, "
-        f"{report.view.parameters.ties}."
+        f"{rule_for_ties(report.view.parameters)}."
     )
     return [Finding("warning" if share >= _TIES else "note", "Ties:", text)]
 

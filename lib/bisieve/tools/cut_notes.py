@@ -9,14 +9,15 @@ from bisieve._text import percent, pluralize
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
 from bisieve.index.negatives import all_negative
 from bisieve.index.reader import Index
-from bisieve.index.selection import Selection, differences
+from bisieve.index.selection import Selection, differences, selection_ties
+from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
 
 # The paper's α for two fractions (§4, Table 5): the smaller the selection, the more single-label rollouts it
 # needs, which α raises.
 PAPERS_ALPHA = {0.10: 0.2, 0.25: 0.05}
-_SMALL, _LARGE = 0.15, 0.2  # fractions up to and from which the one or the other is the nearer example
-_BETWEEN = 0.1  # between the two α
+_SMALL, _LARGE = 0.15, 0.2  # fractions up to and from which only the one or the other is an example
+_FACTOR = 2  # by which α may be smaller or larger than the paper's
 _WORTH_A_NOTE = 0.01  # of the selection
 _DECIDED_BY = {"file": "by file order", "hash": "by a seeded hash", "spread": "question by question"}
 
@@ -34,15 +35,22 @@ def cut_notes(index: Index, fraction: float) -> list[str]:
 def selection_notes(selection: Selection, index: Index) -> list[str]:
     """Return the notes on a selection from ``index``; first, by which other options than it is made."""
     parameters, fraction, rows = selection.parameters, selection.fraction, selection.rows
-    changed = [f"{name.replace('_', ' ')} {value}" for name, value in differences(selection, index).items()]
+    options = differences(selection, index)
+    changed = [f"{name.replace('_', ' ')} {value}" for name, value in options.items() if name != "alpha"]
+    if selection.is_alpha_automatic:
+        changed.append(f"alpha {parameters.alpha:g}, as --alpha auto found")
+    elif "alpha" in options:
+        changed.append(f"alpha {parameters.alpha:g}")
     made = [f"best {percent(fraction)}: selected by {', '.join(changed)}"] if changed else []
     made += _left_out(selection)
-    ties = selection.ties if selection.ties is not None else _indexed_ties(index, fraction)
+    ties = selection_ties(selection, index)
     negatives = int(np.count_nonzero(rows["num_positive"].to_numpy() == 0))
-    alpha = [] if selection.is_alpha_automatic else _alpha(parameters, fraction)
     return [
-        *made, *_ties(parameters, fraction, ties), *_negatives(fraction, rows.num_rows, negatives), *alpha
-    ]  # fmt: skip
+        *made,
+        *_ties(parameters, fraction, ties),
+        *_negatives(fraction, rows.num_rows, negatives),
+        *_alpha(parameters, fraction),
+    ]
 
 
 def _left_out(selection: Selection) -> list[str]:
@@ -57,18 +65,14 @@ def _left_out(selection: Selection) -> list[str]:
 
 
 def ranking_notes(index: Index, fraction: float) -> list[str]:
-    """Return notes on the best rollouts of an index: many ties by BIS at their end, all-negative ones.
+    """Return notes on the best rollouts of an index: many ties at their end, all-negative ones.
 
     Args:
         index: The version that is selected from.
         fraction: Share of rollouts that is selected, in (0, 1].
     """
-    ties = _ties(index.manifest.parameters, fraction, _indexed_ties(index, fraction))
+    ties = _ties(index.manifest.parameters, fraction, cutoff_ties(index, fraction))
     return [*ties, *_negatives(fraction, index.selected(fraction), all_negative(index, fraction))]
-
-
-def _indexed_ties(index: Index, fraction: float) -> CutoffTies | None:
-    return cutoff_ties(index, fraction) if index.manifest.parameters.strategy == "bis" else None
 
 
 def _negatives(fraction: float, selected: int, negatives: int) -> list[str]:
@@ -82,32 +86,34 @@ def _negatives(fraction: float, selected: int, negatives: int) -> list[str]:
 
 
 def _ties(parameters: Parameters, fraction: float, ties: CutoffTies | None) -> list[str]:
-    if (
-        ties is None
-        or parameters.strategy != "bis"
-        or ties.tied < _WORTH_A_NOTE * ties.selected
-        or not ties.tied
-    ):
+    if ties is None or ties.tied < _WORTH_A_NOTE * ties.selected or not ties.tied:
         return []
-    at = f"{ties.least:.4f}" if ties.least == ties.most else f"{ties.least:.4f} to {ties.most:.4f}"
-    rule = parameters.ties
-    hint = "" if rule == "spread" else "; see --ties spread"
+    at = f"by {parameters.strategy}"
+    if parameters.strategy == "bis":
+        ends = f"{ties.least:.4f}" if ties.least == ties.most else f"{ties.least:.4f} to {ties.most:.4f}"
+        at = f"at BIS {ends}"
+    has_no_rule = strategy_of(parameters.strategy).shuffled  # --ties is refused
+    hint = "" if parameters.ties == "spread" or has_no_rule else "; see --ties spread"
     return [
-        f"best {percent(fraction)}: {ties.tied:,} of {ties.selected:,} are ties at BIS {at}, chosen from "
-        f"{ties.tied + ties.left_out:,} {_DECIDED_BY[rule]}{hint}"
+        f"best {percent(fraction)}: {ties.tied:,} of {ties.selected:,} are ties {at}, chosen from "
+        f"{ties.tied + ties.left_out:,} {_DECIDED_BY[rule_for_ties(parameters)]}{hint}"
     ]
+
+
+def rule_for_ties(parameters: Parameters) -> str:
+    """Return the rule by which rollouts of equal score are ordered, one of `options.TIES`."""
+    return "hash" if strategy_of(parameters.strategy).shuffled else parameters.ties
 
 
 def _alpha(parameters: Parameters, fraction: float) -> list[str]:
     alpha = parameters.alpha
-    if parameters.strategy != "bis":
+    if parameters.strategy != "bis" or fraction == 1:  # of which α changes nothing
         return []
-    if fraction <= _SMALL and alpha < _BETWEEN:
-        like = 0.10
-    elif fraction >= _LARGE and alpha > _BETWEEN:
-        like = 0.25
-    else:
+    alike = [like for like in PAPERS_ALPHA if like > _SMALL or fraction < _LARGE]
+    alike = [like for like in alike if like < _LARGE or fraction > _SMALL]
+    if any(PAPERS_ALPHA[like] / _FACTOR <= alpha <= PAPERS_ALPHA[like] * _FACTOR for like in alike):
         return []
+    like = min(alike, key=lambda each: abs(each - fraction))
     papers = f"{PAPERS_ALPHA[like]:g}"
     return [
         f"best {percent(fraction)}: alpha is {alpha:g}, the paper's for {percent(like)} is {papers}; "

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from bisieve._text import Report, Table, percent, pluralize
 from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index
-from bisieve.index.selection import Selection
+from bisieve.index.selection import Selection, selection_ties
 from bisieve.index.statistics import Statistics, index_statistics, statistics_of
 from bisieve.index.writer import REPORTED
 from bisieve.records.model import HINTS
@@ -27,7 +28,7 @@ _COLUMNS = ("rollouts", "steps", "mixed", "all +", "all -", "ties", "rejected")
 
 def score_report(
     index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = NOTED,
-    selections: Sequence[Selection] = (),
+    selections: Sequence[Selection] = (), exclusion: Exclusion = NOTHING,
 ) -> Report:  # fmt: skip
     """Return the summary of an index as text of several lines.
 
@@ -45,6 +46,7 @@ def score_report(
             only. None if there was no run: all sources are shown.
         fractions: Selections whose ties and statistics are shown, each in (0, 1].
         selections: These in place of ``fractions``.
+        exclusion: What they leave out; it is not part of the corpus beside them.
     """
     manifest = index.manifest
     more = 0 if written is None else max(index.sources.num_rows - SHOWN, 0)
@@ -65,7 +67,7 @@ def score_report(
         files = pluralize(manifest.files_left_out, "file")
         lines.append(f"skipped {files} of an unsupported kind (first: {manifest.left_out[0]})")
     if manifest.rollouts and written is None:
-        corpus, described = _described(index, fractions, selections)
+        corpus, described = _described(index, fractions, selections, exclusion)
         columns = [(f"best {percent(each.fraction)}", each.statistics) for each in described]
         lines.append(statistics_table(corpus, columns))
         lines += [note for each in described for note in each.notes]
@@ -84,38 +86,34 @@ class _Described(NamedTuple):
 
     fraction: float
     statistics: Statistics
-    ties: CutoffTies | None  # for the strategy bis
+    ties: CutoffTies | None  # None for a strategy without a score
     notes: list[str]
     parameters: Parameters
 
 
 def _described(
-    index: Index, fractions: Sequence[float], selections: Sequence[Selection]
+    index: Index, fractions: Sequence[float], selections: Sequence[Selection], exclusion: Exclusion
 ) -> tuple[Statistics, list[_Described]]:
     """Return statistics of the corpus, from one pass over the index, and what is said of each selection."""
     parameters = selections[0].parameters if selections else index.manifest.parameters
     fractions = () if selections else fractions
-    corpus, found = index_statistics(index, fractions, parameters.threshold)
+    corpus, found = index_statistics(index, fractions, parameters.threshold, exclusion)
     described = [
-        _Described(fraction, its, _ties(index, fraction), cut_notes(index, fraction), parameters)
+        _Described(fraction, its, cutoff_ties(index, fraction), cut_notes(index, fraction), parameters)
         for fraction, its in zip(fractions, found, strict=True)
     ]
     for one in selections:
         its = statistics_of(one.rows, one.parameters.threshold)
-        ties = (one.ties or _ties(index, one.fraction)) if one.parameters.strategy == "bis" else None
-        described.append(_Described(one.fraction, its, ties, selection_notes(one, index), one.parameters))
+        ties, notes = selection_ties(one, index), selection_notes(one, index)
+        described.append(_Described(one.fraction, its, ties, notes, one.parameters))
     for each in described:
-        each.notes.extend(shortcut_notes(corpus, each.statistics, each.fraction))
+        each.notes.extend(shortcut_notes(corpus, each.statistics, each.fraction, each.parameters.strategy))
     return corpus, described
-
-
-def _ties(index: Index, fraction: float) -> CutoffTies | None:
-    return cutoff_ties(index, fraction) if index.manifest.parameters.strategy == "bis" else None
 
 
 def report_document(
     index: Index, url: str, written: bool | None = None, fractions: Sequence[float] = REPORTED,
-    selections: Sequence[Selection] = (),
+    selections: Sequence[Selection] = (), exclusion: Exclusion = NOTHING,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the numbers of `score_report` for a JSON document, with all sources.
 
@@ -126,6 +124,7 @@ def report_document(
             the corpus and of each selection are included.
         fractions: Selections to describe, each in (0, 1].
         selections: These in place of ``fractions``.
+        exclusion: What they leave out; it is not part of the corpus beside them.
     """
     manifest = index.manifest
     return {
@@ -140,12 +139,15 @@ def report_document(
         "files_left_out": manifest.files_left_out,
         "sources": index.sources.to_pylist(),
         "cutoff_scores": [asdict(score) for score in manifest.cutoff_scores],
-        **(_selections(index, fractions, selections) if written is None else _after_run(index)),
+        **(_selections(index, fractions, selections, exclusion) if written is None else _after_run(index)),
     }
 
 
-def _selections(index: Index, fractions: Sequence[float], selections: Sequence[Selection]) -> dict[str, Any]:
-    corpus, described = _described(index, fractions if index.manifest.rollouts else (), selections)
+def _selections(
+    index: Index, fractions: Sequence[float], selections: Sequence[Selection], exclusion: Exclusion
+) -> dict[str, Any]:
+    fractions = fractions if index.manifest.rollouts else ()
+    corpus, described = _described(index, fractions, selections, exclusion)
     cuts = [
         {
             **_cut(each.fraction, each.ties, each.notes),
@@ -160,7 +162,7 @@ def _selections(index: Index, fractions: Sequence[float], selections: Sequence[S
 def _after_run(index: Index) -> dict[str, Any]:
     """Return the ties of selections; their statistics would need a pass over all rollouts."""
     fractions = REPORTED if index.manifest.rollouts else ()
-    return {"cuts": [_cut(each, _ties(index, each), cut_notes(index, each)) for each in fractions]}
+    return {"cuts": [_cut(each, cutoff_ties(index, each), cut_notes(index, each)) for each in fractions]}
 
 
 def _cut(fraction: float, ties: CutoffTies | None, notes: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bisieve._text import Table, percent
 from bisieve.index.statistics import Statistics, has_stronger_shortcut
+from bisieve.ranking.strategies import strategy_of
 
 _FIFTHS = ("first", "second", "third", "fourth", "last")
 
@@ -46,11 +47,23 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share == share else "-"
 
 
-def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float) -> list[str]:
-    """Return a line if the position of a step tells its label far better than in the corpus; else []."""
+def shortcut_notes(
+    corpus: Statistics, selection: Statistics, fraction: float, strategy: str
+) -> list[str]:
+    """Return a line if the position of a step tells its label far better than in the corpus; else [].
+
+    Args:
+        corpus: All rollouts that could be selected.
+        selection: The selected ones.
+        fraction: Their share.
+        strategy: By which they are selected.
+    """
     if not has_stronger_shortcut(selection, corpus):
         return []
+    auto = "; --alpha auto looks for a selection without it"
+    other = auto if strategy_of(strategy).uses_alpha else ""
     return [
         f"best {percent(fraction)}: the position of a step alone tells its label (AUC "
-        f"{selection.shortcut:.2f}, corpus {corpus.shortcut:.2f}); see --alpha auto"
+        f"{selection.shortcut:.2f}, corpus {corpus.shortcut:.2f}), which a model can learn: compare it with "
+        f"the position baseline of bisieve evaluate{other}"
     ]

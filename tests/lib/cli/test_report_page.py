@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.reported import make_reported
 
+import bisieve
 from bisieve.cli.main import main
 
 
@@ -29,6 +30,24 @@ def test_a_page_and_its_first_lines(
     assert lines[-1] == f"page: {page}"
     assert page.read_text().startswith("<!doctype html>")
     assert len(page.read_bytes()) < 8_000_000
+
+
+def test_a_random_selection_is_the_one_of_its_seed(
+    made: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "best.jsonl"
+    words = ["--index", made[0], "--fraction", "10%", "--strategy", "random", "--selection-seed", "3"]
+    wanted = bisieve.open_index(made[0]).select("10%", strategy="random", seed=3)
+    assert main(["export", *words, "--output", str(output)]) == 0
+    wanted.write_jsonl(str(tmp_path / "wanted.jsonl"))
+    assert output.read_bytes() == (tmp_path / "wanted.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main(["report", *words, "--json"]) == 0
+    (cut,) = json.loads(capsys.readouterr().out)["cuts"]
+    assert (cut["parameters"]["seed"], cut["statistics"]) == (3, wanted.statistics.numbers())
+    first = wanted.table["rollout_id"][0].as_py()
+    assert main(["show", first, *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"]
 
 
 def test_json_has_every_number_of_the_page(

@@ -13,11 +13,11 @@ from support import reference
 from support.handmade import DEFAULTS, Made, make_index
 
 from bisieve.errors import UsageError
-from bisieve.index import writer
+from bisieve.index import cutoffs, writer
 from bisieve.index.cutoffs import cutoff_scores, cutoff_ties
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
-from bisieve.ranking.order import selection_limits
+from bisieve.ranking.order import ranking_key, selection_limits
 from bisieve.tools.report import score_report
 
 
@@ -50,6 +50,53 @@ def test_ties_are_counted_as_in_the_whole_table(
     assert seen > 20
     with pytest.raises(UsageError):
         cutoff_ties(index, 1.5)
+
+
+@pytest.mark.parametrize("scope", ["source", "global"])
+@pytest.mark.parametrize("strategy", ["reliable", "mixed", "low_mc", "posterior"])
+def test_ties_are_those_of_what_the_strategy_ranks_by(
+    strategy: str, scope: str, score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference.write_random_corpus(tmp_path / "corpus", seed=5, sizes={"big": 250, "small": 7, "one": 1})
+    monkeypatch.setattr(writer, "ROWS_PER_FILE", 60)
+    monkeypatch.setattr(writer, "ROWS_PER_GROUP", 16)
+    score(tmp_path / "corpus", tmp_path / "index", scope=scope, strategy=strategy)
+    index = open_index(str(tmp_path / "index"))
+    rows = pa.concat_tables([pq.read_table(tmp_path / "index" / file.path) for file in index.files])
+    keys, source, rank = ranking_key(rows, index.manifest.parameters), rows["source"].to_numpy(), rows["rank"]
+    seen = 0
+    for fraction in (0.01, 0.1, 0.3, 0.5, 0.9, 1.0):
+        limits = index.limits(fraction)
+        kept = rank.to_numpy() <= np.array([limits[name] for name in source])
+        tied = left_out = 0
+        groups = [np.ones(len(keys), bool)] if scope == "global" else [source == name for name in limits]
+        for group in groups:
+            at = group & (keys == keys[group & kept].min())
+            if (at & ~kept).any():
+                tied, left_out = tied + int((at & kept).sum()), left_out + int((at & ~kept).sum())
+        found = cutoff_ties(index, fraction)
+        assert found is not None
+        assert (found.selected, found.tied, found.left_out) == (int(kept.sum()), tied, left_out), fraction
+        assert found.numbers()["least"] is None, "ties by another key have no common BIS"
+        seen += tied
+    assert seen > 0
+
+
+@pytest.mark.parametrize("strategy", ["random", "all", "difficulty", "paired", "stratified"])
+def test_an_index_without_keys_of_single_rollouts_tells_no_ties(strategy: str, tmp_path: Path) -> None:
+    made = [Made("a", f"a-{n}", (1.0,)) for n in range(4)]
+    assert cutoff_ties(make_index(tmp_path, made, replace(DEFAULTS, strategy=strategy)), 0.5) is None
+
+
+def test_only_row_groups_around_the_end_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "ROWS_PER_GROUP", 10)
+    made = [Made("a", f"a-{n}", (1.0 - n / 1000, 0.0)) for n in range(200)]
+    index = make_index(tmp_path, made)
+    read = []
+    _read = cutoffs._read
+    monkeypatch.setattr(cutoffs, "_read", lambda index, group: read.append(group) or _read(index, group))
+    assert cutoffs.cutoff_ties(index, 0.5).tied == 0
+    assert {(group.lowest, group.highest) for group in read} == {(91, 100), (101, 110)}
 
 
 RIGHT, WRONG, FAIR = (1.0,), (0.0,), (0.5,)  # with alpha 0.05 the BIS is 0.05, 0.05 and 0.025

@@ -18,7 +18,7 @@ from bisieve.index.automatic_alpha import GRID
 from bisieve.index.cutoffs import cutoff_ties
 from bisieve.index.reader import Index, open_index
 from bisieve.index.rerank import with_overrides
-from bisieve.index.selection import differences, read_selection, select
+from bisieve.index.selection import differences, read_selection, select, selection_ties
 from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
 from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
@@ -30,6 +30,9 @@ ASKED: list[dict[str, Any]] = [
     {"strategy": "stratified", "all_negative": "last"},
     {"strategy": "posterior", "ties": "hash", "all_negative": "drop"},
     {"strategy": "difficulty"},
+    {"strategy": "reliable"},
+    {"strategy": "mixed", "seed": 2, "all_negative": "last"},
+    {"strategy": "low_mc", "scope": "global"},
 ]
 
 
@@ -51,9 +54,10 @@ def test_it_has_the_rows_and_the_fingerprint_of_the_index_that_rank_writes(
         assert (found.fingerprint, found.parameters) == (wanted.fingerprint, wanted.parameters)
         assert (found.available, found.shards) == (wanted.available, wanted.shards)
         assert differences(found, index).items() <= asked.items()
-        if ranked.manifest.parameters.strategy == "bis":
-            assert found.ties is not None
-            assert found.ties.numbers() == cutoff_ties(ranked, fraction).numbers()
+        if (told := cutoff_ties(ranked, fraction)) is not None:
+            ties = selection_ties(found, index)
+            assert ties is not None
+            assert ties.numbers() == told.numbers()
 
 
 RIGHT, WRONG, FAIR, MIXED = (1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)
@@ -100,6 +104,8 @@ def test_ties_are_those_that_an_index_tells(
         ({"reading": "x"}, "one of strategy, alpha, .*; found reading"),
         ({"pair_share": 0.5}, "--pair-share with --strategy paired; found bis"),
         ({"strategy": "paired", "pair_share": 2.0}, r"a --pair-share in \[0, 1\]; found 2"),
+        ({"strategy": "mixed", "alpha": 0.3}, "depends on alpha; found --strategy mixed; leave out --alpha"),
+        ({"seed": 3}, "with --ties hash or .* random order; found --strategy bis; leave out --selection-seed"),
         ({"strategy": "random", "ties": "hash"}, "no --ties for an index of strategy random; found hash"),
     ],
     ids=str,

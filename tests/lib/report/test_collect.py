@@ -11,6 +11,8 @@ from support.reported import make_reported
 
 import bisieve
 from bisieve.errors import UsageError
+from bisieve.cli.main import main
+from bisieve.index.exclusion import exclusion_of
 from bisieve.index.reader import open_index
 from bisieve.index.selection import select
 from bisieve.index.statistics import statistics_of
@@ -98,8 +100,29 @@ def test_an_index_that_is_too_large_is_not_ranked_by_other_options(
     monkeypatch.setattr(rows, "MOST_IN_MEMORY", 79)
     assert reported(index, {}).view.in_memory is None
     assert reported(index, {"alpha": 0.05}).view.in_memory is None  # as the index is ranked
-    with pytest.raises(UsageError, match="an index of at most 79 rollouts"):
-        reported(index, {"alpha": 0.2})
+    expected = "expected an index of at most 79 rollouts, to report it by other options; found 80; "
+    for asked, hint in (
+        ({"alpha": 0.2, "ties": "hash"}, "bisieve rank --index .* --output NEW --alpha 0.2 --ties hash, and"),
+        ({"alpha": "auto"}, "bisieve report without --html says which alpha it is"),
+    ):
+        with pytest.raises(UsageError, match=f"^{expected}{hint}[^\n]*$"):
+            reported(index, asked)
+    some = exclusion_of(open_index(index), bisieve.open_index(index).select(0.1).table["rollout_id"].to_pylist())
+    with pytest.raises(UsageError, match=f"^{expected}leave out --exclude"):
+        reported(index, {}, exclusion=some)
+
+
+def test_what_to_do_with_one_that_is_too_large_is_said_in_a_line_that_works(
+    index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rows, "MOST_IN_MEMORY", 79)
+    words = ["--fraction", "10%", "--html", str(tmp_path / "page.html")]
+    asked = ["--strategy", "random", "--selection-seed", "3", "--all-negative", "last"]
+    assert main(["report", "--index", index, *words, *asked]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    command = line.partition("bisieve rank ")[2].partition(", and then")[0].split()
+    assert main(["rank", *(str(tmp_path / "new") if word == "NEW" else word for word in command)]) == 0
+    assert main(["report", "--index", str(tmp_path / "new"), *words]) == 0
 
 
 def test_examples_are_around_the_cutoff_with_their_text(index: str) -> None:

@@ -8,19 +8,25 @@ from typing import Any
 import pytest
 from support.handmade import DEFAULTS, Made, make_index
 
+from bisieve._text import percent
 from bisieve.cli.main import main
 from bisieve.index import writer
 from bisieve.index.negatives import all_negative
 from bisieve.index.selection import read_selection, select
-from bisieve.tools.cut_notes import cut_notes, ranking_notes, selection_notes
+from bisieve.tools.cut_notes import _alpha, cut_notes, ranking_notes, selection_notes
 
 MIXED, GOOD, FAIR = (1.0, 0.0), (1.0,), (0.5,)
 ROLLOUTS = [Made("a", f"a-{n}", scores) for n, scores in enumerate([MIXED] * 2 + [GOOD] * 7 + [FAIR])]
 
 
 FILE = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 by file order; see --ties spread"
+BY_R = "best 50%: 5 of 5 are ties by reliable, chosen from 9 by file order; see --ties spread"
+BY_MIXTURE = "best 50%: 3 of 5 are ties by mixed, chosen from 8 by a seeded hash"  # which has no --ties
 SPREAD = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 question by question"
 TENTH = "best 10%: 1 of 1 are ties at BIS 0.3000, chosen from 2 by file order; see --ties spread"
+OF_A_TENTH = "best 10%: 1 of 1 are ties at BIS 0.6500, chosen from 2 by file order; see --ties spread"
+OF_A_TENTH_BY_5 = "best 10%: 1 of 1 are ties at BIS 5.2500, chosen from 2 by file order; see --ties spread"
+TOO_LARGE = "best 10%: alpha is 5, the paper's for 10% is 0.2; --alpha 0.2 selects by that"
 FOR_A_TENTH = "best 10%: alpha is 0.05, the paper's for 10% is 0.2; --alpha 0.2 selects by that"
 FOR_MORE = "best 20%: alpha is 0.2, the paper's for 25% is 0.05; --alpha 0.05 selects by that"
 
@@ -33,8 +39,16 @@ FOR_MORE = "best 20%: alpha is 0.2, the paper's for 25% is 0.05; --alpha 0.05 se
         (0.5, {"ties": "spread"}, [SPREAD]),
         (0.9, {}, []),
         (0.5, {"strategy": "random"}, []),
+        (0.5, {"strategy": "all"}, []),
+        (0.5, {"strategy": "difficulty"}, []),
+        (0.5, {"strategy": "reliable"}, [BY_R]),
+        (0.5, {"strategy": "mixed"}, [BY_MIXTURE]),
         (0.1, {}, [TENTH, FOR_A_TENTH]),
         (0.2, {"alpha": 0.2}, [FOR_MORE]),
+        (0.1, {"alpha": 0.4}, [OF_A_TENTH]),
+        (0.1, {"alpha": 5.0}, [OF_A_TENTH_BY_5, TOO_LARGE]),
+        (1.0, {"alpha": 0.2}, []),
+        (1.0, {"alpha": 5.0}, []),
     ],
 )
 def test_a_selection_has_these_notes(
@@ -42,6 +56,37 @@ def test_a_selection_has_these_notes(
 ) -> None:
     index = make_index(tmp_path, ROLLOUTS, replace(DEFAULTS, **options))
     assert cut_notes(index, fraction) == notes
+    if options:  # a selection from an index that is ranked otherwise has the same
+        index = make_index(tmp_path / "as it is", ROLLOUTS)
+        (made, *found) = selection_notes(select(index, fraction, options), index)
+        assert made.startswith(f"best {percent(fraction)}: selected by ")
+        assert found == notes
+
+
+@pytest.mark.parametrize(
+    ("fraction", "alpha", "papers"),
+    [
+        (0.1, 0.05, 0.2), (0.1, 0.1, None), (0.1, 0.4, None), (0.1, 0.5, 0.2),
+        (0.17, 0.01, 0.2), (0.17, 0.05, None), (0.17, 0.4, None), (0.17, 1.0, 0.2),
+        (0.5, 0.0, 0.05), (0.5, 0.1, None), (0.5, 0.11, 0.05), (1.0, 0.5, None),
+    ],
+)  # fmt: skip
+def test_an_alpha_far_from_the_papers_is_noted(fraction: float, alpha: float, papers: float | None) -> None:
+    found = _alpha(replace(DEFAULTS, alpha=alpha), fraction)
+    assert bool(found) == (papers is not None)
+    assert not found or found[0].endswith(f"--alpha {papers:g} selects by that")
+
+
+def test_an_automatic_alpha_is_always_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = [Made("a", f"e-{n}", tuple(1.0 * (place != n % 8) for place in range(8))) for n in range(80)]
+    url = make_index(tmp_path, made).url  # by an alpha of 0.05, which --alpha auto finds, too
+    words = ["report", "--index", url, "--fraction", "10%", "--alpha", "auto"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "best 10%: selected by alpha 0.05, as --alpha auto found" in lines
+    assert FOR_A_TENTH in lines
+    assert main([*words, "--html", str(tmp_path / "page.html")]) == 0
+    assert "alpha 0.05, as --alpha auto found" in capsys.readouterr().out
 
 
 WRONG = (0.0, 0.0)

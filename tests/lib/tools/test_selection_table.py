@@ -11,13 +11,18 @@ from support.handmade import Made, make_index
 import bisieve
 from bisieve.cli.main import main
 from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics, statistics_of
+from bisieve.ranking.strategies import strategy_names
 from bisieve.report.verdict import _shortcut
 from bisieve.tools.selection_table import shortcut_notes
 
 # Ten rollouts whose errors are absorbed, and many with an error anywhere: the best fifth is the former.
 ABSORBED = [Made("a", f"a-{n}", (1.0, 1.0, 0.0, 0.0)) for n in range(10)]
 ANYWHERE = [Made("a", f"b-{n}", tuple(0.3 * (j != n % 4) for j in range(4))) for n in range(40)]
-NOTE = "best 20%: the position of a step alone tells its label (AUC 1.00, corpus 0.62); see --alpha auto"
+TOLD = (
+    "best 20%: the position of a step alone tells its label (AUC 1.00, corpus 0.62), which a model can learn: "
+    "compare it with the position baseline of bisieve evaluate"
+)
+NOTE = f"{TOLD}; --alpha auto looks for a selection without it"
 
 
 @pytest.fixture
@@ -36,7 +41,35 @@ def test_report_shows_selections_beside_the_corpus(url: str, capsys: pytest.Capt
     assert cells["in the last fifth"] == ["40.0%", "100.0%", "40.0%"]
     assert cells["AUC of position → label"] == ["0.62", "1.00", "0.62"]
     assert NOTE in lines
-    assert max(map(len, lines[:-1])) <= 100
+    assert max(len(line) for line in lines[:-1] if line != NOTE) <= 100
+
+
+def test_alpha_auto_is_named_only_where_it_is_accepted(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", "--index", url, "--fraction", "20%", "--strategy"]
+    assert main([*words, "mixed"]) == 0
+    assert TOLD in capsys.readouterr().out.splitlines()
+    page = ["--html", str(tmp_path / "page.html"), "--json"]
+    for strategy in set(strategy_names()) - {"posterior"}:  # which needs counts
+        for more in ([], page):
+            assert main([*words, strategy, *more]) == 0
+            if "--alpha auto" in capsys.readouterr().out:
+                main([*words, strategy, "--alpha", "auto"])
+                assert "depends on alpha" not in capsys.readouterr().err
+
+
+def test_the_corpus_is_the_one_without_what_is_left_out(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ids.txt").write_text("".join(f"a-{n}\n" for n in range(10)))
+    words = ["report", "--index", url, "--fraction", "20%", "--exclude", str(tmp_path / "ids.txt")]
+    assert main([*words, "--json"]) == 0
+    rest = make_index(tmp_path / "rest", ANYWHERE)
+    assert json.loads(capsys.readouterr().out)["corpus"] == bisieve.open_index(rest.url).statistics().numbers()
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line.split() for line in lines if line.startswith("rollouts  "))[1:] == ["40", "8"]
 
 
 def test_json_and_the_api_have_the_same_numbers(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,10 +114,10 @@ def with_auc(auc: float) -> Statistics:
 )
 def test_the_note_begins_at_a_margin_to_either_side(corpus: float, selection: float, noted: bool) -> None:
     statistics = with_auc(corpus), with_auc(selection)
-    assert bool(shortcut_notes(*statistics, 0.1)) == noted
+    assert bool(shortcut_notes(*statistics, 0.1, "bis")) == noted
     assert (_shortcut(*statistics).mood == "warning") == noted
 
 
 def test_a_selection_without_negative_steps_has_no_shortcut() -> None:
     table = pa.table({"question_id": ["q"], "scores": pa.array([[1.0, 1.0]], pa.list_(pa.float64()))})
-    assert shortcut_notes(statistics_of(table), statistics_of(table), 0.1) == []
+    assert shortcut_notes(statistics_of(table), statistics_of(table), 0.1, "bis") == []

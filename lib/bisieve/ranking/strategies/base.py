@@ -29,6 +29,11 @@ class Strategy:
     uses_alpha: bool = True  # whether the order depends on α
     columns: tuple[str, ...] = ()  # columns that ``key`` reads, beside those of the score and its parts
 
+    @property
+    def has_score(self) -> bool:
+        """Return whether more than a random order or that of the corpus ranks the rollouts."""
+        return self.key is not no_key
+
 
 def bis(rows: pa.Table, parameters: Parameters) -> Floats:
     """Return BIS as it is in the rows (paper §4)."""
