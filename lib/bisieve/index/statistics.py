@@ -23,8 +23,9 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 # How much stronger than the corpus's the shortcut of a selection may be.  It is from the first trials on the
-# synthetic corpus (AUC 0.68): at 10 %, with a base that had not judged statements before, a selection at 0.80
-# trained as well as a random one, one at 0.91 worse.  In docs/study.md, with a base that had, no harm is shown.
+# synthetic corpus (AUC 0.68): at 10 %, with a base that had not judged statements before, a selection at
+# 0.80 trained as well as a random one, one at 0.91 worse.  In docs/study.md, with a base that had, no harm is
+# shown.
 SHORTCUT_MARGIN = 0.15
 
 FIFTHS = 5

@@ -105,7 +105,10 @@ def test_ties_are_those_that_an_index_tells(
         ({"pair_share": 0.5}, "--pair-share with --strategy paired; found bis"),
         ({"strategy": "paired", "pair_share": 2.0}, r"a --pair-share in \[0, 1\]; found 2"),
         ({"strategy": "mixed", "alpha": 0.3}, "depends on alpha; found --strategy mixed; leave out --alpha"),
-        ({"seed": 3}, "with --ties hash or .* random order; found --strategy bis; leave out --selection-seed"),
+        (
+            {"seed": 3},
+            "with --ties hash or .* random order; found --strategy bis; leave out --selection-seed",
+        ),
         ({"strategy": "random", "ties": "hash"}, "no --ties for an index of strategy random; found hash"),
     ],
     ids=str,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -136,7 +137,6 @@ def test_large_data_sets_are_split_into_files(corpus: Path, monkeypatch: pytest.
 
 
 def test_datasets_opens_it(corpus: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     assert export("--image-root", "images") == 0
     opened = datasets.load_dataset(str(corpus / "best"), split="train", cache_dir=str(corpus / "cache"))
     assert opened[0]["image"][0].size == (3, 2)
