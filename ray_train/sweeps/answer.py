@@ -94,6 +94,7 @@ class Answer:
     chosen: Candidate | None = None  # if enough or undecided
     best: Candidate | None = None  # the one that is the least below all the data
     least: float | None = None  # so far below all the data are all candidates, with the stated confidence
+    warning: str = ""  # why the answer means nothing, or may do
 
     def numbers(self) -> dict[str, Any]:
         """Return the answer for a JSON document."""
@@ -107,7 +108,7 @@ class Answer:
             "all_data_by_curve": self.by_curve and self.by_curve.numbers(),
             "curve_through": list(self.through), "curve": power,
             "chosen": self.chosen and self.chosen.numbers(), "best": self.best and self.best.numbers(),
-            "shortfall_of_all_at_least": self.least,
+            "shortfall_of_all_at_least": self.least, "warning": self.warning,
         }  # fmt: skip
 
 

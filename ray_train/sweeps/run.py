@@ -25,6 +25,7 @@ from ray_train.model.recognize import check_model
 from ray_train.model.weight_files import check_weights
 from ray_train.run_config import located, parameters
 from ray_train.sweeps.answer import Answer, Cell, answers
+from ray_train.sweeps.baseline import with_warnings
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial, trials
 from ray_train.sweeps.pace import in_words, pace_of, passes
@@ -32,9 +33,11 @@ from ray_train.sweeps.plot import plot
 from ray_train.sweeps.report import report, sentences
 from ray_train.sweeps.results import (
     ANSWER,
+    AUC,
     PLOT,
     ROWS,
     Finished,
+    by_position,
     cells_of,
     read_finished,
     write_rows,
@@ -50,10 +53,11 @@ class SweepResult:
     trials: int  # of the sweep, finished or not
     cells: list[Cell]
     answers: list[Answer]
+    position: float | None = None  # the metric of the position of a step alone, if it is defined
 
     def report(self) -> Report:
         """Return the table and the answer as text."""
-        return report(self.config, self.cells, self.answers)
+        return report(self.config, self.cells, self.answers, self.position)
 
     def numbers(self) -> dict[str, Any]:
         """Return the content of ``sweep.json``."""
@@ -62,6 +66,7 @@ class SweepResult:
             "trials": self.trials,
             "finished": sum(len(cell.values) for cell in self.cells),
             "metric": self.config.metric,
+            "by_position_alone": self.position,
             "cells": [
                 {
                     "strategy": cell.strategy, "alpha": cell.alpha, "objective": cell.objective,
@@ -191,7 +196,13 @@ def _conclude(config: SweepConfig, grid: Sequence[Trial], sizes: Sizes) -> Sweep
         console.show(f"no trial has a value of {config.metric} yet")
         return None
     found = answers(cells, available, config.delta, config.confidence)
-    result = SweepResult(config, len(grid), cells, found)
+    by_auc = (
+        found
+        if config.metric == AUC
+        else answers(cells_of(finished, AUC), available, config.delta, config.confidence)
+    )
+    found = with_warnings(found, by_auc, by_position(finished, AUC))
+    result = SweepResult(config, len(grid), cells, found, by_position(finished, config.metric))
     for name, document in ((ANSWER, result.numbers()), (PLOT, plot(config, cells, found))):
         encoded = msgspec.json.format(msgspec.json.encode(document), indent=1)
         storage.write_bytes(join(config.output, name), encoded)
