@@ -1,7 +1,7 @@
 """Warn of an answer about models that have learned no more than where in a solution errors are.
 
 Where all the data give no more than the position of a step alone, a small fraction gives as much, but that
-means nothing. This is told by the AUC, whatever the metric of the sweep: it needs no threshold.
+means nothing. The AUC shows this, whatever the metric of the sweep: it needs no threshold.
 """
 
 from collections.abc import Sequence
