@@ -28,7 +28,7 @@ from bisieve.report.page import (
 )
 from ray_train.sweeps.answer import ENOUGH, UNDECIDED, Cell
 from ray_train.sweeps.config import RANDOM
-from ray_train.sweeps.report import mean_interval
+from ray_train.sweeps.report import BY_POSITION, WARNING, mean_interval
 from ray_train.sweeps.results import ANSWER
 
 _MOODS: dict[str, Mood] = {ENOUGH: "good", UNDECIDED: "note"}  # of verdicts; the others are warnings
@@ -48,6 +48,7 @@ class _Answer(msgspec.Struct):
     all_data: _Estimate | None
     all_data_measured: bool
     chosen: dict[str, Any] | None
+    warning: str
 
 
 class _Cell(msgspec.Struct):
@@ -64,6 +65,7 @@ class _Sweep(msgspec.Struct):
     trials: int
     finished: int
     metric: str
+    by_position_alone: float | None
     cells: list[_Cell]
     answers: list[_Answer]
 
@@ -102,7 +104,7 @@ def page(url: str) -> Page:
     sections = [
         Section("Answer", [Findings([*_findings(sweep.answers, several)]), Tiles([*_tiles(sweep, several)])]),
         Section(f"{sweep.metric} by selection and size", [Charts(charts)], _intro(confidence)),
-        Section("All means", [_table(cells, confidence, several)]),
+        Section("All means", [_table(cells, confidence, several, sweep.by_position_alone)]),
     ]
     subtitle = (
         f"{sweep.config['backbone']} on {sweep.config['index']}, {sweep.finished} of {sweep.trials} trials"
@@ -122,7 +124,11 @@ def _findings(answers: Sequence[_Answer], several: bool) -> Iterator[Finding]:
         for sentence in answer.sentences:
             title, _, text = sentence.partition(": ")
             title = f"{answer.objective}, {title}" if several else title[:1].upper() + title[1:]
-            yield Finding(_MOODS.get(answer.verdict, "warning"), f"{title}:", f"{text}.")
+            mood = "warning" if answer.warning else _MOODS.get(answer.verdict, "warning")
+            yield Finding(mood, f"{title}:", f"{text}.")
+        if answer.warning:
+            title = f"{answer.objective}, {WARNING}" if several else WARNING.capitalize()
+            yield Finding("warning", f"{title}:", f"{answer.warning}.")
 
 
 def _tiles(sweep: _Sweep, several: bool) -> Iterator[Tile]:
@@ -190,13 +196,13 @@ def _add_band(spec: dict[str, Any], whole: _Estimate) -> None:
     ]  # fmt: skip
 
 
-def _table(cells: Sequence[Cell], confidence: float, several: bool) -> Table:
+def _table(cells: Sequence[Cell], confidence: float, several: bool, position: float | None) -> Table:
     columns = [
         Column("selection"), *([Column("objective")] if several else []), Column("fraction", "percent"),
         Column("rollouts", "count"), Column("runs", "count"), Column("mean", "number"),
         Column(f"{percent(confidence)} interval", "figure"),
     ]  # fmt: skip
-    rows: list[Sequence[str | int | float]] = []
+    rows: list[Sequence[str | int | float | None]] = []
     for cell in cells:
         found = mean_interval(cell.values, confidence)
         interval = f"{found.low:.3f}–{found.high:.3f}" if found.low == found.low else "unknown"
@@ -204,4 +210,7 @@ def _table(cells: Sequence[Cell], confidence: float, several: bool) -> Table:
             cell.name, *([cell.objective] if several else []), cell.fraction, cell.rollouts,
             len(cell.values), found.value, interval,
         ])  # fmt: skip
+    if position is not None:
+        others = [None] * (len(columns) - 3)
+        rows.append([BY_POSITION, *others, position, None])
     return Table(columns, rows)

@@ -94,6 +94,7 @@ class Answer:
     chosen: Candidate | None = None  # if enough or undecided
     best: Candidate | None = None  # the one that is the least below all the data
     least: float | None = None  # so far below all the data are all candidates, with the stated confidence
+    warning: str = ""  # why the answer means nothing, or may do
 
     def numbers(self) -> dict[str, Any]:
         """Return the answer for a JSON document."""
@@ -107,7 +108,7 @@ class Answer:
             "all_data_by_curve": self.by_curve and self.by_curve.numbers(),
             "curve_through": list(self.through), "curve": power,
             "chosen": self.chosen and self.chosen.numbers(), "best": self.best and self.best.numbers(),
-            "shortfall_of_all_at_least": self.least,
+            "shortfall_of_all_at_least": self.least, "warning": self.warning,
         }  # fmt: skip
 
 
@@ -172,9 +173,8 @@ def _through_random(
     values = [np.array(cells[at].values) for at in sampled]
     deviations = [np.full(len(cells[at].values), noise[cells[at].fraction].deviation) for at in sampled]
     of_runs = np.concatenate([errors[at] for at in sampled], axis=1)
-    return extrapolate(
-        np.concatenate(shares), np.concatenate(values), np.concatenate(deviations), of_runs
-    )  # fmt: skip
+    of_each = (np.concatenate(each) for each in (shares, values, deviations))
+    return extrapolate(*of_each, errors=of_runs)
 
 
 def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:

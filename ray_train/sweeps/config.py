@@ -190,8 +190,9 @@ class SweepConfig:
     confidence: float = option("confidence of the intervals", 0.95)
 
     max_hours: float = option(
-        "hours after which no trial ends; one that would is left to the next run. 0: no limit", 0.0
-    )
+        "hours after which no trial starts, nor before then one that would end later, as finished ones tell; "
+        "a trial that takes longer is not stopped. 0: no limit", 0.0,
+    )  # fmt: skip
     trials_at_once: int = option("trials that run at the same time; 0: as many as there is room for", 0)
     dry_run: bool = option("list the trials and what they cost; write nothing", False)
 

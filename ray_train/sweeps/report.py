@@ -9,6 +9,8 @@ from bisieve._text import Report, Table, percent, pluralize
 from ray_train.sweeps.answer import ENOUGH, LARGE, NONE, UNKNOWN, Answer, Candidate, Cell, Estimate
 from ray_train.sweeps.config import RANDOM, SweepConfig
 
+WARNING = "warning"
+BY_POSITION = "by position alone"
 _COLUMNS = 5  # of fractions in one table
 
 
@@ -21,34 +23,57 @@ def mean_interval(values: Sequence[float], confidence: float) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach)
 
 
-def report(config: SweepConfig, cells: Sequence[Cell], answers: Sequence[Answer]) -> Report:
-    """Return tables with a row for each line and a column for each fraction, then the answers."""
+def report(
+    config: SweepConfig, cells: Sequence[Cell], answers: Sequence[Answer], position: float | None = None
+) -> Report:
+    """Return tables with a row for each line and a column for each fraction, then the answers.
+
+    Args:
+        config: Options of the sweep.
+        cells: All cells that have a run.
+        answers: An answer for each objective.
+        position: The metric of the position of a step alone, which gets a row of its own.
+    """
+    seeds = max(len(cell.values) for cell in cells)
     fractions = sorted({cell.fraction for cell in cells})
     tables: list[str | Table] = []
     for start in range(0, len(fractions), _COLUMNS):
-        tables += [_table(config, cells, fractions[start : start + _COLUMNS]), ""]
-    seeds = max(len(cell.values) for cell in cells)
+        tables += [_table(config, cells, fractions[start : start + _COLUMNS], seeds, position), ""]
     about = f"mean of {pluralize(seeds, 'seed')} ± half of the {percent(config.confidence)} interval"
-    said = [line for each in answers for line in sentences(each, config, len(answers) > 1)]
+    if any(len(cell.values) < seeds for cell in cells):
+        about += "; of fewer seeds where a number in parentheses says of how many"
+    several = len(answers) > 1
+    said = []
+    for each in answers:
+        said += sentences(each, config, several)
+        if each.warning:
+            said.append(
+                f"{each.objective}: {WARNING}: {each.warning}" if several else f"{WARNING}: {each.warning}"
+            )
     return Report(*tables, about, *said)
 
 
-def _table(config: SweepConfig, cells: Sequence[Cell], fractions: Sequence[float]) -> Table:
+def _table(
+    config: SweepConfig, cells: Sequence[Cell], fractions: Sequence[float], seeds: int, position: float | None
+) -> Table:
     several = len({cell.objective for cell in cells}) > 1
     rows: dict[str, dict[float, str]] = {}
     for cell in cells:
         row = rows.setdefault(f"{cell.name}, {cell.objective}" if several else cell.name, {})
-        row[cell.fraction] = _mean(cell, config.confidence)
+        row[cell.fraction] = _mean(cell, config.confidence, seeds)
+    if position is not None:
+        rows[BY_POSITION] = dict.fromkeys(fractions, f"{position:.3f}")
     sizes = {cell.fraction: cell.rollouts for cell in cells}
     head = (config.metric, *(f"{percent(each)} ({sizes[each]:,})" for each in fractions))
     shown = [(name, *(row.get(each, "") for each in fractions)) for name, row in rows.items()]
     return Table(head, [row for row in shown if any(row[1:])])
 
 
-def _mean(cell: Cell, confidence: float) -> str:
+def _mean(cell: Cell, confidence: float, seeds: int) -> str:
     found = mean_interval(cell.values, confidence)
     reach = found.high - found.value
-    return f"{found.value:.3f}" + (f" ± {reach:.3f}" if reach == reach else "")
+    fewer = f" ({len(cell.values)})" if len(cell.values) < seeds else ""
+    return f"{found.value:.3f}{fewer}" + (f" ± {reach:.3f}" if reach == reach else "")
 
 
 def sentences(answer: Answer, config: SweepConfig, named: bool) -> list[str]:

@@ -23,6 +23,7 @@ from ray_train.sweeps.answer import Cell
 from ray_train.sweeps.grid import Trial
 
 TRIALS, ROWS, ANSWER, PLOT = "trials", "sweep.parquet", "sweep.json", "sweep.vl.json"
+AUC = "auc"  # the metric by which a model is compared with the position of a step alone
 
 # Metrics of an evaluation that become columns.
 METRICS = (
@@ -111,6 +112,12 @@ def _row(finished: Finished, available: int) -> dict[str, Any]:
         **{name: result.get(name) for name in METRICS},
         "position_auc": result["position_baseline"]["auc"],
     }  # fmt: skip
+
+
+def by_position(finished: Sequence[Finished], metric: str) -> float | None:
+    """Return the metric of the position of a step alone, which is equal for all trials; None if undefined."""
+    found = (each.result["position_baseline"].get(metric) for each in finished)
+    return next((float(value) for value in found if value is not None), None)
 
 
 def cells_of(finished: Sequence[Finished], metric: str) -> list[Cell]:

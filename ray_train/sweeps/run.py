@@ -4,7 +4,7 @@ config ──checks──▶ trials ──those not finished──▶ Ray Tune �
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,16 +12,12 @@ import msgspec
 from bisieve import console
 from bisieve._text import Report, Table, percent, pluralize, rounded
 from bisieve.errors import PreemptedError, TrainingError
-from bisieve.index.reader import Index
-from bisieve.index.selection import asked_parameters
 from bisieve.index.versions import open_version
 from bisieve.io import storage
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from ray_train.checkpoints.lease import leased
 from ray_train.cluster import check_device, cluster
-from ray_train.config import TrainConfig
-from ray_train.data.sampler import num_batches
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.preflight import check_images
 from ray_train.evaluation.scoring import digest
@@ -29,6 +25,7 @@ from ray_train.model.recognize import check_model
 from ray_train.model.weight_files import check_weights
 from ray_train.run_config import located, parameters
 from ray_train.sweeps.answer import Answer, Cell, answers
+from ray_train.sweeps.baseline import with_warnings
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial, trials
 from ray_train.sweeps.pace import in_words, pace_of, passes
@@ -36,13 +33,16 @@ from ray_train.sweeps.plot import plot
 from ray_train.sweeps.report import report, sentences
 from ray_train.sweeps.results import (
     ANSWER,
+    AUC,
     PLOT,
     ROWS,
     Finished,
+    by_position,
     cells_of,
     read_finished,
     write_rows,
 )
+from ray_train.sweeps.sizes import Sizes, sizes_of
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ class SweepResult:
     trials: int  # of the sweep, finished or not
     cells: list[Cell]
     answers: list[Answer]
+    position: float | None = None  # the metric of the position of a step alone, if it is defined
 
     def report(self) -> Report:
         """Return the table and the answer as text."""
-        return report(self.config, self.cells, self.answers)
+        return report(self.config, self.cells, self.answers, self.position)
 
     def numbers(self) -> dict[str, Any]:
         """Return the content of ``sweep.json``."""
@@ -65,6 +66,7 @@ class SweepResult:
             "trials": self.trials,
             "finished": sum(len(cell.values) for cell in self.cells),
             "metric": self.config.metric,
+            "by_position_alone": self.position,
             "cells": [
                 {
                     "strategy": cell.strategy, "alpha": cell.alpha, "objective": cell.objective,
@@ -101,14 +103,15 @@ def sweep(config: SweepConfig) -> SweepResult | None:
     solutions = read_benchmark(config.benchmark)
     check_images(config.evaluate_config(example), solutions, "--benchmark")
     grid = trials(config, index, digest(solutions))
+    sizes = sizes_of(index, grid[0].train.exclude)
     if config.dry_run:
-        console.show(_plan(grid, read_finished(config.output, grid), index))
+        console.show(_plan(grid, read_finished(config.output, grid), sizes))
         return None
     check_weights(config.backbone, "--backbone")
     try:
         with leased(config.output, console.show):
             failed = _make(config, grid)
-            result = _conclude(config, grid, index)
+            result = _conclude(config, grid, sizes)
     except PreemptedError as error:
         again = "run the same command again: finished trials are kept"
         raise type(error)("the sweep to reach its end", error.args[1], again) from None
@@ -184,16 +187,22 @@ class _Shown:
         return f"; about {in_words(seconds / at_once)} left" if self._todo else ""
 
 
-def _conclude(config: SweepConfig, grid: Sequence[Trial], index: Index) -> SweepResult | None:
+def _conclude(config: SweepConfig, grid: Sequence[Trial], sizes: Sizes) -> SweepResult | None:
     finished = read_finished(config.output, grid)
-    available = index.manifest.rollouts
+    available = sizes.selected(grid[0].train, 1.0)
     write_rows(config.output, finished, available)
     cells = cells_of(finished, config.metric)
     if not cells:
         console.show(f"no trial has a value of {config.metric} yet")
         return None
     found = answers(cells, available, config.delta, config.confidence)
-    result = SweepResult(config, len(grid), cells, found)
+    by_auc = (
+        found
+        if config.metric == AUC
+        else answers(cells_of(finished, AUC), available, config.delta, config.confidence)
+    )
+    found = with_warnings(found, by_auc, by_position(finished, AUC))
+    result = SweepResult(config, len(grid), cells, found, by_position(finished, config.metric))
     for name, document in ((ANSWER, result.numbers()), (PLOT, plot(config, cells, found))):
         encoded = msgspec.json.format(msgspec.json.encode(document), indent=1)
         storage.write_bytes(join(config.output, name), encoded)
@@ -204,16 +213,7 @@ def _conclude(config: SweepConfig, grid: Sequence[Trial], index: Index) -> Sweep
     return result
 
 
-def _size(config: TrainConfig, index: Index) -> tuple[int, int]:
-    """Return how many rollouts a trial trains on, counted in each epoch, and in how many steps."""
-    parameters = asked_parameters(index, config.ranking)
-    ranked = replace(index, manifest=replace(index.manifest, parameters=parameters))
-    rollouts = ranked.selected(config.fraction)
-    steps = num_batches(rollouts, config.global_batch, config.drop_last)
-    return rollouts * config.epochs, steps * config.epochs
-
-
-def _plan(grid: Sequence[Trial], finished: Sequence[Finished], index: Index) -> Report:
+def _plan(grid: Sequence[Trial], finished: Sequence[Finished], sizes: Sizes) -> Report:
     """Return the table of a dry run: the trials by line and fraction, and their cost."""
     done, pace = {each.trial.id for each in finished}, pace_of(finished)
     groups: dict[tuple[str, str, str, float], list[Trial]] = {}
@@ -223,7 +223,7 @@ def _plan(grid: Sequence[Trial], finished: Sequence[Finished], index: Index) -> 
     rows = []
     for (strategy, alpha, objective, fraction), group in groups.items():
         left = [trial for trial in group if trial.id not in done]
-        rollouts, steps = _size(group[0].train, index)
+        rollouts, steps = sizes.trained(group[0].train)
         rows.append((
             f"{strategy} α {alpha}" if alpha else strategy, objective, percent(fraction),
             ",".join(str(trial.seed) for trial in group), str(len(group) - len(left)),
@@ -241,7 +241,7 @@ def _plan(grid: Sequence[Trial], finished: Sequence[Finished], index: Index) -> 
     return Report(
         Table(head, rows),
         f"{pluralize(len(grid), 'trial')}, {len(left):,} to make: as much training as {rounded(corpora)} "
-        f"epochs of all {pluralize(index.manifest.rollouts, 'rollout')}, and "
+        f"epochs of all {pluralize(sizes.total, 'rollout')}, and "
         f"{pluralize(len(left), 'evaluation')}; "
         f"{cost}",
         "dry run: nothing was written",

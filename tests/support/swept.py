@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from ray_train.sweeps.answer import Cell, answers
+from ray_train.sweeps.baseline import with_warnings
 from ray_train.sweeps.config import SweepConfig, Values
 from ray_train.sweeps.run import SweepResult
 
@@ -21,10 +22,11 @@ CELLS = [
 AVAILABLE = 12_000  # rollouts of the index
 
 
-def write_sweep(folder: Path, cells: list[Cell]) -> str:
+def write_sweep(folder: Path, cells: list[Cell], position: float | None = None) -> str:
     """The output of a sweep: its answer alone."""
     found = answers(cells, AVAILABLE, CONFIG.delta, CONFIG.confidence)
+    found = with_warnings(found, found, position)
     folder.mkdir(parents=True)
-    document = SweepResult(CONFIG, sum(len(cell.values) for cell in cells), cells, found).numbers()
+    document = SweepResult(CONFIG, sum(len(cell.values) for cell in cells), cells, found, position).numbers()
     (folder / "sweep.json").write_bytes(msgspec.json.encode(document))
     return str(folder)

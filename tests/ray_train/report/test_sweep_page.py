@@ -32,6 +32,18 @@ def test_what_is_not_enough_is_a_warning(tmp_path: Path) -> None:
     assert {each.mood for each in findings.findings} == {"warning"}
 
 
+def test_models_that_have_learned_nothing_are_a_warning_beside_the_answer(tmp_path: Path) -> None:
+    answer, _, means = page(write_sweep(tmp_path / "sweep", CELLS, position=0.85)).sections
+    findings = answer.blocks[0]
+    assert isinstance(findings, Findings)
+    assert [each.mood for each in findings.findings] == ["warning"] * 3
+    assert findings.findings[2].title == "Warning:"
+    assert "not above the 0.850 of the position of a step alone" in findings.findings[2].text
+    (table,) = means.blocks
+    assert isinstance(table, Table)
+    assert table.rows[-1] == ["by position alone", None, None, None, 0.85, None]
+
+
 def test_lines_beyond_the_colours_are_in_a_second_chart_beside_random_ones(tmp_path: Path) -> None:
     more = [Cell("bis", str(alpha / 10), "hard", 0.1, 1200, (0.8, 0.81)) for alpha in range(1, 6)]
     (charts,) = page(write_sweep(tmp_path / "sweep", [*CELLS, *more])).sections[1].blocks

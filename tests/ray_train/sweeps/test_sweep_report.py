@@ -6,14 +6,16 @@ import pytest
 from support.swept import AVAILABLE, CELLS, CONFIG
 
 from ray_train.sweeps.answer import Cell, answers
+from ray_train.sweeps.baseline import with_warnings
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.plot import plot
 from ray_train.sweeps.report import mean_interval, report
 
 
-def text(cells: list[Cell], delta: float = 0.01) -> str:
+def text(cells: list[Cell], delta: float = 0.01, position: float | None = None) -> str:
     config = SweepConfig(**{**vars(CONFIG), "delta": delta})
-    return str(report(config, cells, answers(cells, AVAILABLE, delta, 0.95)))
+    found = answers(cells, AVAILABLE, delta, 0.95)
+    return str(report(config, cells, with_warnings(found, found, position), position))
 
 
 def test_the_interval_of_a_mean_is_students() -> None:
@@ -29,9 +31,24 @@ def test_the_table_has_a_row_a_line_and_a_column_a_fraction() -> None:
     lines = text(CELLS).splitlines()
     assert lines[0].split() == ["auc", "10%", "(1,200)", "25%", "(3,000)", "100%", "(12,000)"]
     assert lines[1].split() == ["bis", "α", "0.05", "0.812", "±", "0.005", "0.832", "±", "0.005"]
-    assert lines[2].split() == ["random", "0.700"]
+    assert lines[2].split() == ["random", "0.700", "(1)"]
     assert lines[3].split() == ["all", "the", "data", "0.831", "±", "0.005"]
     assert max(map(len, lines[:4])) <= 100
+
+
+def test_a_cell_of_fewer_seeds_is_marked() -> None:
+    lines = text([Cell("bis", "0.05", "hard", 0.1, 1200, (0.81, 0.812)), *CELLS[1:]]).splitlines()
+    assert lines[1].split()[3:7] == ["0.811", "(2)", "±", "0.013"]
+    assert "mean of 3 seeds ± half of the 95% interval; of fewer seeds where a number in" in "\n".join(lines)
+    assert "fewer" not in text([*CELLS[:2], CELLS[3]])
+
+
+def test_the_position_alone_has_a_row_and_warns_of_models_that_are_no_better() -> None:
+    lines = text(CELLS, position=0.8305).splitlines()
+    assert lines[4].split() == ["by", "position", "alone", *["0.831"] * 3]
+    assert lines[-1].startswith("warning: all the data give an auc of 0.831 (0.8")
+    assert "not surely above" in lines[-1]
+    assert "warning" not in text(CELLS, position=0.6)
 
 
 def test_more_fractions_than_fit_are_in_a_second_table() -> None:
