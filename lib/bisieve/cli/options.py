@@ -119,7 +119,9 @@ def selecting(args: argparse.Namespace) -> dict[str, Any]:
     known = (*RANKING, EXCLUDE)
     names = set(known) & vars(args).keys()
     seed = {} if args.selection_seed is None else {"seed": args.selection_seed}
-    return seed | {name: value for name in known if name in names and (value := getattr(args, name)) is not None}
+    return seed | {
+        name: value for name in known if name in names and (value := getattr(args, name)) is not None
+    }
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

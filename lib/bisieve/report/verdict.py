@@ -38,7 +38,9 @@ def _shortcut(corpus: Statistics, kept: Statistics) -> Finding:
         return Finding("note", "No shortcut to measure.", "All steps of the selection have the same label.")
     numbers = f"AUC of position → label {now:.2f} in the selection, {was:.2f} in the corpus"
     if has_stronger_shortcut(kept, corpus):
-        text = f"the position of a step alone tells its label: {numbers}. A model can learn that alone: compare "
+        text = (
+            f"the position of a step alone tells its label: {numbers}. A model can learn that alone: compare "
+        )
         text += "it with the position baseline of bisieve evaluate."
         return Finding("warning", "Shortcut:", text)
     return Finding(

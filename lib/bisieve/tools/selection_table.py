@@ -47,9 +47,7 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share == share else "-"
 
 
-def shortcut_notes(
-    corpus: Statistics, selection: Statistics, fraction: float, strategy: str
-) -> list[str]:
+def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float, strategy: str) -> list[str]:
     """Return a line if the position of a step tells its label far better than in the corpus; else [].
 
     Args:

@@ -105,7 +105,10 @@ def test_ties_are_those_that_an_index_tells(
         ({"pair_share": 0.5}, "--pair-share with --strategy paired; found bis"),
         ({"strategy": "paired", "pair_share": 2.0}, r"a --pair-share in \[0, 1\]; found 2"),
         ({"strategy": "mixed", "alpha": 0.3}, "depends on alpha; found --strategy mixed; leave out --alpha"),
-        ({"seed": 3}, "with --ties hash or .* random order; found --strategy bis; leave out --selection-seed"),
+        (
+            {"seed": 3},
+            "--ties hash or .* random order; found --strategy bis; leave out --selection-seed",
+        ),
         ({"strategy": "random", "ties": "hash"}, "no --ties for an index of strategy random; found hash"),
     ],
     ids=str,
@@ -148,7 +151,9 @@ def test_alpha_auto_counts_a_shortcut_the_other_way_round(tmp_path: Path) -> Non
 def test_alpha_auto_says_when_no_alpha_will_do(tmp_path: Path) -> None:
     made = [absorbed(n) for n in range(50)] + [Made("a", f"r-{n}", (0.0, 1.0)) for n in range(50)]
     index = make_index(tmp_path, made)
-    with pytest.raises(UsageError, match=r"at most 0\.\d\d from 0\.5; found 0\.50 at best; .* --strategy stratified"):
+    with pytest.raises(
+        UsageError, match=r"at most 0\.\d\d from 0\.5; found 0\.50 at best; .* --strategy stratified"
+    ):
         select(index, 0.1, {"alpha": "auto"})
 
 

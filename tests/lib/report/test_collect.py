@@ -10,8 +10,8 @@ import pytest
 from support.reported import make_reported
 
 import bisieve
-from bisieve.errors import UsageError
 from bisieve.cli.main import main
+from bisieve.errors import UsageError
 from bisieve.index.exclusion import exclusion_of
 from bisieve.index.reader import open_index
 from bisieve.index.selection import select
@@ -107,7 +107,9 @@ def test_an_index_that_is_too_large_is_not_ranked_by_other_options(
     ):
         with pytest.raises(UsageError, match=f"^{expected}{hint}[^\n]*$"):
             reported(index, asked)
-    some = exclusion_of(open_index(index), bisieve.open_index(index).select(0.1).table["rollout_id"].to_pylist())
+    some = exclusion_of(
+        open_index(index), bisieve.open_index(index).select(0.1).table["rollout_id"].to_pylist()
+    )
     with pytest.raises(UsageError, match=f"^{expected}leave out --exclude"):
         reported(index, {}, exclusion=some)
 

@@ -19,8 +19,8 @@ from bisieve.tools.selection_table import shortcut_notes
 ABSORBED = [Made("a", f"a-{n}", (1.0, 1.0, 0.0, 0.0)) for n in range(10)]
 ANYWHERE = [Made("a", f"b-{n}", tuple(0.3 * (j != n % 4) for j in range(4))) for n in range(40)]
 TOLD = (
-    "best 20%: the position of a step alone tells its label (AUC 1.00, corpus 0.62), which a model can learn: "
-    "compare it with the position baseline of bisieve evaluate"
+    "best 20%: the position of a step alone tells its label (AUC 1.00, corpus 0.62), which a model can "
+    "learn: compare it with the position baseline of bisieve evaluate"
 )
 NOTE = f"{TOLD}; --alpha auto looks for a selection without it"
 
@@ -66,7 +66,9 @@ def test_the_corpus_is_the_one_without_what_is_left_out(
     words = ["report", "--index", url, "--fraction", "20%", "--exclude", str(tmp_path / "ids.txt")]
     assert main([*words, "--json"]) == 0
     rest = make_index(tmp_path / "rest", ANYWHERE)
-    assert json.loads(capsys.readouterr().out)["corpus"] == bisieve.open_index(rest.url).statistics().numbers()
+    assert (
+        json.loads(capsys.readouterr().out)["corpus"] == bisieve.open_index(rest.url).statistics().numbers()
+    )
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert next(line.split() for line in lines if line.startswith("rollouts  "))[1:] == ["40", "8"]
