@@ -107,7 +107,7 @@ def test_ties_are_those_that_an_index_tells(
         ({"strategy": "mixed", "alpha": 0.3}, "depends on alpha; found --strategy mixed; leave out --alpha"),
         (
             {"seed": 3},
-            "with --ties hash or .* random order; found --strategy bis; leave out --selection-seed",
+            "--ties hash or .* random order; found --strategy bis; leave out --selection-seed",
         ),
         ({"strategy": "random", "ties": "hash"}, "no --ties for an index of strategy random; found hash"),
     ],

@@ -16,6 +16,7 @@ from support.markdown import ROOT, Page
 from support.shown_commands import noted
 from support.small_corpus import ROLLOUTS, Corpus, make_record, write_index
 
+import bisieve
 from bisieve._text import rounded
 from bisieve.errors import ImageError, TrainingError
 from ray_train.choices import Workers
@@ -86,6 +87,19 @@ def test_a_dry_run_shows_a_selection_by_other_options_than_the_indexs(
     assert "best 50%: selected by strategy low_mc, all negative drop" in lines
     (shares,) = [line.split()[-2:] for line in lines if line.startswith("negative steps")]
     assert float(shares[1].rstrip("%")) > float(shares[0].rstrip("%"))
+
+
+def test_the_corpus_of_a_dry_run_is_the_one_without_what_is_left_out(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_fit", None)  # the only way to Ray
+    config = settings(fraction=1.0, dry_run=True, exclude=str(tmp_path / "ids.txt"))
+    ids = bisieve.open_index(config.index).select(0.5).table["rollout_id"].to_pylist()
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
+    train(config)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (shown,) = [words[1:] for words in lines if words[:1] == ["rollouts"] and len(words) == 3]
+    assert shown == [str(sum(ROLLOUTS.values()) - len(ids))] * 2
 
 
 def test_a_dry_run_names_broken_images_of_its_sample_and_refuses_more_than_are_tolerated(

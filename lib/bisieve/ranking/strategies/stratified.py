@@ -8,6 +8,7 @@ source, or of all with scope "global".  It is ranked by
 where r is its rank by BIS in its stratum of m rollouts.  So the best fraction holds about that fraction of
 each stratum, and where errors are absorbing the position of a step tells its label as well as in the corpus,
 not better.  The mixture of the selection is then the corpus's, too; BIS decides only among like rollouts.
+A stratum of fewer than 1/(2f) rollouts gives none to the best fraction f; those of errors are small.
 
 The design is proportional allocation in stratified sampling (Neyman, 1934), with the best of each stratum in
 place of random ones.
