@@ -173,9 +173,8 @@ def _through_random(
     values = [np.array(cells[at].values) for at in sampled]
     deviations = [np.full(len(cells[at].values), noise[cells[at].fraction].deviation) for at in sampled]
     of_runs = np.concatenate([errors[at] for at in sampled], axis=1)
-    return extrapolate(
-        np.concatenate(shares), np.concatenate(values), np.concatenate(deviations), of_runs
-    )  # fmt: skip
+    of_all = np.concatenate(shares), np.concatenate(values), np.concatenate(deviations)
+    return extrapolate(*of_all, of_runs)
 
 
 def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:

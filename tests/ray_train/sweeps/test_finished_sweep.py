@@ -1,0 +1,64 @@
+"""A sweep whose trials are all finished reports on them, without Ray."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from support.small_corpus import Corpus
+
+from bisieve.index.reader import open_index
+from bisieve.index.selection import read_selection
+from ray_train.evaluation.benchmark import read_benchmark
+from ray_train.evaluation.scoring import digest
+from ray_train.run_config import located
+from ray_train.sweeps.config import Options, SweepConfig, Values
+from ray_train.sweeps.grid import Trial, trials
+from ray_train.sweeps.results import ANSWER, METRICS, ROWS, write_trial
+from ray_train.sweeps.run import sweep
+
+AUC, F1, BY_POSITION = 0.52, 0.8, {"auc": 0.545, "overall_f1": 0.7}
+LEFT_OUT = 13
+
+
+@pytest.fixture
+def config(corpus: Corpus, internvl: Any, tmp_path: Path) -> SweepConfig:
+    ids = read_selection(open_index(corpus.index), 1.0).rows["rollout_id"].to_pylist()
+    (tmp_path / "ids.txt").write_text("\n".join(ids[:LEFT_OUT]))
+    return SweepConfig(
+        index=corpus.index, image_root=corpus.images, backbone=str(internvl), benchmark=corpus.benchmark,
+        output=str(tmp_path / "output"), fractions=Values((0.25, 1.0)), metric="overall_f1",
+        train=Options((("exclude", str(tmp_path / "ids.txt")),)),
+    )  # fmt: skip
+
+
+def result(trial: Trial) -> dict[str, Any]:
+    """A result that depends on the seed alone."""
+    noise = 0.001 * (trial.seed - 1)
+    training = {"rollouts": 8, "optimizer_steps": 1, "mean_loss": 0.5, "seconds": 1.0}
+    numbers = {**dict.fromkeys(METRICS, 0.5), "auc": AUC + noise, "overall_f1": F1 + noise}
+    return {**numbers, "training": training, "evaluation_seconds": 1.0, "position_baseline": BY_POSITION}
+
+
+def test_models_that_are_no_better_than_the_position_are_a_warning_by_another_metric_too(
+    config: SweepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = located(config)
+    for trial in trials(config, open_index(config.index), digest(read_benchmark(config.benchmark))):
+        write_trial(config.output, trial, result(trial))
+    sweep(replace(config, dry_run=True))
+    assert ", 0 to make" in capsys.readouterr().out  # so the next line starts no Ray
+    found = sweep(config)
+    assert found is not None
+    assert found.answers[0].verdict == "enough"
+    shown = capsys.readouterr().out
+    assert "warning: all the data give an auc of 0.520 (0.5" in shown
+    (row,) = [line.split() for line in shown.splitlines() if line.startswith("by position alone")]
+    assert row[3:] == ["0.700"] * 2
+    document = json.loads((tmp_path / "output" / ANSWER).read_bytes())
+    assert document["by_position_alone"] == 0.7
+    assert "not above the 0.545 of the position" in document["answers"][0]["warning"]
+    rows = pq.read_table(tmp_path / "output" / ROWS).to_pylist()
+    assert {each["available"] for each in rows} == {open_index(config.index).manifest.rollouts - LEFT_OUT}
