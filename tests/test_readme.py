@@ -17,8 +17,11 @@ from bisieve.doctor.machine import TESTED_PYTHONS
 from bisieve.index.manifest import FORMAT_VERSION
 
 README = Page(ROOT / "README.md")
-# All that the example may write to stderr: what bash shows of it, and how far `bisieve score` is.
-SAID = re.compile(r"\+ .*|\d+ of \d+ shards to scan|[a-z]+: \d+ of \d+ tasks.*|scanned \d+ rollouts .*")
+# All that the example may write to stderr: what bash shows of it, and how far `corpus` and `score` are.
+SAID = re.compile(
+    r"\+ .*|making \d+ rollouts|\d+ of \d+ shards to scan|[a-z]+: \d+ of \d+ tasks.*"
+    r"|scanned \d+ rollouts .*"
+)
 
 
 @pytest.mark.ray  # which its training and its evaluation start

@@ -20,6 +20,7 @@ TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 LEAST_DISK = 10e9  # free bytes in the temporary folder: for shuffles, and checkpoints until they are uploaded
 FULL_DISK = 100e6  # free bytes; with less no run starts: Ray and Spark write more than that at once
 _SUMS = ("bisieve[all]", "bisieve[dev]")  # extras that only combine others
+_WITH_OTHERS = {"starlette", "uvicorn"}  # packages of an extra that also come with MLflow and others
 _TESTED = "tested_versions.txt"  # constraints.txt of the repository
 
 
@@ -65,7 +66,7 @@ def _canonical(name: str) -> str:
 def packages(requires: list[str], installed: Mapping[str, str], tested: Mapping[str, str]) -> Iterator[Check]:
     """Yield a check of the packages of ``bisieve`` itself and of each extra.
 
-    An extra counts as wanted on this machine if one of its packages that no other extra requires is
+    An extra counts as wanted on this machine if one of its packages that nothing else brings is
     installed, or if all of its packages are. The check of a wanted extra fails if a package is missing or has
     a version that the extra does not allow, and warns if a version is not the tested one. Any other extra is
     ok: "not installed on this machine".
@@ -84,7 +85,9 @@ def packages(requires: list[str], installed: Mapping[str, str], tested: Mapping[
     brought = Counter(_canonical(need.name) for wanted in needs.values() for need in wanted)
     for name, wanted in needs.items():
         found = {_canonical(need.name): _canonical(need.name) in installed for need in wanted}
-        own = [there for package, there in found.items() if brought[package] == 1]
+        own = [
+            there for package, there in found.items() if brought[package] == 1 and package not in _WITH_OTHERS
+        ]
         if name == "bisieve" or any(own) or all(found.values()):
             yield _of_extra(name, wanted, installed, tested)
         else:
