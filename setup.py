@@ -105,7 +105,7 @@ setup(
         "dev": [*SCORE, *TRAIN, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
     },
     entry_points={
-        "console_scripts": ["bisieve = bisieve.cli.main:main"],
+        "console_scripts": ["bisieve = bisieve.__main__:run"],
         # The library never imports ray_train: `bisieve` finds the commands of both here.
         "bisieve.commands": [
             "corpus = bisieve.cli.corpus",
