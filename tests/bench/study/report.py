@@ -207,7 +207,7 @@ def findings(runs: Runs) -> str:
     ]  # fmt: skip
     for name in (RANDOM, BIS):
         claims += [
-            (f"{name}: {other} − hard labels above 0, 25%", runs.difference(f"{name} {other}", name, 0.25))
+            (f"{name}: {other} − hard, 25%", runs.difference(f"{name} {other}", name, 0.25))
             for other in ("soft", "beta-binomial", "label_threshold 0.0625", "label_threshold 0.125")
         ]
     claims += [
@@ -219,7 +219,7 @@ def findings(runs: Runs) -> str:
     for title, metric in slopes:
         found = slope(runs, metric)
         if found.runs:
-            said = found.verdict("AUC rises with it", "AUC falls with it")
+            said = found.verdict("rises with it", "falls with it")
             lines.append([f"AUC per 0.1 of {title}, at equal fraction", found.signed, said])
     return markdown(["claim", "difference", "verdict"], lines)
 
