@@ -22,7 +22,7 @@ def configuration(run: Run) -> dict[str, Any]:
     """Return what is equal in all runs of a regime: recipe, corpus without its seed, contents of the base.
 
     The code is no part of it: who changes the generator or the training so that its results change makes the
-    study anew, in another file.
+    study again, in another file.
     """
     regime = REGIMES[run.regime]
     corpus = vars(regime.corpus(0)) | {"seed": None, "solver": vars(regime.corpus(0).solver)}

@@ -116,7 +116,7 @@ def write_parquet(selection: Selection, folder: str, image_root: str) -> list[Da
 def _removed_on_error(folder: str, files: Sequence[DataFile]) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: nothing half-written may stay
         remove([join(folder, file.name) for file in files])
         raise
 
