@@ -127,6 +127,7 @@ setup(
             "compare = ray_train.cli.compare",
             "best-of = ray_train.cli.best_of",
             "predict = ray_train.cli.predict",
+            "serve = ray_train.cli.serve",
             "serving-files = ray_train.cli.serving_files",
             "push = ray_train.cli.push",
             "sweep = ray_train.cli.sweep",
