@@ -30,6 +30,14 @@ TRAIN = [
     "requests>=2.31",
 ]
 EXPLORE = ["duckdb>=2", "starlette>=1", "uvicorn>=0.50", "pillow>=12"]
+SERVE = [
+    *TRAIN,
+    "ray[serve]>=2.60",
+    "grpcio-reflection>=1.60",  # ray[serve] has it; by it `bisieve doctor` sees that this extra is installed
+    "starlette>=1",
+    "uvicorn>=0.50",
+    "prometheus_client>=0.20",
+]
 CORPUS = ["scikit-learn>=1.5", "scipy>=1.13", "pillow>=12"]
 S3 = ["s3fs>=2026.9"]
 STORES = {  # stores that no test uses; `bisieve.io.errors.DRIVERS` has the URL schemes of each
@@ -95,14 +103,15 @@ setup(
     extras_require={
         "score": SCORE,
         "train": TRAIN,
+        "serve": SERVE,
         "corpus": CORPUS,
         "explore": EXPLORE,
         "s3": S3,
         **STORES,
         **TRACKERS,
         **LINEAGE,
-        "all": [*SCORE, *TRAIN, *CORPUS, *EXPLORE, *S3, *chain(*(STORES | TRACKERS | LINEAGE).values())],
-        "dev": [*SCORE, *TRAIN, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
+        "all": [*SCORE, *SERVE, *CORPUS, *EXPLORE, *S3, *chain(*(STORES | TRACKERS | LINEAGE).values())],
+        "dev": [*SCORE, *SERVE, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
     },
     entry_points={
         "console_scripts": ["bisieve = bisieve.__main__:run"],

@@ -49,6 +49,7 @@ class Server:
     token: str = ""  # empty: none is needed
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: int = 0
+    cut_off: int = 0  # requests without an answer, at the end
 
     async def score(self, body: bytes) -> Answered:
         """Answer ``POST /score``."""
@@ -158,6 +159,9 @@ def _post(
             response = _json(content)
         except RefusedError as refused:
             response = _refusal(refused)
+        except asyncio.CancelledError:  # the time for requests in flight is over
+            server.cut_off += 1
+            raise
         except ClientDisconnect:
             return Response()  # there is nobody to answer
         except Exception as error:  # a fault of ours, which is not to be a traceback of the client's

@@ -13,7 +13,7 @@ import socket
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ TOKEN = "BISIEVE_SERVE_TOKEN"  # environment variable with what clients must giv
 _TRIES = 3  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
+_PROBES = 8  # requests for health that a replica takes beside those of a full queue
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
 
@@ -63,7 +64,7 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
             host, port = listening.getsockname()[:2]
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             if not server.token and config.host not in LOOPBACK:
-                console.show_on_stderr(f"warning: whoever reaches {url} can ask it; {TOKEN} sets a token")
+                console.show_on_stderr(f"warning: all that reach {url} can ask it; {TOKEN} sets a token")
             _run(server, listening, config.grace, lambda: (ready or _show_ready)(url))
 
 
@@ -101,7 +102,7 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
     try:
         Announced(config).run(sockets=[listening])
     except KeyboardInterrupt as interrupt:
-        left = f", {server.in_flight} cut off after {grace:g} s" if server.in_flight else ""
+        left = f", {server.cut_off} cut off after {grace:g} s" if server.cut_off else ""
         interrupt.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
         raise
 
@@ -155,7 +156,7 @@ def deployed(ray: Any, config: ServeConfig) -> Iterator[Replicas]:
         judge: Any = ray_serve.deployment(Judge)
         deployment = judge.options(
             name="judge", num_replicas=config.num_replicas, ray_actor_options=_resources(ray, config),
-            max_ongoing_requests=config.max_queue, logging_config=_QUIET,
+            max_ongoing_requests=config.max_queue + _PROBES, logging_config=_QUIET,
             graceful_shutdown_timeout_s=1, graceful_shutdown_wait_loop_s=0.1,
         )  # fmt: skip
         try:
@@ -168,7 +169,7 @@ def deployed(ray: Any, config: ServeConfig) -> Iterator[Replicas]:
             raise served
         yield Replicas(ray, app, handle, served)
     finally:
-        with silenced_core():  # Ray's core reports that actors end
+        with silenced_core(), suppress(Exception):  # the core reports that actors end; Ray may be gone
             ray_serve.delete(app)
             if not ray_serve.status().applications:
                 ray_serve.shutdown()  # type: ignore[no-untyped-call]
