@@ -20,7 +20,8 @@ class Metrics:
     """Counters of one server, apart from those of other servers of the same process."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # else each counter has a second one, with the time of its start
+        # Else each counter has a second one, with the time of its start.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # memory and CPU time of the process that answers HTTP
         self._requests = Counter(
