@@ -49,12 +49,13 @@ class Batcher(Generic[Item, Result]):
                 results = await asyncio.get_running_loop().run_in_executor(
                     self._thread, self._run, [item for item, _ in batch]
                 )
+                pairs = list(zip(batch, results, strict=True))
             except Exception as error:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in pairs:
                 if not future.done():  # cancelled: who asked has gone
                     future.set_result(result)
 

@@ -36,9 +36,6 @@ class Metrics:
             "bisieve_serve_batch_solutions", "Solutions in the batch of each part of a request",
             buckets=_SIZES, registry=registry,
         )  # fmt: skip
-        self._retries = Counter(
-            "bisieve_serve_retries", "Requests that went to another replica", registry=registry
-        )
         self.in_flight = Gauge("bisieve_serve_in_flight", "Requests not yet answered", registry=registry)
         self.answered = 0  # requests to score, with rewards or refused
 
@@ -54,10 +51,6 @@ class Metrics:
         self._steps.inc(sum(map(len, rewards)))
         for size in batches:
             self._batches.observe(size)
-
-    def add_retry(self) -> None:
-        """Count a request whose replica has died, which goes to another one."""
-        self._retries.inc()
 
     def text(self) -> bytes:
         """Return all as Prometheus's text format."""

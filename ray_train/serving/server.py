@@ -32,7 +32,7 @@ from ray_train.serving.judge import Judge
 from ray_train.serving.question import Question, RefusedError, Scored, Served
 
 TOKEN = "BISIEVE_SERVE_TOKEN"  # environment variable with what clients must give, if it is set
-_TRIES = 3  # replicas that are asked, one after the other, if they die
+_TRIES = 2  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
 _PROBES = 8  # requests for health that a replica takes beside those of a full queue
@@ -111,17 +111,20 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
 class Replicas:
     """The replicas of a model, reached through a handle of Ray Serve."""
 
-    ray: Any
-    app: str  # name of the application in Ray Serve
     handle: Any
     served: Served
 
     async def score(self, asked: Question) -> Scored | RefusedError:
         """Ask a replica; if it dies, another one, since scoring changes nothing."""
+        from ray.exceptions import RayError, RayTaskError
+        from ray.serve.exceptions import RayServeException
+
         for _ in range(_TRIES):
             try:
                 answer: Scored | RefusedError = await self.handle.score.remote(asked)
-            except self.ray.exceptions.RayError:
+            except RayTaskError:  # raised by the replica itself: a fault of ours
+                raise
+            except (RayError, RayServeException):
                 await asyncio.sleep(0.1)
                 continue
             return answer
@@ -167,7 +170,7 @@ def deployed(ray: Any, config: ServeConfig) -> Iterator[Replicas]:
             raise unwrapped(error, "replicas that start", hint) from error
         if isinstance(served, BisieveError):
             raise served
-        yield Replicas(ray, app, handle, served)
+        yield Replicas(handle, served)
     finally:
         with silenced_core(), suppress(Exception):  # the core reports that actors end; Ray may be gone
             ray_serve.delete(app)
