@@ -10,10 +10,11 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,10 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
     if Path(config.model).expanduser().exists():
         config = replace(config, model=str(Path(config.model).expanduser().absolute()))
     located(config)  # there is such a model
+    is_own = not _is_shared()  # a Ray that ends with the command
     with _listening(config) as listening, cluster(config.num_replicas) as ray:
         console.status(f"loading the model in {pluralize(config.num_replicas, 'replica')}")
-        with deployed(ray, config) as replicas:
+        with deployed(ray, config, is_own) as replicas:
             server = Server(
                 replicas.served, config, replicas.score, replicas.are_healthy, os.environ.get(TOKEN, "")
             )
@@ -66,6 +68,12 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
             if not server.token and config.host not in LOOPBACK:
                 console.show_on_stderr(f"warning: all that reach {url} can ask it; {TOKEN} sets a token")
             _run(server, listening, config.grace, lambda: (ready or _show_ready)(url))
+
+
+def _is_shared() -> bool:
+    """Return whether the Ray that is used was there before, and will be after."""
+    ray = sys.modules.get("ray")
+    return "RAY_ADDRESS" in os.environ or bool(ray and ray.is_initialized())
 
 
 def _show_ready(url: str) -> None:
@@ -140,12 +148,13 @@ class Replicas:
 
 
 @contextmanager
-def deployed(ray: Any, config: ServeConfig) -> Iterator[Replicas]:
+def deployed(ray: Any, config: ServeConfig, is_own: bool) -> Iterator[Replicas]:
     """Yield the replicas of a model, which end with the block.
 
     Args:
         ray: The module, connected.
         config: The options.
+        is_own: Whether this Ray ends with the block, and all that runs on it.
 
     Raises:
         TrainingError: The model cannot be loaded, or Ray Serve does not start its replicas.
@@ -172,10 +181,17 @@ def deployed(ray: Any, config: ServeConfig) -> Iterator[Replicas]:
             raise served
         yield Replicas(handle, served)
     finally:
-        with silenced_core(), suppress(Exception):  # the core reports that actors end; Ray may be gone
-            ray_serve.delete(app)
-            if not ray_serve.status().applications:
-                ray_serve.shutdown()  # type: ignore[no-untyped-call]
+        if not is_own:
+            _remove(ray_serve, app)
+
+
+def _remove(ray_serve: Any, app: str) -> None:
+    """Remove an application from Ray Serve, and Ray Serve itself if it has no other."""
+    # Ray prints, also on stdout, that actors end; and it may be gone itself.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), silenced_core(), suppress(Exception):
+        ray_serve.delete(app)
+        if not ray_serve.status().applications:
+            ray_serve.shutdown()
 
 
 def _resources(ray: Any, config: ServeConfig) -> dict[str, float]:

@@ -92,7 +92,7 @@ def test_a_port_that_is_taken_is_one_error_before_ray_starts(
 def test_sigterm_answers_what_is_in_flight_and_leaves_nothing(running: Running) -> None:
     """The last test of the file: it ends the server."""
     children = psutil.Process(running.process.pid).children(recursive=True)
-    body = {"question": "Why?", "candidates": [[f"Step {n} of many. " * 40] * 8 for n in range(64)]}
+    body = {"question": "Why?", "candidates": [[f"Step {n} of many. " * 20] * 8 for n in range(8)]}
     answers: list[int] = []
     asking = threading.Thread(target=lambda: answers.append(posted(f"{running.url}/score", body)[0]))
     asking.start()
