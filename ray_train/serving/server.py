@@ -107,12 +107,14 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
         timeout_graceful_shutdown=int(grace), timeout_keep_alive=65,
     )  # fmt: skip
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max-pixels is below its limit
+    ended = KeyboardInterrupt()  # also where Ctrl-C is ignored, as in the background of a script
     try:
         Announced(config).run(sockets=[listening])
     except KeyboardInterrupt as interrupt:
-        left = f", {server.cut_off} cut off after {grace:g} s" if server.cut_off else ""
-        interrupt.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
-        raise
+        ended = interrupt
+    left = f", {server.cut_off} cut off after {grace:g} s" if server.cut_off else ""
+    ended.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
+    raise ended
 
 
 @dataclass(frozen=True)
