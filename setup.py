@@ -30,8 +30,7 @@ TRAIN = [
     "requests>=2.31",
 ]
 EXPLORE = ["duckdb>=2", "starlette>=1", "uvicorn>=0.50", "pillow>=12"]
-SERVE = [
-    *TRAIN,
+SERVE = [  # beside TRAIN
     "ray[serve]>=2.60",
     "grpcio-reflection>=1.60",  # ray[serve] has it; by it `bisieve doctor` sees that this extra is installed
     "starlette>=1",
@@ -110,8 +109,16 @@ setup(
         **STORES,
         **TRACKERS,
         **LINEAGE,
-        "all": [*SCORE, *SERVE, *CORPUS, *EXPLORE, *S3, *chain(*(STORES | TRACKERS | LINEAGE).values())],
-        "dev": [*SCORE, *SERVE, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
+        "all": [
+            *SCORE,
+            *TRAIN,
+            *SERVE,
+            *CORPUS,
+            *EXPLORE,
+            *S3,
+            *chain(*(STORES | TRACKERS | LINEAGE).values()),
+        ],
+        "dev": [*SCORE, *TRAIN, *SERVE, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
     },
     entry_points={
         "console_scripts": ["bisieve = bisieve.__main__:run"],
