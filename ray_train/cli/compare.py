@@ -31,6 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--confidence", type=float, default=0.95, metavar="C",
         help="confidence of the intervals, in (0, 1) (default: 0.95)",
     )  # fmt: skip
+    add(
+        "--margin", type=float, metavar="D",
+        help="call models equivalent in a metric if the interval of their difference is inside ±D",
+    )  # fmt: skip
     options.add_json(parser)
     add_config(parser)
 
@@ -41,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0 < args.confidence < 1:
         raise UsageError("a --confidence in (0, 1)", str(args.confidence), "correct it")
-    found = compare_with_each(args.metrics, args.other, args.confidence)
+    if args.margin is not None and not 0 < args.margin < 1:
+        raise UsageError("a --margin in (0, 1)", str(args.margin), "correct it")
+    found = compare_with_each(args.metrics, args.other, args.confidence, args.margin)
     if args.json:
         options.print_json([each.numbers() for each in found])
     else:

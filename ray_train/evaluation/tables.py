@@ -74,13 +74,25 @@ def notes(numbers: dict[str, Any]) -> list[str]:
     names = {"overall_f1": "macro-F1", "pooled_macro_f1": "pooled", "auc": "AUC"}
     bounds = ", ".join(f"{name} {number(numbers['lower_bounds'][metric])}" for metric, name in names.items())
     lines.append(f"lower bounds ({percent(numbers['confidence'])}, one-sided): {bounds}")
-    found = numbers["position_baseline"]["differences"]["auc"]["interval"]
-    if found is not None and found[0] <= 0:
+    if beats_position(numbers) is False:
         lines.append(
             "this model does not beat a guess by the position of a step alone: the interval of the\n"
             "difference in AUC is not above 0, so nothing shows that it has learned to judge steps"
         )
     return lines
+
+
+def beats_position(numbers: dict[str, Any]) -> bool | None:
+    """Return whether a model is shown to have a higher AUC than the position of a step alone.
+
+    Args:
+        numbers: Content of ``metrics.json``.
+
+    Returns:
+        None if the AUC is undefined.
+    """
+    found = numbers["position_baseline"]["differences"]["auc"]["interval"]
+    return None if found is None else bool(found[0] > 0)
 
 
 def number(value: float | None, signed: bool = False) -> str:
