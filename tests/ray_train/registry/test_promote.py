@@ -79,6 +79,19 @@ def test_the_pointer_moves_to_models_that_are_not_worse_and_stays_otherwise(fold
     assert pointed(folder)["model"] == equal[0]
 
 
+def test_that_a_model_does_not_beat_the_position_is_said_and_is_not_in_the_pointer(
+    folder: str, make: Make
+) -> None:
+    pointer, said = join(folder, "current.json"), "not shown to be above that of the position of a step alone"
+    above = [make(str(low), position_baseline={"differences": {"auc": {"interval": [low, 0.1]}}})
+             for low in (-0.01, 0.01)]  # fmt: skip
+    unknown = make("unknown", position_baseline={"differences": {"auc": {"interval": None}}})
+    found = [promote(*made, pointer) for made in (*above, unknown)]
+    assert [said in line for line in found] == [True, False, False]
+    assert all(line.startswith("promoted: ") for line in found)
+    assert "beats_position" not in pointed(folder)
+
+
 def test_a_model_that_bisieve_did_not_train_is_promoted_only_where_it_is_asked_for(
     folder: str, make: Make
 ) -> None:
