@@ -68,6 +68,7 @@ class Candidate:
     shortfall: float
     most: float  # upper bound; it holds for all candidates of an answer together
     least: float  # lower bound, likewise
+    is_equivalent: bool  # whether both bounds are within ±δ: also not better by more than δ
 
     def numbers(self) -> dict[str, Any]:
         """Return the candidate for a JSON document."""
@@ -76,6 +77,7 @@ class Candidate:
             "strategy": cell.strategy, "alpha": cell.alpha, "fraction": cell.fraction,
             "rollouts": cell.rollouts, "mean": cell.mean, "shortfall": self.shortfall,
             "shortfall_at_most": self.most, "shortfall_at_least": self.least,
+            "equivalent": self.is_equivalent,
         }  # fmt: skip
 
 
@@ -203,8 +205,9 @@ def _chosen(
     candidates = []
     for at in small:
         drawn = full - (cells[at].mean + errors[at].mean(axis=1))
-        bounds = (float(bound) for bound in np.quantile(drawn, [1 - error, error]))
-        candidates.append(Candidate(cells[at], found.full.value - cells[at].mean, *bounds))
+        most, least = (float(bound) for bound in np.quantile(drawn, [1 - error, error]))
+        shortfall, within = found.full.value - cells[at].mean, -delta < least and most < delta
+        candidates.append(Candidate(cells[at], shortfall, most, least, within))
     best = min(candidates, key=lambda each: each.shortfall)
     found = replace(found, best=best, least=min(each.least for each in candidates))
     for verdict, passing in (

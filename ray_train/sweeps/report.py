@@ -114,7 +114,8 @@ def _verdict(answer: Answer, config: SweepConfig) -> str:
     assert answer.chosen is not None
     worst = f"{_candidate(answer.chosen)}, at worst {_below(answer.chosen.most)}"
     if answer.verdict == ENOUGH:
-        return f"enough, {within} {sure}: {worst}"
+        same = f"; equivalent: nor is it better by {config.delta:g}" if answer.chosen.is_equivalent else ""
+        return f"enough, {within} {sure}: {worst}{same}"
     more = "more seeds or larger fractions would tell"
     if answer.chosen.shortfall <= config.delta:
         return f"undecided: {worst}; it is {within}, but not {sure}: {more}"

@@ -102,6 +102,23 @@ def test_neither_one_seed_nor_one_corpus_is_an_effect() -> None:
     assert estimate({(0, 0): 0.1, (1, 0): -0.1, (2, 0): 0.05}).verdict() == "no difference shown"
 
 
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ((0.001, -0.001, 0.0), "equivalent within ±0.01"),
+        ((0.005, -0.005, 0.0), "no difference shown"),
+        ((0.003, 0.004, 0.005), "better, by less than 0.01"),
+        ((-0.003, -0.004, -0.005), "worse, by less than 0.01"),
+        ((0.01, 0.012, 0.011), "better"),
+    ],
+)
+def test_no_difference_and_none_that_matters_are_told_apart(
+    differences: tuple[float, ...], verdict: str
+) -> None:
+    found = estimate({(corpus, 0): value for corpus, value in enumerate(differences)})
+    assert found.verdict() == verdict
+
+
 def test_seeds_of_a_corpus_count_as_one() -> None:
     of_one_seed = estimate({(0, 0): 0.1, (1, 0): 0.2, (2, 0): 0.3})
     of_many = estimate({(corpus, seed): (corpus + 1) / 10 for corpus in range(3) for seed in range(9)})
