@@ -95,9 +95,21 @@ def _all_data(answer: Answer, config: SweepConfig) -> str:
     names = ", ".join(map(percent, answer.through))
     by = f"a curve through {RANDOM} at {names}"
     if not answer.measured:
-        return f"all the data: {_estimate(answer.full)} expected, by {by}"
+        return f"all the data: {_estimate(answer.full)} expected, by {by}{_late_rise(answer)}"
     line = f"all the data: {_estimate(answer.full)} measured"
     return line if answer.by_curve is None else f"{line}; {by} says {_estimate(answer.by_curve)}"
+
+
+def _late_rise(answer: Answer) -> str:
+    """Return what has to be said if the runs do not exclude a late rise; its effect is in the interval."""
+    assert answer.curve is not None
+    late = answer.curve.take_off
+    if late.is_excluded:
+        return ""
+    return (
+        f"; a rise that takes off at {percent(answer.through[-1])} is not excluded (of such sweeps "
+        f"{percent(round(late.noticed, 2))} would notice it): more seeds or fractions, or 100%, would tell"
+    )
 
 
 def _verdict(answer: Answer, config: SweepConfig) -> str:
