@@ -62,6 +62,22 @@ def test_a_finished_run_is_not_repeated_and_a_changed_recipe_makes_another_run(
     assert results.key_of(RUN) != before
 
 
+def test_the_small_study_ends_with_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its first runs are of untrained bases, which have fewer results than the others."""
+    there = {each["key"]: each for each in results.read_results(run.RESULTS / "study.parquet")}
+    path = tmp_path / "small.parquet"
+    for which in small_study():
+        kept = there[results.key_of(which)]
+        found = {name: value for name, value in kept.items() if value is not None}
+        results.add_result(path, which, found)
+    assert [each["key"] for each in results.read_results(path)] == list(map(results.key_of, small_study()))
+    assert run.main(["--small", "--results", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert "38 runs, 38 are made" in shown.err
+    assert "| BIS (α 0.05) − random, 10% |" in shown.out
+    assert "| bis 10% |" in shown.out
+
+
 def test_the_results_that_are_there_are_of_runs_of_this_study() -> None:
     """Else all of them would be made again: a new setting of the corpus must not change their keys."""
     there = {each["key"] for each in results.read_results(run.RESULTS / "study.parquet")}
