@@ -18,8 +18,8 @@ _ABOUT = (
     "which sees neither image nor text."
 )
 _NOT_BETTER = (
-    "**On {benchmark} this model is not shown to beat the position of a step alone** (AUC): nothing shows that "
-    "it has learned to judge steps."
+    "**On {benchmark} this model is not shown to beat the position of a step alone** (AUC): nothing shows "
+    "that it has learned to judge steps."
 )
 _METRICS = {"overall_f1": "macro-F1 by source", "pooled_macro_f1": "macro-F1 pooled", "auc": "AUC"}
 

@@ -58,8 +58,8 @@ class Estimate:
     def verdict(self, above: str = "better", below: str = "worse", margin: float = MARGIN) -> str:
         """Return what a difference shows: neither one run nor one corpus shows anything.
 
-        An interval that holds 0 is no proof that there is no difference; one inside ±``margin`` is, of one that
-        matters; 0 for numbers that are no differences of AUC.
+        An interval that holds 0 is no proof that there is no difference; one inside ±``margin`` is, that
+        there is none that matters. The margin is 0 for numbers that are no differences of AUC.
         """
         if not self.has_interval:
             return "too few corpora"

@@ -25,7 +25,7 @@ def slow(x: float) -> float:
 
 
 def swept(curve: Curve, fractions: int, deviation: float, seed: int, seeds: int = 3) -> Answer:
-    """Return the answer of a sweep of random selections, and of one at 10 % that is as good as the largest."""
+    """Return the answer for random selections, and for one of 10 % that is as good as the largest."""
     rng = np.random.default_rng(seed)
     at = [*FRACTIONS[:fractions]]
     runs = {x: (curve(x) + deviation * rng.standard_normal(seeds)).tolist() for x in at}
