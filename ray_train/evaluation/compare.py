@@ -5,10 +5,6 @@
 Each resample draws the same questions for both models, so what makes a question hard for both cancels out:
 the interval of the difference is much narrower than the two intervals suggest. Thresholds are those of the
 evaluations. Needs neither the benchmark nor the models, neither torch nor Ray.
-
-An interval that contains 0 shows no difference, and no equality either. With a margin δ, two models are
-equivalent in a metric if the interval is inside (−δ, δ): two one-sided tests (Schuirmann, 1987), each at half
-of what the confidence leaves.
 """
 
 from collections.abc import Sequence
@@ -19,10 +15,11 @@ from bisieve._text import Report, Table, percent, pluralize
 from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION, TEST
 from ray_train.evaluation.bootstrap import differences, measured, plain
-from ray_train.evaluation.metrics import ALL, LOWER_IS_BETTER, Measured
+from ray_train.evaluation.metrics import ALL, Measured
 from ray_train.evaluation.scores_file import read_evaluation
 from ray_train.evaluation.steps import ScoredSteps, judged_steps
 from ray_train.evaluation.tables import NAMES, beats_position, ends, number
+from ray_train.evaluation.verdicts import better, is_equivalent, least
 
 # Fields that must be equal in two evaluations: the same judgements, and the same steps reported.
 SAME = {"benchmark_sha256": "--benchmark", "threshold_on": "--threshold", "seed": "--seed"}
@@ -88,7 +85,8 @@ class Comparison:
         if self.margin is None:
             some = any(entry["better"] is None and entry["interval"] for entry in found)
             return [f"{NOT_SHOWN}: no difference is, and no equality either; see --margin"] if some else []
-        lines = [f"{EQUIVALENT}: the interval is inside ±{self.margin:g}"]
+        few = f", and there are {least(self.margin, self.confidence):,} questions or more"
+        lines = [f"{EQUIVALENT}: the interval is inside ±{self.margin:g}{few}"]
         if any(entry["better"] and entry["equivalent"] for entry in found):
             lines.append(f"< {self.margin:g}: better, but by less than the margin")
         return lines
@@ -105,20 +103,6 @@ class Comparison:
             f"{said} a guess by the position of a step alone (column position) in AUC:\n"
             f"nothing shows that {'they have' if len(beaten) == 2 else 'it has'} learned to judge steps"
         ]
-
-
-def better(metric: str, interval: Sequence[float] | None) -> str | None:
-    """Return "A" or "B" if the interval of B − A shows which is better; None if it contains 0."""
-    if interval is None or interval[0] <= 0 <= interval[1]:
-        return None
-    return "B" if (interval[0] > 0) != (metric in LOWER_IS_BETTER) else "A"
-
-
-def is_equivalent(interval: Sequence[float] | None, margin: float | None) -> bool | None:
-    """Return whether the interval of a difference is inside ±``margin``; None without one of them."""
-    if interval is None or margin is None:
-        return None
-    return bool(-margin < interval[0] and interval[1] < margin)
 
 
 def compare_evaluations(
@@ -199,18 +183,21 @@ def _compared(
         for one, another in zip(first.reported, other.reported, strict=True)
     ]
     lengths = tuple(map(min, scored))
-    steps = len(first.steps(lengths))
+    compared = first.steps(lengths)
+    steps = len(compared)
     if not steps:
         raise TrainingError("judged steps that both models scored", "none", "evaluate them again")
     values_a, drawn_a = first.measured(lengths, of_a["seed"])
     values_b, drawn_b = other.measured(lengths, of_a["seed"])
     between = differences(values_b, drawn_b, values_a, drawn_a, confidence)
+    questions = {scope: len(set(compared.questions[compared.sources == scope])) for scope in between}
+    questions[ALL] = len(set(compared.questions))
     metrics = {
         scope: {
             name: {
                 "a": plain(values_a[scope])[name], "b": plain(values_b[scope])[name], **found,
                 "better": better(name, found["interval"]),
-                "equivalent": is_equivalent(found["interval"], margin),
+                "equivalent": is_equivalent(found["interval"], margin, questions[scope], confidence),
             }
             for name, found in of_scope.items()
         }

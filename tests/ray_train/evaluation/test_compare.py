@@ -14,13 +14,14 @@ from sklearn.metrics import roc_auc_score
 from bisieve.cli.main import run_command
 from bisieve.errors import TrainingError
 from ray_train.evaluation.benchmark import Solution
-from ray_train.evaluation.bootstrap import draws, interval, measured
-from ray_train.evaluation.compare import compare_evaluations, compare_with_each, is_equivalent
+from ray_train.evaluation.bootstrap import draws, measured
+from ray_train.evaluation.compare import compare_evaluations, compare_with_each
 from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import write_evaluation
 from ray_train.evaluation.steps import judged_steps
 from ray_train.evaluation.tables import NAMES
+from ray_train.evaluation.verdicts import least
 
 Write = Callable[..., str]
 RNG = np.random.default_rng(3)
@@ -94,7 +95,7 @@ def test_no_difference_is_called_equivalent_only_if_its_interval_is_inside_the_m
         assert found.metrics[ALL]["auc"]["better"] is None
         said = "equivalent" if equivalent else "not shown"
         assert verdicts(found.report())["AUC"] == said
-    assert f"equivalent: the interval is inside ±{1.01 * reach:g}" in found.report()
+    assert f"equivalent: the interval is inside ±{1.01 * reach:g}, and there are" in found.report()
 
 
 def test_a_model_that_is_better_by_less_than_the_margin_is_both(write: Write) -> None:
@@ -107,13 +108,15 @@ def test_a_model_that_is_better_by_less_than_the_margin_is_both(write: Write) ->
     assert verdicts(compare_evaluations(a, b, margin=0.001).report())["AUC"] == "B"
 
 
-def test_models_that_differ_by_the_margin_are_hardly_ever_called_equivalent() -> None:
-    """Of 300 intervals of differences that are as large as the margin, at most 5 %."""
-    margin, weights = 0.02, draws(120, 0)
-    of_questions = np.random.default_rng(0).normal(margin, 0.05, (120, 300))
-    drawn = weights @ of_questions / 120
-    called = sum(bool(is_equivalent(interval(each, 0.95), margin)) for each in drawn.T)
-    assert called <= 15
+def test_a_few_questions_on_which_models_agree_do_not_show_that_they_are_equivalent(write: Write) -> None:
+    same = rewards_of(0.2, 1)
+    found = compare_evaluations(write("a", same), write("b", same), margin=0.02)
+    assert least(0.02, 0.95) == 150
+    assert found.metrics[ALL]["auc"]["equivalent"] is True, "160 questions"
+    assert found.metrics["source0"]["auc"] == found.metrics["source0"]["auc"] | {
+        "interval": [0.0, 0.0], "equivalent": False, "better": None,
+    }  # fmt: skip
+    assert "and there are 150 questions or more" in found.report()
 
 
 def test_the_guess_by_position_is_beside_both_models_and_it_is_said_which_do_not_beat_it(
@@ -208,7 +211,7 @@ def test_the_command_compares_several_with_the_first_as_text_or_json(
     assert document[0] == json.loads(json.dumps(compare_evaluations(*urls[:2], 0.9).numbers()))
     assert run_command("ray_train.cli.compare", [*words, "--margin", "0.02"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("equivalent: the interval is inside ±0.02\n") == 2
+    assert shown.count("equivalent: the interval is inside ±0.02, and there are 150 questions or more\n") == 2
     assert max(map(len, shown.splitlines())) <= 100
     for option in ("confidence", "margin"):
         assert run_command("ray_train.cli.compare", [*words, f"--{option}", "1.5"]) == 2
