@@ -4,9 +4,9 @@ An interval that contains 0 shows no difference, and no equality either. With a 
 equivalent in a metric if the interval is inside (−δ, δ): two one-sided tests (Schuirmann, 1987), each at half
 of what the confidence leaves.
 
-A bootstrap knows nothing of what none of its questions shows: of two models that agree on all of ten questions
-the interval is [0, 0]. So there must be as many questions as are needed to see, with the same confidence, what
-occurs in a share δ of them: 3/δ at 95 % (the rule of three).
+A bootstrap knows nothing of what none of its questions shows: for two models that agree on all of ten
+questions the interval is [0, 0]. So there must be as many questions as are needed to see, with the same
+confidence, what occurs in a share δ of them: 3/δ at 95 % (the rule of three).
 """
 
 from collections.abc import Sequence
