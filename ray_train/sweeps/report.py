@@ -107,8 +107,9 @@ def _late_rise(answer: Answer) -> str:
     if late.is_excluded:
         return ""
     return (
-        f"; a rise that takes off at {percent(answer.through[-1])} is not excluded (of such sweeps "
-        f"{percent(round(late.noticed, 2))} would notice it): more seeds or fractions, or 100%, would tell"
+        f"; a rise that takes off at {percent(answer.through[-1])} is not excluded, as only "
+        f"{percent(round(late.noticed, 2))} of such sweeps would notice it: more seeds or fractions, or 100%, "
+        "would tell"
     )
 
 
