@@ -108,8 +108,8 @@ def _late_rise(answer: Answer) -> str:
         return ""
     return (
         f"; a rise that takes off at {percent(answer.through[-1])} is not excluded, as only "
-        f"{percent(round(late.noticed, 2))} of such sweeps would notice it: more seeds or fractions, or 100%, "
-        "would tell"
+        f"{percent(round(late.noticed, 2))} of such sweeps would notice it: more seeds or fractions, or "
+        "100%, would tell"
     )
 
 
