@@ -24,9 +24,7 @@ SURE = 0.8  # the share of such sweeps that must be refused, for one that is not
 class ShapeTest:
     """A test of the means of runs: may they be on a curve that never falls and gets no steeper?"""
 
-    contrasts: (
-        Floats  # of the means, each by its standard deviation; at least 0 on such a curve [sums, shares]
-    )
+    contrasts: Floats  # of the means, in standard deviations; not below 0 on such a curve [sums, shares]
     least: float  # the smallest contrast at which runs are not refused
 
     def passes(self, means: Floats) -> npt.NDArray[np.bool_]:
