@@ -1,8 +1,13 @@
 """Text for people: numbers with nouns, reports with tables, and suggestions for a typo."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+WIDTH = 100  # most columns of what is printed
+_INDENT = "    "  # of what continues a line
+_BETWEEN_CLAUSES = re.compile(r"(?<=[;.]) ")
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -32,6 +37,10 @@ class Table:
         return "\n".join(aligned([self.head, *self.rows]))
 
 
+class Quoted(str):
+    """Text of a corpus in a `Report`, which is shown as it is."""
+
+
 @dataclass(frozen=True)
 class Graded:
     """A text behind a label that a terminal colours by a share: 0 is wrong, 1 is right."""
@@ -56,19 +65,45 @@ class Report(str):
         return report
 
 
+def clauses(text: str) -> str:
+    """Return a text with each line that is too wide continued on the next one, between two clauses.
+
+    Clauses end with a semicolon or a full stop and stay whole, so that a search finds them. Paths and URLs do
+    not count, else where a line ends would depend on them.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _by_clause(line))
+
+
+def _by_clause(line: str) -> list[str]:
+    first, *others = _BETWEEN_CLAUSES.split(line)
+    lines = [first]
+    for clause in others:
+        if width_without_paths(f"{lines[-1]} {clause}") <= WIDTH:
+            lines[-1] += f" {clause}"
+        else:
+            lines.append(_INDENT + clause)
+    return lines
+
+
+def width_without_paths(line: str) -> int:
+    """Return the columns of a line without its paths and URLs."""
+    return len(" ".join(word for word in line.split(" ") if "/" not in word))
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return one line per row, with the first column aligned left and the others right.
 
-    All rows have the same number of cells.
+    All rows have the same number of cells. Columns are two spaces apart, or one where it is too wide else.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
     return [
-        "  ".join(
+        gap.join(
             [
                 row[0].ljust(widths[0]),
                 *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
             ]
-        )
+        ).rstrip()
         for row in rows
     ]
 

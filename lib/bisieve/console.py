@@ -1,9 +1,13 @@
 """How bisieve prints: on a terminal, tables and progress bars of rich; elsewhere, plain lines.
 
 `show` prints a result, `status` a line about what is going on, `show_on_stderr` an error or a warning, and
-`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide. What is none (a
-file, a pipe, ``TERM=dumb``) gets lines as they are, and rich is not imported. With ``NO_COLOR`` a terminal
-gets no escape codes. `quiet` switches off `status` and `progress` for a command.
+`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide. With ``NO_COLOR``
+it gets no escape codes. `quiet` switches off `status` and `progress` for a command.
+
+What is no terminal (a file, a pipe, ``TERM=dumb``) gets plain lines, and rich is not imported. They are not
+wrapped word by word, since programs search in them: on stderr a message is one line, and on stdout a line
+that is wider than `WIDTH` goes on between two clauses (`bisieve._text.clauses`). Wider are only names, paths,
+and the text of a corpus; so no clause that we write may be longer.
 """
 
 import os
@@ -15,9 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from bisieve._text import Graded, Report, Table
+from bisieve._text import WIDTH, Graded, Quoted, Report, Table, clauses
 
-WIDTH = 100  # most columns
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
 _WRONG, _RIGHT = (230, 159, 0), (0, 150, 210)  # red, green, blue: orange to blue, as in reports
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
@@ -71,17 +74,23 @@ def show_on_stderr(text: str) -> None:
 
 def show(report: str) -> None:
     """Print a result on stdout; a terminal gets the tables of a `Report` with lines and colours."""
+    blocks = report.blocks if isinstance(report, Report) else (report,)
     if not is_terminal(sys.stdout):
-        print(report, flush=True)
+        print(*map(_plain, blocks), sep="\n", flush=True)
         return
     console = _console(sys.stdout)
-    for block in report.blocks if isinstance(report, Report) else (report,):
+    for block in blocks:
         if isinstance(block, Table):
             console.print(_laid_out(block, console.width))
         elif isinstance(block, Graded):
             _print_graded(console, block)
         else:
             _print_text(console, block)
+
+
+def _plain(block: str | Table | Graded) -> str:
+    is_ours = isinstance(block, str) and not isinstance(block, Quoted)
+    return clauses(str(block)) if is_ours else str(block)
 
 
 def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
@@ -92,11 +101,8 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
         widths: Least columns of each cell but the last.
     """
     if not is_terminal(sys.stdout):
-        print(
-            *(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)),
-            cells[-1],
-            flush=True,
-        )
+        first = [cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)]
+        print(clauses(" ".join([*first, cells[-1]])), flush=True)
         return
     from rich.table import Table as Grid
 
@@ -224,7 +230,7 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 
 def _print_text(console: Any, text: str) -> None:
-    for part in wrapped(text, console.width):
+    for part in wrapped(text if isinstance(text, Quoted) else clauses(text), console.width):
         console.print(_styled(part), soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from bisieve._text import pluralize
+from bisieve._text import WIDTH, pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index.manifest import Manifest, read_manifest, version_manifest
 from bisieve.index.reader import Index, check_shards_unchanged, missing_files
@@ -27,8 +27,6 @@ from ray_train.model.recognize import card_of
 
 Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "picks", "pointer"]
 Start = Literal["index", "model", "checkpoint", "metrics", "picks", "pointer"]
-
-_WIDTH = 100  # columns of the tree's text
 
 # Files of `checkpoints.run_dir`, `checkpoints.state`, `evaluation.evaluate` and `evaluation.best_of`; these
 # modules import torch.
@@ -61,7 +59,7 @@ def _lines(link: Link, depth: int) -> list[str]:
     facts = ", ".join(f"{name.replace('_', ' ')} {_shown(name, value)}" for name, value in link.facts.items())
     broken = [f"{indent}BROKEN: {link.broken}"] if link.broken else []
     wrapped = textwrap.wrap(
-        facts, _WIDTH, initial_indent=indent, subsequent_indent=indent,
+        facts, WIDTH, initial_indent=indent, subsequent_indent=indent,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return [f"{branch}{link.kind} {link.name}  {link.url}", *wrapped, *broken]
