@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 WIDTH = 100  # most columns of what is printed
 _INDENT = "    "  # of what continues a line
-_BETWEEN_CLAUSES = re.compile(r"(?<=[;.]) ")
+_CLAUSE, _PHRASE = re.compile(r"(?<=[;.]) "), re.compile(r"(?<=[,:]) ")  # where a line may end
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -66,22 +66,29 @@ class Report(str):
 
 
 def clauses(text: str) -> str:
-    """Return a text with each line that is too wide continued on the next one, between two clauses.
+    """Return a text with each line that is too wide continued on the next one, behind a punctuation mark.
 
-    Clauses end with a semicolon or a full stop and stay whole, so that a search finds them. Paths and URLs do
-    not count, else where a line ends would depend on them.
+    That is a semicolon or a full stop, and a comma or a colon only where else a line would still be too wide:
+    so a search finds most statements whole. Paths and URLs do not count, else where a line ends would depend
+    on them.
     """
-    return "\n".join(part for line in text.split("\n") for part in _by_clause(line))
+    lines = text.split("\n")
+    for mark in (_CLAUSE, _PHRASE):
+        lines = [part for line in lines for part in _broken(line, mark)]
+    return "\n".join(lines)
 
 
-def _by_clause(line: str) -> list[str]:
-    first, *others = _BETWEEN_CLAUSES.split(line)
+def _broken(line: str, mark: re.Pattern[str]) -> list[str]:
+    if width_without_paths(line) <= WIDTH:
+        return [line]
+    first, *others = mark.split(line)
     lines = [first]
-    for clause in others:
-        if width_without_paths(f"{lines[-1]} {clause}") <= WIDTH:
-            lines[-1] += f" {clause}"
-        else:
-            lines.append(_INDENT + clause)
+    for part in others:
+        joined, alone = f"{lines[-1]} {part}", _INDENT + part
+        if width_without_paths(joined) > WIDTH >= width_without_paths(alone):
+            lines.append(alone)
+        else:  # also a part that would be too wide on a line of its own
+            lines[-1] = joined
     return lines
 
 

@@ -6,8 +6,8 @@ it gets no escape codes. `quiet` switches off `status` and `progress` for a comm
 
 What is no terminal (a file, a pipe, ``TERM=dumb``) gets plain lines, and rich is not imported. They are not
 wrapped word by word, since programs search in them: on stderr a message is one line, and on stdout a line
-that is wider than `WIDTH` goes on between two clauses (`bisieve._text.clauses`). Wider are only names, paths,
-and the text of a corpus; so no clause that we write may be longer.
+that is wider than `WIDTH` goes on behind a punctuation mark (`bisieve._text.clauses`). Wider are only names,
+paths, and the text of a corpus; so no phrase that we write may be longer.
 """
 
 import os
@@ -170,16 +170,20 @@ class Bar:
 
 
 @contextmanager
-def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, total: int, lines: bool = False, on_stderr: bool = False
+) -> Iterator[Callable[[int], None]]:
     """Yield a function that shows on stdout how many of ``total`` are done, unless the command is quiet.
 
     Args:
         what: What is done.
         total: How many there are.
         lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
+        on_stderr: Show it on stderr; for a command whose stdout is data.
     """
     bar: Bar | None = None
-    has_bar = has_bars(sys.stdout)
+    stream = sys.stderr if on_stderr else sys.stdout
+    has_bar = has_bars(stream)
     due = time.monotonic() + PROGRESS_EVERY
 
     def shown(done: int) -> None:
@@ -187,10 +191,10 @@ def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[i
         if not done or _is_quiet:
             return  # the bar appears with the first that is done
         if has_bar:
-            bar = bar or Bar(sys.stdout)
+            bar = bar or Bar(stream)
             bar.show(what, min(done, total), total)
         elif lines and time.monotonic() >= due:
-            show(f"{what}: {done:,} of {total:,}")
+            (show_on_stderr if on_stderr else show)(f"{what}: {done:,} of {total:,}")
             due = time.monotonic() + PROGRESS_EVERY
 
     try:

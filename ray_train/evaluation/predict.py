@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import msgspec
 
 from bisieve import console
+from bisieve._text import pluralize
 from bisieve.errors import TrainingError, UsageError
 from bisieve.io.images import image_url, missing_images, refuse_missing
 from bisieve.io.urls import canonical
@@ -97,13 +98,17 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
     refuse_missing(root, missing_images(root, names), "correct --image-root or --input")
     judge = _judge(config)
     found: list[dict[str, Any]] = []
-    for start in range(0, len(lines), config.batch):
-        part = lines[start : start + config.batch]
-        solutions = [
-            (line.question, [image_url(root, name) for name in line.images], line.steps) for line in part
-        ]
-        found += map(_scored, part, judge.score_batch(solutions))
-        console.status_on_stderr(f"scored {len(found):,} of {len(lines):,}")
+    with console.progress("scoring", len(lines), lines=True, on_stderr=True) as scored:
+        for start in range(0, len(lines), config.batch):
+            part = lines[start : start + config.batch]
+            solutions = [
+                (line.question, [image_url(root, name) for name in line.images], line.steps) for line in part
+            ]
+            found += map(_scored, part, judge.score_batch(solutions))
+            scored(len(found))
+    if unscored := sum(record["rewards"].count(None) for record in found):
+        why = "solutions that are too long, or have a token of the prompt in the text"
+        console.show_on_stderr(f"not scored: {pluralize(unscored, 'step')} of {why}")
     return found
 
 

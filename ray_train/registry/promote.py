@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bisieve.errors import StorageError, TrainingError
+from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
@@ -89,8 +89,7 @@ def require_evaluation(url: str) -> None:
     Raises:
         StorageError: There is none.
     """
-    if not storage.exists(url):
-        raise StorageError(f"an evaluation ({METRICS}) at {url}", "none", "make one with bisieve evaluate")
+    storage.require(url, f"an evaluation ({METRICS})", "make one with bisieve evaluate")
 
 
 def evaluated(metrics: str) -> EvaluatedModel:

@@ -26,10 +26,17 @@ def test_a_line_that_is_too_wide_goes_on_between_clauses_which_stay_whole() -> N
     )
 
 
-def test_paths_and_a_clause_that_is_long_itself_do_not_make_a_line_go_on() -> None:
+def test_a_clause_that_is_too_wide_goes_on_behind_a_comma_or_a_colon() -> None:
+    assert clauses(f"found: {CLAUSE}, {CLAUSE}, {CLAUSE}; the end") == (
+        f"found: {CLAUSE}, {CLAUSE},\n    {CLAUSE};\n    the end"
+    )
+    assert clauses(f"a number: {'word ' * 18}ends") == f"a number:\n    {'word ' * 18}ends"
+
+
+def test_paths_and_what_has_no_punctuation_do_not_make_a_line_go_on() -> None:
     with_paths = f"index /data/{'x' * 90}: written; 9 rollouts, page: s3://bucket/{'y' * 90}"
     assert clauses(with_paths) == with_paths
-    long = ", ".join([CLAUSE] * 3)
+    long = " and ".join([CLAUSE] * 3)
     assert clauses(long) == long
 
 

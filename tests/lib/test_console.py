@@ -17,7 +17,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(3[0-9]|4[0-9]|9[0-7])")
 REPORT = Report(
     Table(("source", "rollouts"), [("geometry-with-a-long-name", "1,200"), ("charts", "7")]),
-    "PASSED: " + "every word of this line fits into the width, and so it is wrapped " * 3,
+    "PASSED: " + "every word of this line fits into the width and so it is wrapped " * 3,
     "see s3://bucket/" + "x" * 120,
 )
 

@@ -59,6 +59,18 @@ def exists(url: str) -> bool:
         return with_retries(lambda: _is_there(fs, path))
 
 
+def require(url: str, what: str, hint: str) -> None:
+    """Raise `StorageError` unless there is a file at ``url``.
+
+    Args:
+        url: The file.
+        what: What it is, for the error, as in "a sweep (sweep.json)".
+        hint: What the user can do.
+    """
+    if not exists(url):
+        raise StorageError(f"{what} at {url.rpartition('/')[0]}", "none", hint)
+
+
 def _is_there(fs: Any, path: str) -> bool:
     try:
         fs.info(path)

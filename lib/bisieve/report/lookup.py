@@ -62,7 +62,11 @@ class LookedUp:
             self.example.why,
             f"BIS {row['bis']:.4f}, positive {row['num_positive']} of {row['num_steps']} steps, "
             f"p {row['positive_fraction']:.3f}, reliability {row['reliability']:.3f}",
-            *([Quoted(f"image: {without_escapes(', '.join(map(_short, rollout.images)))}")] if rollout else []),
+            *(
+                [Quoted(f"image: {without_escapes(', '.join(map(_short, rollout.images)))}")]
+                if rollout
+                else []
+            ),
             *([Quoted(without_escapes(rollout.question))] if rollout else []),
             *(
                 Graded(f"{place:>3} {label:>{width}}", score, without_escapes(text))

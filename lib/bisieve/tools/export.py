@@ -8,13 +8,14 @@ Order and bytes of the training file are those of the paper's published selectio
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve.errors import UsageError
+from bisieve.events import ignored
 from bisieve.index.reader import Index, indexed_shards
 from bisieve.index.selection import Selection
 from bisieve.io.storage import open_output
@@ -31,7 +32,10 @@ _KEPT = " !$&'()+,;=@^{}~`%"  # beside letters, digits and "_.-~": safe in a fil
 _ENCODED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
-def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
+def export_mprm_jsonl(
+    selection: Selection, output: str, threshold: float = 0.0, save: Save = refuse,
+    wrote: Callable[[int], None] = ignored,
+) -> int:  # fmt: skip
     """Write the selection as the paper's training file (paper App. C), one line per rollout.
 
     Sources are in the order of their first shard, the rollouts of each in file order. The file becomes
@@ -43,6 +47,7 @@ def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0,
         threshold: The label of a step is 1.0 if its MC score is greater, else 0.0.
         save: Writes the images that are embedded in records to files and returns their names. The default
             refuses them.
+        wrote: Called with the number of rollouts of each part that is written.
 
     Returns:
         The number of lines.
@@ -57,10 +62,13 @@ def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0,
     with open_output(output) as file:
         for rollouts in fetch_in_chunks(rows, selection.shards, save):
             file.writelines(_lines(rollouts, threshold))
+            wrote(len(rollouts))
     return int(rows.num_rows)
 
 
-def export_records(selection: Selection, output: str, save: Save = refuse) -> int:
+def export_records(
+    selection: Selection, output: str, save: Save = refuse, wrote: Callable[[int], None] = ignored
+) -> int:
     """Write the selection's records as uncompressed JSONL shards, one file per source.
 
     The folder is a corpus: it can be scored, and its shards can be read by byte ranges even where the
@@ -72,6 +80,7 @@ def export_records(selection: Selection, output: str, save: Save = refuse) -> in
         output: URL of the folder. Files are named `file_name` (source) + ``.jsonl``.
         save: Writes the images that are embedded in records to files and returns their names. The default
             refuses them.
+        wrote: Called with the number of rollouts of each part that is written.
 
     Returns:
         The number of rollouts.
@@ -88,15 +97,18 @@ def export_records(selection: Selection, output: str, save: Save = refuse) -> in
     layouts = pc.unique(layout).to_pylist()
     for name in layouts:
         folder = output if len(layouts) == 1 else join(output, name)
-        _export_sources(rows.filter(pc.equal(layout, name)), selection.shards, folder, save)
+        _export_sources(rows.filter(pc.equal(layout, name)), selection.shards, folder, save, wrote)
     return int(rows.num_rows)
 
 
-def _export_sources(rows: pa.Table, shards: KnownShards, folder: str, save: Save) -> None:
+def _export_sources(
+    rows: pa.Table, shards: KnownShards, folder: str, save: Save, wrote: Callable[[int], None]
+) -> None:
     for source in pc.unique(rows["source"]).to_pylist():
         with open_output(join(folder, f"{file_name(source)}.jsonl")) as file:
             for chunk in in_chunks(rows.filter(pc.equal(rows["source"], source))):
                 file.writelines(line + b"\n" for line in plain_lines(chunk, shards, save))
+                wrote(chunk.num_rows)
 
 
 def file_name(source: str) -> str:

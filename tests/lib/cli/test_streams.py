@@ -29,7 +29,8 @@ def test_stdout_on_a_full_disk_is_an_error(words: str, buffered: str, indexed: P
 
 
 @pytest.mark.parametrize(
-    "words", ["--version", "score --help", "score --input a --index b --print-config", "report --index {index}"]
+    "words",
+    ["--version", "score --help", "score --input a --index b --print-config", "report --index {index}"],
 )
 def test_a_reader_that_closes_stdout_gets_no_words_for_it(words: str, indexed: Path) -> None:
     command = f"PYTHONUNBUFFERED= {BISIEVE} {words.format(index=indexed)}"

@@ -7,6 +7,7 @@ import pytest
 from support.hub_uploads import Uploads, taking_uploads
 from support.published import publish
 
+from bisieve._text import rounded
 from bisieve.cli.main import run_command
 
 
@@ -37,7 +38,10 @@ def test_all_files_of_the_model_are_in_one_commit_and_no_others(
 ) -> None:
     assert push(model, "--repo", "some-lab/mprm", "--private", "--message", "First") == 0
     (commit,) = hub.commits
-    assert capsys.readouterr().out == f"{hub.url}/some-lab/mprm/commit/{'1' * 40}\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"{hub.url}/some-lab/mprm/commit/{'1' * 40}\n"
+    size = sum((model / name).stat().st_size for name in commit["files"]) / 1e9
+    assert printed.err == f"uploading 11 files, {rounded(size)} GB to some-lab/mprm at {hub.url}\n"
     assert hub.repositories == {"some-lab/mprm": True}
     assert (commit["repo"], commit["branch"], commit["message"]) == ("some-lab/mprm", "main", "First")
     assert set(commit["files"]) == {
@@ -52,9 +56,12 @@ def test_all_files_of_the_model_are_in_one_commit_and_no_others(
         assert content == (model / name).read_bytes(), name
 
 
-def test_a_repository_that_is_there_gets_another_commit(hub: Uploads, model: Path) -> None:
+def test_a_repository_that_is_there_gets_another_commit(
+    hub: Uploads, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hub.repositories["somebody/mprm"] = False
-    assert push(model, "--repo", "mprm", "--private") == 0
+    assert push(model, "--repo", "mprm", "--private", "--quiet") == 0
+    assert capsys.readouterr().err == ""
     assert hub.repositories == {"somebody/mprm": False}
     assert [commit["repo"] for commit in hub.commits] == ["somebody/mprm"]
 
