@@ -1,8 +1,8 @@
 """How bisieve prints: on a terminal, tables and progress bars of rich; elsewhere, plain lines.
 
 `show` prints a result, `status` a line about what is going on, `show_on_stderr` an error or a warning, and
-`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide. With ``NO_COLOR``
-it gets no escape codes. `quiet` switches off `status` and `progress` for a command.
+`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide, and with
+``NO_COLOR`` there are no escape codes. `quiet` switches off `status` and `progress` for a command.
 
 What is no terminal (a file, a pipe, ``TERM=dumb``) gets plain lines, and rich is not imported. They are not
 wrapped word by word, since programs search in them: on stderr a message is one line, and on stdout a line

@@ -115,7 +115,7 @@ def bash(text: str) -> "subprocess.CompletedProcess[str]":
 
 
 def done_here(words: list[str]) -> tuple[int, str]:
-    """The exit code and stdout of a command, in this process: most of its time is that of a start of Python."""
+    """The exit code and stdout of a command, in this process: a start of Python takes most of the time."""
     with redirect_stdout(io.StringIO()) as printed:
         try:
             return main(words), printed.getvalue()

@@ -21,7 +21,7 @@ def open_closed_streams() -> None:
 
 
 def discard_stdout() -> None:
-    """Write what stdout still holds, and all that follows, nowhere: Python would report the error once more."""
+    """Discard what stdout still holds: Python would report the error once more when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -56,17 +56,14 @@ class LookedUp:
         texts: Sequence[str] = rollout.steps if rollout else [""] * row["num_steps"]
         labels = step_labels(row)
         width = max(map(len, labels))
+        images = ", ".join(map(_short, rollout.images)) if rollout else ""
         return Report(
             f"{without_escapes(row['rollout_id'])}  {without_escapes(row['source'])}, "
             f"rank {row['rank']:,} of {self.rollouts:,}",
             self.example.why,
             f"BIS {row['bis']:.4f}, positive {row['num_positive']} of {row['num_steps']} steps, "
             f"p {row['positive_fraction']:.3f}, reliability {row['reliability']:.3f}",
-            *(
-                [Quoted(f"image: {without_escapes(', '.join(map(_short, rollout.images)))}")]
-                if rollout
-                else []
-            ),
+            *([Quoted(f"image: {without_escapes(images)}")] if rollout else []),
             *([Quoted(without_escapes(rollout.question))] if rollout else []),
             *(
                 Graded(f"{place:>3} {label:>{width}}", score, without_escapes(text))
