@@ -94,7 +94,7 @@ def _plain(block: str | Table | Graded) -> str:
 
 
 def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
-    """Print a row of a table whose other rows are not known yet.
+    """Print a row of a table whose other rows are not known yet; it is one line where there is no terminal.
 
     Args:
         cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
@@ -102,7 +102,7 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
     """
     if not is_terminal(sys.stdout):
         first = [cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)]
-        print(clauses(" ".join([*first, cells[-1]])), flush=True)
+        print(*first, cells[-1], flush=True)
         return
     from rich.table import Table as Grid
 

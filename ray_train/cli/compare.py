@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.evaluation.compare import compare_with_each
 
     if not 0 < args.confidence < 1:
-        raise UsageError("a --confidence in (0, 1)", str(args.confidence), "correct it")
+        hint = f"for {args.confidence:g}% give {args.confidence / 100:g}" if 1 < args.confidence < 100 else ""
+        raise UsageError("a --confidence in (0, 1)", f"{args.confidence:g}", hint or "give 0.95, for example")
     found = compare_with_each(args.metrics, args.other, args.confidence)
     if args.json:
         options.print_json([each.numbers() for each in found])

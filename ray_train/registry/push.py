@@ -9,7 +9,7 @@ from bisieve import console
 from bisieve._text import pluralize, rounded
 from bisieve.errors import TrainingError
 from bisieve.io.urls import canonical
-from ray_train.model.metadata import CARD, read_card
+from ray_train.model.metadata import trained_card
 from ray_train.model.model_card import README, named_after
 from ray_train.model.recognize import hub_answers
 from ray_train.model.sources import SMALL, WEIGHTS, hub_library, local_copy
@@ -45,12 +45,7 @@ def push(
         StorageError: The store of ``model`` fails.
     """
     url = canonical(model)
-    if read_card(url) is None:
-        raise TrainingError(
-            f"a model that bisieve trained, with {CARD}, at {model}",
-            "none",
-            "give the folder that train wrote",
-        )
+    trained_card(model)
     hub = hub_library()
     endpoint = hub.constants.ENDPOINT
     if not hub_answers():

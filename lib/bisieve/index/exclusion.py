@@ -79,7 +79,7 @@ def read_exclusion(index: Index, url: str | None) -> Exclusion:
     if ids and not exclusion.ids:
         raise UsageError(
             f"ids of rollouts of {index.url} in {url}, one a line",
-            f"none in {pluralize(len(ids), 'id')}, such as {min(ids)}",
+            f"none in {pluralize(len(ids), 'id')}, such as {min(ids)[:60]}",
             "correct --exclude, or leave it out",
         )
     return exclusion

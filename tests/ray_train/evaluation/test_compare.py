@@ -146,8 +146,9 @@ def test_the_command_compares_several_with_the_first_as_text_or_json(
     document = json.loads(capsys.readouterr().out)
     assert [each["b"] for each in document] == urls[1:]
     assert document[0] == json.loads(json.dumps(compare_evaluations(*urls[:2], 0.9).numbers()))
-    assert run_command("ray_train.cli.compare", [*words, "--confidence", "1.5"]) == 2
-    assert "a --confidence in (0, 1)" in capsys.readouterr().err
+    for wrong, hint in (("95", "found 95; for 95% give 0.95"), ("0", "found 0; give 0.95, for example")):
+        assert run_command("ray_train.cli.compare", [*words, "--confidence", wrong]) == 2
+        assert f"expected a --confidence in (0, 1); {hint}" in capsys.readouterr().err
 
 
 def test_an_evaluation_is_measured_once_for_all_that_it_is_compared_with(
