@@ -123,8 +123,9 @@ def _loaded_files(folder: str) -> Iterator[storage.FileInfo]:
 def hub_library() -> Any:
     """Return the module ``huggingface_hub``, which shows its bars only where ours would be shown."""
     hub: Any = import_module("huggingface_hub")
+    import_module("huggingface_hub.constants")  # else no attribute of the package
     if console.is_quiet() or not console.has_bars(sys.stderr):
-        hub.utils.disable_progress_bars()
+        import_module("huggingface_hub.utils").disable_progress_bars()
     return hub
 
 

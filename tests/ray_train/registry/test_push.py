@@ -1,5 +1,8 @@
 """A trained model gets to the hub whole, with a page whose examples load it from there."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +87,15 @@ def test_a_hub_that_does_not_answer_is_one_line(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert push(model, "--repo", "some-lab/mprm") == 1
     assert "expected the hub at http://127.0.0.1:9; found no answer" in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_without_the_hub_ends_with_one_line(model: Path) -> None:
+    command = [sys.executable, "-m", "bisieve", "push", "--model", str(model), "--repo", "some-lab/mprm"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "found no answer, or HF_HUB_OFFLINE is set; run it where the hub is" in line
 
 
 def test_a_model_that_bisieve_did_not_train_is_not_pushed(
