@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 WIDTH = 100  # most columns of what is printed
 _INDENT = "    "  # of what continues a line
+_LONG = 60  # characters of a word that is no word
 _CLAUSE, _PHRASE = re.compile(r"(?<=[;.]) "), re.compile(r"(?<=[,:]) ")  # where a line may end
 
 
@@ -93,8 +94,8 @@ def _broken(line: str, mark: re.Pattern[str]) -> list[str]:
 
 
 def width_without_paths(line: str) -> int:
-    """Return the columns of a line without its paths and URLs."""
-    return len(" ".join(word for word in line.split(" ") if "/" not in word))
+    """Return the columns of a line without its paths, URLs and other words of that length."""
+    return len(" ".join(word for word in line.split(" ") if "/" not in word and len(word) <= _LONG))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -117,9 +117,10 @@ def _judge(config: PredictConfig) -> "Judge":
         from ray_train.evaluation.step_client import StepClient
 
         return StepClient(config.server, config.model, config.max_length)
-    console.status_on_stderr("importing torch and transformers, and loading the model")
+    console.status_on_stderr("importing torch and transformers")
     from ray_train.evaluation.step_scorer import StepScorer
 
+    console.status_on_stderr(f"loading {config.model}")
     return StepScorer(config.model, config.max_length, config.risk)
 
 

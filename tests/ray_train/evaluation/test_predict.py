@@ -60,7 +60,8 @@ def test_the_records_come_back_in_their_order_with_steps_rewards_and_scores(
     assert found[2]["rewards"] == [None]
     assert set(found[2]["scores"].values()) == {None}
     assert printed.err.splitlines() == [
-        "importing torch and transformers, and loading the model",
+        "importing torch and transformers",
+        f"loading {model}",
         "not scored: 1 step of solutions that are too long, or have a token of the prompt in the text",
     ]
 
