@@ -25,6 +25,8 @@ from ray_train.choices import AGGREGATES, PARAGRAPHS, SPLITS
 from ray_train.config_io import option, require
 from ray_train.evaluation.candidates import steps_of
 from ray_train.evaluation.picks import scores_of
+from ray_train.model.recognize import check_model
+from ray_train.run_config import located
 
 if TYPE_CHECKING:
     from ray_train.evaluation.step_client import StepClient
@@ -117,11 +119,13 @@ def _judge(config: PredictConfig) -> "Judge":
         from ray_train.evaluation.step_client import StepClient
 
         return StepClient(config.server, config.model, config.max_length)
+    model = located(config).model
+    check_model(model, "--model")  # before the slow import, so that a mistake is soon named
     console.status_on_stderr("importing torch and transformers")
     from ray_train.evaluation.step_scorer import StepScorer
 
     console.status_on_stderr(f"loading {config.model}")
-    return StepScorer(config.model, config.max_length, config.risk)
+    return StepScorer(model, config.max_length, config.risk)
 
 
 def _scored(line: _Line, rewards: Sequence[float]) -> dict[str, Any]:

@@ -100,6 +100,21 @@ def test_a_malformed_line_is_one_error_and_nothing_is_written(
     assert not output.exists()
 
 
+@pytest.mark.parametrize("wrong", ["nowhere", "empty", "a-file"])
+def test_what_is_no_model_is_named_before_torch_is_imported(
+    wrong: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = file.parent / wrong
+    if wrong == "empty":
+        place.mkdir()
+    elif wrong == "a-file":
+        place.touch()
+    assert run(str(place), file) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bisieve: error: expected a ")
+    assert str(place) in line
+
+
 def test_options_that_contradict_or_are_out_of_range_are_refused(
     model: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
