@@ -3,7 +3,7 @@
 import argparse
 
 from bisieve import console
-from bisieve._text import Report
+from bisieve._text import Report, pluralize
 from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
 from bisieve.cli.parser import add_config
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.confidence < 1:
         hint = f"for {args.confidence:g}% give {args.confidence / 100:g}" if 1 < args.confidence < 100 else ""
         raise UsageError("a --confidence in (0, 1)", f"{args.confidence:g}", hint or "give 0.95, for example")
+    console.status_on_stderr(f"comparing with {pluralize(len(args.other), 'evaluation')}")
     found = compare_with_each(args.metrics, args.other, args.confidence)
     if args.json:
         options.print_json([each.numbers() for each in found])
