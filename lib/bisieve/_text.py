@@ -60,10 +60,15 @@ class Report(str):
     blocks: tuple[str | Table | Graded, ...]
 
     def __new__(cls, *blocks: str | Table | Graded) -> "Report":
-        """Make the text of all ``blocks``, each of one line or more."""
-        report = super().__new__(cls, "\n".join(map(str, blocks)))
+        """Make the text of all ``blocks``, each of one line or more; sentences are broken by `clauses`."""
+        report = super().__new__(cls, "\n".join(map(_plain, blocks)))
         report.blocks = blocks
         return report
+
+
+def _plain(block: str | Table | Graded) -> str:
+    is_ours = isinstance(block, str) and not isinstance(block, Quoted)
+    return clauses(str(block)) if is_ours else str(block)
 
 
 def clauses(text: str) -> str:

@@ -74,23 +74,17 @@ def show_on_stderr(text: str) -> None:
 
 def show(report: str) -> None:
     """Print a result on stdout; a terminal gets the tables of a `Report` with lines and colours."""
-    blocks = report.blocks if isinstance(report, Report) else (report,)
     if not is_terminal(sys.stdout):
-        print(*map(_plain, blocks), sep="\n", flush=True)
+        print(report if isinstance(report, Report) else clauses(report), flush=True)
         return
     console = _console(sys.stdout)
-    for block in blocks:
+    for block in report.blocks if isinstance(report, Report) else (report,):
         if isinstance(block, Table):
             console.print(_laid_out(block, console.width))
         elif isinstance(block, Graded):
             _print_graded(console, block)
         else:
             _print_text(console, block)
-
-
-def _plain(block: str | Table | Graded) -> str:
-    is_ours = isinstance(block, str) and not isinstance(block, Quoted)
-    return clauses(str(block)) if is_ours else str(block)
 
 
 def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.evaluation.predict import predict
 
     if args.output:
-        storage.require_writable(canonical(args.output).rpartition("/")[0])
+        storage.require_writable_file(canonical(args.output))
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in predict(config)]
     if args.output:
         storage.write_bytes(canonical(args.output), "".join(lines).encode())

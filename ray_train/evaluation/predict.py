@@ -116,6 +116,7 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
 
 def _judge(config: PredictConfig) -> "Judge":
     if config.server:
+        console.status_on_stderr(f"asking the server at {config.server}")
         from ray_train.evaluation.step_client import StepClient
 
         return StepClient(config.server, config.model, config.max_length)
@@ -159,6 +160,8 @@ def _line(row: bytes, split: str, where: str) -> _Line:
     try:
         record = json.loads(row)
         known = msgspec.convert(record, _Record)
+    except json.JSONDecodeError as error:
+        raise _malformed(where, f"broken JSON at its character {error.pos + 1}: {error.msg}") from error
     except (ValueError, msgspec.ValidationError) as error:
         raise _malformed(where, str(error)) from error
     both = known.steps is not None and known.text is not None

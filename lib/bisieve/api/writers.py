@@ -53,6 +53,6 @@ def _save(index: Index, output: str, images: str | None, is_folder: bool = False
     """Check the outputs and the shards; return what is done with an image inside a record."""
     check_target(index, output, is_folder)
     if images:
-        check_target(index, images)
+        check_target(index, images, flag="--images")
     check_shards_unchanged(index)
     return ImageFolder(images).save if images else refuse

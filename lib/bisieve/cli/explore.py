@@ -40,5 +40,12 @@ def run(args: argparse.Namespace) -> int:
 
     index = open_index(args.index, args.version)
     fraction = {} if args.fraction is None else {"fraction": args.fraction}
-    index.explore(ready, **fraction, image_root=args.image_root, port=args.port, **options.selecting(args))
+    try:
+        index.explore(
+            ready, **fraction, image_root=args.image_root, port=args.port, **options.selecting(args)
+        )
+    except KeyboardInterrupt as interrupt:
+        marked = f"; the marked ids are in {args.exclude}" if args.exclude else ""
+        interrupt.add_note(f"the page is closed{marked}")
+        raise
     return 0

@@ -66,7 +66,7 @@ class Session:
         self._without_marked = False
         self.catalog = Catalog(index, folder, self.view)
         if start.exclude:
-            check_target(index, start.exclude)
+            check_target(index, start.exclude, flag="--exclude")
             if exists(canonical(start.exclude)):
                 self.catalog.mark(sorted(ids_in(start.exclude)), True)
         self.questions = QuestionReader(self.catalog, View(index, 1.0, None))

@@ -89,13 +89,15 @@ def ids_in(url: str) -> set[str]:
     """Return the ids in a file.
 
     Raises:
-        UsageError: The file is not text.
+        UsageError: The file is not text, or JSON.
         StorageError: The file cannot be read.
     """
     try:
         text = read_bytes(canonical(url)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"text with one rollout_id a line in {url}", "other bytes", "correct it") from error
+    if text.startswith(("{", "[")):  # which `bisieve explore` would write marks into
+        raise UsageError(f"text with one rollout_id a line in {url}", "JSON", "name another file")
     return {line.removesuffix("\r") for line in text.split("\n")} - {""}
 
 

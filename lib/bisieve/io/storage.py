@@ -302,6 +302,14 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
         file.commit()
 
 
+def require_writable_file(url: str) -> None:
+    """Raise `StorageError` unless a file can be written at ``url``; its folder need not exist yet."""
+    fs, path = open_filesystem(url)
+    if isinstance(fs, LocalFileSystem) and os.path.isdir(path):
+        raise StorageError(f"a path for a file at {url}", "a folder", "choose another path")
+    require_writable(url.rpartition("/")[0])
+
+
 def require_writable(url: str) -> None:
     """Raise `StorageError` unless files can be written into the folder ``url``, which need not exist yet.
 

@@ -151,7 +151,7 @@ def _lines(rollouts: list[Rollout], threshold: float) -> Iterator[bytes]:
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
-def check_target(index: Index, output: str, is_folder: bool = False) -> None:
+def check_target(index: Index, output: str, is_folder: bool = False, flag: str = "--output") -> None:
     """Check that ``output`` overwrites neither the index nor a shard that it points into.
 
     Links are resolved on a local disk.
@@ -161,21 +161,22 @@ def check_target(index: Index, output: str, is_folder: bool = False) -> None:
         output: URL of a file or a folder.
         is_folder: ``output`` is a folder of records. It must then hold no indexed shard: scoring the folder
             later would read that shard beside the exported records.
+        flag: The option that named it, for the errors.
 
     Raises:
         UsageError: ``output`` is ``-``, inside the index, or a shard, or it is a folder that holds one.
     """
     if output == "-":
-        raise UsageError("a file for --output", "-", "name a file")
+        raise UsageError(f"a file for {flag}", "-", "name a file")
     target, home = real_path(output), real_path(index.url)
     if _is_below(target, home):
-        raise UsageError(f"an --output outside the index {index.url}", output, "choose another --output")
+        raise UsageError(f"{flag} outside the index {index.url}", output, f"choose another {flag}")
     for shard in indexed_shards(index):
         place = real_path(shard.url)
         if place == target or (is_folder and _is_below(place, target)):
             raise UsageError(
-                "an --output that holds none of the shards of the index",
-                f"{shard.url} at {output}", "choose another --output",
+                f"{flag} without any shard of the index", f"{shard.url} at {output}",
+                f"choose another {flag}",
             )  # fmt: skip
 
 

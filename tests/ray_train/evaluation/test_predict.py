@@ -77,7 +77,7 @@ def test_a_file_gets_the_lines_that_a_program_gets(model: str, file: Path, tmp_p
 @pytest.mark.parametrize(
     ("record", "found"),
     [
-        ('{"question": "Q", "steps": ["a"', "line 2 of"),
+        ('{"question": "Q", "steps": ["a"', "solutions.jsonl; found broken JSON at its character 32: Expect"),
         ({"question": "Q"}, "no steps"),
         ({"question": "Q", "steps": []}, "no steps"),
         ({"question": "Q", "text": " \n "}, "no steps"),
@@ -113,6 +113,14 @@ def test_what_is_no_model_is_named_before_torch_is_imported(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("bisieve: error: expected a ")
     assert str(place) in line
+
+
+def test_an_output_that_is_a_folder_is_refused_before_the_model_is_loaded(
+    model: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, file, "--output", str(file.parent)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a path for a file at " in line
 
 
 def test_options_that_contradict_or_are_out_of_range_are_refused(
