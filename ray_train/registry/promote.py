@@ -199,9 +199,9 @@ def promote(
     old_value, old_bound = current.number(metric)
     compared = f"the current {current.model} ({metric} {old_value:.4f}, lower bound {old_bound:.4f})"
     if bound < old_bound:
-        return f"not promoted: {described} is worse than {compared}"
+        return f"not promoted: {described}; it is worse than {compared}"
     replace_pointer(found, data)
-    return f"promoted: {described}, not worse than {compared}"
+    return f"promoted: {described}; it is not worse than {compared}"
 
 
 def _check_model(candidate: EvaluatedModel, model: str) -> None:
