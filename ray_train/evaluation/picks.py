@@ -122,7 +122,7 @@ def table(numbers: dict[str, Any]) -> Report:
     found = numbers["methods"][numbers["aggregate"]]["above_pass@1"]["interval"]
     if found is not None and found[0] <= 0:
         lines.append(
-            f"this model does not pick better than chance by {numbers['aggregate']}: the interval of the\n"
+            f"this model does not pick better than chance by {numbers['aggregate']}: the interval of the "
             "difference from pass@1 is not above 0"
         )
     return Report(*lines)

@@ -77,7 +77,7 @@ def notes(numbers: dict[str, Any]) -> list[str]:
     found = numbers["position_baseline"]["differences"]["auc"]["interval"]
     if found is not None and found[0] <= 0:
         lines.append(
-            "this model does not beat a guess by the position of a step alone: the interval of the\n"
+            "this model does not beat a guess by the position of a step alone: the interval of the "
             "difference in AUC is not above 0, so nothing shows that it has learned to judge steps"
         )
     return lines

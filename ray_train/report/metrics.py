@@ -120,7 +120,7 @@ def _findings(numbers: dict[str, Any]) -> list[Finding]:
         _titled(bounds),
     ]
     if position:
-        return [Finding("warning", "Not better than position.", f"{' '.join(position[0].split())}."), *found]
+        return [Finding("warning", "Not better than position.", f"{position[0]}."), *found]
     text = "the interval of its difference in AUC from a guess by position alone is above 0."
     is_known = numbers["position_baseline"]["differences"]["auc"]["interval"] is not None
     return [*([Finding("good", "Better than position:", text)] if is_known else []), *found]
