@@ -55,7 +55,8 @@ class Comparison:
         rows = [
             self._row(f"{NAMES[metric]}{f' of {name[:24]}' if name else ''}", metric, scope)
             for scope, name in names.items()
-            for metric in (self.metrics[scope] if scope == ALL else OF_SOURCES)
+            for metric in (NAMES if scope == ALL else OF_SOURCES)
+            if metric in self.metrics[scope]
         ]
         titles = [f"{self.steps:,} steps", "position", "A", "B", "B − A", percent(self.confidence), "better"]
         lines: list[str | Table] = [f"A: {self.models[0]}", f"B: {self.models[1]}", Table(titles, rows)]

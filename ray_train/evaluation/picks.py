@@ -142,7 +142,7 @@ def table(numbers: dict[str, Any]) -> Report:
         found = chosen[other]["interval"]
         if found is not None and found[0] <= 0:
             lines.append(
-                f"this model does not pick better {name}: the interval of the\ndifference from {against} is "
+                f"this model does not pick better {name}: the interval of the difference from {against} is "
                 "not above 0"
             )
             break

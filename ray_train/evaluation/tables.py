@@ -76,7 +76,7 @@ def notes(numbers: dict[str, Any]) -> list[str]:
     lines.append(f"lower bounds ({percent(numbers['confidence'])}, one-sided): {bounds}")
     if beats_position(numbers) is False:
         lines.append(
-            "this model does not beat a guess by the position of a step alone: the interval of the\n"
+            "this model does not beat a guess by the position of a step alone: the interval of the "
             "difference in AUC is not above 0, so nothing shows that it has learned to judge steps"
         )
     return lines

@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bisieve.errors import StorageError, TrainingError
+from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
@@ -93,8 +93,7 @@ def require_evaluation(url: str) -> None:
     Raises:
         StorageError: There is none.
     """
-    if not storage.exists(url):
-        raise StorageError(f"an evaluation ({METRICS}) at {url}", "none", "make one with bisieve evaluate")
+    storage.require(url, f"an evaluation ({METRICS})", "make one with bisieve evaluate")
 
 
 def evaluated(metrics: str) -> EvaluatedModel:
@@ -213,9 +212,9 @@ def promote(
     old_value, old_bound = current.number(metric)
     compared = f"the current {current.model} ({metric} {old_value:.4f}, lower bound {old_bound:.4f})"
     if bound < old_bound:
-        return f"not promoted: {described} is worse than {compared}"
+        return f"not promoted: {described}; it is worse than {compared}"
     replace_pointer(found, data)
-    return f"promoted: {described}, not worse than {compared}{warning}"
+    return f"promoted: {described}; it is not worse than {compared}{warning}"
 
 
 def _check_model(candidate: EvaluatedModel, model: str) -> None:

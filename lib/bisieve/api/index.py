@@ -184,7 +184,7 @@ class Index:
         from bisieve.report.index_page import index_page
         from bisieve.tools.export import check_target
 
-        check_target(self.opened, url)
+        check_target(self.opened, url, flag="--html")
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         beside = None if other is None else (other.opened, other.name)
         exclusion = read_exclusion(self.opened, exclude)

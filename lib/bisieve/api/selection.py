@@ -100,7 +100,7 @@ class Selection:
         """
         from bisieve.api import writers
 
-        return writers.write_jsonl(self.selected, self.index, url, images)
+        return writers.write_jsonl(self.selected, self.index, url, images, self.progress)
 
     def write_records(self, folder: str, images: str | None = None) -> int:
         """Write the records as they are, as plain JSONL shards, a file per source.
@@ -118,7 +118,7 @@ class Selection:
         """
         from bisieve.api import writers
 
-        return writers.write_records(self.selected, self.index, folder, images)
+        return writers.write_records(self.selected, self.index, folder, images, self.progress)
 
     def write_format(
         self, url: str, format: str, images: str | None = None, image_root: str | None = None,
@@ -144,7 +144,7 @@ class Selection:
         from bisieve.api import writers
 
         return writers.write_format(
-            self.selected, self.index, url, format, images, image_root, skip_unsupported
+            self.selected, self.index, url, format, images, image_root, skip_unsupported, self.progress
         )
 
     @property

@@ -213,9 +213,13 @@ def test_the_command_compares_several_with_the_first_as_text_or_json(
     shown = capsys.readouterr().out
     assert shown.count("equivalent: the interval is inside ±0.02, and there are 150 questions or more\n") == 2
     assert max(map(len, shown.splitlines())) <= 100
-    for option in ("confidence", "margin"):
-        assert run_command("ray_train.cli.compare", [*words, f"--{option}", "1.5"]) == 2
-        assert f"a --{option} in (0, 1)" in capsys.readouterr().err
+    for option, wrong, hint in (
+        ("confidence", "95", "found 95; for 95% give 0.95"),
+        ("confidence", "0", "found 0; give 0.95, for example"),
+        ("margin", "1.5", "found 1.5; give 0.02, for example"),
+    ):
+        assert run_command("ray_train.cli.compare", [*words, f"--{option}", wrong]) == 2
+        assert f"expected a --{option} in (0, 1); {hint}" in capsys.readouterr().err
 
 
 def test_an_evaluation_is_measured_once_for_all_that_it_is_compared_with(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.piped_lines import joined
 
 from bisieve.cli.main import main
 from bisieve.errors import StorageError, TrainingError
@@ -74,7 +75,9 @@ def test_the_pointer_moves_to_models_that_are_not_worse_and_stays_otherwise(fold
         assert pointed(folder)["model"] == model
     assert promote(*equal, pointer).startswith("unchanged: ")
     told = promote(*worse, pointer)
-    assert told.startswith(f"not promoted: {worse[0]} (overall_f1 0.8000, lower bound 0.7000) is worse than")
+    assert told.startswith(
+        f"not promoted: {worse[0]} (overall_f1 0.8000, lower bound 0.7000); it is worse than"
+    )
     assert told.endswith(f"{equal[0]} (overall_f1 0.8000, lower bound 0.7100)")
     assert pointed(folder)["model"] == equal[0]
 
@@ -238,7 +241,7 @@ def test_the_command_says_what_became_of_it_and_a_worse_model_is_no_failure(
         places = [url.removeprefix("file://") for url in (model, metrics)]
         ask = ["promote", "--model", places[0], "--metrics", f"{places[1]}/metrics.json"]
         assert main([*ask, "--pointer", str(tmp_path / "current.json")]) == 0
-        (line,) = capsys.readouterr().out.splitlines()
+        (line,) = joined(capsys.readouterr().out).splitlines()
         assert line.startswith(told)
     assert pointed(folder)["run"] == "good-1"
     model, metrics = (url.removeprefix("file://") for url in make("theirs", 0.95, prompt="paper-eval"))
