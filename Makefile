@@ -14,7 +14,7 @@ export PATH := $(BIN):$(PATH)
 # that it imports again: a training's imports would take 9 seconds and not 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo java browser test test-fast check docs bench bench-train study study-small clean
+.PHONY: demo java browser test test-fast check docs bench bench-train bench-serving study study-small clean
 
 demo: STAGE := [1/7] # of the installation, if it is needed
 demo: $(RUNS)
@@ -49,8 +49,8 @@ check: $(READY)
 docs: $(READY)
 	$(BIN)/python infra/docs/reference.py
 
-# All of it takes an hour and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
-bench: $(READY) study-small
+# All of it takes two hours and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
+bench: $(READY) study-small bench-serving
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
 
 # What selections are worth (docs/study.md): hours of two cores, and ten minutes of them.  It can be stopped and
@@ -67,6 +67,10 @@ study-small: $(READY)
 bench-train: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.training.run $(BENCH)
 	PYTHONPATH=tests $(BIN)/python -m bench.training.path
+
+# The load test of `bisieve serve`: 30 minutes at the machine's limit. A part: make bench-serving SERVING="--minutes 2"
+bench-serving: $(READY)
+	PYTHONPATH=tests:lib:. $(BIN)/python -m bench.serving.run $(SERVING)
 
 # What the demo needs; a fifth of all packages is for the tests alone.  Torch first: DeepSpeed's build asks it for
 # its version.  Compiling all modules, of which few are used, would take as long as all the rest.

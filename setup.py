@@ -30,6 +30,13 @@ TRAIN = [
     "requests>=2.31",
 ]
 EXPLORE = ["duckdb>=2", "starlette>=1", "uvicorn>=0.50", "pillow>=12"]
+SERVE = [  # beside TRAIN
+    "ray[serve]>=2.60",
+    "grpcio-reflection>=1.60",  # ray[serve] has it; by it `bisieve doctor` sees that this extra is installed
+    "starlette>=1",
+    "uvicorn>=0.50",
+    "prometheus_client>=0.20",
+]
 CORPUS = ["scikit-learn>=1.5", "scipy>=1.13", "pillow>=12"]
 S3 = ["s3fs>=2026.9"]
 STORES = {  # stores that no test uses; `bisieve.io.errors.DRIVERS` has the URL schemes of each
@@ -95,14 +102,23 @@ setup(
     extras_require={
         "score": SCORE,
         "train": TRAIN,
+        "serve": SERVE,
         "corpus": CORPUS,
         "explore": EXPLORE,
         "s3": S3,
         **STORES,
         **TRACKERS,
         **LINEAGE,
-        "all": [*SCORE, *TRAIN, *CORPUS, *EXPLORE, *S3, *chain(*(STORES | TRACKERS | LINEAGE).values())],
-        "dev": [*SCORE, *TRAIN, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
+        "all": [
+            *SCORE,
+            *TRAIN,
+            *SERVE,
+            *CORPUS,
+            *EXPLORE,
+            *S3,
+            *chain(*(STORES | TRACKERS | LINEAGE).values()),
+        ],
+        "dev": [*SCORE, *TRAIN, *SERVE, *CORPUS, *EXPLORE, *S3, *chain(*(TRACKERS | LINEAGE).values()), *DEV],
     },
     entry_points={
         "console_scripts": ["bisieve = bisieve.__main__:run"],
@@ -127,6 +143,7 @@ setup(
             "compare = ray_train.cli.compare",
             "best-of = ray_train.cli.best_of",
             "predict = ray_train.cli.predict",
+            "serve = ray_train.cli.serve",
             "serving-files = ray_train.cli.serving_files",
             "push = ray_train.cli.push",
             "sweep = ray_train.cli.sweep",

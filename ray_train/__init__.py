@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ray_train.evaluation.step_scorer import StepScorer
     from ray_train.model.serving import add_serving_files
     from ray_train.registry.push import push
+    from ray_train.serving.config import ServeConfig
+    from ray_train.serving.server import serve
     from ray_train.sweeps.config import SweepConfig
     from ray_train.sweeps.run import sweep
     from ray_train.training.driver import train
@@ -42,11 +44,13 @@ _HOMES = {
     "predict": "ray_train.evaluation.predict",
     "add_serving_files": "ray_train.model.serving",
     "push": "ray_train.registry.push",
+    "ServeConfig": "ray_train.serving.config",
+    "serve": "ray_train.serving.server",
 }
 __all__ = [
-    "BestOfConfig", "EvaluateConfig", "PredictConfig", "SolutionScorer", "StepClient", "StepScorer",
-    "SweepConfig", "TrainConfig", "add_serving_files", "best_of", "compare_evaluations", "evaluate",
-    "predict", "push", "sweep", "train",
+    "BestOfConfig", "EvaluateConfig", "PredictConfig", "ServeConfig", "SolutionScorer", "StepClient",
+    "StepScorer", "SweepConfig", "TrainConfig", "add_serving_files", "best_of", "compare_evaluations",
+    "evaluate", "predict", "push", "serve", "sweep", "train",
 ]  # fmt: skip
 
 

@@ -40,8 +40,8 @@ class ScoringConfig:
     )  # fmt: skip
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
     server: str = option(
-        "URL of a vLLM server of this model, which then computes the rewards instead of workers", "",
-        metavar="URL",
+        "URL of a server of this model (vLLM, bisieve serve), which computes the rewards instead of workers",
+        "", metavar="URL",
     )  # fmt: skip
 
     # For a model that bisieve trained these are in its card, and giving one is an error.

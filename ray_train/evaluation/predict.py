@@ -49,7 +49,7 @@ class PredictConfig:
     max_length: int = option("tokens a solution may have; 0: as in training", 0)
     risk: float = option("standard deviations taken off the mean reward of a step, by a κ head", 0.0)
     server: str = option(
-        "URL of a vLLM server of this model, which then computes the rewards", "", metavar="URL"
+        "URL of a server of this model (vLLM, bisieve serve), which computes the rewards", "", metavar="URL"
     )
 
     GROUPS: ClassVar[dict[str, str]] = {"model": "model and places", "split": "how it is scored"}

@@ -78,7 +78,7 @@ class SolutionScorer:
         """Return the scorer that the environment describes, for trainers that pass no options on.
 
         Args:
-            variables: ``BISIEVE_SERVER``, the URL of a vLLM server, or ``BISIEVE_MODEL``, hub id, folder or
+            variables: ``BISIEVE_SERVER``, the URL of a server, or ``BISIEVE_MODEL``, hub id, folder or
                 URL of a model, or both; ``BISIEVE_AGGREGATE`` and ``BISIEVE_SPLIT``, if not the defaults.
 
         Raises:
@@ -102,7 +102,7 @@ class SolutionScorer:
     def of_server(
         cls, url: str, model: str = "", aggregate: str = AGGREGATES[0], split: str = PARAGRAPHS
     ) -> "SolutionScorer":
-        """Return a scorer that asks a vLLM server; ``model`` as for `StepClient`.
+        """Return a scorer that asks a server of vLLM or ``bisieve serve``; ``model`` as for `StepClient`.
 
         Raises:
             UsageError: There is no such aggregate or split.

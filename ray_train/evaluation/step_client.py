@@ -1,9 +1,9 @@
-"""Score steps with a model that a vLLM server has, as `StepScorer` does with one of its own.
+"""Score steps with a model that a server has, as `StepScorer` does with one of its own.
 
     solution ──as in training: RGB, reserved tokens, length──▶ messages ──POST /pooling──▶ P(Yes) of each step
 
-The server runs with the model's ``vllm.yaml``. Card, tokenizer and image sizes are read here, without
-weights, to know which steps fit.
+The server is vLLM with the model's ``vllm.yaml``, or ``bisieve serve``. Card, tokenizer and image sizes are
+read here, without weights, to know which steps fit.
 """
 
 import base64
@@ -33,7 +33,7 @@ from ray_train.model.prompt_format import format_in
 from ray_train.model.recognize import card_of
 from ray_train.model.skeleton import load_skeleton_processor
 
-_START = "start it with: vllm serve FOLDER --config FOLDER/vllm.yaml"
+_START = "start it with: vllm serve FOLDER --config FOLDER/vllm.yaml, or bisieve serve --model FOLDER"
 RETRIES = 3  # of a request that gets no answer, or one that the server is not ready
 _KEY = "VLLM_API_KEY"  # environment variable with the key that the server wants, if it wants one
 

@@ -10,7 +10,7 @@ SELECT, TRAIN, CHECK = "select rollouts", "train a model", "check the installati
 _ORDER = (  # of a user's way through the commands
     "corpus", "score", "report", "explore", "show", "rank", "diff", "path", "export", "gate",
     "versions", "clean",
-    "train", "evaluate", "compare", "best-of", "predict", "sweep", "promote", "serving-files",
+    "train", "evaluate", "compare", "best-of", "predict", "serve", "sweep", "promote", "serving-files",
     "push", "lineage", "submit",
 )  # fmt: skip
 _PIPELINE = f"""\

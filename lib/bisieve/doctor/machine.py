@@ -20,7 +20,8 @@ TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 LEAST_DISK = 10e9  # free bytes in the temporary folder: for shuffles, and checkpoints until they are uploaded
 FULL_DISK = 100e6  # free bytes; with less no run starts: Ray and Spark write more than that at once
 _SUMS = ("bisieve[all]", "bisieve[dev]")  # extras that only combine others
-_WITH_OTHERS = {"starlette", "uvicorn"}  # packages of an extra that also come with MLflow and others
+# Packages of an extra that also come with MLflow, Ray and others.
+_WITH_OTHERS = {"starlette", "uvicorn", "prometheus-client", "requests"}
 _TESTED = "tested_versions.txt"  # constraints.txt of the repository
 
 

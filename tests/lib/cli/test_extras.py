@@ -103,6 +103,7 @@ def test_without_any_extra_each_command_names_the_one_that_it_needs(
         "submit of a hub id": (["submit", *train, "someone/model"], "train"),
         "submit of an evaluation": (["submit", *evaluate], "train"),
         "explore": (["explore", "--index", index], "explore"),
+        "serve": (["serve", "--model", model], "serve"),
         "corpus": (["corpus", "--output", output, "--rollouts", "8", "--images", "8"], "corpus"),
     } | {
         scheme: (["export", "--index", f"{scheme}://b/x", "--fraction", "1", "--output", output], extra)

@@ -10,7 +10,7 @@ from closures import closure
 from bisieve.doctor import machine
 
 IMAGES = Path(__file__).parents[3] / "infra/docker"
-ONE_EXTRA = ("score", "train", "corpus", "s3")
+ONE_EXTRA = ("score", "train", "serve", "corpus", "s3")
 REQUIRES = ["numpy>=1.26", 'pyspark<5,>=4.3; extra == "score"', 'pandas>=2.2; extra == "score"']
 TESTED = {"numpy": "2.4.0", "pyspark": "4.3.0", "pandas": "2.3.3"}
 
