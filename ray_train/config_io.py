@@ -20,6 +20,8 @@ from bisieve.cli.parser import Parser
 from bisieve.errors import UsageError
 from bisieve.io.settings import read_settings
 
+_LONGEST = 40  # characters of a default that a help text shows
+
 
 class Need(NamedTuple):
     """A condition without which an option has no effect."""
@@ -166,7 +168,8 @@ def _metavar(item: "dataclasses.Field[Any]") -> str:
 def _default_text(item: "dataclasses.Field[Any]") -> str:
     if item.default is MISSING:
         return " (required)"
-    return f" (default: {item.default})" if str(item.default) else ""
+    is_short = 0 < len(str(item.default)) <= _LONGEST
+    return f" (default: {item.default})" if is_short else ""
 
 
 def read_config(kind: type[Config], args: argparse.Namespace) -> Config:

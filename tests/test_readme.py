@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.markdown import ROOT, Page
+from support.piped_lines import too_wide
 
 from bisieve._version import __version__
 from bisieve.doctor.machine import TESTED_PYTHONS
@@ -37,6 +38,7 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert [line for line in done.stderr.splitlines() if not SAID.fullmatch(line)] == []
+    assert too_wide(done.stdout) == []
     for made in ("index/manifest.json", "best.jsonl", "model/bisieve.json", "metrics/metrics.json"):
         assert (tmp_path / made).stat().st_size > 0
 

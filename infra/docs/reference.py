@@ -114,7 +114,7 @@ def _sentence(text: str) -> str:
 def _wrapped(command: str) -> list[str]:
     """Return a command on lines of at most 96 columns."""
     lines, line = [], ""
-    for word in command.split(" "):
+    for word in command.replace("\\\n", " ").split():
         if len(line) + len(word) > 94:
             lines.append(f"{line} \\")
             line = "   "

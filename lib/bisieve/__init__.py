@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Any
 from bisieve._version import __version__
 
 if TYPE_CHECKING:
-    from bisieve.api.functions import (
-        Comparison,
-        GateCheck,
-        check_gate,
-        compare,
-        open_index,
-        rerank,
-        score,
-        score_table,
-    )
+    from bisieve.api.comparison import Comparison, compare
+    from bisieve.api.functions import open_index, rerank, score, score_table
+    from bisieve.api.gate_check import GateCheck, check_gate
     from bisieve.api.index import Index
     from bisieve.api.selection import Selection
     from bisieve.errors import BisieveError
@@ -29,10 +22,11 @@ if TYPE_CHECKING:
     from bisieve.tools.gate import Limits
 
 # Imported on first access: ``import bisieve`` takes milliseconds, and needs neither pyarrow nor numpy.
-_FUNCTIONS = ("check_gate", "compare", "open_index", "rerank", "score", "score_table")
 _HOMES = {
     "balanced_information_score": "bisieve.scoring",
-    **dict.fromkeys((*_FUNCTIONS, "Comparison", "GateCheck"), "bisieve.api.functions"),
+    **dict.fromkeys(("open_index", "rerank", "score", "score_table"), "bisieve.api.functions"),
+    **dict.fromkeys(("Comparison", "compare"), "bisieve.api.comparison"),
+    **dict.fromkeys(("GateCheck", "check_gate"), "bisieve.api.gate_check"),
     "Index": "bisieve.api.index",
     "Selection": "bisieve.api.selection",
     "ReadOptions": "bisieve.records.options",

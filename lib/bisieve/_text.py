@@ -1,8 +1,14 @@
 """Text for people: numbers with nouns, reports with tables, and suggestions for a typo."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+WIDTH = 100  # most columns of what is printed
+_INDENT = "    "  # of what continues a line
+_LONG = 60  # characters of a word that is no word
+_CLAUSE, _PHRASE = re.compile(r"(?<=[;.]) "), re.compile(r"(?<=[,:]) ")  # where a line may end
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -32,6 +38,10 @@ class Table:
         return "\n".join(aligned([self.head, *self.rows]))
 
 
+class Quoted(str):
+    """Text of a corpus in a `Report`, which is shown as it is."""
+
+
 @dataclass(frozen=True)
 class Graded:
     """A text behind a label that a terminal colours by a share: 0 is wrong, 1 is right."""
@@ -50,25 +60,63 @@ class Report(str):
     blocks: tuple[str | Table | Graded, ...]
 
     def __new__(cls, *blocks: str | Table | Graded) -> "Report":
-        """Make the text of all ``blocks``, each of one line or more."""
-        report = super().__new__(cls, "\n".join(map(str, blocks)))
+        """Make the text of all ``blocks``, each of one line or more; sentences are broken by `clauses`."""
+        report = super().__new__(cls, "\n".join(map(_plain, blocks)))
         report.blocks = blocks
         return report
+
+
+def _plain(block: str | Table | Graded) -> str:
+    is_ours = isinstance(block, str) and not isinstance(block, Quoted)
+    return clauses(str(block)) if is_ours else str(block)
+
+
+def clauses(text: str) -> str:
+    """Return a text with each line that is too wide continued on the next one, behind a punctuation mark.
+
+    That is a semicolon or a full stop, and a comma or a colon only where else a line would still be too wide:
+    so a search finds most statements whole. Paths and URLs do not count, else where a line ends would depend
+    on them.
+    """
+    lines = text.split("\n")
+    for mark in (_CLAUSE, _PHRASE):
+        lines = [part for line in lines for part in _broken(line, mark)]
+    return "\n".join(lines)
+
+
+def _broken(line: str, mark: re.Pattern[str]) -> list[str]:
+    if width_without_paths(line) <= WIDTH:
+        return [line]
+    first, *others = mark.split(line)
+    lines = [first]
+    for part in others:
+        joined, alone = f"{lines[-1]} {part}", _INDENT + part
+        if width_without_paths(joined) > WIDTH >= width_without_paths(alone):
+            lines.append(alone)
+        else:  # also a part that would be too wide on a line of its own
+            lines[-1] = joined
+    return lines
+
+
+def width_without_paths(line: str) -> int:
+    """Return the columns of a line without its paths, URLs and other words of that length."""
+    return len(" ".join(word for word in line.split(" ") if "/" not in word and len(word) <= _LONG))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return one line per row, with the first column aligned left and the others right.
 
-    All rows have the same number of cells.
+    All rows have the same number of cells. Columns are two spaces apart, or one where it is too wide else.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
     return [
-        "  ".join(
+        gap.join(
             [
                 row[0].ljust(widths[0]),
                 *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
             ]
-        )
+        ).rstrip()
         for row in rows
     ]
 

@@ -1,9 +1,13 @@
 """How bisieve prints: on a terminal, tables and progress bars of rich; elsewhere, plain lines.
 
 `show` prints a result, `status` a line about what is going on, `show_on_stderr` an error or a warning, and
-`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide. What is none (a
-file, a pipe, ``TERM=dumb``) gets lines as they are, and rich is not imported. With ``NO_COLOR`` a terminal
-gets no escape codes. `quiet` switches off `status` and `progress` for a command.
+`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide, and with
+``NO_COLOR`` there are no escape codes. `quiet` switches off `status` and `progress` for a command.
+
+What is no terminal (a file, a pipe, ``TERM=dumb``) gets plain lines, and rich is not imported. They are not
+wrapped word by word, since programs search in them: on stderr a message is one line, and on stdout a line
+that is wider than `WIDTH` goes on behind a punctuation mark (`bisieve._text.clauses`). Wider are only names,
+paths, and the text of a corpus; so no phrase that we write may be longer.
 """
 
 import os
@@ -15,9 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from bisieve._text import Graded, Report, Table
+from bisieve._text import WIDTH, Graded, Quoted, Report, Table, clauses
 
-WIDTH = 100  # most columns
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
 _WRONG, _RIGHT = (230, 159, 0), (0, 150, 210)  # red, green, blue: orange to blue, as in reports
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
@@ -72,7 +75,7 @@ def show_on_stderr(text: str) -> None:
 def show(report: str) -> None:
     """Print a result on stdout; a terminal gets the tables of a `Report` with lines and colours."""
     if not is_terminal(sys.stdout):
-        print(report, flush=True)
+        print(report if isinstance(report, Report) else clauses(report), flush=True)
         return
     console = _console(sys.stdout)
     for block in report.blocks if isinstance(report, Report) else (report,):
@@ -85,18 +88,15 @@ def show(report: str) -> None:
 
 
 def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
-    """Print a row of a table whose other rows are not known yet.
+    """Print a row of a table whose other rows are not known yet; it is one line where there is no terminal.
 
     Args:
         cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
         widths: Least columns of each cell but the last.
     """
     if not is_terminal(sys.stdout):
-        print(
-            *(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)),
-            cells[-1],
-            flush=True,
-        )
+        first = [cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)]
+        print(*first, cells[-1], flush=True)
         return
     from rich.table import Table as Grid
 
@@ -164,16 +164,20 @@ class Bar:
 
 
 @contextmanager
-def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, total: int, lines: bool = False, on_stderr: bool = False
+) -> Iterator[Callable[[int], None]]:
     """Yield a function that shows on stdout how many of ``total`` are done, unless the command is quiet.
 
     Args:
         what: What is done.
         total: How many there are.
         lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
+        on_stderr: Show it on stderr; for a command whose stdout is data.
     """
     bar: Bar | None = None
-    has_bar = has_bars(sys.stdout)
+    stream = sys.stderr if on_stderr else sys.stdout
+    has_bar = has_bars(stream)
     due = time.monotonic() + PROGRESS_EVERY
 
     def shown(done: int) -> None:
@@ -181,10 +185,10 @@ def progress(what: str, total: int, lines: bool = False) -> Iterator[Callable[[i
         if not done or _is_quiet:
             return  # the bar appears with the first that is done
         if has_bar:
-            bar = bar or Bar(sys.stdout)
+            bar = bar or Bar(stream)
             bar.show(what, min(done, total), total)
         elif lines and time.monotonic() >= due:
-            show(f"{what}: {done:,} of {total:,}")
+            (show_on_stderr if on_stderr else show)(f"{what}: {done:,} of {total:,}")
             due = time.monotonic() + PROGRESS_EVERY
 
     try:
@@ -224,7 +228,7 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 
 def _print_text(console: Any, text: str) -> None:
-    for part in wrapped(text, console.width):
+    for part in wrapped(text if isinstance(text, Quoted) else clauses(text), console.width):
         console.print(_styled(part), soft_wrap=True)
 
 

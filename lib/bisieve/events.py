@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
@@ -44,6 +44,29 @@ class EventSink(Protocol):
 
 def null_sink(event: str, text: str = "", **fields: Any) -> None:
     """Discard the event."""
+
+
+def ignored(number: int) -> None:
+    """Count nothing: the default where a function could be given that of `counted`."""
+
+
+def counted(emit: EventSink, stage: str, total: int, noun: str) -> Callable[[int], None]:
+    """Return a function that emits a `PROGRESS` event with the sum of all numbers that it was called with.
+
+    Args:
+        emit: Receives the events.
+        stage: What is going on, in a word.
+        total: What the sum will be at the end.
+        noun: What is counted, in the plural.
+    """
+    done = 0
+
+    def add(number: int) -> None:
+        nonlocal done
+        done += number
+        emit(PROGRESS, f"{stage}: {done:,} of {total:,} {noun}", stage=stage, tasks_done=done, tasks=total)
+
+    return add
 
 
 def log_format(asked: str | None) -> str:

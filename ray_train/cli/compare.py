@@ -3,7 +3,7 @@
 import argparse
 
 from bisieve import console
-from bisieve._text import Report
+from bisieve._text import Report, pluralize
 from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
 from bisieve.cli.parser import add_config
@@ -31,6 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--confidence", type=float, default=0.95, metavar="C",
         help="confidence of the intervals, in (0, 1) (default: 0.95)",
     )  # fmt: skip
+    add(
+        "--margin", type=float, metavar="D",
+        help="call models equivalent in a metric if the interval of their difference is inside ±D",
+    )  # fmt: skip
     options.add_json(parser)
     add_config(parser)
 
@@ -40,8 +44,12 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.evaluation.compare import compare_with_each
 
     if not 0 < args.confidence < 1:
-        raise UsageError("a --confidence in (0, 1)", str(args.confidence), "correct it")
-    found = compare_with_each(args.metrics, args.other, args.confidence)
+        hint = f"for {args.confidence:g}% give {args.confidence / 100:g}" if 1 < args.confidence < 100 else ""
+        raise UsageError("a --confidence in (0, 1)", f"{args.confidence:g}", hint or "give 0.95, for example")
+    if args.margin is not None and not 0 < args.margin < 1:
+        raise UsageError("a --margin in (0, 1)", f"{args.margin:g}", "give 0.02, for example")
+    console.status_on_stderr(f"comparing with {pluralize(len(args.other), 'evaluation')}")
+    found = compare_with_each(args.metrics, args.other, args.confidence, args.margin)
     if args.json:
         options.print_json([each.numbers() for each in found])
     else:

@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from bisieve import console
+from bisieve._text import pluralize
 from bisieve.cli.overview import TRAIN
 from ray_train.config_io import add_options, read_config
 from ray_train.evaluation.predict import PredictConfig
@@ -30,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.evaluation.predict import predict
 
     if args.output:
-        storage.require_writable(canonical(args.output).rpartition("/")[0])
+        storage.require_writable_file(canonical(args.output))
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in predict(config)]
     if args.output:
         storage.write_bytes(canonical(args.output), "".join(lines).encode())
+        console.show(f"{args.output}: {pluralize(len(lines), 'solution')}")
     else:
         print(*lines, sep="", end="", flush=True)
     return 0

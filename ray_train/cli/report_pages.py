@@ -30,5 +30,5 @@ def _of_sweep(url: str, image_root: str | None) -> "Page":
 
 
 RUN = Subject("the output of bisieve train", _of_run)
-METRICS = Subject("what bisieve evaluate wrote: folder or metrics.json", _of_metrics)
+METRICS = Subject("what bisieve evaluate wrote: folder or metrics.json", _of_metrics, shows_images=True)
 SWEEP = Subject("what bisieve sweep wrote: folder or sweep.json", _of_sweep)

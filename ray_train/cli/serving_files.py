@@ -19,6 +19,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the files and print their names; say so if vLLM cannot serve the model."""
+    from ray_train.model.metadata import trained_card
+
+    trained_card(args.model)  # before the slow import, so that a mistake is soon named
+    console.status_on_stderr("importing torch and transformers")
     from ray_train.model.serving import VLLM, add_serving_files
 
     written, why_not = add_serving_files(args.model)

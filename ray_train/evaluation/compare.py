@@ -15,15 +15,17 @@ from bisieve._text import Report, Table, percent, pluralize
 from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION, TEST
 from ray_train.evaluation.bootstrap import differences, measured, plain
-from ray_train.evaluation.metrics import ALL, LOWER_IS_BETTER, Measured
+from ray_train.evaluation.metrics import ALL, Measured
 from ray_train.evaluation.scores_file import read_evaluation
 from ray_train.evaluation.steps import ScoredSteps, judged_steps
-from ray_train.evaluation.tables import NAMES, ends, number
+from ray_train.evaluation.tables import NAMES, beats_position, ends, number
+from ray_train.evaluation.verdicts import better, is_equivalent, least
 
 # Fields that must be equal in two evaluations: the same judgements, and the same steps reported.
 SAME = {"benchmark_sha256": "--benchmark", "threshold_on": "--threshold", "seed": "--seed"}
 Lengths: TypeAlias = tuple[int, ...]  # by reported solution, the number of its first steps that are compared
 OF_SOURCES = ("macro_f1", "auc")  # metrics of each source in the table; the document has all
+NOT_SHOWN, EQUIVALENT = "not shown", "equivalent"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Comparison:
     steps: int  # that are compared
     left_out: int  # steps that only one of the models scored
     confidence: float
-    metrics: dict[str, dict[str, dict[str, Any]]]  # by scope and metric: a, b, difference, interval
+    margin: float | None  # differences within ± this do not matter; None: not given
+    metrics: dict[str, dict[str, dict[str, Any]]]  # by scope and metric: a, b, difference, interval, verdict
+    position: dict[str, dict[str, float | None]]  # by scope and metric: a guess by position, as A's has it
+    beat_position: tuple[bool | None, bool | None]  # whether the AUC of A and of B is shown to be above it
 
     def numbers(self) -> dict[str, Any]:
         """Return the comparison as a JSON document."""
@@ -50,10 +55,12 @@ class Comparison:
         rows = [
             self._row(f"{NAMES[metric]}{f' of {name[:24]}' if name else ''}", metric, scope)
             for scope, name in names.items()
-            for metric in (self.metrics[scope] if scope == ALL else OF_SOURCES)
+            for metric in (NAMES if scope == ALL else OF_SOURCES)
+            if metric in self.metrics[scope]
         ]
-        titles = [f"{self.steps:,} steps", "A", "B", "B − A", percent(self.confidence), "better"]
+        titles = [f"{self.steps:,} steps", "position", "A", "B", "B − A", percent(self.confidence), "better"]
         lines: list[str | Table] = [f"A: {self.models[0]}", f"B: {self.models[1]}", Table(titles, rows)]
+        lines += self._on_verdicts() + self._on_position()
         if self.threshold_on == TEST:
             lines.append("both thresholds TUNED ON THE TEST SET: F1 and accuracies are too good")
         if self.left_out:
@@ -62,39 +69,72 @@ class Comparison:
 
     def _row(self, title: str, metric: str, scope: str) -> list[str]:
         found = self.metrics[scope][metric]
-        values = [number(found["a"]), number(found["b"]), number(found["difference"], signed=True)]
-        return [title, *values, ends(found["interval"], signed=True), better(metric, found["interval"])]
+        position = self.position[scope].get(metric)
+        return [
+            title, "" if position is None else number(position), number(found["a"]), number(found["b"]),
+            number(found["difference"], signed=True), ends(found["interval"], signed=True),
+            "" if found["interval"] is None else self._verdict(found),
+        ]  # fmt: skip
+
+    def _verdict(self, found: dict[str, Any]) -> str:
+        if found["better"]:
+            return f"{found['better']} < {self.margin:g}" if found["equivalent"] else str(found["better"])
+        return EQUIVALENT if found["equivalent"] else NOT_SHOWN
+
+    def _on_verdicts(self) -> list[str]:
+        found = [entry for of_scope in self.metrics.values() for entry in of_scope.values()]
+        if self.margin is None:
+            some = any(entry["better"] is None and entry["interval"] for entry in found)
+            return [f"{NOT_SHOWN}: no difference is, and no equality either; see --margin"] if some else []
+        few = f", and there are {least(self.margin, self.confidence):,} questions or more"
+        lines = [f"{EQUIVALENT}: the interval is inside ±{self.margin:g}{few}"]
+        if any(entry["better"] and entry["equivalent"] for entry in found):
+            lines.append(f"< {self.margin:g}: better, but by less than the margin")
+        return lines
+
+    def _on_position(self) -> list[str]:
+        """Return a sentence if a model does not beat the position of a step: its differences mean little."""
+        beaten = [
+            name for name, beats in zip("AB", self.beat_position, strict=True) if beats is False
+        ]  # fmt: skip
+        if not beaten:
+            return []
+        said = "neither A nor B beats" if len(beaten) == 2 else f"{beaten[0]} does not beat"
+        return [
+            f"{said} a guess by the position of a step alone (column position) in AUC:\n"
+            f"nothing shows that {'they have' if len(beaten) == 2 else 'it has'} learned to judge steps"
+        ]
 
 
-def better(metric: str, interval: Sequence[float] | None) -> str:
-    """Return "A" or "B" if the interval of B − A shows which is better; "" if it contains 0."""
-    if interval is None or interval[0] <= 0 <= interval[1]:
-        return ""
-    return "B" if (interval[0] > 0) != (metric in LOWER_IS_BETTER) else "A"
-
-
-def compare_evaluations(a: str, b: str, confidence: float = 0.95) -> Comparison:
+def compare_evaluations(
+    a: str, b: str, confidence: float = 0.95, margin: float | None = None
+) -> Comparison:  # fmt: skip
     """Compare two evaluations of ``bisieve evaluate``.
 
     Args:
         a: URL of the folder of an evaluation, or of its ``metrics.json``.
         b: That of the other one.
         confidence: Of the intervals, in (0, 1).
+        margin: Differences of a metric within ± this do not matter, in (0, 1); None: nothing is called
+            equivalent.
 
     Raises:
         TrainingError: They are of different benchmarks or protocols, or a file is not of this version.
         StorageError: A file cannot be read.
     """
-    return compare_with_each(a, [b], confidence)[0]
+    return compare_with_each(a, [b], confidence, margin)[0]
 
 
-def compare_with_each(a: str, others: Sequence[str], confidence: float = 0.95) -> list[Comparison]:
+def compare_with_each(
+    a: str, others: Sequence[str], confidence: float = 0.95, margin: float | None = None
+) -> list[Comparison]:
     """Compare each of several evaluations with the same one, which is measured once where it can be.
 
     Args:
         a: URL of an evaluation, as of `compare_evaluations`.
         others: URLs of the other ones.
         confidence: Of the intervals, in (0, 1).
+        margin: As of `compare_evaluations`.
 
     Returns:
         The comparisons, in the order of ``others``.
@@ -104,7 +144,7 @@ def compare_with_each(a: str, others: Sequence[str], confidence: float = 0.95) -
         StorageError: A file cannot be read.
     """
     first = _Evaluation(a)
-    return [_compared(first, _Evaluation(other), confidence) for other in others]
+    return [_compared(first, _Evaluation(other), confidence, margin) for other in others]
 
 
 class _Evaluation:
@@ -128,7 +168,9 @@ class _Evaluation:
         return self._measured[1]
 
 
-def _compared(first: _Evaluation, other: _Evaluation, confidence: float) -> Comparison:
+def _compared(
+    first: _Evaluation, other: _Evaluation, confidence: float, margin: float | None
+) -> Comparison:  # fmt: skip
     of_a, of_b = first.numbers, other.numbers
     for name, flag in SAME.items():
         needed = name != "seed" or of_a["threshold_on"] == CALIBRATION
@@ -142,20 +184,30 @@ def _compared(first: _Evaluation, other: _Evaluation, confidence: float) -> Comp
         for one, another in zip(first.reported, other.reported, strict=True)
     ]
     lengths = tuple(map(min, scored))
-    steps = len(first.steps(lengths))
+    compared = first.steps(lengths)
+    steps = len(compared)
     if not steps:
         raise TrainingError("judged steps that both models scored", "none", "evaluate them again")
     values_a, drawn_a = first.measured(lengths, of_a["seed"])
     values_b, drawn_b = other.measured(lengths, of_a["seed"])
     between = differences(values_b, drawn_b, values_a, drawn_a, confidence)
+    questions = {scope: len(set(compared.questions[compared.sources == scope])) for scope in between}
+    questions[ALL] = len(set(compared.questions))
     metrics = {
         scope: {
-            name: {"a": plain(values_a[scope])[name], "b": plain(values_b[scope])[name], **found}
+            name: {
+                "a": plain(values_a[scope])[name], "b": plain(values_b[scope])[name], **found,
+                "better": better(name, found["interval"]),
+                "equivalent": is_equivalent(found["interval"], margin, questions[scope], confidence),
+            }
             for name, found in of_scope.items()
         }
         for scope, of_scope in between.items()
-    }
+    }  # fmt: skip
+    position = {source: {"auc": entry["position_auc"]} for source, entry in of_a["sources"].items()}
+    position[ALL] = {name: of_a["position_baseline"].get(name) for name in metrics[ALL]}
     return Comparison(
         first.url, other.url, (of_a["model"], of_b["model"]), (of_a["threshold"], of_b["threshold"]),
-        of_a["threshold_on"], steps, sum(abs(one - another) for one, another in scored), confidence, metrics,
+        of_a["threshold_on"], steps, sum(abs(one - another) for one, another in scored), confidence, margin,
+        metrics, position, (beats_position(of_a), beats_position(of_b)),
     )  # fmt: skip

@@ -130,7 +130,8 @@ class BestOfConfig(ScoringConfig):
     )
     split: str = option("how a response that is a text is split into steps", PARAGRAPHS, SPLITS)
     answer_pattern: str = option(
-        "regular expression of a final answer, the first group of its last match; else the last line counts",
+        "regular expression of a final answer, whose first group counts at its last match, else the last "
+        "line; by default what follows 'Final answer:' or is in \\boxed{}",
         ANSWER,
     )
     aggregate: str = option(

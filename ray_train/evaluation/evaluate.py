@@ -104,10 +104,10 @@ def _about(
     config: EvaluateConfig, card: dict[str, Any] | None, format: PromptFormat, solutions: Sequence[Solution]
 ) -> str:
     steps = sum(len(solution.steps) for solution in solutions)
-    kind = f"run {card['run']}" if card else f"a model that bisieve did not train: no {CARD} beside it"
+    kind = f" (run {card['run']})" if card else f"\n    not trained by bisieve: no {CARD} beside it"
     reward = f"{format.positive!r} against {format.negative!r} at each {format.marker!r}"
     lines = [
-        f"model: {config.model} ({kind})",
+        f"model: {config.model}{kind}",
         f"reward: {reward}, prompt: {config.prompt}",
         f"benchmark: {pluralize(len(solutions), 'solution')}, {pluralize(steps, 'step')}",
         published_line(published_counts(solutions)),

@@ -3,7 +3,8 @@
     rewards of the steps ──aggregate──▶ a score of each response ──pick──▶ one response ──▶ accuracy
 
 Beside the picks: ``pass@1``, the mean share of right responses, which is what a random pick gives;
-``majority``, the answer of most responses; and ``oracle``, the share of questions with any right response,
+``majority``, the answer of most responses; ``fewest steps``, which a reward picks by that falls with the
+position of a step and knows nothing else; and ``oracle``, the share of questions with any right response,
 which no pick can exceed.
 """
 
@@ -28,7 +29,7 @@ _SCORE: Mapping[str, Callable[[Floats], float]] = {
     "product": lambda rewards: float(rewards.prod()),
     "max": lambda rewards: float(rewards.max()),
 }  # by name in `AGGREGATES`
-PASS, MAJORITY, ORACLE = "pass@1", "majority", "oracle"
+PASS, MAJORITY, FEWEST, ORACLE = "pass@1", "majority", "fewest steps", "oracle"
 
 
 def scores_of(rewards: Sequence[Sequence[float]], aggregate: str) -> list[float | None]:
@@ -51,6 +52,18 @@ def majority(answers: Sequence[str]) -> int:
     return forms.index(counts.most_common(1)[0][0]) if counts else 0
 
 
+def of_fewest_steps(lengths: Sequence[int], right: Sequence[bool]) -> float:
+    """Return the share of right ones among the responses with fewest steps; empty ones are left out.
+
+    Args:
+        lengths: Steps of each response.
+        right: Whether it is right.
+    """
+    fewest = min((length for length in lengths if length), default=0)
+    found = [is_right for length, is_right in zip(lengths, right, strict=True) if length == fewest]
+    return sum(found) / len(found)
+
+
 def accuracies(
     questions: Sequence[Question], rewards: Sequence[Sequence[Sequence[float]]]
 ) -> dict[str, Floats]:
@@ -60,11 +73,12 @@ def accuracies(
         questions: The questions with their candidates.
         rewards: By question and response, the rewards of its steps.
     """
-    found: dict[str, list[float]] = {name: [] for name in (PASS, MAJORITY, *AGGREGATES, ORACLE)}
+    found: dict[str, list[float]] = {name: [] for name in (PASS, MAJORITY, FEWEST, *AGGREGATES, ORACLE)}
     for question, of_responses in zip(questions, rewards, strict=True):
         right = question.correct
         found[PASS].append(sum(right) / len(right))
         found[MAJORITY].append(right[majority(question.answers)])
+        found[FEWEST].append(of_fewest_steps([len(steps) for steps in question.responses], right))
         found[ORACLE].append(any(right))
         for aggregate in AGGREGATES:
             found[aggregate].append(right[pick(scores_of(of_responses, aggregate))])
@@ -74,7 +88,7 @@ def accuracies(
 def summary(
     found: Mapping[str, Floats], keys: Sequence[str], seed: int, confidence: float
 ) -> dict[str, dict[str, Any]]:
-    """Return by method its accuracy and the differences from pass@1 and from majority, with intervals.
+    """Return by method its accuracy and the differences from three others, with intervals.
 
     Args:
         found: Result of `accuracies`.
@@ -96,13 +110,14 @@ def summary(
             "interval": interval(drawn[name], confidence),
             "above_pass@1": difference(name, PASS),
             "above_majority": difference(name, MAJORITY),
+            "above_fewest_steps": difference(name, FEWEST),
         }
         for name, values in found.items()
     }
 
 
 def table(numbers: dict[str, Any]) -> Report:
-    """Format the document of `best_of.best_of` as a table, and a sentence if no pick beats chance."""
+    """Format the document of `best_of.best_of` as a table, and a sentence if its pick beats no guess."""
     confidence, most = percent(numbers["confidence"]), numbers["most_responses"]
     titles = [
         f"{numbers['questions']:,} questions", "accuracy", confidence, "- pass@1", confidence, "- majority",
@@ -119,10 +134,16 @@ def table(numbers: dict[str, Any]) -> Report:
             ]  # fmt: skip
         rows.append(row)
     lines: list[str | Table] = [Table(titles, rows)]
-    found = numbers["methods"][numbers["aggregate"]]["above_pass@1"]["interval"]
-    if found is not None and found[0] <= 0:
-        lines.append(
-            f"this model does not pick better than chance by {numbers['aggregate']}: the interval of the\n"
-            "difference from pass@1 is not above 0"
-        )
+    chosen, by = numbers["methods"][numbers["aggregate"]], numbers["aggregate"]
+    for other, name, against in (
+        ("above_pass@1", f"than chance by {by}", PASS),
+        ("above_fewest_steps", f"by {by} than the number of steps does", f"the responses with {FEWEST}"),
+    ):
+        found = chosen[other]["interval"]
+        if found is not None and found[0] <= 0:
+            lines.append(
+                f"this model does not pick better {name}: the interval of the difference from {against} is "
+                "not above 0"
+            )
+            break
     return Report(*lines)

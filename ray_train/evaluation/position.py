@@ -2,6 +2,12 @@
 
 Errors tend to persist, so late steps are wrong more often, and a model can look good by position alone. A
 model that does not beat this baseline has shown nothing else.
+
+Its threshold is its own, the best one on the questions that it was fitted on, also where the model's is
+fixed: 0.5 or 0.85 may suit the model's rewards, and no guess is one of its rewards, so with it the baseline
+would look worse than what position alone can do. Only where the model's threshold is tuned on the reported
+steps, so is the baseline's: else the difference would be that of the tuning. AUC, Brier score and calibration
+error, and what is said of the baseline, do not depend on a threshold.
 """
 
 import numpy as np
@@ -9,11 +15,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ray_train.choices import CALIBRATION, TEST
 from ray_train.evaluation.steps import Bools, Floats, ScoredSteps
-from ray_train.evaluation.thresholds import choose_threshold
+from ray_train.evaluation.thresholds import choose_threshold, swept_threshold
 
 
-def position_baseline(steps: ScoredSteps, half: Bools) -> tuple[Floats, Floats]:
+def position_baseline(
+    steps: ScoredSteps, half: Bools, asked: str | float = CALIBRATION
+) -> tuple[Floats, Floats]:  # fmt: skip
     """Return the baseline's reward and threshold of each step, both from the questions of the other half.
 
     With the default threshold this means: fitted on the calibration half, and reported on the other one. No
@@ -22,6 +31,7 @@ def position_baseline(steps: ScoredSteps, half: Bools) -> tuple[Floats, Floats]:
     Args:
         steps: All scored and judged steps.
         half: Which of them are in the calibration half.
+        asked: The model's threshold; with `choices.TEST` that of the baseline is tuned on all steps, too.
 
     Returns:
         Rewards and thresholds, float64 ``[steps]`` each.
@@ -32,6 +42,8 @@ def position_baseline(steps: ScoredSteps, half: Bools) -> tuple[Floats, Floats]:
             known, others = steps.where(fitted), steps.where(~fitted)
             inside, rewards[~fitted] = _fitted(known, others)
             thresholds[~fitted] = choose_threshold(_with_rewards(known, inside))
+    if asked == TEST:
+        thresholds[:] = swept_threshold(_with_rewards(steps, rewards))
     return rewards, thresholds
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import msgspec
 
 from bisieve import console
+from bisieve._text import pluralize
 from bisieve.errors import TrainingError, UsageError
 from bisieve.io.images import image_url, missing_images, refuse_missing
 from bisieve.io.urls import canonical
@@ -24,6 +25,8 @@ from ray_train.choices import AGGREGATES, PARAGRAPHS, SPLITS
 from ray_train.config_io import option, require
 from ray_train.evaluation.candidates import steps_of
 from ray_train.evaluation.picks import scores_of
+from ray_train.model.recognize import check_model
+from ray_train.run_config import located
 
 if TYPE_CHECKING:
     from ray_train.evaluation.step_client import StepClient
@@ -97,25 +100,33 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
     refuse_missing(root, missing_images(root, names), "correct --image-root or --input")
     judge = _judge(config)
     found: list[dict[str, Any]] = []
-    for start in range(0, len(lines), config.batch):
-        part = lines[start : start + config.batch]
-        solutions = [
-            (line.question, [image_url(root, name) for name in line.images], line.steps) for line in part
-        ]
-        found += map(_scored, part, judge.score_batch(solutions))
-        console.status_on_stderr(f"scored {len(found):,} of {len(lines):,}")
+    with console.progress("scoring", len(lines), lines=True, on_stderr=True) as scored:
+        for start in range(0, len(lines), config.batch):
+            part = lines[start : start + config.batch]
+            solutions = [
+                (line.question, [image_url(root, name) for name in line.images], line.steps) for line in part
+            ]
+            found += map(_scored, part, judge.score_batch(solutions))
+            scored(len(found))
+    if unscored := sum(record["rewards"].count(None) for record in found):
+        why = "solutions that are too long, or have a token of the prompt in the text"
+        console.show_on_stderr(f"not scored: {pluralize(unscored, 'step')} of {why}")
     return found
 
 
 def _judge(config: PredictConfig) -> "Judge":
     if config.server:
+        console.status_on_stderr(f"asking the server at {config.server}")
         from ray_train.evaluation.step_client import StepClient
 
         return StepClient(config.server, config.model, config.max_length)
-    console.status_on_stderr("importing torch and transformers, and loading the model")
+    model = located(config).model
+    check_model(model, "--model")  # before the slow import, so that a mistake is soon named
+    console.status_on_stderr("importing torch and transformers")
     from ray_train.evaluation.step_scorer import StepScorer
 
-    return StepScorer(config.model, config.max_length, config.risk)
+    console.status_on_stderr(f"loading {config.model}")
+    return StepScorer(model, config.max_length, config.risk)
 
 
 def _scored(line: _Line, rewards: Sequence[float]) -> dict[str, Any]:
@@ -149,6 +160,8 @@ def _line(row: bytes, split: str, where: str) -> _Line:
     try:
         record = json.loads(row)
         known = msgspec.convert(record, _Record)
+    except json.JSONDecodeError as error:
+        raise _malformed(where, f"broken JSON at its character {error.pos + 1}: {error.msg}") from error
     except (ValueError, msgspec.ValidationError) as error:
         raise _malformed(where, str(error)) from error
     both = known.steps is not None and known.text is not None

@@ -5,7 +5,7 @@ Metrics that are undefined, such as AUC where all steps are right, are None.
 
 from typing import Any
 
-from ray_train.choices import CALIBRATION
+from ray_train.choices import CALIBRATION, TEST
 from ray_train.evaluation.bootstrap import RESAMPLES, differences, intervals, measured, plain, quantile
 from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.position import position_baseline
@@ -36,7 +36,7 @@ def report(
     half = in_calibration_half(steps.questions.tolist(), seed)
     threshold, chosen_on, chosen = chosen_threshold(steps, half, asked)
     reported = steps.where(chosen)
-    rewards, thresholds = (column[chosen] for column in position_baseline(steps, half))
+    rewards, thresholds = (column[chosen] for column in position_baseline(steps, half, asked))
     by_position = ScoredSteps(**{**vars(reported), "rewards": rewards})
     values, drawn = measured(reported, threshold, seed)
     position, position_drawn = measured(by_position, thresholds, seed)
@@ -63,6 +63,7 @@ def report(
         },
         "position_baseline": {
             **plain(position[ALL]),
+            "threshold_on": TEST if asked == TEST else CALIBRATION,
             "differences": differences(values, drawn, position, position_drawn, confidence)[ALL],
         },
     }

@@ -153,7 +153,7 @@ class StepClient:
         try:
             answer = self._session.request(method, self._url + path, json=body, timeout=self._timeout)
         except requests.RequestException as error:
-            found = without_secrets(" ".join(str(error).split())[:200])
+            found = without_secrets(_cause(error))
             raise TrainingError(f"an answer of the server at {self._url}", found, _START) from error
         if answer.status_code == 401:
             raise TrainingError(
@@ -226,3 +226,13 @@ def _hint(reason: str) -> str:
     if "mm_processor_kwargs" in reason:
         return "for several images start the server with --trust-request-mm-kwargs, too"
     return _START
+
+
+def _cause(error: BaseException) -> str:
+    """Return the system's words, such as "Connection refused", if they are behind ``error``; else its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())[:200]

@@ -67,20 +67,32 @@ def notes(numbers: dict[str, Any]) -> list[str]:
     """Return what has to be said of the threshold, and of the position baseline if it is not beaten."""
     chosen = {
         CALIBRATION: f"chosen on {numbers['calibration_steps']:,} other steps",
-        FIXED: "fixed",
+        FIXED: "fixed; by position: its own, chosen on questions that it does not predict",
         TEST: "TUNED ON THE TEST SET, on these very steps: F1 and accuracies are too good",
     }
     lines = [f"threshold {numbers['threshold']:.4f}, {chosen[numbers['threshold_on']]}"]
     names = {"overall_f1": "macro-F1", "pooled_macro_f1": "pooled", "auc": "AUC"}
     bounds = ", ".join(f"{name} {number(numbers['lower_bounds'][metric])}" for metric, name in names.items())
     lines.append(f"lower bounds ({percent(numbers['confidence'])}, one-sided): {bounds}")
-    found = numbers["position_baseline"]["differences"]["auc"]["interval"]
-    if found is not None and found[0] <= 0:
+    if beats_position(numbers) is False:
         lines.append(
-            "this model does not beat a guess by the position of a step alone: the interval of the\n"
+            "this model does not beat a guess by the position of a step alone: the interval of the "
             "difference in AUC is not above 0, so nothing shows that it has learned to judge steps"
         )
     return lines
+
+
+def beats_position(numbers: dict[str, Any]) -> bool | None:
+    """Return whether a model is shown to have a higher AUC than the position of a step alone.
+
+    Args:
+        numbers: Content of ``metrics.json``.
+
+    Returns:
+        None if the AUC is undefined.
+    """
+    found = numbers["position_baseline"]["differences"]["auc"]["interval"]
+    return None if found is None else bool(found[0] > 0)
 
 
 def number(value: float | None, signed: bool = False) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from bisieve.errors import TrainingError
 from bisieve.io import storage
-from bisieve.io.urls import join
+from bisieve.io.urls import canonical, join
 
 CARD = "bisieve.json"
 MODEL = "config.json"  # written last: a folder without it is not a model yet
@@ -52,6 +52,23 @@ def read_card(folder: str, flag: str = "--model") -> dict[str, Any] | None:
         raise _no_card(url, f"something else: {error}", flag) from error
     except ValueError as error:
         raise _no_card(url, "a file that is truncated or not JSON", flag) from error
+    return card
+
+
+def trained_card(model: str) -> dict[str, Any]:
+    """Return the card of a model that bisieve trained.
+
+    Args:
+        model: Folder or URL, as the user gave it.
+
+    Raises:
+        TrainingError: There is no such model, or its card is damaged.
+        StorageError: The store fails.
+    """
+    card = read_card(canonical(model))
+    if card is None:
+        expected = f"a model that bisieve trained, with {CARD}, at {model}"
+        raise TrainingError(expected, "none", "give the folder that train wrote")
     return card
 
 

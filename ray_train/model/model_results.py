@@ -13,6 +13,14 @@ from typing import Any
 
 _START, _END = "<!-- evaluations, by bisieve -->", "<!-- end of evaluations -->"
 _NONE = "This model has not been evaluated yet. `bisieve evaluate` on this folder fills this section."
+_ABOUT = (
+    "Intervals come from resampling the questions. *By position*: a guess by the position of a step alone, "
+    "which sees neither image nor text."
+)
+_NOT_BETTER = (
+    "**On {benchmark} this model is not shown to beat the position of a step alone** (AUC): nothing shows "
+    "that it has learned to judge steps."
+)
 _METRICS = {"overall_f1": "macro-F1 by source", "pooled_macro_f1": "macro-F1 pooled", "auc": "AUC"}
 
 
@@ -50,12 +58,16 @@ def _results(numbers: dict[str, Any]) -> list[Any]:
         "confidence": numbers["confidence"], "threshold": numbers["threshold"],
         "threshold_on": numbers["threshold_on"], "steps": numbers["steps"],
     }  # fmt: skip
+    by_position = numbers["position_baseline"]
     return [
         hub.EvalResult(
             task_type="image-text-to-text", task_name="judging steps", dataset_type="json",
             dataset_name=benchmark, dataset_revision=numbers["benchmark_sha256"][:16],
             metric_type=name, metric_name=title, metric_value=round(numbers[name], 4),
-            metric_args={**_interval(numbers["intervals"][name] or (None, None)), **how},
+            metric_args={
+                **_interval(numbers["intervals"][name] or (None, None)), **how,
+                **_position(by_position[name], by_position["differences"][name]["interval"]),
+            },
         )
         for name, title in _METRICS.items()
         if numbers.get(name) is not None
@@ -68,14 +80,30 @@ def results_section(results: Sequence[Any]) -> str:
         return f"{_START}\n{_NONE}\n{_END}"
     rows = [
         f"| {each.dataset_name} ({each.dataset_revision}) | {each.metric_name} | {each.metric_value:.4f} | "
-        f"{_between(each.metric_args)} | "
+        f"{_between(each.metric_args)} | {_by_position(each.metric_args)} | "
         f"{each.metric_args['steps']:,} | {each.metric_args['threshold']:.4f} |"
         for each in results
     ]
     percent = f"{results[0].metric_args['confidence']:.0%}"
-    head = f"| benchmark (sha256) | metric | value | {percent} interval | judged steps | threshold |"
-    lines = [head, "|---|---|---|---|---|---|", *rows]
-    return "\n".join([_START, *lines, "", "Intervals come from resampling the questions.", _END])
+    head = (
+        f"| benchmark (sha256) | metric | value | {percent} interval | by position | judged steps | "
+        "threshold |"
+    )
+    lines = [head, "|---|---|---|---|---|---|---|", *rows, "", _ABOUT]
+    for each in results:
+        if each.metric_type == "auc" and each.metric_args.get("above_position") is False:
+            lines += ["", _NOT_BETTER.format(benchmark=each.dataset_name)]
+    return "\n".join([_START, *lines, _END])
+
+
+def _position(value: float | None, above: Sequence[float] | None) -> dict[str, float | bool]:
+    """Return what the position of a step alone gives, and whether the model is shown to be above it."""
+    found: dict[str, float | bool] = {} if value is None else {"by_position": round(value, 4)}
+    return found if above is None else {**found, "above_position": bool(above[0] > 0)}
+
+
+def _by_position(known: dict[str, Any]) -> str:
+    return f"{known['by_position']:.4f}" if "by_position" in known else "unknown"
 
 
 def _interval(ends: Sequence[float | None]) -> dict[str, float]:

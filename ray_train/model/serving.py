@@ -11,12 +11,11 @@ from typing import Any
 
 import yaml
 
-from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
 from ray_train.model.backbone import Backbone
 from ray_train.model.chat_template import TEMPLATE, chat_template
-from ray_train.model.metadata import CARD, read_card
+from ray_train.model.metadata import CARD, trained_card
 from ray_train.model.prompt_format import PromptFormat, format_in
 from ray_train.model.skeleton import load_skeleton
 
@@ -116,13 +115,7 @@ def add_serving_files(model: str) -> tuple[list[str], str]:
         StorageError: The store fails.
     """
     url = canonical(model)
-    card = read_card(url)
-    if card is None:
-        raise TrainingError(
-            f"a model that bisieve trained, with {CARD}, at {model}",
-            "none",
-            "give the folder that train wrote",
-        )
+    card = trained_card(model)
     format = format_in(card, model)
     backbone = load_skeleton(url, [], format.image_backend, "--model")
     files = serving_files(backbone, card)

@@ -7,12 +7,14 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bisieve import console
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import locked
@@ -118,8 +120,17 @@ def _loaded_files(folder: str) -> Iterator[storage.FileInfo]:
             yield file
 
 
-def _from_hub(hub_id: str) -> str:
+def hub_library() -> Any:
+    """Return the module ``huggingface_hub``, which shows its bars only where ours would be shown."""
     hub: Any = import_module("huggingface_hub")
+    import_module("huggingface_hub.constants")  # else no attribute of the package
+    if console.is_quiet() or not console.has_bars(sys.stderr):
+        import_module("huggingface_hub.utils").disable_progress_bars()
+    return hub
+
+
+def _from_hub(hub_id: str) -> str:
+    hub = hub_library()
     try:
         with disk_errors(hub.constants.HF_HUB_CACHE, "set HF_HUB_CACHE to a folder on another disk"):
             return str(hub.snapshot_download(hub_id, **_OF_THE_HUB))

@@ -9,12 +9,11 @@ changed is marked as broken, and the chain continues as far as it is known.
 """
 
 import json
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from bisieve._text import pluralize
+from bisieve._text import WIDTH, pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index.manifest import Manifest, read_manifest, version_manifest
 from bisieve.index.reader import Index, check_shards_unchanged, missing_files
@@ -27,8 +26,6 @@ from ray_train.model.recognize import card_of
 
 Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "picks", "pointer"]
 Start = Literal["index", "model", "checkpoint", "metrics", "picks", "pointer"]
-
-_WIDTH = 100  # columns of the tree's text
 
 # Files of `checkpoints.run_dir`, `checkpoints.state`, `evaluation.evaluate` and `evaluation.best_of`; these
 # modules import torch.
@@ -58,13 +55,15 @@ def as_text(chain: Sequence[Link]) -> str:
 
 def _lines(link: Link, depth: int) -> list[str]:
     branch, indent = "   " * (depth - 1) + "└─ " * (depth > 0), "   " * (depth + 1)
-    facts = ", ".join(f"{name.replace('_', ' ')} {_shown(name, value)}" for name, value in link.facts.items())
     broken = [f"{indent}BROKEN: {link.broken}"] if link.broken else []
-    wrapped = textwrap.wrap(
-        facts, _WIDTH, initial_indent=indent, subsequent_indent=indent,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    return [f"{branch}{link.kind} {link.name}  {link.url}", *wrapped, *broken]
+    facts: list[str] = []  # lines of them
+    for name, value in link.facts.items():
+        fact = f"{name.replace('_', ' ')} {_shown(name, value)}"
+        if facts and len(indent) + len(facts[-1]) + len(fact) + 3 <= WIDTH:
+            facts[-1] += f", {fact}"
+        else:
+            facts = [*facts[:-1], *(f"{line}," for line in facts[-1:]), fact]
+    return [f"{branch}{link.kind} {link.name}  {link.url}", *(indent + line for line in facts), *broken]
 
 
 def _shown(name: str, value: Any) -> str:

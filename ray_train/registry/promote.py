@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bisieve.errors import StorageError, TrainingError
+from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
@@ -26,6 +26,8 @@ CHOICES = ("overall_f1", "pooled_macro_f1", "auc")  # metrics to compare by; the
 MEASURED_ON = ("benchmark_sha256", "seed", "solutions", "steps", "calibration_steps", "confidence")
 # Must be equal as well. These are the values of evaluations made before the options existed.
 PROTOCOL = {"prompt": TRAINING, "threshold_on": CALIBRATION}
+_NOT_OF_POINTERS = "beats_position"
+_NO_BETTER = "; warning: its AUC is not shown to be above that of the position of a step alone"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class EvaluatedModel:
     bounds: dict[str, float | None]  # lower confidence bounds, by metric
     benchmark: str
     measured_on: dict[str, Any]  # values of the fields in MEASURED_ON and PROTOCOL
+    # Whether its AUC is shown to be above that of the position of a step alone; no part of a pointer.
+    beats_position: bool | None = None
 
     @property
     def as_the_papers_code(self) -> str:
@@ -75,7 +79,7 @@ class EvaluatedModel:
         """
         value, bound = self.number(metric)
         chosen = {"metric": metric, "value": value, "bound": bound}
-        fields = asdict(self)
+        fields = {name: value for name, value in asdict(self).items() if name != _NOT_OF_POINTERS}
         named = {name: fields.pop(name) for name in ("model", "metrics", "run")}
         return json.dumps({**named, **chosen, **fields}, indent=1, ensure_ascii=False).encode() + b"\n"
 
@@ -89,8 +93,7 @@ def require_evaluation(url: str) -> None:
     Raises:
         StorageError: There is none.
     """
-    if not storage.exists(url):
-        raise StorageError(f"an evaluation ({METRICS}) at {url}", "none", "make one with bisieve evaluate")
+    storage.require(url, f"an evaluation ({METRICS})", "make one with bisieve evaluate")
 
 
 def evaluated(metrics: str) -> EvaluatedModel:
@@ -114,6 +117,7 @@ def evaluated(metrics: str) -> EvaluatedModel:
             {name: found[name] for name in CHOICES}, {name: found["lower_bounds"][name] for name in CHOICES},
             found["benchmark"], {**{name: found[name] for name in MEASURED_ON},
                                  **{name: found.get(name, own) for name, own in PROTOCOL.items()}},
+            _beats_position(found.get("position_baseline")),
         )  # fmt: skip
 
     return _read(
@@ -129,10 +133,17 @@ def pointed_at(data: bytes, url: str) -> EvaluatedModel:
     """
 
     def make(found: dict[str, Any]) -> EvaluatedModel:
-        fields = {name: found[name] for name in EvaluatedModel.__dataclass_fields__}
+        names = [name for name in EvaluatedModel.__dataclass_fields__ if name != _NOT_OF_POINTERS]
+        fields = {name: found[name] for name in names}
         return EvaluatedModel(**{**fields, "measured_on": {**PROTOCOL, **fields["measured_on"]}})
 
     return _read(data, make, f"a pointer of bisieve promote at {url}", "give another --pointer, or remove it")
+
+
+def _beats_position(baseline: dict[str, Any] | None) -> bool | None:
+    """Return whether the interval of the difference in AUC is above 0; None if it is not known."""
+    found = baseline and baseline["differences"]["auc"]["interval"]
+    return bool(found[0] > 0) if found else None
 
 
 def _read(data: bytes, make: Any, expected: str, hint: str) -> EvaluatedModel:
@@ -187,9 +198,10 @@ def promote(
     _check_model(candidate, model)
     data, (value, bound) = candidate.pointer(metric), candidate.number(metric)
     described = f"{candidate.model} ({metric} {value:.4f}, lower bound {bound:.4f})"
+    warning = _NO_BETTER if candidate.beats_position is False else ""
     if found.data is None:
         replace_pointer(found, data)
-        return f"promoted: {described}, the first"
+        return f"promoted: {described}, the first{warning}"
     current = pointed_at(found.data, found.url)
     if found.data == data:
         return f"unchanged: {described} is the current model"
@@ -200,9 +212,9 @@ def promote(
     old_value, old_bound = current.number(metric)
     compared = f"the current {current.model} ({metric} {old_value:.4f}, lower bound {old_bound:.4f})"
     if bound < old_bound:
-        return f"not promoted: {described} is worse than {compared}"
+        return f"not promoted: {described}; it is worse than {compared}"
     replace_pointer(found, data)
-    return f"promoted: {described}, not worse than {compared}"
+    return f"promoted: {described}; it is not worse than {compared}{warning}"
 
 
 def _check_model(candidate: EvaluatedModel, model: str) -> None:

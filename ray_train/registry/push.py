@@ -3,16 +3,16 @@
 folder of train ──files of the model──▶ one commit of a repository of the hub
 """
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from bisieve import console
+from bisieve._text import pluralize, rounded
 from bisieve.errors import TrainingError
 from bisieve.io.urls import canonical
-from ray_train.model.metadata import CARD, read_card
+from ray_train.model.metadata import trained_card
 from ray_train.model.model_card import README, named_after
 from ray_train.model.recognize import hub_answers
-from ray_train.model.sources import SMALL, WEIGHTS, local_copy
+from ray_train.model.sources import SMALL, WEIGHTS, hub_library, local_copy
 
 # Files of a run that are beside its model, and say nothing about it.
 _OF_THE_RUN = ("run.json", "driver.json", "metrics.json", "best-of.json")
@@ -45,25 +45,22 @@ def push(
         StorageError: The store of ``model`` fails.
     """
     url = canonical(model)
-    if read_card(url) is None:
-        raise TrainingError(
-            f"a model that bisieve trained, with {CARD}, at {model}",
-            "none",
-            "give the folder that train wrote",
-        )
-    hub: Any = import_module("huggingface_hub")
-    endpoint = import_module("huggingface_hub.constants").ENDPOINT
+    trained_card(model)
+    hub = hub_library()
+    endpoint = hub.constants.ENDPOINT
     if not hub_answers():
         raise TrainingError(
             f"the hub at {endpoint}", "no answer, or HF_HUB_OFFLINE is set", "run it where the hub is"
         )
     folder = Path(local_copy(url))
+    names = _names(folder)
+    gigabytes = sum((folder / name).stat().st_size for name in names) / 1e9
+    files = f"{pluralize(len(names), 'file')}, {rounded(gigabytes)} GB"
+    console.status_on_stderr(f"uploading {files} to {repo} at {endpoint}")
     try:
         api = hub.HfApi(endpoint=endpoint)
         made = api.create_repo(repo, private=private, exist_ok=True)
-        additions = [
-            hub.CommitOperationAdd(name, _content(folder / name, made.repo_id)) for name in _names(folder)
-        ]
+        additions = [hub.CommitOperationAdd(name, _content(folder / name, made.repo_id)) for name in names]
         commit = api.create_commit(made.repo_id, additions, commit_message=message, revision=revision)
     except Exception as error:  # the hub's library raises any type
         found = " ".join(str(error).partition("For more information")[0].split())[:300]

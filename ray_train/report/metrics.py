@@ -72,7 +72,7 @@ def page(url: str, image_root: str | None = None) -> Page:
     steps = judged_steps([each.solution for each in reported], [each.rewards for each in reported])
     worst = worst_mistakes(reported)
     cards, problem = _cards(worst, numbers["threshold"], image_root)
-    findings = _findings(numbers) + ([Finding("note", "Images.", problem)] if problem else [])
+    findings = _findings(numbers) + ([Finding("note", "Not shown:", problem)] if problem else [])
     charts = {
         "Sources": source_charts(numbers),
         "Thresholds": [roc_chart(steps), threshold_chart(steps, numbers["threshold"])],
@@ -114,14 +114,21 @@ def _is_mistake(judgement: int, verdict: bool) -> bool:
 def _findings(numbers: dict[str, Any]) -> list[Finding]:
     threshold, bounds, *position = notes(numbers)
     found = [
-        Finding("warning" if "TUNED" in threshold else "note", "Threshold.", f"{threshold}."),
-        Finding("note", "Lower bounds.", f"{bounds}."),
+        Finding(
+            "warning" if "TUNED" in threshold else "note", "Threshold:", f"{threshold.partition(' ')[2]}."
+        ),
+        _titled(bounds),
     ]
     if position:
-        return [Finding("warning", "Not better than position.", f"{' '.join(position[0].split())}."), *found]
+        return [Finding("warning", "Not better than position.", f"{position[0]}."), *found]
     text = "the interval of its difference in AUC from a guess by position alone is above 0."
     is_known = numbers["position_baseline"]["differences"]["auc"]["interval"] is not None
     return [*([Finding("good", "Better than position:", text)] if is_known else []), *found]
+
+
+def _titled(note: str) -> Finding:
+    title, _, text = note.partition(": ")
+    return Finding("note", f"{title.capitalize()}:", f"{text}.")
 
 
 def _tiles(numbers: dict[str, Any]) -> Tiles:
@@ -146,7 +153,7 @@ def _mistakes(cards: list[Card]) -> list[Block]:
 
 def _cards(mistakes: Sequence[Mistake], threshold: float, root: str | None) -> tuple[list[Card], str]:
     """Return a card for each mistake, and the first problem with an image."""
-    problems = [] if root or not mistakes else ["not shown: name their root with --image-root."]
+    problems = [] if root or not mistakes else ["the images: name their root with --image-root."]
     cards = []
     for mistake in mistakes:
         solution = mistake.solution
@@ -155,7 +162,7 @@ def _cards(mistakes: Sequence[Mistake], threshold: float, root: str | None) -> t
             try:
                 images.append(thumbnail(image_bytes(canonical(root or ""), name), name))
             except ImageError as error:
-                problems.append(f"one could not be read: {error}.")
+                problems.append(f"an image: {error}.")
         judged = "right" if solution.process_correctness[mistake.step] > 0 else "wrong"
         reward = solution.rewards[mistake.step]
         why = f"Step {mistake.step + 1} is judged {judged}, and its reward is {reward:.3f}."

@@ -121,6 +121,7 @@ def read_run(output: str) -> RunReport:
         StorageError: A file cannot be read.
     """
     url = canonical(output)
+    storage.require(join(url, RUN), f"the output of bisieve train ({RUN})", "give its --output")
     run = read_json(join(url, RUN))
     card = read_json(join(url, CARD)) if storage.exists(join(url, CARD)) else None
     if card is not None and card.get("run") != run.get("run"):

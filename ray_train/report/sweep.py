@@ -81,6 +81,7 @@ def page(url: str) -> Page:
         StorageError: The file cannot be read.
     """
     folder = canonical(url).removesuffix(f"/{ANSWER}")
+    storage.require(join(folder, ANSWER), f"a sweep ({ANSWER})", "make one with bisieve sweep")
     data = storage.read_bytes(join(folder, ANSWER))
     try:
         sweep = msgspec.json.decode(data, type=_Sweep)

@@ -20,6 +20,7 @@ from ray_train.sweeps.curve import LEAST_FRACTIONS, Extrapolation, Floats, extra
 from ray_train.sweeps.noise import DRAWS, Noise, noise_by_fraction
 
 LARGE = 0.5  # fractions from here on save little: the answer names a smaller one
+_LATE = 5  # times δ: a rise that may still be to come where the runs show none; a smaller one is never shown
 ENOUGH, UNDECIDED, NONE, UNKNOWN = "enough", "undecided", "none", "unknown"
 
 
@@ -68,6 +69,7 @@ class Candidate:
     shortfall: float
     most: float  # upper bound; it holds for all candidates of an answer together
     least: float  # lower bound, likewise
+    is_equivalent: bool  # whether both bounds are within ±δ: also not better by more than δ
 
     def numbers(self) -> dict[str, Any]:
         """Return the candidate for a JSON document."""
@@ -76,6 +78,7 @@ class Candidate:
             "strategy": cell.strategy, "alpha": cell.alpha, "fraction": cell.fraction,
             "rollouts": cell.rollouts, "mean": cell.mean, "shortfall": self.shortfall,
             "shortfall_at_most": self.most, "shortfall_at_least": self.least,
+            "equivalent": self.is_equivalent,
         }  # fmt: skip
 
 
@@ -106,6 +109,7 @@ class Answer:
             "objective": self.objective, "verdict": self.verdict, "why": self.why,
             "all_data": self.full and self.full.numbers(), "all_data_measured": self.measured,
             "all_data_by_curve": self.by_curve and self.by_curve.numbers(),
+            "late_rise_excluded": self.curve and self.curve.take_off.is_excluded,
             "curve_through": list(self.through), "curve": power,
             "chosen": self.chosen and self.chosen.numbers(), "best": self.best and self.best.numbers(),
             "shortfall_of_all_at_least": self.least, "warning": self.warning,
@@ -147,25 +151,25 @@ def _answer(
         drawn_noise[noise[cell.fraction]] * rng.standard_normal((DRAWS, len(cell.values))) for cell in cells
     ]
     sampled = [at for at, cell in enumerate(cells) if cell.strategy == RANDOM and cell.fraction < 1]
-    curve = _through_random(cells, sampled, errors, available, noise)
+    curve = _through_random(cells, sampled, errors, available, noise, _LATE * delta)
     by_curve, through = None, tuple(cells[at].fraction for at in sampled)
     if curve is not None and curve.follows:
         by_curve = Estimate(float(curve.curve.full[0]), *curve.interval(confidence))
     whole = [at for at, cell in enumerate(cells) if cell.fraction == 1]
     if whole:
-        drawn = cells[whole[0]].mean + errors[whole[0]].mean(axis=1)
-        full = Estimate(cells[whole[0]].mean, *_central(drawn, confidence))
+        least = most = cells[whole[0]].mean + errors[whole[0]].mean(axis=1)
+        full = Estimate(cells[whole[0]].mean, *_central(least, confidence))
     elif curve is not None and by_curve is not None:
-        drawn, full = curve.full, by_curve
+        least, most, full = curve.full, curve.highest, by_curve
     else:
         return Answer(objective, UNKNOWN, _why_not(curve, through), curve=curve, through=through)
     found = Answer(objective, NONE, "", full, bool(whole), by_curve, through, curve)
-    return _chosen(found, cells, errors, drawn, delta, confidence)
+    return _chosen(found, cells, errors, (least, most), delta, confidence)
 
 
 def _through_random(
     cells: Sequence[Cell], sampled: Sequence[int], errors: Sequence[Floats], available: int,
-    noise: Mapping[float, Noise],
+    noise: Mapping[float, Noise], rise: float,
 ) -> Extrapolation | None:  # fmt: skip
     if not sampled:
         return None
@@ -174,7 +178,7 @@ def _through_random(
     deviations = [np.full(len(cells[at].values), noise[cells[at].fraction].deviation) for at in sampled]
     of_runs = np.concatenate([errors[at] for at in sampled], axis=1)
     of_all = np.concatenate(shares), np.concatenate(values), np.concatenate(deviations)
-    return extrapolate(*of_all, of_runs)
+    return extrapolate(*of_all, of_runs, rise)
 
 
 def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:
@@ -191,10 +195,19 @@ def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:
 
 
 def _chosen(
-    found: Answer, cells: Sequence[Cell], errors: Sequence[Floats], full: Floats, delta: float,
-    confidence: float,
+    found: Answer, cells: Sequence[Cell], errors: Sequence[Floats], full: tuple[Floats, Floats],
+    delta: float, confidence: float,
 ) -> Answer:  # fmt: skip
-    """Return the answer with its verdict, of which both enough and none have the stated confidence."""
+    """Return the answer with its verdict, of which both enough and none have the stated confidence.
+
+    Args:
+        found: The answer so far.
+        cells: All cells of its objective.
+        errors: Deviation of each run from its expected value in each draw, by cell [draws, runs].
+        full: What all the data give at least, and what at most, [draws] each.
+        delta: As of `answers`.
+        confidence: As of `answers`.
+    """
     small = [at for at, cell in enumerate(cells) if cell.fraction < LARGE]
     if not small or found.full is None:
         return replace(found, verdict=UNKNOWN, why=f"no fraction below {percent(LARGE)} was tried")
@@ -202,9 +215,10 @@ def _chosen(
     error = (1 - confidence) / len(small)
     candidates = []
     for at in small:
-        drawn = full - (cells[at].mean + errors[at].mean(axis=1))
-        bounds = (float(bound) for bound in np.quantile(drawn, [1 - error, error]))
-        candidates.append(Candidate(cells[at], found.full.value - cells[at].mean, *bounds))
+        least, most = (each - (cells[at].mean + errors[at].mean(axis=1)) for each in full)
+        bounds = float(np.quantile(most, 1 - error)), float(np.quantile(least, error))
+        shortfall, within = found.full.value - cells[at].mean, -delta < bounds[1] and bounds[0] < delta
+        candidates.append(Candidate(cells[at], shortfall, *bounds, within))
     best = min(candidates, key=lambda each: each.shortfall)
     found = replace(found, best=best, least=min(each.least for each in candidates))
     for verdict, passing in (

@@ -6,7 +6,8 @@ This is the power law a − b·n^(−c) of learning curves, written so that its 
 a given c it is linear in the others, so c is tried on a grid, for all draws of a bootstrap at once.
 
 Such a curve never falls, and rises ever more slowly in log x. Runs that do otherwise are refused, by a test
-of all pairs and triples of shares together: no curve of this form tells where they lead.
+of all pairs and triples of shares together: no curve of this form tells where they lead. If the test would
+miss a curve that takes off at the largest share (`late_rise`), the interval includes what that one gives.
 
 The bootstrap is parametric: with three seeds a fraction, resampling the seeds themselves would give intervals
 that are far too narrow. A draw adds to each run normal noise of the variance that runs of the same options
@@ -19,6 +20,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from ray_train.sweeps.late_rise import ShapeTest, TakeOff, take_off
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -81,6 +84,12 @@ class Extrapolation:
     full: Floats  # values for all the data that are as likely as the runs are certain, [draws]
     level: Floats  # of the mean of the runs on the largest share, [draws]
     follows: bool  # whether the runs follow the curve; if not, the rest means nothing
+    take_off: TakeOff  # whether another curve, which rises late, would have been noticed
+
+    @property
+    def highest(self) -> Floats:
+        """Values for all the data that cannot be excluded, [draws]: of the curve, or else of a late rise."""
+        return self.full if self.take_off.is_excluded else np.maximum(self.full, self.take_off.full)
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the interval of the value for all the data.
@@ -90,10 +99,12 @@ class Extrapolation:
         """
         low, high = ((1 + side * confidence) / 2 for side in (-1, 1))
         begin = min(np.quantile(self.full, low), np.quantile(self.level, low))
-        return float(begin), float(np.quantile(self.full, high))
+        return float(begin), float(np.quantile(self.highest, high))
 
 
-def extrapolate(shares: Floats, values: Floats, deviations: Floats, errors: Floats) -> Extrapolation | None:
+def extrapolate(
+    shares: Floats, values: Floats, deviations: Floats, errors: Floats, rise: float
+) -> Extrapolation | None:  # fmt: skip
     """Fit the curve to runs, and to draws of a bootstrap.
 
     Args:
@@ -101,6 +112,7 @@ def extrapolate(shares: Floats, values: Floats, deviations: Floats, errors: Floa
         values: Value of the metric of each run, [runs].
         deviations: Standard deviation of each run among runs that differ in their seed alone, [runs].
         errors: Deviation of each run from its expected value in each draw, [draws, runs].
+        rise: A late rise that would matter; that of the runs, if it is larger.
 
     Returns:
         None for runs on fewer than `LEAST_FRACTIONS` different shares.
@@ -117,24 +129,23 @@ def extrapolate(shares: Floats, values: Floats, deviations: Floats, errors: Floa
     off = (((means - found.at(different)[0]) / deviation) ** 2).sum() / freedom if freedom else 1.0
     drawn = fit(shares, found.at(shares) + np.sqrt(max(1.0, off)) * errors)
     level = means[-1] + of_means[:, -1]
-    return Extrapolation(
-        found, drawn.full, level, _rises_ever_more_slowly(different, means, deviation, of_means)
-    )
+    test = _shape_test(different, deviation, of_means)
+    late = take_off(different, means, of_means, test, rise, BEST)
+    return Extrapolation(found, drawn.full, level, bool(test.passes(means)), late)
 
 
-def _rises_ever_more_slowly(shares: Floats, means: Floats, deviation: Floats, errors: Floats) -> bool:
-    """Return whether means are as likely as not to be on a curve that never falls and gets no steeper.
+def _shape_test(shares: Floats, deviation: Floats, errors: Floats) -> ShapeTest:
+    """Return the test whether means are as likely as not on a curve that never falls and gets no steeper.
 
     Args:
         shares: Different ones in rising order, [shares].
-        means: Of the runs on each, [shares].
         deviation: Of each mean, [shares].
         errors: Deviation of each mean from its expected value in each draw, [draws, shares].
     """
     contrasts = _contrasts(np.log(shares))
-    scale = np.sqrt(contrasts**2 @ deviation**2)
-    least = (errors @ contrasts.T / scale).min(axis=1)
-    return bool((contrasts @ means / scale).min() >= np.quantile(least, _DOUBTED))
+    scaled = contrasts / np.sqrt(contrasts**2 @ deviation**2)[:, None]
+    least = (errors @ scaled.T).min(axis=1)
+    return ShapeTest(scaled, float(np.quantile(least, _DOUBTED)))
 
 
 def _contrasts(x: Floats) -> Floats:

@@ -95,9 +95,22 @@ def _all_data(answer: Answer, config: SweepConfig) -> str:
     names = ", ".join(map(percent, answer.through))
     by = f"a curve through {RANDOM} at {names}"
     if not answer.measured:
-        return f"all the data: {_estimate(answer.full)} expected, by {by}"
+        return f"all the data: {_estimate(answer.full)} expected, by {by}{_late_rise(answer)}"
     line = f"all the data: {_estimate(answer.full)} measured"
     return line if answer.by_curve is None else f"{line}; {by} says {_estimate(answer.by_curve)}"
+
+
+def _late_rise(answer: Answer) -> str:
+    """Return what has to be said if the runs do not exclude a late rise; its effect is in the interval."""
+    assert answer.curve is not None
+    late = answer.curve.take_off
+    if late.is_excluded:
+        return ""
+    return (
+        f"; a rise that takes off at {percent(answer.through[-1])} is not excluded, as only "
+        f"{percent(round(late.noticed, 2))} of such sweeps would notice it: more seeds or fractions, or "
+        "100%, would tell"
+    )
 
 
 def _verdict(answer: Answer, config: SweepConfig) -> str:
@@ -114,7 +127,8 @@ def _verdict(answer: Answer, config: SweepConfig) -> str:
     assert answer.chosen is not None
     worst = f"{_candidate(answer.chosen)}, at worst {_below(answer.chosen.most)}"
     if answer.verdict == ENOUGH:
-        return f"enough, {within} {sure}: {worst}"
+        same = f"; equivalent: nor is it better by {config.delta:g}" if answer.chosen.is_equivalent else ""
+        return f"enough, {within} {sure}: {worst}{same}"
     more = "more seeds or larger fractions would tell"
     if answer.chosen.shortfall <= config.delta:
         return f"undecided: {worst}; it is {within}, but not {sure}: {more}"

@@ -62,6 +62,22 @@ def test_a_finished_run_is_not_repeated_and_a_changed_recipe_makes_another_run(
     assert results.key_of(RUN) != before
 
 
+def test_the_small_study_ends_with_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its first runs are of untrained bases, which have fewer results than the others."""
+    there = {each["key"]: each for each in results.read_results(run.RESULTS / "study.parquet")}
+    path = tmp_path / "small.parquet"
+    for which in small_study():
+        kept = there[results.key_of(which)]
+        found = {name: value for name, value in kept.items() if value is not None}
+        results.add_result(path, which, found)
+    assert [each["key"] for each in results.read_results(path)] == list(map(results.key_of, small_study()))
+    assert run.main(["--small", "--results", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert "38 runs, 38 are made" in shown.err
+    assert "| BIS (α 0.05) − random, 10% |" in shown.out
+    assert "| bis 10% |" in shown.out
+
+
 def test_the_results_that_are_there_are_of_runs_of_this_study() -> None:
     """Else all of them would be made again: a new setting of the corpus must not change their keys."""
     there = {each["key"] for each in results.read_results(run.RESULTS / "study.parquet")}
@@ -100,6 +116,23 @@ def test_neither_one_seed_nor_one_corpus_is_an_effect() -> None:
     of_one = [each for each in rows if each["corpus"] == 0]
     assert runs_of(of_one).difference("bis", "random", 0.1).verdict() == "too few corpora"
     assert estimate({(0, 0): 0.1, (1, 0): -0.1, (2, 0): 0.05}).verdict() == "no difference shown"
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ((0.001, -0.001, 0.0), "equivalent within ±0.01"),
+        ((0.005, -0.005, 0.0), "no difference shown"),
+        ((0.003, 0.004, 0.005), "better, by less than 0.01"),
+        ((-0.003, -0.004, -0.005), "worse, by less than 0.01"),
+        ((0.01, 0.012, 0.011), "better"),
+    ],
+)
+def test_no_difference_and_none_that_matters_are_told_apart(
+    differences: tuple[float, ...], verdict: str
+) -> None:
+    found = estimate({(corpus, 0): value for corpus, value in enumerate(differences)})
+    assert found.verdict() == verdict
 
 
 def test_seeds_of_a_corpus_count_as_one() -> None:

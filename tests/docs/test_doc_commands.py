@@ -5,6 +5,7 @@ commands of ours still go through their parsers, and its imports are looked up.
 """
 
 import ast
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from support.markdown import PAGES, ROOT, Block, Page, page_id
+from support.piped_lines import too_wide
 from support.shown_commands import check, noted
 
 from bisieve.cli.main import main
@@ -111,12 +114,13 @@ def bash(text: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
-def code_of(words: list[str]) -> int:
-    """The exit code of a command, in this process: most of its time is that of a start of Python."""
-    try:
-        return main(words)
-    except SystemExit as ended:  # of --help
-        return int(ended.code or 0)
+def done_here(words: list[str]) -> tuple[int, str]:
+    """The exit code and stdout of a command, in this process: a start of Python takes most of the time."""
+    with redirect_stdout(io.StringIO()) as printed:
+        try:
+            return main(words), printed.getvalue()
+        except SystemExit as ended:  # of --help
+            return int(ended.code or 0), printed.getvalue()
 
 
 def run(block: Block, names: dict[str, Any], folder: Path) -> None:
@@ -126,7 +130,10 @@ def run(block: Block, names: dict[str, Any], folder: Path) -> None:
     elif block.language == "bash" and PLAIN.fullmatch(block.text.replace("\\\n", "")):
         for program, *words in noted(block.text, folder):
             assert program == "bisieve"
-            assert code_of(words) == 0, f"line {block.line}: bisieve {' '.join(words)}"
+            command = f"line {block.line}: bisieve {' '.join(words)}"
+            code, printed = done_here(words)
+            assert code == 0, command
+            assert "--json" in words or too_wide(printed) == [], command
     elif block.language == "bash":
         done = bash(block.text)
         assert done.returncode == 0, f"line {block.line}: {done.stdout[-1000:]}\n{done.stderr[-2000:]}"

@@ -70,11 +70,13 @@ def test_each_stage_is_named_and_timed_within_100_columns(tmp_path: Path, java: 
 def test_the_readme_shows_what_the_demo_prints_at_its_end(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```text\n(trained on .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     metrics = ("overall_f1", "pooled_macro_f1", "auc")
-    table = dict(zip(metrics, (line.split()[-3:] for line in shown.splitlines()[2:5]), strict=True))
-    for place, name in enumerate(("untrained", "random", "best")):
+    table = dict(zip(metrics, (line.split()[-4:] for line in shown.splitlines()[2:5]), strict=True))
+    position = {metric: float(table[metric][0]) for metric in metrics}
+    for place, name in enumerate(("untrained", "random", "best"), 1):
         folder = tmp_path / "metrics" / name
         folder.mkdir(parents=True)
-        found = {metric: float(table[metric][place]) for metric in metrics}
+        found: dict[str, Any] = {metric: float(table[metric][place]) for metric in metrics}
+        found["position_baseline"] = position
         (folder / "metrics.json").write_text(json.dumps(found))
     for file, content in (
         ("index/manifest.json", {"rollouts": 4000}),
@@ -85,6 +87,12 @@ def test_the_readme_shows_what_the_demo_prints_at_its_end(tmp_path: Path) -> Non
     summary = [sys.executable, ROOT / "infra/demo/summary.py", tmp_path]
     done = subprocess.run(summary, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(shown)
+    # Models that are no better than the position of a step alone have learned nothing: the demo fails.
+    found["position_baseline"] = position | {"auc": 0.75}
+    (tmp_path / "metrics/best/metrics.json").write_text(json.dumps(found))
+    done = subprocess.run(summary, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "clearly beat the position of a step" in done.stderr
 
 
 def run_stage(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,6 @@
-from bisieve._text import pluralize, rounded
+from bisieve._text import Table, clauses, pluralize, rounded
+
+CLAUSE = "this clause is forty columns wide or more"
 
 
 def test_one_is_no_plural() -> None:
@@ -14,3 +16,32 @@ def test_an_estimate_has_three_digits_and_separators() -> None:
         0.0123: "0.0123",
     }
     assert {number: rounded(number) for number in estimates} == estimates
+
+
+def test_a_line_that_is_too_wide_goes_on_between_clauses_which_stay_whole() -> None:
+    short = f"{CLAUSE}; {CLAUSE}."
+    assert clauses(short) == short
+    assert clauses(f"{short} {CLAUSE}; {CLAUSE}; and the end\nbelow") == (
+        f"{short}\n    {CLAUSE}; {CLAUSE};\n    and the end\nbelow"
+    )
+
+
+def test_a_clause_that_is_too_wide_goes_on_behind_a_comma_or_a_colon() -> None:
+    assert clauses(f"found: {CLAUSE}, {CLAUSE}, {CLAUSE}; the end") == (
+        f"found: {CLAUSE}, {CLAUSE},\n    {CLAUSE};\n    the end"
+    )
+    assert clauses(f"a number: {'word ' * 18}ends") == f"a number:\n    {'word ' * 18}ends"
+
+
+def test_paths_and_what_has_no_punctuation_do_not_make_a_line_go_on() -> None:
+    with_paths = f"index /data/{'x' * 90}: written; 9 rollouts, page: s3://bucket/{'y' * 90}"
+    assert clauses(with_paths) == with_paths
+    long = " and ".join([CLAUSE] * 3)
+    assert clauses(long) == long
+
+
+def test_the_columns_of_a_wide_table_are_one_space_apart() -> None:
+    head = ["name", *(f"column {number}" for number in range(10))]
+    assert str(Table(head[:10], [])).startswith("name  column 0  column 1  ")
+    assert len(str(Table(head, []))) == 94
+    assert str(Table([*head, "more"], [])).startswith("name column 0 column 1 ")

@@ -10,14 +10,14 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from bisieve import console
-from bisieve._text import Report, Table
+from bisieve._text import Graded, Quoted, Report, Table
 from bisieve.console import Bar, progress, quiet, show, show_on_stderr, show_row, status
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(3[0-9]|4[0-9]|9[0-7])")
 REPORT = Report(
     Table(("source", "rollouts"), [("geometry-with-a-long-name", "1,200"), ("charts", "7")]),
-    "PASSED: " + "every word of this line fits into the width, and so it is wrapped " * 3,
+    "PASSED: " + "every word of this line fits into the width and so it is wrapped " * 3,
     "see s3://bucket/" + "x" * 120,
 )
 
@@ -50,6 +50,18 @@ def test_a_file_gets_aligned_lines_as_they_are(capsys: pytest.CaptureFixture[str
     ]
     show_row(("ok", "python", "3.12"), (8, 10))
     assert capsys.readouterr().out == "ok       python     3.12\n"
+
+
+def test_a_file_gets_sentences_of_ours_broken_between_clauses_and_texts_of_a_corpus_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = "one clause of many words that are of no further interest; " * 2 + "the end"
+    show(Report(text, Quoted(text), Graded("0/1", 0.0, text)))
+    ours, rest, *quoted = capsys.readouterr().out.splitlines()
+    assert (ours, rest) == (text[:57], f"    {text[58:]}")
+    assert quoted == [text, f"0/1  {text}"]
+    show_on_stderr(text)
+    assert capsys.readouterr().err == f"{text}\n"
 
 
 def test_a_terminal_gets_at_most_100_columns_and_whole_urls() -> None:

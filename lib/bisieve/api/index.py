@@ -19,7 +19,6 @@ from bisieve.index.writer import REPORTED
 from bisieve.io.storage import StoredFile
 from bisieve.records.options import AUTO, EXCLUDE, Parameters, check_ranking, parse_fraction
 from bisieve.schemas import REJECTS
-from bisieve.tools.export import check_target
 from bisieve.tools.report import NOTED, report_document, score_report
 
 if TYPE_CHECKING:
@@ -183,8 +182,9 @@ class Index:
         from bisieve.report.collect import collect
         from bisieve.report.html import plain, write_page
         from bisieve.report.index_page import index_page
+        from bisieve.tools.export import check_target
 
-        check_target(self.opened, url)
+        check_target(self.opened, url, flag="--html")
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         beside = None if other is None else (other.opened, other.name)
         exclusion = read_exclusion(self.opened, exclude)

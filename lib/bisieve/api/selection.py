@@ -13,7 +13,6 @@ import pyarrow as pa
 from bisieve._text import percent, pluralize
 from bisieve.api.html import table_as_html
 from bisieve.engines import choose_engine
-from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
 from bisieve.index import selection
 from bisieve.index.cutoffs import CutoffTies
@@ -22,19 +21,15 @@ from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.statistics import Statistics, statistics_of
 from bisieve.pipeline.engine import OpenEngine
 from bisieve.pipeline.rank import select_on
-from bisieve.records.embedded_images import Save
 from bisieve.records.model import Rollout
 from bisieve.records.options import Parameters
 from bisieve.shards.fetch import fetch_in_chunks
-from bisieve.tools import export
 from bisieve.tools.cut_notes import selection_notes
-from bisieve.tools.export_records import ImageFolder, refuse
-from bisieve.tools.formats.hf_dataset import export_hf_dataset
-from bisieve.tools.formats.registry import FOLDERS, HF_DATASET, LINE_FORMATS, MPRM, RECORDS, check_options
-from bisieve.tools.formats.write import Written, export_lines
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bisieve.tools.formats.write import Written
 
 _SHOWN = 10  # rows in a notebook
 
@@ -103,8 +98,9 @@ class Selection:
             UsageError: ``url`` is inside the index or a shard, or a record has an image inside.
             IndexUnusableError: A shard has changed since it was scored.
         """
-        save = self._checked(url, images)
-        return export.export_mprm_jsonl(self.selected, url, self.parameters.threshold, save)
+        from bisieve.api import writers
+
+        return writers.write_jsonl(self.selected, self.index, url, images, self.progress)
 
     def write_records(self, folder: str, images: str | None = None) -> int:
         """Write the records as they are, as plain JSONL shards, a file per source.
@@ -120,7 +116,9 @@ class Selection:
             UsageError: As in `write_jsonl`.
             IndexUnusableError: A shard has changed since it was scored.
         """
-        return export.export_records(self.selected, folder, self._checked(folder, images, is_folder=True))
+        from bisieve.api import writers
+
+        return writers.write_records(self.selected, self.index, folder, images, self.progress)
 
     def write_format(
         self, url: str, format: str, images: str | None = None, image_root: str | None = None,
@@ -143,27 +141,18 @@ class Selection:
             ImageError: An image of hf-dataset cannot be read.
             IndexUnusableError: A shard has changed since it was scored.
         """
-        if format in (MPRM, RECORDS):
-            hint = "call write_jsonl" if format == MPRM else "call write_records"
-            raise UsageError("a format of another trainer", format, hint)
-        check_options(format, images=images, image_root=image_root, skip_unsupported=skip_unsupported)
-        save = self._checked(url, images, is_folder=format in FOLDERS)
-        if format == HF_DATASET:
-            return Written(export_hf_dataset(self.selected, url, image_root or ""), [])
-        root = image_root or images or ""
-        return export_lines(self.selected, url, LINE_FORMATS[format], save, root, skip_unsupported)
+        from bisieve.api import writers
 
-    def _checked(self, output: str, images: str | None, is_folder: bool = False) -> Save:
-        export.check_target(self.index, output, is_folder)
-        if images:
-            export.check_target(self.index, images)
-        check_shards_unchanged(self.index)
-        return ImageFolder(images).save if images else refuse
+        return writers.write_format(
+            self.selected, self.index, url, format, images, image_root, skip_unsupported, self.progress
+        )
 
     @property
     def renamed_sources(self) -> list[str]:
         """Return the sources that `write_records` writes under another file name than their own."""
-        return export.changed_names(self.selected)
+        from bisieve.tools.export import changed_names
+
+        return changed_names(self.selected)
 
     @property
     def ties(self) -> CutoffTies | None:

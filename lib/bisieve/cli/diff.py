@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: A and B are the same.
     """
-    from bisieve.api.functions import compare, open_index
+    from bisieve.api.comparison import compare
+    from bisieve.api.functions import open_index
 
     fraction, other_fraction = args.fraction, args.other_fraction or args.fraction
     index = open_index(args.index, args.version)

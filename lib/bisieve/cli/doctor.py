@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         for check in examined(point.name.split()[-1], point.load, targets):
             checks.append(check)
             if not args.json:
-                console.show_row(cells(check), (8, 18))
+                console.show_row(cells(check), (8, 20))
     if args.json:
         print(as_json(checks))
     return 0 if all_well(checks) else 1

@@ -32,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; its URL, which has a token, is printed."""
     from bisieve.api.functions import open_index
+    from bisieve.io.storage import exists
+    from bisieve.io.urls import canonical
 
     def ready(url: str) -> None:
         console.show(f"page: {url}\nfor this machine only; Ctrl-C ends it")
@@ -40,5 +42,13 @@ def run(args: argparse.Namespace) -> int:
 
     index = open_index(args.index, args.version)
     fraction = {} if args.fraction is None else {"fraction": args.fraction}
-    index.explore(ready, **fraction, image_root=args.image_root, port=args.port, **options.selecting(args))
+    try:
+        index.explore(
+            ready, **fraction, image_root=args.image_root, port=args.port, **options.selecting(args)
+        )
+    except KeyboardInterrupt as interrupt:
+        has_marks = args.exclude and exists(canonical(args.exclude))
+        marked = f"; the marked ids are in {args.exclude}" if has_marks else ""
+        interrupt.add_note(f"the page is closed{marked}")
+        raise
     return 0

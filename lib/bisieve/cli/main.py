@@ -19,6 +19,7 @@ from bisieve.cli.extras import distribution_with
 from bisieve.cli.overview import help_text, overview
 from bisieve.cli.parser import Parser, add_command
 from bisieve.cli.sigterm import sigterm_as_interrupt
+from bisieve.cli.streams import discard_stdout, full_disk, open_closed_streams
 from bisieve.errors import BisieveError, UsageError
 from bisieve.events import events_on_stderr, log_format
 
@@ -44,12 +45,16 @@ def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
 
 def _called(parse: Callable[[], argparse.Namespace]) -> int:
     """Parse and run a command. Parsing imports its module, which is slow enough for a Ctrl-C to arrive."""
+    open_closed_streams()
     try:
         args = parse()
     except BisieveError as error:
         return _refused(argparse.Namespace(), error)
     except KeyboardInterrupt as interrupt:
         return _interrupted(argparse.Namespace(), interrupt)
+    except SystemExit as ended:  # of --help, which is printed but not flushed
+        code = int(ended.code or 0)
+        raise SystemExit(guarded(lambda _: code, argparse.Namespace())) from None
     with console.quiet(getattr(args, "quiet", False)):
         return guarded(args.carry_out, args)
 
@@ -102,18 +107,20 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     """Call ``run(args)`` and turn expected errors into one line on stderr and an exit code.
 
     Expected are a `BisieveError`, a missing package, Ctrl-C and SIGTERM, for which the line has the notes of
-    the `KeyboardInterrupt` if there are any, and a closed stdout, for which there is no line. Other
-    exceptions are not caught.
+    the `KeyboardInterrupt` if there are any, a full disk below stdout, and a stdout whose reader has closed
+    it, for which there is no line. Other exceptions are not caught.
 
     Returns:
-        The exit code: that of ``run`` or of the `BisieveError`; 1 for a missing package or a closed stdout;
+        The exit code: that of ``run`` or of the `BisieveError`; 1 for a missing package or a failing stdout;
         `INTERRUPTED` or `TERMINATED`.
     """
     terminated: list[int] = []
     try:
         with sigterm_as_interrupt(terminated):
             check_working_directory()
-            return run(args)
+            code = run(args)
+            sys.stdout.flush()
+            return code
     except BisieveError as error:
         return _refused(args, error)
     except ModuleNotFoundError as error:
@@ -124,11 +131,14 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         return _failed(args, text, 1, missing=error.name)
     except KeyboardInterrupt as interrupt:
         return _interrupted(args, interrupt, bool(terminated))
-    except BrokenPipeError:
-        # The reader of stdout has closed it (`bisieve … | head`). Python flushes stdout at exit: without
-        # this it would report the error once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of stdout has closed it (`bisieve … | head`)
+        discard_stdout()
         return 1
+    except OSError as error:
+        if (ours := full_disk(error)) is None:
+            raise
+        discard_stdout()
+        return _refused(args, ours)
 
 
 def _refused(args: argparse.Namespace, error: BisieveError) -> int:

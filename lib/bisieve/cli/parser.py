@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-from bisieve._text import did_you_mean
+from bisieve._text import WIDTH, did_you_mean
 from bisieve.errors import UsageError
 
-WIDTH = 100  # columns of a help text
 _CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 _WITHOUT = re.compile(r"argument (.+?): expected (?:one|at least one) argument")
 _BOTH = re.compile(r"argument (.+?): not allowed with argument (.+)")

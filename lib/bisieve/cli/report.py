@@ -1,7 +1,7 @@
 """``bisieve report``: print a summary of an index, or write a page about an index, a run or an evaluation."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,7 @@ class Subject(NamedTuple):
 
     help: str  # of its option
     page: "Callable[[str, str | None], Page]"  # takes its URL, and that of the images or None
+    shows_images: bool = False  # whether the URL of the images has an effect
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -102,9 +103,12 @@ def _page(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json(numbers)
     else:
-        lines = [f"{each['title']} {each['text']}" for each in numbers["verdict"]]
-        console.show("\n".join([*lines, f"page: {args.html}"]))
+        _show_written([(found["title"], found["text"]) for found in numbers["verdict"]], args.html)
     return 0
+
+
+def _show_written(findings: Sequence[tuple[str, str]], url: str) -> None:
+    console.show("\n".join([*(f"{title} {text}" for title, text in findings), f"page: {url}"]))
 
 
 def _other_page(args: argparse.Namespace) -> int:
@@ -112,7 +116,7 @@ def _other_page(args: argparse.Namespace) -> int:
     name, subject = next(each for each in _subjects().items() if getattr(args, each[0]) is not None)
     if not args.html:
         raise UsageError(f"--html beside {_flag(name)}", "none", "name the file of the page")
-    for option in _OF_AN_INDEX:
+    for option in (*_OF_AN_INDEX, *(() if subject.shows_images else ("image_root",))):
         if getattr(args, option) is not None:
             raise UsageError(f"{_flag(option)} beside --index", _flag(name), f"leave out {_flag(option)}")
     from bisieve.report.html import plain, write_page
@@ -122,7 +126,7 @@ def _other_page(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json(plain(page.numbers))
     else:
-        console.show(f"page: {args.html}")
+        _show_written([(found.title, found.text) for found in page.findings], args.html)
     return 0
 
 

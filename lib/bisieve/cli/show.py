@@ -52,15 +52,15 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     options.show(found, args.json)
     if args.open:
-        _open_images(found.example.images, found.notes)
+        _open_images(found.example.images)
     return 0
 
 
-def _open_images(images: Sequence[str], notes: Sequence[str]) -> None:
+def _open_images(images: Sequence[str]) -> None:
     """Write the images (data URLs) to temporary files, and open each; the files stay for the program."""
     if not images:
-        found = notes[0] if notes else "none in the record"
-        raise UsageError("an image of the rollout for --open", found, "name their root with --image-root")
+        hint = "the note above tells why; the record may have none"
+        raise UsageError("an image of the rollout for --open", "none that could be read", hint)
     folder = Path(tempfile.mkdtemp(prefix="bisieve-show-"))
     for number, image in enumerate(images):
         file = folder / f"{number}.jpg"

@@ -4,6 +4,7 @@ Inputs are listed and read by range. In outputs a scratch key is written, overwr
 store's clock is compared with this machine's.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from bisieve.errors import StorageError
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.errors import storage_errors
 from bisieve.io.storage import list_files, stored_files
-from bisieve.io.urls import join, open_filesystem
+from bisieve.io.urls import is_local, join, open_filesystem
 
 MOST_SKEW = 60.0  # seconds; S3 refuses requests whose signature is 15 minutes off
 SCRATCH = ".bisieve-doctor-"
@@ -59,17 +60,30 @@ def _read_range(url: str) -> Check:
 def _write_checks(url: str) -> Iterator[Check]:
     scratch = join(url, f"{SCRATCH}{token_hex(8)}")
     key = join(scratch, "key")
-    written = attempted("write", partial(_write, url, key))
-    yield written
-    if written.state == "failed":
-        return
+    fs, path = open_filesystem(scratch)
+    made = _missing_folders(os.path.dirname(path)) if is_local(url) else []
     try:
+        written = attempted("write", partial(_write, url, key))
+        yield written
+        if written.state == "failed":
+            return
         yield attempted("overwrite", partial(_overwrite, url, key))
         yield attempted("clock", partial(_clock, scratch, key))
     finally:
-        fs, path = open_filesystem(scratch)
         with suppress(StorageError), storage_errors(scratch):
             fs.rm(path, recursive=True)
+        for folder in made:
+            with suppress(OSError):
+                os.rmdir(folder)
+
+
+def _missing_folders(path: str) -> list[str]:
+    """Return the folders up to ``path`` that do not exist, the innermost first."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
 
 
 def _write(url: str, key: str) -> Check:

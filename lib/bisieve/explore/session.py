@@ -15,7 +15,7 @@ from bisieve.explore.filters import IN, KINDS, SORTED_BY, Filters
 from bisieve.explore.questions import QuestionReader
 from bisieve.index.exclusion import exclusion_of, ids_in, ids_text
 from bisieve.index.reader import Index, incomplete, missing_files
-from bisieve.io.storage import exists, write_bytes
+from bisieve.io.storage import exists, require_writable_file, write_bytes
 from bisieve.io.urls import canonical
 from bisieve.ranking.strategies import strategy_names
 from bisieve.records.options import ALL_NEGATIVE, AUTO, TIES, parse_fraction
@@ -51,6 +51,7 @@ class Session:
 
     Raises:
         UsageError: A value is out of range, or the index is too large to be ranked in memory.
+        StorageError: The file of marked ids cannot be written.
         IndexUnusableError: A file of the index is missing or damaged.
     """
 
@@ -66,7 +67,8 @@ class Session:
         self._without_marked = False
         self.catalog = Catalog(index, folder, self.view)
         if start.exclude:
-            check_target(index, start.exclude)
+            check_target(index, start.exclude, flag="--exclude")
+            require_writable_file(canonical(start.exclude))
             if exists(canonical(start.exclude)):
                 self.catalog.mark(sorted(ids_in(start.exclude)), True)
         self.questions = QuestionReader(self.catalog, View(index, 1.0, None))

@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bisieve import schemas
 from bisieve.index.manifest import DataFile
 from bisieve.index.reader import Index, open_part
+from bisieve.index.rerank import read_usable
 from bisieve.index.writer import REPORTED
-from bisieve.ranking.best import Best
+from bisieve.ranking.best import MOST_RANKED_TWICE, Best, best_of_unranked
 from bisieve.ranking.order import ranking_key
 from bisieve.ranking.sort import codes_and_texts
 from bisieve.ranking.strategies import strategy_of
@@ -87,7 +89,11 @@ def _may_end(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:
 
 @dataclass(frozen=True)
 class CutoffTies:
-    """Ties at the end of a selection: which of them were selected, only the rule for ties decided."""
+    """Ties at the end of a selection: which of them were selected, only the rule for ties decided.
+
+    With a strategy of groups (`Strategy.passes`) ties inside a group decide, too. For it ``tied`` are those
+    that another order of ties would replace, and ``left_out`` as many, which would come in their place.
+    """
 
     selected: int  # rollouts of the selection
     tied: int  # those of them that have the key of a rollout of their source that was not selected
@@ -113,11 +119,12 @@ class _RowGroup(NamedTuple):
 def cutoff_ties(index: Index, fraction: float) -> CutoffTies | None:
     """Count the ties at the end of the selection of ``fraction`` of an index.
 
-    Rollouts of equal key have neighbouring ranks, so only row groups around the ends are read.
+    Rollouts of equal key have neighbouring ranks, so only row groups around the ends are read. For a strategy
+    of groups all rollouts are read and ranked twice.
 
     Returns:
-        The ties; None for a strategy without a score, and for one whose key the index does not tell, as it
-        depends on other rollouts.
+        The ties; None for a strategy without a score, and for one of groups if the index has more than
+        `MOST_RANKED_TWICE` rollouts.
 
     Raises:
         UsageError: ``fraction`` is outside (0, 1].
@@ -125,8 +132,10 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies | None:
     """
     parameters = index.manifest.parameters
     strategy = strategy_of(parameters.strategy)
-    if not strategy.has_score or strategy.passes:
+    if not strategy.has_score:
         return None
+    if strategy.passes:
+        return _of_groups(index, fraction)
     is_global = parameters.scope == "global"
     _, limits = _limits(index, fraction)
     groups = list(_row_groups(index))
@@ -142,6 +151,15 @@ def cutoff_ties(index: Index, fraction: float) -> CutoffTies | None:
         index.selected(fraction), sum(kept[name] for name in tied), left_out.total(),
         min(scores, default=np.nan), max(scores, default=np.nan),
     )  # fmt: skip
+
+
+def _of_groups(index: Index, fraction: float) -> CutoffTies | None:
+    parameters = index.manifest.parameters
+    if index.manifest.rollouts > MOST_RANKED_TWICE:
+        return None
+    parts = [read_usable(index, file) for file in index.files]
+    rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
+    return ties_of_best(best_of_unranked(rows, parameters, fraction), parameters)
 
 
 def _row_groups(index: Index) -> Iterator[_RowGroup]:
@@ -211,13 +229,21 @@ def _with_last_key(
     return counted
 
 
-def ties_of_best(best: Best, parameters: Parameters) -> CutoffTies:
+def ties_of_best(best: Best, parameters: Parameters) -> CutoffTies | None:
     """Count the ties at the end of a selection of a ranking that no index has.
 
     Args:
         best: The selected rollouts.
         parameters: Of the ranking.
+
+    Returns:
+        The ties; None for a strategy of groups whose ties were not counted.
     """
+    if strategy_of(parameters.strategy).passes:
+        counted = best.replaced
+        return (
+            counted if counted is None else CutoffTies(best.rows.num_rows, counted, counted, np.nan, np.nan)
+        )
     codes, names = codes_and_texts(best.rows["source"])
     is_global = parameters.scope == "global"
     if is_global:

@@ -79,7 +79,7 @@ def read_exclusion(index: Index, url: str | None) -> Exclusion:
     if ids and not exclusion.ids:
         raise UsageError(
             f"ids of rollouts of {index.url} in {url}, one a line",
-            f"none in {pluralize(len(ids), 'id')}, such as {min(ids)}",
+            f"none in {pluralize(len(ids), 'id')}, such as {min(ids)[:60]}",
             "correct --exclude, or leave it out",
         )
     return exclusion
@@ -89,13 +89,15 @@ def ids_in(url: str) -> set[str]:
     """Return the ids in a file.
 
     Raises:
-        UsageError: The file is not text.
+        UsageError: The file is not text, or JSON.
         StorageError: The file cannot be read.
     """
     try:
         text = read_bytes(canonical(url)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"text with one rollout_id a line in {url}", "other bytes", "correct it") from error
+    if text.startswith(("{", "[")):  # which `bisieve explore` would write marks into
+        raise UsageError(f"text with one rollout_id a line in {url}", "JSON", "name another file")
     return {line.removesuffix("\r") for line in text.split("\n")} - {""}
 
 

@@ -17,8 +17,7 @@ from bisieve.index.exclusion import NOTHING, NOTHING_LEFT_OUT, Exclusion, LeftOu
 from bisieve.index.manifest import DataFile, fingerprint
 from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
 from bisieve.index.rerank import read_usable, rescored, with_overrides
-from bisieve.ranking.best import Best, best_of_ranked
-from bisieve.ranking.order import ranked
+from bisieve.ranking.best import Best, best_of_unranked
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import AUTO, EXCLUDE, RANKING, KnownShards, Parameters, parse_fraction
 
@@ -33,7 +32,7 @@ class Selection:
     available: int  # usable rollouts in the index that are not left out
     shards: KnownShards  # the shards that spans refer to, and how to read them
     parameters: Parameters  # of the ranking that it is the best of
-    ties: CutoffTies | None = None  # at its end; None if the index tells them (`cutoffs.cutoff_ties`)
+    ties: CutoffTies | None = None  # at its end, if it is not of the index's own ranking: `selection_ties`
     is_alpha_automatic: bool = False  # chosen by `with_automatic_alpha`
     left_out: LeftOut = NOTHING_LEFT_OUT  # by an `Exclusion`
 
@@ -138,7 +137,7 @@ def _in_memory(index: Index, exclusion: Exclusion) -> RankBest:
     rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
 
     def rank(parameters: Parameters, fraction: float) -> Best:
-        return best_of_ranked(ranked(rescored(rows, parameters), parameters), parameters, fraction)
+        return best_of_unranked(rescored(rows, parameters), parameters, fraction)
 
     return rank
 
@@ -154,7 +153,7 @@ def selection_of_rows(
         rows: Of `schemas.INDEX`, ordered by (source, rank).
         fraction: Share of rollouts that was asked for.
         parameters: Of the ranking; those of the index, or others.
-        ties: At the end of the selection; None if the index tells them.
+        ties: At the end of the selection; None if the index tells them, or they were not counted.
         is_alpha_automatic: Whether its α was chosen by `with_automatic_alpha`.
         left_out: What was not ranked.
 
@@ -177,7 +176,8 @@ def selection_ties(selection: Selection, index: Index) -> CutoffTies | None:
     """Return the ties at the end of a selection of ``index``, as `cutoff_ties` does."""
     if not strategy_of(selection.parameters.strategy).has_score:
         return None
-    return cutoff_ties(index, selection.fraction) if selection.ties is None else selection.ties
+    is_of_index = not selection.left_out.rollouts and not differences(selection, index)
+    return cutoff_ties(index, selection.fraction) if is_of_index else selection.ties
 
 
 def differences(selection: Selection, index: Index) -> dict[str, Any]:

@@ -59,6 +59,18 @@ def exists(url: str) -> bool:
         return with_retries(lambda: _is_there(fs, path))
 
 
+def require(url: str, what: str, hint: str) -> None:
+    """Raise `StorageError` unless there is a file at ``url``.
+
+    Args:
+        url: The file.
+        what: What it is, for the error, as in "a sweep (sweep.json)".
+        hint: What the user can do.
+    """
+    if not exists(url):
+        raise StorageError(f"{what} at {url.rpartition('/')[0]}", "none", hint)
+
+
 def _is_there(fs: Any, path: str) -> bool:
     try:
         fs.info(path)
@@ -288,6 +300,14 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     with storage_errors(url):
         file.close()
         file.commit()
+
+
+def require_writable_file(url: str) -> None:
+    """Raise `StorageError` unless a file can be written at ``url``; its folder need not exist yet."""
+    fs, path = open_filesystem(url)
+    if isinstance(fs, LocalFileSystem) and os.path.isdir(path):
+        raise StorageError(f"a path for a file at {url}", "a folder", "choose another path")
+    require_writable(url.rpartition("/")[0])
 
 
 def require_writable(url: str) -> None:

@@ -4,15 +4,18 @@ ranked rows, all at once or in parts ──best_of──▶ `Best` of each ─�
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from bisieve.ranking.grouped import begins
-from bisieve.ranking.order import TieBlock, selection_limits
+from bisieve.ranking.grouped import begins, with_column
+from bisieve.ranking.order import TieBlock, ranked, selection_limits
 from bisieve.ranking.sort import codes_and_texts
+from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
+
+MOST_RANKED_TWICE = 1_000_000  # rollouts: 1 GB and some seconds more
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Best:
 
     rows: pa.Table  # `schemas.USABLE` with ``rank`` and ``key``, ordered by (source, rank)
     left_out: list[TieBlock]  # of each source, the first rollouts not selected: those that tie with the first
+    replaced: int | None = None  # of the selected, see `best_of_unranked`; None: not counted
 
 
 def best_of(rows: pa.Table, limits: Mapping[str, int]) -> Best:
@@ -64,3 +68,26 @@ def best_of_ranked(rows: pa.Table, parameters: Parameters, fraction: float) -> B
         for which in (slice(None), dropped)
     )
     return best_of(rows, selection_limits(counts, parameters.scope, fraction, of_dropped))
+
+
+def best_of_unranked(table: pa.Table, parameters: Parameters, fraction: float) -> Best:
+    """Rank all rollouts of a corpus and select ``fraction`` of them; of a strategy of groups count ties, too.
+
+    Where a group decides, as that of a question, ties inside groups decide as well, and the keys do not show
+    them. So such rollouts are ranked a second time with ties the other way round: selected ones that are not
+    among the best then were selected by the rule for ties alone.
+
+    Args:
+        table: `schemas.USABLE`, scored.
+        parameters: Of the ranking.
+        fraction: Share of rollouts to select.
+    """
+    strategy = strategy_of(parameters.strategy)
+    if not (strategy.passes and strategy.has_score) or table.num_rows > MOST_RANKED_TWICE:
+        return best_of_ranked(ranked(table, parameters), parameters, fraction)
+    table = with_column(table, "row", np.arange(table.num_rows))
+    best, other = (
+        best_of_ranked(ranked(table, parameters, turned), parameters, fraction) for turned in (False, True)
+    )
+    kept = np.isin(best.rows["row"].to_numpy(), other.rows["row"].to_numpy())
+    return replace(best, rows=best.rows.drop_columns(["row"]), replaced=int((~kept).sum()))

@@ -66,14 +66,17 @@ def group_passes_of(parameters: Parameters) -> tuple[GroupPass, ...]:
     return (*spread, *strategy_of(parameters.strategy).passes)
 
 
-def ranked(table: pa.Table, parameters: Parameters) -> pa.Table:
+def ranked(table: pa.Table, parameters: Parameters, reversed_ties: bool = False) -> pa.Table:
     """Return usable rollouts with their ``rank``, ordered by (source, rank), as an index has them.
 
     Args:
         table: All rollouts of a corpus, `schemas.USABLE`, scored.
         parameters: Of the ranking.
+        reversed_ties: Order equal ones the other way round. ``shard`` and ``offset`` are then no places.
     """
     rows = with_keys(table, parameters)
+    if reversed_ties:
+        rows = _with_reversed_ties(rows)
     for step in group_passes_of(parameters):
         rows = with_negatives_last(applied(rows, step, parameters), parameters)
     rows = rows.take(sorted_indices(rows, ranking_order(parameters))).combine_chunks()
@@ -83,6 +86,14 @@ def ranked(table: pa.Table, parameters: Parameters) -> pa.Table:
         return rows.take(sorted_indices(rows, INDEX_ORDER))
     first = np.maximum.accumulate(np.where(begins(rows, ["source"]), place, 0))
     return with_column(rows, "rank", place - first + 1)
+
+
+def _with_reversed_ties(rows: pa.Table) -> pa.Table:
+    """Turn round the order of ``tie``, and behind it that of shard and offset."""
+    place = np.empty(rows.num_rows, np.int64)
+    place[sorted_indices(rows, REJECTS_ORDER)] = np.arange(rows.num_rows)
+    rows = with_column(rows, "tie", ~rows["tie"].to_numpy())
+    return with_column(with_column(rows, "shard", np.full(rows.num_rows, "")), "offset", -place)
 
 
 def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:

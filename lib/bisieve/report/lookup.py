@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve._redact import without_escapes
-from bisieve._text import Graded, Report, Table, pluralize
+from bisieve._text import Graded, Quoted, Report, Table, pluralize
 from bisieve.errors import UsageError
 from bisieve.io.images import is_base64
 from bisieve.report.examples import DESCRIBED, Example, is_kept, why
@@ -56,14 +56,15 @@ class LookedUp:
         texts: Sequence[str] = rollout.steps if rollout else [""] * row["num_steps"]
         labels = step_labels(row)
         width = max(map(len, labels))
+        images = ", ".join(map(_short, rollout.images)) if rollout else ""
         return Report(
             f"{without_escapes(row['rollout_id'])}  {without_escapes(row['source'])}, "
             f"rank {row['rank']:,} of {self.rollouts:,}",
             self.example.why,
             f"BIS {row['bis']:.4f}, positive {row['num_positive']} of {row['num_steps']} steps, "
             f"p {row['positive_fraction']:.3f}, reliability {row['reliability']:.3f}",
-            *([f"image: {without_escapes(', '.join(map(_short, rollout.images)))}"] if rollout else []),
-            *([without_escapes(rollout.question)] if rollout else []),
+            *([Quoted(f"image: {without_escapes(images)}")] if rollout else []),
+            *([Quoted(without_escapes(rollout.question))] if rollout else []),
             *(
                 Graded(f"{place:>3} {label:>{width}}", score, without_escapes(text))
                 for place, (label, score, text) in enumerate(

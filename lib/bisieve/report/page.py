@@ -162,3 +162,9 @@ class Page:
     sections: Sequence[Section]
     numbers: Mapping[str, Any] = field(default_factory=dict)  # all numbers, for programs; JSON types only
     footer: str = ""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Return all findings of the page, the most important first."""
+        blocks = [block for section in self.sections for block in section.blocks]
+        return [found for block in blocks if isinstance(block, Findings) for found in block.findings]

@@ -3,6 +3,7 @@
 import math
 
 from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics, has_stronger_shortcut
+from bisieve.ranking.strategies import strategy_of
 from bisieve.report.collect import IndexReport
 from bisieve.report.page import Finding
 from bisieve.tools.cut_notes import rule_for_ties
@@ -55,11 +56,13 @@ def _ties(report: IndexReport) -> list[Finding]:
     if not ties.tied:
         return [Finding("good", "No ties at the cutoff:", "the score alone decides what is kept.")]
     share = ties.tied / max(ties.selected, 1)
+    rule, kept = rule_for_ties(report.view.parameters), f"{ties.tied:,} of {ties.selected:,} kept rollouts"
     text = (
-        f"{ties.tied:,} of {ties.selected:,} kept rollouts ({share:.1%}) have the score of a dropped one; "
-        f"they were chosen from {ties.tied + ties.left_out:,} equal ones by the rule for ties, "
-        f"{rule_for_ties(report.view.parameters)}."
+        f"{kept} ({share:.1%}) have the score of a dropped one; they were chosen from "
+        f"{ties.tied + ties.left_out:,} equal ones by the rule for ties, {rule}."
     )
+    if strategy_of(report.view.parameters.strategy).passes:
+        text = f"for {kept} ({share:.1%}) the rule for ties, {rule}, decides; reversed, it would keep others."
     return [Finding("warning" if share >= _TIES else "note", "Ties:", text)]
 
 

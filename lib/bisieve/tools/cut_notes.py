@@ -88,12 +88,16 @@ def _negatives(fraction: float, selected: int, negatives: int) -> list[str]:
 def _ties(parameters: Parameters, fraction: float, ties: CutoffTies | None) -> list[str]:
     if ties is None or ties.tied < _WORTH_A_NOTE * ties.selected or not ties.tied:
         return []
+    has_no_rule = strategy_of(parameters.strategy).shuffled  # --ties is refused
+    hint = "" if parameters.ties == "spread" or has_no_rule else "; see --ties spread"
+    if strategy_of(parameters.strategy).passes:  # ties inside its groups decide, too
+        found = f"{ties.tied:,} of {ties.selected:,} are ties by {parameters.strategy}"
+        rule = _DECIDED_BY[parameters.ties]
+        return [f"best {percent(fraction)}: {found}, chosen {rule}; in reverse others would be{hint}"]
     at = f"by {parameters.strategy}"
     if parameters.strategy == "bis":
         ends = f"{ties.least:.4f}" if ties.least == ties.most else f"{ties.least:.4f} to {ties.most:.4f}"
         at = f"at BIS {ends}"
-    has_no_rule = strategy_of(parameters.strategy).shuffled  # --ties is refused
-    hint = "" if parameters.ties == "spread" or has_no_rule else "; see --ties spread"
     return [
         f"best {percent(fraction)}: {ties.tied:,} of {ties.selected:,} are ties {at}, chosen from "
         f"{ties.tied + ties.left_out:,} {_DECIDED_BY[rule_for_ties(parameters)]}{hint}"

@@ -8,13 +8,14 @@ Order and bytes of the training file are those of the paper's published selectio
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve.errors import UsageError
+from bisieve.events import ignored
 from bisieve.index.reader import Index, indexed_shards
 from bisieve.index.selection import Selection
 from bisieve.io.storage import open_output
@@ -31,7 +32,10 @@ _KEPT = " !$&'()+,;=@^{}~`%"  # beside letters, digits and "_.-~": safe in a fil
 _ENCODED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
-def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0, save: Save = refuse) -> int:
+def export_mprm_jsonl(
+    selection: Selection, output: str, threshold: float = 0.0, save: Save = refuse,
+    wrote: Callable[[int], None] = ignored,
+) -> int:  # fmt: skip
     """Write the selection as the paper's training file (paper App. C), one line per rollout.
 
     Sources are in the order of their first shard, the rollouts of each in file order. The file becomes
@@ -43,6 +47,7 @@ def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0,
         threshold: The label of a step is 1.0 if its MC score is greater, else 0.0.
         save: Writes the images that are embedded in records to files and returns their names. The default
             refuses them.
+        wrote: Called with the number of rollouts of each part that is written.
 
     Returns:
         The number of lines.
@@ -57,10 +62,13 @@ def export_mprm_jsonl(selection: Selection, output: str, threshold: float = 0.0,
     with open_output(output) as file:
         for rollouts in fetch_in_chunks(rows, selection.shards, save):
             file.writelines(_lines(rollouts, threshold))
+            wrote(len(rollouts))
     return int(rows.num_rows)
 
 
-def export_records(selection: Selection, output: str, save: Save = refuse) -> int:
+def export_records(
+    selection: Selection, output: str, save: Save = refuse, wrote: Callable[[int], None] = ignored
+) -> int:
     """Write the selection's records as uncompressed JSONL shards, one file per source.
 
     The folder is a corpus: it can be scored, and its shards can be read by byte ranges even where the
@@ -72,6 +80,7 @@ def export_records(selection: Selection, output: str, save: Save = refuse) -> in
         output: URL of the folder. Files are named `file_name` (source) + ``.jsonl``.
         save: Writes the images that are embedded in records to files and returns their names. The default
             refuses them.
+        wrote: Called with the number of rollouts of each part that is written.
 
     Returns:
         The number of rollouts.
@@ -88,15 +97,18 @@ def export_records(selection: Selection, output: str, save: Save = refuse) -> in
     layouts = pc.unique(layout).to_pylist()
     for name in layouts:
         folder = output if len(layouts) == 1 else join(output, name)
-        _export_sources(rows.filter(pc.equal(layout, name)), selection.shards, folder, save)
+        _export_sources(rows.filter(pc.equal(layout, name)), selection.shards, folder, save, wrote)
     return int(rows.num_rows)
 
 
-def _export_sources(rows: pa.Table, shards: KnownShards, folder: str, save: Save) -> None:
+def _export_sources(
+    rows: pa.Table, shards: KnownShards, folder: str, save: Save, wrote: Callable[[int], None]
+) -> None:
     for source in pc.unique(rows["source"]).to_pylist():
         with open_output(join(folder, f"{file_name(source)}.jsonl")) as file:
             for chunk in in_chunks(rows.filter(pc.equal(rows["source"], source))):
                 file.writelines(line + b"\n" for line in plain_lines(chunk, shards, save))
+                wrote(chunk.num_rows)
 
 
 def file_name(source: str) -> str:
@@ -139,7 +151,7 @@ def _lines(rollouts: list[Rollout], threshold: float) -> Iterator[bytes]:
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
-def check_target(index: Index, output: str, is_folder: bool = False) -> None:
+def check_target(index: Index, output: str, is_folder: bool = False, flag: str = "--output") -> None:
     """Check that ``output`` overwrites neither the index nor a shard that it points into.
 
     Links are resolved on a local disk.
@@ -149,21 +161,22 @@ def check_target(index: Index, output: str, is_folder: bool = False) -> None:
         output: URL of a file or a folder.
         is_folder: ``output`` is a folder of records. It must then hold no indexed shard: scoring the folder
             later would read that shard beside the exported records.
+        flag: The option that named it, for the errors.
 
     Raises:
         UsageError: ``output`` is ``-``, inside the index, or a shard, or it is a folder that holds one.
     """
     if output == "-":
-        raise UsageError("a file for --output", "-", "name a file")
+        raise UsageError(f"a file for {flag}", "-", "name a file")
     target, home = real_path(output), real_path(index.url)
     if _is_below(target, home):
-        raise UsageError(f"an --output outside the index {index.url}", output, "choose another --output")
+        raise UsageError(f"{flag} outside the index {index.url}", output, f"choose another {flag}")
     for shard in indexed_shards(index):
         place = real_path(shard.url)
         if place == target or (is_folder and _is_below(place, target)):
             raise UsageError(
-                "an --output that holds none of the shards of the index",
-                f"{shard.url} at {output}", "choose another --output",
+                f"{flag} without any shard of the index", f"{shard.url} at {output}",
+                f"choose another {flag}",
             )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from bisieve.index.reader import Index
 from bisieve.index.selection import Selection, selection_ties
 from bisieve.index.statistics import Statistics, index_statistics, statistics_of
 from bisieve.index.writer import REPORTED
+from bisieve.ranking.strategies import strategy_of
 from bisieve.records.model import HINTS
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import COUNTED
@@ -53,7 +54,9 @@ def score_report(
     sources = _largest(index.sources) if more else index.sources
     # Where a selection by another key ends, the BIS says nothing.
     ends = REPORTED if manifest.parameters.strategy == "bis" else ()
-    rows = [_row(source, ends) for source in sources.to_pylist()]
+    # Ties inside groups decide, too, and no number of the index says how many there are.
+    unknown = {"tie_block": "-"} if strategy_of(manifest.parameters.strategy).passes else {}
+    rows = [_row(source | unknown, ends) for source in sources.to_pylist()]
     if manifest.parameters.scope == "global":  # one selection over all sources
         rows.append(_row(_whole(index), ends))
     cuts = [f"{'BIS' * (place == 0)}@{fraction:.0%}" for place, fraction in enumerate(ends)]

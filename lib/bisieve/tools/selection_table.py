@@ -62,6 +62,6 @@ def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float, s
     other = auto if strategy_of(strategy).uses_alpha else ""
     return [
         f"best {percent(fraction)}: the position of a step alone tells its label (AUC "
-        f"{selection.shortcut:.2f}, corpus {corpus.shortcut:.2f}), which a model can learn: compare it with "
-        f"the position baseline of bisieve evaluate{other}"
+        f"{selection.shortcut:.2f}, corpus {corpus.shortcut:.2f}); a model can learn that alone: compare it "
+        f"with the position baseline of bisieve evaluate{other}"
     ]

@@ -19,6 +19,7 @@ from bench.study.recipe import MAIN, REGIMES
 Row = dict[str, Any]
 Place = tuple[int, int]  # corpus and seed: runs of the same place are compared in pairs
 LEAST = 3  # corpora that a verdict needs
+MARGIN = 0.01  # of AUC: the deviation over seeds that the recipe was chosen for, and the sweep's δ
 
 BIS, BIS_02, RANDOM, FULL = "bis", "bis alpha 0.2", "random", "all"
 BEGIN, END = "<!-- tables of make study -->", "<!-- end of the tables -->"
@@ -54,13 +55,19 @@ class Estimate:
         interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if self.has_interval else ""
         return f"{self.mean:+.3f}{interval} ({self.runs})"
 
-    def verdict(self, above: str = "better", below: str = "worse") -> str:
-        """Return what a difference shows: neither one run nor one corpus shows anything."""
+    def verdict(self, above: str = "better", below: str = "worse", margin: float = MARGIN) -> str:
+        """Return what a difference shows: neither one run nor one corpus shows anything.
+
+        An interval that holds 0 is no proof that there is no difference; one inside ±``margin`` is, that
+        there is none that matters. The margin is 0 for numbers that are no differences of AUC.
+        """
         if not self.has_interval:
             return "too few corpora"
-        if self.low > 0:
-            return above
-        return below if self.high < 0 else "no difference shown"
+        within = -margin < self.low and self.high < margin
+        if self.low > 0 or self.high < 0:
+            shown = above if self.low > 0 else below
+            return f"{shown}, by less than {margin:g}" if within else shown
+        return f"equivalent within ±{margin:g}" if within else "no difference shown"
 
 
 def estimate(values: Mapping[Place, float]) -> Estimate:
@@ -156,6 +163,8 @@ def regime_table(runs: Runs, regime: str, budget: str) -> str:
     lines += [
         [name, *[str(runs.mean(name, 1.0, regime=regime))] * len(fractions)] for name in (FULL, UNTRAINED)
     ]
+    by_position = runs.mean(UNTRAINED, 1.0, "position_baseline_auc", regime=regime)
+    lines += [["by position alone", *[str(by_position)] * len(fractions)]]
     lines += [
         [f"{name} − {RANDOM}",
          *(runs.difference(name, RANDOM, at, regime=regime, budget=budget).signed for at in fractions)]
@@ -219,7 +228,7 @@ def findings(runs: Runs) -> str:
     for title, metric in slopes:
         found = slope(runs, metric)
         if found.runs:
-            said = found.verdict("rises with it", "falls with it")
+            said = found.verdict("rises with it", "falls with it", margin=0)
             lines.append([f"AUC per 0.1 of {title}, at equal fraction", found.signed, said])
     return markdown(["claim", "difference", "verdict"], lines)
 

@@ -49,6 +49,9 @@ def add_result(path: Path, run: Run, found: dict[str, Any]) -> None:
     configured = json.dumps(configuration(run), sort_keys=True)
     row = {"key": key_of(run), "name": run.name, **run.fields(), **found, "configuration": configured}
     rows = [*(old for old in read_results(path) if old["key"] != row["key"]), row]
+    # Of rows with different columns, as an untrained base has few, pyarrow would take those of the first.
+    columns = dict.fromkeys(name for each in rows for name in each)
+    rows = [{name: each.get(name) for name in columns} for each in rows]
     unfinished = path.with_suffix(".unfinished")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), unfinished, compression="zstd")

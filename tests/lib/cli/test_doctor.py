@@ -28,7 +28,7 @@ def test_what_failed_says_what_to_do_and_ends_with_1(
     assert main(["doctor", "--input", str(missing)]) == 1
     (line,) = (line for line in capsys.readouterr().out.splitlines() if not line.startswith("ok "))
     assert line == (
-        f"failed   list               expected a file or folder at {missing}; found nothing; check the URL"
+        f"failed   list                 expected a file or folder at {missing}; found nothing; check the URL"
     )
 
 

@@ -51,6 +51,12 @@ def test_an_output_is_written_to_and_left_as_it_was(folder: str) -> None:
     assert [file.url for file in list_files(f"{folder}/out")] == [f"{folder}/out/kept"]
 
 
+def test_a_folder_that_was_not_there_is_gone_again(tmp_path: Path) -> None:
+    found = states(stores.examine(DoctorTargets(outputs=[f"{tmp_path}/new/models"])))
+    assert found["write"] == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_takes_no_file_fails_with_its_url() -> None:
     (written,) = stores.examine(DoctorTargets(outputs=["/proc/nowhere"]))
     assert written.state == "failed"

@@ -144,16 +144,20 @@ def test_text_of_the_corpus_is_data(ask: Ask) -> None:
         (["--index", "{index}", "--port", "99999"], "expected a free --port"),
         (["--index", "{index}", "--fraction", "0"], "expected a fraction in (0, 1]"),
         (["--index", "{index}", "--alpha", "-1"], "expected an --alpha from 0 on"),
-        (["--index", "{index}", "--exclude", "{index}/manifest.json"], "expected"),
+        (["--index", "{index}", "--exclude", "{index}/more.txt"], "expected --exclude outside the index"),
+        (["--index", "{index}", "--exclude", "{other}"], "expected text with one rollout_id a line in "),
     ],
     ids=" ".join,
 )
 def test_a_wrong_start_gets_one_line(
     made: tuple[str, str], words: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["explore", *(word.format(index=made[0]) for word in words)]) in (1, 2)
+    other = tmp_path / "best.jsonl"  # which marks would overwrite
+    other.write_text('{"image": "a.png"}\n')
+    assert main(["explore", *(word.format(index=made[0], other=other) for word in words)]) in (1, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"bisieve: error: {expected}")
+    assert other.read_text() == '{"image": "a.png"}\n'
 
 
 def test_a_port_that_is_taken_gets_one_line(

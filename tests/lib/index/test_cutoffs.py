@@ -16,8 +16,10 @@ from bisieve.errors import UsageError
 from bisieve.index import cutoffs, writer
 from bisieve.index.cutoffs import cutoff_scores, cutoff_ties
 from bisieve.index.reader import open_index
-from bisieve.index.selection import read_selection
+from bisieve.index.selection import read_selection, select, selection_ties
+from bisieve.ranking import best
 from bisieve.ranking.order import ranking_key, selection_limits
+from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.tools.report import score_report
 
 
@@ -82,10 +84,65 @@ def test_ties_are_those_of_what_the_strategy_ranks_by(
     assert seen > 0
 
 
-@pytest.mark.parametrize("strategy", ["random", "all", "difficulty", "paired", "stratified"])
-def test_an_index_without_keys_of_single_rollouts_tells_no_ties(strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["random", "all", "difficulty"])
+def test_a_strategy_without_a_score_has_no_ties(strategy: str, tmp_path: Path) -> None:
     made = [Made("a", f"a-{n}", (1.0,)) for n in range(4)]
     assert cutoff_ties(make_index(tmp_path, made, replace(DEFAULTS, strategy=strategy)), 0.5) is None
+
+
+def test_every_strategy_with_a_score_tells_ties_and_tells_if_there_are_none(tmp_path: Path) -> None:
+    """Of an index and of a selection from another one alike; posterior needs counts of continuations."""
+    equal = [Made("a", f"a-{n}", (1.0, 0.0) if n % 2 else (1.0, 1.0)) for n in range(12)]
+    unlike = [Made("a", f"a-{n}", (1.0 - n / 100, (n % 2) / (n + 1))) for n in range(12)]
+    names = {name for name in strategy_names() if strategy_of(name).has_score} - {"posterior"}
+    assert names == {"bis", "low_mc", "mixed", "paired", "reliable", "stratified"}
+    for strategy in names:
+        parameters = replace(DEFAULTS, strategy=strategy)
+        for made, are_ties in ((equal, True), (unlike, strategy == "mixed")):  # which knows no score
+            folder = tmp_path / f"{strategy} {are_ties}"
+            ties = cutoff_ties(make_index(folder, made, parameters), 0.34)
+            assert ties is not None
+            assert (ties.selected, ties.tied > 0) == (4, are_ties), strategy
+            by_bis = make_index(folder / "by bis", made)
+            selected = select(by_bis, 0.34, {"strategy": strategy})
+            found = selection_ties(selected, by_bis)
+            assert found is not None
+            assert found.numbers() == ties.numbers(), strategy
+
+
+@pytest.mark.parametrize("rule", ["file", "spread"])
+@pytest.mark.parametrize("strategy", ["stratified", "paired"])
+@pytest.mark.parametrize("scope", ["source", "global"])
+def test_ties_inside_groups_are_those_that_a_corpus_in_reverse_order_replaces(
+    scope: str, strategy: str, rule: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = [tuple((rng.integers(0, 4, rng.integers(1, 4)) / 3).tolist()) for _ in range(90)]
+    names = "ab" if scope == "source" else "a"  # else the order of the shards would stay
+    made = [Made(names[n % len(names)], f"r-{n}", each) for n, each in enumerate(scores)]
+    asked = replace(DEFAULTS, strategy=strategy, scope=scope, ties=rule)
+    index = make_index(tmp_path / "one", made, asked)
+    reverse = make_index(tmp_path / "two", made[::-1], asked)
+    for fraction in (0.1, 0.3, 0.6):
+        found = cutoff_ties(index, fraction)
+        assert found is not None
+        usual, turned = (
+            set(read_selection(each, fraction).rows["rollout_id"].to_pylist()) for each in (index, reverse)
+        )
+        assert found.selected == len(usual) == len(turned)
+        assert found.tied == found.left_out == len(usual - turned) > 0
+
+
+def test_ties_inside_groups_of_a_large_index_are_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [Made("a", f"a-{n}", (1.0,)) for n in range(9)]
+    index = make_index(tmp_path, made, replace(DEFAULTS, strategy="stratified"))
+    assert cutoff_ties(index, 0.5) is not None
+    for module in (cutoffs, best):
+        monkeypatch.setattr(module, "MOST_RANKED_TWICE", 8)
+    assert cutoff_ties(index, 0.5) is None
+    assert selection_ties(select(index, 0.5, {"strategy": "paired"}), index) is None
 
 
 def test_only_row_groups_around_the_end_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,11 @@ def test_the_api_and_the_commands_select_by_other_options(
     selection = opened.select("20%", **asked)
     assert (selection.parameters.strategy, selection.parameters.all_negative) == ("paired", "drop")
     assert selection.statistics.all_negative == 0
-    assert selection.notes == ["best 20%: selected by strategy paired, all negative drop"]
+    assert selection.notes == [
+        "best 20%: selected by strategy paired, all negative drop",
+        "best 20%: 2 of 12 are ties by paired, chosen by file order; in reverse others would be; see --ties "
+        "spread",
+    ]
     assert selection.write_jsonl(str(tmp_path / "api.jsonl")) == len(selection) == 12
     flags = ["--strategy", "paired", "--all-negative", "drop"]
     words = ["export", "--index", url, "--fraction", "20%", "--output", str(tmp_path / "command.jsonl")]

@@ -45,9 +45,11 @@ def assert_equal(open_engine: Any, index: Index, asked: dict[str, Any]) -> None:
         assert found.rows.combine_chunks().equals(wanted.rows.combine_chunks())
         assert (found.fingerprint, found.parameters) == (wanted.fingerprint, wanted.parameters)
         assert found.is_alpha_automatic == wanted.is_alpha_automatic
-        assert found.ties is not None
         assert wanted.ties is not None
-        assert found.ties.numbers() == wanted.ties.numbers()
+        if found.ties is not None:
+            assert found.ties.numbers() == wanted.ties.numbers()
+        else:  # the ties inside groups of so many rollouts are not counted
+            assert asked["strategy"] == "paired"
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=str)

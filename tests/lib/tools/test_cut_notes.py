@@ -22,6 +22,9 @@ ROLLOUTS = [Made("a", f"a-{n}", scores) for n, scores in enumerate([MIXED] * 2 +
 FILE = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 by file order; see --ties spread"
 BY_R = "best 50%: 5 of 5 are ties by reliable, chosen from 9 by file order; see --ties spread"
 BY_MIXTURE = "best 50%: 3 of 5 are ties by mixed, chosen from 8 by a seeded hash"  # which has no --ties
+OF_GROUPS = (
+    "best 50%: {} of 5 are ties by {}, chosen by file order; in reverse others would be; see --ties spread"
+)
 SPREAD = "best 50%: 3 of 5 are ties at BIS 0.0500, chosen from 7 question by question"
 TENTH = "best 10%: 1 of 1 are ties at BIS 0.3000, chosen from 2 by file order; see --ties spread"
 OF_A_TENTH = "best 10%: 1 of 1 are ties at BIS 0.6500, chosen from 2 by file order; see --ties spread"
@@ -43,6 +46,9 @@ FOR_MORE = "best 20%: alpha is 0.2, the paper's for 25% is 0.05; --alpha 0.05 se
         (0.5, {"strategy": "difficulty"}, []),
         (0.5, {"strategy": "reliable"}, [BY_R]),
         (0.5, {"strategy": "mixed"}, [BY_MIXTURE]),
+        (0.5, {"strategy": "stratified"}, [OF_GROUPS.format(4, "stratified")]),
+        (0.5, {"strategy": "paired"}, [OF_GROUPS.format(3, "paired")]),
+        (1.0, {"strategy": "paired"}, []),
         (0.1, {}, [TENTH, FOR_A_TENTH]),
         (0.2, {"alpha": 0.2}, [FOR_MORE]),
         (0.1, {"alpha": 0.4}, [OF_A_TENTH]),

@@ -1,13 +1,13 @@
 """The table that scoring, ranking and ``bisieve report`` print."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import reference
-from support.handmade import Made, make_index
+from support.handmade import DEFAULTS, Made, make_index
 
 from bisieve.cli.main import main
 from bisieve.index import writer
@@ -51,6 +51,15 @@ def test_the_cutoff_scores_are_those_of_the_cuts(
             last = max(members, key=lambda row: row["rank"])
             expected[source, fraction] = len(members), last["bis"]
     assert told == expected
+
+
+@pytest.mark.parametrize(("strategy", "ties"), [("bis", "6"), ("paired", "-"), ("stratified", "-")])
+def test_a_number_of_ties_is_shown_where_the_keys_tell_it(strategy: str, ties: str, tmp_path: Path) -> None:
+    made = [Made("a", f"a-{n}", (1.0,)) for n in range(6)]
+    index = make_index(tmp_path, made, replace(DEFAULTS, strategy=strategy))
+    (titles, row, *_) = score_report(index, "index").splitlines()
+    at = row.replace("all +", "all+").split()
+    assert at[titles.replace("all ", "all").split().index("ties")] == ties
 
 
 def test_report_shows_what_scoring_showed(

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from support.backbones import build_internvl
 from support.markdown import ROOT, Page
+from support.piped_lines import joined
 from support.shown_commands import noted
 from support.small_corpus import ROLLOUTS, Corpus, make_record, write_index
 
@@ -51,7 +52,7 @@ def test_a_dry_run_tells_all_and_needs_neither_ray_nor_weights_and_writes_nothin
     train(config)
     assert sorted(tmp_path.rglob("*")) == before, "something was written"
 
-    lines = capsys.readouterr().out.splitlines()
+    lines = joined(capsys.readouterr().out).splitlines()
     assert lines[-1] == "dry run: nothing was written"
     resolved = tomllib.loads("\n".join(line for line in lines if line.startswith("  ") and " = " in line))
     assert resolved["output"] == f"file://{config.output}"
@@ -83,7 +84,7 @@ def test_a_dry_run_shows_a_selection_by_other_options_than_the_indexs(
 ) -> None:
     monkeypatch.setattr(driver, "_fit", None)  # the only way to Ray
     train(settings(fraction=0.5, dry_run=True, strategy="low_mc", all_negative="drop"))
-    lines = capsys.readouterr().out.splitlines()
+    lines = joined(capsys.readouterr().out).splitlines()
     assert "best 50%: selected by strategy low_mc, all negative drop" in lines
     (shares,) = [line.split()[-2:] for line in lines if line.startswith("negative steps")]
     assert float(shares[1].rstrip("%")) > float(shares[0].rstrip("%"))
@@ -97,7 +98,7 @@ def test_the_corpus_of_a_dry_run_is_the_one_without_what_is_left_out(
     ids = bisieve.open_index(config.index).select(0.5).table["rollout_id"].to_pylist()
     (tmp_path / "ids.txt").write_text("\n".join(ids))
     train(config)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    lines = [line.split() for line in joined(capsys.readouterr().out).splitlines()]
     (shown,) = [words[1:] for words in lines if words[:1] == ["rollouts"] and len(words) == 3]
     assert shown == [str(sum(ROLLOUTS.values()) - len(ids))] * 2
 
@@ -112,7 +113,7 @@ def test_a_dry_run_names_broken_images_of_its_sample_and_refuses_more_than_are_t
     config = settings(image_root=str(tmp_path / "images"), dry_run=True, workers=Workers(1, 1))
     train(replace(config, skip_broken_images=2))
     note = f"of the sample: left out: the rollouts of 2 broken images: 4.png ({why}); 7.png ({why})"
-    said = capsys.readouterr().out
+    said = joined(capsys.readouterr().out)
     assert note in said
     assert re.search(r"^time: unknown for [\d.]+ TFLOPs on 1 device without a GPU; --peak-flops", said, re.M)
     with pytest.raises(ImageError, match="expected at most 1 broken image; found 2: "):
@@ -130,7 +131,7 @@ def test_a_dry_run_counts_adapters_and_needs_no_weights_for_them(
     real = trainable_backbone(config)
     (tmp_path / "backbone" / "model.safetensors").unlink()
     train(replace(config, dry_run=True, max_tiles=0))
-    text = capsys.readouterr().out
+    text = joined(capsys.readouterr().out)
     assert "  max_tiles = 0  # 6" in text.splitlines()
     found = re.search(r"projector 8,800 trained, language ([\d,]+) of which ([\d,]+) trained", text)
     assert found is not None
@@ -153,7 +154,7 @@ def test_the_memory_of_a_device_is_that_of_the_start_where_training_needs_less(
     (tmp_path / "config.json").write_text(json.dumps(sizes))
     options = {"workers": Workers(64, 64), "zero_stage": 3, "lora_rank": 1, "precision": "fp32"}
     train(settings(backbone=str(tmp_path), **options, dry_run=True))
-    text = capsys.readouterr().out
+    text = joined(capsys.readouterr().out)
     size = {
         where: re.search(rf"{where}.*?:? ([\d.]+ \wiB)", text)[1]  # type: ignore[index]
         for where in ("tokens at once", "in training", "at the start", "host memory first")
@@ -239,7 +240,7 @@ def test_a_dry_run_counts_unclear_places_and_transparent_images(
         (["a.png"], "Is <image 1> as <image 2>?"),
         (["clear.png"], "How many?"),
     )
-    noted = [line for line in lines if line.startswith(("  of the sample: ", "    "))]
+    noted = [line for line in lines if re.match(r"  of the sample: |    \d+ rollout", line)]
     assert noted == [
         "  of the sample: transparent images on a white background: 1 (counted per use)",
         "  of the sample: images moved to the front: placeholders of 3 rollouts do not match the images",
@@ -264,7 +265,7 @@ def test_the_readmes_command_fits_eight_devices_of_80_gb(
     parser = argparse.ArgumentParser()
     command.configure(parser)
     assert command.run(parser.parse_args([*options, "--dry-run"])) == 0
-    text = capsys.readouterr().out
+    text = joined(capsys.readouterr().out)
     assert "vision 304,000,000 frozen, projector 27,500,000 trained, language 7,610,000,000 trained" in text
     (chosen,) = [line for line in text.splitlines() if "--zero-stage auto" in line]
     assert chosen == (

@@ -20,6 +20,8 @@ from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import write_evaluation
 from ray_train.evaluation.steps import judged_steps
+from ray_train.evaluation.tables import NAMES
+from ray_train.evaluation.verdicts import least
 
 Write = Callable[..., str]
 RNG = np.random.default_rng(3)
@@ -72,6 +74,67 @@ def test_a_better_model_is_better_in_every_metric_and_the_same_model_in_none(wri
     same = compare_evaluations(a, a)
     assert {entry["difference"] for scope in same.metrics.values() for entry in scope.values()} == {0.0}
     assert not any(line.endswith(("A", "B")) for line in same.report().splitlines()[3:])
+    assert same.report().count(" not shown\n") == len(same.metrics[ALL]) + 2 * 2
+    assert "not shown: no difference is, and no equality either" in same.report()
+
+
+def verdicts(report: str) -> dict[str, str]:
+    """Return the last column of the table by the first; both may have several words."""
+    lines = [line.split("  ") for line in report.splitlines() if line.startswith(tuple(NAMES.values()))]
+    return {line[0]: line[-1].strip() for line in lines}
+
+
+def test_no_difference_is_called_equivalent_only_if_its_interval_is_inside_the_margin(write: Write) -> None:
+    a, b = write("a", rewards_of(0.2, 1)), write("b", rewards_of(0.2, 2))
+    low, high = compare_evaluations(a, b).metrics[ALL]["auc"]["interval"]
+    assert low < 0 < high
+    reach = max(-low, high)
+    for margin, equivalent in ((None, None), (0.99 * reach, False), (1.01 * reach, True)):
+        found = compare_evaluations(a, b, margin=margin)
+        assert found.metrics[ALL]["auc"]["equivalent"] is equivalent
+        assert found.metrics[ALL]["auc"]["better"] is None
+        said = "equivalent" if equivalent else "not shown"
+        assert verdicts(found.report())["AUC"] == said
+    assert f"equivalent: the interval is inside ±{1.01 * reach:g}, and there are" in found.report()
+
+
+def test_a_model_that_is_better_by_less_than_the_margin_is_both(write: Write) -> None:
+    a, b = write("worse", rewards_of(0.1, 1)), write("better", rewards_of(0.3, 2))
+    found = compare_evaluations(a, b, margin=0.9)
+    assert found.metrics[ALL]["auc"]["better"] == "B"
+    assert found.metrics[ALL]["auc"]["equivalent"] is True
+    assert verdicts(found.report())["AUC"] == "B < 0.9"
+    assert "< 0.9: better, but by less than the margin" in found.report()
+    assert verdicts(compare_evaluations(a, b, margin=0.001).report())["AUC"] == "B"
+
+
+def test_a_few_questions_on_which_models_agree_do_not_show_that_they_are_equivalent(write: Write) -> None:
+    same = rewards_of(0.2, 1)
+    found = compare_evaluations(write("a", same), write("b", same), margin=0.02)
+    assert least(0.02, 0.95) == 150
+    assert found.metrics[ALL]["auc"]["equivalent"] is True, "160 questions"
+    assert found.metrics["source0"]["auc"] == found.metrics["source0"]["auc"] | {
+        "interval": [0.0, 0.0], "equivalent": False, "better": None,
+    }  # fmt: skip
+    assert "and there are 150 questions or more" in found.report()
+
+
+def test_the_guess_by_position_is_beside_both_models_and_it_is_said_which_do_not_beat_it(
+    write: Write,
+) -> None:
+    rng = np.random.default_rng(0)
+    blind = [rng.random(3).tolist() for _ in SOLUTIONS]
+    good, bad = write("good", rewards_of(0.3, 2)), write("bad", blind)
+    found = compare_evaluations(good, bad)
+    of_good = json.loads(Path(good, "metrics.json").read_text())
+    assert found.position[ALL]["auc"] == of_good["position_baseline"]["auc"]
+    assert found.position["source1"]["auc"] == of_good["sources"]["source1"]["position_auc"]
+    assert found.beat_position == (True, False)
+    (row,) = [line for line in found.report().splitlines() if line.startswith("AUC  ")]
+    assert row.split()[1] == f"{of_good['position_baseline']['auc']:.4f}"
+    assert "B does not beat a guess by the position of a step alone" in found.report()
+    assert "neither A nor B beats a guess by the position" in compare_evaluations(bad, bad).report()
+    assert "a guess by the position" not in compare_evaluations(good, good).report()
 
 
 def test_lower_is_better_for_errors(write: Write) -> None:
@@ -146,8 +209,17 @@ def test_the_command_compares_several_with_the_first_as_text_or_json(
     document = json.loads(capsys.readouterr().out)
     assert [each["b"] for each in document] == urls[1:]
     assert document[0] == json.loads(json.dumps(compare_evaluations(*urls[:2], 0.9).numbers()))
-    assert run_command("ray_train.cli.compare", [*words, "--confidence", "1.5"]) == 2
-    assert "a --confidence in (0, 1)" in capsys.readouterr().err
+    assert run_command("ray_train.cli.compare", [*words, "--margin", "0.02"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("equivalent: the interval is inside ±0.02, and there are 150 questions or more\n") == 2
+    assert max(map(len, shown.splitlines())) <= 100
+    for option, wrong, hint in (
+        ("confidence", "95", "found 95; for 95% give 0.95"),
+        ("confidence", "0", "found 0; give 0.95, for example"),
+        ("margin", "1.5", "found 1.5; give 0.02, for example"),
+    ):
+        assert run_command("ray_train.cli.compare", [*words, f"--{option}", wrong]) == 2
+        assert f"expected a --{option} in (0, 1); {hint}" in capsys.readouterr().err
 
 
 def test_an_evaluation_is_measured_once_for_all_that_it_is_compared_with(

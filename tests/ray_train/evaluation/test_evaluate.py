@@ -83,7 +83,7 @@ def test_workers_score_what_one_process_scores_and_the_report_is_written(
     assert numbers["steps"] + numbers["calibration_steps"] == 2 * 24
     shown = capsys.readouterr().out
     assert "transparent images on a white background: 3 (counted per use)" in shown.splitlines()
-    assert "a model that bisieve did not train: no bisieve.json beside it" in shown
+    assert "\n    not trained by bisieve: no bisieve.json beside it\n" in shown
     assert "note: <prm> is not a token of this model, which was not trained to judge at it" in shown
     asked = ("prompt", "threshold_on", "marker", "positive", "negative")
     assert [numbers[name] for name in asked] == ["training", "calibration", "<prm>", "Yes", "No"]

@@ -12,7 +12,7 @@ from ray_train.evaluation.position import position_baseline
 from ray_train.evaluation.report import report
 from ray_train.evaluation.steps import ScoredSteps
 from ray_train.evaluation.tables import NAMES, table
-from ray_train.evaluation.thresholds import in_calibration_half
+from ray_train.evaluation.thresholds import in_calibration_half, swept_threshold
 
 
 def by_position(seed: int, noise: float) -> ScoredSteps:
@@ -81,6 +81,39 @@ def test_the_position_baseline_is_fitted_on_the_other_half_alone() -> None:
         at = steps.positions == position
         share = steps.correct[half & at].mean()
         assert rewards[~half & at] == pytest.approx(np.full((~half & at).sum(), share), abs=0.05)
+
+
+@pytest.mark.parametrize("fixed", [0.5, 0.85, 0.01])
+def test_a_fixed_threshold_is_the_models_alone(fixed: float) -> None:
+    """The baseline is as good as position can be: at 0.01 it would predict that all steps are right."""
+    steps = by_position(0, 0.1)
+    numbers = report(steps, seed=0, asked=fixed)
+    half = in_calibration_half(steps.questions.tolist(), seed=0)
+    rewards, thresholds = position_baseline(steps, half, fixed)
+    assert len(set(thresholds.tolist())) == 2, "one for each half"
+    best = metrics_of(ScoredSteps(**{**vars(steps), "rewards": rewards - thresholds}), 0.0)[ALL]
+    baseline = numbers["position_baseline"]
+    assert baseline["overall_f1"] == pytest.approx(best["overall_f1"])
+    assert baseline["overall_f1"] > 0.6
+    assert baseline["threshold_on"] == "calibration"
+    assert "fixed; by position: its own" in table(numbers)
+    # What needs no threshold is the same whatever the model's is.
+    other = report(steps, seed=0, asked=0.3)["position_baseline"]
+    for metric in ("auc", "brier", "calibration_error"):
+        assert baseline[metric] == other[metric]
+        assert baseline["differences"][metric] == other["differences"][metric]
+
+
+def test_a_threshold_tuned_on_the_test_set_is_so_for_both() -> None:
+    steps = by_position(0, 0.1)
+    half = in_calibration_half(steps.questions.tolist(), seed=0)
+    rewards, thresholds = position_baseline(steps, half, "test")
+    (tuned,) = set(thresholds.tolist())
+    guessed = ScoredSteps(**{**vars(steps), "rewards": rewards})
+    assert tuned == swept_threshold(guessed)
+    found = report(steps, seed=0, asked="test")["position_baseline"]
+    assert found["threshold_on"] == "test"
+    assert found["overall_f1"] == pytest.approx(metrics_of(guessed, tuned)[ALL]["overall_f1"])
 
 
 def test_a_half_with_one_kind_of_step_gives_a_constant_baseline() -> None:

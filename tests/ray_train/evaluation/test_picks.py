@@ -1,11 +1,13 @@
 """Picks by step rewards, and their accuracy, worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ray_train.evaluation.best_of import by_question, measured_picks, pick_lines
 from ray_train.evaluation.candidates import Question
-from ray_train.evaluation.picks import accuracies, majority, pick, scores_of, table
+from ray_train.evaluation.picks import accuracies, majority, of_fewest_steps, pick, scores_of, table
 
 REWARDS = [[0.9, 0.2, 0.7], [0.5, 0.6], [], [0.99, 0.1]]
 
@@ -55,7 +57,32 @@ def test_accuracies_of_two_questions() -> None:
     assert {name: values.tolist() for name, values in found.items()} == {
         "pass@1": [0.25, 0.5], "majority": [0.0, 1.0], "oracle": [1.0, 1.0], "mean": [0.0, 0.0],
         "min": [1.0, 0.0], "last": [0.0, 0.0], "product": [1.0, 0.0], "max": [0.0, 0.0],
+        "fewest steps": [0.25, 0.5],
     }  # fmt: skip
+
+
+def test_the_pick_by_the_number_of_steps_is_a_random_one_of_those_with_fewest() -> None:
+    assert of_fewest_steps([3, 2, 2, 4], [False, True, False, True]) == 0.5
+    assert of_fewest_steps([0, 5, 7], [True, False, True]) == 0.0, "an empty response is none"
+    assert of_fewest_steps([0, 0], [True, False]) == 0.5
+
+
+def test_a_model_that_picks_by_the_number_of_steps_alone_is_said_to_be_no_better() -> None:
+    """The right responses are the short ones: it is far above chance, but knows no more than the length."""
+    rng = np.random.default_rng(0)
+    questions, rewards = [], []
+    for number in range(100):
+        right = [True, *(rng.random(7) < 0.3).tolist()]
+        responses = tuple(("a",) * (1 if each else 2) for each in right)
+        questions.append(replace(question(number, right), responses=responses))
+        rewards.append([[1 - 0.1 * place for place in range(len(steps))] for steps in responses])
+    numbers = {"aggregate": "mean", "confidence": 0.95, **measured_picks(questions, rewards, 0, 0.95)}
+    chosen = numbers["methods"]["mean"]
+    assert chosen["above_pass@1"]["interval"][0] > 0.4
+    assert chosen["above_fewest_steps"]["difference"] == 0
+    shown = table(numbers)
+    assert "this model does not pick better by mean than the number of steps does" in shown
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def noisy(skill: float) -> dict[str, object]:

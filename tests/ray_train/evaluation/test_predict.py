@@ -59,7 +59,11 @@ def test_the_records_come_back_in_their_order_with_steps_rewards_and_scores(
         assert one["scores"]["min"] == pytest.approx(min(expected), abs=1e-5)
     assert found[2]["rewards"] == [None]
     assert set(found[2]["scores"].values()) == {None}
-    assert printed.err.splitlines()[-1] == "scored 3 of 3"
+    assert printed.err.splitlines() == [
+        "importing torch and transformers",
+        f"loading {model}",
+        "not scored: 1 step of solutions that are too long, or have a token of the prompt in the text",
+    ]
 
 
 def test_a_file_gets_the_lines_that_a_program_gets(model: str, file: Path, tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_a_file_gets_the_lines_that_a_program_gets(model: str, file: Path, tmp_p
 @pytest.mark.parametrize(
     ("record", "found"),
     [
-        ('{"question": "Q", "steps": ["a"', "line 2 of"),
+        ('{"question": "Q", "steps": ["a"', "solutions.jsonl; found broken JSON at its character 32: Expect"),
         ({"question": "Q"}, "no steps"),
         ({"question": "Q", "steps": []}, "no steps"),
         ({"question": "Q", "text": " \n "}, "no steps"),
@@ -94,6 +98,29 @@ def test_a_malformed_line_is_one_error_and_nothing_is_written(
     assert error.count("\n") == 1
     assert found in error
     assert not output.exists()
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "empty", "a-file"])
+def test_what_is_no_model_is_named_before_torch_is_imported(
+    wrong: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = file.parent / wrong
+    if wrong == "empty":
+        place.mkdir()
+    elif wrong == "a-file":
+        place.touch()
+    assert run(str(place), file) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bisieve: error: expected a ")
+    assert str(place) in line
+
+
+def test_an_output_that_is_a_folder_is_refused_before_the_model_is_loaded(
+    model: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, file, "--output", str(file.parent)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a path for a file at " in line
 
 
 def test_options_that_contradict_or_are_out_of_range_are_refused(

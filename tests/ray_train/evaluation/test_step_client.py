@@ -131,7 +131,7 @@ def test_another_model_or_no_server_is_one_error(
     ):
         StepClient(server.url, str(tmp_path / "other"))
     monkeypatch.setattr("ray_train.evaluation.step_client.RETRIES", 0)
-    with pytest.raises(TrainingError, match="start it with: vllm serve FOLDER"):
+    with pytest.raises(TrainingError, match="found Connection refused; start it with: vllm serve FOLDER"):
         StepClient("http://127.0.0.1:9")
 
 

@@ -23,6 +23,13 @@ NUMBERS: dict[str, Any] = {
     "benchmark": "s3://bucket/test.jsonl", "benchmark_sha256": "ab" * 32, "confidence": 0.95, "steps": 1200,
     "overall_f1": 0.65432, "pooled_macro_f1": 0.66, "auc": None,
     "intervals": {"overall_f1": [0.61, 0.69], "pooled_macro_f1": None},
+    "position_baseline": {
+        "overall_f1": 0.58, "pooled_macro_f1": None, "auc": None,
+        "differences": {
+            "overall_f1": {"interval": [0.02, 0.1]}, "pooled_macro_f1": {"interval": None},
+            "auc": {"interval": None},
+        },
+    },
 }  # fmt: skip
 
 
@@ -98,9 +105,10 @@ def test_an_evaluation_adds_its_results_and_a_new_one_replaces_them(model: Path)
     once = with_evaluation(page_of(model), NUMBERS)
     assert once is not None
     assert (
-        "| test.jsonl (abababababababab) | macro-F1 by source | 0.6543 | 0.6100 to 0.6900 | 1,200 |" in once
+        "| test.jsonl (abababababababab) | macro-F1 by source | 0.6543 | 0.6100 to 0.6900 | 0.5800 | 1,200 |"
+        in once
     )
-    assert "| macro-F1 pooled | 0.6600 | unknown |" in once
+    assert "| macro-F1 pooled | 0.6600 | unknown | unknown |" in once
     twice = with_evaluation(once, NUMBERS | {"overall_f1": 0.7, "intervals": {"overall_f1": [0.6, 0.8],
                                              "pooled_macro_f1": [0.5, 0.7]}})  # fmt: skip
     assert twice is not None
@@ -117,6 +125,34 @@ def test_an_evaluation_adds_its_results_and_a_new_one_replaces_them(model: Path)
     assert "has not been evaluated" not in other
     body = page_of(model).split("## Recipe")[1].split("## Evaluation")[0]
     assert body in other
+
+
+@pytest.mark.parametrize(("low", "is_said"), [(-0.01, True), (0.0, True), (0.01, False)])
+def test_a_model_that_does_not_beat_the_position_says_so_on_its_page(
+    model: Path, low: float, is_said: bool
+) -> None:
+    numbers = NUMBERS | {"auc": 0.62, "intervals": NUMBERS["intervals"] | {"auc": [0.6, 0.64]}}
+    numbers["position_baseline"] = NUMBERS["position_baseline"] | {"auc": 0.61}
+    differences = NUMBERS["position_baseline"]["differences"] | {"auc": {"interval": [low, 0.03]}}
+    numbers["position_baseline"] |= {"differences": differences}
+    page = with_evaluation(page_of(model), numbers)
+    assert page is not None
+    assert "| AUC | 0.6200 | 0.6000 to 0.6400 | 0.6100 | 1,200 |" in page
+    sentence = "On test.jsonl this model is not shown to beat the position of a step alone"
+    assert (sentence in page) == is_said
+    again = with_evaluation(page, NUMBERS | {"benchmark": "other.jsonl", "benchmark_sha256": "cd" * 32})
+    assert again is not None
+    assert (sentence in again) == is_said
+
+
+def test_a_page_of_an_older_version_keeps_its_results(model: Path) -> None:
+    page = with_evaluation(page_of(model), NUMBERS)
+    assert page is not None
+    older = re.sub(r" +(by_position|above_position): .*\n", "", page)
+    assert older != page
+    found = with_evaluation(older, NUMBERS | {"benchmark": "other.jsonl", "benchmark_sha256": "cd" * 32})
+    assert found is not None
+    assert "| 0.6543 | 0.6100 to 0.6900 | unknown | 1,200 |" in found
 
 
 @pytest.fixture

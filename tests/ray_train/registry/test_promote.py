@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.piped_lines import joined
 
 from bisieve.cli.main import main
 from bisieve.errors import StorageError, TrainingError
@@ -74,9 +75,24 @@ def test_the_pointer_moves_to_models_that_are_not_worse_and_stays_otherwise(fold
         assert pointed(folder)["model"] == model
     assert promote(*equal, pointer).startswith("unchanged: ")
     told = promote(*worse, pointer)
-    assert told.startswith(f"not promoted: {worse[0]} (overall_f1 0.8000, lower bound 0.7000) is worse than")
+    assert told.startswith(
+        f"not promoted: {worse[0]} (overall_f1 0.8000, lower bound 0.7000); it is worse than"
+    )
     assert told.endswith(f"{equal[0]} (overall_f1 0.8000, lower bound 0.7100)")
     assert pointed(folder)["model"] == equal[0]
+
+
+def test_that_a_model_does_not_beat_the_position_is_said_and_is_not_in_the_pointer(
+    folder: str, make: Make
+) -> None:
+    pointer, said = join(folder, "current.json"), "not shown to be above that of the position of a step alone"
+    above = [make(str(low), position_baseline={"differences": {"auc": {"interval": [low, 0.1]}}})
+             for low in (-0.01, 0.01)]  # fmt: skip
+    unknown = make("unknown", position_baseline={"differences": {"auc": {"interval": None}}})
+    found = [promote(*made, pointer) for made in (*above, unknown)]
+    assert [said in line for line in found] == [True, False, False]
+    assert all(line.startswith("promoted: ") for line in found)
+    assert "beats_position" not in pointed(folder)
 
 
 def test_a_model_that_bisieve_did_not_train_is_promoted_only_where_it_is_asked_for(
@@ -225,7 +241,7 @@ def test_the_command_says_what_became_of_it_and_a_worse_model_is_no_failure(
         places = [url.removeprefix("file://") for url in (model, metrics)]
         ask = ["promote", "--model", places[0], "--metrics", f"{places[1]}/metrics.json"]
         assert main([*ask, "--pointer", str(tmp_path / "current.json")]) == 0
-        (line,) = capsys.readouterr().out.splitlines()
+        (line,) = joined(capsys.readouterr().out).splitlines()
         assert line.startswith(told)
     assert pointed(folder)["run"] == "good-1"
     model, metrics = (url.removeprefix("file://") for url in make("theirs", 0.95, prompt="paper-eval"))

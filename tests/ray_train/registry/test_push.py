@@ -1,5 +1,8 @@
 """A trained model gets to the hub whole, with a page whose examples load it from there."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 from support.hub_uploads import Uploads, taking_uploads
 from support.published import publish
 
+from bisieve._text import rounded
 from bisieve.cli.main import run_command
 
 
@@ -37,7 +41,10 @@ def test_all_files_of_the_model_are_in_one_commit_and_no_others(
 ) -> None:
     assert push(model, "--repo", "some-lab/mprm", "--private", "--message", "First") == 0
     (commit,) = hub.commits
-    assert capsys.readouterr().out == f"{hub.url}/some-lab/mprm/commit/{'1' * 40}\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"{hub.url}/some-lab/mprm/commit/{'1' * 40}\n"
+    size = sum((model / name).stat().st_size for name in commit["files"]) / 1e9
+    assert printed.err == f"uploading 11 files, {rounded(size)} GB to some-lab/mprm at {hub.url}\n"
     assert hub.repositories == {"some-lab/mprm": True}
     assert (commit["repo"], commit["branch"], commit["message"]) == ("some-lab/mprm", "main", "First")
     assert set(commit["files"]) == {
@@ -52,9 +59,12 @@ def test_all_files_of_the_model_are_in_one_commit_and_no_others(
         assert content == (model / name).read_bytes(), name
 
 
-def test_a_repository_that_is_there_gets_another_commit(hub: Uploads, model: Path) -> None:
+def test_a_repository_that_is_there_gets_another_commit(
+    hub: Uploads, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hub.repositories["somebody/mprm"] = False
-    assert push(model, "--repo", "mprm", "--private") == 0
+    assert push(model, "--repo", "mprm", "--private", "--quiet") == 0
+    assert capsys.readouterr().err == ""
     assert hub.repositories == {"somebody/mprm": False}
     assert [commit["repo"] for commit in hub.commits] == ["somebody/mprm"]
 
@@ -77,6 +87,15 @@ def test_a_hub_that_does_not_answer_is_one_line(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert push(model, "--repo", "some-lab/mprm") == 1
     assert "expected the hub at http://127.0.0.1:9; found no answer" in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_without_the_hub_ends_with_one_line(model: Path) -> None:
+    command = [sys.executable, "-m", "bisieve", "push", "--model", str(model), "--repo", "some-lab/mprm"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "found no answer, or HF_HUB_OFFLINE is set; run it where the hub is" in line
 
 
 def test_a_model_that_bisieve_did_not_train_is_not_pushed(

@@ -89,6 +89,11 @@ def test_the_command_writes_the_page_with_images(
     assert json.loads(capsys.readouterr().out) == plain(page(metrics).numbers)
     text = (tmp_path / "page.html").read_text()
     assert text.count('<img src="data:image/jpeg') == 12
-    assert "not shown: name their root with --image-root" not in text
-    assert main(words) == 0
-    assert "not shown: name their root with --image-root" in (tmp_path / "page.html").read_text()
+    assert "the images: name their root with --image-root" not in text
+    assert main(words[:-1]) == 0
+    assert "the images: name their root with --image-root" in (tmp_path / "page.html").read_text()
+    printed = capsys.readouterr().out.splitlines()
+    assert "Not shown: the images: name their root with --image-root." in printed
+    assert [line.partition(":")[0] for line in printed if line.startswith(("Threshold", "Lower"))] == [
+        "Threshold", "Lower bounds (95%, one-sided)",
+    ]  # fmt: skip

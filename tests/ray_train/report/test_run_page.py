@@ -78,6 +78,19 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["report", "--run", output, "--html", str(tmp_path / "run.html"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 20
     assert "Training report" in (tmp_path / "run.html").read_text()
-    assert main(["report", "--run", str(tmp_path), "--html", str(tmp_path / "none.html")]) == 1
-    assert capsys.readouterr().err.startswith("bisieve: error: expected ")
+    assert main(["report", "--run", output, "--html", str(tmp_path / "run.html")]) == 0
+    first, *others, last = capsys.readouterr().out.splitlines()
+    assert first == "Resumed once, after step 10."
+    assert [line.partition(":")[0] for line in (*others, last)] == ["Waiting for data", "Padding", "page"]
+
+
+def test_a_folder_without_a_run_and_an_option_without_effect_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", "--run", str(tmp_path), "--html", str(tmp_path / "none.html")]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert f"expected the output of bisieve train (run.json) at file://{tmp_path}; found none; give" in error
+    assert main([*words, "--image-root", "images"]) == 2
+    assert "expected --image-root beside --index; found --run" in capsys.readouterr().err
     assert not (tmp_path / "none.html").exists()

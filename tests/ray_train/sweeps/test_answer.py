@@ -40,6 +40,14 @@ def test_the_smallest_fraction_that_is_surely_enough_is_chosen() -> None:
     assert found.best.cell.fraction == 0.25
 
 
+def test_enough_is_not_worse_and_equivalent_is_neither_worse_nor_better() -> None:
+    for mean, is_equivalent in ((0.829, True), (0.86, False)):
+        found = only([cell("bis", 0.1, mean, 0.001), cell("all", 1.0, 0.83, 0.001)])
+        assert found.verdict == ENOUGH
+        assert found.chosen is not None
+        assert found.chosen.is_equivalent == found.chosen.numbers()["equivalent"] == is_equivalent
+
+
 def test_a_fraction_that_is_only_probably_enough_is_undecided() -> None:
     found = only([cell("bis", 0.1, 0.829, 0.02), cell("all", 1.0, 0.83, 0.02)])
     assert found.verdict == UNDECIDED

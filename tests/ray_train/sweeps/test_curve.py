@@ -8,6 +8,7 @@ import pytest
 from ray_train.sweeps.curve import Floats, extrapolate, fit
 from ray_train.sweeps.noise import pooled_noise
 
+RISE = 0.05
 FRACTIONS = (0.05, 0.1, 0.25, 0.5)
 # Learning curves as they are known: powers of the size, slower and faster ones, and other shapes.
 CURVES: dict[str, Callable[[Floats], Floats]] = {
@@ -36,7 +37,7 @@ def extrapolated(shares: Floats, values: Floats, seed: int = 0) -> tuple[bool, f
     assert noise is not None
     rng = np.random.default_rng(seed)
     errors = noise.drawn(rng, 500)[:, None] * rng.standard_normal((500, len(shares)))
-    found = extrapolate(shares, values, np.full(len(shares), noise.deviation), errors)
+    found = extrapolate(shares, values, np.full(len(shares), noise.deviation), errors, RISE)
     assert found is not None
     return found.follows, *found.interval(0.95)
 
@@ -109,4 +110,4 @@ def test_runs_on_a_curve_of_any_known_form_are_hardly_ever_refused(name: str) ->
 
 def test_two_fractions_are_too_few() -> None:
     shares, values = runs(CURVES["slow"], FRACTIONS[:2], 3, 0.01, 0)
-    assert extrapolate(shares, values, np.full(6, 0.01), np.zeros((5, 6))) is None
+    assert extrapolate(shares, values, np.full(6, 0.01), np.zeros((5, 6)), RISE) is None

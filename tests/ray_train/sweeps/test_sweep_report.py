@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.piped_lines import joined
 from support.swept import AVAILABLE, CELLS, CONFIG
 
 from ray_train.sweeps.answer import Cell, answers
@@ -15,7 +16,7 @@ from ray_train.sweeps.report import mean_interval, report
 def text(cells: list[Cell], delta: float = 0.01, position: float | None = None) -> str:
     config = SweepConfig(**{**vars(CONFIG), "delta": delta})
     found = answers(cells, AVAILABLE, delta, 0.95)
-    return str(report(config, cells, with_warnings(found, found, position), position))
+    return joined(str(report(config, cells, with_warnings(found, found, position), position)))
 
 
 def test_the_interval_of_a_mean_is_students() -> None:

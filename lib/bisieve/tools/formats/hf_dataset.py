@@ -5,10 +5,12 @@ README.md                     the data set's card (`dataset_card`)
 croissant.json                the same for programs (`croissant`); the hub makes one of its own
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
 
+from bisieve.events import ignored
 from bisieve.index.selection import Selection
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import basename, canonical, join
@@ -19,7 +21,9 @@ from bisieve.tools.formats.parquet_files import write_parquet
 README, CROISSANT = "README.md", "croissant.json"
 
 
-def export_hf_dataset(selection: Selection, folder: str, image_root: str = "") -> int:
+def export_hf_dataset(
+    selection: Selection, folder: str, image_root: str = "", wrote: Callable[[int], None] = ignored
+) -> int:
     """Write the selection as a data set of the Hugging Face hub.
 
     README.md and croissant.json are written last, when the Parquet files are complete.
@@ -28,6 +32,7 @@ def export_hf_dataset(selection: Selection, folder: str, image_root: str = "") -
         selection: The rollouts to write.
         folder: URL of the folder; its last segment is the name of the data set.
         image_root: Where the images are that the records name; not needed for images inside them.
+        wrote: Called with the number of rollouts of each part that is written.
 
     Returns:
         The number of rollouts.
@@ -39,7 +44,7 @@ def export_hf_dataset(selection: Selection, folder: str, image_root: str = "") -
         IndexUnusableError: A span does not hold the indexed rollout any more.
         StorageError: A shard cannot be read, or ``folder`` cannot be written.
     """
-    files = write_parquet(selection, folder, image_root)
+    files = write_parquet(selection, folder, image_root, wrote)
     name, today = basename(canonical(folder)), datetime.now(UTC).date().isoformat()
     described = croissant(name, summary(selection), files, today)
     write_bytes(

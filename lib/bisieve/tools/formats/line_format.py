@@ -80,12 +80,15 @@ class Findings:
         """Return one line for each thing that was left out."""
         notes = []
         for check in filter(self._has, self.format.checks):
-            end = ": left out" if check.is_refused else ""
-            notes.append(f"{self.format.name}: {self._line(check.what)}{end}")
+            end = ", left out" if check.is_refused else ""
+            notes.append(f"{self.format.name}: {check.what}; {self._rollouts(check.what)}{end}")
         return notes
 
     def _has(self, check: Check) -> bool:
         return check.what in self._counts
 
     def _line(self, what: str) -> str:
-        return f"{pluralize(self._counts[what], 'rollout')}, such as {self._examples[what]}: {what}"
+        return f"{self._rollouts(what)}: {what}"
+
+    def _rollouts(self, what: str) -> str:
+        return f"{pluralize(self._counts[what], 'rollout')}, such as {self._examples[what]}"

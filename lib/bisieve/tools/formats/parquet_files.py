@@ -5,7 +5,7 @@ Their metadata says that ``image`` is a list of images.  Columns have the names 
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,10 +77,13 @@ class DataFile:
     sha256: str
 
 
-def write_parquet(selection: Selection, folder: str, image_root: str) -> list[DataFile]:
+def write_parquet(
+    selection: Selection, folder: str, image_root: str, wrote: Callable[[int], None]
+) -> list[DataFile]:
     """Write the rollouts with their images to ``folder``/data, by (source, rank) in file order.
 
-    If an image cannot be read, the files written so far are deleted.
+    If an image cannot be read, the files written so far are deleted. ``wrote`` is called with the number of
+    rollouts of each part that is written.
 
     Raises:
         UsageError: The folder has Parquet files already, or images are missing an ``image_root``.
@@ -106,6 +109,7 @@ def write_parquet(selection: Selection, folder: str, image_root: str) -> list[Da
                 while table is not None and file.tell() < _FILE_BYTES:
                     writer.write_table(table.cast(schema), row_group_size=_ROWS)
                     rows += table.num_rows
+                    wrote(table.num_rows)
                     table = next(tables, None)
             written = read_bytes(join(folder, name))
             files.append(DataFile(name, rows, len(written), hashlib.sha256(written).hexdigest()))

@@ -1,11 +1,13 @@
 """Write a selection in a format of JSON lines (`LineFormat`); for InternVL, meta.json beside it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
 import msgspec
 
+from bisieve.events import ignored
 from bisieve.index.selection import Selection
 from bisieve.io.storage import open_output, write_bytes
 from bisieve.io.urls import basename, canonical, is_local, join, open_filesystem
@@ -29,7 +31,7 @@ class Written:
 
 def export_lines(
     selection: Selection, output: str, format: LineFormat, save: Save = refuse, image_root: str = "",
-    skip_unsupported: bool = False,
+    skip_unsupported: bool = False, wrote: Callable[[int], None] = ignored,
 ) -> Written:  # fmt: skip
     """Write the selection as JSON lines of ``format``, in the order of the paper's training file.
 
@@ -42,6 +44,7 @@ def export_lines(
         save: Writes the images that are embedded in records to files and returns their names.
         image_root: Where the images are: ``root`` in InternVL's meta.json.
         skip_unsupported: Leave out the rollouts that the format cannot carry.
+        wrote: Called with the number of rollouts of each part that is done.
 
     Raises:
         UsageError: A rollout cannot be written in this format, or a record has an embedded image and ``save``
@@ -53,7 +56,7 @@ def export_lines(
     url = join(output, ANNOTATIONS) if format is INTERNVL else output
     findings = Findings(format)
     with open_output(url) as file:
-        written = _write(selection, file, findings, save)
+        written = _write(selection, file, findings, save, wrote)
         if not skip_unsupported or not written:
             findings.refuse(written)
     if format is INTERNVL:
@@ -61,7 +64,9 @@ def export_lines(
     return Written(written, findings.notes)
 
 
-def _write(selection: Selection, file: IO[bytes], findings: Findings, save: Save) -> int:
+def _write(
+    selection: Selection, file: IO[bytes], findings: Findings, save: Save, wrote: Callable[[int], None]
+) -> int:
     """Write the rollouts that the format carries; return their number."""
     written = 0
     for rollouts in fetch_in_chunks(in_file_order(selection.rows), selection.shards, save):
@@ -70,6 +75,7 @@ def _write(selection: Selection, file: IO[bytes], findings: Findings, save: Save
             record = findings.format.convert(rollout, selection.parameters.threshold)
             file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             written += 1
+        wrote(len(rollouts))
     return written
 
 

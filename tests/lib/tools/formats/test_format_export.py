@@ -60,10 +60,10 @@ def test_such_rollouts_are_left_out_when_asked(
     assert [line["images"] for line in lines(tmp_path / "out")] == [["a.png"], ["b.png", "c.png"]]
     printed = capsys.readouterr().out
     assert (
-        f"{format}: 1 rollout, such as shows: <image> in a step, where trainers expect an image: left out"
+        f"{format}: <image> in a step, where trainers expect an image; 1 rollout, such as shows, left out"
         in printed
     )
-    assert f"{format}: 1 rollout, such as several: scores between 0 and 1, written as labels" in printed
+    assert f"{format}: scores between 0 and 1, written as labels; 1 rollout, such as several\n" in printed
     assert "out: 2 of 3 rollouts" in printed
 
 
@@ -126,3 +126,21 @@ def test_every_format_is_in_the_help_and_the_guide(capsys: pytest.CaptureFixture
         assert f"{name}:" in help_text
         assert f"`{name}`" in guide.read_text()
     assert set(LINE_FORMATS) < set(FORMATS)
+
+
+@pytest.mark.parametrize("format", ["mprm-jsonl", "records", "trl"])
+def test_an_export_says_how_many_rollouts_are_written(format: str, index: Path) -> None:
+    told = []
+
+    def progress(event: str, text: str = "", **fields: Any) -> None:
+        told.append((event, text, fields))
+
+    selection = open_index(str(index)).select(1.0, progress=progress)
+    if format == "mprm-jsonl":
+        selection.write_jsonl("out")
+    elif format == "records":
+        selection.write_records("out")
+    else:
+        selection.write_format("out", format)
+    fields = {"stage": "export", "tasks_done": 3, "tasks": 3}
+    assert told == [("progress", "export: 3 of 3 rollouts", fields)]

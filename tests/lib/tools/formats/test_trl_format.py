@@ -25,8 +25,8 @@ def test_what_the_trainer_does_not_read_is_said_with_its_number() -> None:
     )
     assert all(map(findings.carries, [ROLLOUT, whole, replace(ROLLOUT, rollout_id="t")]))
     assert findings.notes == [
-        "trl: 3 rollouts, such as r: images, which PRMTrainer does not read",
-        "trl: 2 rollouts, such as r: steps with line breaks: set another step_separator in PRMConfig",
-        "trl: 2 rollouts, such as r: scores between 0 and 1, written as labels",
-        "trl: 2 rollouts, such as r: counts of continuations (K, N), not written",
+        "trl: images, which PRMTrainer does not read; 3 rollouts, such as r",
+        "trl: steps with line breaks: set another step_separator in PRMConfig; 2 rollouts, such as r",
+        "trl: scores between 0 and 1, written as labels; 2 rollouts, such as r",
+        "trl: counts of continuations (K, N), not written; 2 rollouts, such as r",
     ]

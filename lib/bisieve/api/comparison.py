@@ -1,0 +1,83 @@
+"""Compare two selections: which rollouts they have in common, which left, which entered, and why."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from bisieve._text import pluralize
+from bisieve.api.html import table_as_html
+from bisieve.api.selection import Selection
+from bisieve.errors import UsageError
+from bisieve.tools import diff
+from bisieve.tools.diff_report import Summary, diff_document, diff_report, summarised
+from bisieve.tools.export import check_target
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which rollouts two selections have in common, which left, which entered, and why."""
+
+    summary: Summary
+    a: diff.Side
+    b: diff.Side
+
+    @property
+    def table(self) -> pa.Table:
+        """Return a row per source: rollouts selected in A, in B, kept, left and entered."""
+        rows = [
+            {"source": name, "a": a, "b": b, "kept": kept, "left": a - kept, "entered": b - kept}
+            for name, (a, b, kept) in self.summary.sources.items()
+        ]
+        return pa.Table.from_pylist(rows)
+
+    def report(self) -> str:
+        """Return the tables that ``bisieve diff`` prints."""
+        return diff_report(self.summary, self.a, self.b)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the report, as ``--json`` prints them."""
+        return diff_document(self.summary, self.a, self.b)
+
+    @property
+    def reasons(self) -> dict[tuple[str, str], int]:
+        """Return the number of rollouts by (change, reason); docs/reference/diff.md explains the reasons."""
+        return dict(self.summary.reasons)
+
+    def __repr__(self) -> str:
+        """Return one line with the numbers of kept, left and entered rollouts."""
+        total = [sum(column) for column in zip((0, 0, 0), *self.summary.sources.values(), strict=True)]
+        a, b, kept = total
+        return f"<Comparison: {pluralize(kept, 'rollout')} kept, {a - kept:,} left, {b - kept:,} entered>"
+
+    def _repr_html_(self) -> str:
+        return table_as_html(repr(self), self.table)
+
+
+def compare(a: Selection, b: Selection, output: str | None = None) -> Comparison:
+    """Compare two selections; shards are not read.
+
+    Args:
+        a: The selection before.
+        b: The selection after.
+        output: URL of a Parquet file for the rollouts that left or entered, with reasons.
+
+    Raises:
+        IndexUnusableError: A file of an index is missing or damaged.
+        UsageError: ``output`` is inside an index or a shard, or a selection is made by other options than
+            those that its index is ranked by.
+    """
+    for one in (a, b):
+        if one.exclude or (one.ranking and one.parameters != one.index.manifest.parameters):
+            raise UsageError(
+                "selections by the options that their index is ranked by",
+                f"others for {one.index.url}",
+                "write an index with them by bisieve rank, and compare that",
+            )
+    sides = [diff.Side(one.index, one.fraction) for one in (a, b)]
+    diffs = diff.compare(*sides)
+    if output:
+        for side in sides:
+            check_target(side.index, output)
+        diffs = diff.written(diffs, output)
+    return Comparison(summarised(diffs), *sides)
