@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ _TRIES = 2  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
 _PROBES = 8  # requests for health that a replica takes beside those of a full queue
+_LATE = 1.0  # seconds after which Ray has printed that the actors of Ray Serve have ended
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
 
@@ -194,6 +196,7 @@ def _remove(ray_serve: Any, app: str) -> None:
         ray_serve.delete(app)
         if not ray_serve.status().applications:
             ray_serve.shutdown()
+            time.sleep(_LATE)
 
 
 def _resources(ray: Any, config: ServeConfig) -> dict[str, float]:
