@@ -37,7 +37,8 @@ class Database:
     """
 
     def __init__(self, index: Index, folder: Path, view: View) -> None:
-        self._connection = duckdb.connect(config=_settings(folder))
+        self._settings, self._views = _settings(folder), dict[str, str]()
+        self._connection = duckdb.connect(config=self._settings)
         run = self._connection.execute
         self._read(index, "stored", index.files, folder)
         self._read(index, "rejects", index.rejects, folder)
@@ -51,7 +52,16 @@ class Database:
             return
         paths = [_local_path(index, file, folder) for file in files]
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-        self._connection.execute(f"CREATE VIEW {name} AS FROM read_parquet([{listed}])")
+        self._views[name] = f"CREATE VIEW {name} AS FROM read_parquet([{listed}])"
+        self._connection.execute(self._views[name])
+
+    @contextmanager
+    def in_background(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the files of the index once more, for a statement that leaves the other cores to requests."""
+        with duckdb.connect(config={**self._settings, "threads": 1}) as connection:
+            for view in self._views.values():
+                connection.execute(view)
+            yield connection
 
     def _limits(self, name: str, limits: dict[str, int]) -> None:
         given = pa.table({"source": list(limits), "last": pa.array(limits.values(), pa.int64())})

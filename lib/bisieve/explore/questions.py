@@ -6,21 +6,23 @@ import pyarrow as pa
 
 from bisieve.errors import BisieveError
 from bisieve.explore.catalog import Catalog
+from bisieve.explore.turns import Turns
 from bisieve.report.reading import read_texts
 from bisieve.report.rows import View
 from bisieve.shards.fetch import in_chunks
 
 
 class QuestionReader:
-    """Reads questions in a thread.
+    """Reads questions in a thread, while nobody asks for something else.
 
     Args:
         catalog: Gets the text.
         view: Of the index.
+        turns: Of the requests, which go first: else a search would take two to three times as long.
     """
 
-    def __init__(self, catalog: Catalog, view: View) -> None:
-        self._catalog, self._view = catalog, view
+    def __init__(self, catalog: Catalog, view: View, turns: Turns) -> None:
+        self._catalog, self._view, self._turns = catalog, view, turns
         self._done, self._total, self._note, self._is_finished = 0, 0, "", False
         self._stopped, self._beginning = Event(), Lock()
         self._thread = Thread(target=self._run, name="read-questions", daemon=True)
@@ -53,6 +55,7 @@ class QuestionReader:
             rows = self._catalog.first_of_questions()
             self._total = rows.num_rows
             for chunk in in_chunks(rows):
+                self._turns.wait()
                 if self._stopped.is_set():
                     return
                 self._read(chunk)
