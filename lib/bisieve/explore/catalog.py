@@ -1,6 +1,7 @@
 """Questions about all rollouts of an index: pages, counts, ids; and what is marked to be left out."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ _COUNTED = (
     "was_kept), 'left': count(*) FILTER (was_kept AND NOT kept)} AS counts FROM passing"
 )
 _AT_ONCE = 50_000  # ids
+_READ_AT_ONCE = 2**15  # rows with questions
 _QUESTION = 200  # characters of a question in a row
 
 
@@ -107,15 +109,25 @@ class Catalog(Database):
         found = self.cursor().execute("FROM marked ORDER BY rollout_id").fetchall()
         return [rollout_id for (rollout_id,) in found]
 
-    def first_of_questions(self) -> pa.Table:
-        """Return one row a question (question_id, rollout_id, scores, spans), ordered by its place."""
+    @contextmanager
+    def first_of_questions(self) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+        """Find one row a question (question_id, rollout_id, scores, spans).
+
+        Yields:
+            Their number; and the rows, ordered by their place, in tables that fit into memory.
+        """
         with duckdb_errors(), self.in_background() as connection:
-            return connection.sql(
-                "SELECT question_id, first.rollout_id, first.scores, first.spans FROM (SELECT "
-                "question_id, arg_min({rollout_id: rollout_id, scores: scores, spans: spans}, rank) "
-                "AS first FROM stored GROUP BY question_id) "
+            connection.execute(
+                "CREATE TEMP TABLE firsts AS SELECT question_id, "
+                "arg_min({rollout_id: rollout_id, scores: scores, spans: spans}, rank) AS first "
+                "FROM stored GROUP BY question_id"
+            )
+            ((number,),) = connection.sql("SELECT count(*) FROM firsts").fetchall()
+            batches = connection.sql(
+                "SELECT question_id, first.rollout_id, first.scores, first.spans FROM firsts "
                 "ORDER BY first.spans[1].shard, first.spans[1].offset"
-            ).to_arrow_table()
+            ).to_arrow_reader(_READ_AT_ONCE)
+            yield number, (pa.Table.from_batches([each]) for each in batches)
 
     def add_questions(self, questions: pa.Table) -> None:
         """Add the text of questions, a table of ``question_id`` and ``question``."""

@@ -1,5 +1,6 @@
 """Read the text of all questions in the background, one rollout a question, so that it can be searched."""
 
+from itertools import chain
 from threading import Event, Lock, Thread
 
 import pyarrow as pa
@@ -43,6 +44,7 @@ class QuestionReader:
     def stop(self) -> None:
         """Stop reading, and wait for it."""
         self._stopped.set()
+        self._catalog.interrupt_background()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -52,13 +54,12 @@ class QuestionReader:
 
     def _run(self) -> None:
         try:
-            rows = self._catalog.first_of_questions()
-            self._total = rows.num_rows
-            for chunk in in_chunks(rows):
-                self._turns.wait()
-                if self._stopped.is_set():
-                    return
-                self._read(chunk)
+            with self._catalog.first_of_questions() as (self._total, tables):
+                for chunk in chain.from_iterable(map(in_chunks, tables)):
+                    self._turns.wait()
+                    if self._stopped.is_set():
+                        return
+                    self._read(chunk)
         except BisieveError as error:
             self._note = str(error)
         finally:
