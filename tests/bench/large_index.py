@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -46,8 +47,8 @@ ID_BYTES = 16
 _LIKE = Source("", 0.8566, 5600, 1000)  # with the mean score and the steps a rollout of the real corpus
 
 
-def make_index(folder: Path, rollouts: int, sources: int) -> str:
-    """Makes the index in ``folder`` and returns its path."""
+def make_index(folder: Path, rollouts: int, sources: int, processes: int = 2) -> str:
+    """Makes the index in ``folder``, in this process if ``processes`` is 0, and returns its path."""
     url = f"file://{folder}"
     each = rollouts // sources
     shards = [
@@ -58,8 +59,11 @@ def make_index(folder: Path, rollouts: int, sources: int) -> str:
     written: list[RankedFile] = []
     totals = Totals()
     write = partial(_write_source, url, place, each)
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        for files, its_totals in pool.map(write, range(sources)):
+    with ExitStack() as stack:
+        mapped = map
+        if processes:
+            mapped = stack.enter_context(ProcessPoolExecutor(processes, get_context("spawn"))).map
+        for files, its_totals in mapped(write, range(sources)):
             written += files
             totals = add_up([totals, its_totals])
     files = [file.file for file in written]
