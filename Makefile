@@ -14,7 +14,7 @@ export PATH := $(BIN):$(PATH)
 # that it imports again: a training's imports would take 9 seconds and not 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo java browser test test-fast check docs bench bench-train bench-serving study study-small clean
+.PHONY: demo java browser test test-fast check docs bench bench-report bench-train bench-serving study study-small clean
 
 demo: STAGE := [1/7] # of the installation, if it is needed
 demo: $(RUNS)
@@ -52,6 +52,10 @@ docs: $(READY)
 # All of it takes two hours and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
 bench: $(READY) study-small bench-serving
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
+
+# What a report of 56 million rollouts takes: minutes, and 2.2 GB of disk.
+bench-report: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m bench.large_index .bench/large
 
 # What selections are worth (docs/study.md): hours of two cores, and ten minutes of them.  It can be stopped and
 # started at any time; what is finished is never repeated.  A part: make study STUDY="--hours 1 --processes 1"
