@@ -36,6 +36,10 @@ os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
 
+# Of each Python that the tests start.
+STARTUP = str(Path(__file__).with_name("support") / "startup")
+os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, *filter(None, [os.environ.get("PYTHONPATH")])])
+
 # What one process has compiled is there for the hundreds that come after it, also without make.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
