@@ -1,16 +1,18 @@
-"""Fork Ray's workers from a process that has already imported torch, transformers and DeepSpeed.
+"""Fork Ray's workers and programs from a process that has already imported torch, transformers and DeepSpeed.
 
 A training on two workers takes 35 seconds of a core, most of which import these in four processes. Everything
 else stays as it is: real raylets, real workers in processes of their own, which can be killed.
 
-A raylet runs this script in place of Ray's own `setup_worker.py`:
+A raylet runs this script in place of Ray's own `setup_worker.py`; a test runs it in place of ``python``:
 
-    tests ──start──▶ server (imports once) ──forks──▶ worker
-    raylet ──starts──▶ this script ──asks──▶ server; ends when the worker has ended
+    tests ──start──▶ server (imports once) ──forks──▶ worker, or program
+    raylet or test ──starts──▶ this script ──asks──▶ server; ends when the fork has ended
 
-A worker whose code or settings differ from the server's starts as Ray starts it.
+What is sent to this script of a program, SIGTERM, Ctrl-C or kill -9, happens to the program.
+A worker or a program whose code or settings differ from the server's starts as without the server.
 """
 
+import atexit
 import ctypes
 import json
 import os
@@ -20,12 +22,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 IMPORTED = (
@@ -41,6 +45,8 @@ SCRIPT = __file__
 SOCKET = "BISIEVE_TEST_FORKS"
 PR_SET_PDEATHSIG = 1  # of Linux: the signal for when the parent has ended
 LENGTH = 10  # digits before a request
+FORWARDED = (signal.SIGINT, signal.SIGTERM)  # by the script to a program
+NOT_HERE = "not here"  # what a program says that cannot be a fork of the server
 
 _exec = os.execvp
 
@@ -54,8 +60,8 @@ class ForkServer:
     environment: dict[str, str]  # what a Ray needs beside its own to use it
 
     def program(self, *words: str) -> list[str]:
-        """Return the command that runs ``python WORDS`` so that its Ray uses the server."""
-        return [sys.executable, __file__, "run", *words]
+        """Return the command that runs ``python WORDS``, and its Ray, as forks of the server."""
+        return [sys.executable, __file__, "program", *words]
 
 
 @contextmanager
@@ -92,14 +98,59 @@ def fork_workers() -> None:
     RayParams.update_if_absent = update_if_absent
 
 
-def ask(arguments: list[str]) -> None:
-    """Have a worker forked, and wait until it has ended."""
-    request = json.dumps([arguments, dict(os.environ), os.getcwd()]).encode()
+def start_few_daemons() -> None:
+    """Make each `ray start` of this process leave out what no test asks of its node.
+
+    Of the ten parts of the dashboard, jobs, nodes and state are left. Nothing connects by Ray's client, asks
+    for nodes, or has logs sent to its driver.
+    """
+    from ray._private import node, services
+    from ray._private.ray_constants import PROCESS_TYPE_DASHBOARD
+
+    start: Any = services.start_ray_process
+
+    def start_ray_process(command: list[str], process_type: str, **options: Any) -> Any:
+        if process_type == PROCESS_TYPE_DASHBOARD:
+            command = [*command, "--modules-to-load=JobHead,NodeHead,StateHead"]
+        return start(command, process_type, **options)
+
+    services.start_ray_process = start_ray_process
+    for name in ("start_ray_client_server", "start_monitor", "start_log_monitor"):
+        setattr(node.Node, name, lambda node: None)
+
+
+def ask(kind: str, arguments: list[str]) -> str:
+    """Have a worker or a program forked, and wait until it has ended.
+
+    Returns:
+        What a program tells at its end: its exit code, or `NOT_HERE`.  "" where it was killed.
+    """
+    request = json.dumps([kind, arguments, dict(os.environ), os.getcwd()]).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.environ[SOCKET])
+        if kind == "program":
+            for number in FORWARDED:
+                signal.signal(number, lambda number, frame: server.sendall(bytes([number])))
         socket.send_fds(server, [b"%*d" % (LENGTH, len(request))], [0, 1, 2])
         server.sendall(request)
-        server.recv(1)
+        told = b""
+        while more := server.recv(LENGTH):
+            told += more
+        return told.decode()
+
+
+def ask_for_program(words: list[str]) -> NoReturn:
+    """Run a program as a fork of the server, else in this process; end as it ends."""
+    match ask("program", words):
+        case "":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case code if code != NOT_HERE:
+            sys.exit(int(code))
+    for number in FORWARDED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    fork_workers()
+    sys.exit(run_program(words))
 
 
 def serve(address: str, ready: int) -> None:
@@ -120,7 +171,10 @@ def serve(address: str, ready: int) -> None:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            become_worker(connection)
+            kind, arguments, imported_with = take_over(connection)
+            if kind == "program":
+                become_program(connection, arguments, imported_with)
+            become_worker(arguments, imported_with)
         connection.close()
 
 
@@ -136,13 +190,18 @@ def keep_random_ids_apart() -> None:
     ray.actor.ActorClassID = made_here
 
 
-def become_worker(connection: socket.socket) -> NoReturn:
-    """Take over what the script was started with, and run Ray's own set-up and worker in this process."""
+def take_over(connection: socket.socket) -> tuple[str, list[str], list[str | None]]:
+    """Take over what the script was started with.
+
+    Returns:
+        What is to be run, ``worker`` or ``program``, its words, and the settings that modules were imported
+        with.
+    """
     length, files, *_ = socket.recv_fds(connection, LENGTH, 3)
     request = b""
     while len(request) < int(length):
         request += connection.recv(1 << 20)
-    arguments, environment, folder = json.loads(request)
+    kind, arguments, environment, folder = json.loads(request)
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
@@ -152,6 +211,56 @@ def become_worker(connection: socket.socket) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None
+    return kind, arguments, imported_with
+
+
+def become_program(connection: socket.socket, words: list[str], imported_with: list[str | None]) -> NoReturn:
+    """Run a program in this process, which gets the signals of the script and ends where that ends."""
+    if settings_read() != imported_with:
+        connection.sendall(NOT_HERE.encode())
+        os._exit(0)
+
+    def obey() -> None:
+        while number := connection.recv(1):
+            os.kill(os.getpid(), number[0])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=obey, daemon=True).start()
+    from ray._raylet import Config
+
+    Config.initialize("")  # else Ray's core keeps the settings with which the server was started
+    fork_workers()
+    status = run_program(words)
+    threading._shutdown()  # type: ignore[attr-defined]  # what Python does at its end, but for taking down
+    atexit._run_exitfuncs()  # all that was imported, which would take longer than a small program
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(str(status).encode())
+    os._exit(status)
+
+
+def run_program(words: list[str]) -> int:
+    """Run ``python WORDS`` in this process; return its exit code."""
+    try:
+        if words[0] == "-c":
+            main = ModuleType("__main__")  # of no file, which a process that it starts would import
+            sys.modules["__main__"], sys.argv, sys.path[0] = main, ["-c", *words[2:]], ""
+            exec(words[1], main.__dict__)
+        else:
+            run(words)
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    return 0
+
+
+def become_worker(arguments: list[str], imported_with: list[str | None]) -> NoReturn:
+    """Run Ray's own set-up and worker in this process."""
 
     def in_this_process(file: str, args: list[str]) -> None:
         words = shlex.split(args[2])  # of a shell
@@ -199,15 +308,11 @@ if __name__ == "__main__":
             from ray_train.compat.agent_ports import told_listen_port
 
             fork_workers()
+            start_few_daemons()
             sys.argv = sys.argv[1:]
             with told_listen_port():
                 sys.exit(main())
-        case ["run", "-c", code]:
-            fork_workers()
-            del __file__  # of such code there is no file, which a process that it starts would import
-            exec(code, {"__name__": "__main__"})
-        case ["run", *words]:  # a program that starts a Ray of its own
-            fork_workers()
-            run(words)
+        case ["program", *words]:
+            ask_for_program(words)
         case words:
-            ask(words)
+            ask("worker", words)

