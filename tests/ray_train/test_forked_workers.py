@@ -1,6 +1,7 @@
 """What tests fork is as different from each other, and ends, as what would be started anew."""
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from support.stall import wait_for
 
 pytestmark = pytest.mark.slow  # the server imports for 6 seconds
 
+ROOT = Path(__file__).parents[2]
 RANDOM_ID = "from ray._raylet import WorkerID; print(WorkerID.from_random().hex())"
 WAIT = """
 import os, pathlib, signal, sys, time
@@ -21,10 +23,12 @@ time.sleep(600)
 """
 
 
-def run(forks: ForkServer, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    forks: ForkServer, *words: str, folder: Path = ROOT, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         forks.program(*words), env=os.environ | forks.environment | environment, capture_output=True,
-        text=True, check=False,
+        text=True, check=False, cwd=folder,
     )  # fmt: skip
 
 
@@ -68,3 +72,16 @@ def test_a_program_gets_the_signals_of_what_it_was_started_as(
     program.send_signal(number)
     assert program.wait() == code
     wait_for(lambda: not psutil.pid_exists(int(file.read_text())))
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_job_is_forked_where_the_code_that_it_took_along_is_this_code(
+    forks: ForkServer, is_same: bool, tmp_path: Path
+) -> None:
+    for name in ("lib/bisieve", "ray_train"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    if not is_same:
+        (tmp_path / "lib/bisieve/errors.py").write_text("# other code\n")
+    code = "import sys; print('torch' in sys.modules)"
+    done = run(forks, "-c", code, folder=tmp_path, PYTHONPATH="lib:.")
+    assert done.stdout == f"{is_same}\n", done.stderr

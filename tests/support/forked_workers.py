@@ -27,6 +27,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from filecmp import cmp
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -36,7 +37,10 @@ IMPORTED = (
     "ray_train.training.driver", "ray_train.training.loop", "ray_train.checkpoints.manager",
     "ray_train.evaluation.evaluate", "ray.train.v2._internal.execution.controller",
     "deepspeed.runtime.zero.muon.muon_optimizer", "transformers.models.auto.image_processing_auto",
+    "ray.dashboard.agent", "ray.dashboard.modules.job.job_agent",
+    "ray.dashboard.modules.reporter.reporter_agent", "ray._private.runtime_env.agent.runtime_env_agent",
 )  # fmt: skip
+OF_JOBS = "lib:."  # PYTHONPATH of a job that has taken its code along
 READ_AT_IMPORT = (
     "PYTHONPATH", "PYTHONHASHSEED", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",
@@ -70,6 +74,7 @@ def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[ForkSe
     address, token, file = str(folder / "forks"), "c0ffee" * 8, folder / "token"
     file.write_text(token)
     locked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
+    locked |= {"RAY_enable_pipe_based_agent_to_parent_health_check": "1"}  # a fork's parent is no raylet
     # Ray's core reads these two when it is imported: the workers are of any job, and of any raylet.
     whole = {**environment, **locked, "RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid())}
     ready, started = os.pipe()
@@ -85,38 +90,25 @@ def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[ForkSe
 
 
 def fork_workers() -> None:
-    """Make each Ray that this process starts from now on fork its workers, where a server runs."""
+    """Make each Ray that this process starts from now on fork its workers and agents, where a server runs."""
+    from ray._private import services
     from ray._private.parameter import RayParams
 
-    set_defaults = RayParams.update_if_absent
+    set_defaults, python = (
+        RayParams.update_if_absent,
+        services._build_python_executable_command_memory_profileable,
+    )
 
     def update_if_absent(self: RayParams, **options: Any) -> None:
         if "setup_worker_path" in options and SOCKET in os.environ:
             options["setup_worker_path"] = SCRIPT
         set_defaults(self, **options)
 
+    def python_of_agents(*asked: Any, **options: Any) -> list[str]:
+        return [sys.executable, SCRIPT, "program"] if SOCKET in os.environ else python(*asked, **options)
+
     RayParams.update_if_absent = update_if_absent
-
-
-def start_few_daemons() -> None:
-    """Make each `ray start` of this process leave out what no test asks of its node.
-
-    Of the ten parts of the dashboard, jobs, nodes and state are left. Nothing connects by Ray's client, asks
-    for nodes, or has logs sent to its driver.
-    """
-    from ray._private import node, services
-    from ray._private.ray_constants import PROCESS_TYPE_DASHBOARD
-
-    start: Any = services.start_ray_process
-
-    def start_ray_process(command: list[str], process_type: str, **options: Any) -> Any:
-        if process_type == PROCESS_TYPE_DASHBOARD:
-            command = [*command, "--modules-to-load=JobHead,NodeHead,StateHead"]
-        return start(command, process_type, **options)
-
-    services.start_ray_process = start_ray_process
-    for name in ("start_ray_client_server", "start_monitor", "start_log_monitor"):
-        setattr(node.Node, name, lambda node: None)
+    services._build_python_executable_command_memory_profileable = python_of_agents
 
 
 def ask(kind: str, arguments: list[str]) -> str:
@@ -217,7 +209,7 @@ def take_over(connection: socket.socket) -> tuple[str, list[str], list[str | Non
 
 def become_program(connection: socket.socket, words: list[str], imported_with: list[str | None]) -> NoReturn:
     """Run a program in this process, which gets the signals of the script and ends where that ends."""
-    if settings_read() != imported_with:
+    if not suits(imported_with):
         connection.sendall(NOT_HERE.encode())
         os._exit(0)
 
@@ -264,7 +256,10 @@ def become_worker(arguments: list[str], imported_with: list[str | None]) -> NoRe
 
     def in_this_process(file: str, args: list[str]) -> None:
         words = shlex.split(args[2])  # of a shell
-        if words[:2] == ["exec", sys.executable] and settings_read() == imported_with:
+        if words[0] == "cd" and words[2] == "&&":  # to the code of a job
+            os.chdir(words[1])
+            words = words[3:]
+        if words[:2] == ["exec", sys.executable] and suits(imported_with):
             run([word for word in words[2:] if word != "-u"])
         else:
             _exec(file, args)
@@ -291,6 +286,26 @@ def settings_read() -> list[str | None]:
     return [os.environ.get(name) for name in READ_AT_IMPORT]
 
 
+def suits(imported_with: list[str | None]) -> bool:
+    """Return whether what was imported is what this process would import, or the same code elsewhere."""
+    code, *others = settings_read()
+    return others == imported_with[1:] and (
+        code == imported_with[0] or (code == OF_JOBS and is_copy(Path.cwd()))
+    )
+
+
+def is_copy(folder: Path) -> bool:
+    """Return whether a job's code in ``folder`` is that of this checkout, to the byte."""
+    root = Path(__file__).parents[2]
+    ours = {
+        path.relative_to(root)
+        for name in ("lib/bisieve", "ray_train")
+        for path in (root / name).rglob("*.py")
+    }
+    theirs = {path.relative_to(folder) for path in folder.rglob("*.py")}
+    return ours <= theirs and all(cmp(root / path, folder / path, shallow=False) for path in ours)
+
+
 def run(words: list[str]) -> None:
     """Run a script with its arguments as Python would."""
     sys.argv = words
@@ -303,6 +318,7 @@ if __name__ == "__main__":
         case ["serve", address, ready]:
             serve(address, int(ready))
         case ["ray", *_]:  # as the command `ray`
+            from few_daemons import start_few_daemons  # beside this script
             from ray.scripts.scripts import main
 
             from ray_train.compat.agent_ports import told_listen_port
