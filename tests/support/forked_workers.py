@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from filecmp import cmp
 from importlib import import_module
@@ -119,12 +119,17 @@ def ask(kind: str, arguments: list[str]) -> str:
     """
     request = json.dumps([kind, arguments, dict(os.environ), os.getcwd()]).encode()
     with socket.socket(socket.AF_UNIX) as server:
+
+        def forward(number: int, frame: object) -> None:
+            with suppress(OSError):  # it ends just now
+                server.sendall(bytes([number]))
+
         server.connect(os.environ[SOCKET])
-        if kind == "program":
-            for number in FORWARDED:
-                signal.signal(number, lambda number, frame: server.sendall(bytes([number])))
         socket.send_fds(server, [b"%*d" % (LENGTH, len(request))], [0, 1, 2])
         server.sendall(request)
+        if kind == "program":
+            for number in FORWARDED:
+                signal.signal(number, forward)
         told = b""
         while more := server.recv(LENGTH):
             told += more
@@ -192,7 +197,9 @@ def take_over(connection: socket.socket) -> tuple[str, list[str], list[str | Non
     length, files, *_ = socket.recv_fds(connection, LENGTH, 3)
     request = b""
     while len(request) < int(length):
-        request += connection.recv(1 << 20)
+        if not (more := connection.recv(1 << 20)):
+            os._exit(1)  # who asked was killed meanwhile
+        request += more
     kind, arguments, environment, folder = json.loads(request)
     for number, file in enumerate(files):
         os.dup2(file, number)
