@@ -14,6 +14,7 @@ A worker or a program whose code or settings differ from the server's starts as 
 
 import atexit
 import ctypes
+import gc
 import json
 import os
 import runpy
@@ -163,6 +164,8 @@ def serve(address: str, ready: int) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)
+    gc.collect()
+    gc.freeze()  # else a fork that looks for garbage copies all that was imported
     os.close(ready)
     while True:
         connection, _ = listener.accept()
