@@ -8,6 +8,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(VENV)/.runs
 INSTALLED := $(wildcard $(RUNS))
 AIRFLOW := .venv-airflow/.ready
+COMPILED := $(VENV)/.compiled
 STAGE  :=
 export PATH := $(BIN):$(PATH)
 # Images of containers often set it.  What is installed is not compiled (below), so each process would compile all
@@ -25,7 +26,7 @@ demo: $(RUNS)
 # and then for what it has started.
 test: java
 	@[ -e $(READY) ] || echo "installing two environments (a few minutes); a line for each part that is done:"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line check $(AIRFLOW) browser
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line check $(AIRFLOW) browser $(COMPILED)
 	pytest -n 3
 
 # What needs no engine: minutes, and no Java.
@@ -91,6 +92,11 @@ $(RUNS): setup.py constraints.txt
 $(READY): $(RUNS)
 	@sh infra/stage.sh $(VENV)/install-dev.log "installing what the tests need (about a minute)" \
 	    $(PIP) constraints.txt --editable '.[dev]'
+	@touch $@
+
+# What the tests import, once: of their processes, which begin at the same time, each would compile it.
+$(COMPILED): $(READY)
+	@sh infra/stage.sh $(VENV)/collected.log "compiling what the tests import" pytest --collect-only --quiet
 	@touch $@
 
 # Airflow's packages and ours do not go together.
