@@ -83,5 +83,6 @@ def test_a_job_is_forked_where_the_code_that_it_took_along_is_this_code(
     if not is_same:
         (tmp_path / "lib/bisieve/errors.py").write_text("# other code\n")
     code = "import sys; print('torch' in sys.modules)"
-    done = run(forks, "-c", code, folder=tmp_path, PYTHONPATH="lib:.")
+    path = os.pathsep.join([str(tmp_path), "lib:.", os.environ["PYTHONPATH"]])  # as Ray sets it
+    done = run(forks, "-c", code, folder=tmp_path, PYTHONPATH=path)
     assert done.stdout == f"{is_same}\n", done.stderr

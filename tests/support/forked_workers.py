@@ -41,7 +41,7 @@ IMPORTED = (
     "ray.dashboard.agent", "ray.dashboard.modules.job.job_agent",
     "ray.dashboard.modules.reporter.reporter_agent", "ray._private.runtime_env.agent.runtime_env_agent",
 )  # fmt: skip
-OF_JOBS = "lib:."  # PYTHONPATH of a job that has taken its code along
+OF_JOBS = "lib:."  # what a job that has taken its code along has in PYTHONPATH, behind the folder of the code
 READ_AT_IMPORT = (
     "PYTHONPATH", "PYTHONHASHSEED", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN_PATH",
@@ -298,10 +298,9 @@ def settings_read() -> list[str | None]:
 
 def suits(imported_with: list[str | None]) -> bool:
     """Return whether what was imported is what this process would import, or the same code elsewhere."""
-    code, *others = settings_read()
-    return others == imported_with[1:] and (
-        code == imported_with[0] or (code == OF_JOBS and is_copy(Path.cwd()))
-    )
+    (code, *others), folder = settings_read(), Path.cwd()
+    of_job = os.pathsep.join(filter(None, [str(folder), OF_JOBS, imported_with[0]]))
+    return others == imported_with[1:] and (code == imported_with[0] or (code == of_job and is_copy(folder)))
 
 
 def is_copy(folder: Path) -> bool:
