@@ -8,13 +8,14 @@ READY  := $(VENV)/.ready
 RUNS   := $(VENV)/.runs
 INSTALLED := $(wildcard $(RUNS))
 AIRFLOW := .venv-airflow/.ready
+COMPILED := $(VENV)/.compiled
 STAGE  :=
 export PATH := $(BIN):$(PATH)
 # Images of containers often set it.  What is installed is not compiled (below), so each process would compile all
 # that it imports again: a training's imports would take 9 seconds and not 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo java browser test test-fast check docs bench bench-train bench-serving study study-small clean
+.PHONY: demo java browser test test-fast check docs bench bench-report bench-train bench-serving study study-small clean
 
 demo: STAGE := [1/7] # of the installation, if it is needed
 demo: $(RUNS)
@@ -25,7 +26,7 @@ demo: $(RUNS)
 # and then for what it has started.
 test: java
 	@[ -e $(READY) ] || echo "installing two environments (a few minutes); a line for each part that is done:"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line check $(AIRFLOW) browser
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line check $(AIRFLOW) browser $(COMPILED)
 	pytest -n 3
 
 # What needs no engine: minutes, and no Java.
@@ -52,6 +53,10 @@ docs: $(READY)
 # All of it takes two hours and 60 GB of disk; a part: make bench BENCH="--only rollouts --sizes 0.1 1"
 bench: $(READY) study-small bench-serving
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
+
+# What a report of 56 million rollouts takes: minutes, and 2.2 GB of disk.
+bench-report: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m bench.large_index .bench/large
 
 # What selections are worth (docs/study.md): hours of two cores, and ten minutes of them.  It can be stopped and
 # started at any time; what is finished is never repeated.  A part: make study STUDY="--hours 1 --processes 1"
@@ -87,6 +92,11 @@ $(RUNS): setup.py constraints.txt
 $(READY): $(RUNS)
 	@sh infra/stage.sh $(VENV)/install-dev.log "installing what the tests need (about a minute)" \
 	    $(PIP) constraints.txt --editable '.[dev]'
+	@touch $@
+
+# What the tests import, once: of their processes, which begin at the same time, each would compile it.
+$(COMPILED): $(READY)
+	@sh infra/stage.sh $(VENV)/collected.log "compiling what the tests import" pytest --collect-only --quiet
 	@touch $@
 
 # Airflow's packages and ours do not go together.

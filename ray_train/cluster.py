@@ -19,6 +19,7 @@ from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
 from bisieve.io.errors import existing_folder
 from bisieve.io.storage import require_writable
 from ray_train.compat.agent_ports import chosen_agent_ports
+from ray_train.compat.local_ray import few_processes
 from ray_train.compat.own_session import Watch, kept_handlers, own_session, start_reaper
 
 QUIET = {
@@ -102,7 +103,7 @@ def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
     """Connect to a Ray, or start one whose processes ``watch`` ends; raise `TrainingError` if that fails."""
     where = os.environ.get("RAY_ADDRESS")
     try:
-        with own_session(watch), kept_handlers(), nullcontext() if where else chosen_agent_ports():
+        with own_session(watch), kept_handlers(), nullcontext() if where else _of_one_machine():
             ray.init(**options)
     except Exception as error:  # Ray raises a plain Exception if a node does not start in time
         text = f"{error} {error.__cause__}"
@@ -116,6 +117,13 @@ def _init(ray: Any, options: dict[str, Any], watch: Watch) -> None:
         raise TrainingError(
             f"a Ray that answers at {where}", _last_line(error), "check RAY_ADDRESS"
         ) from error
+
+
+@contextmanager
+def _of_one_machine() -> Iterator[None]:
+    """Make `ray.init` in this block start a Ray that is quick to start and alone."""
+    with chosen_agent_ports(), few_processes():
+        yield
 
 
 def check_socket_room(folder: str, variable: str) -> None:

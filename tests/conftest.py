@@ -36,6 +36,10 @@ os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else its workers wait for all other tests: their own do not
 
+# Of each Python that the tests start.
+STARTUP = str(Path(__file__).with_name("support") / "startup")
+os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, *filter(None, [os.environ.get("PYTHONPATH")])])
+
 # What one process has compiled is there for the hundreds that come after it, also without make.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -49,6 +53,16 @@ gc.set_threshold(100_000, 20, 20)  # the vocabularies of tokenizers are millions
 # The same examples every time, and no timing: a slow machine is not a failure.
 settings.register_profile("bisieve", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("bisieve")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported by now is no garbage
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    gc.collect()
+    gc.freeze()  # pytest looks for garbage five times more, and Python once: half a second each
 
 
 @pytest.fixture

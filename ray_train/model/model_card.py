@@ -121,8 +121,15 @@ Each request to `/pooling` needs `"task": "token_classify"`; `ray_train.StepClie
 
 """
 
+_NOT_SERVED = """There is no `vllm.yaml`, so vLLM does not serve it: {why}.
+`ray_train.StepScorer` and `bisieve predict` score with it.
 
-def model_card(card: dict[str, Any], format: PromptFormat, family: Family, name: str, served: bool) -> str:
+"""
+
+
+def model_card(
+    card: dict[str, Any], format: PromptFormat, family: Family, name: str, why_not_served: str = ""
+) -> str:
     """Return the README.md of a new model.
 
     Args:
@@ -130,7 +137,7 @@ def model_card(card: dict[str, Any], format: PromptFormat, family: Family, name:
         format: Prompt format of the model.
         family: Its family.
         name: What the page is called.
-        served: Whether there is a ``vllm.yaml``.
+        why_not_served: Why there is no ``vllm.yaml``; empty if there is one.
     """
     hub: Any = import_module("huggingface_hub")
     config, ids, metrics = card["config"], card["token_ids"], card["metrics"]
@@ -147,7 +154,7 @@ def model_card(card: dict[str, Any], format: PromptFormat, family: Family, name:
         marker=ids[format.marker], marker_text=format.marker,
         positive=ids[format.positive], negative=ids[format.negative],
         words=f"{format.positive} against {format.negative}",
-        serving=_SERVING if served else "",
+        serving=_NOT_SERVED.format(why=why_not_served) if why_not_served else _SERVING,
         text=format.render("Which bar is highest?", ["The bars are 3, 7 and 5 high."], 1),
         options=json.dumps(format.image_options),
         placing=(

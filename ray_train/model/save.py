@@ -25,7 +25,14 @@ from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.model_card import README, model_card
 from ray_train.model.prompt_format import format_in
 from ray_train.model.reward import KAPPA
-from ray_train.model.serving import IMAGES, VLLM, image_processor_file, serving_files, write_texts
+from ray_train.model.serving import (
+    IMAGES,
+    VLLM,
+    image_processor_file,
+    serving_files,
+    why_not_served,
+    write_texts,
+)
 
 Weights = dict[str, torch.Tensor]
 
@@ -85,7 +92,7 @@ def model_texts(backbone: Backbone, card: dict[str, Any], name: str) -> dict[str
     return {
         **files,
         IMAGES: image_processor_file(backbone, format),
-        README: model_card(card, format, backbone.family, name, VLLM in files),
+        README: model_card(card, format, backbone.family, name, why_not_served(backbone, format)),
     }
 
 

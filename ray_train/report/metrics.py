@@ -10,6 +10,7 @@ from typing import Any
 from bisieve.errors import ImageError
 from bisieve.io.images import image_bytes
 from bisieve.io.urls import canonical
+from bisieve.report.examples import cut
 from bisieve.report.page import (
     Block,
     Card,
@@ -27,7 +28,6 @@ from bisieve.report.page import (
     Tiles,
 )
 from bisieve.report.reading import thumbnail
-from bisieve.report.records_page import cut
 from ray_train.evaluation.scores_file import ScoredSolution, read_evaluation
 from ray_train.evaluation.steps import judged_steps
 from ray_train.evaluation.tables import ends, metric_rows, notes, number, source_rows

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
+from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
 from bisieve.io.settings import read_settings, toml_value
 from bisieve.ranking.strategies import strategy_names, strategy_of
@@ -60,7 +61,8 @@ def several(parse: Callable[[Any], Item]) -> Callable[[Any], Values[Item]]:
 def _one_of(*known: str) -> Callable[[Any], str]:
     def parse(given: Any) -> str:
         if given not in known:
-            raise ValueError(f"none of {', '.join(known)}: {given!r}")
+            hint = did_you_mean(str(given), known) or "correct it"
+            raise UsageError(f"one of {', '.join(known)}", str(given), hint)
         return str(given)
 
     return parse

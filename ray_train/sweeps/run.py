@@ -133,7 +133,7 @@ def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
     with cluster(workers * max(1, config.trials_at_once)) as ray:
         from ray_train.sweeps.tuning import remove_running, run_trials
 
-        shown = _Shown(config.metric, list(finished), todo)
+        shown = Shown(config.metric, list(finished), todo)
         try:
             outcome = run_trials(config, ray, todo, finished, shown)
         except KeyboardInterrupt as interrupt:
@@ -157,13 +157,19 @@ def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
     return TrainingError(f"trial {name}: {expected}", f"{found}{more}", hint)
 
 
-class _Shown:
-    """Prints a line for each trial that ends."""
+class Shown:
+    """Prints a line for each trial that ends, and before the first one for each that has begun."""
 
     def __init__(self, metric: str, finished: list[Finished], todo: Sequence[Trial]) -> None:
         self._metric, self._finished = metric, finished
         self._todo = {trial.id: trial for trial in todo}
         self._total = len(finished) + len(todo)
+        self._has_ended = False  # a trial of this run
+
+    def begun(self, trial: Trial) -> None:
+        """Show that a trial has begun, so that something is seen before the first one ends."""
+        if not self._has_ended:
+            console.status(f"begun: {trial.name}")
 
     @property
     def ended(self) -> int:
@@ -173,6 +179,7 @@ class _Shown:
     def __call__(self, finished: Finished, at_once: int) -> None:
         """Show a finished trial, and how long the others will take, of which ``at_once`` run at a time."""
         self._finished.append(finished)
+        self._has_ended = True
         del self._todo[finished.trial.id]
         value = finished.result[self._metric]
         shown = "none" if value is None else f"{value:.4f}"

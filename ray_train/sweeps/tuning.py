@@ -11,9 +11,9 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from ray.exceptions import RayError
 from ray.tune import (
@@ -50,7 +50,15 @@ QUIET = {
 GIVE_UP = 3  # so many trials fail before one succeeds: the fault is one of all
 RUNNING = "running"  # folder of the trainings of several workers, below the output
 
-Shown = Callable[[Finished, int], None]  # a finished trial, and how many run at a time
+
+class Display(Protocol):
+    """Shows how far the trials are."""
+
+    def begun(self, trial: Trial) -> None:
+        """Show that a trial has begun."""
+
+    def __call__(self, finished: Finished, at_once: int) -> None:
+        """Show a finished trial, while ``at_once`` run at a time."""
 
 
 @dataclass
@@ -62,7 +70,7 @@ class Outcome:
 
 
 def run_trials(
-    config: SweepConfig, ray: Any, trials: Sequence[Trial], before: Sequence[Finished], shown: Shown
+    config: SweepConfig, ray: Any, trials: Sequence[Trial], before: Sequence[Finished], shown: Display
 ) -> Outcome:
     """Run trials, as many at a time as there is room for, in their order.
 
@@ -71,7 +79,7 @@ def run_trials(
         ray: The module ``ray``, connected.
         trials: The trials.
         before: Trials that were finished before; they tell how long one takes.
-        shown: Called for each finished trial, with the number of trials that run at a time.
+        shown: Gets each trial that begins or is finished.
 
     Raises:
         TrainingError: Ray Tune itself fails.
@@ -85,7 +93,7 @@ def run_trials(
     runner = with_resources(with_parameters(_Runner, work=work), _resources(workers, gpu))
     outcome = Outcome()
     at_once = _at_once(config, ray, workers, gpu)
-    progress = _Progress(trials, outcome, lambda finished: shown(finished, at_once), bool(before))
+    progress = _Progress(trials, outcome, shown, at_once, bool(before))
     with tempfile.TemporaryDirectory() as folder:
         tuner = Tuner(
             runner,
@@ -181,18 +189,21 @@ def _placed(trial: Trial, output: str) -> tuple[Any, Any]:
 
 
 class _Progress(Callback):
-    """In the driver: passes on each trial's end."""
+    """In the driver: passes on each trial's start and end."""
 
     def __init__(
-        self, trials: Sequence[Trial], outcome: Outcome, shown: Callable[[Finished], None], succeeded: bool
+        self, trials: Sequence[Trial], outcome: Outcome, shown: Display, at_once: int, succeeded: bool
     ) -> None:
-        self._trials, self._outcome, self._shown = trials, outcome, shown
+        self._trials, self._outcome, self._shown, self._at_once = trials, outcome, shown, at_once
         self.succeeded = succeeded
 
     @property
     def is_hopeless(self) -> bool:
         """Whether the first trials all failed."""
         return not self.succeeded and len(self._outcome.failed) >= GIVE_UP
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._shown.begun(self._trials[trial.config["number"]])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -202,7 +213,7 @@ class _Progress(Callback):
             self._outcome.failed[ended.name] = result["error"]
         elif "result" in result:
             self.succeeded = True
-            self._shown(Finished(ended, result["result"]))
+            self._shown(Finished(ended, result["result"]), self._at_once)
         else:
             self._outcome.left += 1
 

@@ -29,6 +29,7 @@ from ray_train.distributed.retries import show_retries
 from ray_train.model.losses import loss_of
 from ray_train.model.reward import KAPPA
 from ray_train.model.save import gather_weights, model_texts, publish_model
+from ray_train.model.serving import VLLM, why_not_served
 from ray_train.tracking.base import started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate
@@ -287,6 +288,8 @@ class Training:
                 card["kappa"] = KAPPA
             config, progress = self.job.config, self.pulse.mark_progress
             texts = model_texts(rank.backbone, card, basename(config.output.rstrip("/")))
+            if VLLM not in texts:
+                rank.log(f"no {VLLM}: {why_not_served(rank.backbone, rank.format)}")
             budget = config.storage_budget
             publish_model(rank.backbone, weights, card, config.output, kappa, texts, budget, progress)
         return Outcome(metrics=final, broken=self.cursor.broken)

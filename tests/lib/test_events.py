@@ -22,9 +22,11 @@ class Terminal(io.StringIO):
 
 def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, pause: float = 0) -> str:
     monkeypatch.setattr(sys, "stderr", stream)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     with events_on_stderr(form) as emit:
         emit("listed", "2 of 3 shards to scan", shards=3, to_scan=2)
-        time.sleep(pause)
+        now += pause
         for done in range(3):
             emit("progress", f"scan: {done} of 3 tasks", stage="scan", tasks_done=done, tasks=3)
         emit("written", files=4)
@@ -33,8 +35,7 @@ def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, pause:
 
 def test_a_file_gets_lines_and_progress_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told("text", io.StringIO(), monkeypatch) == "2 of 3 shards to scan\n"
-    monkeypatch.setattr(events, "PROGRESS_EVERY", 0.2)
-    late = told("text", io.StringIO(), monkeypatch, pause=0.3)
+    late = told("text", io.StringIO(), monkeypatch, pause=12)
     assert late == "2 of 3 shards to scan\nscan: 0 of 3 tasks\n"
 
 
@@ -52,8 +53,7 @@ def test_a_terminal_gets_a_bar_that_goes_at_the_end(monkeypatch: pytest.MonkeyPa
 def test_programs_get_an_object_a_line_with_the_numbers_of_the_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "PROGRESS_EVERY", 0.2)
-    lines = [json.loads(line) for line in told("json", Terminal(), monkeypatch, 0.3).splitlines()]
+    lines = [json.loads(line) for line in told("json", Terminal(), monkeypatch, pause=12).splitlines()]
     assert [line["event"] for line in lines] == ["listed", "progress", "written"]
     for line in lines:
         assert datetime.fromisoformat(line["ts"]).utcoffset() is not None

@@ -53,25 +53,27 @@ def folder(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="session", params=MODEL_TYPES)
-def hub_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny checkpoint, odd where the hub's are, in a folder of its name.
-
-    Each is built once for all processes of pytest: the real vocabularies take seconds.
-    """
-    from support.hub_checkpoints import CHECKPOINTS
-
-    root = tmp_path_factory.getbasetemp()
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """A folder of that name, built once for all processes of pytest: the real vocabularies take seconds."""
+    root = factory.getbasetemp()
     hub = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "hub"
     hub.mkdir(exist_ok=True)
-    folder: Path = hub / request.param
+    folder: Path = hub / name
     with locked(f"{folder}.lock"):
         if not folder.exists():
-            unfinished = hub / f"{request.param}.unfinished"
+            unfinished = hub / f"{name}.unfinished"
             unfinished.mkdir()
-            CHECKPOINTS[request.param](unfinished)
+            build(unfinished)
             unfinished.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session", params=MODEL_TYPES)
+def hub_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint, odd where the hub's are, in a folder of its name."""
+    from support.hub_checkpoints import CHECKPOINTS
+
+    return built_once(tmp_path_factory, request.param, CHECKPOINTS[request.param])
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +81,7 @@ def internvl_8b(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An InternVL3-8B without weights."""
     from support.hub_checkpoints import internvl_3_8b
 
-    folder = tmp_path_factory.mktemp("internvl-8b")
-    internvl_3_8b(folder)
-    return folder
+    return built_once(tmp_path_factory, "internvl-8b", internvl_3_8b)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +69,7 @@ def test_a_command_that_asks_for_gpus_waits_until_a_node_comes_that_has_one(
 ) -> None:
     words = ["--benchmark", corpus.benchmark, "--image-root", corpus.images, "--output", str(tmp_path / "m")]
     words += ["--model", str(internvl), "--max-tiles", "1", "--workers", "1", "--device", "gpu"]
-    command = [sys.executable, str(ROOT / "ray_train/evaluate_mprm.py"), *words]
+    command = ["python", str(ROOT / "ray_train/evaluate_mprm.py"), *words]
     environment = {**os.environ, **nodes.environment, "RAY_ADDRESS": nodes.gcs}
     evaluation = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE)
     assert evaluation.stdout is not None
@@ -86,7 +85,7 @@ def test_a_command_that_asks_for_gpus_waits_until_a_node_comes_that_has_one(
     # Its memory is known by its name: a model that it cannot hold is refused before any worker starts.
     words = ["--index", corpus.index, "--image-root", corpus.images, "--output", str(tmp_path / "model")]
     words += ["--backbone", str(internvl_8b), "--workers", "1"]
-    command = [sys.executable, str(ROOT / "ray_train/train_mprm.py"), *words]
+    command = ["python", str(ROOT / "ray_train/train_mprm.py"), *words]
     refused = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
     assert refused.returncode == 1
     assert refused.stdout.splitlines() == [IMPORTING, f"using the Ray at RAY_ADDRESS={nodes.gcs}"]

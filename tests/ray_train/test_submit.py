@@ -66,7 +66,8 @@ def _said(submitter: "subprocess.Popen[str]") -> str:
 def test_a_job_that_cannot_run_says_why_in_one_line_and_fails_however_it_was_submitted(
     nodes: Nodes, tmp_path: Path
 ) -> None:
-    runtime = json.dumps({"env_vars": {"PYTHONPATH": "lib:."}})
+    # Of settings of its own: it imports all that it needs from what it has taken along.
+    runtime = json.dumps({"env_vars": {"PYTHONPATH": "lib:.", "HF_HOME": str(tmp_path / "hub")}})
     typo = ["--model", "typo", "--benchmark", "typo", "--image-root", "typo", "--output", str(tmp_path / "m")]
     ours = ["python", "ray_train/submit.py", "--address", nodes.address, "evaluate", *typo]
     rays = [*shlex.split("ray job submit --working-dir . --address"), nodes.address, "--runtime-env-json"]

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -42,6 +44,7 @@ class Nodes:
     _folder: Path
     _fork_server: int  # process id
     _started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    _agents: list[int] = field(default_factory=list)  # the ports of their agents, which take jobs
 
     def add(self, *options: str) -> None:
         """Starts a node, by default one that joins the head."""
@@ -54,7 +57,9 @@ class Nodes:
             "--num-cpus=1",
             "--node-ip-address=127.0.0.1",
         ]
-        command += [f"--{name}={port}" for name, port in self._free_ports(*_OF_NODE).items()]
+        ports = self._free_ports(*_OF_NODE)
+        command += [f"--{name}={port}" for name, port in ports.items()]
+        self._agents.append(ports["dashboard-agent-listen-port"])
         # A folder of its own, as on a machine of its own: a node unpacks a job's code over what is there.
         folder = self._folder / f"{len(self._started)}"
         joins = [f"--address={self.gcs}", f"--temp-dir={folder}"]
@@ -106,10 +111,22 @@ class Nodes:
                 nodes = self.get("/api/v0/nodes")["data"]["result"]["result"]
                 if [node["state"] for node in nodes] == ["ALIVE"] * len(self._started):
                     self.get("/api/jobs/")
+                    for port in self._agents:
+                        socket.create_connection(("127.0.0.1", port), timeout=5).close()
                     return
             time.sleep(0.5)
         logs = [(self._folder / f"log-{number}").read_text()[-1500:] for number in range(len(self._started))]
         raise RuntimeError("Ray did not come up:\n" + "\n".join(logs))
+
+
+def _forked_programs(folder: Path, forks: ForkServer) -> Path:
+    """A folder with `python` and `bisieve` for jobs and for who submits them: they import nothing again."""
+    programs = folder / "bin"
+    programs.mkdir()
+    for name, words in (("python", []), ("bisieve", [str(BIN / "bisieve")])):
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.join(forks.program(*words))} "$@"\n')
+        (programs / name).chmod(0o755)
+    return programs
 
 
 @contextmanager
@@ -122,7 +139,7 @@ def started_nodes(
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
     whole = {
         **os.environ,
-        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PATH": f"{_forked_programs(folder, forks)}:{BIN}:{os.environ['PATH']}",
         **forks.environment,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_health_check_period_ms": "1000",  # a lost node is seen after five checks; 3 s apart by default

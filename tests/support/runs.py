@@ -23,6 +23,7 @@ from ray_train.checkpoints.state import read_cursor
 from ray_train.config import TrainConfig
 from ray_train.config_io import add_options, read_config
 from ray_train.model.metadata import read_card
+from support import forked_workers
 from support.sample_logs import loss_curve, read_sample_logs
 from support.small_corpus import ROLLOUTS, Corpus
 
@@ -46,14 +47,14 @@ def check_exact(output: str, reference: str, ranks: list[int]) -> None:
 
 
 def start_driver(config: TrainConfig, before: str = "", **environment: str) -> "subprocess.Popen[bytes]":
-    """``bisieve train`` in another process, which does ``before``, some Python, at first."""
+    """``bisieve train`` in a fork of the server, which does ``before``, some Python, at first."""
     words = []
     for item in fields(config):
         if item.type is not bool:
             words += [f"--{item.name.replace('_', '-')}", str(getattr(config, item.name))]
     code = f"{before}\nimport sys\nfrom bisieve.cli.main import main\nsys.exit(main())"
     return subprocess.Popen(
-        [sys.executable, "-c", code, "train", *words],
+        [sys.executable, forked_workers.__file__, "program", "-c", code, "train", *words],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
     )

@@ -30,12 +30,21 @@ _ON_ONE_SPARK = (
     "tests/lib/spark/test_progress.py", "tests/lib/test_engines.py",
 )  # fmt: skip
 _AIRFLOW = ("tests/infra/airflow/",)
-_TOGETHER = {"airflow": _AIRFLOW, "ray": _ON_ONE_RAY, "ray 2": _ON_ANOTHER_RAY, "spark": _ON_ONE_SPARK}
+# What else has programs, workers or ranks forked: the server takes 6 seconds of a core to import.
+_FORKED = (
+    "tests/ray_train/compat/test_zero.py", "tests/ray_train/training/test_loop_errors.py",
+    "tests/ray_train/distributed/test_collectives.py", "tests/test_secrets.py", "tests/test_examples.py",
+    "tests/infra/test_iam.py", "tests/ray_train/test_forked_workers.py",
+)  # fmt: skip
+_TOGETHER = {
+    "airflow": _AIRFLOW, "ray": _ON_ONE_RAY, "ray 2": _ON_ANOTHER_RAY, "forked": _FORKED,
+    "spark": _ON_ONE_SPARK,
+}  # fmt: skip
 _LONGEST = (
     *_AIRFLOW,
     *_ON_ONE_RAY,
     *_ON_ANOTHER_RAY,
-    "tests/infra/test_iam",
+    *_FORKED,
     "tests/ray_train/compat/",
     *_ON_ONE_SPARK,
     "tests/test_",

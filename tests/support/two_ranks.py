@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,6 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 from PIL import Image
-from torch import multiprocessing
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -43,6 +43,7 @@ from ray_train.model.save import gather_weights
 from ray_train.training.deepspeed_engine import deepspeed_config, make_engine
 from ray_train.training.divergence import DivergenceGuard
 from ray_train.training.loop import Training
+from support.forked_workers import ForkServer
 
 PICTURE = [
     Sample(k, [Image.linear_gradient("L").convert("RGB")], "What?", ["We look.", "So."], [1.0, 0.0])
@@ -215,9 +216,23 @@ def run(rank: int, folder: str, meeting: str) -> None:
         hang(rank, meeting)
 
 
-def by_case(work: Callable[[int, str], None], meeting: Path) -> list[list[Any]]:
+def on_two_ranks(forks: ForkServer, work: Callable[..., None], *arguments: str) -> None:
+    """Run ``work``, a function of this module, as each of two ranks, in forks of the server."""
+    name, tests = work.__name__, str(Path(__file__).parents[1])
+    code = f"import sys; sys.path[0] = {tests!r}; from support.two_ranks import {name} as work"
+    ranks = [
+        subprocess.Popen(
+            forks.program("-c", f"{code}; work({rank}, *sys.argv[1:])", *arguments),
+            env=os.environ | forks.environment,
+        )
+        for rank in range(2)
+    ]
+    assert [rank.wait() for rank in ranks] == [0, 0]
+
+
+def by_case(forks: ForkServer, work: Callable[[int, str], None], meeting: Path) -> list[list[Any]]:
     """Run ``work`` in two processes, which each leave a list; return both items by case."""
-    multiprocessing.spawn(work, (str(meeting),), nprocs=2)
+    on_two_ranks(forks, work, str(meeting))
     ranks = (json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2))
     return [list(case) for case in zip(*ranks, strict=True)]
 

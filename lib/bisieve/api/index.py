@@ -188,9 +188,10 @@ class Index:
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         beside = None if other is None else (other.opened, other.name)
         exclusion = read_exclusion(self.opened, exclude)
-        page = index_page(collect(self.opened, self.name, fraction, ranking, image_root, beside, exclusion))
+        report = collect(self.opened, self.name, fraction, ranking, image_root, beside, exclusion)
+        page = index_page(report)
         write_page(page, url)
-        numbers: dict[str, Any] = plain(page.numbers)
+        numbers: dict[str, Any] = plain({**page.numbers, **report.numbers()})
         return numbers
 
     def look_up(

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from bisieve import console
 from bisieve._version import __version__
+from bisieve.cli.collector import collect_seldom
 from bisieve.cli.completion import ASKED, complete
 from bisieve.cli.extras import distribution_with
 from bisieve.cli.overview import help_text, overview
@@ -30,7 +31,7 @@ TERMINATED = 143  # and after SIGTERM: 128 + SIGTERM
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bisieve COMMAND …`` and return the exit code; ``argv`` defaults to the process's arguments."""
-    return _called(lambda: _parsed(argv))
+    return _called(lambda: _parsed(argv), own_process=argv is None)
 
 
 def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
@@ -40,12 +41,14 @@ def run_command(module_name: str, argv: Sequence[str] | None = None) -> int:
         module_name: The full name of a command module, such as ``bisieve.cli.score``.
         argv: Its arguments; None: those of the process.
     """
-    return _called(lambda: _parsed_alone(module_name, argv))
+    return _called(lambda: _parsed_alone(module_name, argv), own_process=argv is None)
 
 
-def _called(parse: Callable[[], argparse.Namespace]) -> int:
+def _called(parse: Callable[[], argparse.Namespace], own_process: bool) -> int:
     """Parse and run a command. Parsing imports its module, which is slow enough for a Ctrl-C to arrive."""
     open_closed_streams()
+    if own_process:
+        collect_seldom()
     try:
         args = parse()
     except BisieveError as error:

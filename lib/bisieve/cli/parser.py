@@ -17,7 +17,7 @@ _WITHOUT = re.compile(r"argument (.+?): expected (?:one|at least one) argument")
 _BOTH = re.compile(r"argument (.+?): not allowed with argument (.+)")
 _VALUED = re.compile(r"argument (.+?): ignored explicit argument '(.*)'")
 _ONE_OF = re.compile(r"one of the arguments (.*) is required")
-_VALUE = re.compile(r"argument (.+?): invalid (\S+) value: '(.*)'", re.DOTALL)
+_VALUE = re.compile(r"argument (.+?): invalid (.+?) value: '(.*)'", re.DOTALL)
 _KINDS = {
     "int": "an integer",
     "float": "a number",

@@ -1,53 +1,64 @@
 """Questions about all rollouts of an index: pages, counts, ids; and what is marked to be left out."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 
 from bisieve.explore.database import Database, duckdb_errors
-from bisieve.explore.filters import Filters, order
+from bisieve.explore.filters import Filters, Where, order
 
 _COLUMNS = (
     "source", "rank", "rollout_id", "question_id", "bis", "mixture", "positive_fraction", "reliability",
     "num_steps", "num_positive", "kept", "was_kept",
 )  # fmt: skip
+_COUNTED = (
+    "SELECT {'rollouts': count(*), 'kept': count(*) FILTER (kept), 'entered': count(*) FILTER (kept AND NOT "
+    "was_kept), 'left': count(*) FILTER (was_kept AND NOT kept)} AS counts FROM passing"
+)
 _AT_ONCE = 50_000  # ids
+_READ_AT_ONCE = 2**15  # rows with questions
 _QUESTION = 200  # characters of a question in a row
 
 
 class Catalog(Database):
     """Answers questions; safe to use from several threads."""
 
-    def page(
+    def find(
         self, filters: Filters, by: str, descending: bool, first: int, rows: int
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Return up to ``rows`` rollouts from number ``first`` (0 is the first) of those that pass.
+
+        Returns:
+            These rollouts; and of all that pass, as `counts`, how many they are.
 
         Raises:
             UsageError: There is no column ``by``.
         """
-        where, values = filters.where()
-        names, sequence = ", ".join(_COLUMNS), order(by, descending)
-        return self.rows(
-            f"SELECT page.*, left(question, {_QUESTION}) AS question FROM (SELECT {names}, "
-            f"rollout_id IN (FROM marked) AS marked FROM rollouts WHERE {where} "
+        passing, values = _passing(filters)
+        sequence = order(by, descending)
+        page = (
+            f"SELECT page.*, left(question, {_QUESTION}) AS question FROM "
+            "(SELECT *, rollout_id IN (FROM marked) AS marked FROM passing "
             f"ORDER BY {sequence} LIMIT $rows OFFSET $first) AS page "
-            f"LEFT JOIN questions USING (question_id) ORDER BY {sequence}",
-            {**values, "rows": rows, "first": first},
+            f"LEFT JOIN questions USING (question_id) ORDER BY {sequence}"
         )
+        values = {**values, "rows": rows, "first": first}
+        if not filters.text:
+            return self.rows(f"{passing} {page}", values), self.counts(filters)
+        # A search looks at all texts, which is enough once; there is a row even if none passes.
+        both = f"{passing}, page AS ({page}) FROM ({_COUNTED}) LEFT JOIN page ON true ORDER BY {sequence}"
+        found = self.rows(both, values)
+        counts = [row.pop("counts") for row in found]
+        return [row for row in found if row["rollout_id"] is not None], counts[0]
 
     def counts(self, filters: Filters) -> dict[str, int]:
         """Return how many rollouts pass, and how many of these are kept, have entered, and have left."""
-        where, values = filters.where()
-        (found,) = self.rows(
-            "SELECT count(*) AS rollouts, count(*) FILTER (kept) AS kept, "
-            "count(*) FILTER (kept AND NOT was_kept) AS entered, "
-            'count(*) FILTER (was_kept AND NOT kept) AS "left" '
-            f"FROM rollouts WHERE {where}",
-            values,
-        )
-        return found
+        passing, values = _passing(filters)
+        (found,) = self.rows(f"{passing} {_COUNTED}", values)
+        counts: dict[str, int] = found["counts"]
+        return counts
 
     def moved(self) -> list[dict[str, Any]]:
         """Return by source how many rollouts there are, are kept, were kept at first, and are in both."""
@@ -98,19 +109,25 @@ class Catalog(Database):
         found = self.cursor().execute("FROM marked ORDER BY rollout_id").fetchall()
         return [rollout_id for (rollout_id,) in found]
 
-    def first_of_questions(self) -> pa.Table:
-        """Return one row a question (question_id, rollout_id, scores, spans), ordered by its place."""
-        with duckdb_errors():
-            return (
-                self.cursor()
-                .sql(
-                    "SELECT question_id, first.rollout_id, first.scores, first.spans FROM (SELECT "
-                    "question_id, arg_min({rollout_id: rollout_id, scores: scores, spans: spans}, rank) "
-                    "AS first FROM stored GROUP BY question_id) "
-                    "ORDER BY first.spans[1].shard, first.spans[1].offset"
-                )
-                .to_arrow_table()
+    @contextmanager
+    def first_of_questions(self) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+        """Find one row a question (question_id, rollout_id, scores, spans).
+
+        Yields:
+            Their number; and the rows, ordered by their place, in tables that fit into memory.
+        """
+        with duckdb_errors(), self.in_background() as connection:
+            connection.execute(
+                "CREATE TEMP TABLE firsts AS SELECT question_id, "
+                "arg_min({rollout_id: rollout_id, scores: scores, spans: spans}, rank) AS first "
+                "FROM stored GROUP BY question_id"
             )
+            ((number,),) = connection.sql("SELECT count(*) FROM firsts").fetchall()
+            batches = connection.sql(
+                "SELECT question_id, first.rollout_id, first.scores, first.spans FROM firsts "
+                "ORDER BY first.spans[1].shard, first.spans[1].offset"
+            ).to_arrow_reader(_READ_AT_ONCE)
+            yield number, (pa.Table.from_batches([each]) for each in batches)
 
     def add_questions(self, questions: pa.Table) -> None:
         """Add the text of questions, a table of ``question_id`` and ``question``."""
@@ -127,3 +144,10 @@ class Catalog(Database):
             'ORDER BY shard, "offset" LIMIT $rows OFFSET $first',
             values,
         )
+
+
+def _passing(filters: Filters) -> Where:
+    """Return the beginning of a statement that names the rollouts that pass ``passing``."""
+    where, values = filters.where()
+    is_kept = "MATERIALIZED" if filters.text else "NOT MATERIALIZED"
+    return f"WITH passing AS {is_kept} (SELECT {', '.join(_COLUMNS)} FROM rollouts WHERE {where})", values

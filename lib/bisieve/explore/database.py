@@ -24,6 +24,7 @@ _SHOWN = (
     "source, rank, rollout_id, question_id, bis, positive_fraction * (1 - positive_fraction) AS mixture, "
     "positive_fraction, reliability, num_steps, num_positive"
 )
+_BACKGROUND_MEMORY = "2GB"  # what does not fit is in the folder
 _PLACE = "spans[1].shard AS shard, spans[1].offset AS place"  # of a rollout: no two begin at the same
 
 
@@ -37,7 +38,9 @@ class Database:
     """
 
     def __init__(self, index: Index, folder: Path, view: View) -> None:
-        self._connection = duckdb.connect(config=_settings(folder))
+        self._settings, self._views = _settings(folder), dict[str, str]()
+        self._background: list[duckdb.DuckDBPyConnection] = []
+        self._connection = duckdb.connect(config=self._settings)
         run = self._connection.execute
         self._read(index, "stored", index.files, folder)
         self._read(index, "rejects", index.rejects, folder)
@@ -51,7 +54,26 @@ class Database:
             return
         paths = [_local_path(index, file, folder) for file in files]
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-        self._connection.execute(f"CREATE VIEW {name} AS FROM read_parquet([{listed}])")
+        self._views[name] = f"CREATE VIEW {name} AS FROM read_parquet([{listed}])"
+        self._connection.execute(self._views[name])
+
+    @contextmanager
+    def in_background(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the files of the index once more, for a statement that leaves the other cores to requests."""
+        settings = {**self._settings, "threads": 1, "memory_limit": _BACKGROUND_MEMORY}
+        with duckdb.connect(config=settings) as connection:
+            for view in self._views.values():
+                connection.execute(view)
+            self._background.append(connection)
+            try:
+                yield connection
+            finally:
+                self._background.remove(connection)
+
+    def interrupt_background(self) -> None:
+        """Stop what runs in the background; it ends with an error."""
+        for connection in list(self._background):
+            connection.interrupt()
 
     def _limits(self, name: str, limits: dict[str, int]) -> None:
         given = pa.table({"source": list(limits), "last": pa.array(limits.values(), pa.int64())})

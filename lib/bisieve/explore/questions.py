@@ -1,26 +1,29 @@
 """Read the text of all questions in the background, one rollout a question, so that it can be searched."""
 
+from itertools import chain
 from threading import Event, Lock, Thread
 
 import pyarrow as pa
 
 from bisieve.errors import BisieveError
 from bisieve.explore.catalog import Catalog
+from bisieve.explore.turns import Turns
 from bisieve.report.reading import read_texts
 from bisieve.report.rows import View
 from bisieve.shards.fetch import in_chunks
 
 
 class QuestionReader:
-    """Reads questions in a thread.
+    """Reads questions in a thread, while nobody asks for something else.
 
     Args:
         catalog: Gets the text.
         view: Of the index.
+        turns: Of the requests, which go first: else a search would take two to three times as long.
     """
 
-    def __init__(self, catalog: Catalog, view: View) -> None:
-        self._catalog, self._view = catalog, view
+    def __init__(self, catalog: Catalog, view: View, turns: Turns) -> None:
+        self._catalog, self._view, self._turns = catalog, view, turns
         self._done, self._total, self._note, self._is_finished = 0, 0, "", False
         self._stopped, self._beginning = Event(), Lock()
         self._thread = Thread(target=self._run, name="read-questions", daemon=True)
@@ -41,6 +44,7 @@ class QuestionReader:
     def stop(self) -> None:
         """Stop reading, and wait for it."""
         self._stopped.set()
+        self._catalog.interrupt_background()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -50,12 +54,12 @@ class QuestionReader:
 
     def _run(self) -> None:
         try:
-            rows = self._catalog.first_of_questions()
-            self._total = rows.num_rows
-            for chunk in in_chunks(rows):
-                if self._stopped.is_set():
-                    return
-                self._read(chunk)
+            with self._catalog.first_of_questions() as (self._total, tables):
+                for chunk in chain.from_iterable(map(in_chunks, tables)):
+                    self._turns.wait()
+                    if self._stopped.is_set():
+                        return
+                    self._read(chunk)
         except BisieveError as error:
             self._note = str(error)
         finally:

@@ -69,12 +69,12 @@ def application(session: Session, token: str, port: int) -> ASGIApp:
     routes: list[BaseRoute] = [
         *(_file(f"/{token}/{name}", name) for name in _PAGE),
         _file(f"/{token}/", next(iter(_PAGE))),
-        _get(f"/{token}/about", lambda asked: session.about()),
-        _get(f"/{token}/rollouts", lambda asked: _rollouts(session, asked)),
-        _get(f"/{token}/rollout", lambda asked: _rollout(session, asked)),
-        _get(f"/{token}/rejects", lambda asked: _rejects(session, asked)),
-        _post(f"/{token}/select", _Selection, lambda asked: _select(session, asked)),
-        _post(f"/{token}/mark", _Marks, lambda asked: _mark(session, asked)),
+        _get(session, f"/{token}/about", lambda asked: session.about()),
+        _get(session, f"/{token}/rollouts", lambda asked: _rollouts(session, asked)),
+        _get(session, f"/{token}/rollout", lambda asked: _rollout(session, asked)),
+        _get(session, f"/{token}/rejects", lambda asked: _rejects(session, asked)),
+        _post(session, f"/{token}/select", _Selection, lambda asked: _select(session, asked)),
+        _post(session, f"/{token}/mark", _Marks, lambda asked: _mark(session, asked)),
         Route(f"/{token}/ids.txt", lambda request: _ids(session, request)),
         Route(f"/{token}/exclude.txt", lambda request: _text("exclude.txt", session.marked())),
     ]
@@ -155,16 +155,17 @@ def _file(path: str, name: str) -> Route:
     return Route(path, lambda request: Response(content, media_type=_PAGE[name]))
 
 
-def _get(path: str, work: Callable[[Mapping[str, str]], Any]) -> Route:
+def _get(session: Session, path: str, work: Callable[[Mapping[str, str]], Any]) -> Route:
     """Return a route that answers in a thread, since DuckDB and stores block."""
 
     async def answer(request: Request) -> Response:
-        return _document(await run_in_threadpool(work, request.query_params))
+        with session.turns.request():
+            return _document(await run_in_threadpool(work, request.query_params))
 
     return Route(path, answer)
 
 
-def _post(path: str, kind: type[Asked], work: Callable[[Asked], Any]) -> Route:
+def _post(session: Session, path: str, kind: type[Asked], work: Callable[[Asked], Any]) -> Route:
     async def answer(request: Request) -> Response:
         body = bytearray()
         async for chunk in request.stream():
@@ -175,7 +176,8 @@ def _post(path: str, kind: type[Asked], work: Callable[[Asked], Any]) -> Route:
             asked = msgspec.json.decode(bytes(body), type=kind)
         except msgspec.DecodeError as error:
             raise UsageError("a request of this page", str(error), "load the page again") from error
-        return _document(await run_in_threadpool(work, asked))
+        with session.turns.request():
+            return _document(await run_in_threadpool(work, asked))
 
     return Route(path, answer, methods=["POST"])
 

@@ -13,12 +13,13 @@ from bisieve.errors import UsageError
 from bisieve.explore.catalog import Catalog
 from bisieve.explore.filters import IN, KINDS, SORTED_BY, Filters
 from bisieve.explore.questions import QuestionReader
+from bisieve.explore.turns import Turns
 from bisieve.index.exclusion import exclusion_of, ids_in, ids_text
 from bisieve.index.reader import Index, incomplete, missing_files
 from bisieve.io.storage import exists, require_writable_file, write_bytes
 from bisieve.io.urls import canonical
-from bisieve.ranking.strategies import strategy_names
-from bisieve.records.options import ALL_NEGATIVE, AUTO, TIES, parse_fraction
+from bisieve.ranking.strategies import strategy_names, strategy_of
+from bisieve.records.options import ALL_NEGATIVE, AUTO, PAIR_SHARE, TIES, parse_fraction
 from bisieve.report.lookup import opened
 from bisieve.report.reading import FULL
 from bisieve.report.rejects import first_bytes
@@ -71,7 +72,8 @@ class Session:
             require_writable_file(canonical(start.exclude))
             if exists(canonical(start.exclude)):
                 self.catalog.mark(sorted(ids_in(start.exclude)), True)
-        self.questions = QuestionReader(self.catalog, View(index, 1.0, None))
+        self.turns = Turns()
+        self.questions = QuestionReader(self.catalog, View(index, 1.0, None), self.turns)
 
     def about(self) -> dict[str, Any]:
         """Return what the page needs once."""
@@ -82,7 +84,9 @@ class Session:
             "rollouts": manifest.rollouts,
             "sources": self.start.index.rollouts_by_source,
             "rejected": manifest.rejected,
-            "strategies": strategy_names(),
+            "strategies": {name: _options_of(name) for name in strategy_names()},
+            "own_strategy": manifest.parameters.strategy,
+            "own_ties": manifest.parameters.ties,
             "ties": TIES,
             "all_negative": ALL_NEGATIVE,
             "selected": list(IN),
@@ -140,11 +144,11 @@ class Session:
         Raises:
             UsageError: There is no column ``by``.
         """
-        found = self.catalog.page(filters, by, descending, max(first, 0), min(max(rows, 1), _MOST_ROWS))
-        return {
-            "number": self.number, "rows": found, "counts": self.catalog.counts(filters),
-            "questions": self.questions.progress,
-        }  # fmt: skip
+        found, counts = self.catalog.find(
+            filters, by, descending, max(first, 0), min(max(rows, 1), _MOST_ROWS)
+        )
+        progress = self.questions.progress
+        return {"number": self.number, "rows": found, "counts": counts, "questions": progress}
 
     def rollout(self, source: str, rank: int, number: int) -> dict[str, Any]:
         """Return all that is shown of one rollout, its images as data URLs.
@@ -214,3 +218,11 @@ class Session:
             return []
         found = self.catalog.rejects(source, reason, max(first, 0), PAGE)
         return [{**row, "begins": first_bytes(row["shard"], row["offset"], row["length"])} for row in found]
+
+
+def _options_of(name: str) -> list[str]:
+    """Return the options of a ranking that have an effect with a strategy, beside those that always have."""
+    strategy = strategy_of(name)
+    own = [option for option in ("seed", PAIR_SHARE) if option in strategy.options]
+    by_order = ["seed"] if strategy.shuffled else ["ties"]
+    return [*(["alpha"] if strategy.uses_alpha else []), *by_order, *own]

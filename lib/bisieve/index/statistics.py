@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve._hash import seeded_hashes
 from bisieve.index.exclusion import NOTHING, Exclusion
+from bisieve.index.question_counts import QuestionCounts, question_hashes
 from bisieve.index.reader import Index, open_part
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -145,8 +145,7 @@ class Tally:
     kinds: Ints = field(default_factory=lambda: np.zeros(3, np.int64))  # all-negative, mixed, all-positive
     positions: Floats = field(default_factory=lambda: np.zeros(0))
     labels: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    _questions: list[Ints] = field(default_factory=list)  # each [2, questions]: hash, number of rollouts
-    _unmerged: int = 0  # entries of all but the first of these
+    _questions: QuestionCounts = field(default_factory=QuestionCounts)
 
     def add(self, rows: pa.Table) -> None:
         """Count ``rows``, which have the columns `NEEDED`."""
@@ -160,7 +159,8 @@ class Tally:
         self.kinds += np.bincount((found > 0).astype(np.int64) + (found == steps), minlength=3)
         place = np.arange(len(owner)) - np.repeat(np.cumsum(steps) - steps, steps)
         self._count(steps[owner], place, positive)
-        self._count_questions(rows["question_id"].combine_chunks())
+        # Hashes, not names: the questions of millions of rollouts must fit into memory.
+        self._questions.add(question_hashes(rows["question_id"].combine_chunks(), 0))
 
     def _count(self, steps: Ints, place: Ints, positive: npt.NDArray[np.bool_]) -> None:
         # First by (steps, place), of which there are few: sorting the positions of all steps takes longest.
@@ -174,29 +174,10 @@ class Tally:
         self.positions, at = np.unique(both, return_inverse=True)
         self.labels = np.stack([np.bincount(at, weights=each).astype(np.int64) for each in labels], axis=1)
 
-    def _count_questions(self, of_rows: pa.Array) -> None:
-        # Hashes, not names: the questions of millions of rollouts must fit into memory.
-        found = of_rows.value_counts()
-        hashes = seeded_hashes(found.field("values").to_pylist(), 0).view(np.int64)
-        self._questions.append(np.stack([hashes, found.field("counts").to_numpy()]))
-        self._unmerged += len(hashes)
-        if self._unmerged > self._questions[0].shape[1]:  # so each is merged a few times, not with each batch
-            self._merge_questions()
-
-    def _merge_questions(self) -> None:
-        names, at = np.unique(
-            np.concatenate([each[0] for each in self._questions]), return_inverse=True
-        )  # fmt: skip
-        counts = np.concatenate([each[1] for each in self._questions])
-        self._questions = [np.stack([names, np.bincount(at, weights=counts).astype(np.int64)])]
-        self._unmerged = 0
-
     @property
-    def of_questions(self) -> Ints:
+    def of_questions(self) -> npt.NDArray[np.uint32]:
         """Return the number of rollouts of each question."""
-        if len(self._questions) > 1:
-            self._merge_questions()
-        return self._questions[0][1] if self._questions else np.zeros(0, np.int64)
+        return self._questions.counts
 
     def statistics(self) -> Statistics:
         """Return the statistics of all rows that were added."""

@@ -24,6 +24,8 @@ PARTS_BINS = 25  # of mixture, and of reliability
 MOST_STEPS = 16  # later steps are counted as the next one
 MOST_OF_A_QUESTION = 16  # questions with more rollouts are counted as with one more
 MC_BINS = 12  # of MC scores: 0, ten of equal width between, 1
+MOST_SOURCES = 500  # sources that a page names, the largest ones; --json has all
+OWN_CHART = 10  # sources that have a histogram of their own, the largest ones
 _COUNTED = ("rollouts", "steps", "negative_steps", "mixed", "all_positive", "all_negative")
 
 
@@ -34,10 +36,11 @@ class Counts:
     alpha: float  # of the BIS: its bins end at its largest value, 0.25 + α
     threshold: float  # a step is positive when its score exceeds it
     names: Sequence[str]  # of the sources
+    charted: Sequence[str]  # names of those that have a histogram of their own
     corpus: Tally = field(init=False)
     kept: Tally = field(init=False)
     by_source: dict[str, Ints] = field(init=False)  # name -> [2, sources]
-    bis: Ints = field(init=False)  # [2, sources, SCORE_BINS]
+    bis: Ints = field(init=False)  # [2, charted + 1, SCORE_BINS]; the last is of all other sources
     parts: Ints = field(init=False)  # [2, PARTS_BINS, PARTS_BINS] by mixture and reliability
     mc: Ints = field(init=False)  # [2, MOST_STEPS + 1, MC_BINS] steps by place and MC score
     negatives: Ints = field(init=False)  # [2, MOST_STEPS + 1, 2] steps by place and label (0 negative)
@@ -49,12 +52,14 @@ class Counts:
         self.corpus, self.kept = Tally(self.threshold), Tally(self.threshold)
         sources = len(self.names)
         self.by_source = {name: np.zeros((2, sources), np.int64) for name in _COUNTED}
-        self.bis = np.zeros((2, sources, SCORE_BINS), np.int64)
+        self.bis = np.zeros((2, len(self.charted) + 1, SCORE_BINS), np.int64)
         self.parts = np.zeros((2, PARTS_BINS, PARTS_BINS), np.int64)
         self.mc = np.zeros((2, MOST_STEPS + 1, MC_BINS), np.int64)
         self.negatives = np.zeros((2, MOST_STEPS + 1, 2), np.int64)
         self.lowest = np.full(sources, np.inf)
         self._number = {name: number for number, name in enumerate(self.names)}
+        self._chart = np.full(sources, len(self.charted))
+        self._chart[[self._number[name] for name in self.charted]] = np.arange(len(self.charted))
 
     @property
     def most(self) -> float:
@@ -82,9 +87,9 @@ class Counts:
         values = (np.ones_like(steps), steps, steps - positive, ~(is_all | is_none), is_all, is_none)
         for name, value in zip(_COUNTED, values, strict=True):
             np.add.at(self.by_source[name], (side, source), value.astype(np.int64))
-        np.add.at(self.bis, (side, source, _bins(bis / self.most, SCORE_BINS)), 1)
+        _add_counts(self.bis, side, self._chart[source], _bins(bis / self.most, SCORE_BINS))
         places = _bins(p * (1 - p) / 0.25, PARTS_BINS), _bins(reliability, PARTS_BINS)
-        np.add.at(self.parts, (side, *places), 1)
+        _add_counts(self.parts, side, *places)
         self.at_alpha += np.bincount(side[bis == self.alpha], minlength=2)
         np.minimum.at(self.lowest, source[side == KEPT], bis[side == KEPT])
 
@@ -99,6 +104,15 @@ class Counts:
         score = np.where(values == 0, 0, np.where(values == 1, MC_BINS - 1, inner))
         _add_counts(self.mc, side[owner], place, score)
         _add_counts(self.negatives, side[owner], place, (values > self.threshold).astype(np.int64))
+
+    def largest(self, most: int | None) -> list[int]:
+        """Return the numbers of the sources with most rollouts, these first; None: of all."""
+        order: list[int] = np.argsort(-self.by_source["rollouts"].sum(axis=0), kind="stable").tolist()
+        return order[:most]
+
+    def lowest_of(self, source: str) -> float:
+        """Return the lowest BIS of a source that is kept; infinite without any."""
+        return float(self.lowest[self._number[source]])
 
     def total(self, name: str) -> tuple[int, int]:
         """Return a count of `by_source` over all sources: of the corpus, and of the selection."""
@@ -139,6 +153,6 @@ def _bins(shares: Floats, number: int) -> Ints:
 
 
 def _add_counts(counts: Ints, *places: Ints) -> None:
-    """Add 1 at each of ``places``; for many values faster than ``np.add.at``."""
+    """Add 1 at each of ``places``; if ``counts`` is small, faster than ``np.add.at``."""
     flat = np.ravel_multi_index(places, counts.shape)
     counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape)

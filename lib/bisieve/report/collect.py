@@ -13,8 +13,8 @@ from bisieve.index.reader import Index
 from bisieve.index.versions import last_passed
 from bisieve.io.images import is_base64
 from bisieve.records.model import Rollout
-from bisieve.report.aggregates import Counts
-from bisieve.report.examples import Examples, find_examples
+from bisieve.report.aggregates import OWN_CHART, Counts
+from bisieve.report.examples import MOST_STEPS, Examples, cut, find_examples
 from bisieve.report.rejects import Reject, find_rejects
 from bisieve.report.rows import View, open_view
 from bisieve.report.what_if import Sample, WhatIf, what_if
@@ -47,12 +47,16 @@ class Compared:
     counts: Counts
     summary: Summary
 
-    def numbers(self) -> dict[str, Any]:
-        """Return everything as a document."""
-        rows = self.summary.sources.items()
+    def numbers(self, most_sources: int | None = None) -> dict[str, Any]:
+        """Return everything as a document, with so many sources at most: the largest ones."""
+        found = self.summary.sources
+        names = sorted(sorted(found, key=lambda name: -found[name][0])[:most_sources])
         return {
             "other": self.name,
-            "sources": [{"source": name, "here": a, "other": b, "both": kept} for name, (a, b, kept) in rows],
+            "sources": [
+                dict(zip(("source", "here", "other", "both"), (name, *found[name]), strict=True))
+                for name in names
+            ],
             "reasons": [
                 {"change": change, "reason": reason, "rollouts": count}
                 for (change, reason), count in self.summary.reasons.items()
@@ -77,9 +81,10 @@ class IndexReport:
     rejects: Sequence[Reject]
     examples: Examples
 
-    def numbers(self) -> dict[str, Any]:
-        """Return everything as a document."""
+    def numbers(self, most_sources: int | None = None) -> dict[str, Any]:
+        """Return everything as a document, with so many sources at most: the largest ones."""
         manifest, counts = self.view.index.manifest, self.counts
+        named = counts.largest(most_sources)
         by_source = {name: values.sum(axis=0) for name, values in counts.by_source.items()}
         selected = {name: values[1] for name, values in counts.by_source.items()}
         return {
@@ -90,22 +95,23 @@ class IndexReport:
             "passed_gate": self.passed,
             "ties": self.ties.numbers() if self.ties else None,
             "notes": list(self.notes),
+            "more_sources": len(counts.names) - len(named),
             "sources": [
                 {
-                    "source": name,
+                    "source": counts.names[number],
                     "corpus": {what: values[number] for what, values in by_source.items()},
                     "selection": {what: values[number] for what, values in selected.items()},
                     "lowest_bis": counts.lowest[number],
                 }
-                for number, name in enumerate(counts.names)
+                for number in sorted(named)
             ],
             **counts.numbers(),
             "costs": {name: asdict(cost) for name, cost in self.costs.items()},
             "what_if": self.what_if.numbers() if self.what_if else None,
-            "compared": self.other.numbers() if self.other else None,
+            "compared": self.other.numbers(most_sources) if self.other else None,
             "rejects": [asdict(reject) for reject in self.rejects],
             "rollouts": [
-                {"kind": each.kind, "why": each.why, **each.row, **_text_of(each.rollout)}
+                {"kind": each.kind, "why": each.why, **_begun(each.row), **_text_of(each.rollout)}
                 for each in self.examples.found
             ],
             "not_read": self.examples.notes,
@@ -150,8 +156,10 @@ def collect(
 
 def counted(view: View) -> tuple[Counts, Sample]:
     """Return the counts of all rows of a view, and a sample of them, from one pass."""
-    names = sorted(view.index.rollouts_by_source)
-    counts, sample = Counts(view.parameters.alpha, view.parameters.threshold, names), Sample(view.rollouts)
+    parameters, rollouts = view.parameters, view.rollouts_by_source
+    names = sorted(rollouts)
+    largest = sorted(names, key=lambda name: -rollouts[name])[:OWN_CHART]
+    counts, sample = Counts(parameters.alpha, parameters.threshold, names, largest), Sample(view.rollouts)
     for rows, kept in view.batches():
         counts.add(rows, kept)
         sample.add(rows)
@@ -191,7 +199,13 @@ def _costs(counts: Counts, examples: Examples) -> dict[str, Cost]:
 def _text_of(rollout: Rollout | None) -> dict[str, Any]:
     if rollout is None:
         return {}
-    return {"question": rollout.question, "steps": list(rollout.steps), "images": _names(rollout)}
+    steps = [cut(step) for step in rollout.steps[:MOST_STEPS]]
+    return {"question": cut(rollout.question), "steps": steps, "images": _names(rollout)}
+
+
+def _begun(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with the first steps of a long rollout; ``num_steps`` tells how many it has."""
+    return {name: value[:MOST_STEPS] if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _names(rollout: Rollout) -> list[str]:

@@ -14,6 +14,7 @@ from bisieve.report.rows import View
 
 KINDS = ("kept", "just kept", "just dropped", "dropped")
 OF_A_KIND = 6
+MOST_STEPS, MOST_CHARACTERS = 40, 1500  # of a rollout that is shown, and of each of its texts
 DESCRIBED = (  # columns of the index that are shown of a rollout
     "source", "rank", "rollout_id", "question_id", "bis", "positive_fraction", "reliability", "num_steps",
     "num_positive", "scores", "mc_correct", "mc_total",
@@ -137,3 +138,8 @@ def _score(row: Mapping[str, Any], parameters: Parameters) -> str:
         labels = f"{steps - positive} of {steps} steps are negative"
     by = "" if parameters.strategy == "bis" else f", but the ranking is by {parameters.strategy}"
     return f"{labels}; BIS {row['bis']:.4f}{by}"
+
+
+def cut(text: str) -> str:
+    """Return the beginning of a text that is too long for a page."""
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"

@@ -28,7 +28,6 @@ from bisieve.report.what_if import WhatIf
 
 SIDES = ("corpus", "selection")
 SIDE_COLOURS = ("corpus", "kept")
-OWN_CHART = 10  # sources that can be chosen in a chart, the largest ones
 _BARS = 30  # sources at most in a chart with a bar for each
 _ALL = "all sources"
 _SHARE_COLOURS = ["#e69f00", "#8d95a1", "#0072b2"]  # a mean of colours has no CSS variable
@@ -53,8 +52,9 @@ def sources_chart(counts: Counts) -> list[Chart]:
 
 def score_chart(counts: Counts, has_alpha: bool) -> Chart:
     """Return the histogram of the BIS: all rollouts and those that are kept, with the cutoff and the ties."""
-    largest = np.argsort(-counts.by_source["rollouts"].sum(axis=(0)), kind="stable")[:OWN_CHART].tolist()
-    chosen = {_ALL: slice(None), **({counts.names[n]: n for n in largest} if len(counts.names) > 1 else {})}
+    own = counts.charted if len(counts.names) > 1 else ()
+    chosen: dict[str, int | slice] = {_ALL: slice(None)}
+    chosen |= {name: number for number, name in enumerate(own)}
     edges, rows, lines = np.linspace(0, counts.most, SCORE_BINS + 1), [], []
     for name, number in chosen.items():
         of_it = counts.bis[:, number].reshape(2, -1, SCORE_BINS).sum(axis=1)
@@ -69,7 +69,7 @@ def score_chart(counts: Counts, has_alpha: bool) -> Chart:
                 }
                 for n in np.flatnonzero(values)
             ]
-        lowest = np.unique(np.atleast_1d(counts.lowest[number]))
+        lowest = np.unique(counts.lowest if name == _ALL else counts.lowest_of(name))
         lowest = lowest[np.isfinite(lowest)]
         ends = lowest[[0, -1]] if len(lowest) > 1 else lowest
         words = ("lowest cutoff", "highest cutoff") if len(lowest) > 1 else ("cutoff",)[: len(lowest)]

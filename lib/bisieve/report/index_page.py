@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from bisieve._text import percent, pluralize
 from bisieve.index.statistics import Statistics
-from bisieve.report.aggregates import KEPT
+from bisieve.report.aggregates import KEPT, MOST_SOURCES
 from bisieve.report.collect import (
     BYTES_PER_TOKEN,
     FLOPS_PER_SECOND,
@@ -21,7 +21,7 @@ from bisieve.report.index_charts import (
     score_chart,
     sources_chart,
 )
-from bisieve.report.other_selections import MOST_SOURCES, beside_table, compared_section, what_if_section
+from bisieve.report.other_selections import beside_table, compared_section, what_if_section
 from bisieve.report.page import (
     Block,
     Cell,
@@ -41,7 +41,7 @@ from bisieve.tools.selection_table import statistics_table
 
 
 def index_page(report: IndexReport) -> Page:
-    """Return the page of a report of an index."""
+    """Return the page of a report of an index; its numbers are those of the largest sources."""
     view, parameters = report.view, report.view.parameters
     alpha = f"α {parameters.alpha:g}, " if parameters.strategy == "bis" else ""
     over = "of each source" if parameters.scope == "source" else "over all sources"
@@ -66,7 +66,7 @@ def index_page(report: IndexReport) -> Page:
             rejects_section(report.rejects),
             rollouts_section(report.examples),
         ]
-    numbers = {**report.numbers(), "verdict": [asdict(each) for each in findings]}
+    numbers = {**report.numbers(MOST_SOURCES), "verdict": [asdict(each) for each in findings]}
     return Page("Selection report", subtitle, sections, numbers)
 
 
@@ -88,9 +88,8 @@ def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Secti
         Column("rejected", "count"),
     ]
     both = {name: (values.sum(axis=0), values[KEPT]) for name, values in counts.by_source.items()}
-    order = sorted(range(len(counts.names)), key=lambda n: -int(both["rollouts"][0][n]))
     rows: list[list[Cell]] = []
-    for n in order[:MOST_SOURCES]:
+    for n in counts.largest(MOST_SOURCES):
         name, (rollouts, kept) = counts.names[n], (int(side[n]) for side in both["rollouts"])
         mixed, negative, steps = (
             [int(side[n]) for side in both[what]] for what in ("mixed", "negative_steps", "steps")
@@ -110,8 +109,9 @@ def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Secti
                 rejected.get(name, 0),
             ]
         )
-    more = len(order) - len(rows)
-    note = f"The {MOST_SOURCES} largest of {len(order):,} sources; --json has all." if more else ""
+    names = counts.names
+    has_more = len(names) > len(rows)
+    note = f"The {MOST_SOURCES} largest of {len(names):,} sources; --json has all." if has_more else ""
     beside = statistics_table(found[0], [("selection", found[1])])
     tiles = [
         Tile("rollouts", f"{total[1]:,}", f"{total[0]:,}", f"{share_of(total[1], total[0]) or 0:.2%} kept"),

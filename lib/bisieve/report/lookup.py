@@ -167,11 +167,17 @@ def _short(name: str) -> str:
 
 def _near(view: View, rollout_id: str) -> str:
     """Return a hint that names ids which begin as ``rollout_id`` does, if there are any."""
-    columns = ("source", "rank", "rollout_id")
-    ids = pa.concat_tables([batch.select(["rollout_id"]) for batch, _ in view.batches(columns)])["rollout_id"]
-    for length in range(len(rollout_id), 2, -1):
-        near = ids.filter(pc.starts_with(ids, rollout_id[:length]))
-        if len(near):
-            named = sorted(near.unique().slice(0, 1000).to_pylist(), key=lambda each: (len(each), each))
-            return f"did you mean {' or '.join(named[:2])}?"
-    return "bisieve explore finds rollouts by their text"
+    longest, named = 2, list[str]()  # characters that are equal, and the ids that have them
+    for rows, _ in view.batches(("source", "rank", "rollout_id")):  # all ids may not fit into memory
+        ids = rows["rollout_id"].combine_chunks()
+        for length in range(len(rollout_id), max(longest, 3) - 1, -1):
+            near = ids.filter(pc.starts_with(ids, rollout_id[:length]))
+            if len(near):
+                named = named if length == longest else []
+                longest, named = length, sorted({*named, *near.to_pylist()}, key=_by_length)[:2]
+                break
+    return f"did you mean {' or '.join(named)}?" if named else "bisieve explore finds rollouts by their text"
+
+
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text

@@ -3,13 +3,12 @@
 from bisieve._text import Table as TextTable
 from bisieve._text import percent
 from bisieve.index.statistics import Statistics
+from bisieve.report.aggregates import MOST_SOURCES
 from bisieve.report.collect import IndexReport
 from bisieve.report.figures import decimal, percent_of, percentage, share_of
 from bisieve.report.index_charts import what_if_chart
 from bisieve.report.page import Block, Cell, Column, Dial, Dials, Section, Table, Tile, Tiles
 from bisieve.tools.selection_table import statistics_table
-
-MOST_SOURCES = 500  # rows of a table of sources, the largest ones; the numbers have all
 
 
 def beside_table(table: TextTable) -> Table:

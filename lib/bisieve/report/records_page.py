@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 
 from bisieve._text import pluralize
-from bisieve.report.examples import KINDS, Example, Examples
+from bisieve.report.examples import KINDS, MOST_STEPS, Example, Examples, cut
 from bisieve.report.page import Block, Card, Cards, Cell, Column, Note, Section, Step, Table
 from bisieve.report.rejects import Reject
-
-MOST_STEPS, MOST_CHARACTERS = 40, 1500  # of a rollout that is shown, and of each of its texts
 
 
 def rejects_section(rejects: Sequence[Reject]) -> Section:
@@ -66,8 +64,3 @@ def _card(example: Example) -> Card:
     return Card(
         title, facts, f"{example.why}.", cut(rollout.question) if rollout else "", example.images, steps
     )
-
-
-def cut(text: str) -> str:
-    """Return the beginning of a text that is too long for a page."""
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pyarrow.compute as pc
+
 from bisieve.errors import BisieveError
 from bisieve.index.reader import Index, open_part
 from bisieve.io.file_names import codec_of, is_parquet
@@ -10,6 +12,7 @@ from bisieve.records.model import HINTS
 
 _SHOWN = 600  # bytes of an example
 _OF_A_REASON = 3
+_COLUMNS = ["reason", "shard", "offset", "length"]
 
 
 @dataclass
@@ -37,12 +40,13 @@ def find_rejects(index: Index) -> list[Reject]:
             for group in range(file.num_row_groups):
                 if all(reject.examples for reject in found.values()):
                     return list(found.values())
-                columns = ["reason", "shard", "offset", "length"]
-                for row in file.read_row_group(group, columns, use_threads=False).to_pylist():
-                    examples = found[row["reason"]].examples
-                    if len(examples) < _OF_A_REASON:
-                        place = f"{row['shard']}@{row['offset']}"
-                        examples.append((place, first_bytes(row["shard"], row["offset"], row["length"])))
+                rows = file.read_row_group(group, _COLUMNS, use_threads=False)
+                for reject in found.values():
+                    missing = _OF_A_REASON - len(reject.examples)
+                    of_it = rows.filter(pc.equal(rows["reason"], reject.reason)) if missing else rows
+                    for row in of_it.slice(0, missing).to_pylist():
+                        begins = first_bytes(row["shard"], row["offset"], row["length"])
+                        reject.examples.append((f"{row['shard']}@{row['offset']}", begins))
     return list(found.values())
 
 

@@ -21,6 +21,7 @@ from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_usable, rescored
 from bisieve.index.selection import Selection, is_as_ranked, select, selection_ties
+from bisieve.ranking.best import Best, best_of_ranked
 from bisieve.ranking.order import ranked, selection_limits
 from bisieve.records.options import AUTO, KnownShards, Parameters, parse_fraction
 from bisieve.tools.cut_notes import cut_notes, selection_notes
@@ -166,12 +167,16 @@ def open_view(
             f"{index.manifest.rollouts:,}",
             _instead(index, asked, exclusion),
         )
-    selection = select(index, fraction, asked, None, exclusion)
-    parts = [
-        rescored(exclusion.without(read_usable(index, file)), selection.parameters) for file in index.files
-    ]
-    rows = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
-    return View(index, fraction, InMemory(ranked(rows, selection.parameters), selection), exclusion)
+    parts = [exclusion.without(read_usable(index, file)) for file in index.files]
+    usable = pa.concat_tables([schemas.USABLE.empty_table(), *parts])
+    last: list[pa.Table] = []  # the ranking of the selection is the last one that `select` asks for
+
+    def rank(parameters: Parameters, fraction: float) -> Best:
+        last[:] = [ranked(rescored(usable, parameters), parameters)]
+        return best_of_ranked(last[0], parameters, fraction)
+
+    selection = select(index, fraction, asked, rank, exclusion)
+    return View(index, fraction, InMemory(last[0], selection), exclusion)
 
 
 def _instead(index: Index, asked: Mapping[str, Any], exclusion: Exclusion) -> str:

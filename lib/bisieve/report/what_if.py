@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bisieve._hash import seeded_hashes
+from bisieve.index.question_counts import question_hashes
 from bisieve.index.statistics import NEEDED, Statistics, statistics_of
 from bisieve.ranking.grouped import begins
 from bisieve.records.options import Parameters
@@ -42,10 +42,8 @@ class Sample:
         """Add the rows (columns `rows.COLUMNS`) whose question is in the sample."""
         chosen = rows.select(_COLUMNS)
         if self.one_in > 1:
-            question = rows["question_id"].combine_chunks().dictionary_encode()
-            hashes = seeded_hashes(question.dictionary.to_pylist(), _SEED)
-            is_in = (hashes % np.uint64(self.one_in) == 0)[question.indices.to_numpy()]
-            chosen = chosen.filter(pa.array(is_in))
+            hashes = question_hashes(rows["question_id"].combine_chunks(), _SEED)
+            chosen = chosen.filter(pa.array(hashes % np.uint64(self.one_in) == 0))
         if chosen.num_rows:
             self.tables.append(chosen)
 

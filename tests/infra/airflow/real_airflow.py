@@ -9,7 +9,8 @@ from typing import Any
 ROOT = Path(__file__).parents[3]
 AIRFLOW = ROOT / ".venv-airflow" / "bin"  # make test makes it
 DAGS = ROOT / "infra" / "airflow" / "dags"
-OURS = f"{ROOT / 'lib'}:{ROOT}"
+STARTUP = ROOT / "tests" / "support" / "startup"
+OURS = f"{STARTUP}:{ROOT / 'lib'}:{ROOT}"
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,22 @@ def test_the_selection_moves(visit: Visit, index: tuple[str, str]) -> None:
         assert page.locator("#share").inner_text() == "50 %"
 
 
+def test_a_strategy_without_alpha_is_shown_whatever_the_field_has(visit: Visit) -> None:
+    with visit() as page:
+        page.fill("#selection [name=alpha]", "0.2")
+        after(page, lambda: page.locator("#selection button", has_text="Show").click())
+        assert "kept by bis, α 0.2;" in page.locator("#moved").inner_text()
+        page.select_option("#selection [name=strategy]", "random")
+        assert page.locator("#selection [name=alpha]").is_disabled()
+        assert page.locator("#selection [name=ties]").is_disabled()
+        after(page, lambda: page.locator("#selection button", has_text="Show").click())
+        assert "kept by random;" in page.locator("#moved").inner_text()
+        page.select_option("#selection [name=strategy]", "bis")
+        assert page.locator("#selection [name=alpha]").input_value() == "0.2"
+        after(page, lambda: page.locator("#selection button", has_text="Show").click())
+        assert "kept by bis, α 0.2;" in page.locator("#moved").inner_text()
+
+
 def test_all_is_reached_by_the_keyboard_and_marks_are_in_the_file(visit: Visit, exclude: Path) -> None:
     with visit() as page:
         after(page, lambda: page.keyboard.press("n"))

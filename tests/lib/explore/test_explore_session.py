@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import pytest
@@ -90,6 +92,25 @@ def test_the_text_of_questions_is_found_when_it_is_read(session: Session) -> Non
     found = passing(session, text="ADDING 7?")
     assert len(found) == 4
     assert {row["question"][:9] for row in found} == {"adding 7?"}
+
+
+def test_reading_questions_waits_for_requests_and_can_be_stopped(session: Session) -> None:
+    with session.turns.request():
+        session.questions.begin()
+        while not session.questions.progress["total"]:
+            sleep(0.01)
+        assert session.questions.progress["done"] == 0
+        stopping = Thread(target=session.questions.stop)
+        stopping.start()
+    stopping.join(60)
+    assert session.questions.progress["done"] == 0
+    assert session.questions.progress["is_finished"]
+
+
+def test_the_page_is_told_which_options_a_strategy_has(session: Session) -> None:
+    options = session.about()["strategies"]
+    assert (options["bis"], options["reliable"], options["random"]) == (["alpha", "ties"], ["ties"], ["seed"])
+    assert "pair_share" in options["paired"]
 
 
 def test_a_rollout_is_opened_with_its_image_and_the_others_of_its_question(

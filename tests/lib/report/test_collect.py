@@ -195,3 +195,40 @@ def test_another_index_is_compared_at_the_same_fraction(index: str, tmp_path: Pa
     assert "Beside another index" in (tmp_path / "page.html").read_text()
     with pytest.raises(UsageError, match="--compare with a selection by the options"):
         opened.write_html(str(tmp_path / "page.html"), FRACTION, other=other, alpha=0.2)
+
+
+def test_a_page_names_the_largest_sources_and_the_numbers_have_all(
+    index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = bisieve.open_index(index)
+    other = bisieve.rerank(opened, str(tmp_path / "other"), alpha=0.5)
+    monkeypatch.setattr("bisieve.report.index_page.MOST_SOURCES", 1)
+    page = index_page(reported(index, {}, other=(other.opened, "other")))
+    assert [each["source"] for each in page.numbers["sources"]] == ["adding"]
+    assert page.numbers["more_sources"] == 1
+    assert [each["source"] for each in page.numbers["compared"]["sources"]] == ["adding"]
+    assert "The 1 largest of 2 sources; --json has all." in str(page)
+    numbers = opened.write_html(str(tmp_path / "page.html"), FRACTION, other=other)
+    assert [each["source"] for each in numbers["sources"]] == ["adding", "reading"]
+    assert numbers["more_sources"] == 0
+    assert len(numbers["compared"]["sources"]) == 2
+
+
+def test_a_long_rollout_is_shown_by_its_beginning(
+    tmp_path: Path, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
+) -> None:
+    steps = [{"step": f"{number} {'x' * 5000}", "score": 0.5} for number in range(2000)]
+    long = rollout([0.5], question="?" * 5000, steps_with_score=steps)
+    score(write_jsonl("corpus/a.jsonl", [long]), tmp_path / "index")
+    (found,) = plain(reported(str(tmp_path / "index"), {}).numbers())["rollouts"]
+    assert found["num_steps"] == 2000
+    assert [len(found[name]) for name in ("steps", "scores")] == [40, 40]
+    assert {len(text) for text in (found["question"], *found["steps"])} == {1501}
+
+
+def test_examples_of_each_reason_are_found_wherever_it_is(index: str) -> None:
+    opened = open_index(index)
+    for reject in reported(index, {}).rejects:
+        places = [place for place, _ in reject.examples]
+        assert len(places) == min(3, opened.manifest.rejected[reject.reason])
+        assert len(set(places)) == len(places)

@@ -1,4 +1,7 @@
-"""A local Ray starts on a busy machine, where its agents take longer than its raylet would wait for them."""
+"""A local Ray starts on a busy machine, where its agents take longer than its raylet would wait for them.
+
+And it starts no more than it needs (`ray_train.compat.local_ray`).
+"""
 
 import os
 import socket
@@ -18,9 +21,12 @@ if any(word.endswith(("dashboard/agent.py", "runtime_env/agent/main.py")) for wo
     time.sleep(17)
 """
 START = """
+import psutil
 from ray_train.cluster import cluster
 with cluster(1) as ray:
     print(ray.get(ray.remote(lambda: "a task has run").remote()))
+    words = {word for one in psutil.Process().children(recursive=True) for word in one.cmdline()}
+    print(*sorted(word.rpartition("ray/")[2] for word in words if word.endswith(".py")))
 """
 
 
@@ -33,7 +39,11 @@ def test_a_ray_starts_whose_agents_take_longer_than_its_raylet_would_wait(tmp_pa
     done = subprocess.run(
         [sys.executable, "-c", START], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines()[-1:] == ["a task has run"], done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:] == [
+        "a task has run",
+        # no dashboard/dashboard.py, autoscaler/_private/monitor.py or _private/log_monitor.py
+        "compat/reaper.py dashboard/agent.py _private/runtime_env/agent/main.py",
+    ], done.stdout + done.stderr
 
 
 def test_each_agent_of_a_ray_has_a_port_of_its_own_before_it_starts() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from support.backbones import build_internvl
-from support.two_ranks import CASES, batches, config_of, learned, model_of, run
-from torch import multiprocessing
+from support.forked_workers import ForkServer
+from support.two_ranks import CASES, batches, config_of, learned, model_of, on_two_ranks, run
 
 from ray_train.distributed.board import Beat, HeartbeatMonitor
 from ray_train.model.losses import loss_of
@@ -35,9 +35,9 @@ def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def of_two_ranks(wide: str, meeting: Path) -> list[list[dict[str, Any]]]:
+def of_two_ranks(forks: ForkServer, wide: str, meeting: Path) -> list[list[dict[str, Any]]]:
     """What two processes found in each of the cases."""
-    multiprocessing.spawn(run, (wide, str(meeting)), nprocs=2)
+    on_two_ranks(forks, run, wide, str(meeting))
     return [json.loads(Path(f"{meeting}-{rank}").read_text()) for rank in range(2)]
 
 

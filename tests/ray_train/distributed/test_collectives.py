@@ -3,15 +3,16 @@
 from typing import Any
 
 import pytest
+from support.forked_workers import ForkServer
 from support.two_ranks import OTHER_PLANS, PLAN, by_case, compare_plans
 
 pytestmark = pytest.mark.slow  # two ranks
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+def told(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> list[list[Any]]:
     """By case, what each of two processes was told, and how often it met the other for that."""
-    return by_case(compare_plans, tmp_path_factory.mktemp("ranks") / "meeting")
+    return by_case(forks, compare_plans, tmp_path_factory.mktemp("ranks") / "meeting")
 
 
 def test_ranks_with_the_same_plan_go_on(told: list[list[Any]]) -> None:

@@ -12,6 +12,8 @@ from bisieve.cli.main import run_command
 from bisieve.errors import TrainingError
 from ray_train.model.backbone import Backbone
 from ray_train.model.families import known_families
+from ray_train.model.model_card import README
+from ray_train.model.save import model_texts
 from ray_train.model.serving import (
     IMAGES,
     PROCESSOR,
@@ -44,6 +46,10 @@ def test_the_options_of_vllm_are_those_of_card_and_config(backbone: Backbone, hu
     files = serving_files(backbone, card)
     if hub_checkpoint.name in NOT_SERVED:
         assert VLLM not in files
+        page = " ".join(model_texts(backbone, card, "model")[README].split())
+        why = f"models of type {backbone.family.model_type} were not tried with vLLM"
+        assert f"no `vllm.yaml`, so vLLM does not serve it: {why}." in page
+        assert "vllm serve" not in page
         return
     options, config = options_of(files[VLLM]), backbone.model.config
     assert options["runner"] == "pooling"

@@ -16,8 +16,8 @@ from ray_train.evaluation.scoring import digest
 from ray_train.run_config import located
 from ray_train.sweeps.config import Options, SweepConfig, Values
 from ray_train.sweeps.grid import Trial, trials
-from ray_train.sweeps.results import ANSWER, METRICS, ROWS, write_trial
-from ray_train.sweeps.run import sweep
+from ray_train.sweeps.results import ANSWER, METRICS, ROWS, Finished, write_trial
+from ray_train.sweeps.run import Shown, sweep
 
 AUC, F1, BY_POSITION = 0.52, 0.8, {"auc": 0.545, "overall_f1": 0.7}
 LEFT_OUT = 13
@@ -62,3 +62,17 @@ def test_models_that_are_no_better_than_the_position_are_a_warning_by_another_me
     assert "not above the 0.545 of the position" in document["answers"][0]["warning"]
     rows = pq.read_table(tmp_path / "output" / ROWS).to_pylist()
     assert {each["available"] for each in rows} == {open_index(config.index).manifest.rollouts - LEFT_OUT}
+
+
+def test_trials_that_have_begun_are_named_until_one_ends(
+    config: SweepConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = located(config)
+    first, second, *_ = trials(config, open_index(config.index), digest(read_benchmark(config.benchmark)))
+    shown = Shown("auc", [], [first, second])
+    shown.begun(first)
+    shown(Finished(first, result(first)), 1)
+    shown.begun(second)
+    begun, ended = capsys.readouterr().out.splitlines()
+    assert begun == f"begun: {first.name}"
+    assert ended.startswith(f"trial 1 of 2  {first.name}: auc 0.5")

@@ -59,25 +59,30 @@ def test_without_a_known_peak_there_is_no_mfu(one_rank: None, internvl: Path) ->
     assert "mfu" not in meter.read()
 
 
-def test_the_feed_says_how_long_it_was_waited_for(internvl: Path) -> None:
+def test_the_feed_says_how_long_it_was_waited_for(internvl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = backbone_of(internvl)[1]
     batch = replace(encoder.encode([filler()]), last=True)
+    now, is_waited_for, is_ready = 0.0, threading.Event(), threading.Event()
 
-    is_ready = threading.Event()
+    def clock() -> float:
+        is_waited_for.set()
+        return now
 
     def slow() -> Iterator[object]:
-        time.sleep(1)
+        nonlocal now
+        assert is_waited_for.wait(60)
+        now += 3.0
         yield batch
         yield batch
         is_ready.set()
 
+    monkeypatch.setattr("ray_train.data.loader.time", SimpleNamespace(perf_counter=clock))
     prefetcher = Prefetcher(slow(), batch)  # type: ignore[arg-type]
     prefetcher.take()
-    before = prefetcher.waited
-    assert before > 0.5
+    assert prefetcher.waited == 3.0
     assert is_ready.wait(60), "while the model is at work"
     prefetcher.take()
-    assert prefetcher.waited - before < 0.5
+    assert prefetcher.waited == 3.0
     prefetcher.close()
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from support.forked_workers import ForkServer
 from support.two_ranks import STEP_ERRORS, by_case, meet_errors
 
 pytestmark = pytest.mark.slow  # two ranks
@@ -11,9 +12,9 @@ KINDS = {"batch": "ImageError", "sample log": "DiskError"}
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+def ends(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> list[list[Any]]:
     """By case, how each of two processes ended: the error, its text and the updates made before."""
-    return by_case(meet_errors, tmp_path_factory.mktemp("ranks") / "meeting")
+    return by_case(forks, meet_errors, tmp_path_factory.mktemp("ranks") / "meeting")
 
 
 @pytest.mark.parametrize("number", range(len(STEP_ERRORS)), ids=lambda number: str(STEP_ERRORS[number]))

@@ -3,6 +3,7 @@ import { byId, cell, element, fill, number, say, send } from "./parts.js";
 import { view } from "./state.js";
 
 const CHOSEN = ["strategy", "ties", "all_negative"];  // lists of the selection; the first is of strategies
+const OWN = ["alpha", "ties", "seed", "pair_share"];  // options that have an effect with some strategies alone
 
 export function showMoved() {
   const sum = (name) => view.state.moved.reduce((all, each) => all + each[name], 0);
@@ -26,6 +27,22 @@ export function showMoved() {
   }));
 }
 
+// Whether an option has an effect with the strategy that is chosen.
+function takes(form, name) {
+  const { strategies, own_strategy, own_ties } = view.about;
+  const options = strategies[form.elements.strategy.value || own_strategy];
+  const ties = options.includes("ties") && (form.elements.ties.value || own_ties);
+  return options.includes(name) || (name === "seed" && ties === "hash");
+}
+
+function enable(form) {
+  for (const name of ["alpha", "ties"]) {
+    const field = form.elements[name];
+    field.disabled = !takes(form, name);
+    field.title = field.disabled ? "has no effect with this strategy" : "";
+  }
+}
+
 export async function select(form) {
   say("Selecting …");
   const asked = { ...view.about.asked };  // which may have options that the form has not
@@ -34,7 +51,8 @@ export async function select(form) {
     delete asked[name];
     if (form.elements[name].value) asked[name] = form.elements[name].value;
   }
-  const alpha = form.elements.alpha.value.trim();
+  for (const name of OWN) if (!takes(form, name)) delete asked[name];
+  const alpha = takes(form, "alpha") ? form.elements.alpha.value.trim() : "";
   if (alpha) asked.alpha = alpha === "auto" ? alpha : Number(alpha);
   if (alpha && alpha !== "auto" && !Number.isFinite(asked.alpha)) throw new Error(`α is a number or auto: ${alpha}`);
   const fraction = `${form.elements.fraction.value}%`;
@@ -48,6 +66,7 @@ export function asAtFirst(form) {
   form.elements.fraction.value = Number((100 * view.about.fraction).toPrecision(12));  // 7, not 7.000000000000001
   showShare(form);
   for (const name of [...CHOSEN, "alpha"]) form.elements[name].value = view.about.asked[name] ?? "";
+  enable(form);
 }
 
 function showShare(form) {
@@ -57,8 +76,10 @@ function showShare(form) {
 export function setUpSelection(form) {
   for (const name of ["strategies", "ties", "all_negative"]) {
     const list = form.elements[name === "strategies" ? "strategy" : name];
-    list.append(new Option("index", ""), ...view.about[name].map((each) => new Option(each)));
+    const values = name === "strategies" ? Object.keys(view.about.strategies) : view.about[name];
+    list.append(new Option("index", ""), ...values.map((each) => new Option(each)));
   }
+  form.elements.strategy.addEventListener("change", () => enable(form));
   form.elements.fraction.addEventListener("input", () => {  // dragging is in tenths, but the first value may be any
     form.elements.fraction.value = form.elements.fraction.valueAsNumber.toFixed(1);
     showShare(form);

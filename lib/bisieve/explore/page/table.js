@@ -106,7 +106,8 @@ export async function load(focus = null, quiet = false) {
   byId("next").disabled = last >= view.total;
   byId("ids").href = `ids.txt?${new URLSearchParams(filters())}`;
   const reading = !questions.is_finished;
-  say(reading ? `Questions are being read for the search: ${number(questions.done)} of ${number(questions.total)} so far.`
+  const far = questions.total ? `: ${number(questions.done)} of ${number(questions.total)} so far` : "";
+  say(reading ? `Questions are being read for the search${far}.`
     : questions.note ? `Not searched: ${questions.note}` : "");
   if (reading) setTimeout(() => { if (asked === view.asked) load(null, true).catch(problem); }, REFRESH);
   if (!quiet) document.documentElement.dataset.loaded = asked;

@@ -12,8 +12,11 @@ from bisieve.records.options import Parameters
 from bisieve.tools.formats.columns import MEANINGS, card_features
 from bisieve.tools.formats.parquet_files import DATA, SPLIT, DataFile
 
-_SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-_MORE = "1M<n<10M"
+_SIZES = {
+    1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M",
+    10_000_000: "1M<n<10M", 100_000_000: "10M<n<100M", 1_000_000_000: "100M<n<1B",
+}  # fmt: skip
+_MORE = "1B<n<10B"
 
 _PAGE = """# {name}
 
@@ -63,6 +66,11 @@ def summary(selection: Selection) -> str:
     )
 
 
+def size_category(rollouts: int) -> str:
+    """Return the hub's name for the size of a data set."""
+    return next((text for most, text in _SIZES.items() if rollouts < most), _MORE)
+
+
 def dataset_card(name: str, selection: Selection, files: Sequence[DataFile]) -> str:
     """Return the card with its YAML header.
 
@@ -77,7 +85,7 @@ def dataset_card(name: str, selection: Selection, files: Sequence[DataFile]) -> 
         "pretty_name": name,
         "task_categories": ["image-text-to-text"],
         "tags": ["process-reward-model", "bisieve"],
-        "size_categories": [next((text for most, text in _SIZES.items() if rows < most), _MORE)],
+        "size_categories": [size_category(rows)],
         "configs": [
             {"config_name": "default", "data_files": [{"split": SPLIT, "path": f"{DATA}/{SPLIT}-*"}]}
         ],

@@ -4,12 +4,13 @@ Their metadata says that ``image`` is a list of images.  Columns have the names 
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,13 +19,16 @@ from bisieve.errors import UsageError
 from bisieve.index.selection import Selection
 from bisieve.io.errors import storage_errors
 from bisieve.io.images import image_bytes
-from bisieve.io.storage import exists, file_names, open_output, read_bytes, remove
+from bisieve.io.storage import exists, file_names, open_output, remove
 from bisieve.io.urls import join
 from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
 from bisieve.shards.fetch import fetch_rollouts, in_chunks
 from bisieve.tools.export import in_file_order
 from bisieve.tools.formats.columns import SCHEMA, features
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SPLIT = "train"
 DATA = "data"
@@ -67,6 +71,33 @@ class Pictures:
         self._embedded.clear()
 
 
+class HashedOutput(io.RawIOBase):
+    """Writes to another file, and hashes what is written; it is not read again for that."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._digest, self._size = file, hashlib.sha256(), 0
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of all bytes so far, 64 hex digits."""
+        return self._digest.hexdigest()
+
+    def writable(self) -> bool:
+        """Return that it can be written to."""
+        return True
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write ``data``; return its number of bytes."""
+        self._file.write(data)
+        self._digest.update(data)
+        self._size += memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+    def tell(self) -> int:
+        """Return the number of bytes so far."""
+        return self._size
+
+
 @dataclass(frozen=True)
 class DataFile:
     """A Parquet file that was written."""
@@ -101,18 +132,15 @@ def write_parquet(
         table = next(tables, None)
         while table is not None:
             name, rows = f"{DATA}/{SPLIT}-{len(files):05}.parquet", 0
-            with (
-                storage_errors(folder),
-                open_output(join(folder, name)) as file,
-                pq.ParquetWriter(file, schema, compression="zstd") as writer,
-            ):
-                while table is not None and file.tell() < _FILE_BYTES:
-                    writer.write_table(table.cast(schema), row_group_size=_ROWS)
-                    rows += table.num_rows
-                    wrote(table.num_rows)
-                    table = next(tables, None)
-            written = read_bytes(join(folder, name))
-            files.append(DataFile(name, rows, len(written), hashlib.sha256(written).hexdigest()))
+            with storage_errors(folder), open_output(join(folder, name)) as output:
+                file = HashedOutput(output)
+                with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                    while table is not None and file.tell() < _FILE_BYTES:
+                        writer.write_table(table.cast(schema), row_group_size=_ROWS)
+                        rows += table.num_rows
+                        wrote(table.num_rows)
+                        table = next(tables, None)
+            files.append(DataFile(name, rows, file.tell(), file.sha256))
     return files
 
 

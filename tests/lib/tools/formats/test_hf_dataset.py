@@ -18,6 +18,7 @@ from bisieve.cli.main import main
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
 from bisieve.tools.formats.columns import SCHEMA
+from bisieve.tools.formats.dataset_card import size_category
 
 Make = Callable[..., Any]
 
@@ -80,6 +81,13 @@ def test_the_card_has_the_header_that_the_viewer_needs(corpus: Path) -> None:
     assert list(columns) == SCHEMA.names
     assert "| made | 3 | 4 |" in page
     assert "the best 100% of each source" in page
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "category"), [(3, "n<1K"), (565_091, "100K<n<1M"), (56_000_000, "10M<n<100M")]
+)
+def test_the_size_has_the_hubs_name(rollouts: int, category: str) -> None:
+    assert size_category(rollouts) == category
 
 
 def test_croissant_describes_every_file_and_column(corpus: Path) -> None:
