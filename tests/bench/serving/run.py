@@ -3,10 +3,11 @@
     PYTHONPATH=tests:lib:. python -m bench.serving.run --minutes 30
 
 Clients ask a server on this machine without a pause, more of them than its queue takes: six of ten requests
-are good, the others bad in twenty ways. Required is that each gets exactly one answer and the right one
-(rewards equal to those of a `StepScorer`, or the status of its fault), that the server counted the same
-answers as the clients, that memory does not grow (`memory.MOST_GROWTH`), and that SIGTERM ends the server in
-one line. The model is tiny, so that the server is tested and not the model; ``--model`` takes another.
+are good, the others bad in 18 ways, or their client leaves. Required is that each gets exactly one answer and
+the right one (rewards equal to those of a `StepScorer`, or the status of its fault), that the server counted
+the same answers as the clients, that memory does not grow (`memory.MOST_GROWTH`), and that SIGTERM ends the
+server in one line. The model is tiny, so that the server is tested and not the model; ``--model`` takes
+another.
 """
 
 import argparse
