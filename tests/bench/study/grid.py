@@ -131,6 +131,7 @@ def whole_study() -> list[Run]:
         *objectives(CORPORA, [0]),
         *ties(CORPORA, [0]),
         *compared(CORPORA, [0], small, budget=EQUAL_STEPS),
+        *compared(CORPORA, [1, 2], [0.1], budget=EQUAL_STEPS),
         *main_grid(CORPORA, [1, 2]),
         *compared(CORPORA, [3, 4], small),
         *compared(CORPORA, [1, 2], small, budget=EQUAL_STEPS),
