@@ -101,7 +101,7 @@ class Comparison:
             return []
         said = "neither A nor B beats" if len(beaten) == 2 else f"{beaten[0]} does not beat"
         return [
-            f"{said} a guess by the position of a step alone (column position) in AUC:\n"
+            f"{said} a guess by the position of a step alone (column position) in AUC: "
             f"nothing shows that {'they have' if len(beaten) == 2 else 'it has'} learned to judge steps"
         ]
 
