@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from bisieve import schemas
 from bisieve.errors import UsageError
-from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.cutoffs import CutoffTies
 from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_usable, rescored
@@ -24,7 +24,7 @@ from bisieve.index.selection import Selection, is_as_ranked, select, selection_t
 from bisieve.ranking.best import Best, best_of_ranked
 from bisieve.ranking.order import ranked, selection_limits
 from bisieve.records.options import AUTO, KnownShards, Parameters, parse_fraction
-from bisieve.tools.cut_notes import cut_notes, selection_notes
+from bisieve.tools.cut_notes import selection_notes, ties_and_notes
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ class View:
         if not self.rollouts:
             return None, []
         if self.in_memory is None:
-            return cutoff_ties(self.index, self.fraction), cut_notes(self.index, self.fraction)
+            return ties_and_notes(self.index, self.fraction)
         selection = self.in_memory.selection
         return selection_ties(selection, self.index), selection_notes(selection, self.index)
 

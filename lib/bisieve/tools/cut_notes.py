@@ -29,7 +29,13 @@ def cut_notes(index: Index, fraction: float) -> list[str]:
         index: The version that is selected from.
         fraction: Share of rollouts that is selected, in (0, 1].
     """
-    return [*ranking_notes(index, fraction), *_alpha(index.manifest.parameters, fraction)]
+    return ties_and_notes(index, fraction)[1]
+
+
+def ties_and_notes(index: Index, fraction: float) -> tuple[CutoffTies | None, list[str]]:
+    """Return the ties at the end of a selection, and `cut_notes`; counting ties may take a while."""
+    ties = cutoff_ties(index, fraction)
+    return ties, [*_ranking_notes(index, fraction, ties), *_alpha(index.manifest.parameters, fraction)]
 
 
 def selection_notes(selection: Selection, index: Index) -> list[str]:
@@ -71,8 +77,12 @@ def ranking_notes(index: Index, fraction: float) -> list[str]:
         index: The version that is selected from.
         fraction: Share of rollouts that is selected, in (0, 1].
     """
-    ties = _ties(index.manifest.parameters, fraction, cutoff_ties(index, fraction))
-    return [*ties, *_negatives(fraction, index.selected(fraction), all_negative(index, fraction))]
+    return _ranking_notes(index, fraction, cutoff_ties(index, fraction))
+
+
+def _ranking_notes(index: Index, fraction: float, ties: CutoffTies | None) -> list[str]:
+    noted = _ties(index.manifest.parameters, fraction, ties)
+    return [*noted, *_negatives(fraction, index.selected(fraction), all_negative(index, fraction))]
 
 
 def _negatives(fraction: float, selected: int, negatives: int) -> list[str]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve._text import Report, Table, percent, pluralize
-from bisieve.index.cutoffs import CutoffTies, cutoff_ties
+from bisieve.index.cutoffs import CutoffTies
 from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index
 from bisieve.index.selection import Selection, selection_ties
@@ -19,7 +19,7 @@ from bisieve.ranking.strategies import strategy_of
 from bisieve.records.model import HINTS
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import COUNTED
-from bisieve.tools.cut_notes import cut_notes, ranking_notes, selection_notes
+from bisieve.tools.cut_notes import ranking_notes, selection_notes, ties_and_notes
 from bisieve.tools.selection_table import shortcut_notes, statistics_table
 
 SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
@@ -102,7 +102,7 @@ def _described(
     fractions = () if selections else fractions
     corpus, found = index_statistics(index, fractions, parameters.threshold, exclusion)
     described = [
-        _Described(fraction, its, cutoff_ties(index, fraction), cut_notes(index, fraction), parameters)
+        _Described(fraction, its, *ties_and_notes(index, fraction), parameters)
         for fraction, its in zip(fractions, found, strict=True)
     ]
     for one in selections:
@@ -165,7 +165,7 @@ def _selections(
 def _after_run(index: Index) -> dict[str, Any]:
     """Return the ties of selections; their statistics would need a pass over all rollouts."""
     fractions = REPORTED if index.manifest.rollouts else ()
-    return {"cuts": [_cut(each, cutoff_ties(index, each), cut_notes(index, each)) for each in fractions]}
+    return {"cuts": [_cut(each, *ties_and_notes(index, each)) for each in fractions]}
 
 
 def _cut(fraction: float, ties: CutoffTies | None, notes: list[str]) -> dict[str, Any]:
