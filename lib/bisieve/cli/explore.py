@@ -1,6 +1,8 @@
 """``bisieve explore``: a page on this machine to look at rollouts, and to choose among them."""
 
 import argparse
+import atexit
+import gc
 import webbrowser
 
 from bisieve import console
@@ -34,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.api.functions import open_index
     from bisieve.io.storage import exists
     from bisieve.io.urls import canonical
+
+    atexit.unregister(gc.freeze)  # of `collector`: DuckDB would report each object that is left at the end
 
     def ready(url: str) -> None:
         console.show(f"page: {url}\nfor this machine only; Ctrl-C ends it")
