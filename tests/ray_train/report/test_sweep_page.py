@@ -72,10 +72,11 @@ def test_every_mean_is_in_the_table(tmp_path: Path) -> None:
 def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_sweep(tmp_path / "sweep", CELLS)
     assert main(["report", "--sweep", f"{folder}/sweep.json", "--html", str(tmp_path / "s.html")]) == 0
-    first, second, third, last = capsys.readouterr().out.splitlines()
+    first, second, third, *more, last = capsys.readouterr().out.splitlines()
     assert first == "All the data: 0.831 (0.828…0.834) measured."
     assert second == "Enough, within 0.01 of all the data with 95% confidence:"
     assert (third[:15], last) == ("    bis α 0.05 ", f"page: {tmp_path}/s.html")
+    assert "equivalent: nor is it better by 0.01." in " ".join(more)
     assert "Sweep report" in (tmp_path / "s.html").read_text()
 
 
