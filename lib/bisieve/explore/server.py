@@ -105,7 +105,7 @@ def serve(session: Session, port: int, ready: Callable[[str], None]) -> None:
         ready(f"http://{HOST}:{port}/{token}/")
         config = uvicorn.Config(
             application(session, token, port), log_level="warning", access_log=False, server_header=False,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=2, loop="asyncio", lifespan="off",
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listening])
 
