@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import sys
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,7 +37,6 @@ _TRIES = 2  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
 _PROBES = 8  # requests for health that a replica takes beside those of a full queue
-_LATE = 1.0  # seconds after which Ray has printed that the actors of Ray Serve have ended
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
 
@@ -191,12 +189,11 @@ def deployed(ray: Any, config: ServeConfig, is_own: bool) -> Iterator[Replicas]:
 
 def _remove(ray_serve: Any, app: str) -> None:
     """Remove an application from Ray Serve, and Ray Serve itself if it has no other."""
-    # Ray prints, also on stdout, that actors end; and it may be gone itself.
+    # Ray prints that actors end (one line comes later all the same), and it may be gone itself.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), silenced_core(), suppress(Exception):
         ray_serve.delete(app)
         if not ray_serve.status().applications:
             ray_serve.shutdown()
-            time.sleep(_LATE)
 
 
 def _resources(ray: Any, config: ServeConfig) -> dict[str, float]:

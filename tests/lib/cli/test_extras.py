@@ -36,6 +36,7 @@ NEEDED = {
 OF_OTHERS = {"torchvision", "sqlalchemy", "google"}
 # Those of infra have a place of their own: Airflow's requirements, the demo's own modules, those of tests.
 OUTSIDE = {
+    "_typeshed",  # of type checkers
     "airflow",
     "bisieve_airflow",
     "requests",
