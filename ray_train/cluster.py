@@ -78,7 +78,7 @@ def cluster(workers: int) -> Iterator[Any]:
         folder, variable = _temporary_folder()
         check_socket_room(folder, variable)
         check_disk_room(folder, variable)
-        console.status("starting Ray on this machine")
+        console.phase("starting Ray on this machine")
         for name, value in (KEEP_MEMORY | PATIENCE).items():
             os.environ.setdefault(name, value)
         cpus = max(workers, os.cpu_count() or 1)

@@ -1,8 +1,9 @@
 """How bisieve prints: on a terminal, tables and progress bars of rich; elsewhere, plain lines.
 
-`show` prints a result, `status` a line about what is going on, `show_on_stderr` an error or a warning, and
-`progress` how much of something is done. On a terminal all are at most `WIDTH` columns wide, and with
-``NO_COLOR`` there are no escape codes. `quiet` switches off `status` and `progress` for a command.
+`show` prints a result, `status` a line about what is going on, `phase` one about what may take long,
+`show_on_stderr` an error or a warning, and `progress` how much of something is done. On a terminal all are
+at most `WIDTH` columns wide, and with ``NO_COLOR`` there are no escape codes. `quiet` switches off `status`,
+`phase` and `progress` for a command.
 
 What is no terminal (a file, a pipe, ``TERM=dumb``) gets plain lines, and rich is not imported. They are not
 wrapped word by word, since programs search in them: on stderr a message is one line, and on stdout a line
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from bisieve import phases
 from bisieve._text import WIDTH, Graded, Quoted, Report, Table, clauses
 
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
@@ -66,14 +68,36 @@ def status_on_stderr(text: str) -> None:
         show_on_stderr(text)
 
 
+def phase(text: str, on_stderr: bool = False) -> None:
+    """Print what may take long; a terminal gets a line every ten seconds until something else is printed.
+
+    Args:
+        text: What is done, as a participle: "loading the model".
+        on_stderr: Print on stderr; for a command whose stdout is data.
+    """
+    (status_on_stderr if on_stderr else status)(text)
+    if not _is_quiet and is_terminal(sys.stderr if on_stderr else sys.stdout):
+        phases.begin(text, _print_on_stderr if on_stderr else _print)
+
+
 def show_on_stderr(text: str) -> None:
     """Print a line on stderr, such as an error; a terminal gets it wrapped."""
+    phases.end()
+    _print_on_stderr(text)
+
+
+def _print_on_stderr(text: str) -> None:
     lines = wrapped(text, _columns()) if is_terminal(sys.stderr) else [text]
     print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def show(report: str) -> None:
     """Print a result on stdout; a terminal gets the tables of a `Report` with lines and colours."""
+    phases.end()
+    _print(report)
+
+
+def _print(report: str) -> None:
     if not is_terminal(sys.stdout):
         print(report if isinstance(report, Report) else clauses(report), flush=True)
         return
@@ -94,6 +118,7 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
         cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
         widths: Least columns of each cell but the last.
     """
+    phases.end()
     if not is_terminal(sys.stdout):
         first = [cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)]
         print(*first, cells[-1], flush=True)
@@ -146,6 +171,7 @@ class Bar:
             total: How many there are.
             note: More about it.
         """
+        phases.end()
         if what != self._what:
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
@@ -175,6 +201,7 @@ def progress(
         lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
         on_stderr: Show it on stderr; for a command whose stdout is data.
     """
+    phases.end()
     bar: Bar | None = None
     stream = sys.stderr if on_stderr else sys.stdout
     has_bar = has_bars(stream)

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("a --confidence in (0, 1)", f"{args.confidence:g}", hint or "give 0.95, for example")
     if args.margin is not None and not 0 < args.margin < 1:
         raise UsageError("a --margin in (0, 1)", f"{args.margin:g}", "give 0.02, for example")
-    console.status_on_stderr(f"comparing with {pluralize(len(args.other), 'evaluation')}")
+    console.phase(f"comparing with {pluralize(len(args.other), 'evaluation')}", on_stderr=True)
     found = compare_with_each(args.metrics, args.other, args.confidence, args.margin)
     if args.json:
         options.print_json([each.numbers() for each in found])

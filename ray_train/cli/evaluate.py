@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         print(to_toml(config, "bisieve evaluate --config FILE"), end="")
         return 0
     with options.text_beside(args.json):
-        console.status(IMPORTING)
+        console.phase(IMPORTING)
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.evaluation.evaluate import evaluate

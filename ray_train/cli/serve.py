@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve serve --config FILE"), end="")
         return 0
-    console.status(IMPORTING)
+    console.phase(IMPORTING)
     from ray_train.serving.server import serve
 
     serve(config)

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.model.metadata import trained_card
 
     trained_card(args.model)  # before the slow import, so that a mistake is soon named
-    console.status_on_stderr("importing torch and transformers")
+    console.phase("importing torch and transformers", on_stderr=True)
     from ray_train.model.serving import VLLM, add_serving_files
 
     written, why_not = add_serving_files(args.model)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         print(to_toml(config, "bisieve sweep --config FILE"), end="")
         return 0
     with options.text_beside(args.json):
-        console.status(IMPORTING)
+        console.phase(IMPORTING)
         from ray_train.sweeps.run import sweep
 
         result = sweep(config)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_toml(config, "bisieve train --config FILE"), end="")
         return 0
-    console.status(IMPORTING)
+    console.phase(IMPORTING)
     from bisieve.io.urls import canonical
     from bisieve.tools.openlineage import lineage_events
     from ray_train.model.metadata import read_card

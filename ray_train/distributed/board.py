@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import ray
 from ray.exceptions import RayError
@@ -125,7 +125,7 @@ class Line(NamedTuple):
     """A line for the driver's terminal."""
 
     text: str
-    is_status: bool  # what is going on, which ``--quiet`` leaves out; else a warning, such as a retry
+    show: Literal["show", "status", "phase"]  # of `console`; a warning, such as a retry, is shown in any case
 
 
 class Board(HeartbeatMonitor):
@@ -138,11 +138,15 @@ class Board(HeartbeatMonitor):
 
     def put(self, line: str) -> None:
         """Keep a warning, such as one about a retry, until the driver takes it."""
-        self._lines.append(Line(line, is_status=False))
+        self._lines.append(Line(line, "show"))
 
     def put_status(self, line: str) -> None:
         """Keep a line about what is going on, such as that of a step, until the driver takes it."""
-        self._lines.append(Line(line, is_status=True))
+        self._lines.append(Line(line, "status"))
+
+    def put_phase(self, line: str) -> None:
+        """Keep a line about what may take long, such as loading a model, until the driver takes it."""
+        self._lines.append(Line(line, "phase"))
 
     def count(self, number: int) -> None:
         """Add ``number`` to the things done, of work that has no steps, such as scored solutions."""
@@ -186,7 +190,7 @@ def shown_board(what: str, total: int, lines: bool = False, every: float = 0.5) 
                 except RayError:  # a signal to the whole process group has ended the actor, too
                     return
                 for line in put:
-                    (console.status if line.is_status else console.show)(line.text)
+                    getattr(console, line.show)(line.text)
                 shown(done)
 
     thread = threading.Thread(target=show, name="board", daemon=True)

@@ -122,10 +122,10 @@ def _judge(config: PredictConfig) -> "Judge":
         return StepClient(config.server, config.model, config.max_length)
     model = located(config).model
     check_model(model, "--model")  # before the slow import, so that a mistake is soon named
-    console.status_on_stderr("importing torch and transformers")
+    console.phase("importing torch and transformers", on_stderr=True)
     from ray_train.evaluation.step_scorer import StepScorer
 
-    console.status_on_stderr(f"loading {config.model}")
+    console.phase(f"loading {config.model}", on_stderr=True)
     return StepScorer(model, config.max_length, config.risk)
 
 

@@ -141,7 +141,7 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
                 "prompt": config.prompt,
             },
         )
-        console.status(f"starting {pluralize(config.workers, 'worker')}, which load the model")
+        console.phase(f"starting {pluralize(config.workers, 'worker')}, which load the model")
         failure: BisieveError | None = None
         transparent = unclear = 0
         try:

@@ -56,7 +56,7 @@ def push(
     names = _names(folder)
     gigabytes = sum((folder / name).stat().st_size for name in names) / 1e9
     files = f"{pluralize(len(names), 'file')}, {rounded(gigabytes)} GB"
-    console.status_on_stderr(f"uploading {files} to {repo} at {endpoint}")
+    console.phase(f"uploading {files} to {repo} at {endpoint}", on_stderr=True)
     try:
         api = hub.HfApi(endpoint=endpoint)
         made = api.create_repo(repo, private=private, exist_ok=True)

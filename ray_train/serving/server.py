@@ -58,7 +58,7 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
     located(config)  # there is such a model
     is_own = not _is_shared()  # a Ray that ends with the command
     with _listening(config) as listening, cluster(config.num_replicas) as ray:
-        console.status(f"loading the model in {pluralize(config.num_replicas, 'replica')}")
+        console.phase(f"loading the model in {pluralize(config.num_replicas, 'replica')}")
         with deployed(ray, config, is_own) as replicas:
             server = Server(
                 replicas.served, config, replicas.score, replicas.are_healthy, os.environ.get(TOKEN, "")

@@ -169,7 +169,7 @@ class Shown:
     def begun(self, trial: Trial) -> None:
         """Show that a trial has begun, so that something is seen before the first one ends."""
         if not self._has_ended:
-            console.status(f"begun: {trial.name}")
+            console.phase(f"training and evaluating {trial.name}")
 
     @property
     def ended(self) -> int:

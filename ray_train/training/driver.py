@@ -84,7 +84,7 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
 
 def _train(config: TrainConfig, nodes: Any) -> None:
     config, remarks = _with_zero_stage(config, nodes)
-    console.status(f"planning: reading the index, and what it selects ({percent(config.fraction)})")
+    console.phase(f"planning: reading the index, and what it selects ({percent(config.fraction)})")
     run = plan_run(config)
     config, plan = run.config, run.plan
     described = describe_targets(run.targets, config.rollout_weights)
@@ -244,7 +244,7 @@ def _fit(
                     **run_storage(join(config.output, RUNS)),
                 ),
             )
-            console.status(f"starting {config.workers.words}")
+            console.phase(f"starting {config.workers.words}")
             try:
                 result: Any = trainer.fit()
             except (TrainingFailedError, RayError) as error:  # RayError: the controller died

@@ -141,7 +141,7 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
     names = {name for rollout in rollouts for name in rollout.images}
     kept = {} if config.check_images else kept_sizes(config.output, config.image_root)
     if unread := len(names - kept.keys()):
-        console.status(f"images: reading the headers of {unread:,}")
+        console.phase(f"images: reading the headers of {unread:,}")
     sizes = image_sizes(config.image_root, names, kept)
     if config.check_images:
         refuse_broken(config, sizes)

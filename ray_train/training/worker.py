@@ -125,7 +125,8 @@ class WorkerContext:
 
     def log(self, line: str) -> None:
         """Print ``line`` on the driver's terminal, from rank 0 only."""
-        _say(self.job, line)
+        if self.number == 0 and self.job.board is not None:
+            self.job.board.put_status.remote(line)
 
 
 def make_worker_context(job: Job, device: torch.device, local_ranks: int) -> WorkerContext:
@@ -145,7 +146,7 @@ def make_worker_context(job: Job, device: torch.device, local_ranks: int) -> Wor
     if config.deterministic:
         make_deterministic()
     fix_seeds(config.seed)  # so that newly made weights are the same on all ranks
-    _say(job, f"loading the backbone on {pluralize(dist.get_world_size(), 'worker')}")
+    _show_phase(job, f"loading the backbone on {pluralize(dist.get_world_size(), 'worker')}")
     selection, (backbone, contents) = run_on_all_ranks(lambda: (selection_of(job), expected_backbone(job)))
     format = format_of(
         backbone.family, backbone.processor.tokenizer, config.max_tiles, config.system, config.image_backend
@@ -153,7 +154,7 @@ def make_worker_context(job: Job, device: torch.device, local_ranks: int) -> Wor
     cost = model_cost(backbone)  # before ZeRO partitions the weights
     drop_path = run_on_all_ranks(lambda: _drop_path(backbone, config))
     model = reward_model(backbone, format, with_kappa=config.objective == "beta-binomial")
-    _say(job, f"preparing DeepSpeed, ZeRO {config.zero_stage}")
+    _show_phase(job, f"preparing DeepSpeed, ZeRO {config.zero_stage}")
     return WorkerContext(
         job, dist.get_rank(), dist.get_world_size(), device, backbone, format,
         selection,
@@ -163,10 +164,10 @@ def make_worker_context(job: Job, device: torch.device, local_ranks: int) -> Wor
     )  # fmt: skip
 
 
-def _say(job: Job, line: str) -> None:
-    """Print ``line`` on the driver's terminal, from rank 0 only."""
+def _show_phase(job: Job, line: str) -> None:
+    """Print on the driver's terminal what begins, from rank 0 only."""
     if dist.get_rank() == 0 and job.board is not None:
-        job.board.put_status.remote(line)
+        job.board.put_phase.remote(line)
 
 
 def _drop_path(backbone: Backbone, config: TrainConfig) -> DropPath | None:

@@ -74,5 +74,5 @@ def test_trials_that_have_begun_are_named_until_one_ends(
     shown(Finished(first, result(first)), 1)
     shown.begun(second)
     begun, ended = capsys.readouterr().out.splitlines()
-    assert begun == f"begun: {first.name}"
+    assert begun == f"training and evaluating {first.name}"
     assert ended.startswith(f"trial 1 of 2  {first.name}: auc 0.5")

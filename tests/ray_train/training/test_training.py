@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from support.backbones import write_other_weights
+from support.piped_lines import joined
 from support.runs import last_checkpoint, learned_weights
 from support.sample_logs import read_sample_logs
 from support.small_corpus import ROLLOUTS, Corpus, write_index
@@ -265,7 +266,7 @@ def test_rollouts_with_missing_images_and_up_to_n_broken_ones_are_left_out_on_re
     assert f"left out the rollouts of broken image {late} (2 of at most 3): {why}" in said
     assert f"left out the rollouts of broken image {validated} (3 of at most 3): {why}" in said
     names = "; ".join(f"{name} ({why})" for name in sorted((early, late, validated)))
-    assert f"left out: the rollouts of 3 broken images: {names}\n" in said
+    assert f"left out: the rollouts of 3 broken images: {names}\n" in joined(said)
     card = json.loads((tmp_path / "output" / "bisieve.json").read_text())
     assert card["broken_images"] == dict.fromkeys((early, late, validated), why)
     on_white = int(card["metrics"]["transparent"])
