@@ -1,13 +1,12 @@
 """How bisieve prints: rich on a terminal, plain lines elsewhere."""
 
-import io
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+from support.terminals import Terminal, on_terminal
 
 from bisieve import console
 from bisieve._text import Graded, Quoted, Report, Table
@@ -22,22 +21,11 @@ REPORT = Report(
 )
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.fixture(autouse=True)
 def wide_colourful_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-
-
-def on_terminal(act: Callable[[], object]) -> str:
-    with redirect_stdout(Terminal()) as stream:
-        act()
-    return stream.getvalue()
 
 
 def test_a_file_gets_aligned_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,15 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from support.terminals import Terminal
 
 from bisieve import console, events
 from bisieve.cli.main import main
 from bisieve.events import events_on_stderr
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def told(form: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, pause: float = 0) -> str:

@@ -1,25 +1,12 @@
 """Lines that say that a long phase goes on."""
 
-import io
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
 
 import pytest
+from support.terminals import on_terminal
 
 from bisieve import console, phases
 from bisieve.phases import Phase
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def on_terminal(act: Callable[[], object]) -> str:
-    with redirect_stdout(Terminal()) as stream:
-        act()
-    return stream.getvalue()
 
 
 def test_a_phase_is_named_every_ten_seconds_for_a_minute_and_then_every_minute() -> None:

@@ -1,5 +1,4 @@
 import argparse
-import io
 import os
 import re
 import shlex
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.terminals import Terminal
 
 from bisieve._version import __version__
 from bisieve.cli.main import COMMANDS, INTERRUPTED, TERMINATED, guarded, main, run_command
@@ -22,11 +22,6 @@ from bisieve.cli.parser import Parser, add_command
 from bisieve.errors import BisieveError, PreemptedError, UsageError
 
 SCORE = ["score", "--input", "in", "--index", "out"]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_help_lists_every_command_by_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
