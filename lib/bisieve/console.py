@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from bisieve import phases
+from bisieve import _phases
 from bisieve._text import WIDTH, Graded, Quoted, Report, Table, clauses
 
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
@@ -77,12 +77,12 @@ def phase(text: str, on_stderr: bool = False) -> None:
     """
     (status_on_stderr if on_stderr else status)(text)
     if not _is_quiet and is_terminal(sys.stderr if on_stderr else sys.stdout):
-        phases.begin(text, _print_on_stderr if on_stderr else _print)
+        _phases.begin(text, _print_on_stderr if on_stderr else _print)
 
 
 def show_on_stderr(text: str) -> None:
     """Print a line on stderr, such as an error; a terminal gets it wrapped."""
-    phases.end()
+    _phases.end()
     _print_on_stderr(text)
 
 
@@ -93,7 +93,7 @@ def _print_on_stderr(text: str) -> None:
 
 def show(report: str) -> None:
     """Print a result on stdout; a terminal gets the tables of a `Report` with lines and colours."""
-    phases.end()
+    _phases.end()
     _print(report)
 
 
@@ -118,7 +118,7 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
         cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
         widths: Least columns of each cell but the last.
     """
-    phases.end()
+    _phases.end()
     if not is_terminal(sys.stdout):
         first = [cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)]
         print(*first, cells[-1], flush=True)
@@ -171,7 +171,7 @@ class Bar:
             total: How many there are.
             note: More about it.
         """
-        phases.end()
+        _phases.end()
         if what != self._what:
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
@@ -201,7 +201,7 @@ def progress(
         lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
         on_stderr: Show it on stderr; for a command whose stdout is data.
     """
-    phases.end()
+    _phases.end()
     bar: Bar | None = None
     stream = sys.stderr if on_stderr else sys.stdout
     has_bar = has_bars(stream)

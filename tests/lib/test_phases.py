@@ -5,8 +5,9 @@ import time
 import pytest
 from support.terminals import on_terminal
 
-from bisieve import console, phases
-from bisieve.phases import Phase
+from bisieve import _phases as phases
+from bisieve import console
+from bisieve._phases import Phase
 
 
 def test_a_phase_is_named_every_ten_seconds_for_a_minute_and_then_every_minute() -> None:
