@@ -155,7 +155,7 @@ class _Seldom(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.__dict__["event"] != PROGRESS:
             return True
-        passes = record.created >= self._next
+        passes = (now := time.time()) >= self._next
         if passes:
-            self._next = record.created + self._seconds
+            self._next = now + self._seconds
         return passes

@@ -120,7 +120,7 @@ def test_a_worker_reads_the_selection_of_the_driver_and_ranks_nothing(
         plan: Any = SimpleNamespace(selection_fingerprint=fingerprint)
         return Job(sent, plan, {}, {}, np.ones(selection.rows.num_rows), None)
 
-    monkeypatch.setattr("bisieve.index.selection.ranked", None)
+    monkeypatch.setattr("bisieve.index.selection.best_of_unranked", None)
     made = selection_of(job(selection.fingerprint))
     assert made.rows.equals(selection.rows)
     assert (made.fingerprint, made.parameters) == (selection.fingerprint, selection.parameters)
