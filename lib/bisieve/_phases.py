@@ -1,4 +1,4 @@
-"""Say on a terminal now and then that a phase of a command goes on, so that it is not taken for a hang.
+"""Say on a terminal now and then that a phase of a command goes on, so that it does not look stuck.
 
 A phase, such as loading a model, begins with a line of its own and ends with the next line of any kind.
 `bisieve.console` calls `begin` and `end`.
