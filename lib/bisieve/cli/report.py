@@ -96,6 +96,7 @@ def _page(args: argparse.Namespace) -> int:
         raise UsageError(
             "a single --fraction beside --html", f"{len(args.fraction)}", "write a page for each"
         )
+    console.phase(f"reading {args.index}", on_stderr=True)
     other = open_index(args.compare) if args.compare else None
     numbers = open_index(args.index, args.version).write_html(
         args.html, **fractions, image_root=args.image_root, other=other, **options.selecting(args)
@@ -119,6 +120,7 @@ def _other_page(args: argparse.Namespace) -> int:
     for option in (*_OF_AN_INDEX, *(() if subject.shows_images else ("image_root",))):
         if getattr(args, option) is not None:
             raise UsageError(f"{_flag(option)} beside --index", _flag(name), f"leave out {_flag(option)}")
+    console.phase(f"reading {getattr(args, name)}", on_stderr=True)
     from bisieve.report.html import plain, write_page
 
     page = subject.page(getattr(args, name), args.image_root)
