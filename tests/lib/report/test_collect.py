@@ -121,7 +121,8 @@ def test_what_to_do_with_one_that_is_too_large_is_said_in_a_line_that_works(
     words = ["--fraction", "10%", "--html", str(tmp_path / "page.html")]
     asked = ["--strategy", "random", "--selection-seed", "3", "--all-negative", "last"]
     assert main(["report", "--index", index, *words, *asked]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    reading, line = capsys.readouterr().err.splitlines()
+    assert reading == f"reading {index}"
     command = line.partition("bisieve rank ")[2].partition(", and then")[0].split()
     assert main(["rank", *(str(tmp_path / "new") if word == "NEW" else word for word in command)]) == 0
     assert main(["report", "--index", str(tmp_path / "new"), *words]) == 0
