@@ -18,7 +18,7 @@ _COMMANDS = (
     "rank --index {index} --output {disk}/rank",
     "export --index {index} --fraction 1 --output {disk}/best.jsonl",
     "export --index {index} --fraction 1 --format records --output {disk}/records",
-    "report --index {index} --html {disk}/page.html",
+    "report --index {index} --html {disk}/page.html --quiet",
     "explore --index {index} --exclude {disk}/exclude.txt --port 0",
     "diff --index {index} --fraction 0.1 --other-fraction 1 --output {disk}/changes.parquet",
     "corpus --output {disk}/corpus --rollouts 60 --benchmark 4 --quiet",
