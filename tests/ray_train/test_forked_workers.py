@@ -1,4 +1,4 @@
-"""What tests fork is as different from each other, and ends, as what would be started anew."""
+"""Programs and workers that tests fork behave like ones that are started anew."""
 
 import os
 import shutil
