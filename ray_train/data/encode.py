@@ -23,7 +23,7 @@ from ray_train.model.prompt_format import PromptFormat
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ray_train.data.image_cache import StoredImage
+    from ray_train.data.images import StoredImage
 
 
 @dataclass(frozen=True)

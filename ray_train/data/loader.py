@@ -23,7 +23,7 @@ from bisieve.index.selection import Selection
 from bisieve.records.model import Rollout
 from bisieve.shards.fetch import fetch_rollouts
 from ray_train.data.encode import Encoder, Sample
-from ray_train.data.image_cache import ImageReader
+from ray_train.data.images import ImageReader
 from ray_train.data.labels import Targets
 from ray_train.data.packing import Packer, PromptTokens
 from ray_train.data.prepare import Preparation

@@ -11,7 +11,7 @@ from typing import Any
 
 from bisieve.errors import BisieveError, ImageError
 from ray_train.data.encode import Encoder, Sample
-from ray_train.data.image_cache import StoredImage
+from ray_train.data.images import StoredImage
 from ray_train.data.packing import PromptReader, PromptTokens
 from ray_train.data.prompt_memory import PromptMemory
 from ray_train.model.batch import Batch

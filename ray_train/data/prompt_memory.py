@@ -44,6 +44,6 @@ class PromptMemory:
 
 
 def _key(samples: Sequence[Sample]) -> Key:
-    images: Any = samples[0].images  # encoded: `image_cache.StoredImage`
+    images: Any = samples[0].images  # encoded: `images.StoredImage`
     steps = tuple(tuple(sample.steps) for sample in samples)
     return tuple(image.name for image in images), samples[0].question, steps

@@ -16,7 +16,7 @@ from bisieve.index.selection import Selection
 from bisieve.shards.fetch import fetch_rollouts
 from ray_train.config import TrainConfig
 from ray_train.data.encode import make_encoder
-from ray_train.data.image_cache import image_reader
+from ray_train.data.images import image_reader
 from ray_train.data.labels import Targets
 from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer

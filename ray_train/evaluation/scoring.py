@@ -17,7 +17,7 @@ from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.cluster import cluster, silenced_core, unwrapped, uses_gpus
-from ray_train.data.image_problems import picture_notes
+from ray_train.data.images import picture_notes
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.candidates import Question
 from ray_train.evaluation.config import ScoringConfig

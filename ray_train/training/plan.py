@@ -14,9 +14,9 @@ from bisieve.index.selection import Selection, selection_identity
 from ray_train.checkpoints.run_dir import run_identity
 from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
-from ray_train.data.image_sizes import Size
 from ray_train.data.labels import Targets, check_some_weight, targets_of, weights_name
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
+from ray_train.data.token_estimate import Size
 from ray_train.model.drop_path import check_drop_path
 from ray_train.model.packed_attention import check_reads_packs
 from ray_train.model.recognize import check_model

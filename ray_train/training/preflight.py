@@ -22,12 +22,14 @@ from bisieve.pipeline.rank import select_on
 from bisieve.records.options import AUTO
 from bisieve.shards.fetch import fetch_rollouts, unseekable_shards
 from ray_train.config import TrainConfig
-from ray_train.data.image_sizes import Size, image_sizes, kept_sizes
 from ray_train.data.token_estimate import (
     RolloutSize,
+    Size,
     TokenEstimate,
     estimate_tokens,
     image_counter,
+    image_sizes,
+    kept_sizes,
     measured_bytes_per_token,
     sample_rows,
     size_of,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ray_train.data.image_sizes import image_sizes
+from ray_train.data.token_estimate import image_sizes
 
 IMAGES, DIFFERENT = 4000, 20  # files, and different ones of them
 TRIES = 3

@@ -19,7 +19,7 @@ import torch
 from bench.training.models import SIZES, build_model
 from bench.training.path_corpus import SHAPE, make_corpus, make_packer
 from bench.training.rollouts import PER_PROMPT, STEPS
-from ray_train.data.image_cache import ImageReader
+from ray_train.data.images import ImageReader
 from ray_train.data.labels import Targets
 from ray_train.data.loader import Prefetcher, RankLoader
 from ray_train.data.packing import Packer

@@ -7,8 +7,8 @@ from PIL import Image
 
 from bisieve.errors import ImageError
 from bisieve.io.images import load_image, missing_images
-from ray_train.data.image_cache import image_reader
-from ray_train.data.image_sizes import image_sizes
+from ray_train.data.images import image_reader
+from ray_train.data.token_estimate import image_sizes
 
 RED = (255, 0, 0)
 

@@ -22,7 +22,7 @@ from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
 from bisieve.shards.fetch import fetch_rollouts
 from ray_train.data.encode import make_encoder
-from ray_train.data.image_cache import ImageReader
+from ray_train.data.images import ImageReader
 from ray_train.data.labels import Targets
 from ray_train.data.loader import Prefetcher, RankLoader
 from ray_train.data.packing import make_packer

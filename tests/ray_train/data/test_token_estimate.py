@@ -6,8 +6,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ray_train.data.image_sizes import image_sizes, keep_sizes, kept_sizes
-from ray_train.data.token_estimate import RolloutSize, estimate_tokens, image_counter
+from ray_train.data.token_estimate import (
+    RolloutSize,
+    estimate_tokens,
+    image_counter,
+    image_sizes,
+    keep_sizes,
+    kept_sizes,
+)
 from ray_train.model.backbone import load_backbone
 
 ROLLOUTS = [RolloutSize(("a", "b"), 40, 80, 2), RolloutSize(("gone",), 4, 4000, 1)]

@@ -10,7 +10,7 @@ from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
 from ray_train.config import TrainConfig
 from ray_train.data.encode import make_encoder
-from ray_train.data.image_cache import ImageReader
+from ray_train.data.images import ImageReader
 from ray_train.data.labels import targets_of
 from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer

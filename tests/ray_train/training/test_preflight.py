@@ -12,8 +12,7 @@ from bisieve.errors import ImageError, IndexUnusableError
 from bisieve.index.reader import open_index
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
-from ray_train.data.image_sizes import keep_sizes
-from ray_train.data.token_estimate import RolloutSize
+from ray_train.data.token_estimate import RolloutSize, keep_sizes
 from ray_train.training.preflight import chosen_index, chosen_selection, header_sizes
 
 

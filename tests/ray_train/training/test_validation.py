@@ -21,7 +21,7 @@ from bisieve.index.selection import read_selection
 from bisieve.shards.fetch import fetch_rollouts
 from ray_train.config import TrainConfig
 from ray_train.data.encode import Sample, make_encoder
-from ray_train.data.image_cache import ImageReader
+from ray_train.data.images import ImageReader
 from ray_train.data.labels import Targets, targets_of
 from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer

@@ -1,7 +1,11 @@
-"""The cache of a store's images: what it serves, how much it keeps, what it refuses to keep."""
+"""The cache of a store's images (what it serves, keeps and refuses to keep), and broken images of a run.
+
+The exchange of the ranks is replaced, since one process stands for all.
+"""
 
 import itertools
 import os
+import pickle
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +14,7 @@ import pytest
 
 from bisieve.errors import ImageError, StorageError, TrainingError
 from bisieve.io import storage, urls
-from ray_train.data.image_cache import ImageCache, image_reader
+from ray_train.data.images import ImageCache, image_reader, newly_broken
 
 CHECKSUM = 16  # bytes
 SIZE = 1000 - CHECKSUM  # bytes of each image here
@@ -161,3 +165,35 @@ def test_a_cache_without_a_place_is_refused_at_the_start(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(TrainingError, match="--image-cache-gb 0"):
         image_reader("s3://bucket/images", 1, tmp_path / "file" / "images")
+
+
+RANKS = [{"b.png": "truncated", "a.png": "no image"}, {}, {"b.png": "truncated", "c.png": "too large"}]
+
+
+@pytest.fixture
+def ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_train.data.images.from_all_ranks", lambda found: RANKS)
+
+
+@pytest.mark.usefixtures("ranks")
+def test_each_image_counts_once_over_all_ranks_and_steps() -> None:
+    assert list(newly_broken(RANKS[0], {}, 3)) == ["a.png", "b.png", "c.png"]
+    assert newly_broken(RANKS[0], {"b.png": "truncated"}, 3) == {"a.png": "no image", "c.png": "too large"}
+
+
+@pytest.mark.usefixtures("ranks")
+def test_known_images_alone_end_no_run_even_where_fewer_are_tolerated_now() -> None:
+    known = dict.fromkeys(("a.png", "b.png", "c.png"), "no image")
+    assert newly_broken(RANKS[0], known, 1) == {}
+
+
+@pytest.mark.usefixtures("ranks")
+@pytest.mark.parametrize("known", [{}, {"z.png": "truncated"}], ids=["of a step", "with earlier ones"])
+def test_more_than_are_tolerated_are_all_named(known: dict[str, str]) -> None:
+    with pytest.raises(ImageError) as caught:
+        newly_broken(RANKS[1], known, 2 + len(known))
+    error = pickle.loads(pickle.dumps(caught.value))
+    for name in (*known, "a.png (no image)", "b.png (truncated)", "c.png (too large)"):
+        assert name in str(error)
+    assert f"expected at most {2 + len(known)} broken images; found {3 + len(known)}: " in str(error)
+    assert "raise --skip-broken-images" in str(error)

@@ -1,15 +1,18 @@
-"""Read images through a size-limited cache on the local disk, shared by all processes of this machine.
+"""Read the images of rollouts, through a cache on the local disk, and report those that are broken or odd.
+
+`image_reader` makes the `ImageReader` of a run, with or without an `ImageCache`. The cache has a size limit
+and is shared by all processes of this machine:
 
     FOLDER/00/ … 3f/       shelves (subfolders), each with an equal share of the limit and its own lock
            00/.lock
            00/HASH         checksum and bytes of one image; the name is a hash of its URL, etag and size
 
-Each version of an image has a name of its own, so a cached file is never stale. `ImageReader` is the entry
-point; `image_reader` makes it, with or without an `ImageCache`.
+Each version of an image has a name of its own, so a cached file is never stale.
 """
 
 import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +20,17 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from bisieve.errors import TrainingError
+from bisieve._text import pluralize
+from bisieve.errors import ImageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import locked
 from bisieve.io.images import decode_image, image_bytes
 from bisieve.io.urls import is_local
+from ray_train.distributed.collectives import from_all_ranks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
 
 _SHELVES = 64  # so that an eviction scans 1/64 of the files, and few processes wait for the same lock
 _LOCK, _UNFINISHED = ".lock", ".tmp"
@@ -155,3 +161,56 @@ def image_reader(root: str, cache_gb: float, folder: Path | None = None) -> Imag
             f"a folder for images at {folder}", str(error), "set XDG_CACHE_HOME, or --image-cache-gb 0"
         ) from error
     return ImageReader(root, ImageCache(folder, int(cache_gb * 1e9)))
+
+
+_NAMED = 5  # broken images that a line names
+
+
+def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | None = None) -> list[str]:
+    """Return a line for each kind of image problem that occurred.
+
+    Args:
+        transparent: number of times a transparent image was put on white, once per encoding.
+        unclear: number of rollouts whose image placeholders do not match their images one to one.
+        broken: broken image -> what is wrong with it; its rollouts were left out.
+    """
+    lines = []
+    if transparent:
+        lines.append(f"transparent images on a white background: {transparent:,} (counted per use)")
+    if unclear:
+        found = pluralize(unclear, "rollout")
+        lines.append(f"images moved to the front: placeholders of {found} do not match the images")
+    if broken:
+        some = "; ".join(f"{name} ({why})" for name, why in sorted(broken.items())[:_NAMED])
+        more = "; …" if len(broken) > _NAMED else ""
+        lines.append(f"left out: the rollouts of {pluralize(len(broken), 'broken image')}: {some}{more}")
+    return lines
+
+
+def newly_broken(found: Mapping[str, str], known: Mapping[str, str], most: int) -> dict[str, str]:
+    """Return the broken images of all ranks that are not in ``known``, ordered by name; a collective.
+
+    Args:
+        found: broken images of this rank: name -> what is wrong with it.
+        known: broken images of the run so far, equal on all ranks.
+        most: number of broken images that the run tolerates.
+
+    Raises:
+        ImageError: on all ranks, when the run has more than ``most``; names them all.
+    """
+    everywhere = {name: why for of_rank in from_all_ranks(dict(found)) for name, why in of_rank.items()}
+    everywhere = dict(sorted(everywhere.items()))
+    fresh = {name: why for name, why in everywhere.items() if name not in known}
+    if fresh:
+        check_tolerated({**known, **fresh}, most)
+    return fresh
+
+
+def check_tolerated(broken: Mapping[str, str], most: int) -> None:
+    """Raise `ImageError`, which names all ``broken`` images, if there are more than ``most``."""
+    if len(broken) > most:
+        raise ImageError(
+            f"at most {pluralize(most, 'broken image')}",
+            f"{len(broken):,}: " + "; ".join(f"{name} ({why})" for name, why in broken.items()),
+            "write images under these names, or raise --skip-broken-images; then run the same command again",
+        )
