@@ -25,11 +25,9 @@ from bisieve.shards.fetch import fetch_rollouts
 from ray_train.data.encode import Encoder, Sample
 from ray_train.data.images import ImageReader
 from ray_train.data.labels import Targets
-from ray_train.data.packing import Packer, PromptTokens
-from ray_train.data.prepare import Preparation
-from ray_train.data.prompt_memory import PromptMemory
+from ray_train.data.packing import Packer, PromptMemory, PromptTokens
 from ray_train.data.sampler import BatchPlan
-from ray_train.data.workers import data_workers, threads
+from ray_train.data.workers import Preparation, data_workers, threads
 from ray_train.distributed.collectives import any_rank
 from ray_train.model.batch import Batch
 

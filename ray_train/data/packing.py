@@ -10,7 +10,8 @@ no padding.
 
     Sample ──PromptReader.read──▶ PromptTokens ──block_of──▶ PromptBlock ──joined──▶ Batch (one pack)
 
-`Packer` drives this; `model.packed_attention` computes the attention of a pack.
+`Packer` drives this; `model.packed_attention` computes the attention of a pack. A process that trains on the
+same rollouts several times keeps what is read of them in a `PromptMemory`.
 """
 
 from collections import Counter
@@ -27,8 +28,10 @@ from ray_train.model.batch import NO_ROW, Batch
 from ray_train.model.packed_attention import Extent
 
 COUNTS = ("shortened", "skipped", "transparent", "unclear")  # of `PromptTokens`, summed over a pack
+_FULL = 2**30  # bytes of pixels from which on no further prompt is kept
 
-
+Images = tuple[str, ...]  # names of the images of a rollout
+Key = tuple[Images, str, tuple[tuple[str, ...], ...]]  # images, question, steps of each rollout
 # Tokens [length] of one rollout and its image inputs -> positions [length] or [axes, length].
 Positions = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
 
@@ -259,3 +262,37 @@ def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:
     slot_id = backbone.token_id(family.image_token(backbone.processor.tokenizer))
     reader = PromptReader(encoder, family.image_inputs, slot_id)
     return Packer(reader, lambda tokens, images: family.positions(model, tokens, images), budget)
+
+
+@dataclass
+class PromptMemory:
+    """Prepared prompts by their images, question and steps; the pixels of an image are kept once.
+
+    It serves one backbone, prompt format and image root only.
+    """
+
+    _prompts: dict[Key, PromptTokens] = field(default_factory=dict)
+    _pixels: dict[Images, dict[str, torch.Tensor]] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def get(self, samples: Sequence[Sample]) -> PromptTokens | None:
+        """Return the tokens of ``samples`` (of one prompt) with their own targets; None if not kept."""
+        if not samples or (kept := self._prompts.get(_key(samples))) is None:
+            return None
+        return replace(kept, samples=[replace(sample, images=()) for sample in samples])
+
+    def keep(self, samples: Sequence[Sample], tokens: PromptTokens) -> None:
+        """Keep ``tokens``, unless steps or rollouts were left out, or the memory is full."""
+        if not samples or tokens.shortened or tokens.skipped or tokens.broken or self._bytes > _FULL:
+            return
+        images, question, steps = _key(samples)
+        if images not in self._pixels:
+            self._pixels[images] = tokens.images
+            self._bytes += sum(each.nbytes for each in tokens.images.values())
+        self._prompts[images, question, steps] = replace(tokens, samples=[], images=self._pixels[images])
+
+
+def _key(samples: Sequence[Sample]) -> Key:
+    images: Any = samples[0].images  # encoded: `images.StoredImage`
+    steps = tuple(tuple(sample.steps) for sample in samples)
+    return tuple(image.name for image in images), samples[0].question, steps

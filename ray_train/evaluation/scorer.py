@@ -22,7 +22,7 @@ from bisieve.io.images import load_image
 from ray_train.choices import FAMILY, OWN_TOKENS, PAPER_EVAL, TRAINING, RewardTokens
 from ray_train.data.encode import Encoder, Sample, make_encoder
 from ray_train.data.packing import make_packer
-from ray_train.data.prepare import refusals_named
+from ray_train.data.workers import refusals_named
 from ray_train.distributed.retries import show_retries
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.protocol import one_image, prompt_of

@@ -20,7 +20,7 @@ from bisieve.io.tempdirs import tidy_scratch
 from ray_train.checkpoints.state import Cursor, SampleLog
 from ray_train.compat.deepspeed import forget_process_groups
 from ray_train.config import TrainConfig
-from ray_train.data.prompt_memory import PromptMemory
+from ray_train.data.packing import PromptMemory
 from ray_train.data.stored_selection import store_selection
 from ray_train.distributed.heartbeat import Pulse
 from ray_train.distributed.preemption import PreemptionState

@@ -22,8 +22,7 @@ from ray_train.data.encode import make_encoder
 from ray_train.data.images import image_reader
 from ray_train.data.labels import Floats, Targets
 from ray_train.data.loader import RankLoader
-from ray_train.data.packing import make_packer
-from ray_train.data.prompt_memory import PromptMemory
+from ray_train.data.packing import PromptMemory, make_packer
 from ray_train.data.sampler import BatchPlan
 from ray_train.data.stored_selection import driver_selection
 from ray_train.data.workers import chosen_workers
