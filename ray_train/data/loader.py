@@ -29,7 +29,7 @@ from ray_train.data.packing import Packer, PromptMemory, PromptTokens
 from ray_train.data.sampler import BatchPlan
 from ray_train.data.workers import Preparation, data_workers, threads
 from ray_train.distributed.collectives import any_rank
-from ray_train.model.batch import Batch
+from ray_train.model.reward import Batch
 
 _READERS = 8  # prompts whose images are read in parallel: object stores have high latency
 

@@ -24,8 +24,8 @@ import torch
 
 from ray_train.data.encode import Encoder, Sample, aligned_targets, filler, transparent_images
 from ray_train.model.backbone import Backbone
-from ray_train.model.batch import NO_ROW, Batch
 from ray_train.model.packed_attention import Extent
+from ray_train.model.reward import NO_ROW, Batch
 
 COUNTS = ("shortened", "skipped", "transparent", "unclear")  # of `PromptTokens`, summed over a pack
 _FULL = 2**30  # bytes of pixels from which on no further prompt is kept

@@ -34,7 +34,7 @@ from bisieve.io.tempdirs import choose_socket_folder
 from ray_train.data.encode import Encoder, Sample
 from ray_train.data.images import StoredImage
 from ray_train.data.packing import PromptMemory, PromptReader, PromptTokens
-from ray_train.model.batch import Batch
+from ray_train.model.reward import Batch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

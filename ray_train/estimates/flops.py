@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from ray_train.model.backbone import Backbone
-from ray_train.model.batch import Batch
+from ray_train.model.reward import Batch
 
 # FLOP/s of dense bfloat16 with float32 sums, from the makers' data sheets. A device matches the first entry
 # whose words are all in its name.

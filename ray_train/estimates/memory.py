@@ -28,9 +28,8 @@ from typing import Any
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.estimates.device_memory import Nodes, device_memory
-from ray_train.model.backbone import Backbone
+from ray_train.model.backbone import Backbone, training_dtype
 from ray_train.model.lora import add_adapters
-from ray_train.model.precision import training_dtype
 from ray_train.model.skeleton import load_skeleton, parameters, trained_parameters
 
 _BUCKET, _GATHERED = 5e8, 1e9  # DeepSpeed's reduce_bucket_size and stage3_max_live_parameters

@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from ray_train.distributed.collectives import all_reduce_max, all_reduce_sum
 from ray_train.estimates.flops import ModelCost, peak_flops, token_counts
-from ray_train.model.batch import Batch
+from ray_train.model.reward import Batch
 
 
 class Feed(Protocol):

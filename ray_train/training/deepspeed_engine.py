@@ -8,7 +8,7 @@ import torch
 
 from ray_train.compat.deepspeed import import_deepspeed
 from ray_train.config import TrainConfig
-from ray_train.model.precision import training_dtype
+from ray_train.model.backbone import training_dtype
 from ray_train.model.reward import RewardModel
 
 

@@ -26,8 +26,7 @@ from ray_train.distributed.collectives import all_reduce_sum, check_agreed, run_
 from ray_train.distributed.heartbeat import Pulse
 from ray_train.distributed.preemption import PreemptionState, preempted
 from ray_train.distributed.retries import show_retries
-from ray_train.model.losses import loss_of
-from ray_train.model.reward import KAPPA
+from ray_train.model.reward import KAPPA, loss_of
 from ray_train.model.save import gather_weights, model_texts, publish_model
 from ray_train.model.serving import VLLM, why_not_served
 from ray_train.tracking.base import started_trackers

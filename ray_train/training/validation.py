@@ -12,8 +12,7 @@ from bisieve._text import pluralize
 from ray_train.data.loader import Prefetcher, RankLoader
 from ray_train.data.sampler import BatchPlan
 from ray_train.distributed.collectives import all_reduce_sum
-from ray_train.model.losses import Loss
-from ray_train.model.reward import step_rewards
+from ray_train.model.reward import Loss, step_rewards
 from ray_train.training.validation_interval import PromptCounts, macro_f1_interval, step_owners
 
 VALIDATION = ("validation_loss", "validation_f1")  # names of the two among the metrics of a step

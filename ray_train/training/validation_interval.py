@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from ray_train.model.batch import Batch
+from ray_train.model.reward import Batch
 
 RESAMPLES = 400
 ENDS = (0.025, 0.975)  # quantiles: an interval of 95 %

@@ -7,9 +7,8 @@ from PIL import Image
 
 from ray_train.data.encode import Encoder, Sample, make_encoder
 from ray_train.model.backbone import Backbone, load_backbone, train_only
-from ray_train.model.batch import Batch
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.model.reward import RewardModel, reward_loss
+from ray_train.model.reward import Batch, RewardModel, reward_loss
 
 PARTS = {"frozen vision": ("projector", "language"), "trained vision": ("vision", "projector", "language")}
 

@@ -33,12 +33,10 @@ from ray_train.data.token_estimate import TokenEstimate
 from ray_train.distributed.collectives import check_agreed, collectives_entered
 from ray_train.distributed.heartbeat import whereabouts
 from ray_train.model.backbone import Backbone, load_backbone, train_only
-from ray_train.model.batch import Batch
 from ray_train.model.lora import add_adapters
-from ray_train.model.losses import loss_of
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.model.reward import RewardModel, reward_model
+from ray_train.model.reward import Batch, RewardModel, loss_of, reward_model
 from ray_train.model.save import gather_weights
 from ray_train.training.deepspeed_engine import deepspeed_config, make_engine
 from ray_train.training.divergence import DivergenceGuard

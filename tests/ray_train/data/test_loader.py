@@ -28,10 +28,9 @@ from ray_train.data.loader import Prefetcher, RankLoader
 from ray_train.data.packing import make_packer
 from ray_train.data.sampler import BatchPlan, prompts_of
 from ray_train.model.backbone import load_backbone
-from ray_train.model.batch import Batch
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.model.reward import reward_loss, reward_model
+from ray_train.model.reward import Batch, reward_loss, reward_model
 
 pytestmark = pytest.mark.slow  # processes that import torch and transformers
 

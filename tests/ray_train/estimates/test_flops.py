@@ -28,10 +28,9 @@ from ray_train.estimates.flops import (
     training_flops,
 )
 from ray_train.model.backbone import load_backbone, train_only
-from ray_train.model.batch import Batch
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import format_of
-from ray_train.model.reward import RewardModel, reward_loss, reward_model
+from ray_train.model.reward import Batch, RewardModel, reward_loss, reward_model
 
 TOLERANCE = 0.03  # for the head's rows, rotations, the gradient of the projector's inputs
 

@@ -27,11 +27,10 @@ from ray_train.data.loader import RankLoader
 from ray_train.data.packing import make_packer
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
 from ray_train.model.backbone import load_backbone
-from ray_train.model.losses import loss_of
 from ray_train.model.metadata import read_card
 from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.model.reward import reward_loss, reward_model, step_rewards
+from ray_train.model.reward import loss_of, reward_loss, reward_model, step_rewards
 from ray_train.training.driver import train
 from ray_train.training.validation import (
     Validated,
