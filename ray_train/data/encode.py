@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from bisieve.io.images import was_transparent
 from ray_train.model.backbone import Backbone
-from ray_train.model.chat_template import reserved_tokens
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.prompt_format import PromptFormat, reserved_tokens
 from ray_train.model.reward import NO_ROW, Batch, check_alignment
 
 if TYPE_CHECKING:

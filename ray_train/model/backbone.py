@@ -19,8 +19,7 @@ import torch
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.records.prompt import MARKER
-from ray_train.model.families import family_of
-from ray_train.model.families.base import Family
+from ray_train.model.families import Family, family_of
 from ray_train.model.sources import WEIGHTS, local_copy
 from ray_train.model.vision_attention import join_runs
 from ray_train.model.weight_files import record_tie, refuse_quantized, set_tie, stored_tensors

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from bisieve.records.prompt import PLACEHOLDER, placeholders, process_text
-from ray_train.model.families.base import Family
-from ray_train.model.prompt_format import PromptFormat
+from ray_train.model.families import Family
+from ray_train.model.prompt_format import PromptFormat, reserved_tokens
 
 TEMPLATE = "chat_template.jinja"
 Part: TypeAlias = int | str  # of a message: the number of an image, from 0, or a text
@@ -101,11 +101,6 @@ def chat_template(format: PromptFormat, family: Family, tokenizer: Any) -> str:
     named = [f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} -%}}" for name, text in texts.items()]
     comment, rest = _JINJA.split("-#}\n", 1)
     return "\n".join([f"{comment}-#}}", *named, rest])
-
-
-def reserved_tokens(format: PromptFormat, family: Family, tokenizer: Any) -> tuple[str, ...]:
-    """Return the tokens that no question or step may contain."""
-    return (format.marker, format.tail, family.chat.start, *family.reserved(tokenizer))
 
 
 def _added_tokens(tokenizer: Any) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import torch
 
 from bisieve.errors import TrainingError
 from ray_train.model.backbone import Backbone
-from ray_train.model.families.base import Family
+from ray_train.model.families import Family
 
 _BRANCHES = ("attention", "mlp")  # submodules of a layer; the output of each is added to the residual stream
 _ODD = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # SplitMix64's constants

@@ -8,7 +8,7 @@ import re
 from importlib import import_module
 from typing import Any
 
-from ray_train.model.families.base import Family
+from ray_train.model.families import Family
 from ray_train.model.model_results import results_section
 from ray_train.model.prompt_format import PromptFormat
 

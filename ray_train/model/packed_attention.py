@@ -20,7 +20,7 @@ from torch.nn import functional
 from bisieve.errors import TrainingError
 
 if TYPE_CHECKING:
-    from ray_train.model.families.base import Family
+    from ray_train.model.families import Family
 
 NAME = "shared_prompt"  # of this attention in the registry of transformers
 _OTHER = {"s_aux": "attention sinks", "sliding_window": "a sliding window", "softcap": "a cap on its scores"}

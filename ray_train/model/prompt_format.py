@@ -15,7 +15,7 @@ from bisieve.records.prompt import MARKER, PLACEHOLDER, STEP_SEPARATOR, placehol
 from ray_train.choices import FAMILY, NONE
 
 if TYPE_CHECKING:
-    from ray_train.model.families.base import Family
+    from ray_train.model.families import Family
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,11 @@ def chat_head(system: str, own: str, chat: Chat = CHATML) -> str:
         chat: of the family.
     """
     return chat.head({FAMILY: own, NONE: ""}.get(system, system))
+
+
+def reserved_tokens(format: PromptFormat, family: "Family", tokenizer: Any) -> tuple[str, ...]:
+    """Return the tokens that no question or step may contain."""
+    return (format.marker, format.tail, family.chat.start, *family.reserved(tokenizer))
 
 
 def format_fingerprint(system: str = NONE, own: str = "", chat: Chat = CHATML) -> str:

@@ -9,8 +9,7 @@ from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.access import is_reachable
 from bisieve.io.urls import basename, canonical, join
-from ray_train.model.families import known_families
-from ray_train.model.families.base import Family
+from ray_train.model.families import Family, known_families
 from ray_train.model.metadata import CARD, read_card
 
 

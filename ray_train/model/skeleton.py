@@ -14,7 +14,7 @@ from bisieve.io import storage
 from bisieve.io.tempdirs import scratch_errors, temporary_folder
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
-from ray_train.model.families.base import Family
+from ray_train.model.families import Family
 from ray_train.model.recognize import hub_answers
 from ray_train.model.sources import SMALL, cached_copy
 from ray_train.model.weight_files import Stored, set_tie, stored_tensors

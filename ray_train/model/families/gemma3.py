@@ -1,14 +1,10 @@
 """Gemma 3: each image is resized to one square, and the tokens of an image see each other bidirectionally."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bisieve.errors import TrainingError
-from ray_train.model.families.base import Family
-from ray_train.model.families.positions import text_positions
+from ray_train.model.families import Family, text_positions
 from ray_train.model.prompt_format import Chat
-
-if TYPE_CHECKING:
-    pass
 
 _START, _END, _SOFT = "<start_of_image>", "<end_of_image>", "<image_soft_token>"
 

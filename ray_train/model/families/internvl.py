@@ -1,13 +1,6 @@
 """InternVL 2.5 (converted), 3 and 3.5 as ``-hf`` checkpoints: an image is cut into tiles."""
 
-from typing import TYPE_CHECKING
-
-from ray_train.model.families.base import Family
-from ray_train.model.families.positions import text_positions
-
-if TYPE_CHECKING:
-    pass
-
+from ray_train.model.families import Family, text_positions
 
 FAMILY = Family(
     model_type="internvl",

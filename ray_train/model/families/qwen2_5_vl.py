@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ray_train.model.families.base import Family
+from ray_train.model.families import Family
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ray_train.data.encode import Encoder, Sample, make_encoder
 from ray_train.model.backbone import Backbone
-from ray_train.model.chat_template import chat_messages, chat_template, images_in, reserved_tokens, user_parts
-from ray_train.model.prompt_format import PromptFormat, format_of
+from ray_train.model.chat_template import chat_messages, chat_template, images_in, user_parts
+from ray_train.model.prompt_format import PromptFormat, format_of, reserved_tokens
 from ray_train.model.skeleton import load_skeleton
 
 QUESTIONS = [
