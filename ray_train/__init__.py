@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ray_train.evaluation.solution_scorer import SolutionScorer
     from ray_train.evaluation.step_client import StepClient
     from ray_train.evaluation.step_scorer import StepScorer
-    from ray_train.model.serving import add_serving_files
+    from ray_train.model.serving_files import add_serving_files
     from ray_train.registry.push import push
     from ray_train.serving.config import ServeConfig
     from ray_train.serving.server import serve
@@ -42,7 +42,7 @@ _HOMES = {
     "StepClient": "ray_train.evaluation.step_client",
     "PredictConfig": "ray_train.evaluation.predict",
     "predict": "ray_train.evaluation.predict",
-    "add_serving_files": "ray_train.model.serving",
+    "add_serving_files": "ray_train.model.serving_files",
     "push": "ray_train.registry.push",
     "ServeConfig": "ray_train.serving.config",
     "serve": "ray_train.serving.server",

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     trained_card(args.model)  # before the slow import, so that a mistake is soon named
     console.phase("importing torch and transformers", on_stderr=True)
-    from ray_train.model.serving import VLLM, add_serving_files
+    from ray_train.model.serving_files import VLLM, add_serving_files
 
     written, why_not = add_serving_files(args.model)
     console.show(f"written to {args.model}: {', '.join(written)}")

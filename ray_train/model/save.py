@@ -25,7 +25,7 @@ from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.model_card import README, model_card
 from ray_train.model.prompt_format import format_in
 from ray_train.model.reward import KAPPA
-from ray_train.model.serving import (
+from ray_train.model.serving_files import (
     IMAGES,
     VLLM,
     image_processor_file,

@@ -28,7 +28,7 @@ from ray_train.distributed.preemption import PreemptionState, preempted
 from ray_train.distributed.retries import show_retries
 from ray_train.model.reward import KAPPA, loss_of
 from ray_train.model.save import gather_weights, model_texts, publish_model
-from ray_train.model.serving import VLLM, why_not_served
+from ray_train.model.serving_files import VLLM, why_not_served
 from ray_train.tracking.base import started_trackers
 from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate

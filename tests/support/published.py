@@ -10,7 +10,7 @@ from ray_train.config_io import plain_options
 from ray_train.model.backbone import Backbone, load_backbone
 from ray_train.model.prompt_format import format_of
 from ray_train.model.save import model_texts, save_model
-from ray_train.model.serving import write_texts
+from ray_train.model.serving_files import write_texts
 
 _RUN = {"run": "small-1", "index": "file:///corpus/index", "backbone": "some-lab/Some-VL-1B-hf"}
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from support.served_model import as_png, data_url
 
-from ray_train.model.chat_template import chat_messages, user_parts
+from ray_train.model.serving_files import chat_messages, user_parts
 from ray_train.serving.pooling_request import models_answer, pooling_answer, pooling_request
 from ray_train.serving.question import Question, RefusedError, Served
 
