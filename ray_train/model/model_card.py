@@ -1,6 +1,6 @@
 """The README.md of a published model: a model card as the Hugging Face hub shows it.
 
-bisieve.json ──▶ header and page; `model_results` adds the results of evaluations
+bisieve.json ──▶ header and page; `evaluation.page` adds the results of evaluations
 """
 
 import json
@@ -9,10 +9,12 @@ from importlib import import_module
 from typing import Any
 
 from ray_train.model.families import Family
-from ray_train.model.model_results import results_section
 from ray_train.model.prompt_format import PromptFormat
 
 README = "README.md"
+# Between these comments `evaluation.page` writes the results of evaluations.
+RESULTS, END_OF_RESULTS = "<!-- evaluations, by bisieve -->", "<!-- end of evaluations -->"
+_NO_RESULTS = "This model has not been evaluated yet. `bisieve evaluate` on this folder fills this section."
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _RECIPE = (
     "objective", "epochs", "global_batch", "learning_rate", "weight_decay", "warmup", "lora_rank",
@@ -167,7 +169,7 @@ def model_card(
         mean_loss=_short(metrics["mean_loss"]), loss=_short(metrics["loss"]), validation=_validation(metrics),
         max_length=config["max_length"],
         kappa="" if "kappa" not in card else "\n- The κ head (`kappa.safetensors`) is read by bisieve alone.",
-        evaluations=results_section([]),
+        evaluations=f"{RESULTS}\n{_NO_RESULTS}\n{END_OF_RESULTS}",
     )  # fmt: skip
     return f"---\n{header.to_yaml(line_break=chr(10))}\n---\n{page}"
 

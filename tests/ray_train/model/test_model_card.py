@@ -12,9 +12,8 @@ from PIL import Image
 from support.published import publish
 
 from ray_train import StepScorer
-from ray_train.evaluation.page import add_to_page
+from ray_train.evaluation.page import add_to_page, with_evaluation
 from ray_train.model.model_card import README, named_after
-from ray_train.model.model_results import with_evaluation
 from ray_train.model.skeleton import load_skeleton_processor
 
 STEPS = ["The bars are 3, 7 and 5 high.", "The answer is left."]
