@@ -22,9 +22,9 @@ from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
 from ray_train.data.sampler import BatchPlan
 from ray_train.model.families import system_and_chat
+from ray_train.model.files import known_as
 from ray_train.model.metadata import MODEL, read_card
 from ray_train.model.prompt_format import format_fingerprint
-from ray_train.model.sources import known_as
 
 RUN = "run.json"
 RUNS = "runs"  # folder of Ray Train's storage, below the output

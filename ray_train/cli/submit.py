@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if given.print_config:
         print(to_toml(config, f"bisieve {args.program} --config FILE"), end="")
         return 0
-    from ray_train.model.recognize import check_visible_model
+    from ray_train.model.metadata import check_visible_model
 
     if isinstance(config, ScoringConfig):
         check_visible_model(config.model, "--model")

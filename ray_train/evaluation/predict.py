@@ -25,7 +25,7 @@ from ray_train.choices import AGGREGATES, PARAGRAPHS, SPLITS
 from ray_train.config_io import option, require
 from ray_train.evaluation.candidates import steps_of
 from ray_train.evaluation.picks import scores_of
-from ray_train.model.recognize import check_model
+from ray_train.model.metadata import check_model
 from ray_train.run_config import located
 
 if TYPE_CHECKING:

@@ -18,11 +18,10 @@ from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.config import EvaluateConfig, ScoringConfig
 from ray_train.evaluation.protocol import prompt_of
 from ray_train.model.backbone import Backbone
-from ray_train.model.metadata import CARD, require_kappa
+from ray_train.model.files import check_weights
+from ray_train.model.metadata import CARD, card_of, check_model, require_kappa
 from ray_train.model.prompt_format import PromptFormat, format_in, format_of
-from ray_train.model.recognize import card_of, check_model
 from ray_train.model.skeleton import load_skeleton_processor
-from ray_train.model.weight_files import check_weights
 
 _OF_THE_CARD = ("max_tiles", "image_backend", "system", "marker", "positive", "negative")
 

@@ -27,11 +27,11 @@ from ray_train.distributed.retries import show_retries
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.protocol import one_image, prompt_of
 from ray_train.model.backbone import load_backbone, training_dtype
+from ray_train.model.files import local_copy
 from ray_train.model.metadata import read_card, require_kappa
 from ray_train.model.packed_attention import read_packs, reads_packs
 from ray_train.model.prompt_format import format_in, format_of
 from ray_train.model.reward import Batch, load_kappa, reward_model, step_rewards
-from ray_train.model.sources import local_copy
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -22,7 +22,7 @@ from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.candidates import Question
 from ray_train.evaluation.config import ScoringConfig
 from ray_train.evaluation.unfinished import Unfinished
-from ray_train.model.sources import known_as
+from ray_train.model.files import known_as
 
 # Options that do not change a reward: where the results are and how the work is divided.
 _NOT_OF_REWARDS = ("model", "output", "workers", "device", "batch", "server")

@@ -27,9 +27,8 @@ from ray_train.estimates.sample import CountingProcessor
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.step_scorer import Asked, Picture, filled, samples_of
 from ray_train.model.backbone import Backbone
-from ray_train.model.metadata import CARD
+from ray_train.model.metadata import CARD, card_of
 from ray_train.model.prompt_format import format_in
-from ray_train.model.recognize import card_of
 from ray_train.model.serving_files import chat_messages, user_parts
 from ray_train.model.skeleton import load_skeleton_processor
 

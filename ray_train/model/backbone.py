@@ -20,9 +20,8 @@ from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.records.prompt import MARKER
 from ray_train.model.families import Family, family_of
-from ray_train.model.sources import WEIGHTS, local_copy
+from ray_train.model.files import WEIGHTS, local_copy, record_tie, refuse_quantized, set_tie, stored_tensors
 from ray_train.model.vision_attention import join_runs
-from ray_train.model.weight_files import record_tie, refuse_quantized, set_tie, stored_tensors
 
 # Only data is read from a model folder: its own code is not run, and pickles, which can run code, not opened.
 NO_CODE = {"trust_remote_code": False}

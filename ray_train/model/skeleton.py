@@ -15,9 +15,7 @@ from bisieve.io.tempdirs import scratch_errors, temporary_folder
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
 from ray_train.model.families import Family
-from ray_train.model.recognize import hub_answers
-from ray_train.model.sources import SMALL, cached_copy
-from ray_train.model.weight_files import Stored, set_tie, stored_tensors
+from ray_train.model.files import SMALL, Stored, cached_copy, hub_answers, set_tie, stored_tensors
 
 _PARTS = ("vision", "projector", "language")
 

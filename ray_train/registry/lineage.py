@@ -21,8 +21,7 @@ from bisieve.io import storage
 from bisieve.io.urls import canonical, join
 from bisieve.records.options import EXCLUDE, RANKING
 from bisieve.schemas import MANIFEST
-from ray_train.model.metadata import CARD, MODEL
-from ray_train.model.recognize import card_of
+from ray_train.model.metadata import CARD, MODEL, card_of
 
 Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "picks", "pointer"]
 Start = Literal["index", "model", "checkpoint", "metrics", "picks", "pointer"]

@@ -18,7 +18,7 @@ from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
 from ray_train.choices import CALIBRATION, FIXED, TRAINING
-from ray_train.model.recognize import card_of
+from ray_train.model.metadata import card_of
 
 METRICS = "metrics.json"
 CHOICES = ("overall_f1", "pooled_macro_f1", "auc")  # metrics to compare by; the first is the protocol's

@@ -9,10 +9,9 @@ from bisieve import console
 from bisieve._text import pluralize, rounded
 from bisieve.errors import TrainingError
 from bisieve.io.urls import canonical
+from ray_train.model.files import SMALL, WEIGHTS, hub_answers, hub_library, local_copy
 from ray_train.model.metadata import trained_card
 from ray_train.model.model_card import README, named_after
-from ray_train.model.recognize import hub_answers
-from ray_train.model.sources import SMALL, WEIGHTS, hub_library, local_copy
 
 # Files of a run that are beside its model, and say nothing about it.
 _OF_THE_RUN = ("run.json", "driver.json", "metrics.json", "best-of.json")

@@ -142,7 +142,7 @@ def load(config: ServeConfig) -> "tuple[Scorer, Served]":
     from PIL import Image
 
     from ray_train.evaluation.scorer import Scorer
-    from ray_train.model.recognize import card_of
+    from ray_train.model.metadata import card_of
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max-pixels is below its limit
     scorer = Scorer(config.model, config.max_length, max_tiles=0)

@@ -20,7 +20,7 @@ from ray_train.choices import ineffective_options
 from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
 from ray_train.evaluation.config import EvaluateConfig
-from ray_train.model.sources import known_as
+from ray_train.model.files import known_as
 from ray_train.selection_options import AS_INDEX
 from ray_train.sweeps.config import SweepConfig
 

@@ -21,8 +21,8 @@ from ray_train.cluster import check_device, cluster
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.preflight import check_images
 from ray_train.evaluation.scoring import digest
-from ray_train.model.recognize import check_model
-from ray_train.model.weight_files import check_weights
+from ray_train.model.files import check_weights
+from ray_train.model.metadata import check_model
 from ray_train.run_config import located, parameters
 from ray_train.sweeps.answer import Answer, Cell, answers
 from ray_train.sweeps.baseline import with_warnings

@@ -29,9 +29,9 @@ from ray_train.evaluation.evaluate import numbers_of
 from ray_train.evaluation.preflight import checked_solutions
 from ray_train.evaluation.scorer import Scorer
 from ray_train.evaluation.scoring import by_prompt, check_finite, digest
+from ray_train.model.files import contents_of
 from ray_train.model.metadata import read_card
 from ray_train.model.reward import Batch
-from ray_train.model.sources import contents_of
 from ray_train.training.loop import Training
 from ray_train.training.plan import PlannedRun, check_backbone, plan_run
 from ray_train.training.worker import Job, WorkerContext, make_worker_context

@@ -37,7 +37,7 @@ from ray_train.data.labels import Floats, describe_targets
 from ray_train.data.sampler import BatchPlan
 from ray_train.data.stored_selection import store_selection
 from ray_train.data.token_estimate import keep_sizes
-from ray_train.model.weight_files import check_weights
+from ray_train.model.files import check_weights
 from ray_train.run_config import located
 from ray_train.tracking.check import check_trackers
 from ray_train.training.plan import PlannedRun, check_backbone, plan_run

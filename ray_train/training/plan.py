@@ -18,8 +18,8 @@ from ray_train.data.labels import Targets, check_some_weight, targets_of, weight
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
 from ray_train.data.token_estimate import Size
 from ray_train.model.drop_path import check_drop_path
+from ray_train.model.metadata import check_model
 from ray_train.model.packed_attention import check_reads_packs
-from ray_train.model.recognize import check_model
 from ray_train.training.preflight import (
     chosen_index,
     chosen_selection,

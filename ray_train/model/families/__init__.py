@@ -59,13 +59,6 @@ class Family:
         return "vision" if parameter.startswith(self.vision) else "language"
 
 
-def text_positions(model: Any, tokens: "torch.Tensor", images: "dict[str, torch.Tensor]") -> "torch.Tensor":
-    """Return positions that count tokens, whether they are of text or of images (int64 [length])."""
-    import torch
-
-    return torch.arange(len(tokens))
-
-
 def known_families() -> dict[str, Family]:
     """Return all families by the ``model_type`` of their ``config.json``."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]

@@ -3,7 +3,8 @@
 from typing import Any
 
 from bisieve.errors import TrainingError
-from ray_train.model.families import Family, text_positions
+from ray_train.model.families import Family
+from ray_train.model.families.internvl import text_positions
 from ray_train.model.prompt_format import Chat
 
 _START, _END, _SOFT = "<start_of_image>", "<end_of_image>", "<image_soft_token>"

@@ -1,6 +1,19 @@
 """InternVL 2.5 (converted), 3 and 3.5 as ``-hf`` checkpoints: an image is cut into tiles."""
 
-from ray_train.model.families import Family, text_positions
+from typing import TYPE_CHECKING, Any
+
+from ray_train.model.families import Family
+
+if TYPE_CHECKING:
+    import torch
+
+
+def text_positions(model: Any, tokens: "torch.Tensor", images: "dict[str, torch.Tensor]") -> "torch.Tensor":
+    """Return positions that count tokens, whether they are of text or of images (int64 [length])."""
+    import torch
+
+    return torch.arange(len(tokens))
+
 
 FAMILY = Family(
     model_type="internvl",

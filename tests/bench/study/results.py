@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from bench.study.grid import Run
 from bench.study.recipe import RECIPE, REGIMES
 from bisieve.synthetic.corpus_config import CorpusConfig
-from ray_train.model.sources import contents_of
+from ray_train.model.files import contents_of
 
 # Settings of a corpus that came after the first run: without a value of their own they change nothing.
 ADDED_LATER = ("any_order",)

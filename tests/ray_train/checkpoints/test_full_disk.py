@@ -123,7 +123,7 @@ def test_no_place_for_temporary_files_at_all_is_a_disks_fault(disk: Path) -> Non
 
 _COPY = """
 import sys
-from ray_train.model.sources import local_copy
+from ray_train.model.files import local_copy
 try:
     print(local_copy(sys.argv[1]))
 except Exception as error:

@@ -17,7 +17,7 @@ from bisieve.errors import BisieveError, TrainingError
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.preflight import checked_format, refuse_decided
-from ray_train.model.recognize import card_of
+from ray_train.model.metadata import card_of
 from ray_train.registry.lineage import chain_of
 
 CARD: dict[str, Any] = {

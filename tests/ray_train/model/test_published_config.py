@@ -6,7 +6,7 @@ from pathlib import Path
 from support.published import publish
 from transformers import AutoTokenizer
 
-from ray_train.model.weight_files import stored_tensors
+from ray_train.model.files import stored_tensors
 
 
 def test_config_and_weights_say_the_same(hub_checkpoint: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bisieve.index.reader import open_index
 from ray_train.config import TrainConfig
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
-from ray_train.model.sources import contents_of
+from ray_train.model.files import contents_of
 from ray_train.registry.lineage import Link, chain_of
 from ray_train.registry.promote import promote
 

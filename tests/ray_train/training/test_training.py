@@ -29,8 +29,8 @@ from ray_train.checkpoints.run_dir import claim_output
 from ray_train.checkpoints.state import check_identity, read_cursor
 from ray_train.config import TrainConfig
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
+from ray_train.model.files import contents_of
 from ray_train.model.metadata import read_card
-from ray_train.model.sources import contents_of
 from ray_train.training.driver import train
 from ray_train.training.preflight import chosen_selection
 from ray_train.training.worker import expected_backbone
