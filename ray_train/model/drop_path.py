@@ -58,7 +58,7 @@ def add_drop_path(backbone: Backbone, rate: float, seed: int) -> DropPath:
     Raises:
         TrainingError: the family does not read tiles; see `check_drop_path`.
     """
-    check_drop_path(backbone.family, rate)
+    check_drop_path(backbone.family)
     tower = backbone.model.get_submodule(backbone.family.vision.rstrip("."))
     layers = list(tower.get_submodule(backbone.family.vision_layers))
     drop = DropPath(seed)
@@ -70,9 +70,9 @@ def add_drop_path(backbone: Backbone, rate: float, seed: int) -> DropPath:
     return drop
 
 
-def check_drop_path(family: Family, rate: float) -> None:
-    """Raise `TrainingError` for a ``rate`` above 0 if the family does not read images as tiles."""
-    if rate and not family.vision_layers:
+def check_drop_path(family: Family) -> None:
+    """Raise `TrainingError` if the family does not read images as tiles, of which some are to be skipped."""
+    if not family.vision_layers:
         raise TrainingError(
             "an InternVL backbone for --drop-path (the paper's code supports no other)",
             family.model_type,

@@ -86,11 +86,6 @@ def _is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv1d) and module.groups == module.in_channels
 
 
-def has_adapters(model: Any) -> bool:
-    """Return whether ``model`` has adapters by `add_adapters`."""
-    return hasattr(model, "peft_config")
-
-
 def merge_adapters(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights of a model without adapters, with the adapters of ``model`` merged into them.
 

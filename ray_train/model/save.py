@@ -20,7 +20,7 @@ from bisieve.io.tempdirs import passing_folder
 from bisieve.io.upload import Persistence, Progress, no_one, upload
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import Backbone
-from ray_train.model.lora import has_adapters, merge_adapters, plain_model
+from ray_train.model.lora import merge_adapters, plain_model
 from ray_train.model.metadata import CARD, MODEL
 from ray_train.model.model_card import README, model_card
 from ray_train.model.prompt_format import format_in
@@ -52,9 +52,14 @@ def gather_weights(module: torch.nn.Module, rank: int) -> Weights:
                 weights[name] = tensor.detach().cpu().clone()
     if rank == 0:
         weights |= {name: tensor.cpu() for name, tensor in module.named_buffers()}
-        if has_adapters(module):
+        if _has_adapters(module):
             weights = merge_adapters(module, weights)
     return weights
+
+
+def _has_adapters(model: Any) -> bool:
+    """Return whether ``model`` has adapters by `lora.add_adapters`."""
+    return hasattr(model, "peft_config")
 
 
 def save_model(
@@ -69,7 +74,7 @@ def save_model(
         folder: an existing folder.
         kappa: weights of the κ head, if there is one.
     """
-    model = plain_model(backbone.model) if has_adapters(backbone.model) else backbone.model
+    model = plain_model(backbone.model) if _has_adapters(backbone.model) else backbone.model
     persistent = model.state_dict().keys()
     model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if k in persistent})
     backbone.processor.tokenizer.save_pretrained(folder)

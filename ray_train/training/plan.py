@@ -74,7 +74,8 @@ def check_backbone(config: TrainConfig) -> None:
         TrainingError: It is not, or it cannot.
     """
     family = check_model(config.backbone, "--backbone")
-    check_drop_path(family, config.drop_path)
+    if config.drop_path:
+        check_drop_path(family)
     if config.pack_tokens:
         check_reads_packs(family)
 
