@@ -19,8 +19,7 @@ from ray_train.evaluation.candidates import Question, read_candidates, solutions
 from ray_train.evaluation.config import BestOfConfig
 from ray_train.evaluation.picks import accuracies, pick, scores_of, summary, table
 from ray_train.evaluation.preflight import check_images, checked_format, checked_model, marker_of
-from ray_train.evaluation.scoring import digest, score_solutions, scoring_identity
-from ray_train.evaluation.unfinished import Unfinished
+from ray_train.evaluation.scoring import Unfinished, digest, score_solutions, scoring_identity
 from ray_train.run_config import located
 
 REPORT, PICKS = "best-of.json", "picks.jsonl"

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_train.evaluation.metrics import Measured, measure
-from ray_train.evaluation.steps import Floats, ScoredSteps
+from ray_train.evaluation.metrics import Floats, Measured, ScoredSteps, measure
 
 RESAMPLES = 2000
 RAISED = ("calibration_error",)  # metrics that resampling raises

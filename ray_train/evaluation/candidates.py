@@ -2,13 +2,15 @@
 
 A record of JSONL or Parquet has ``question``, ``image`` (a name or a list), ``answer`` and ``responses``,
 each the text of a solution or the list of its steps. It may have ``answers`` (the final answer of each
-response) or ``correct`` (whether each is right); else both follow from the text. ``data_source`` is optional.
+response) or ``correct`` (whether each is right); else both follow from the text: `final_answer` finds the
+answer in it, and `is_same` says whether it is the right one. ``data_source`` is optional.
 """
 
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain
 
 import msgspec
@@ -18,8 +20,8 @@ from bisieve.io.file_names import is_parquet
 from bisieve.io.storage import read_bytes
 from bisieve.shards.jsonl import read_blocks
 from ray_train.choices import LINES, PARAGRAPHS
-from ray_train.evaluation.answers import final_answer, is_same
 from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.config import ANSWER
 
 _SEPARATORS = {PARAGRAPHS: re.compile(r"\n\s*\n"), LINES: re.compile(r"\n")}
 
@@ -59,7 +61,7 @@ def read_candidates(url: str, split: str, pattern: str, marker: str) -> list[Que
     Args:
         url: URL of a JSONL file, which may be compressed, or of a Parquet file.
         split: One of `choices.SPLITS`, for responses that are texts.
-        pattern: The regular expression of a final answer, as in `answers.final_answer`.
+        pattern: The regular expression of a final answer, as in `final_answer`.
         marker: The token at which rewards are read; it must not occur in a question.
 
     Raises:
@@ -161,3 +163,41 @@ def solutions_of(questions: Sequence[Question]) -> list[Solution]:
 
 def _malformed(url: str, number: int, found: str) -> TrainingError:
     return TrainingError(f"a question with responses in line {number} of {url}", found, "correct the line")
+
+
+def final_answer(solution: str, pattern: str = ANSWER) -> str:
+    """Return the final answer of a solution.
+
+    Args:
+        solution: Its text.
+        pattern: A regular expression; the answer is the first group that is not empty in its last match.
+
+    Returns:
+        The answer, or the last line of ``solution`` if nothing matches; "" for an empty solution.
+    """
+    matches = list(re.finditer(pattern, solution))
+    if matches:
+        return next((group for group in matches[-1].groups() if group), "").strip()
+    lines = solution.strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def normalized(answer: str) -> str:
+    r"""Return a form of an answer that is equal for equal answers.
+
+    Case, spaces at the ends, a full stop, dollar signs, and one pair of parentheses or of ``\boxed{}`` do not
+    matter. Numbers are compared by value, to 28 digits: 1,200 and 1200.0 are equal.
+    """
+    text = answer.lstrip("$* \t\n").rstrip("$*. \t\n")
+    for left, right in (("\\boxed{", "}"), ("(", ")")):
+        if text.startswith(left) and text.endswith(right):
+            text = text[len(left) : -len(right)].strip()
+    try:
+        return str(Decimal(re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", text)).normalize() + 0)
+    except ArithmeticError:  # it is no number
+        return " ".join(text.casefold().split())
+
+
+def is_same(one: str, other: str) -> bool:
+    """Return whether two answers are the same; an empty answer is the same as none."""
+    return bool(normalized(one)) and normalized(one) == normalized(other)

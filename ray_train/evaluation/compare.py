@@ -5,21 +5,26 @@
 Each resample draws the same questions for both models, so what makes a question hard for both cancels out:
 the interval of the difference is much narrower than the two intervals suggest. Thresholds are those of the
 evaluations. Needs neither the benchmark nor the models, neither torch nor Ray.
+
+An interval that contains 0 shows no difference, and no equality either. With a margin δ, two models are
+equivalent in a metric if the interval is inside (−δ, δ): two one-sided tests (Schuirmann, 1987), each at half
+of what the confidence leaves. A bootstrap knows nothing of what none of its questions shows: for two models
+that agree on all of ten questions the interval is [0, 0]. So there must be as many questions as are needed to
+see, with the same confidence, what occurs in a share δ of them: 3/δ at 95 % (the rule of three).
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil, log
 from typing import Any, TypeAlias
 
 from bisieve._text import Report, Table, percent, pluralize
 from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION, TEST
 from ray_train.evaluation.bootstrap import differences, measured, plain
-from ray_train.evaluation.metrics import ALL, Measured
+from ray_train.evaluation.metrics import ALL, LOWER_IS_BETTER, Measured, ScoredSteps, judged_steps
 from ray_train.evaluation.scores_file import read_evaluation
-from ray_train.evaluation.steps import ScoredSteps, judged_steps
 from ray_train.evaluation.tables import NAMES, beats_position, ends, number
-from ray_train.evaluation.verdicts import better, is_equivalent, least
 
 # Fields that must be equal in two evaluations: the same judgements, and the same steps reported.
 SAME = {"benchmark_sha256": "--benchmark", "threshold_on": "--threshold", "seed": "--seed"}
@@ -211,3 +216,31 @@ def _compared(
         of_a["threshold_on"], steps, sum(abs(one - another) for one, another in scored), confidence, margin,
         metrics, position, (beats_position(of_a), beats_position(of_b)),
     )  # fmt: skip
+
+
+def better(metric: str, interval: Sequence[float] | None) -> str | None:
+    """Return "A" or "B" if the interval of B − A shows which is better; None if it contains 0."""
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return None
+    return "B" if (interval[0] > 0) != (metric in LOWER_IS_BETTER) else "A"
+
+
+def is_equivalent(
+    interval: Sequence[float] | None, margin: float | None, questions: int, confidence: float
+) -> bool | None:  # fmt: skip
+    """Return whether a difference is shown to be inside ±``margin``; None without a margin or an interval.
+
+    Args:
+        interval: Of the difference.
+        margin: In (0, 1).
+        questions: From which the interval is.
+        confidence: Of the interval, in (0, 1).
+    """
+    if interval is None or margin is None:
+        return None
+    return bool(-margin < interval[0] and interval[1] < margin and questions >= least(margin, confidence))
+
+
+def least(margin: float, confidence: float) -> int:
+    """Return how many questions are needed to call two models equivalent."""
+    return ceil(-log(1 - confidence) / margin)

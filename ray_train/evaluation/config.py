@@ -20,7 +20,12 @@ from ray_train.choices import (
 )
 from ray_train.config import IMAGE_BACKENDS, SYSTEMS
 from ray_train.config_io import option, require
-from ray_train.evaluation.answers import ANSWER
+
+# "Final answer: 12", "**Final answer** is 12.", or \boxed{\frac{1}{2}}; the last one in a solution counts.
+ANSWER = (
+    r"(?i)final answer[\s*]{0,4}(?:is\b\s*:?|:)[\s*]*(.*\w.*)"
+    r"|\\boxed\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})+)\}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

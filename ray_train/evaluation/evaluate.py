@@ -10,17 +10,15 @@ from bisieve import console
 from bisieve._text import pluralize
 from bisieve.io.urls import join
 from ray_train.choices import threshold_of
-from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.benchmark import Solution, published_counts, published_line
 from ray_train.evaluation.config import EvaluateConfig
+from ray_train.evaluation.metrics import Rewards, judged_steps
 from ray_train.evaluation.page import add_to_page
 from ray_train.evaluation.preflight import checked_format, checked_model, checked_solutions
-from ray_train.evaluation.published import published_counts, published_line
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import METRICS, write_evaluation
-from ray_train.evaluation.scoring import digest, score_solutions, scoring_identity
-from ray_train.evaluation.steps import Rewards, judged_steps
+from ray_train.evaluation.scoring import Unfinished, digest, score_solutions, scoring_identity
 from ray_train.evaluation.tables import table
-from ray_train.evaluation.unfinished import Unfinished
 from ray_train.model.metadata import CARD
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.run_config import located

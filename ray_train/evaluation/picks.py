@@ -16,10 +16,9 @@ import numpy as np
 
 from bisieve._text import Report, Table, percent
 from ray_train.choices import AGGREGATES
-from ray_train.evaluation.answers import normalized
 from ray_train.evaluation.bootstrap import draws, interval
-from ray_train.evaluation.candidates import Question
-from ray_train.evaluation.steps import Floats
+from ray_train.evaluation.candidates import Question, normalized
+from ray_train.evaluation.metrics import Floats
 from ray_train.evaluation.tables import ends, number
 
 _SCORE: Mapping[str, Callable[[Floats], float]] = {

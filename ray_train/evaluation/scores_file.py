@@ -13,7 +13,7 @@ from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
 from ray_train.evaluation.benchmark import Solution
-from ray_train.evaluation.steps import Rewards
+from ray_train.evaluation.metrics import Rewards
 from ray_train.evaluation.thresholds import in_calibration_half, is_reported
 from ray_train.registry.promote import require_evaluation
 

@@ -13,8 +13,7 @@ import xxhash
 
 from bisieve.errors import TrainingError
 from ray_train.choices import CALIBRATION, FIXED, TEST
-from ray_train.evaluation.metrics import macro_f1
-from ray_train.evaluation.steps import Bools, Floats, ScoredSteps
+from ray_train.evaluation.metrics import Bools, Floats, ScoredSteps, macro_f1
 
 _CANDIDATES = 100  # quantile steps of the rewards of the calibration half, whose ends are tried as thresholds
 _MOST_SWEPT = 1000  # of n rewards the paper's code tries every (n // 1000)-th as threshold

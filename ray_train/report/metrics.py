@@ -28,8 +28,8 @@ from bisieve.report.page import (
     Tiles,
 )
 from bisieve.report.reading import thumbnail
+from ray_train.evaluation.metrics import judged_steps
 from ray_train.evaluation.scores_file import ScoredSolution, read_evaluation
-from ray_train.evaluation.steps import judged_steps
 from ray_train.evaluation.tables import ends, metric_rows, notes, number, source_rows
 from ray_train.report.metrics_charts import (
     position_charts,

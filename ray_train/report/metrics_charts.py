@@ -7,8 +7,7 @@ import numpy as np
 
 from bisieve.report.charts import COLOURS, Rows, axis, bar_chart, interval_chart, line_chart
 from bisieve.report.page import Chart, Spec
-from ray_train.evaluation.metrics import ALL, BINS, f1_of_kinds
-from ray_train.evaluation.steps import Floats, ScoredSteps
+from ray_train.evaluation.metrics import ALL, BINS, Floats, ScoredSteps, f1_of_kinds
 
 _POINTS = 200  # of a curve
 _ROC_SOURCES = 4  # whose curves are shown beside that of all, the largest ones

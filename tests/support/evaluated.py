@@ -7,9 +7,9 @@ from PIL import Image
 
 from ray_train.choices import CALIBRATION
 from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.metrics import judged_steps
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import write_evaluation
-from ray_train.evaluation.steps import judged_steps
 from support.reported import ATTACK
 
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ray_train.evaluation.bootstrap import once
-from ray_train.evaluation.metrics import measure
-from ray_train.evaluation.steps import ScoredSteps
+from ray_train.evaluation.metrics import ScoredSteps, measure
 
 
 def scored(

@@ -9,9 +9,8 @@ from support.scored_steps import scored, some_steps
 
 from ray_train.evaluation import bootstrap, metrics
 from ray_train.evaluation.bootstrap import draws, interval, intervals, measured, quantile
-from ray_train.evaluation.metrics import ALL
+from ray_train.evaluation.metrics import ALL, ScoredSteps
 from ray_train.evaluation.report import report
-from ray_train.evaluation.steps import ScoredSteps
 
 SEED, THRESHOLD = 7, 0.5
 

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from support.scored_steps import metrics_of, scored, some_steps
 
-from ray_train.evaluation.metrics import ALL
-from ray_train.evaluation.position import position_baseline
-from ray_train.evaluation.report import report
-from ray_train.evaluation.steps import ScoredSteps
+from ray_train.evaluation.metrics import ALL, ScoredSteps
+from ray_train.evaluation.report import position_baseline, report
 from ray_train.evaluation.tables import NAMES, table
 from ray_train.evaluation.thresholds import in_calibration_half, swept_threshold
 

@@ -7,8 +7,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 from support.scored_steps import metrics_of, scored, some_steps
 
-from ray_train.evaluation.metrics import ALL
-from ray_train.evaluation.steps import ScoredSteps
+from ray_train.evaluation.metrics import ALL, ScoredSteps
 
 
 @pytest.mark.parametrize("seed", range(3))

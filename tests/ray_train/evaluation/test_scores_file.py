@@ -9,9 +9,9 @@ import pytest
 
 from bisieve.errors import TrainingError
 from ray_train.evaluation.benchmark import Solution
+from ray_train.evaluation.metrics import judged_steps
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import read_evaluation, write_evaluation
-from ray_train.evaluation.steps import judged_steps
 from ray_train.evaluation.thresholds import in_calibration_half
 
 SOLUTIONS = [
