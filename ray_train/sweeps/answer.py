@@ -6,6 +6,10 @@
 
 The reference is a random selection, since that alone is a smaller corpus of the same kind: a curve through
 the best rollouts does not lead to all of them.
+
+Where all the data give no more than the position of a step alone, a small fraction gives as much, but that
+means nothing, and the answer has a warning (`with_warnings`). The AUC shows this, whatever the metric of the
+sweep: it needs no threshold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +26,7 @@ from ray_train.sweeps.noise import DRAWS, Noise, noise_by_fraction
 LARGE = 0.5  # fractions from here on save little: the answer names a smaller one
 _LATE = 5  # times δ: a rise that may still be to come where the runs show none; a smaller one is never shown
 ENOUGH, UNDECIDED, NONE, UNKNOWN = "enough", "undecided", "none", "unknown"
+CHANCE = 0.5  # AUC of rewards that are drawn at random
 
 
 @dataclass(frozen=True)
@@ -235,3 +240,39 @@ def _chosen(
 def _central(drawn: Floats, confidence: float) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def with_warnings(
+    answers: Sequence[Answer], by_auc: Sequence[Answer], position: float | None
+) -> list[Answer]:
+    """Return the answers, each with a warning where it means nothing.
+
+    Args:
+        answers: Answers by the metric of the sweep.
+        by_auc: Answers by the AUC.
+        position: AUC of the position alone; None if it is undefined.
+    """
+    found = {answer.objective: answer.full for answer in by_auc}
+    return [
+        replace(answer, warning=_warning(auc, position)) if answer.full and auc else answer
+        for answer in answers
+        for auc in (found.get(answer.objective),)
+    ]
+
+
+def _warning(auc: Estimate, position: float | None) -> str:
+    by, level = "chance", CHANCE
+    if position is not None and position > CHANCE:
+        by, level = "the position of a step alone", position
+    if auc.low > level:
+        return ""
+    said = f"all the data give an auc of {auc.value:.3f} ({auc.low:.3f}…{auc.high:.3f})"
+    if auc.value > level:
+        return (
+            f"{said}, not surely above the {level:.3f} of {by}: such models may have learned nothing, and "
+            "then the answer means nothing"
+        )
+    return (
+        f"{said}, not above the {level:.3f} of {by}: such models have learned nothing, so the answer means "
+        "nothing"
+    )

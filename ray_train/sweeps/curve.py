@@ -6,8 +6,15 @@ This is the power law a − b·n^(−c) of learning curves, written so that its 
 a given c it is linear in the others, so c is tried on a grid, for all draws of a bootstrap at once.
 
 Such a curve never falls, and rises ever more slowly in log x. Runs that do otherwise are refused, by a test
-of all pairs and triples of shares together: no curve of this form tells where they lead. If the test would
-miss a curve that takes off at the largest share (`late_rise`), the interval includes what that one gives.
+of all pairs and triples of shares together: no curve of this form tells where they lead.
+
+Nor may they miss a curve that takes off at their largest share x_L (σ is the logistic function):
+
+    quality(x) = low + 2·rise·σ(ln(x / x_L) / `WIDTH`)
+
+It has risen by ``rise`` at x_L, ever faster, and nearly as much is still to come. Runs that show it are
+refused. Where seeds vary much they may not show it: then it cannot be excluded that all the data give as much
+as such a curve does (`take_off`), and the interval includes that.
 
 The bootstrap is parametric: with three seeds a fraction, resampling the seeds themselves would give intervals
 that are far too narrow. A draw adds to each run normal noise of the variance that runs of the same options
@@ -21,15 +28,15 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ray_train.sweeps.late_rise import ShapeTest, TakeOff, take_off
-
 Floats: TypeAlias = npt.NDArray[np.float64]
-
 BEST = 1.0  # of the metrics that a sweep compares
 LEAST_FRACTIONS = 3  # different ones; the curve has three parameters
 _POWERS = np.geomspace(0.02, 3.0, 40)  # of c; near 0 the curve is a logarithm, which does not level off
 _TINY = 1e-300  # in place of a divisor of 0
 _DOUBTED = 0.1  # of runs on a curve that is level, or a logarithm, so many are refused at most
+# In ln x: nine tenths of the rise are within a factor of six of the data, as where learning begins suddenly.
+WIDTH = 0.4
+SURE = 0.8  # the share of such sweeps that must be refused, for one that is not to exclude the take-off
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,31 @@ def _with_power(shares: Floats, values: Floats, power: float) -> Curve:
     full = np.minimum(full, BEST)
     squared = ((values - full[:, None] + drop[:, None] * x) ** 2).sum(axis=1)
     return Curve(full, drop, np.full(len(values), power), squared)
+
+
+@dataclass(frozen=True)
+class ShapeTest:
+    """A test of the means of runs: may they be on a curve that never falls and gets no steeper?"""
+
+    contrasts: Floats  # of the means, in standard deviations; not below 0 on such a curve [sums, shares]
+    least: float  # the smallest contrast at which runs are not refused
+
+    def passes(self, means: Floats) -> npt.NDArray[np.bool_]:
+        """Return whether means, [.., shares], are not refused, [..]."""
+        return np.asarray((means @ self.contrasts.T).min(axis=-1) >= self.least)
+
+
+@dataclass(frozen=True)
+class TakeOff:
+    """A curve that takes off at the largest share."""
+
+    noticed: float  # share of sweeps with the same noise in which it would be refused
+    full: Floats  # what all the data then give, [draws]
+
+    @property
+    def is_excluded(self) -> bool:
+        """Return whether it would hardly be missed."""
+        return self.noticed >= SURE
 
 
 @dataclass(frozen=True)
@@ -162,3 +194,25 @@ def _contrasts(x: Floats) -> Floats:
         for first, middle, last in combinations(range(len(x)), 3)
     ]
     return np.array(rises + bends)
+
+
+def take_off(
+    shares: Floats, means: Floats, errors: Floats, test: ShapeTest, rise: float, best: float
+) -> TakeOff:  # fmt: skip
+    """Return what the runs say of a curve that has risen as much as they have, but takes off at their end.
+
+    Args:
+        shares: Shares of the data, in rising order, [shares].
+        means: Of the runs on each, [shares].
+        errors: Deviation of each mean from its expected value in each draw, [draws, shares].
+        test: The test of their shape.
+        rise: The least rise of such a curve; that of the runs, if it is larger.
+        best: The largest value of the metric.
+    """
+    level = 2 / (1 + (shares[-1] / shares) ** (1 / WIDTH))  # rises to 1 at the largest share
+    late = means[-1] - max(rise, float(means[-1] - means[0])) * (1 - level)
+    noticed = 1 - float(np.mean(test.passes(late + errors)))
+    drawn = means + errors
+    rises = np.maximum(rise, drawn[:, -1] - drawn[:, 0])
+    to_come = 2 / (1 + shares[-1] ** (1 / WIDTH)) - 1
+    return TakeOff(noticed, np.minimum(drawn[:, -1] + rises * to_come, best))

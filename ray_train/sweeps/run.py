@@ -24,13 +24,10 @@ from ray_train.evaluation.scoring import digest
 from ray_train.model.files import check_weights
 from ray_train.model.metadata import check_model
 from ray_train.run_config import located, parameters
-from ray_train.sweeps.answer import Answer, Cell, answers
-from ray_train.sweeps.baseline import with_warnings
+from ray_train.sweeps.answer import Answer, Cell, answers, with_warnings
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial, trials
-from ray_train.sweeps.pace import in_words, pace_of, passes
-from ray_train.sweeps.plot import plot
-from ray_train.sweeps.report import report, sentences
+from ray_train.sweeps.report import plot, report, sentences
 from ray_train.sweeps.results import (
     ANSWER,
     AUC,
@@ -39,6 +36,9 @@ from ray_train.sweeps.results import (
     Finished,
     by_position,
     cells_of,
+    in_words,
+    pace_of,
+    passes,
     read_finished,
     write_rows,
 )

@@ -1,9 +1,11 @@
-"""Train and evaluate once, inside the calling process: the same loop, optimizer and scorer, without Ray.
+"""Train and evaluate once: inside the calling process, without Ray, or with several workers by Ray.
 
 TrainConfig ──plan_run──▶ Job ──`loop.Training`, one rank──▶ model at OUTPUT ──`Scorer`──▶ metrics
 
-A command starts Ray, a controller, workers and data workers, half a minute in which nothing is learned. Here
-a process makes trial after trial, and keeps what they share: imports, encoded prompts, the benchmark.
+A command starts Ray, a controller, workers and data workers, half a minute in which nothing is learned. With
+`run_trial` a process makes trial after trial by the same loop, optimizer and scorer, and keeps what they
+share: imports, encoded prompts, the benchmark. A trial of several workers (`run_with_ray`) is the ordinary
+training by Ray Train, and evaluation by Ray Data.
 """
 
 import gc
@@ -25,7 +27,7 @@ from ray_train.data.stored_selection import store_selection
 from ray_train.distributed.heartbeat import Pulse
 from ray_train.distributed.preemption import PreemptionState
 from ray_train.evaluation.config import EvaluateConfig
-from ray_train.evaluation.evaluate import numbers_of
+from ray_train.evaluation.evaluate import evaluate, numbers_of
 from ray_train.evaluation.preflight import checked_solutions
 from ray_train.evaluation.scorer import Scorer
 from ray_train.evaluation.scoring import by_prompt, check_finite, digest
@@ -203,3 +205,37 @@ def _shared(kept: dict[str, Value], key: tuple[Any, ...], make: Callable[[], Val
     for oldest in list(kept)[:-_KEPT]:
         del kept[oldest]
     return kept[name]
+
+
+def run_with_ray(config: TrainConfig, evaluation: EvaluateConfig) -> dict[str, Any]:
+    """Train and evaluate on the Ray that this process belongs to; a training that was stopped continues.
+
+    Args:
+        config: Options of the training, whose output all machines can reach.
+        evaluation: Options of the evaluation; its model is that output.
+
+    Returns:
+        What `run_trial` returns, without the losses; ``seconds`` are those of this process alone.
+
+    Raises:
+        BisieveError: The user must change something.
+    """
+    from ray_train.training.driver import train  # Ray Train, which a trial in one process does not need
+
+    started = time.perf_counter()
+    train(config)
+    trained = time.perf_counter()
+    numbers = evaluate(evaluation)
+    card = read_card(config.output, "--output")
+    assert card is not None  # `train` has written it
+    steps = -(-card["rollouts"] // config.global_batch) * config.epochs
+    return {
+        **numbers,
+        "training": {
+            "rollouts": card["rollouts"],
+            "optimizer_steps": steps,
+            "mean_loss": card["metrics"]["mean_loss"],
+            "seconds": trained - started,
+        },
+        "evaluation_seconds": time.perf_counter() - trained,
+    }

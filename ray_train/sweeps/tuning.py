@@ -38,8 +38,7 @@ from bisieve.io.urls import canonical, join
 from ray_train.cluster import unwrapped, uses_gpus
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial
-from ray_train.sweeps.pace import pace_of
-from ray_train.sweeps.results import Finished, write_trial
+from ray_train.sweeps.results import Finished, pace_of, write_trial
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no files of the results: trials write their own
@@ -174,8 +173,7 @@ class _Runner(Trainable):
 
 def _run(trial: Trial, output: str) -> dict[str, Any]:
     """Train and evaluate in this process, or for several workers with Ray Train and Ray Data."""
-    from ray_train.sweeps.trial import run_trial
-    from ray_train.sweeps.with_ray import run_with_ray
+    from ray_train.sweeps.trial import run_trial, run_with_ray
 
     if trial.train.workers.most > 1:
         return run_with_ray(*_placed(trial, join(output, RUNNING, trial.id)))

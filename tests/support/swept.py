@@ -4,8 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from ray_train.sweeps.answer import Cell, answers
-from ray_train.sweeps.baseline import with_warnings
+from ray_train.sweeps.answer import Cell, answers, with_warnings
 from ray_train.sweeps.config import SweepConfig, Values
 from ray_train.sweeps.run import SweepResult
 

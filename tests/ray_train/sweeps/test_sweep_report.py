@@ -6,11 +6,9 @@ import pytest
 from support.piped_lines import joined
 from support.swept import AVAILABLE, CELLS, CONFIG
 
-from ray_train.sweeps.answer import Cell, answers
-from ray_train.sweeps.baseline import with_warnings
+from ray_train.sweeps.answer import Cell, answers, with_warnings
 from ray_train.sweeps.config import SweepConfig
-from ray_train.sweeps.plot import plot
-from ray_train.sweeps.report import mean_interval, report
+from ray_train.sweeps.report import mean_interval, plot, report
 
 
 def text(cells: list[Cell], delta: float = 0.01, position: float | None = None) -> str:
