@@ -14,14 +14,19 @@ from types import ModuleType
 
 from bisieve import console
 from bisieve._version import __version__
-from bisieve.cli.collector import collect_seldom
 from bisieve.cli.completion import ASKED, complete
 from bisieve.cli.extras import distribution_with
 from bisieve.cli.overview import help_text, overview
 from bisieve.cli.parser import Parser, add_command
-from bisieve.cli.sigterm import sigterm_as_interrupt
-from bisieve.cli.streams import discard_stdout, full_disk, open_closed_streams
-from bisieve.errors import BisieveError, UsageError
+from bisieve.cli.process import (
+    check_working_directory,
+    collect_seldom,
+    discard_stdout,
+    full_disk,
+    open_closed_streams,
+    sigterm_as_interrupt,
+)
+from bisieve.errors import BisieveError
 from bisieve.events import events_on_stderr, log_format
 
 COMMANDS = "bisieve.commands"  # group of entry points, each a command module
@@ -153,20 +158,6 @@ def _interrupted(args: argparse.Namespace, interrupt: KeyboardInterrupt, by_sigt
     word, exit_code = ("terminated", TERMINATED) if by_sigterm else ("interrupted", INTERRUPTED)
     notes = getattr(interrupt, "__notes__", ["nothing half-written was made visible"])
     return _failed(args, "; ".join([word, *notes]), exit_code)
-
-
-def check_working_directory() -> None:
-    """Check that the working directory still exists: without one, no child process can start.
-
-    Raises:
-        UsageError: It has been deleted.
-    """
-    try:
-        os.getcwd()
-    except FileNotFoundError as error:
-        raise UsageError(
-            "an existing working directory", "a deleted one", "cd to another directory"
-        ) from error
 
 
 def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:
