@@ -6,8 +6,7 @@ Its ties, its rollouts without a positive step, and whether α fits its size.
 import numpy as np
 
 from bisieve._text import percent, pluralize
-from bisieve.index.cutoffs import CutoffTies, cutoff_ties
-from bisieve.index.negatives import all_negative
+from bisieve.index.cutoffs import CutoffTies, all_negative, cutoff_ties
 from bisieve.index.reader import Index
 from bisieve.index.selection import Selection, differences, selection_ties
 from bisieve.ranking.strategies import strategy_of

@@ -11,7 +11,7 @@ from support.handmade import DEFAULTS, Made, make_index
 from bisieve._text import percent
 from bisieve.cli.main import main
 from bisieve.index import writer
-from bisieve.index.negatives import all_negative
+from bisieve.index.cutoffs import all_negative
 from bisieve.index.selection import read_selection, select
 from bisieve.tools.cut_notes import _alpha, cut_notes, ranking_notes, selection_notes
 
