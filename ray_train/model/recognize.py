@@ -7,8 +7,7 @@ from typing import Any
 
 from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
-from bisieve.io.access import is_reachable
-from bisieve.io.urls import basename, canonical, join
+from bisieve.io.urls import basename, canonical, is_reachable, join
 from ray_train.model.families import known_families
 from ray_train.model.families.base import Family
 from ray_train.model.metadata import CARD, read_card

@@ -15,8 +15,8 @@ from bisieve import schemas
 from bisieve.index.manifest import ROWS_VERSION, DataFile
 from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_scored
-from bisieve.io.file_names import is_seekable
 from bisieve.io.storage import FileInfo
+from bisieve.io.urls import is_seekable
 from bisieve.pipeline.engine import Engine, Parts, Shared
 from bisieve.pipeline.progress import Scanned
 from bisieve.records.options import Layout, Parameters, ReadOptions

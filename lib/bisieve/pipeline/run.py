@@ -29,9 +29,8 @@ from bisieve.index.rerank import check_options
 from bisieve.index.versions import say_occupied
 from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
 from bisieve.io.conditional import read_pointer
-from bisieve.io.file_names import SUFFIXES
 from bisieve.io.storage import FileInfo, require_writable
-from bisieve.io.urls import canonical, join
+from bisieve.io.urls import SUFFIXES, canonical, join
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
 from bisieve.pipeline.incremental import Older, known_layouts, older_rows
 from bisieve.pipeline.progress import Scanned, reporter, scan_line

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from bisieve.io.file_names import is_seekable
 from bisieve.io.storage import FileInfo
+from bisieve.io.urls import is_seekable
 from bisieve.pipeline.engine import Engine, Parts
 from bisieve.pipeline.incremental import Older, kept_chunks, num_readers, steps_again
 from bisieve.pipeline.progress import Scanned

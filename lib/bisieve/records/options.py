@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
-from bisieve.io.file_names import file_stem, folder_name, partition_value
+from bisieve.io.urls import file_stem, folder_name, partition_value
 
 Layout = Literal["rollouts", "steps"]
 

@@ -6,8 +6,8 @@ import pyarrow.compute as pc
 
 from bisieve.errors import BisieveError
 from bisieve.index.reader import Index, open_part
-from bisieve.io.file_names import codec_of, is_parquet
 from bisieve.io.read import read_ranges
+from bisieve.io.urls import codec_of, is_parquet
 from bisieve.records.model import HINTS
 
 _SHOWN = 600  # bytes of an example

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from bisieve.io.file_names import is_parquet
+from bisieve.io.urls import is_parquet
 from bisieve.scan.batches import ScanOptions
 from bisieve.scan.parquet_rows import scan_rollout_rows, scan_step_rows
 from bisieve.scan.rollouts import scan_rollouts

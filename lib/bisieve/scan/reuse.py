@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import xxhash
 
 from bisieve import schemas
-from bisieve.io.file_names import is_parquet, is_seekable
 from bisieve.io.storage import FileInfo
+from bisieve.io.urls import is_parquet, is_seekable
 from bisieve.ranking.sort import from_bytes
 from bisieve.records.decode import record_converter, record_decoder
 from bisieve.records.options import KnownShards, Layout, ReadOptions
