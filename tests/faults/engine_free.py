@@ -16,8 +16,7 @@ from support import reference
 from bisieve import schemas
 from bisieve.index.writer import part_path, write_part
 from bisieve.ranking.order import INDEX_ORDER, ranking_order
-from bisieve.ranking.sort import sorted_indices
-from bisieve.ranking.splitters import Cuts, choose_bounds
+from bisieve.ranking.sort import Cuts, choose_bounds, sorted_indices
 from bisieve.records.options import Parameters, ReadOptions
 from bisieve.scan.batches import ScanOptions
 from bisieve.scan.chunks import Chunk, chunked

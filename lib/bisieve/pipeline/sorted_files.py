@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from bisieve.pipeline.engine import Engine, Parts, Shared
-from bisieve.ranking.sort import Order, Run, Sample
-from bisieve.ranking.splitters import INTERVALS_A_FILE, Bounds, Cuts, Places, choose_bounds
+from bisieve.ranking.sort import INTERVALS_A_FILE, Bounds, Cuts, Order, Places, Run, Sample, choose_bounds
 
 Result = TypeVar("Result")
 Use = Callable[[int, int, pa.Table], Result]  # gets a file's number, the number of its first row, its rows

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bisieve.index.question_counts import question_hashes
 from bisieve.index.statistics import NEEDED, Statistics, statistics_of
-from bisieve.ranking.grouped import begins
+from bisieve.ranking.sort import begins
 from bisieve.records.options import Parameters
 from bisieve.report.rows import Ints
 
