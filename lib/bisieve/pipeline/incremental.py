@@ -17,8 +17,7 @@ from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_scored
 from bisieve.io.storage import FileInfo
 from bisieve.io.urls import is_seekable
-from bisieve.pipeline.engine import Engine, Parts, Shared
-from bisieve.pipeline.progress import Scanned
+from bisieve.pipeline.engine import Engine, Parts, Scanned, Shared
 from bisieve.records.options import Layout, Parameters, ReadOptions
 from bisieve.scan.chunks import Chunk, make_chunk
 from bisieve.scan.partition import parted_by_rollout

@@ -31,9 +31,8 @@ from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_
 from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import FileInfo, require_writable
 from bisieve.io.urls import SUFFIXES, canonical, join
-from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
+from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts, Scanned, reporter, scan_line
 from bisieve.pipeline.incremental import Older, known_layouts, older_rows
-from bisieve.pipeline.progress import Scanned, reporter, scan_line
 from bisieve.pipeline.ranked_files import write_ranked, write_rejects
 from bisieve.pipeline.scan_tasks import SHARDS_A_TASK, Tasks, layouts_by_tasks, scan_corpus
 from bisieve.records.model import HINTS, NO_SOURCE

@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from bisieve.io.storage import FileInfo
 from bisieve.io.urls import is_seekable
-from bisieve.pipeline.engine import Engine, Parts
+from bisieve.pipeline.engine import Engine, Parts, Scanned
 from bisieve.pipeline.incremental import Older, kept_chunks, num_readers, steps_again
-from bisieve.pipeline.progress import Scanned
 from bisieve.ranking.sort import from_bytes
 from bisieve.records.options import Layout, Parameters, ReadOptions
 from bisieve.scan import scan_rollout_split, scan_step_split
