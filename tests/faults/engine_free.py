@@ -20,8 +20,7 @@ from bisieve.ranking.sort import Cuts, choose_bounds, sorted_indices
 from bisieve.records.options import Parameters, ReadOptions
 from bisieve.scan.batches import ScanOptions
 from bisieve.scan.chunks import Chunk, chunked
-from bisieve.scan.group_steps import assemble_unsorted
-from bisieve.scan.partition import gathered, parted_by_rollout
+from bisieve.scan.group_steps import assemble_unsorted, gathered, parted_by_rollout
 from bisieve.scan.rollouts import scan_rollouts
 from bisieve.scan.steps import scan_steps
 from bisieve.shards.listing import Split

@@ -20,7 +20,7 @@ from bisieve.io.urls import is_seekable
 from bisieve.pipeline.engine import Engine, Parts, Scanned, Shared
 from bisieve.records.options import Layout, Parameters, ReadOptions
 from bisieve.scan.chunks import Chunk, make_chunk
-from bisieve.scan.partition import parted_by_rollout
+from bisieve.scan.group_steps import parted_by_rollout
 from bisieve.scan.reuse import KeptShards, NamedRollouts, parted_by_place, read_again, rounds
 
 Named = Shared[NamedRollouts]

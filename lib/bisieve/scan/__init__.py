@@ -1,7 +1,7 @@
 """Scan a split of a shard: bytes in, Arrow batches of rollouts or steps out.  Independent of the engine.
 
 rollouts layout   scan_rollout_split ──▶ `schemas.SCORED` ──chunks.chunked──▶ sorted runs and counts
-steps layout      scan_step_split ──▶ `schemas.STEPS` ──partition──▶ group_steps ──▶ `schemas.SCORED` ──▶ …
+steps layout      scan_step_split ──▶ `schemas.STEPS` ──group_steps──▶ `schemas.SCORED` ──▶ …
 older index       reuse: which of its rollouts are kept, and which steps are reread
 """
 

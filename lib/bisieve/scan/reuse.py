@@ -26,7 +26,7 @@ from bisieve.io.urls import is_parquet, is_seekable
 from bisieve.ranking.sort import from_bytes
 from bisieve.records.decode import record_converter, record_decoder
 from bisieve.records.options import KnownShards, Layout, ReadOptions
-from bisieve.scan.partition import by_part
+from bisieve.scan.group_steps import by_part
 from bisieve.scan.steps import line_row, record_row
 from bisieve.shards.fetch import Span, each_span
 from bisieve.shards.listing import LARGEST_TASK
