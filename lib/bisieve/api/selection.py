@@ -24,7 +24,7 @@ from bisieve.pipeline.rank import select_on
 from bisieve.records.model import Rollout
 from bisieve.records.options import Parameters
 from bisieve.shards.fetch import fetch_in_chunks
-from bisieve.tools.cut_notes import selection_notes
+from bisieve.tools.selection_notes import selection_notes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from bisieve.report.rows import View, open_view
 from bisieve.report.what_if import Sample, WhatIf, what_if
 from bisieve.tools.diff import Side, compare
 from bisieve.tools.diff_report import Summary, summarised
-from bisieve.tools.selection_table import shortcut_notes
+from bisieve.tools.selection_notes import shortcut_notes
 
 # A model of this size on this hardware, to give hours an order of magnitude; `train --dry-run` computes them.
 MODEL_PARAMETERS = 8e9

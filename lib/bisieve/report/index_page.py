@@ -37,7 +37,7 @@ from bisieve.report.page import (
 )
 from bisieve.report.records_page import rejects_section, rollouts_section
 from bisieve.report.verdict import verdict
-from bisieve.tools.selection_table import statistics_table
+from bisieve.tools.selection_notes import statistics_table
 
 
 def index_page(report: IndexReport) -> Page:
