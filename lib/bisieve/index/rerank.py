@@ -12,11 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve import schemas
-from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
-from bisieve.index.manifest import DataFile, Manifest, fingerprint, publish, version_folder
+from bisieve.index.manifest import DataFile, Manifest, fingerprint, publish, say_occupied, version_folder
 from bisieve.index.reader import Index, indexed_shards, missing_files, open_part, read_part
-from bisieve.index.versions import say_occupied
 from bisieve.index.writer import (
     RankedFile,
     cutoff_scores_over_all,
@@ -29,7 +27,7 @@ from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import canonical, join
 from bisieve.ranking.grouped import with_column
-from bisieve.ranking.strategies import strategy_of
+from bisieve.ranking.strategies import check_options, strategy_of
 from bisieve.records.options import PAIR_SHARE, Parameters, check_ranking
 from bisieve.scan.chunks import Totals, count
 from bisieve.schemas import MANIFEST
@@ -57,19 +55,6 @@ def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
     asked = replace(was, **given)
     check_options(asked)
     return asked
-
-
-def check_options(asked: Parameters) -> None:
-    """Raise `UsageError` for a tie rule or a share of pairs that has no effect with the strategy."""
-    strategy = strategy_of(asked.strategy)
-    if strategy.shuffled and asked.ties != "file":
-        raise UsageError(
-            f"no --ties for an index of strategy {asked.strategy}",
-            asked.ties,
-            "omit --ties: this strategy orders ties randomly",
-        )
-    if PAIR_SHARE not in strategy.options and asked.pair_share != 1.0:
-        raise UsageError("--pair-share with --strategy paired", asked.strategy, "leave out --pair-share")
 
 
 def publish_ranked(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
+from bisieve.records.options import PAIR_SHARE, Parameters
 
 if TYPE_CHECKING:
     from bisieve.ranking.strategies.base import Strategy
@@ -32,3 +33,16 @@ def strategy_of(name: str) -> "Strategy":
         raise UsageError(f"one of {', '.join(names)} as strategy", name, hint)
     found: Strategy = import_module(f"{__name__}.{name}").STRATEGY
     return found
+
+
+def check_options(asked: Parameters) -> None:
+    """Raise `UsageError` for a tie rule or a share of pairs that has no effect with the strategy."""
+    strategy = strategy_of(asked.strategy)
+    if strategy.shuffled and asked.ties != "file":
+        raise UsageError(
+            f"no --ties for an index of strategy {asked.strategy}",
+            asked.ties,
+            "omit --ties: this strategy orders ties randomly",
+        )
+    if PAIR_SHARE not in strategy.options and asked.pair_share != 1.0:
+        raise UsageError("--pair-share with --strategy paired", asked.strategy, "leave out --pair-share")
