@@ -19,7 +19,7 @@ import xxhash
 
 from bisieve.errors import TrainingError
 from bisieve.io import storage
-from bisieve.io.conditional import locked
+from bisieve.io.disk import locked
 from bisieve.io.images import decode_image, image_bytes
 from bisieve.io.urls import is_local
 

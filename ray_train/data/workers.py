@@ -23,7 +23,7 @@ import torch
 
 from bisieve._text import pluralize
 from bisieve.errors import TrainingError
-from bisieve.io.tempdirs import choose_socket_folder
+from bisieve.io.disk import choose_socket_folder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -17,7 +17,7 @@ from typing import Any
 from bisieve import console
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage
-from bisieve.io.conditional import locked
+from bisieve.io.disk import locked
 from bisieve.io.errors import disk_errors, storage_errors
 from bisieve.io.read import read_ranges
 from bisieve.io.retry import with_retries

@@ -243,7 +243,7 @@ class Index:
         """
         from bisieve.explore.server import serve
         from bisieve.explore.session import Session, Start
-        from bisieve.io.tempdirs import passing_folder
+        from bisieve.io.disk import passing_folder
 
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         start = Start(self.opened, self.name, fraction, ranking, exclude, image_root)

@@ -23,8 +23,8 @@ from typing import IO, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
+from bisieve.io.disk import open_local_output
 from bisieve.io.errors import storage_errors
-from bisieve.io.local_output import open_local_output
 from bisieve.io.retry import with_retries
 from bisieve.io.urls import S3, join, open_filesystem
 

@@ -24,9 +24,9 @@ from multiprocessing import connection, forkserver, get_context, parent_process,
 from typing import Any, TypeAlias
 
 from bisieve.errors import BisieveError, CorpusError
-from bisieve.io import tempdirs
+from bisieve.io import disk
+from bisieve.io.disk import choose_socket_folder
 from bisieve.io.retry import say_retry
-from bisieve.io.tempdirs import choose_socket_folder
 
 WORKER_BYTES = 600 * 10**6  # most memory of a worker process
 _CGROUP = "/sys/fs/cgroup"
@@ -82,7 +82,7 @@ def temporary_folder() -> str:
     Raises:
         DiskError: ``TMPDIR`` is not set, and none of the places that Python tries is writable.
     """
-    return os.environ.get("TMPDIR") or str(tempdirs.temporary_folder())
+    return os.environ.get("TMPDIR") or str(disk.temporary_folder())
 
 
 def _limit(name: str) -> Sequence[str]:
