@@ -5,7 +5,6 @@ The files are the same, byte for byte, as those of scoring the same shards with 
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,34 +26,12 @@ from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import canonical, join
 from bisieve.ranking.grouped import with_column
-from bisieve.ranking.strategies import check_options, strategy_of
-from bisieve.records.options import PAIR_SHARE, Parameters, check_ranking
+from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Totals, count
 from bisieve.schemas import MANIFEST
 from bisieve.scoring import score_rollouts
 
 Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
-
-
-def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
-    """Return the parameters ``was`` with some fields replaced.
-
-    If ``given`` names a strategy, the options that it does not have get their defaults: the tie rule of a
-    strategy in random order, and the share of pairs of a strategy without pairs.
-
-    Raises:
-        UsageError: ``given`` has an option that the strategy does not have, or a value out of range.
-    """
-    check_ranking(given)
-    if "strategy" in given:
-        strategy = strategy_of(given["strategy"])
-        if strategy.shuffled:
-            given = {"ties": "file", **given}
-        if PAIR_SHARE not in strategy.options:
-            given = {PAIR_SHARE: 1.0, **given}
-    asked = replace(was, **given)
-    check_options(asked)
-    return asked
 
 
 def publish_ranked(

@@ -16,9 +16,9 @@ from bisieve.index.cutoffs import CutoffTies, cutoff_ties, ties_of_best
 from bisieve.index.exclusion import NOTHING, NOTHING_LEFT_OUT, Exclusion, LeftOut
 from bisieve.index.manifest import DataFile, fingerprint
 from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
-from bisieve.index.rerank import read_usable, rescored, with_overrides
+from bisieve.index.rerank import read_usable, rescored
 from bisieve.ranking.best import Best, best_of_unranked
-from bisieve.ranking.strategies import strategy_of
+from bisieve.ranking.strategies import strategy_of, with_overrides
 from bisieve.records.options import AUTO, EXCLUDE, RANKING, KnownShards, Parameters, parse_fraction
 
 
