@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bisieve.index.question_counts import question_hashes
-from bisieve.index.statistics import NEEDED, Statistics, statistics_of
+from bisieve.index.statistics import NEEDED, Statistics, question_hashes, statistics_of
 from bisieve.ranking.sort import begins
 from bisieve.records.options import Parameters
 from bisieve.report.rows import Ints
