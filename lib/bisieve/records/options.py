@@ -115,7 +115,7 @@ SCOPES = ("source", "global")  # source: ranked inside each source (the paper); 
 TIES = ("file", "hash", "spread")  # the order among equal scores
 ALL_NEGATIVE = ("keep", "last", "drop")  # rollouts without a positive step: ranked as others, last, or never
 
-AUTO = "auto"  # as alpha of a selection: see `index.automatic_alpha`
+AUTO = "auto"  # as alpha of a selection: see `index.selection`
 PAIR_SHARE = "pair_share"  # option of the strategy paired
 
 
