@@ -6,9 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from bisieve._text import pluralize
-from bisieve.api.html import table_as_html
 from bisieve.api.index import Index
-from bisieve.api.selection import Selection
+from bisieve.api.selection import Selection, table_as_html
 from bisieve.errors import UsageError
 from bisieve.index.versions import mark_passed, open_version, version_to_compare_with
 from bisieve.tools import diff

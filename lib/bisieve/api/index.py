@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from bisieve._text import pluralize
-from bisieve.api.html import table_as_html
-from bisieve.api.selection import Selection
+from bisieve.api.selection import Selection, table_as_html
 from bisieve.engines import Asked, choose_engine
 from bisieve.events import EventSink, null_sink
 from bisieve.index import reader, selection, versions
