@@ -12,7 +12,6 @@ from bisieve.report.collect import (
     TOKENS_OF_AN_IMAGE,
     IndexReport,
 )
-from bisieve.report.figures import decimal, percent_of, percentage, share_of, short
 from bisieve.report.index_charts import (
     mc_charts,
     negatives_charts,
@@ -34,6 +33,11 @@ from bisieve.report.page import (
     Table,
     Tile,
     Tiles,
+    decimal,
+    percent_of,
+    percentage,
+    share_of,
+    short,
 )
 from bisieve.report.records_page import rejects_section, rollouts_section
 from bisieve.report.verdict import verdict

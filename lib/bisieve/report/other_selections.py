@@ -5,9 +5,22 @@ from bisieve._text import percent
 from bisieve.index.statistics import Statistics
 from bisieve.report.aggregates import MOST_SOURCES
 from bisieve.report.collect import IndexReport
-from bisieve.report.figures import decimal, percent_of, percentage, share_of
 from bisieve.report.index_charts import what_if_chart
-from bisieve.report.page import Block, Cell, Column, Dial, Dials, Section, Table, Tile, Tiles
+from bisieve.report.page import (
+    Block,
+    Cell,
+    Column,
+    Dial,
+    Dials,
+    Section,
+    Table,
+    Tile,
+    Tiles,
+    decimal,
+    percent_of,
+    percentage,
+    share_of,
+)
 from bisieve.tools.selection_notes import statistics_table
 
 
