@@ -20,9 +20,9 @@ from bisieve.io.storage import exists, require_writable_file, write_bytes
 from bisieve.io.urls import canonical
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.records.options import ALL_NEGATIVE, AUTO, PAIR_SHARE, TIES, parse_fraction
+from bisieve.report.examples import first_bytes
 from bisieve.report.lookup import opened
 from bisieve.report.reading import FULL
-from bisieve.report.rejects import first_bytes
 from bisieve.report.rows import View, open_view
 from bisieve.tools.export import check_target
 

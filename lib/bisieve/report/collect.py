@@ -14,8 +14,7 @@ from bisieve.index.versions import last_passed
 from bisieve.io.images import is_base64
 from bisieve.records.model import Rollout
 from bisieve.report.aggregates import OWN_CHART, Counts
-from bisieve.report.examples import MOST_STEPS, Examples, cut, find_examples
-from bisieve.report.rejects import Reject, find_rejects
+from bisieve.report.examples import MOST_STEPS, Examples, Reject, cut, find_examples, find_rejects
 from bisieve.report.rows import View, open_view
 from bisieve.report.what_if import Sample, WhatIf, what_if
 from bisieve.tools.diff import Side, compare
