@@ -12,8 +12,7 @@ from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
 from bisieve.explore.catalog import Catalog
 from bisieve.explore.filters import IN, KINDS, SORTED_BY, Filters
-from bisieve.explore.questions import QuestionReader
-from bisieve.explore.turns import Turns
+from bisieve.explore.questions import QuestionReader, Turns
 from bisieve.index.exclusion import exclusion_of, ids_in, ids_text
 from bisieve.index.reader import Index, incomplete, missing_files
 from bisieve.io.storage import exists, require_writable_file, write_bytes
