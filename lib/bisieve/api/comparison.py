@@ -13,9 +13,8 @@ from bisieve.index.versions import mark_passed, open_version, version_to_compare
 from bisieve.tools import diff
 from bisieve.tools.diff_report import Summary, diff_document, diff_report, summarised
 from bisieve.tools.export import check_target
-from bisieve.tools.gate import GateResult, Limits, judge
+from bisieve.tools.gate import GateResult, Limits, judge, version_stats
 from bisieve.tools.gate_report import gate_document, gate_report, passes, refuse
-from bisieve.tools.gate_stats import version_stats
 
 
 @dataclass(frozen=True)
