@@ -5,8 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bisieve.tools.formats.columns import MEANINGS, SCHEMA
-from bisieve.tools.formats.parquet_files import DATA, SPLIT, DataFile
+from bisieve.tools.formats.parquet_files import DATA, MEANINGS, SCHEMA, SPLIT, DataFile
 
 _FILES, _RECORDS = "parquet-files", "rollouts"
 _TYPES = {"string": "sc:Text", "int64": "sc:Integer", "int32": "sc:Integer", "double": "sc:Float",

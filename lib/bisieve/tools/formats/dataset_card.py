@@ -9,8 +9,7 @@ from bisieve._text import percent, pluralize
 from bisieve._version import __version__
 from bisieve.index.selection import Selection
 from bisieve.records.options import Parameters
-from bisieve.tools.formats.columns import MEANINGS, card_features
-from bisieve.tools.formats.parquet_files import DATA, SPLIT, DataFile
+from bisieve.tools.formats.parquet_files import DATA, MEANINGS, SPLIT, DataFile, card_features
 
 _SIZES = {
     1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M",
