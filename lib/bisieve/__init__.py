@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bisieve._version import __version__
 
 if TYPE_CHECKING:
-    from bisieve.api.comparison import Comparison, compare
+    from bisieve.api.comparison import Comparison, GateCheck, check_gate, compare
     from bisieve.api.functions import open_index, rerank, score, score_table
-    from bisieve.api.gate_check import GateCheck, check_gate
     from bisieve.api.index import Index
     from bisieve.api.selection import Selection
     from bisieve.errors import BisieveError
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "balanced_information_score": "bisieve.scoring",
     **dict.fromkeys(("open_index", "rerank", "score", "score_table"), "bisieve.api.functions"),
-    **dict.fromkeys(("Comparison", "compare"), "bisieve.api.comparison"),
-    **dict.fromkeys(("GateCheck", "check_gate"), "bisieve.api.gate_check"),
+    **dict.fromkeys(("Comparison", "GateCheck", "check_gate", "compare"), "bisieve.api.comparison"),
     "Index": "bisieve.api.index",
     "Selection": "bisieve.api.selection",
     "ReadOptions": "bisieve.records.options",

@@ -1,6 +1,7 @@
 """Text for people: numbers with nouns, reports with tables, and suggestions for a typo."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -69,6 +70,21 @@ class Report(str):
 def _plain(block: str | Table | Graded) -> str:
     is_ours = isinstance(block, str) and not isinstance(block, Quoted)
     return clauses(str(block)) if is_ours else str(block)
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Return the lines of a text in ``columns``; the rest of a line is indented.
+
+    A word that is wider than the terminal, such as a URL, stays whole, so that it can be copied.
+    """
+    return [
+        part
+        for line in text.splitlines() or [""]
+        for part in textwrap.wrap(
+            line, columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+        or [""]
+    ]
 
 
 def clauses(text: str) -> str:

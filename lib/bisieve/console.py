@@ -14,16 +14,18 @@ paths, and the text of a corpus; so no phrase that we write may be longer.
 import os
 import shutil
 import sys
-import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TextIO
 
-from bisieve import _phases
-from bisieve._text import WIDTH, Graded, Quoted, Report, Table, clauses
+from bisieve._text import WIDTH, Graded, Quoted, Report, Table, clauses, wrapped
 
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
+PHASE_EVERY = 10.0  # seconds between two lines in the first minute of a phase
+_LATER = 60.0  # and after it
 _WRONG, _RIGHT = (230, 159, 0), (0, 150, 210)  # red, green, blue: orange to blue, as in reports
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
 
@@ -77,12 +79,54 @@ def phase(text: str, on_stderr: bool = False) -> None:
     """
     (status_on_stderr if on_stderr else status)(text)
     if not _is_quiet and is_terminal(sys.stderr if on_stderr else sys.stdout):
-        _phases.begin(text, _print_on_stderr if on_stderr else _print)
+        _begin_phase(text, _print_on_stderr if on_stderr else _print)
+
+
+@dataclass
+class Phase:
+    """A phase that goes on; it ends with the next line of any kind."""
+
+    text: str  # what is done, such as "loading the model"
+    show: Callable[[str], None]  # prints a line, and does not end the phase
+    begun: float  # time, in seconds
+    due: float = PHASE_EVERY  # seconds after its beginning when the next line is due
+
+    def look(self, now: float) -> None:
+        """Print a line if one is due at the time ``now``."""
+        lasts = now - self.begun
+        if lasts >= self.due:
+            self.due = lasts + (PHASE_EVERY if lasts < _LATER else _LATER)
+            self.show(f"still {self.text} ({lasts:.0f} s)")
+
+
+_current: Phase | None = None
+_watcher: threading.Thread | None = None
+
+
+def _begin_phase(text: str, show: Callable[[str], None]) -> None:
+    """Begin a phase, which ends the one before."""
+    global _current, _watcher
+    _current = Phase(text, show, time.monotonic())
+    if _watcher is None:
+        _watcher = threading.Thread(target=_watch, name="phases", daemon=True)
+        _watcher.start()
+
+
+def _end_phase() -> None:
+    global _current
+    _current = None
+
+
+def _watch() -> None:
+    while True:
+        time.sleep(1)
+        if (phase := _current) is not None:
+            phase.look(time.monotonic())
 
 
 def show_on_stderr(text: str) -> None:
     """Print a line on stderr, such as an error; a terminal gets it wrapped."""
-    _phases.end()
+    _end_phase()
     _print_on_stderr(text)
 
 
@@ -93,7 +137,7 @@ def _print_on_stderr(text: str) -> None:
 
 def show(report: str) -> None:
     """Print a result on stdout; a terminal gets the tables of a `Report` with lines and colours."""
-    _phases.end()
+    _end_phase()
     _print(report)
 
 
@@ -118,7 +162,7 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
         cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
         widths: Least columns of each cell but the last.
     """
-    _phases.end()
+    _end_phase()
     if not is_terminal(sys.stdout):
         first = [cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)]
         print(*first, cells[-1], flush=True)
@@ -171,7 +215,7 @@ class Bar:
             total: How many there are.
             note: More about it.
         """
-        _phases.end()
+        _end_phase()
         if what != self._what:
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
@@ -201,7 +245,7 @@ def progress(
         lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
         on_stderr: Show it on stderr; for a command whose stdout is data.
     """
-    _phases.end()
+    _end_phase()
     bar: Bar | None = None
     stream = sys.stderr if on_stderr else sys.stdout
     has_bar = has_bars(stream)
@@ -237,21 +281,6 @@ def _console(stream: TextIO) -> Any:
 
 def _columns() -> int:
     return min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
-
-
-def wrapped(text: str, columns: int) -> list[str]:
-    """Return the lines of a text in ``columns``; the rest of a line is indented.
-
-    A word that is wider than the terminal, such as a URL, stays whole, so that it can be copied.
-    """
-    return [
-        part
-        for line in text.splitlines() or [""]
-        for part in textwrap.wrap(
-            line, columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-        )
-        or [""]
-    ]
 
 
 def _print_text(console: Any, text: str) -> None:

@@ -14,8 +14,7 @@ from typing import Any, Literal, TypeAlias
 from bisieve.events import EventSink, null_sink
 from bisieve.io.errors import existing_folder
 from bisieve.local.engine import local_engine
-from bisieve.local.processes import start_server
-from bisieve.local.resources import temporary_folder, usable_cores, usable_workers
+from bisieve.local.processes import start_server, temporary_folder, usable_cores, usable_workers
 from bisieve.pipeline.engine import Engine, OpenEngine
 
 LIMIT_A_CORE = 100 * 10**9  # bytes that one core scores in about 15 minutes

@@ -74,11 +74,10 @@ SHARDS = pa.schema(
 MANIFEST = "manifest.json"
 
 
-def _place(name: pa.DataType) -> list[tuple[str, pa.DataType]]:
-    return [("shard", name), ("offset", pa.int64()), ("length", pa.int64())]
+_PLACE = [("shard", CODED), ("offset", pa.int64()), ("length", pa.int64())]
+_PLAIN_PLACE = [("shard", pa.string()), *_PLACE[1:]]
 
-
-SPAN = pa.struct(_place(CODED))
+SPAN = pa.struct(_PLACE)
 
 # One record of the steps layout, without its text.
 STEPS = pa.schema(
@@ -92,7 +91,7 @@ STEPS = pa.schema(
         ("score", pa.float64()),
         ("mc_correct", pa.int32()),
         ("mc_total", pa.int32()),
-        *_place(CODED),
+        *_PLACE,
         ("reason", pa.string()),  # why the record makes its rollout unusable, or null
     ]
 )
@@ -101,18 +100,18 @@ _SPANS = ("spans", pa.list_(SPAN))
 
 # One rollout, scored (reason is null) or rejected (reason is set, the scores are null).  Shard, offset and
 # length are those of its first span; they break ties.
-SCORED = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED), ("reason", pa.string())])
+SCORED = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_PLACE, ("reason", pa.string())])
 
 # One usable rollout before ranking.
-USABLE = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_place(CODED)[:2]])
+USABLE = pa.schema([("source", CODED), *_ROLLOUT, _SPANS, *_PLACE[:2]])
 
-_PLAIN_SPANS = ("spans", pa.list_(pa.struct(_place(pa.string()))))
+_PLAIN_SPANS = ("spans", pa.list_(pa.struct(_PLAIN_PLACE)))
 INDEX = pa.schema([("source", pa.string()), ("rank", pa.int64()), *_ROLLOUT, _PLAIN_SPANS])
 
 REJECTS = pa.schema(
     [
         ("source", pa.string()),
-        *_place(pa.string()),
+        *_PLAIN_PLACE,
         ("rollout_id", pa.string()),
         ("reason", pa.string()),
         # All records of a rejected rollout of the steps layout; null if there is only the one above.

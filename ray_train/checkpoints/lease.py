@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from bisieve.cli.sigterm import sigterm_as_interrupt
+from bisieve.cli.process import sigterm_as_interrupt
 from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer

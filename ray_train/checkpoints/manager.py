@@ -28,8 +28,8 @@ from ray.train.v2.api.report_config import CheckpointConsistencyMode, Checkpoint
 from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.errors import storage_errors
-from bisieve.io.retry import with_retries
-from bisieve.io.upload import Persistence, upload
+from bisieve.io.retry import Persistence, with_retries
+from bisieve.io.storage import upload
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.checkpoints.run_dir import RUNS
 from ray_train.checkpoints.state import CURSOR, PART, Cursor, SampleLog, is_whole, write_part

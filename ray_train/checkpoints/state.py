@@ -25,9 +25,9 @@ from safetensors.torch import save_file
 
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage
+from bisieve.io.disk import passing_folder, scratch_errors, scratch_folder
 from bisieve.io.errors import storage_errors
 from bisieve.io.retry import with_retries
-from bisieve.io.tempdirs import passing_folder, scratch_errors, scratch_folder
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.compat.deepspeed import KINDS, Fragment, fragments, steps_done, sync_model_weights
 from ray_train.distributed.collectives import run_on_all_ranks

@@ -23,7 +23,7 @@ import xxhash
 from bisieve._text import pluralize
 from bisieve.errors import ImageError, TrainingError
 from bisieve.io import storage
-from bisieve.io.conditional import locked
+from bisieve.io.disk import locked
 from bisieve.io.images import decode_image, image_bytes
 from bisieve.io.urls import is_local
 from ray_train.distributed.collectives import from_all_ranks

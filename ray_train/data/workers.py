@@ -30,7 +30,7 @@ import torch
 
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, ImageError, TrainingError
-from bisieve.io.tempdirs import choose_socket_folder
+from bisieve.io.disk import choose_socket_folder
 from ray_train.data.encode import Encoder, Sample
 from ray_train.data.images import StoredImage
 from ray_train.data.packing import PromptMemory, PromptReader, PromptTokens

@@ -9,7 +9,7 @@ import torch
 from bisieve._text import Report, Table, percent, pluralize, rounded
 from bisieve.index.selection import Selection
 from bisieve.index.statistics import Statistics, statistics_of
-from bisieve.tools.selection_table import shortcut_notes, statistics_table
+from bisieve.tools.selection_notes import shortcut_notes, statistics_table
 from ray_train.config import TrainConfig
 from ray_train.data.images import check_tolerated, picture_notes
 from ray_train.data.labels import Targets

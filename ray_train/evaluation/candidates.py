@@ -16,8 +16,8 @@ from itertools import chain
 import msgspec
 
 from bisieve.errors import TrainingError
-from bisieve.io.file_names import is_parquet
 from bisieve.io.storage import read_bytes
+from bisieve.io.urls import is_parquet
 from bisieve.shards.jsonl import read_blocks
 from ray_train.choices import LINES, PARAGRAPHS
 from ray_train.evaluation.benchmark import Solution

@@ -24,12 +24,11 @@ from typing import Any, NamedTuple
 from bisieve import console
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage
-from bisieve.io.access import is_reachable
-from bisieve.io.conditional import locked
+from bisieve.io.disk import locked
 from bisieve.io.errors import disk_errors, storage_errors
 from bisieve.io.read import read_ranges
 from bisieve.io.retry import with_retries
-from bisieve.io.urls import basename, canonical, join, open_filesystem
+from bisieve.io.urls import basename, canonical, is_reachable, join, open_filesystem
 
 WEIGHTS = ".safetensors"  # the only weight format that is read: others are pickles, which can run code
 SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # files of config, tokenizer and processor

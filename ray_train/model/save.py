@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from bisieve.io import storage
+from bisieve.io.disk import passing_folder
 from bisieve.io.errors import storage_errors
-from bisieve.io.tempdirs import passing_folder
-from bisieve.io.upload import Persistence, Progress, no_one, upload
+from bisieve.io.retry import Persistence
+from bisieve.io.storage import Progress, no_one, upload
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import Backbone
 from ray_train.model.lora import merge_adapters, plain_model

@@ -11,7 +11,7 @@ import torch
 
 from bisieve.errors import BisieveError, StorageError, TrainingError
 from bisieve.io import storage
-from bisieve.io.tempdirs import scratch_errors, temporary_folder
+from bisieve.io.disk import scratch_errors, temporary_folder
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.model.backbone import NO_CODE, Backbone, add_marker, load_processor, train_only
 from ray_train.model.families import Family

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from bisieve.io.tempdirs import tidy_scratch
+from bisieve.io.disk import tidy_scratch
 from ray_train.checkpoints.state import Cursor, SampleLog
 from ray_train.compat.deepspeed import forget_process_groups
 from ray_train.config import TrainConfig

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from bisieve._redact import without_secrets
 from bisieve.cli.extras import distribution_with
 from bisieve.errors import TrainingError
-from bisieve.io.access import is_reachable
+from bisieve.io.urls import is_reachable
 from ray_train.choices import TRACKERS, chosen_trackers
 
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")

@@ -7,9 +7,9 @@ uploaded with each checkpoint.
 import shutil
 from pathlib import Path
 
+from bisieve.io.disk import scratch_folder
 from bisieve.io.errors import storage_errors
-from bisieve.io.tempdirs import scratch_folder
-from bisieve.io.upload import upload
+from bisieve.io.storage import upload
 from bisieve.io.urls import join, open_filesystem
 from ray_train.tracking.base import Run
 

@@ -27,7 +27,7 @@ from bisieve.index.selection import Selection
 from bisieve.index.statistics import index_statistics
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
-from bisieve.tools.cut_notes import selection_notes
+from bisieve.tools.selection_notes import selection_notes
 from ray_train.checkpoints.lease import leased
 from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished
 from ray_train.cluster import cluster, unwrapped, uses_gpus

@@ -15,7 +15,7 @@ import ray.train.torch
 import torch.distributed as dist
 
 from bisieve.errors import BisieveError
-from bisieve.io.tempdirs import tidy_scratch
+from bisieve.io.disk import tidy_scratch
 from bisieve.io.urls import basename, join
 from ray_train.checkpoints.manager import CheckpointManager
 from ray_train.checkpoints.run_dir import RUNS

@@ -19,8 +19,7 @@ import pyarrow as pa
 from bisieve import schemas
 from bisieve.index import writer
 from bisieve.ranking.order import ranking_order
-from bisieve.ranking.sort import Run
-from bisieve.ranking.splitters import INTERVALS_A_FILE, Cuts, choose_bounds
+from bisieve.ranking.sort import INTERVALS_A_FILE, Cuts, Run, choose_bounds
 from bisieve.records.decode import lines_decoder
 from bisieve.records.options import Parameters
 from bisieve.scan.batches import ScanOptions

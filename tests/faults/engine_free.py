@@ -16,13 +16,11 @@ from support import reference
 from bisieve import schemas
 from bisieve.index.writer import part_path, write_part
 from bisieve.ranking.order import INDEX_ORDER, ranking_order
-from bisieve.ranking.sort import sorted_indices
-from bisieve.ranking.splitters import Cuts, choose_bounds
+from bisieve.ranking.sort import Cuts, choose_bounds, sorted_indices
 from bisieve.records.options import Parameters, ReadOptions
 from bisieve.scan.batches import ScanOptions
 from bisieve.scan.chunks import Chunk, chunked
-from bisieve.scan.group_steps import assemble_unsorted
-from bisieve.scan.partition import gathered, parted_by_rollout
+from bisieve.scan.group_steps import assemble_unsorted, gathered, parted_by_rollout
 from bisieve.scan.rollouts import scan_rollouts
 from bisieve.scan.steps import scan_steps
 from bisieve.shards.listing import Split

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -10,7 +11,7 @@ from support.terminals import Terminal, on_terminal
 
 from bisieve import console
 from bisieve._text import Graded, Quoted, Report, Table
-from bisieve.console import Bar, progress, quiet, show, show_on_stderr, show_row, status
+from bisieve.console import Bar, Phase, progress, quiet, show, show_on_stderr, show_row, status
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(3[0-9]|4[0-9]|9[0-7])")
@@ -191,3 +192,50 @@ def test_the_commands_do_not_import_rich_for_a_file() -> None:
     code += "; import sys; print(*{name.split('.')[0] for name in sys.modules})"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"rich", "argcomplete"} & set(ran.stdout.split())
+
+
+def test_a_phase_is_named_every_ten_seconds_for_a_minute_and_then_every_minute() -> None:
+    shown: list[str] = []
+    phase = Phase("loading the model", shown.append, begun=100.0)
+    for second in range(100, 100 + 200):
+        phase.look(float(second))
+    assert shown == [f"still loading the model ({after} s)" for after in (10, 20, 30, 40, 50, 60, 120, 180)]
+
+
+def test_a_terminal_is_told_that_a_phase_goes_on_until_another_line_is_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+    def act() -> None:
+        console.phase("starting Ray")
+        assert console._current
+        console._current.look(console._current.begun + 12)
+        console.status("ready")
+        assert console._current is None
+
+    assert on_terminal(act).splitlines() == ["starting Ray", "still starting Ray (12 s)", "ready"]
+
+
+def test_a_file_and_a_quiet_command_are_told_nothing_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    console.phase("starting Ray")
+    assert console._current is None
+    assert capsys.readouterr().out == "starting Ray\n"
+    with console.quiet(True):
+        assert on_terminal(lambda: console.phase("starting Ray")) == ""
+    assert console._current is None
+
+
+def test_the_watcher_prints_by_itself() -> None:
+    shown: list[str] = []
+    console._begin_phase("waiting", shown.append)
+    assert console._current
+    console._current.begun -= 11
+    deadline = time.monotonic() + 30
+    while not shown and time.monotonic() < deadline:
+        time.sleep(0.05)
+    console._end_phase()
+    assert shown[0].startswith("still waiting (1")

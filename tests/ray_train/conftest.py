@@ -16,7 +16,7 @@ from support.small_corpus import Corpus, make_corpus
 
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
-from bisieve.io.conditional import locked
+from bisieve.io.disk import locked
 from bisieve.shards.listing import list_shards
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from bisieve.io import storage
-from bisieve.io.file_names import file_stem
+from bisieve.io.urls import file_stem
 from bisieve.scoring import balanced_information_score
 from bisieve.shards.listing import list_shards
 from support.handmade import publish_rows

@@ -9,10 +9,10 @@ import pyarrow as pa
 from bisieve.api.index import Index
 from bisieve.engines import Asked, choose_engine
 from bisieve.events import EventSink, null_sink
-from bisieve.index.rerank import with_overrides
 from bisieve.index.versions import open_version
 from bisieve.pipeline.rank import rank_index
 from bisieve.pipeline.run import ScoreRequest, score_corpus
+from bisieve.ranking.strategies import with_overrides
 from bisieve.records.options import ReadOptions, check_ranking
 from bisieve.scoring import DEFAULT_ALPHA, score_rollouts
 

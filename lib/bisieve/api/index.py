@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from bisieve._text import pluralize
-from bisieve.api.html import table_as_html
-from bisieve.api.selection import Selection
+from bisieve.api.selection import Selection, table_as_html
 from bisieve.engines import Asked, choose_engine
 from bisieve.events import EventSink, null_sink
 from bisieve.index import reader, selection, versions
-from bisieve.index.exclusion import read_exclusion
+from bisieve.index.exclusion import NOTHING, Exclusion, read_exclusion
 from bisieve.index.reader import Kind, open_part
 from bisieve.index.statistics import Statistics, index_statistics
 from bisieve.index.writer import REPORTED
@@ -139,7 +138,7 @@ class Index:
             ranking: As of `select`.
         """
         chosen = self._selected(fractions, {EXCLUDE: exclude, **ranking})
-        exclusion = read_exclusion(self.opened, exclude)
+        exclusion = self._excluding(exclude)
         return score_report(self.opened, self.name, self.written, fractions, chosen, exclusion)
 
     def numbers(
@@ -153,7 +152,7 @@ class Index:
             ranking: As of `select`.
         """
         chosen = self._selected(fractions, {EXCLUDE: exclude, **ranking})
-        exclusion = read_exclusion(self.opened, exclude)
+        exclusion = self._excluding(exclude)
         return report_document(self.opened, self.name, self.written, fractions, chosen, exclusion)
 
     def write_html(
@@ -187,7 +186,7 @@ class Index:
         check_target(self.opened, url, flag="--html")
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         beside = None if other is None else (other.opened, other.name)
-        exclusion = read_exclusion(self.opened, exclude)
+        exclusion = self._excluding(exclude)
         report = collect(self.opened, self.name, fraction, ranking, image_root, beside, exclusion)
         page = index_page(report)
         write_page(page, url)
@@ -219,7 +218,7 @@ class Index:
         from bisieve.report.rows import open_view
 
         fraction = self.select(fraction, **ranking).fraction  # which checks both
-        view = open_view(self.opened, fraction, ranking, read_exclusion(self.opened, exclude))
+        view = open_view(self.opened, fraction, ranking, self._excluding(exclude))
         return look_up(view, rollout_id, source, image_root, image_size or SMALL)
 
     def explore(
@@ -243,7 +242,7 @@ class Index:
         """
         from bisieve.explore.server import serve
         from bisieve.explore.session import Session, Start
-        from bisieve.io.tempdirs import passing_folder
+        from bisieve.io.disk import passing_folder
 
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         start = Start(self.opened, self.name, fraction, ranking, exclude, image_root)
@@ -258,6 +257,9 @@ class Index:
         if ranking == {EXCLUDE: None}:
             return []  # as the index is ranked
         return [self.select(fraction, **ranking).selected for fraction in fractions]
+
+    def _excluding(self, url: str | None) -> Exclusion:
+        return read_exclusion(self.opened, url) if url else NOTHING
 
     def __repr__(self) -> str:
         """Return one line with version, number of rollouts and of sources."""

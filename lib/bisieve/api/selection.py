@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from bisieve._text import percent, pluralize
-from bisieve.api.html import table_as_html
 from bisieve.engines import choose_engine
 from bisieve.events import EventSink, null_sink
 from bisieve.index import selection
@@ -24,12 +24,13 @@ from bisieve.pipeline.rank import select_on
 from bisieve.records.model import Rollout
 from bisieve.records.options import Parameters
 from bisieve.shards.fetch import fetch_in_chunks
-from bisieve.tools.cut_notes import selection_notes
+from bisieve.tools.selection_notes import selection_notes
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bisieve.tools.formats.write import Written
+
 
 _SHOWN = 10  # rows in a notebook
 
@@ -184,3 +185,19 @@ class Selection:
     def _repr_html_(self) -> str:
         columns = ["source", "rank", "rollout_id", "bis", "positive_fraction", "reliability", "num_steps"]
         return table_as_html(repr(self), self.table.select(columns).slice(0, _SHOWN))
+
+
+def table_as_html(title: str, table: pa.Table) -> str:
+    """Return a title and a table as HTML; all text is escaped."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
+    rows = (
+        "".join(f"<td>{escape(_cell(value))}</td>" for value in row.values()) for row in table.to_pylist()
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<p>{escape(title)}</p><table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         GateError: A value exceeds its limit.
     """
+    from bisieve.api.comparison import check_gate
     from bisieve.api.functions import open_index
-    from bisieve.api.gate_check import check_gate
 
     limits = Limits(
         args.max_reject_rate, args.max_mixture_drift, args.max_score_drift, args.max_lost, args.min_rollouts

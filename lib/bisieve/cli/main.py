@@ -2,31 +2,40 @@
 """The ``bisieve`` command: find the subcommand, parse its options, run it, turn errors into one line.
 
 main, run_command ─▶ parse ─▶ guarded ─▶ run(args) of the command's module ─▶ exit code
+
+A shell that asks for the names of commands, options and choices calls ``bisieve`` with the line so far in the
+environment (``COMP_LINE``); `complete` answers it by argcomplete.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import NoReturn
 
 from bisieve import console
 from bisieve._version import __version__
-from bisieve.cli.collector import collect_seldom
-from bisieve.cli.completion import ASKED, complete
 from bisieve.cli.extras import distribution_with
 from bisieve.cli.overview import help_text, overview
 from bisieve.cli.parser import Parser, add_command
-from bisieve.cli.sigterm import sigterm_as_interrupt
-from bisieve.cli.streams import discard_stdout, full_disk, open_closed_streams
-from bisieve.errors import BisieveError, UsageError
+from bisieve.cli.process import (
+    check_working_directory,
+    collect_seldom,
+    discard_stdout,
+    full_disk,
+    open_closed_streams,
+    sigterm_as_interrupt,
+)
+from bisieve.errors import BisieveError
 from bisieve.events import events_on_stderr, log_format
 
 COMMANDS = "bisieve.commands"  # group of entry points, each a command module
 INTERRUPTED = 130  # the exit code of shells after Ctrl-C: 128 + SIGINT
 TERMINATED = 143  # and after SIGTERM: 128 + SIGTERM
+ASKED = "_ARGCOMPLETE"  # set by the shell; its value is how many words the program's name has
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,6 +104,28 @@ def _print(text: str) -> int:
     return 0
 
 
+def complete(points: Mapping[str, EntryPoint]) -> NoReturn:
+    """Write what the line in the environment can be continued with, for a shell; end the process.
+
+    Args:
+        points: The commands by name. Only the module of the command in the line is imported.
+    """
+    import argcomplete
+
+    line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+    named = line.split()[int(os.environ[ASKED]) :][:1]
+    # Not our own parser: it answers an unknown word with an error.
+    parser = argparse.ArgumentParser(prog="bisieve", allow_abbrev=False)
+    parser.add_argument("--version", action="store_true")
+    commands = parser.add_subparsers()
+    for name, point in points.items():
+        command = commands.add_parser(name, allow_abbrev=False)
+        if [name] == named:
+            add_command(command, point.load())
+    argcomplete.autocomplete(parser, always_complete_options="long")
+    raise AssertionError("autocomplete ends the process")
+
+
 def _parsed_alone(module_name: str, argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser()
     _configure(parser, import_module(module_name))
@@ -153,20 +184,6 @@ def _interrupted(args: argparse.Namespace, interrupt: KeyboardInterrupt, by_sigt
     word, exit_code = ("terminated", TERMINATED) if by_sigterm else ("interrupted", INTERRUPTED)
     notes = getattr(interrupt, "__notes__", ["nothing half-written was made visible"])
     return _failed(args, "; ".join([word, *notes]), exit_code)
-
-
-def check_working_directory() -> None:
-    """Check that the working directory still exists: without one, no child process can start.
-
-    Raises:
-        UsageError: It has been deleted.
-    """
-    try:
-        os.getcwd()
-    except FileNotFoundError as error:
-        raise UsageError(
-            "an existing working directory", "a deleted one", "cd to another directory"
-        ) from error
 
 
 def _failed(args: argparse.Namespace, text: str, exit_code: int, **fields: str) -> int:

@@ -15,7 +15,7 @@ from bisieve import console
 from bisieve.cli.parser import Flag
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
-from bisieve.io.access import check_no_secret, check_no_secret_property
+from bisieve.io.urls import check_no_secret, check_no_secret_property
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.records.options import (
     ALL_NEGATIVE,

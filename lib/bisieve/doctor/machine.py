@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from bisieve._text import pluralize
 from bisieve.doctor.checks import Check, DoctorTargets, State, attempted
-from bisieve.local.resources import temporary_folder
+from bisieve.local.processes import temporary_folder
 
 OLDEST_PYTHON = (3, 11)
 TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))

@@ -1,11 +1,17 @@
-"""The web server of a `Session`: on this machine only, and only for those who have its URL (`guard`).
+"""The web server of a `Session`: on this machine only, and only for those who have its URL.
+
+Who may ask (`Guard`): only requests with the token, which is the first part of each path and which no other
+page can guess; and only to this server by its own name, so that a site whose name leads to this machine (DNS
+rebinding) gets nothing.
 
 No path names a file of the corpus: images are those of the records that are shown, and come inside answers.
 """
 
+import hmac
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
@@ -13,14 +19,14 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bisieve.errors import BisieveError, StorageError, UsageError
 from bisieve.explore.filters import filters_of
-from bisieve.explore.guard import Guard
 from bisieve.explore.session import PAGE, Session
 from bisieve.report.html import plain
 
@@ -33,6 +39,14 @@ _PAGE = {  # name in the URL -> media type; the first is the page itself
 }  # fmt: skip
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 class _Ranking(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -197,3 +211,42 @@ def _attached(name: str) -> dict[str, str]:
 def _refused(request: Request, error: Exception) -> Response:
     status = 502 if isinstance(error, StorageError) else 400
     return Response(msgspec.json.encode({"error": str(error)}), status, media_type="application/json")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Refuses requests before ``app`` sees them, and adds headers to each response."""
+
+    app: ASGIApp
+    token: str
+    hosts: Collection[str]  # names with the port, such as 127.0.0.1:8000
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # a web socket, which is closed
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        why = self._why_not(scope)
+        app = PlainTextResponse(f"{why}\n", 403) if why else self.app
+        await app(scope, receive, with_headers)
+
+    def _why_not(self, scope: Scope) -> str:
+        """Return why a request is refused, "" if it is not."""
+        headers = Headers(scope=scope)
+        if headers.get("host", "") not in self.hosts:
+            return "another host was asked for"
+        given = scope["path"].split("/")[1]
+        if not hmac.compare_digest(given.encode(), self.token.encode()):
+            return "the token is missing or wrong: open the URL that bisieve explore printed"
+        origin = headers.get("origin")
+        if origin is not None and origin.removeprefix("http://") not in self.hosts:
+            return "another site asks"
+        return ""

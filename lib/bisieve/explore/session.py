@@ -12,17 +12,16 @@ from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
 from bisieve.explore.catalog import Catalog
 from bisieve.explore.filters import IN, KINDS, SORTED_BY, Filters
-from bisieve.explore.questions import QuestionReader
-from bisieve.explore.turns import Turns
+from bisieve.explore.questions import QuestionReader, Turns
 from bisieve.index.exclusion import exclusion_of, ids_in, ids_text
 from bisieve.index.reader import Index, incomplete, missing_files
 from bisieve.io.storage import exists, require_writable_file, write_bytes
 from bisieve.io.urls import canonical
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.records.options import ALL_NEGATIVE, AUTO, PAIR_SHARE, TIES, parse_fraction
+from bisieve.report.examples import first_bytes
 from bisieve.report.lookup import opened
 from bisieve.report.reading import FULL
-from bisieve.report.rejects import first_bytes
 from bisieve.report.rows import View, open_view
 from bisieve.tools.export import check_target
 

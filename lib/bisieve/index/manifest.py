@@ -14,10 +14,11 @@ from operator import attrgetter
 
 import msgspec
 
+from bisieve._text import pluralize
 from bisieve.errors import IndexUnusableError
 from bisieve.events import EventSink, null_sink
 from bisieve.io.conditional import Pointer, replace_pointer
-from bisieve.io.storage import FileInfo, read_bytes, write_bytes
+from bisieve.io.storage import FileInfo, local_names, read_bytes, write_bytes
 from bisieve.io.urls import join
 from bisieve.records.options import Parameters
 from bisieve.schemas import MANIFEST
@@ -27,6 +28,10 @@ FORMAT_VERSION = 1
 # Version of the rules by which records become rows.  It is raised when the same shards and parameters give
 # other rows or rejects: an older index then stays readable, but the next run scans all shards again.
 ROWS_VERSION = 1
+
+VERSIONS, PASSED = "versions", "passed.json"  # the other names in the folder of an index
+
+OCCUPIED_NAMED = 100  # most names in an event
 
 ELSEWHERE = "score the corpus into another --index"  # hint of the errors below
 
@@ -146,7 +151,7 @@ def is_up_to_date(manifest: Manifest, parameters: Parameters, shards: Sequence[F
 
 def version_folder(fingerprint: str) -> str:
     """Return the folder of a version, relative to the URL of the index."""
-    return f"versions/{fingerprint[:16]}"
+    return f"{VERSIONS}/{fingerprint[:16]}"
 
 
 def version_manifest(fingerprint: str) -> str:
@@ -188,3 +193,14 @@ def publish(current: Pointer, index_url: str, manifest: Manifest, emit: EventSin
     write_bytes(join(index_url, version_manifest(manifest.fingerprint)), manifest.to_json())
     replace_pointer(current, manifest.to_json())
     emit("published", index=index_url, fingerprint=manifest.fingerprint, rollouts=manifest.rollouts)
+
+
+def say_occupied(index_url: str, emit: EventSink) -> None:
+    """Emit a warning if the folder of a new index, on a local disk, has files of something else."""
+    if names := [name for name in local_names(index_url) if name not in (VERSIONS, PASSED)]:
+        found = f"{names[0]}" + (f" and {pluralize(len(names) - 1, 'other')}" if len(names) > 1 else "")
+        emit(
+            "occupied",
+            f"warning: {index_url} also holds {found}, not of an index; the index is written beside",
+            names=names[:OCCUPIED_NAMED],
+        )

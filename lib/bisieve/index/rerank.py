@@ -5,18 +5,15 @@ The files are the same, byte for byte, as those of scoring the same shards with 
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisieve import schemas
-from bisieve.errors import UsageError
 from bisieve.events import EventSink, null_sink
-from bisieve.index.manifest import DataFile, Manifest, fingerprint, publish, version_folder
+from bisieve.index.manifest import DataFile, Manifest, fingerprint, publish, say_occupied, version_folder
 from bisieve.index.reader import Index, indexed_shards, missing_files, open_part, read_part
-from bisieve.index.versions import say_occupied
 from bisieve.index.writer import (
     RankedFile,
     cutoff_scores_over_all,
@@ -29,47 +26,12 @@ from bisieve.io.conditional import read_pointer
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import canonical, join
 from bisieve.ranking.grouped import with_column
-from bisieve.ranking.strategies import strategy_of
-from bisieve.records.options import PAIR_SHARE, Parameters, check_ranking
+from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Totals, count
 from bisieve.schemas import MANIFEST
 from bisieve.scoring import score_rollouts
 
 Rank = Callable[[Index, Parameters, str, str], tuple[list[RankedFile], Totals]]
-
-
-def with_overrides(was: Parameters, given: dict[str, Any]) -> Parameters:
-    """Return the parameters ``was`` with some fields replaced.
-
-    If ``given`` names a strategy, the options that it does not have get their defaults: the tie rule of a
-    strategy in random order, and the share of pairs of a strategy without pairs.
-
-    Raises:
-        UsageError: ``given`` has an option that the strategy does not have, or a value out of range.
-    """
-    check_ranking(given)
-    if "strategy" in given:
-        strategy = strategy_of(given["strategy"])
-        if strategy.shuffled:
-            given = {"ties": "file", **given}
-        if PAIR_SHARE not in strategy.options:
-            given = {PAIR_SHARE: 1.0, **given}
-    asked = replace(was, **given)
-    check_options(asked)
-    return asked
-
-
-def check_options(asked: Parameters) -> None:
-    """Raise `UsageError` for a tie rule or a share of pairs that has no effect with the strategy."""
-    strategy = strategy_of(asked.strategy)
-    if strategy.shuffled and asked.ties != "file":
-        raise UsageError(
-            f"no --ties for an index of strategy {asked.strategy}",
-            asked.ties,
-            "omit --ties: this strategy orders ties randomly",
-        )
-    if PAIR_SHARE not in strategy.options and asked.pair_share != 1.0:
-        raise UsageError("--pair-share with --strategy paired", asked.strategy, "leave out --pair-share")
 
 
 def publish_ranked(

@@ -13,13 +13,11 @@ import msgspec
 
 from bisieve._text import pluralize
 from bisieve.errors import IndexUnusableError, StorageError
-from bisieve.events import EventSink
-from bisieve.index.manifest import Manifest, version_manifest
+from bisieve.index.manifest import PASSED, VERSIONS, Manifest, version_manifest
 from bisieve.index.reader import Index, open_index
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
 from bisieve.io.storage import (
     StoredFile,
-    local_names,
     read_bytes,
     remove,
     remove_empty_folders,
@@ -27,12 +25,6 @@ from bisieve.io.storage import (
 )
 from bisieve.io.urls import join
 from bisieve.schemas import MANIFEST
-
-VERSIONS = "versions"
-
-PASSED = "passed.json"
-
-OCCUPIED_NAMED = 100  # most names in an event
 
 
 @dataclass(frozen=True)
@@ -128,17 +120,6 @@ def _named(index: Index, fingerprint: str | None) -> Index | None:
     found = (one.manifest for one in versions(index) if one.manifest.fingerprint == fingerprint)
     manifest = next(found, None)
     return None if manifest is None else Index(index.url, manifest)
-
-
-def say_occupied(index_url: str, emit: EventSink) -> None:
-    """Emit a warning if the folder of a new index, on a local disk, has files of something else."""
-    if names := [name for name in local_names(index_url) if name not in (VERSIONS, PASSED)]:
-        found = f"{names[0]}" + (f" and {pluralize(len(names) - 1, 'other')}" if len(names) > 1 else "")
-        emit(
-            "occupied",
-            f"warning: {index_url} also holds {found}, not of an index; the index is written beside",
-            names=names[:OCCUPIED_NAMED],
-        )
 
 
 def unreferenced(index: Index, older_than: float) -> list[StoredFile]:

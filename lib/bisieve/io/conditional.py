@@ -1,4 +1,4 @@
-"""Compare-and-swap of small files, and locks that are released when their process ends.
+"""Compare-and-swap of small files.
 
 `read_pointer` reads a file with a token; `replace_pointer` writes it only if the token is still the same.
 S3 compares ETags in the request (``If-Match``, ``If-None-Match``).  On a local disk the content is compared
@@ -7,17 +7,16 @@ two writers that do so at the same moment may both succeed.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
+from bisieve.io.disk import locked
 from bisieve.io.errors import storage_errors
 from bisieve.io.retry import with_retries
 from bisieve.io.storage import write_bytes
@@ -90,46 +89,3 @@ def _locked(path: str) -> AbstractContextManager[None]:
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     return locked(os.path.join(folder, f".{name}.lock"))
-
-
-@contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock file at ``path`` while the block runs; then remove it.
-
-    It waits for as long as another process of this machine holds the lock.
-    """
-    while True:
-        with open(path, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(file, path):  # the last holder has removed it meanwhile
-                continue
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # the disk may be read-only by now
-                    os.unlink(path)
-            return
-
-
-def _is_at(file: IO[bytes], path: str | os.PathLike[str]) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def hold(folder: str | os.PathLike[str]) -> int:
-    """Lock a folder and return the file descriptor that holds the lock; closing it releases the lock.
-
-    Raises:
-        BlockingIOError: Another process holds the lock.
-        OSError: There is no such folder.
-    """
-    holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.stat(folder)  # the previous holder may have removed it
-    except OSError:
-        os.close(holder)
-        raise
-    return holder

@@ -3,7 +3,8 @@
 There are two layers.  botocore repeats a single request that failed (500, 503, SlowDown, a connection reset,
 a time-out).  `with_retries` repeats a whole read or write, for failures that botocore does not see, such as
 a body that ends early.  Both log each retry (`say_retry`).  A store that refuses every request is given up
-after about 25 seconds, one that accepts requests and never answers after some minutes.
+after about 25 seconds, one that accepts requests and never answers after some minutes.  Uploads of what
+cannot be made again, such as a checkpoint, go on for longer (`Persistence`).
 """
 
 import errno
@@ -16,11 +17,13 @@ from typing import Any, TypeVar
 import fsspec.config
 
 from bisieve._redact import without_secrets
+from bisieve.errors import StorageError
 
 Result = TypeVar("Result")
 
 TRIES = 4
 FIRST_PAUSE = 0.5  # seconds; doubled before each further retry
+LONGEST_PAUSE = 30.0  # seconds between two tries of a `Persistence`
 LONGEST = 60.0  # seconds since the first try after which no further one starts
 READS = 1  # tries by s3fs itself: it would repeat reads of a body without a log line
 
@@ -92,6 +95,37 @@ def with_retries(work: Callable[[], Result]) -> Result:
             say_retry("store", again + 1, error, pause)
             time.sleep(pause)
     return work()
+
+
+class Persistence:
+    """Retries of transient store failures until ``budget`` seconds are spent on failures.
+
+    The budget counts failed tries and the pauses after them, and is shared by all calls of one object.
+    """
+
+    def __init__(self, budget: float) -> None:
+        self._left = budget
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Call ``work`` until it succeeds; each retry is logged.
+
+        Raises:
+            StorageError: The failure is not transient, or the budget is spent.
+        """
+        pause, number = FIRST_PAUSE, 1
+        while True:
+            begun = time.monotonic()
+            try:
+                return work()
+            except StorageError as error:
+                self._left -= time.monotonic() - begun + pause
+                may_pass = isinstance(error.__cause__, Exception) and is_transient(error.__cause__)
+                if not may_pass or self._left < 0:
+                    raise
+                number += 1
+                say_retry("upload", number, error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def replaced_while_read(error: Exception) -> bool:

@@ -12,28 +12,33 @@ not survive a fork.
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
 from operator import attrgetter
+from pathlib import Path
 from typing import IO, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
+from bisieve.io.disk import open_local_output
 from bisieve.io.errors import storage_errors
-from bisieve.io.local_output import open_local_output
 from bisieve.io.retry import with_retries
 from bisieve.io.urls import S3, join, open_filesystem
 
 _GLOB_SIGNS = "*?["
+PIECE = 16 << 20  # bytes of an upload that are read and written at once
 DANGLING = "a broken symbolic link"  # the etag given to a symbolic link whose target does not exist
 
 # Keys of fsspec's info that identify a file's content: S3; GCS and Azure; the Hugging Face hub; disks and
 # HDFS; others.
 _ETAGS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified")
+
+
+Progress = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +305,19 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     with storage_errors(url):
         file.close()
         file.commit()
+
+
+def no_one() -> None:
+    """Do nothing: the default `Progress`."""
+
+
+def upload(file: Path, url: str, progress: Progress = no_one) -> None:
+    """Copy a local file to ``url`` in pieces of `PIECE` bytes, and call ``progress`` after each."""
+    with file.open("rb") as source, open_output(url) as target:
+        while piece := source.read(PIECE):
+            with storage_errors(url):  # a write may upload a part of a large file
+                target.write(piece)
+            progress()
 
 
 def require_writable_file(url: str) -> None:

@@ -1,14 +1,22 @@
-"""URLs of files: canonical forms, parts of paths, and the fsspec filesystem of each."""
+"""URLs of files and stores: canonical forms, what their parts say, which are refused, how they are opened.
+
+A URL with a secret inside is refused, and so is plain HTTP to another machine: over it, anyone on the network
+path can read and change the corpus.
+"""
 
 import os
+import socket
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations, registry
 
-from bisieve.errors import StorageError
-from bisieve.io.access import check_endpoint, check_no_secret
+from bisieve._redact import CREDENTIALS, SECRET_SETTING, SIGNED, without_secrets
+from bisieve.errors import StorageError, UsageError
 from bisieve.io.errors import DRIVERS, storage_errors
 from bisieve.io.retry import READS, s3_options, say_retries
 
@@ -103,3 +111,130 @@ def real_path(url: str) -> str:
     """
     fs, path = open_filesystem(url)
     return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else canonical(url)
+
+
+# ---- What the URL of a shard says of it --------------------------------------------------------------------
+
+CODECS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz"}
+
+PARQUET = (".parquet", ".parq", ".pq")
+_LINES = (".jsonl", ".ndjson", ".jsonlines")
+SUFFIXES = (*(f"{kind}{codec}" for kind in _LINES for codec in ("", *CODECS)), *PARQUET)  # case-insensitive
+
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # the value that Hive and Spark write for null
+
+
+def codec_of(url: str) -> str | None:
+    """Return the compression of the shard at ``url`` (a value of `CODECS`), or None if it has none.
+
+    Only a shard without compression can be read from any offset.
+    """
+    return next((codec for suffix, codec in CODECS.items() if url.lower().endswith(suffix)), None)
+
+
+def is_parquet(url: str) -> bool:
+    """Return whether the shard at ``url`` is Parquet; all others are JSONL."""
+    return url.lower().endswith(PARQUET)
+
+
+def is_seekable(url: str) -> bool:
+    """Return whether single records can be read by their byte ranges: the shard is uncompressed JSONL."""
+    return codec_of(url) is None and not is_parquet(url)
+
+
+def file_stem(url: str) -> str:
+    """Return a shard's file name without its suffix (one of `SUFFIXES`)."""
+    name = basename(url)
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def partition_value(url: str, name: str) -> str | None:
+    """Return the value of the nearest parent folder ``name=value`` of a shard, percent-decoded.
+
+    None if there is no such folder, or if its value is Hive's null.
+    """
+    for folder in reversed(url.split("/")[:-1]):
+        key, equals, value = folder.partition("=")
+        if equals and unquote(key) == name and value != _NO_PARTITION:
+            return unquote(value)
+    return None
+
+
+def folder_name(url: str) -> str:
+    """Return the name of the folder that contains a shard."""
+    return url.rsplit("/", 2)[-2]
+
+
+# ---- What is refused, and what cannot be reached -----------------------------------------------------------
+
+PLAIN_HTTP = "BISIEVE_PLAIN_HTTP"  # HOST:PORT of endpoints allowed without TLS, separated by commas
+
+_CONNECT_SECONDS = 3
+
+
+def check_no_secret(url: str) -> None:
+    """Raise `UsageError` if ``url``, or a URL inside it, contains a password or a signature."""
+    signed = SIGNED.search(url)
+    if signed or CREDENTIALS.search(url):
+        # `without_secrets` ends a query at the first space, and this one may contain a space.
+        shown = f"{url.partition('?')[0]}?***" if signed else url
+        raise UsageError(
+            "URLs without credentials", without_secrets(shown),
+            "set them in the environment (for S3: AWS_PROFILE, AWS_ACCESS_KEY_ID, or an instance role)",
+        )  # fmt: skip
+
+
+def check_no_secret_property(name: str) -> None:
+    """Raise `UsageError` if the Spark property ``name`` holds a secret: `ps` shows options to every user."""
+    if SECRET_SETTING.fullmatch(name):
+        raise UsageError(
+            "no secret among options, which other users of the machine see", f"--spark-conf {name}=***",
+            "for spark.authenticate.secret set _SPARK_AUTH_SECRET in the environment; "
+            "others go into spark-defaults.conf in SPARK_CONF_DIR",
+        )  # fmt: skip
+
+
+def check_endpoint(endpoint: str, url: str) -> None:
+    """Raise `StorageError` if the store of ``url`` would be used at an ``endpoint`` without TLS.
+
+    Endpoints on this machine, and those listed in ``BISIEVE_PLAIN_HTTP``, are allowed.
+    """
+    at = urlsplit(endpoint)
+    named = [one.strip() for one in os.environ.get(PLAIN_HTTP, "").split(",")]
+    if at.scheme != "http" or _place(endpoint) in named or _is_this_machine(at.hostname or ""):
+        return
+    place = _place(without_secrets(endpoint))  # mask first: a slash in a password would end the netloc
+    raise StorageError(
+        f"TLS to the store of {url}", f"the endpoint http://{place}",
+        f"use an https:// endpoint, or allow this one: {PLAIN_HTTP}={place}",
+    )  # fmt: skip
+
+
+def _place(endpoint: str) -> str:
+    """Return ``HOST:PORT`` of an endpoint, without a user name and password."""
+    return urlsplit(endpoint).netloc.rpartition("@")[2]
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a host name, not an address
+        return False
+
+
+def is_reachable(url: str) -> bool:
+    """Return whether a TCP connection to the host and port of ``url`` (http or https) succeeds in 3 seconds.
+
+    If requests go through a proxy this cannot be known, and the result is True.
+    """
+    at = urlsplit(url)
+    host = at.hostname or ""
+    if at.scheme in getproxies() and not proxy_bypass(host):
+        return True
+    port = at.port or (80 if at.scheme == "http" else 443)
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

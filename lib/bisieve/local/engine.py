@@ -21,8 +21,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from bisieve.errors import DiskError
 from bisieve.io.errors import disk_errors
-from bisieve.local.processes import REPORT_EVERY, Processes, Task
-from bisieve.local.resources import temporary_folder, usable_workers
+from bisieve.local.processes import REPORT_EVERY, Processes, Task, temporary_folder, usable_workers
 from bisieve.pipeline.engine import Engine, Parts, Report
 
 ELSEWHERE = "set TMPDIR to a folder on another disk"

@@ -1,5 +1,6 @@
-"""Run tasks in worker processes: start them from a fork server, send them tasks, and end them.
+"""Run tasks in worker processes: how many this machine can have, start them, send them tasks, and end them.
 
+usable_workers: cores and memory, within the limits of a container
 start_server ──▶ fork server: imports once what workers need
 Processes.run ──pickled task──▶ `work` (in a worker) ──pickled outcome──▶ results
 
@@ -23,9 +24,12 @@ from multiprocessing import connection, forkserver, get_context, parent_process,
 from typing import Any, TypeAlias
 
 from bisieve.errors import BisieveError, CorpusError
+from bisieve.io import disk
+from bisieve.io.disk import choose_socket_folder
 from bisieve.io.retry import say_retry
-from bisieve.io.tempdirs import choose_socket_folder
 
+WORKER_BYTES = 600 * 10**6  # most memory of a worker process
+_CGROUP = "/sys/fs/cgroup"
 TRIES = 2  # how often a task is tried if its worker dies
 REPORT_EVERY = 1.0  # seconds between two progress reports
 _PATIENCE = 5.0  # seconds that a worker has to end before it is killed
@@ -45,6 +49,49 @@ _ENVIRONMENT = {
 
 Task: TypeAlias = Callable[[], Any]
 Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+def usable_workers() -> int:
+    """Return the number of worker processes for which there are cores and memory; at least 1."""
+    return max(1, min(usable_cores(), usable_memory() // WORKER_BYTES))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    match _limit("cpu.max"):
+        case [quota, period] if quota != "max":
+            return max(1, min(cores, -(-int(quota) // int(period))))
+    return cores
+
+
+def usable_memory() -> int:
+    """Return how many bytes of memory this process and its children may hold."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    match _limit("memory.max"):
+        case [most] if most != "max":
+            return min(memory, int(most))
+    return memory
+
+
+def temporary_folder() -> str:
+    """Return ``TMPDIR``, or else Python's default folder.
+
+    `tempfile.gettempdir` alone would silently use another folder if that of ``TMPDIR`` cannot be written.
+
+    Raises:
+        DiskError: ``TMPDIR`` is not set, and none of the places that Python tries is writable.
+    """
+    return os.environ.get("TMPDIR") or str(disk.temporary_folder())
+
+
+def _limit(name: str) -> Sequence[str]:
+    """Return the words of a cgroup v2 limit file; () if there is none, as outside of a container."""
+    try:
+        with open(f"{_CGROUP}/{name}") as limit:
+            return limit.read().split()
+    except OSError:
+        return ()
 
 
 def start_server() -> None:

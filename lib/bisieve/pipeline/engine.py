@@ -2,14 +2,25 @@
 
 A part is what Spark calls a partition; a task computes one part on a worker.  Functions that run in tasks are
 module-level functions or `functools.partial`s of them, so that every engine can pickle them for its workers.
+
+`Scanned` counts what a scan has read, on counters of an engine, and `reporter` emits it as events.
 """
 
 import operator
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+from bisieve._text import pluralize
+from bisieve.events import PROGRESS, EventSink
+
+if TYPE_CHECKING:  # engines are chosen before the scan is imported
+    from bisieve.scan.chunks import Chunk
+    from bisieve.shards.listing import Split
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -156,3 +167,72 @@ def _mapped(work: Callable[[T], U], number: int, values: Iterator[T]) -> Iterato
 def _flat_mapped(work: Callable[[T], Iterable[U]], number: int, values: Iterator[T]) -> Iterator[U]:
     for value in values:
         yield from work(value)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Counters of a scan, updated when a task ends; a task that ran twice may count twice."""
+
+    bytes: Counter  # read from shards, as stored
+    records: Counter  # rollouts scanned, usable or rejected
+    kept: Counter  # rollouts taken from an older index, usable or rejected
+    began: float  # time.monotonic(), in seconds
+
+    @staticmethod
+    def on(engine: Engine) -> "Scanned":
+        """Return new counters of ``engine``, all 0; rates count from now on."""
+        return Scanned(engine.counter(), engine.counter(), engine.counter(), time.monotonic())
+
+    def count_splits(self, splits: "Sequence[Split]") -> None:
+        """Add the stored bytes of ``splits``, in a task."""
+        self.bytes.add(sum(split.stored for split in splits))
+
+    def count_bytes(self, number: int) -> None:
+        """Add ``number`` bytes that a task reads by spans."""
+        self.bytes.add(number)
+
+    def count_records(self, chunk: "Chunk") -> "Chunk":
+        """Add the rollouts of a scanned ``chunk``, usable or rejected, in a task; return ``chunk``."""
+        self.records.add(_rollouts(chunk))
+        return chunk
+
+    def count_kept(self, chunk: "Chunk") -> "Chunk":
+        """Add the rollouts of a ``chunk`` taken from an older index, in a task; return ``chunk``."""
+        self.kept.add(_rollouts(chunk))
+        return chunk
+
+    def numbers(self) -> dict[str, float]:
+        """Return rollouts and bytes scanned so far, and both per second; on the driver."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        rollouts, stored = self.records.value, self.bytes.value
+        return {
+            "rollouts": rollouts,
+            "bytes": stored,
+            "rollouts_per_s": round(rollouts / seconds, 1),
+            "bytes_per_s": round(stored / seconds, 1),
+        }
+
+
+def _rollouts(chunk: "Chunk") -> int:
+    return sum(chunk.summary.totals.rollouts.values()) + chunk.summary.totals.num_rejected
+
+
+def reporter(emit: EventSink, scanned: Scanned | None = None) -> Report:
+    """Return a function that emits `PROGRESS` events, with the counts of ``scanned`` in the stage "scan"."""
+    return partial(_emit_progress, emit, scanned)
+
+
+def _emit_progress(emit: EventSink, scanned: Scanned | None, stage: str, done: int, tasks: int) -> None:
+    numbers = scanned.numbers() if scanned is not None and stage == "scan" else {}
+    text = f"{stage}: {done:,} of {tasks:,} tasks"
+    if numbers:
+        text += f"; {scan_line(numbers)}"
+    emit(PROGRESS, text, stage=stage, tasks_done=done, tasks=tasks, **numbers)
+
+
+def scan_line(numbers: dict[str, float]) -> str:
+    """Return the result of `Scanned.numbers` as text for people."""
+    return (
+        f"{pluralize(round(numbers['rollouts']), 'rollout')} ({numbers['rollouts_per_s']:,.0f}/s), "
+        f"{numbers['bytes'] / 1e6:,.1f} MB ({numbers['bytes_per_s'] / 1e6:,.1f} MB/s)"
+    )

@@ -15,13 +15,12 @@ from bisieve import schemas
 from bisieve.index.manifest import ROWS_VERSION, DataFile
 from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_scored
-from bisieve.io.file_names import is_seekable
 from bisieve.io.storage import FileInfo
-from bisieve.pipeline.engine import Engine, Parts, Shared
-from bisieve.pipeline.progress import Scanned
+from bisieve.io.urls import is_seekable
+from bisieve.pipeline.engine import Engine, Parts, Scanned, Shared
 from bisieve.records.options import Layout, Parameters, ReadOptions
 from bisieve.scan.chunks import Chunk, make_chunk
-from bisieve.scan.partition import parted_by_rollout
+from bisieve.scan.group_steps import parted_by_rollout
 from bisieve.scan.reuse import KeptShards, NamedRollouts, parted_by_place, read_again, rounds
 
 Named = Shared[NamedRollouts]

@@ -17,8 +17,7 @@ from bisieve.index.reader import Index
 from bisieve.index.rerank import count_usable, publish_ranked, read_scored
 from bisieve.index.selection import Selection, is_as_ranked, select
 from bisieve.index.writer import RankedFile
-from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts, Shared
-from bisieve.pipeline.progress import reporter
+from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts, Shared, reporter
 from bisieve.pipeline.ranked_files import Sources, ranked_parts, write_ranked
 from bisieve.ranking.best import Best, best_of, joined
 from bisieve.ranking.order import TieBlock, ranking_order, with_keys

@@ -15,8 +15,7 @@ from bisieve.index import writer
 from bisieve.index.manifest import DataFile
 from bisieve.index.writer import RankedFile, part_path, write_part, write_ranked_file
 from bisieve.pipeline.engine import Engine, Parts, Shared
-from bisieve.pipeline.group_passes import grouped_runs
-from bisieve.pipeline.sorted_files import sorted_files
+from bisieve.pipeline.sort_tasks import grouped_runs, sorted_files
 from bisieve.ranking.order import (
     INDEX_ORDER,
     REJECTS_ORDER,

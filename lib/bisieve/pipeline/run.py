@@ -22,21 +22,19 @@ from bisieve.index.manifest import (
     fingerprint,
     is_up_to_date,
     publish,
+    say_occupied,
     version_folder,
 )
 from bisieve.index.reader import Index, missing_files
-from bisieve.index.rerank import check_options
-from bisieve.index.versions import say_occupied
 from bisieve.index.writer import cutoff_scores_over_all, write_file_list, write_part, write_source_list
 from bisieve.io.conditional import read_pointer
-from bisieve.io.file_names import SUFFIXES
 from bisieve.io.storage import FileInfo, require_writable
-from bisieve.io.urls import canonical, join
-from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts
+from bisieve.io.urls import SUFFIXES, canonical, join
+from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts, Scanned, reporter, scan_line
 from bisieve.pipeline.incremental import Older, known_layouts, older_rows
-from bisieve.pipeline.progress import Scanned, reporter, scan_line
 from bisieve.pipeline.ranked_files import write_ranked, write_rejects
 from bisieve.pipeline.scan_tasks import SHARDS_A_TASK, Tasks, layouts_by_tasks, scan_corpus
+from bisieve.ranking.strategies import check_options
 from bisieve.records.model import HINTS, NO_SOURCE
 from bisieve.records.options import Layout, Parameters, ReadOptions
 from bisieve.scan.chunks import Chunk, Totals, add_up

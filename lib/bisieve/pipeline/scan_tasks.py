@@ -12,23 +12,23 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from bisieve.io.file_names import is_seekable
 from bisieve.io.storage import FileInfo
-from bisieve.pipeline.engine import Engine, Parts
+from bisieve.io.urls import is_seekable
+from bisieve.pipeline.engine import Engine, Parts, Scanned
 from bisieve.pipeline.incremental import Older, kept_chunks, num_readers, steps_again
-from bisieve.pipeline.progress import Scanned
 from bisieve.ranking.sort import from_bytes
 from bisieve.records.options import Layout, Parameters, ReadOptions
 from bisieve.scan import scan_rollout_split, scan_step_split
 from bisieve.scan.batches import ScanOptions
 from bisieve.scan.chunks import Chunk, chunked
-from bisieve.scan.group_steps import assemble_unsorted
-from bisieve.scan.partition import gathered, parted_by_rollout, partitions
+from bisieve.scan.group_steps import assemble_unsorted, gathered, parted_by_rollout
 from bisieve.scan.reuse import Hashes, NamedRollouts, hashed
 from bisieve.shards.layout import Found, find_layouts
 from bisieve.shards.listing import Split
 
 SHARDS_A_TASK = 256  # shards whose layout one task detects from their first records
+PART_TEXT = 64 * 2**20  # bytes of uncompressed text whose steps one task groups
+_COMPRESSED = 10  # bytes of text per byte of a compressed or Parquet shard, about
 
 Tasks = Sequence[Sequence[Split]]
 Pieces = Parts[tuple[int, bytes]]  # (part that the rollout is hashed to, Arrow stream of its steps)
@@ -110,6 +110,18 @@ def _num_parts(tasks: Tasks, at_least: int) -> int:
     return partitions(
         sum(split.stored for split in every) - compressed, compressed, max(len(tasks), at_least)
     )
+
+
+def partitions(stored: int, stored_compressed: int, at_least: int) -> int:
+    """Return the number of partitions in which steps are grouped, about one per `PART_TEXT` of text.
+
+    Args:
+        stored: Bytes of plain JSONL shards.
+        stored_compressed: Bytes of compressed and Parquet shards.
+        at_least: The smallest number to return.
+    """
+    text = stored + _COMPRESSED * stored_compressed
+    return max(at_least, -(-text // PART_TEXT))
 
 
 def _scan_steps(

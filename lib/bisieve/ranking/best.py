@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from bisieve.ranking.grouped import begins, with_column
+from bisieve.ranking.grouped import with_column
 from bisieve.ranking.order import TieBlock, ranked, selection_limits
-from bisieve.ranking.sort import codes_and_texts
+from bisieve.ranking.sort import begins, codes_and_texts
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
 

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from bisieve.ranking.sort import Order, sorted_indices
+from bisieve.ranking.sort import Order, begins, sorted_indices
 from bisieve.records.options import Parameters
 
 # Unique, since no two rollouts begin at the same place.
@@ -88,18 +87,6 @@ def with_column(rows: pa.Table, name: str, values: npt.NDArray[Any]) -> pa.Table
     if name in rows.column_names:
         return rows.set_column(rows.column_names.index(name), name, pa.array(values))
     return rows.append_column(name, pa.array(values))
-
-
-def begins(table: pa.Table, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return a mask of rows that differ from the row before in one of ``columns``; true for the first row."""
-    mask = np.zeros(table.num_rows, np.bool_)
-    mask[:1] = True
-    for name in columns:
-        column = table[name].combine_chunks()
-        if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode().indices
-        mask[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
-    return mask
 
 
 class Part(NamedTuple):

@@ -11,9 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from bisieve._hash import seeded_hashes
-from bisieve.ranking.grouped import BEST_FIRST, GroupPass, applied, begins, with_column
-from bisieve.ranking.sort import Order, sorted_indices
-from bisieve.ranking.spread import SPREAD
+from bisieve.ranking.grouped import (
+    BEST_FIRST,
+    PLACE,
+    GroupPass,
+    applied,
+    question_group,
+    unchanged,
+    with_column,
+)
+from bisieve.ranking.sort import Order, begins, sorted_indices
 from bisieve.ranking.strategies import strategy_of
 from bisieve.ranking.strategies.base import Floats
 from bisieve.records.options import Parameters, parse_fraction
@@ -58,6 +65,15 @@ def _negatives_last(table: pa.Table, key: Floats, parameters: Parameters) -> Flo
     if parameters.all_negative == "keep":
         return key
     return np.where(table["num_positive"].to_numpy() == 0, -np.inf, key)
+
+
+def _numbered(rows: pa.Table, parameters: Parameters) -> pa.Table:
+    """Set ``tie`` to 1 for the best rollout of its question, 2 for the next, and so on."""
+    return with_column(rows, "tie", rows[PLACE].to_numpy())
+
+
+# ties=spread: of equal scores, first rollouts of all questions come before second ones.
+SPREAD = GroupPass(question_group, unchanged, _numbered)
 
 
 def group_passes_of(parameters: Parameters) -> tuple[GroupPass, ...]:

@@ -1,6 +1,15 @@
-"""Sort Arrow tables by several columns, and store sorted runs as bytes (Arrow IPC streams)."""
+"""Sort Arrow tables of any size by several columns, and cut the result into files: an external merge sort.
 
-from collections.abc import Sequence
+Each task sorts its rows into a run and samples the keys (`sorted_run`). `choose_bounds` takes keys from the
+samples as bounds, which divide all keys into intervals. Counting each run's rows by interval gives the number
+of each interval's first row in the sorted whole. A file gets the intervals that it overlaps, from all runs,
+sorts them and keeps its own rows (`Cuts`). So the contents of a file depend on the rows alone, not on runs,
+samples or bounds.
+
+Tables go from task to task as bytes, Arrow IPC streams (`to_bytes`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -14,9 +23,10 @@ import pyarrow.types as kinds
 from bisieve import schemas
 
 Order = tuple[tuple[str, Literal["ascending", "descending"]], ...]  # columns, the most significant first
-
+Places = npt.NDArray[np.int64]
 
 SAMPLE_EVERY = 512  # rows of a run for each sampled key
+INTERVALS_A_FILE = 8  # the first and the last of them may be shared with a neighbour, and are then read twice
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -107,6 +117,87 @@ def sorted_run(number: tuple[int, ...], table: pa.Table, order: Order) -> tuple[
     return Run(number, to_bytes(table)), Sample(to_bytes(keys), tuple(weights.tolist()))
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Sorted keys that divide all rows: interval i holds rows >= bound i - 1 and < bound i."""
+
+    order: Order
+    keys: bytes  # an Arrow stream of the columns to sort by
+
+    def places(self, run: Run) -> Places:
+        """Return the row numbers at which the intervals of ``run`` begin, and its length, [intervals + 1]."""
+        bounds = from_bytes(self.keys)
+        rows = from_bytes(run.rows, bounds.column_names)
+        # The row that a bound was taken from is in the interval after the bound.
+        return np.concatenate([[0], places_before(bounds, rows, self.order), [rows.num_rows]])
+
+    def counts(self, run: Run) -> Places:
+        """Return how many rows of ``run`` are in each interval, [intervals]."""
+        return np.diff(self.places(run))
+
+
+def choose_bounds(samples: Sequence[Sample], order: Order, intervals: int) -> Bounds:
+    """Return bounds of at most ``intervals`` intervals with about equally many rows."""
+    keys = pa.concat_tables([from_bytes(sample.keys) for sample in samples])
+    weights = np.concatenate([sample.weights for sample in samples])
+    places = sorted_indices(keys, order)
+    # A key is the middle of its group: with the group's start or end the errors of many runs would add up.
+    before = np.cumsum(weights[places]) - weights[places] / 2
+    wanted = np.arange(1, intervals) * weights.sum() / intervals
+    chosen = np.unique(np.searchsorted(before, wanted))
+    return Bounds(order, to_bytes(keys.take(places[chosen[chosen < len(places)]])))
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """How the sorted whole is cut: the intervals each file needs, and which of their rows belong to it."""
+
+    bounds: Bounds
+    counts: Places  # rows in each interval, over all runs
+    rows_per_file: int
+
+    @property
+    def num_rows(self) -> int:
+        """Return the number of all rows."""
+        return int(self.counts.sum())
+
+    @property
+    def num_files(self) -> int:
+        """Return the number of files of `rows_per_file` rows; the last one may have fewer."""
+        return -(-self.num_rows // self.rows_per_file)
+
+    def _needed(self) -> tuple[Places, Places, Places]:
+        """Return the intervals each file overlaps.
+
+        Returns:
+            Three arrays [files]: the first interval, the one after the last, and the number of the first
+            interval's first row in the sorted whole.
+        """
+        ends = np.cumsum(self.counts)
+        starts = ends - self.counts
+        first_rows = np.arange(self.num_files) * self.rows_per_file
+        first = np.searchsorted(ends, first_rows, side="right")
+        behind = np.searchsorted(starts, first_rows + self.rows_per_file, side="left")
+        return first, behind, starts[first]
+
+    def pieces(self, run: Run) -> Iterator[tuple[int, Run]]:
+        """Yield, for each file that overlaps ``run``, the file's number and a run of the rows it needs."""
+        places, table = self.bounds.places(run), run.table
+        first, behind, _ = self._needed()
+        for file in np.flatnonzero(places[behind] > places[first]).tolist():
+            start, end = places[first[file]], places[behind[file]]
+            yield file, Run(run.number, to_bytes(table.slice(start, end - start)))
+
+    def merged(self, file: int, pieces: Iterable[Run]) -> tuple[int, pa.Table]:
+        """Merge the pieces of ``file`` and return the number of its first row, and its rows in order."""
+        in_order = sorted(pieces, key=lambda piece: piece.number)
+        table = pa.concat_tables([piece.table for piece in in_order]).combine_chunks()
+        first_row = file * self.rows_per_file
+        skipped = first_row - int(self._needed()[2][file])
+        mine = sorted_indices(table, self.bounds.order)[skipped : skipped + self.rows_per_file]
+        return first_row, table.take(mine)
+
+
 def to_bytes(table: pa.Table) -> bytes:
     """Return ``table`` as an Arrow IPC stream; compressed (lz4), since an engine copies it several times."""
     table = trimmed(table)
@@ -138,6 +229,18 @@ def codes_and_texts(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], lis
     """
     coded = column.combine_chunks().dictionary_encode()  # one dictionary, also where chunks have several
     return coded.indices.to_numpy(), coded.dictionary.to_pylist()
+
+
+def begins(table: pa.Table, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return a mask of rows that differ from the row before in one of ``columns``; true for the first row."""
+    mask = np.zeros(table.num_rows, np.bool_)
+    mask[:1] = True
+    for name in columns:
+        column = table[name].combine_chunks()
+        if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode().indices
+        mask[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+    return mask
 
 
 def trimmed(table: pa.Table) -> pa.Table:

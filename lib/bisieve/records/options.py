@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
-from bisieve.io.file_names import file_stem, folder_name, partition_value
+from bisieve.io.urls import file_stem, folder_name, partition_value
 
 Layout = Literal["rollouts", "steps"]
 
@@ -115,7 +115,7 @@ SCOPES = ("source", "global")  # source: ranked inside each source (the paper); 
 TIES = ("file", "hash", "spread")  # the order among equal scores
 ALL_NEGATIVE = ("keep", "last", "drop")  # rollouts without a positive step: ranked as others, last, or never
 
-AUTO = "auto"  # as alpha of a selection: see `index.automatic_alpha`
+AUTO = "auto"  # as alpha of a selection: see `index.selection`
 PAIR_SHARE = "pair_share"  # option of the strategy paired
 
 

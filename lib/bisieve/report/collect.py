@@ -14,13 +14,12 @@ from bisieve.index.versions import last_passed
 from bisieve.io.images import is_base64
 from bisieve.records.model import Rollout
 from bisieve.report.aggregates import OWN_CHART, Counts
-from bisieve.report.examples import MOST_STEPS, Examples, cut, find_examples
-from bisieve.report.rejects import Reject, find_rejects
+from bisieve.report.examples import MOST_STEPS, Examples, Reject, cut, find_examples, find_rejects
 from bisieve.report.rows import View, open_view
 from bisieve.report.what_if import Sample, WhatIf, what_if
 from bisieve.tools.diff import Side, compare
 from bisieve.tools.diff_report import Summary, summarised
-from bisieve.tools.selection_table import shortcut_notes
+from bisieve.tools.selection_notes import shortcut_notes
 
 # A model of this size on this hardware, to give hours an order of magnitude; `train --dry-run` computes them.
 MODEL_PARAMETERS = 8e9

@@ -1,4 +1,4 @@
-"""Rollouts to look at: kept, just kept, just dropped and dropped, with their text and images if readable.
+"""The records that a report shows: rollouts that are kept and dropped, and rejected records by reason.
 
 limits ─`chosen_ranks`─▶ ranks by source ─`View.at`─▶ rows ─`read_texts`─▶ text ─`Images`─▶ images
 """
@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisieve.records.model import Rollout
+import pyarrow.compute as pc
+
+from bisieve.errors import BisieveError
+from bisieve.index.reader import Index, open_part
+from bisieve.io.read import read_ranges
+from bisieve.io.urls import codec_of, is_parquet
+from bisieve.records.model import HINTS, Rollout
 from bisieve.records.options import Parameters
 from bisieve.report.reading import Images, read_texts
 from bisieve.report.rows import View
@@ -19,6 +25,9 @@ DESCRIBED = (  # columns of the index that are shown of a rollout
     "source", "rank", "rollout_id", "question_id", "bis", "positive_fraction", "reliability", "num_steps",
     "num_positive", "scores", "mc_correct", "mc_total",
 )  # fmt: skip
+_SHOWN = 600  # bytes of a rejected record that are shown
+_OF_A_REASON = 3  # rejected records that are shown
+_REJECTS = ["reason", "shard", "offset", "length"]
 
 
 @dataclass(frozen=True)
@@ -143,3 +152,49 @@ def _score(row: Mapping[str, Any], parameters: Parameters) -> str:
 def cut(text: str) -> str:
     """Return the beginning of a text that is too long for a page."""
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+
+
+@dataclass
+class Reject:
+    """A reason for which records were rejected."""
+
+    reason: str
+    records: int
+    hint: str  # what a user can do; "" if there is nothing to say
+    examples: list[tuple[str, str | None]] = field(
+        default_factory=list
+    )  # shard@offset, its first bytes as text
+
+
+def find_rejects(index: Index) -> list[Reject]:
+    """Return the reasons for which records of an index were rejected, the most frequent first.
+
+    Raises:
+        IndexUnusableError: A file of the index is missing or damaged.
+    """
+    counts = sorted(index.manifest.rejected.items(), key=lambda each: -each[1])
+    found = {reason: Reject(reason, records, HINTS.get(reason, "")) for reason, records in counts}
+    for part in index.rejects:
+        with open_part(index.url, part) as file:
+            for group in range(file.num_row_groups):
+                if all(reject.examples for reject in found.values()):
+                    return list(found.values())
+                rows = file.read_row_group(group, _REJECTS, use_threads=False)
+                for reject in found.values():
+                    missing = _OF_A_REASON - len(reject.examples)
+                    of_it = rows.filter(pc.equal(rows["reason"], reject.reason)) if missing else rows
+                    for row in of_it.slice(0, missing).to_pylist():
+                        begins = first_bytes(row["shard"], row["offset"], row["length"])
+                        reject.examples.append((f"{row['shard']}@{row['offset']}", begins))
+    return list(found.values())
+
+
+def first_bytes(shard: str, offset: int, length: int) -> str | None:
+    """Return the beginning of a record; None if its shard is not plain text, or cannot be read."""
+    if is_parquet(shard) or codec_of(shard) is not None:
+        return None
+    try:
+        (data,) = read_ranges(shard, [offset], [offset + min(length, _SHOWN)])
+    except BisieveError:
+        return None
+    return data.decode(errors="replace").strip()

@@ -5,10 +5,23 @@ from bisieve._text import percent
 from bisieve.index.statistics import Statistics
 from bisieve.report.aggregates import MOST_SOURCES
 from bisieve.report.collect import IndexReport
-from bisieve.report.figures import decimal, percent_of, percentage, share_of
 from bisieve.report.index_charts import what_if_chart
-from bisieve.report.page import Block, Cell, Column, Dial, Dials, Section, Table, Tile, Tiles
-from bisieve.tools.selection_table import statistics_table
+from bisieve.report.page import (
+    Block,
+    Cell,
+    Column,
+    Dial,
+    Dials,
+    Section,
+    Table,
+    Tile,
+    Tiles,
+    decimal,
+    percent_of,
+    percentage,
+    share_of,
+)
+from bisieve.tools.selection_notes import statistics_table
 
 
 def beside_table(table: TextTable) -> Table:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from bisieve.errors import BisieveError, ImageError
 from bisieve.index.reader import indexed_shards
-from bisieve.io.file_names import is_seekable
 from bisieve.io.images import decode_image, image_bytes
+from bisieve.io.urls import is_seekable
 from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
 from bisieve.report.rows import View

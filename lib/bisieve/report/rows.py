@@ -24,7 +24,7 @@ from bisieve.index.selection import Selection, is_as_ranked, select, selection_t
 from bisieve.ranking.best import Best, best_of_ranked
 from bisieve.ranking.order import ranked, selection_limits
 from bisieve.records.options import AUTO, KnownShards, Parameters, parse_fraction
-from bisieve.tools.cut_notes import selection_notes, ties_and_notes
+from bisieve.tools.selection_notes import selection_notes, ties_and_notes
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]

@@ -6,7 +6,7 @@ from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics, has_stronger_s
 from bisieve.ranking.strategies import strategy_of
 from bisieve.report.collect import IndexReport
 from bisieve.report.page import Finding
-from bisieve.tools.cut_notes import rule_for_ties
+from bisieve.tools.selection_notes import rule_for_ties
 
 _TIES = 0.25  # of a selection, from which on its ties are worth attention
 

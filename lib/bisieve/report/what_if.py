@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bisieve.index.question_counts import question_hashes
-from bisieve.index.statistics import NEEDED, Statistics, statistics_of
-from bisieve.ranking.grouped import begins
+from bisieve.index.statistics import NEEDED, Statistics, question_hashes, statistics_of
+from bisieve.ranking.sort import begins
 from bisieve.records.options import Parameters
 from bisieve.report.rows import Ints
 

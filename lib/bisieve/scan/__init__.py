@@ -1,7 +1,7 @@
 """Scan a split of a shard: bytes in, Arrow batches of rollouts or steps out.  Independent of the engine.
 
 rollouts layout   scan_rollout_split ──▶ `schemas.SCORED` ──chunks.chunked──▶ sorted runs and counts
-steps layout      scan_step_split ──▶ `schemas.STEPS` ──partition──▶ group_steps ──▶ `schemas.SCORED` ──▶ …
+steps layout      scan_step_split ──▶ `schemas.STEPS` ──group_steps──▶ `schemas.SCORED` ──▶ …
 older index       reuse: which of its rollouts are kept, and which steps are reread
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from bisieve.io.file_names import is_parquet
+from bisieve.io.urls import is_parquet
 from bisieve.scan.batches import ScanOptions
 from bisieve.scan.parquet_rows import scan_rollout_rows, scan_step_rows
 from bisieve.scan.rollouts import scan_rollouts

@@ -1,19 +1,28 @@
-"""Group steps by rollout: `schemas.STEPS` in, scored and rejected rollouts out (`schemas.SCORED`).
+"""Group steps by rollout: batches of `schemas.STEPS` in, rollouts (`schemas.SCORED`) out.
 
-assemble_unsorted   sorts the rows of a partition ──▶ assemble
-assemble            sorted batches ──▶ checks each rollout ──▶ batches.assembled_batch
+scanned batches ──parted_by_rollout──▶ pieces (partition, Arrow stream) ──shuffle──▶ gathered:
+    pieces ──▶ one table                                            if they are at most `HELD_BYTES`
+    pieces ──▶ files in a temporary folder, by rollout ──▶ a table a file             if they are more
+table ──assemble_unsorted: sort──▶ assemble: check each rollout ──▶ batches.assembled_batch
+
+So a partition of any size is grouped in bounded memory.
 """
 
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from bisieve import schemas
-from bisieve.ranking.sort import Order, sorted_indices
+from bisieve.ranking.sort import Order, from_bytes, sorted_indices, to_bytes
 from bisieve.records.model import (
     CONFLICTING_ROLLOUT,
     DUPLICATE_STEP,
@@ -23,6 +32,114 @@ from bisieve.records.model import (
     NO_SOURCE,
 )
 from bisieve.scan.batches import ScanOptions, assembled_batch
+
+# Grouping a table of n bytes takes about 5 n of memory (its pieces, the filtered, sorted and combined rows,
+# and the rollouts made of them), besides the 150 MB of a worker with its imports: with 48 MiB it stays below
+# 400 MB.
+HELD_BYTES = 48 * 2**20
+# 64 files of 48 MiB hold 3 GiB of rows; a partition of `scan_tasks.PART_TEXT` has 30 to 300 MiB of rows.
+FILES = 64
+_SEED = 1  # not 0: that hash chose the partition, so it would spread the rollouts unevenly over the files
+
+PART_BYTES = 16 * 2**20  # bytes of rows that are partitioned at once
+
+
+def gathered(pieces: Iterable[bytes], scratch: str | None = None) -> Iterator[pa.Table]:
+    """Yield tables with the rows of all pieces of a partition; all steps of a rollout are in one table.
+
+    Memory holds about `HELD_BYTES`, or the longest rollout if that is more.  A larger partition is written to
+    files of a temporary folder, which is removed at the end.
+
+    Args:
+        pieces: Arrow streams of `schemas.STEPS`.
+        scratch: Where the temporary folder is made; None: SPARK_LOCAL_DIRS, or the system's default.
+    """
+    held: list[pa.Table] = []
+    size = 0
+    tables = map(from_bytes, pieces)
+    for table in tables:
+        held.append(table)
+        size += table.nbytes
+        if size > HELD_BYTES:
+            yield from _spilled(chain((held.pop() for _ in range(len(held))), tables), scratch)
+            return
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _spilled(tables: Iterable[pa.Table], scratch: str | None) -> Iterator[pa.Table]:
+    batches = (batch for table in tables for batch in table.to_batches())
+    with tempfile.TemporaryDirectory(prefix="bisieve-steps-", dir=scratch or _local_folder()) as folder:
+        with ExitStack() as closing:
+            files = {}
+            for number, rows in parted_by_rollout(batches, FILES, _SEED):
+                if number not in files:
+                    path = os.path.join(folder, str(number))
+                    files[number] = closing.enter_context(pa.ipc.new_stream(path, schemas.STEPS))
+                files[number].write_table(from_bytes(rows))
+        for number in sorted(files):
+            with pa.OSFile(os.path.join(folder, str(number))) as file:
+                yield pa.ipc.open_stream(file).read_all()
+
+
+def _local_folder() -> str | None:
+    """Return the first folder of SPARK_LOCAL_DIRS; None if it is not set."""
+    return os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None
+
+
+def parted_by_rollout(
+    batches: Iterable[pa.RecordBatch], parts: int, seed: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """Partition rows of `schemas.STEPS` by a hash of their rollout id.
+
+    Args:
+        batches: Rows of `schemas.STEPS`.
+        parts: Number of partitions.
+        seed: Seed of the hash.
+
+    Yields:
+        Pairs (partition, from 0; an Arrow stream of some of its rows).  A rollout is always in the same
+        partition.  Rows with a null ``rollout_id`` are spread over all partitions.
+    """
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= PART_BYTES:
+            yield from _parted(held, parts, seed)
+            held, size = [], 0
+    yield from _parted(held, parts, seed)
+
+
+def _parted(batches: list[pa.RecordBatch], parts: int, seed: int) -> Iterator[tuple[int, bytes]]:
+    if not batches:
+        return
+    rows = pa.Table.from_batches(batches).combine_chunks()
+    names = rows["rollout_id"].combine_chunks().dictionary_encode()
+    hashes = [xxhash.xxh3_64_intdigest(name.encode(), seed) % parts for name in names.dictionary.to_pylist()]
+    # Records without a rollout id can be very many, so they are spread over all partitions.
+    part = rows["offset"].to_numpy() % parts
+    named = ~np.asarray(names.indices.is_null())
+    part[named] = np.array(hashes, np.int64)[names.indices.drop_null().to_numpy()]
+    yield from by_part(rows, part, parts)
+
+
+def by_part(rows: pa.Table, part: npt.NDArray[np.int64], parts: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (part, Arrow stream of its rows) for each part that has rows, in order.
+
+    Args:
+        rows: The rows to divide.
+        part: The part of each row, from 0 to ``parts - 1``, int64 [rows].
+        parts: Number of parts.
+    """
+    small = part.astype(np.uint16) if parts <= 2**16 else part  # numpy sorts 16-bit integers by radix
+    order = np.argsort(small, kind="stable")
+    starts = np.searchsorted(part[order], np.arange(parts + 1))
+    rows = rows.take(order)
+    for number in np.flatnonzero(np.diff(starts)).tolist():
+        yield number, to_bytes(rows.slice(starts[number], starts[number + 1] - starts[number]))
+
 
 Mask = npt.NDArray[np.bool_]
 

@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 import xxhash
 
 from bisieve import schemas
-from bisieve.io.file_names import is_parquet, is_seekable
 from bisieve.io.storage import FileInfo
+from bisieve.io.urls import is_parquet, is_seekable
 from bisieve.ranking.sort import from_bytes
 from bisieve.records.decode import record_converter, record_decoder
 from bisieve.records.options import KnownShards, Layout, ReadOptions
-from bisieve.scan.partition import by_part
+from bisieve.scan.group_steps import by_part
 from bisieve.scan.steps import line_row, record_row
 from bisieve.shards.fetch import Span, each_span
 from bisieve.shards.listing import LARGEST_TASK

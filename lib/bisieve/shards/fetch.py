@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 from fsspec.utils import merge_offset_ranges
 
 from bisieve.errors import IndexUnusableError
-from bisieve.io.file_names import codec_of, is_parquet, is_seekable
 from bisieve.io.read import read_ranges
+from bisieve.io.urls import codec_of, is_parquet, is_seekable
 from bisieve.records.decode import record_converter, record_decoder
 from bisieve.records.embedded_images import Locate, Save, located
 from bisieve.records.model import Rollout, question_of, rollout_reason, step_counts, step_score

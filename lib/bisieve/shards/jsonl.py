@@ -17,9 +17,8 @@ from typing import IO, Any, NamedTuple
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import CorpusError
-from bisieve.io.file_names import codec_of
 from bisieve.io.read import damage, open_retrying
-from bisieve.io.urls import open_filesystem
+from bisieve.io.urls import codec_of, open_filesystem
 from bisieve.records.decode import BYTE_ORDER_MARK
 
 BLOCK = 4 * 2**20  # bytes of a `Block`

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bisieve.errors import CorpusError
-from bisieve.io.file_names import is_parquet
 from bisieve.io.storage import FileInfo
+from bisieve.io.urls import is_parquet
 from bisieve.records.field_hints import merged, sample_of, suggested_options
 from bisieve.records.options import STEPS, Layout, ReadOptions
 from bisieve.shards.jsonl import read_blocks

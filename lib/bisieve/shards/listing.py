@@ -13,9 +13,8 @@ from functools import cache
 
 from bisieve._text import pluralize
 from bisieve.errors import CorpusError
-from bisieve.io.file_names import CODECS, SUFFIXES, codec_of, file_stem, is_parquet
 from bisieve.io.storage import DANGLING, FileInfo, broken_link, list_files
-from bisieve.io.urls import basename, join
+from bisieve.io.urls import CODECS, SUFFIXES, basename, codec_of, file_stem, is_parquet, join
 from bisieve.schemas import MANIFEST
 
 DISK = "file://"

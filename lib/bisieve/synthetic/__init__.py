@@ -2,7 +2,7 @@
 
 pictures (of handwritten digits) ─▶ tasks, solver.ask (questions) ─▶ annotation.attempt (rollouts)
     ├─▶ annotation.annotate (MC scores) ─▶ shard_files (records, shards)      the corpus
-    └─▶ benchmark (true step labels), on digits that no shard shows           the held-out benchmark
+    └─▶ held_out (true step labels), on digits that no shard shows            benchmark and candidates
 
 `corpus.write_corpus` runs it all.
 """

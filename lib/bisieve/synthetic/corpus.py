@@ -22,10 +22,9 @@ from bisieve.errors import UsageError
 from bisieve.events import PROGRESS, EventSink, null_sink
 from bisieve.io.storage import exists, open_output, read_bytes, write_bytes
 from bisieve.io.urls import join
-from bisieve.synthetic.benchmark import benchmark_lines, make_benchmark
-from bisieve.synthetic.candidates import candidate_lines, make_candidates
 from bisieve.synthetic.corpus_config import CorpusConfig
 from bisieve.synthetic.corpus_sources import SCATTER, Source, generate, make_sources, random_stream
+from bisieve.synthetic.held_out import benchmark_lines, candidate_lines, make_benchmark, make_candidates
 from bisieve.synthetic.pictures import Pictures, encode_pictures
 from bisieve.synthetic.shard_files import (
     AnnotatedRollout,

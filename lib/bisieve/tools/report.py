@@ -19,8 +19,13 @@ from bisieve.ranking.strategies import strategy_of
 from bisieve.records.model import HINTS
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import COUNTED
-from bisieve.tools.cut_notes import ranking_notes, selection_notes, ties_and_notes
-from bisieve.tools.selection_table import shortcut_notes, statistics_table
+from bisieve.tools.selection_notes import (
+    ranking_notes,
+    selection_notes,
+    shortcut_notes,
+    statistics_table,
+    ties_and_notes,
+)
 
 SHOWN = 100  # sources in the table after a run; `bisieve report` shows all
 NOTED = (0.10, 0.25)  # fractions that the paper reports, whose ties and statistics are shown

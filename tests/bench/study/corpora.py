@@ -7,7 +7,7 @@ import bisieve
 from bench.study.control import write_control
 from bench.study.grid import CONTROL, Run
 from bench.study.recipe import REGIMES
-from bisieve.io.conditional import locked
+from bisieve.io.disk import locked
 from bisieve.synthetic.corpus import write_corpus
 
 

@@ -15,11 +15,11 @@ from bisieve.errors import UsageError
 from bisieve.index import writer
 from bisieve.index.exclusion import exclusion_of, read_exclusion
 from bisieve.index.reader import Index, open_index
-from bisieve.index.rerank import with_overrides
 from bisieve.index.selection import read_selection, select, selection_identity
 from bisieve.local.engine import local_engine
 from bisieve.pipeline import rank as pipeline
 from bisieve.pipeline.rank import rank_index, select_on
+from bisieve.ranking.strategies import with_overrides
 
 ASKED: list[dict[str, Any]] = [
     {},

@@ -18,10 +18,10 @@ from bisieve.cli.main import main
 from bisieve.errors import UsageError
 from bisieve.index import writer
 from bisieve.index.reader import Index, open_index
-from bisieve.index.rerank import with_overrides
 from bisieve.index.selection import read_selection
 from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
+from bisieve.ranking.strategies import with_overrides
 from bisieve.spark.engine import engine_on
 
 SIZES = {"big": 250, "small": 7, "one": 1}

@@ -14,14 +14,13 @@ import bisieve
 from bisieve.cli.main import main
 from bisieve.errors import UsageError
 from bisieve.index import writer
-from bisieve.index.automatic_alpha import GRID
 from bisieve.index.cutoffs import cutoff_ties
 from bisieve.index.reader import Index, open_index
-from bisieve.index.rerank import with_overrides
-from bisieve.index.selection import differences, read_selection, select, selection_ties
+from bisieve.index.selection import GRID, differences, read_selection, select, selection_ties
 from bisieve.index.statistics import SHORTCUT_MARGIN, statistics_of
 from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
+from bisieve.ranking.strategies import with_overrides
 
 ASKED: list[dict[str, Any]] = [
     {"alpha": 0.2, "threshold": 0.3},

@@ -1,6 +1,7 @@
-"""What a corpus and its selections look like before training."""
+"""What a corpus and its selections look like before training; questions are counted as plain Python does."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,36 @@ import pyarrow as pa
 import pytest
 from support import reference
 
-from bisieve.index import writer
+from bisieve.index import statistics, writer
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
-from bisieve.index.statistics import Tally, index_statistics, statistics_of
+from bisieve.index.statistics import QuestionCounts, Tally, index_statistics, question_hashes, statistics_of
+
+NAMES = [f"{number % 700:032x}" for number in range(3000)]
+ODD = ["", "q1", "ü", "x" * 40, *NAMES[:3], "q1"]
+
+
+@pytest.mark.parametrize("names", [NAMES, ODD, NAMES + ODD], ids=["usual", "odd", "both"])
+@pytest.mark.parametrize("fewest", [1, 10_000])
+def test_each_name_is_counted(names: list[str], fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "_FEWEST", fewest)
+    found = QuestionCounts()
+    column = pa.array(names)
+    for start in range(0, len(names), 250):
+        found.add(question_hashes(column.slice(start, 250), 0))
+    assert sorted(found.counts.tolist()) == sorted(Counter(names).values())
+
+
+def test_a_name_has_one_hash_in_any_column_and_others_by_other_seeds() -> None:
+    hashes = question_hashes(pa.array([*ODD, NAMES[5]]), 0)
+    assert question_hashes(pa.array(NAMES[:6]), 0).tolist()[5] == hashes[-1]
+    assert len(set(hashes.tolist())) == len({*ODD, NAMES[5]})
+    assert not set(hashes.tolist()) & set(question_hashes(pa.array([*ODD, NAMES[5]]), 1).tolist())
+
+
+def test_no_rows_have_no_questions() -> None:
+    assert question_hashes(pa.array([], pa.string()), 0).tolist() == []
+    assert QuestionCounts().counts.tolist() == []
 
 
 def rows(*scores: list[float], questions: str = "") -> pa.Table:

@@ -7,7 +7,8 @@ from support.faulty_proxy import FaultyProxy
 
 from bisieve.errors import StorageError
 from bisieve.io import storage
-from bisieve.io.upload import PIECE, Persistence, upload
+from bisieve.io.retry import Persistence
+from bisieve.io.storage import PIECE, upload
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from bisieve.io.storage import write_bytes
 from bisieve.local import engine
 from bisieve.local.engine import local_engine
 from bisieve.pipeline.rank import rank_index
-from bisieve.scan import chunks, partition
+from bisieve.scan import chunks, group_steps
 from bisieve.shards import listing as shard_listing
 
 SIZES = {"big": 300, "a-small": 7, "ä": 40}
@@ -37,7 +37,7 @@ def many_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (writer, "ROWS_PER_FILE", 100), (writer, "ROWS_PER_GROUP", 30),
         (shard_listing, "SMALLEST_TASK", 40_000), (shard_listing, "OPENING", 0),
-        (chunks, "CHUNK_ROWS", 64), (partition, "HELD_BYTES", 10_000),
+        (chunks, "CHUNK_ROWS", 64), (group_steps, "HELD_BYTES", 10_000),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import CorpusError, StorageError
-from bisieve.io.file_names import file_stem, folder_name
 from bisieve.io.storage import FileInfo
+from bisieve.io.urls import file_stem, folder_name
 from bisieve.shards import listing as shard_listing
 from bisieve.shards.listing import Split, list_inputs, list_shards, plan_tasks, split_shards
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import reference
 
-from bisieve.pipeline.progress import Scanned, reporter
+from bisieve.pipeline.engine import Scanned, reporter
 from bisieve.shards import listing as shard_listing
 from bisieve.spark.engine import SparkEngine
 from bisieve.spark.stages import name_jobs, watched

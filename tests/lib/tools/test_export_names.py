@@ -7,7 +7,7 @@ import pytest
 from support.handmade import Made, make_index
 
 from bisieve.index.selection import read_selection
-from bisieve.io.file_names import file_stem
+from bisieve.io.urls import file_stem
 from bisieve.shards.listing import list_shards
 from bisieve.tools.export import changed_names, file_name
 

@@ -17,9 +17,17 @@ from bisieve.index.manifest import version_manifest
 from bisieve.index.reader import Index, open_index
 from bisieve.index.selection import read_selection
 from bisieve.index.versions import version_before
-from bisieve.tools.gate import GateResult, Limits, Line, judge
+from bisieve.tools.gate import (
+    GateResult,
+    Limits,
+    Line,
+    SourceStats,
+    VersionStats,
+    add_stats,
+    judge,
+    version_stats,
+)
 from bisieve.tools.gate_report import gate_report, refuse
-from bisieve.tools.gate_stats import SourceStats, VersionStats, add_stats, version_stats
 
 LIMITS = Limits(min_rollouts=100)
 

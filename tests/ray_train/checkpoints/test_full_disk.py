@@ -27,7 +27,7 @@ from ray_train.checkpoints.state import Cursor, SampleLog, restore, write_part
 from ray_train.compat.deepspeed import KINDS, Fragment
 from ray_train.model.backbone import load_backbone
 from ray_train.model.save import publish_model
-from bisieve.io.tempdirs import scratch_folder, tidy_scratch
+from bisieve.io.disk import _ours, scratch_folder, tidy_scratch
 
 disk, backbone = sys.argv[1], load_backbone(sys.argv[2], torch.float32)
 state = {kind: torch.arange(20_000.0) for kind in KINDS}
@@ -51,8 +51,7 @@ whole = write_part(None, Cursor({}), SampleLog(0, 0), 0, 1, {})
 for path in whole.rglob("*"):
     if path.is_file():
         write_bytes(join("memory://run", str(path.relative_to(whole))), path.read_bytes())
-from bisieve.io import tempdirs
-tempdirs._ours.cache_clear()
+_ours.cache_clear()
 tempfile.tempdir = disk
 """
 _WORK = """
@@ -99,7 +98,7 @@ def test_no_room_for_a_model_a_checkpoint_or_a_copy_of_one_is_said_as_such_and_l
 @pytest.mark.parametrize("kind", ["read-only", "another user's"])
 def test_a_forbidden_disk_is_not_called_a_full_one(kind: str, disk: Path) -> None:
     program = (
-        "import sys, tempfile; from bisieve.io.tempdirs import scratch_folder\n"
+        "import sys, tempfile; from bisieve.io.disk import scratch_folder\n"
         "tempfile.tempdir = sys.argv[1]\n"
         "try: scratch_folder('checkpoint')\nexcept Exception as error: print(type(error).__name__, error)"
     )
@@ -111,7 +110,7 @@ def test_a_forbidden_disk_is_not_called_a_full_one(kind: str, disk: Path) -> Non
 
 def test_no_place_for_temporary_files_at_all_is_a_disks_fault(disk: Path) -> None:
     program = (
-        "import sys, tempfile; from bisieve.io.tempdirs import tidy_scratch\n"
+        "import sys, tempfile; from bisieve.io.disk import tidy_scratch\n"
         "tempfile._candidate_tempdir_list = lambda: [sys.argv[1]]\n"
         "try:\n with tidy_scratch(): pass\nexcept Exception as error: print(type(error).__name__, error)"
     )

@@ -3,5 +3,5 @@
 import atexit
 import gc
 
-gc.set_threshold(100_000, 20, 20)  # as `bisieve.cli.collector` does for commands
+gc.set_threshold(100_000, 20, 20)  # as `bisieve.cli.process` does for commands
 atexit.register(gc.freeze)

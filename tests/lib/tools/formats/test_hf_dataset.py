@@ -17,8 +17,8 @@ from PIL import Image
 from bisieve.cli.main import main
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
-from bisieve.tools.formats.columns import SCHEMA
-from bisieve.tools.formats.dataset_card import size_category
+from bisieve.tools.formats.hf_dataset import size_category
+from bisieve.tools.formats.parquet_files import SCHEMA
 
 Make = Callable[..., Any]
 

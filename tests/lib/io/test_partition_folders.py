@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bisieve.io.file_names import partition_value
 from bisieve.io.storage import FileInfo
+from bisieve.io.urls import partition_value
 from bisieve.records.options import KnownShards, ReadOptions
 from bisieve.scan import scan_rollout_split, scan_step_split
 from bisieve.scan.batches import ScanOptions

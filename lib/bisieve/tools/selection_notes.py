@@ -1,15 +1,18 @@
 """What a user should know about a selection before training on it.
 
-Its ties, its rollouts without a positive step, and whether α fits its size.
+Notes on its ties, its rollouts without a positive step, an α that does not fit its size, and a shortcut that
+it invites; and its statistics beside those of the corpus.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from bisieve._text import percent, pluralize
-from bisieve.index.cutoffs import CutoffTies, cutoff_ties
-from bisieve.index.negatives import all_negative
+from bisieve._text import Table, percent, pluralize
+from bisieve.index.cutoffs import CutoffTies, all_negative, cutoff_ties
 from bisieve.index.reader import Index
 from bisieve.index.selection import Selection, differences, selection_ties
+from bisieve.index.statistics import Statistics, has_stronger_shortcut
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
 
@@ -20,6 +23,11 @@ _SMALL, _LARGE = 0.15, 0.2  # fractions up to and from which only the one or the
 _FACTOR = 2  # by which α may be smaller or larger than the paper's
 _WORTH_A_NOTE = 0.01  # of the selection
 _DECIDED_BY = {"file": "by file order", "hash": "by a seeded hash", "spread": "question by question"}
+_FIFTHS = ("first", "second", "third", "fourth", "last")
+_LABELS = (
+    "rollouts", "questions", "rollouts a question", "mixed", "all positive", "all negative",
+    "negative steps", *(f"  in the {name} fifth" for name in _FIFTHS), "AUC of position → label",
+)  # fmt: skip
 
 
 def cut_notes(index: Index, fraction: float) -> list[str]:
@@ -132,4 +140,56 @@ def _alpha(parameters: Parameters, fraction: float) -> list[str]:
     return [
         f"best {percent(fraction)}: alpha is {alpha:g}, the paper's for {percent(like)} is {papers}; "
         f"--alpha {papers} selects by that"
+    ]
+
+
+def statistics_table(corpus: Statistics, selections: Sequence[tuple[str, Statistics]]) -> Table:
+    """Return a table with a column for the corpus and for each selection.
+
+    Args:
+        corpus: All rollouts of the index.
+        selections: Each with its title.
+    """
+    columns = [("corpus", corpus), *selections]
+    rows = list(zip(_LABELS, *(_cells(found) for _, found in columns), strict=True))
+    return Table(("what is trained on", *(title for title, _ in columns)), rows)
+
+
+def _cells(found: Statistics) -> list[str]:
+    kinds = (found.mixed, found.all_positive, found.all_negative)
+    return [
+        f"{found.rollouts:,}",
+        f"{found.questions:,}",
+        _number(found.rollouts_per_question),
+        *(f"{count / found.rollouts:.1%}" if found.rollouts else "-" for count in kinds),
+        *(_percent(share) for share in (found.negative_share, *found.negative_by_fifth)),
+        _number(found.shortcut),
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value == value else "-"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share == share else "-"
+
+
+def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float, strategy: str) -> list[str]:
+    """Return a line if the position of a step tells its label far better than in the corpus; else [].
+
+    Args:
+        corpus: All rollouts that could be selected.
+        selection: The selected ones.
+        fraction: Their share.
+        strategy: By which they are selected.
+    """
+    if not has_stronger_shortcut(selection, corpus):
+        return []
+    auto = "; --alpha auto looks for a selection without it"
+    other = auto if strategy_of(strategy).uses_alpha else ""
+    return [
+        f"best {percent(fraction)}: the position of a step alone tells its label (AUC "
+        f"{selection.shortcut:.2f}, corpus {corpus.shortcut:.2f}); a model can learn that alone: compare it "
+        f"with the position baseline of bisieve evaluate{other}"
     ]

@@ -1,18 +1,21 @@
-"""What is on its way to a store, on this machine's disk."""
+"""What is on its way to a store, on this machine's disk; and locks of files, which leave no lock file."""
 
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bisieve.io import tempdirs
+from bisieve.io import disk
+from bisieve.io.disk import locked
 
-OTHER = "from bisieve.io.tempdirs import *; print(scratch_folder('checkpoint'), flush=True); input()"
+OTHER = "from bisieve.io.disk import *; print(scratch_folder('checkpoint'), flush=True); input()"
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +23,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where scratch folders of this process and of `other` ones are made."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    tempdirs._ours.cache_clear()
+    disk._ours.cache_clear()
     yield tmp_path
-    tempdirs._ours.cache_clear()
+    disk._ours.cache_clear()
 
 
 def test_what_a_killed_process_has_left_is_removed_and_nothing_else(folder: Path) -> None:
@@ -33,11 +36,11 @@ def test_what_a_killed_process_has_left_is_removed_and_nothing_else(folder: Path
     ]
     try:
         killed, alive = (Path(other.stdout.readline().decode().strip()) for other in others if other.stdout)
-        ours = tempdirs.scratch_folder("samples")
+        ours = disk.scratch_folder("samples")
         os.kill(others[0].pid, signal.SIGKILL)
         others[0].wait()
         assert killed.is_dir()
-        tempdirs.remove_orphans()
+        disk.remove_orphans()
         assert not killed.parent.exists()
         assert alive.is_dir()
         assert ours.is_dir()
@@ -51,16 +54,16 @@ def test_what_a_killed_process_has_left_is_removed_and_nothing_else(folder: Path
 def test_a_worker_begins_by_clearing_up_and_leaves_nothing(folder: Path) -> None:
     orphan = folder / "bisieve-scratch-orphan"
     (orphan / "checkpoint").mkdir(parents=True)
-    with tempdirs.tidy_scratch(), tempdirs.passing_folder("restore") as passing:
+    with disk.tidy_scratch(), disk.passing_folder("restore") as passing:
         assert not orphan.exists()
         assert passing.is_dir()
     assert not list(folder.iterdir())
 
 
 def test_what_is_still_on_its_way_when_a_worker_ends_stays_until_its_process_is_gone(folder: Path) -> None:
-    with tempdirs.tidy_scratch():
-        part = tempdirs.scratch_folder("checkpoint")
-    tempdirs.remove_orphans()
+    with disk.tidy_scratch():
+        part = disk.scratch_folder("checkpoint")
+    disk.remove_orphans()
     assert part.is_dir()
 
 
@@ -73,11 +76,11 @@ def test_a_folder_that_was_taken_for_a_dead_ones_before_it_was_held_is_not_used(
     def robbed(prefix: str, dir: Path | None = None) -> str:
         made.append(mkdtemp(prefix=prefix, dir=dir))
         if len(made) == 1:
-            tempdirs.remove_orphans()
+            disk.remove_orphans()
         return made[-1]
 
     monkeypatch.setattr(tempfile, "mkdtemp", robbed)
-    assert tempdirs.scratch_folder("checkpoint").parent == Path(made[1])
+    assert disk.scratch_folder("checkpoint").parent == Path(made[1])
 
 
 @pytest.mark.parametrize("name", ["short", "l" * 120])
@@ -85,7 +88,7 @@ def test_a_fork_server_starts_however_long_the_path_of_tmpdir_is(name: str, tmp_
     folder = tmp_path / name
     folder.mkdir()
     code = (
-        "from bisieve.io.tempdirs import choose_socket_folder\n"
+        "from bisieve.io.disk import choose_socket_folder\n"
         "from multiprocessing import forkserver, util\n"
         "choose_socket_folder(); forkserver.ensure_running(); print(util.get_temp_dir())"
     )
@@ -95,3 +98,25 @@ def test_a_fork_server_starts_however_long_the_path_of_tmpdir_is(name: str, tmp_
     )  # fmt: skip
     assert Path(done.stdout).parent == (folder if len(str(folder)) < 70 else Path("/tmp"))
     assert not list(folder.iterdir()), "it ends with its process"
+
+
+def test_one_at_a_time_holds_a_lock_whose_file_is_then_gone(tmp_path: Path) -> None:
+    path, inside, most = tmp_path / "a.lock", 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(path):
+                inside += 1
+                most = max(most, inside)
+                assert path.exists()
+                time.sleep(0.001)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (inside, most) == (0, 1)
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,7 @@
 
 from threading import Thread
 
-from bisieve.explore.turns import Turns
+from bisieve.explore.questions import Turns
 
 
 def test_the_background_waits_until_no_request_is_answered() -> None:
