@@ -18,9 +18,14 @@ from bisieve.doctor.machine import FULL_DISK
 from bisieve.errors import BisieveError, DiskError, StorageError, TrainingError
 from bisieve.io.errors import existing_folder
 from bisieve.io.storage import require_writable
-from ray_train.compat.agent_ports import chosen_agent_ports
-from ray_train.compat.local_ray import few_processes
-from ray_train.compat.own_session import Watch, kept_handlers, own_session, start_reaper
+from ray_train.compat.ray_init import (
+    Watch,
+    chosen_agent_ports,
+    few_processes,
+    kept_handlers,
+    own_session,
+    start_reaper,
+)
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",

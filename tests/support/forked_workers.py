@@ -330,7 +330,7 @@ if __name__ == "__main__":
             from few_daemons import start_few_daemons  # beside this script
             from ray.scripts.scripts import main
 
-            from ray_train.compat.agent_ports import told_listen_port
+            from ray_train.compat.ray_init import told_listen_port
 
             fork_workers()
             start_few_daemons()
