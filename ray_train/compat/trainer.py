@@ -29,7 +29,7 @@ class Trainer(TorchTrainer):
         return super()._initialize_and_run_controller(**parts)
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Set no handler: Ray Train's (2.60) saves no checkpoint; `preemption.forward_signals` does."""
+        """Set no handler: Ray Train's (2.60) saves no checkpoint; `fault_tolerance.forward_signals` does."""
 
     def _create_default_callbacks(self) -> list[Any]:
         idle: tuple[type, ...] = (DatasetsCallback,)

@@ -23,7 +23,7 @@ from ray_train.choices import FAMILY, OWN_TOKENS, PAPER_EVAL, TRAINING, RewardTo
 from ray_train.data.encode import Encoder, Sample, make_encoder
 from ray_train.data.packing import make_packer
 from ray_train.data.workers import refusals_named
-from ray_train.distributed.retries import show_retries
+from ray_train.distributed.fault_tolerance import show_retries
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.protocol import one_image, prompt_of
 from ray_train.model.backbone import load_backbone, training_dtype
@@ -187,7 +187,7 @@ class ScoreBatches:
 
     Args:
         image_root: URL below which the images are.
-        board: Handle of the `board.Board` actor, for lines about retries.
+        board: Handle of the `heartbeat.Board` actor, for lines about retries.
         scorer: Arguments of `Scorer`, which is loaded at the first batch.
     """
 

@@ -261,6 +261,6 @@ def _by_server(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator
 
 
 def _shown_board(solutions: int) -> AbstractContextManager[Any]:
-    from ray_train.distributed.board import shown_board  # imports Ray
+    from ray_train.distributed.heartbeat import shown_board  # imports Ray
 
     return shown_board("scoring", solutions, lines=True)

@@ -24,8 +24,8 @@ from ray_train.compat.deepspeed import forget_process_groups
 from ray_train.config import TrainConfig
 from ray_train.data.packing import PromptMemory
 from ray_train.data.stored_selection import store_selection
+from ray_train.distributed.fault_tolerance import PreemptionState
 from ray_train.distributed.heartbeat import Pulse
-from ray_train.distributed.preemption import PreemptionState
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate, numbers_of
 from ray_train.evaluation.preflight import checked_solutions

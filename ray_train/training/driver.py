@@ -207,10 +207,14 @@ def _fit(
 
         from ray_train.checkpoints.manager import run_storage
         from ray_train.compat.trainer import Trainer
-        from ray_train.distributed.board import shown_board
-        from ray_train.distributed.heartbeat import StuckRankWatchdog
-        from ray_train.distributed.preemption import StopOnSigterm, forward_signals
-        from ray_train.distributed.retries import FailurePolicy, ShownRetries
+        from ray_train.distributed.fault_tolerance import (
+            FailurePolicy,
+            ShownRetries,
+            StopOnSigterm,
+            StuckRankWatchdog,
+            forward_signals,
+        )
+        from ray_train.distributed.heartbeat import shown_board
         from ray_train.training.loop import train_worker
         from ray_train.training.worker import Job
 

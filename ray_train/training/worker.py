@@ -49,7 +49,7 @@ class Job:
     identity: dict[str, Any]  # the driver's part of the run's identity: two runs with equal ones are one run
     card: dict[str, Any]  # lineage, for the model's bisieve.json
     weights: Floats  # loss weight of each rollout, float64 [rows of the selection]
-    board: Any  # handle of the `board.Board` actor
+    board: Any  # handle of the `heartbeat.Board` actor
 
 
 @dataclass(frozen=True)

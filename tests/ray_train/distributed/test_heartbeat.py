@@ -1,16 +1,21 @@
-"""Who holds up the others."""
+"""Who holds up the others, and what the driver shows of its board: the actor is an object of this process."""
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
 from support.stall import wait_for
 
-from bisieve.errors import TrainingError
-from ray_train.distributed import heartbeat
-from ray_train.distributed.board import Beat, HeartbeatMonitor
+from bisieve import console
+from ray_train.distributed import fault_tolerance, heartbeat
+from ray_train.distributed.heartbeat import Beat, Board, HeartbeatMonitor, shown_board
 
 
 class Clock:
@@ -141,14 +146,14 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
         def __init__(self, call: object) -> None:
             self.remote = call
 
-    class Board:
+    class Heard:
         beat = Method(lambda beat: heard.append(beat) or len(heard) > 1)
         leave = Method(lambda rank: left.set())
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    monkeypatch.setattr(heartbeat.preemption, "request_stop", asked.set)
+    monkeypatch.setattr(fault_tolerance, "request_stop", asked.set)
     monkeypatch.setitem(wait_in_our_code.__globals__, "__name__", "ray_train.data.loader")
-    beating = heartbeat.Pulse(Board(), 3, stuck_after=0.2)
+    beating = heartbeat.Pulse(Heard(), 3, stuck_after=0.2)
     beating.step = 5
     place = "ray_train.data.loader.wait_in_our_code, line"
     wait_in_our_code(lambda: any(each.step == 5 and place in each.place for each in heard))
@@ -162,22 +167,74 @@ def test_a_rank_that_hangs_still_tells_where(monkeypatch: pytest.MonkeyPatch) ->
     assert heard[-1].collectives_entered == before + 1, "what a rank does alone is progress, too"
 
 
-def test_the_watch_ends_the_run_with_the_ranks_name(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    ranks = HeartbeatMonitor(clock)
-    ranks.beat(beat(0, 5))
-    ranks.beat(beat(1, 4))
+class Actor:
+    """Ray's handle of a `Board`: each method has ``remote``, whose answer is that of the method."""
 
-    class Board:
-        class stuck:  # noqa: N801
-            remote = ranks.stuck
+    def __init__(self) -> None:
+        self.board = Board()
 
-    monkeypatch.setattr(ray, "get", lambda answer: answer)
-    watch = heartbeat.StuckRankWatchdog(Board(), 30.0, "run it again")
-    watch.after_worker_group_poll_status(None)
-    clock.now += 31
-    ranks.beat(beat(0, 5))
-    ranks.beat(beat(1, 4))
-    with pytest.raises(
-        TrainingError, match=r"within 30 s; found rank 1 on host1 at step 7.*--stuck-after.*it again"
-    ):
-        watch.after_worker_group_poll_status(None)
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self.board, name))
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = SimpleNamespace(get_node_id=lambda: "0" * 56)
+    of_ray = SimpleNamespace(
+        get_runtime_context=lambda: here, get=lambda answer: answer, kill=lambda actor: None,
+        remote=lambda **_: lambda kind: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=Actor)),
+    )  # fmt: skip
+    monkeypatch.setattr(heartbeat, "ray", of_ray)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_lines_and_counts_are_shown_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "PROGRESS_EVERY", 0.0)
+    with shown_board("scoring", 1200, lines=True, every=0.01) as shown:
+        shown.put.remote("scorer: try 2")
+        shown.count.remote(1000)
+        said = ""
+        while "1,000" not in said:
+            said += capsys.readouterr().out
+            time.sleep(0.01)
+        shown.put.remote("the last line")
+        shown.count.remote(200)
+    said = (said + capsys.readouterr().out).splitlines()
+    assert said[:2] == ["scorer: try 2", "scoring: 1,000 of 1,200"]
+    assert "the last line" in said
+    assert said[-1] == "scoring: 1,200 of 1,200"
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_quiet_command_shows_the_warnings_of_its_ranks_but_not_their_steps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with console.quiet(True), shown_board("training", 8, every=0.01) as shown:
+        shown.put_status.remote("step 4/8")
+        shown.put.remote("rank 1: upload: try 2")
+    assert capsys.readouterr().out == "rank 1: upload: try 2\n"
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_steps_that_were_made_are_those_of_the_rank_that_is_the_furthest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mine = Board()
+    assert mine.take() == ([], 0)
+    mine.beat(Beat(0, "a", 1, None, "load"))
+    assert mine.take() == ([], 0)
+    mine.beat(Beat(0, "a", 9, 4, "step"))
+    mine.beat(Beat(1, "b", 8, 3, "step"))
+    assert mine.take() == ([], 4)
+    with shown_board("training", 8, every=0.01) as shown:
+        shown.beat.remote(Beat(0, "a", 9, 4, "step"))
+        time.sleep(0.05)
+    assert capsys.readouterr().out == "", "training has lines of its own"
+
+
+def test_the_process_of_the_board_imports_neither_torch_nor_ray_train() -> None:
+    names = "import sys, ray_train.distributed.heartbeat; print({'torch', 'ray.train'} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", names], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"

@@ -24,8 +24,8 @@ from bisieve.errors import PreemptedError, TrainingError
 from ray_train.checkpoints.state import read_cursor
 from ray_train.choices import workers
 from ray_train.config import TrainConfig
-from ray_train.distributed import board, preemption
-from ray_train.distributed.preemption import PreemptionState, StopOnSigterm, forward_signals
+from ray_train.distributed import fault_tolerance, heartbeat
+from ray_train.distributed.fault_tolerance import PreemptionState, StopOnSigterm, forward_signals
 from ray_train.training.driver import train
 
 Settings = Callable[..., TrainConfig]
@@ -36,7 +36,7 @@ Act = Callable[[], None]
 def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
     """Does something as soon as two ranks of the next run have been heard of."""
     boards: list[Any] = []
-    shown_board = board.shown_board
+    shown_board = heartbeat.shown_board
 
     @contextmanager
     def kept(*asked: Any) -> Iterator[Any]:
@@ -44,7 +44,7 @@ def once_two_are_present(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], Non
             boards.append(mine)
             yield mine
 
-    monkeypatch.setattr(board, "shown_board", kept)
+    monkeypatch.setattr(heartbeat, "shown_board", kept)
 
     def wait(act: Act) -> None:
         while not boards or ray.get(boards[-1].present.remote()) < 2:
@@ -80,7 +80,7 @@ def test_sigterm_at_a_worker_saves_the_run_and_the_same_command_goes_on(
 ) -> None:
     """At the driver it does the same: test_group_signals.py."""
     config = settings(checkpoint_every=100, workers=workers("1-2"), output=f"{s3}/preempted/output")
-    monkeypatch.setattr(preemption, "StopOnSigterm", partial(NoticeAtOnce, str(tmp_path / "once")))
+    monkeypatch.setattr(fault_tolerance, "StopOnSigterm", partial(NoticeAtOnce, str(tmp_path / "once")))
     register_pickle_by_value(sys.modules[__name__])  # which no worker could import
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(PreemptedError, match=r"stopped after step [1-7] of 8 with a checkpoint") as stopped:
@@ -164,14 +164,14 @@ def test_a_saved_run_names_the_signal_that_stopped_it(
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     with forward_signals(Board(True), "again") as asked:
         os.kill(os.getpid(), number)
-    error = asked.named(preemption.preempted(3, 8, "again"))
+    error = asked.named(fault_tolerance.preempted(3, 8, "again"))
     assert f"{word}; stopped after step 3 of 8 with a checkpoint" in str(error)
     assert error.exit_code == code
 
 
 def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     draining = False
-    monkeypatch.setattr(preemption, "_node_is_draining", lambda: draining)
+    monkeypatch.setattr(fault_tolerance, "_node_is_draining", lambda: draining)
     notices = PreemptionState()
     assert notices.counts() == {"stop": 0, "draining": 0}
     sums = {"loss": 1.0, **notices.counts()}
@@ -188,13 +188,13 @@ def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_sigterm_at_a_worker_is_a_notice_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preemption, "_stop_requested", threading.Event())
+    monkeypatch.setattr(fault_tolerance, "_stop_requested", threading.Event())
     before = signal.getsignal(signal.SIGTERM)
     try:
-        preemption.StopOnSigterm().after_init_train_context()
+        fault_tolerance.StopOnSigterm().after_init_train_context()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-        assert preemption._stop_requested.is_set()
+        assert fault_tolerance._stop_requested.is_set()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -30,7 +30,7 @@ from ray_train.checkpoints.state import is_whole
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.data.token_estimate import TokenEstimate
-from ray_train.distributed.preemption import StopOnSigterm
+from ray_train.distributed.fault_tolerance import StopOnSigterm
 from ray_train.training.driver import train
 
 Settings = Callable[..., TrainConfig]
@@ -56,7 +56,7 @@ def test_a_worker_that_is_killed_in_an_upload_costs_no_rollout_changes_no_loss_a
     settings: Settings, trained: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = tmp_path / "gate"
-    monkeypatch.setattr("ray_train.distributed.preemption.StopOnSigterm", partial(HeldUpload, str(gate)))
+    monkeypatch.setattr("ray_train.distributed.fault_tolerance.StopOnSigterm", partial(HeldUpload, str(gate)))
     register_pickle_by_value(sys.modules[__name__])  # which no worker could import
     config = settings(zero_stage=2, pack_tokens=0, micro_batch=1)
     killed: list[Path] = []
