@@ -1,8 +1,13 @@
-"""The interface of a tracker, and the threads that call the trackers of a run.
+"""The interface of a tracker, its check before Ray starts, and the threads that call the trackers of a run.
 
     training loop (rank 0) ──`Trackers.add`──▶ a queue and a `TrackerThread` per tracker ──▶ `Tracker`
 
 Only rank 0 tracks. If it waited for a server, all other ranks would wait for it in their next collective.
+
+The module of a tracker, `ray_train.tracking.NAME`, has a function ``start(run)`` that returns a `Tracker` and
+may raise any exception. If it needs an account or a server it also has ``check()``, which raises
+`TrainingError` in the driver if the tracker surely cannot start. The workers of a cluster may have other
+environment variables than the driver, so a variable that is not set here may be set there.
 """
 
 import queue
@@ -11,13 +16,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from bisieve._redact import without_secrets
+from bisieve.cli.extras import distribution_with
 from bisieve.errors import BisieveError, TrainingError
-from ray_train.choices import chosen_trackers
+from ray_train.choices import TRACKERS, chosen_trackers
 from ray_train.run_config import parameters
-from ray_train.tracking.check import missing_package
 
 _WAITING = 10_000  # calls in a tracker's queue; further ones are dropped
 _PATIENCE = 30.0  # seconds that all trackers together have at the end of a run to write what they have
@@ -37,11 +43,7 @@ class Run:
 
 
 class Tracker(Protocol):
-    """Receives the metrics of a run.
-
-    Each tracker's module has a function ``start(run)`` that returns one, and may raise any exception. The
-    methods may raise and may block, since a thread of their own calls them.
-    """
+    """Receives the metrics of a run; methods may raise and block, since a thread of their own calls them."""
 
     def add(self, step: int, values: dict[str, float], seconds: float) -> None:
         """Take the metrics of a step.
@@ -57,6 +59,29 @@ class Tracker(Protocol):
 
     def close(self, finished: bool) -> None:
         """End tracking; the run may be resumed unless it is ``finished``."""
+
+
+def check_trackers(track: str) -> None:
+    """Raise `TrainingError` if a tracker in ``track`` surely cannot start, and say what to set or install."""
+    for name in chosen_trackers(track):
+        if find_spec(TRACKERS[name]) is None:
+            raise _missing_package(name, TRACKERS[name])
+        if check := getattr(_module(name), "check", None):
+            check()
+
+
+def _missing_package(tracker: str, module: str | None) -> TrainingError:
+    """Return the error that ``module``, which a tracker imports, is not installed."""
+    return TrainingError(
+        f"the package of --track {tracker}",
+        f"no module {module}",
+        f"pip install '{distribution_with(module or tracker, training=True)}' on every machine, "
+        "or give another --track",
+    )
+
+
+def _module(name: str) -> Any:
+    return import_module(f"ray_train.tracking.{name}")
 
 
 def started_trackers(job: Any, rank: int, first_step: int, say: Callable[[str], None]) -> "Trackers":
@@ -123,11 +148,11 @@ class Trackers:
 
 def _started(name: str, run: Run) -> Tracker:
     try:
-        tracker: Tracker = import_module(f"ray_train.tracking.{name}").start(run)
+        tracker: Tracker = _module(name).start(run)
     except BisieveError:
         raise
     except ModuleNotFoundError as error:
-        raise missing_package(name, error.name) from error
+        raise _missing_package(name, error.name) from error
     except Exception as error:  # the packages raise various types
         hint = f"check the environment variables of {name} on the workers, or give another --track"
         raise TrainingError(f"a tracker that answers for --track {name}", _reason(error), hint) from error

@@ -6,13 +6,42 @@ it.
 
 import os
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
+from bisieve._redact import without_secrets
+from bisieve.errors import TrainingError
+from bisieve.io.urls import is_reachable
 from ray_train.tracking.base import Run
 
 TAG = "bisieve.run"
 _EXPERIMENT = "bisieve"
 _AT_ONCE = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits per request
+_DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
+_DEFAULT = "sqlite:///mlflow.db"  # what MLflow 3 uses if no variable is set
+
+
+def check() -> None:
+    """Check that MLflow can read the database, or that the server listens, at ``MLFLOW_TRACKING_URI``.
+
+    Raises:
+        TrainingError: It cannot, or no server listens there.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or ("" if "RAY_ADDRESS" in os.environ else _DEFAULT)
+    scheme = urlsplit(uri).scheme.split("+")[0]
+    if scheme in _DATABASES and find_spec("sqlalchemy") is None:
+        raise TrainingError(
+            f"all of MLflow for a database as MLFLOW_TRACKING_URI ({without_secrets(uri)})",
+            "mlflow-skinny, which reads none",
+            "pip install mlflow on every machine, or set MLFLOW_TRACKING_URI to a server",
+        )
+    if scheme in ("http", "https") and not is_reachable(uri):
+        raise TrainingError(
+            f"a server that answers at MLFLOW_TRACKING_URI ({without_secrets(uri)})",
+            "none",
+            "check MLFLOW_TRACKING_URI, or give another --track",
+        )
 
 
 def start(run: Run) -> "MLflow":

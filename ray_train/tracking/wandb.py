@@ -5,15 +5,50 @@ The W&B run has bisieve's run name as its id, so a resumed run continues its cur
 ``wandb sync``.
 """
 
+import netrc
 import os
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from bisieve.errors import TrainingError
 from bisieve.io.urls import open_filesystem
 from ray_train.tracking.base import Run
 
 _PROJECT = "bisieve"
+_DEFAULT = "https://api.wandb.ai"
+
+
+def check() -> None:
+    """Check that there is an account, unless W&B is offline, or the workers may have one elsewhere.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    if os.environ.get("WANDB_MODE", "online") in ("offline", "disabled", "dryrun"):
+        return
+    if "RAY_ADDRESS" in os.environ:
+        return
+    if not any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
+        host = urlsplit(os.environ.get("WANDB_BASE_URL", _DEFAULT)).hostname or ""
+        if not _has_netrc_entry(host):
+            raise TrainingError(
+                "an account for --track wandb",
+                f"neither WANDB_API_KEY nor a login to {host}",
+                "set WANDB_API_KEY, or WANDB_MODE=offline, or give another --track",
+            )
+
+
+def _has_netrc_entry(host: str) -> bool:
+    file = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    try:
+        return netrc.netrc(file).authenticators(host) is not None
+    except OSError:
+        return False
+    except netrc.NetrcParseError:  # wandb has a parser of its own, which may read it
+        return True
 
 
 def start(run: Run) -> "WeightsAndBiases":

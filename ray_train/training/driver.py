@@ -39,7 +39,7 @@ from ray_train.data.stored_selection import store_selection
 from ray_train.data.token_estimate import keep_sizes
 from ray_train.model.files import check_weights
 from ray_train.run_config import located
-from ray_train.tracking.check import check_trackers
+from ray_train.tracking.base import check_trackers
 from ray_train.training.plan import PlannedRun, check_backbone, plan_run
 
 _NEVER = 10**7  # seconds; torch's timeout must be a number

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import TrainingError
-from ray_train.tracking import check
-from ray_train.tracking.check import check_trackers
+from ray_train.tracking import base
+from ray_train.tracking.base import check_trackers
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,6 @@ def test_a_login_to_wandb_is_an_account(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
     with pytest.raises(TrainingError, match=r"no module wandb; pip install 'bisieve\[wandb\]'"):
         check_trackers("wandb")
