@@ -1,1 +1,1 @@
-"""Estimates of tokens, FLOPs, device memory and hours, and the FLOPs of a real batch."""
+"""Estimates of tokens, FLOPs, device memory and hours, and the FLOPs and the speed of real steps."""

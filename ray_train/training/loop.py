@@ -26,10 +26,10 @@ from ray_train.distributed.collectives import all_reduce_sum, check_agreed, run_
 from ray_train.distributed.fault_tolerance import PreemptionState, preempted, show_retries
 from ray_train.distributed.heartbeat import Pulse
 from ray_train.model.reward import KAPPA, loss_of
+from ray_train.estimates.flops import Meter
 from ray_train.model.save import gather_weights, model_texts, publish_model
 from ray_train.model.serving_files import VLLM, why_not_served
 from ray_train.tracking.base import started_trackers
-from ray_train.tracking.throughput import Meter
 from ray_train.training.deepspeed_engine import learning_rate
 from ray_train.training.divergence import DivergenceGuard, StepRecord, recent_norms
 from ray_train.training.validation import INTERVAL, VALIDATION, validate, validation_loader

@@ -11,7 +11,7 @@ _ON_ONE_RAY = tuple(
         "training/test_elastic", "training/test_exactness", "training/test_training",
         "training/test_validation", "distributed/test_preemption", "evaluation/test_evaluate",
         "registry/test_lineage", "tracking/test_base", "tracking/test_prometheus",
-        "tracking/test_throughput", "test_submit", "test_device", "test_ray_checkup", "test_run_config",
+        "estimates/test_throughput", "test_submit", "test_device", "test_ray_checkup", "test_run_config",
         "model/test_lora",
     )
 )  # fmt: skip
