@@ -38,6 +38,7 @@ from ray_train.data.sampler import BatchPlan
 from ray_train.data.stored_selection import store_selection
 from ray_train.data.token_estimate import keep_sizes
 from ray_train.model.files import check_weights
+from ray_train.estimates.memory import asked_before_workers, asked_with_workers, resolve_zero_stage
 from ray_train.run_config import located
 from ray_train.tracking.base import check_trackers
 from ray_train.training.plan import PlannedRun, check_backbone, plan_run
@@ -73,8 +74,6 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
     Yield None, and connect to nothing, if the memory of the devices is known, or if it is compared only just
     before the workers start.
     """
-    from ray_train.estimates.device_memory import asked_before_workers  # imports torch
-
     if not asked_before_workers(config):
         yield None
         return
@@ -83,7 +82,7 @@ def _nodes(config: TrainConfig) -> Iterator[Any]:
 
 
 def _train(config: TrainConfig, nodes: Any) -> None:
-    config, remarks = _with_zero_stage(config, nodes)
+    config, remarks = resolve_zero_stage(config, nodes)
     console.phase(f"planning: reading the index, and what it selects ({percent(config.fraction)})")
     run = plan_run(config)
     config, plan = run.config, run.plan
@@ -118,13 +117,6 @@ def _batch_note(config: TrainConfig, plan: BatchPlan) -> list[str]:
     return [
         f"--global-batch {config.global_batch} is larger than the selection of {rollouts:,}: a step an epoch"
     ]
-
-
-def _with_zero_stage(config: TrainConfig, nodes: Any) -> tuple[TrainConfig, list[str]]:
-    # Imported here, only after the cheap checks: it imports transformers.
-    from ray_train.estimates.memory import resolve_zero_stage
-
-    return resolve_zero_stage(config, nodes)
 
 
 def _claimed_and_fit(run: PlannedRun) -> Any:
@@ -176,10 +168,8 @@ def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
     Raises:
         TrainingError: A device cannot hold the model.
     """
-    from ray_train.estimates.device_memory import asked_with_workers
-
     if asked_with_workers(config):
-        for remark in _with_zero_stage(config, nodes())[1]:
+        for remark in resolve_zero_stage(config, nodes())[1]:
             console.show(remark)
 
 
