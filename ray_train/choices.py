@@ -6,12 +6,14 @@ What each recipe changes, and its measured effect, is in docs/reference/paper.md
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bisieve._text import did_you_mean, pluralize
 from bisieve.errors import UsageError
+from bisieve.ranking.strategies import strategy_names
+from bisieve.records.options import AUTO, check_ranking
 from bisieve.records.prompt import MARKER
 from ray_train.config_io import Need, flag_of
 
@@ -44,6 +46,13 @@ PAPER: Mapping[str, Any] = {
 }
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {"bisieve": {}, "paper": PAPER}
+
+# Options of a selection that a run may make by other rules than those that its index is ranked by. Each is a
+# text, so that a config file can hold `AS_INDEX` beside a number.
+AS_INDEX = "index"  # as the index is ranked
+_NUMBERS = ("alpha", "threshold", "pair_share")
+_OPTIONS = ("strategy", *_NUMBERS, "ties", "all_negative")
+_SEED = "selection_seed"  # the ranking's option "seed": training has another seed of its own
 
 DEVICES = ("auto", "gpu", "cpu")
 
@@ -111,6 +120,52 @@ def workers(given: str | int) -> Workers:
     if most < least:
         raise ValueError(f"a range whose end is below its start: {given!r}")
     return Workers(least, most)
+
+
+def number_or(*words: str) -> Callable[[Any], str]:
+    """Return a function that parses a number or one of ``words``, and returns it as a text."""
+
+    def parse(given: Any) -> str:
+        if given in words:
+            return str(given)
+        if isinstance(given, bool):
+            raise ValueError(f"neither a number nor {' or '.join(words)}: {given!r}")
+        return repr(float(given))
+
+    parse.__name__ = " or ".join(("number", *words))  # shown by argparse
+    return parse
+
+
+def seed_or_index(given: Any) -> str:
+    """Return a seed as a text, or `AS_INDEX`; raise `ValueError` for anything else."""
+    if given != AS_INDEX and (isinstance(given, bool | float) or int(given) < 0):
+        raise ValueError(f"neither {AS_INDEX} nor an integer from 0 on: {given!r}")
+    return str(given)
+
+
+def strategy_or_index(given: Any) -> str:
+    """Return the name of a strategy, or `AS_INDEX`; raise `ValueError` for anything else."""
+    if given != AS_INDEX and given not in strategy_names():
+        raise ValueError(f"none of {', '.join((AS_INDEX, *strategy_names()))}: {given!r}")
+    return str(given)
+
+
+def selection_options(config: Any) -> dict[str, Any]:
+    """Return the options of a selection that are not `AS_INDEX`, by name, with numbers as such."""
+    given = {name: value for name in _OPTIONS if (value := getattr(config, name)) != AS_INDEX}
+    seed = getattr(config, _SEED)
+    return {
+        name: float(value) if name in _NUMBERS and value != AUTO else value for name, value in given.items()
+    } | ({} if seed == AS_INDEX else {"seed": int(seed)})
+
+
+def check_selection_options(config: Any) -> None:
+    """Check the values of the options of a selection.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
+    check_ranking({name: value for name, value in selection_options(config).items() if value != AUTO})
 
 
 def ineffective_options(config: Any) -> dict[str, Need]:

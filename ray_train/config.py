@@ -12,6 +12,7 @@ from bisieve.ranking.strategies import strategy_names
 from bisieve.records.options import ALL_NEGATIVE, AUTO, TIES, parse_fraction
 from ray_train.choices import (
     ADAPTERS,
+    AS_INDEX,
     BETA_BINOMIAL,
     DEVICES,
     HARD_LABELS,
@@ -20,21 +21,18 @@ from ray_train.choices import (
     UNIFORM,
     VALIDATION,
     Workers,
+    check_selection_options,
     chosen_trackers,
     column_of,
     is_system,
-    require_an_effect,
-    workers,
-)
-from ray_train.config_io import option, require, with_presets
-from ray_train.selection_options import (
-    AS_INDEX,
-    check_selection_options,
     number_or,
+    require_an_effect,
     seed_or_index,
     selection_options,
     strategy_or_index,
+    workers,
 )
+from ray_train.config_io import option, require, with_presets
 
 SYSTEMS = "family, none, or a text without tokens of the chat"
 IMAGE_BACKENDS = ("pil", "torchvision")

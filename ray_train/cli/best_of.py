@@ -6,9 +6,8 @@ from bisieve import console
 from bisieve.cli import options
 from bisieve.cli.overview import TRAIN
 from ray_train.cli import IMPORTING
-from ray_train.config_io import add_options, read_config
+from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.evaluation.config import BestOfConfig
-from ray_train.run_config import to_toml
 
 GROUP = TRAIN
 HELP = "pick the best of N responses to each question, and measure the accuracy"

@@ -6,9 +6,8 @@ import json
 from bisieve import console
 from bisieve._text import pluralize
 from bisieve.cli.overview import TRAIN
-from ray_train.config_io import add_options, read_config
+from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.evaluation.predict import PredictConfig
-from ray_train.run_config import to_toml
 
 GROUP = TRAIN
 HELP = "score the steps of solutions in a file with a process reward model"

@@ -5,8 +5,7 @@ import argparse
 from bisieve import console
 from bisieve.cli.overview import TRAIN
 from ray_train.cli import IMPORTING
-from ray_train.config_io import add_options, read_config
-from ray_train.run_config import to_toml
+from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.serving.config import ServeConfig
 
 GROUP = TRAIN

@@ -7,9 +7,8 @@ from pathlib import Path
 from bisieve.cli.overview import TRAIN
 from bisieve.cli.parser import Parser, add_command
 from ray_train.config import TrainConfig
-from ray_train.config_io import read_config
+from ray_train.config_io import read_config, to_toml
 from ray_train.evaluation.config import BestOfConfig, EvaluateConfig, ScoringConfig
-from ray_train.run_config import to_toml
 from ray_train.sweeps.config import SweepConfig
 
 GROUP = TRAIN

@@ -6,8 +6,7 @@ from bisieve import console
 from bisieve.cli.overview import TRAIN
 from ray_train.cli import IMPORTING
 from ray_train.config import TrainConfig
-from ray_train.config_io import add_options, read_config
-from ray_train.run_config import to_toml
+from ray_train.config_io import add_options, read_config, to_toml
 
 GROUP = TRAIN
 HELP = "train a multimodal process reward model on the best rollouts of an index"

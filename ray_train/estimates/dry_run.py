@@ -12,6 +12,7 @@ from bisieve.index.statistics import Statistics, statistics_of
 from bisieve.tools.selection_notes import shortcut_notes, statistics_table
 from ray_train.config import TrainConfig
 from ray_train.data.images import check_tolerated, picture_notes
+from ray_train.config_io import to_toml
 from ray_train.data.labels import Targets
 from ray_train.data.sampler import BatchPlan, Rows
 from ray_train.estimates.flops import Load, hours, model_cost, training_flops
@@ -21,7 +22,6 @@ from ray_train.model.backbone import Backbone
 from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import check_packable
 from ray_train.model.skeleton import load_skeleton, parameters
-from ray_train.run_config import to_toml
 
 _ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16, assumed without --peak-flops
 

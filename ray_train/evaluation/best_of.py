@@ -15,12 +15,12 @@ from bisieve._text import pluralize
 from bisieve.io import storage
 from bisieve.io.urls import join
 from ray_train.choices import AGGREGATES
+from ray_train.config_io import located
 from ray_train.evaluation.candidates import Question, read_candidates, solutions_of
 from ray_train.evaluation.config import BestOfConfig
 from ray_train.evaluation.picks import accuracies, pick, scores_of, summary, table
 from ray_train.evaluation.preflight import check_images, checked_format, checked_model, marker_of
 from ray_train.evaluation.scoring import Unfinished, digest, score_solutions, scoring_identity
-from ray_train.run_config import located
 
 REPORT, PICKS = "best-of.json", "picks.jsonl"
 

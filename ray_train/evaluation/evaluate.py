@@ -11,6 +11,7 @@ from bisieve._text import pluralize
 from bisieve.io.urls import join
 from ray_train.choices import threshold_of
 from ray_train.evaluation.benchmark import Solution, published_counts, published_line
+from ray_train.config_io import located
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.metrics import Rewards, judged_steps
 from ray_train.evaluation.page import add_to_page
@@ -21,7 +22,6 @@ from ray_train.evaluation.scoring import Unfinished, digest, score_solutions, sc
 from ray_train.evaluation.tables import table
 from ray_train.model.metadata import CARD
 from ray_train.model.prompt_format import PromptFormat
-from ray_train.run_config import located
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

@@ -22,11 +22,10 @@ from bisieve.io.images import image_url, missing_images, refuse_missing
 from bisieve.io.urls import canonical
 from bisieve.shards.jsonl import read_blocks
 from ray_train.choices import AGGREGATES, PARAGRAPHS, SPLITS
-from ray_train.config_io import option, require
+from ray_train.config_io import located, option, require
 from ray_train.evaluation.candidates import steps_of
 from ray_train.evaluation.picks import scores_of
 from ray_train.model.metadata import check_model
-from ray_train.run_config import located
 
 if TYPE_CHECKING:
     from ray_train.evaluation.step_client import StepClient

@@ -26,7 +26,7 @@ from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError, UsageError
 from ray_train.cluster import cluster, silenced_core, unwrapped
-from ray_train.run_config import located
+from ray_train.config_io import located
 from ray_train.serving.application import Server, application
 from ray_train.serving.config import LOOPBACK, ServeConfig
 from ray_train.serving.judge import Judge

@@ -12,11 +12,10 @@ from bisieve.errors import UsageError
 from bisieve.io.settings import read_settings, toml_value
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.records.options import AUTO, parse_fraction
-from ray_train.choices import BETA_BINOMIAL, HARD_LABELS, ineffective_options
+from ray_train.choices import AS_INDEX, BETA_BINOMIAL, HARD_LABELS, ineffective_options, number_or
 from ray_train.config import TrainConfig
 from ray_train.config_io import Checked, option, require, typed_options, with_presets
 from ray_train.evaluation.config import EvaluateConfig
-from ray_train.selection_options import AS_INDEX, number_or
 
 METRICS = ("auc", "overall_f1", "pooled_macro_f1")  # metrics that tell when a fraction is enough
 RANDOM = "random"  # the strategy whose curve leads to all the data

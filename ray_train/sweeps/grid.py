@@ -16,12 +16,11 @@ from bisieve.index.reader import Index
 from bisieve.io.urls import canonical
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import EXCLUDE
-from ray_train.choices import ineffective_options
+from ray_train.choices import AS_INDEX, ineffective_options
 from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.model.files import known_as
-from ray_train.selection_options import AS_INDEX
 from ray_train.sweeps.config import SweepConfig
 
 ALL = "all"  # the strategy of trials on all the data: they select nothing

@@ -18,12 +18,12 @@ from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from ray_train.checkpoints.lease import leased
 from ray_train.cluster import check_device, cluster
+from ray_train.config_io import located, parameters
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.preflight import check_images
 from ray_train.evaluation.scoring import digest
 from ray_train.model.files import check_weights
 from ray_train.model.metadata import check_model
-from ray_train.run_config import located, parameters
 from ray_train.sweeps.answer import Answer, Cell, answers, with_warnings
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial, trials

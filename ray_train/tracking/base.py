@@ -23,7 +23,7 @@ from bisieve._redact import without_secrets
 from bisieve.cli.extras import distribution_with
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.choices import TRACKERS, chosen_trackers
-from ray_train.run_config import parameters
+from ray_train.config_io import parameters
 
 _WAITING = 10_000  # calls in a tracker's queue; further ones are dropped
 _PATIENCE = 30.0  # seconds that all trackers together have at the end of a run to write what they have

@@ -10,9 +10,8 @@ from support.runs import resolved
 
 from bisieve.errors import UsageError
 from ray_train.config import TrainConfig
-from ray_train.config_io import add_options, read_config
+from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.model.families import known_families
-from ray_train.run_config import to_toml
 
 
 def test_the_defaults_have_the_papers_hyper_parameters() -> None:

@@ -7,12 +7,11 @@ import pytest
 from support.runs import resolved
 
 from bisieve.cli.parser import add_command
-from bisieve.errors import UsageError
+from bisieve.errors import BisieveError, UsageError
 from ray_train.choices import Workers
 from ray_train.cli import evaluate
-from ray_train.config_io import add_options, read_config
+from ray_train.config_io import add_options, located, read_config
 from ray_train.evaluation.config import EvaluateConfig
-from ray_train.run_config import located
 
 
 def test_a_flag_overrides_the_file_and_the_file_overrides_the_default(tmp_path: Path) -> None:
@@ -79,3 +78,13 @@ def test_an_option_of_the_command_is_no_key_of_a_file(tmp_path: Path) -> None:
     file.write_text("quiet = true\n")
     with pytest.raises(UsageError, match="found quiet; give --quiet on the command line"):
         read_config(EvaluateConfig, parser.parse_args(["--config", str(file)]))
+
+
+@pytest.mark.parametrize("backbone", ["./gone", "/gone", "a/b/c", "empty"])
+def test_a_backbone_that_is_not_there_is_found_out_at_once(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BisieveError, match="expected"):
+        located(resolved("--backbone", backbone))

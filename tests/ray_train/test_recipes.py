@@ -15,10 +15,9 @@ from support.runs import resolved
 from bisieve.errors import TrainingError
 from ray_train.choices import PAPER
 from ray_train.config import TrainConfig
-from ray_train.config_io import add_options, read_config
+from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.data.labels import pair_factors
 from ray_train.data.sampler import BatchPlan
-from ray_train.run_config import to_toml
 from ray_train.training import driver
 from ray_train.training.deepspeed_engine import adamw, learning_rate
 

@@ -8,10 +8,9 @@ import pytest
 
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
-from ray_train.config_io import add_options, read_config
 from ray_train.model.files import contents_of
+from ray_train.config_io import add_options, parameters, read_config, to_toml
 from ray_train.model.metadata import read_card
-from ray_train.run_config import parameters, to_toml
 
 
 def read_back(file: Path) -> TrainConfig:

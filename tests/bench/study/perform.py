@@ -12,8 +12,8 @@ from bench.study.grid import CONTROL, UNTRAINED, Run
 from bench.study.recipe import RECIPE, REGIMES
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
+from ray_train.config_io import located
 from ray_train.evaluation.config import EvaluateConfig
-from ray_train.run_config import located
 from ray_train.sweeps.trial import evaluate_here, run_trial
 
 _MEASURED = ("auc", "overall_f1", "pooled_macro_f1", "brier", "processbench_f1", "steps")

@@ -11,9 +11,9 @@ from support.small_corpus import Corpus
 
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
+from ray_train.config_io import located
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.scoring import digest
-from ray_train.run_config import located
 from ray_train.sweeps.config import Options, SweepConfig, Values
 from ray_train.sweeps.grid import Trial, trials
 from ray_train.sweeps.results import ANSWER, METRICS, ROWS, Finished, write_trial

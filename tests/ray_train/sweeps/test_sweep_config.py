@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from bisieve.errors import UsageError
-from ray_train.config_io import add_options, read_config
-from ray_train.run_config import to_toml
+from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.sweeps.config import Options, SweepConfig
 
 GIVEN = """
