@@ -30,8 +30,7 @@ from ray_train.estimates.flops import Meter
 from ray_train.model.save import gather_weights, model_texts, publish_model
 from ray_train.model.serving_files import VLLM, why_not_served
 from ray_train.tracking.base import started_trackers
-from ray_train.training.deepspeed_engine import learning_rate
-from ray_train.training.divergence import DivergenceGuard, StepRecord, recent_norms
+from ray_train.training.optimizer import DivergenceGuard, StepRecord, learning_rate, recent_norms
 from ray_train.training.validation import INTERVAL, VALIDATION, validate, validation_loader
 from ray_train.training.worker import Job, Outcome, WorkerContext, fix_seeds, make_worker_context
 

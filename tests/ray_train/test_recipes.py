@@ -19,7 +19,7 @@ from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.data.labels import pair_factors
 from ray_train.data.sampler import BatchPlan
 from ray_train.training import driver
-from ray_train.training.deepspeed_engine import adamw, learning_rate
+from ray_train.training.optimizer import adamw, learning_rate
 
 
 def test_the_recipe_sets_what_is_not_given_and_leaves_what_is(tmp_path: Path) -> None:

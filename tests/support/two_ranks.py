@@ -38,9 +38,8 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import Batch, RewardModel, loss_of, reward_model
 from ray_train.model.save import gather_weights
-from ray_train.training.deepspeed_engine import deepspeed_config, make_engine
-from ray_train.training.divergence import DivergenceGuard
 from ray_train.training.loop import Training
+from ray_train.training.optimizer import DivergenceGuard, deepspeed_config, make_engine
 from support.forked_workers import ForkServer
 
 PICTURE = [

@@ -20,7 +20,7 @@ from ray_train.config import TrainConfig
 from ray_train.data.encode import Sample, make_encoder
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
-from ray_train.training.deepspeed_engine import make_engine
+from ray_train.training.optimizer import make_engine
 from ray_train.training.worker import trainable_backbone
 
 Settings = Callable[..., TrainConfig]

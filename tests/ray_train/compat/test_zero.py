@@ -14,7 +14,7 @@ from support.two_ranks import CASES, batches, config_of, learned, model_of, on_t
 from ray_train.model.reward import loss_of
 from ray_train.distributed.heartbeat import Beat, HeartbeatMonitor
 from ray_train.model.save import gather_weights
-from ray_train.training.deepspeed_engine import adamw, deepspeed_config
+from ray_train.training.optimizer import adamw, deepspeed_config
 
 pytestmark = pytest.mark.slow  # two ranks take a step for each case
 

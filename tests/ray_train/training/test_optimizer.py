@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from bisieve.errors import TrainingError
-from ray_train.training.divergence import DivergenceGuard, StepRecord, explodes, recent_norms
+from ray_train.training.optimizer import DivergenceGuard, StepRecord, explodes, recent_norms
 
 NAN, INF = float("nan"), float("inf")
 
