@@ -1,8 +1,8 @@
-"""Claim an output folder for a run: one folder holds one run, named in its ``run.json``.
+"""Tell whether two runs are the same, and claim an output folder for a run, named in its ``run.json``.
 
-Ray Train silently resumes any run of the same name. So the name is a hash of the run's identity (all that
-decides what is learned) with the number of the attempt, and it is written to ``run.json`` before any worker
-starts.
+One folder holds one run. Ray Train silently resumes any run of the same name. So the name is a hash of the
+run's identity (all that decides what is learned) with the number of the attempt, and it is written to
+``run.json`` before any worker starts.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ import msgspec
 from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import join
-from ray_train.checkpoints.state import check_identity
 from ray_train.choices import UNIFORM, ineffective_options
 from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
@@ -68,6 +67,30 @@ def run_identity(
 def _of_selection(ranking: Mapping[str, Any]) -> dict[str, Any]:
     """Return options of a ranking by the names that they have in training, which has a seed of its own."""
     return {"selection_seed" if name == "seed" else name: value for name, value in ranking.items()}
+
+
+def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:
+    """Check that a saved run has the identity of this one.
+
+    Args:
+        saved: Identity of the saved run.
+        ours: Identity of this run.
+        where: Where the saved run is, for the error's text.
+
+    Raises:
+        TrainingError: They differ; names the differing options and the ways out.
+    """
+    differing = [name for name in sorted({*saved, *ours}) if saved.get(name) != ours.get(name)]
+    if differing:
+        theirs = ", ".join(f"{name} {saved.get(name)!r}" for name in differing)
+        asked = ", ".join(f"{name} {ours.get(name)!r}" for name in differing)
+        is_other_prompt = "prompt_format" in differing
+        named = " (of its prompt_format: --system, none for a run older than that)" if is_other_prompt else ""
+        raise TrainingError(
+            f"the run at {where} ({theirs})",
+            f"another run ({asked})",
+            f"use the options of that run{named} to resume it, another --output, or --restart to replace it",
+        )
 
 
 def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:

@@ -49,30 +49,6 @@ class Cursor:
     broken: dict[str, str] = field(default_factory=dict)  # images whose rollouts were left out, and why
 
 
-def check_identity(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:
-    """Check that a saved run has the identity of this one.
-
-    Args:
-        saved: Identity of the saved run.
-        ours: Identity of this run.
-        where: Where the saved run is, for the error's text.
-
-    Raises:
-        TrainingError: They differ; names the differing options and the ways out.
-    """
-    differing = [name for name in sorted({*saved, *ours}) if saved.get(name) != ours.get(name)]
-    if differing:
-        theirs = ", ".join(f"{name} {saved.get(name)!r}" for name in differing)
-        asked = ", ".join(f"{name} {ours.get(name)!r}" for name in differing)
-        is_other_prompt = "prompt_format" in differing
-        named = " (of its prompt_format: --system, none for a run older than that)" if is_other_prompt else ""
-        raise TrainingError(
-            f"the run at {where} ({theirs})",
-            f"another run ({asked})",
-            f"use the options of that run{named} to resume it, another --output, or --restart to replace it",
-        )
-
-
 class SampleLog:
     """Log of the rows that one rank trained on, one JSON line per step; stored with each checkpoint.
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.tools.openlineage import lineage_events
     from ray_train.model.metadata import read_card
     from ray_train.training.driver import train
-    from ray_train.training.preflight import chosen_index
+    from ray_train.training.plan import chosen_index
 
     if config.dry_run:
         train(config)

@@ -18,9 +18,9 @@ from bisieve.errors import BisieveError
 from bisieve.io.disk import tidy_scratch
 from bisieve.io.urls import basename, join
 from ray_train.checkpoints.manager import CheckpointManager
-from ray_train.checkpoints.run_dir import RUNS
-from ray_train.checkpoints.state import Cursor, SampleLog, check_identity, read_cursor, restore
 from ray_train.data.images import newly_broken
+from ray_train.checkpoints.run_dir import RUNS, check_identity
+from ray_train.checkpoints.state import Cursor, SampleLog, read_cursor, restore
 from ray_train.data.loader import Prefetcher
 from ray_train.distributed.collectives import all_reduce_sum, check_agreed, run_on_all_ranks
 from ray_train.distributed.fault_tolerance import PreemptionState, preempted, show_retries

@@ -36,7 +36,7 @@ from ray_train.model.packed_attention import read_packs
 from ray_train.model.prompt_format import PromptFormat, format_of
 from ray_train.model.reward import reward_model
 from ray_train.training.optimizer import make_engine
-from ray_train.training.preflight import chosen_index
+from ray_train.training.plan import chosen_index
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bisieve.index.reader import open_index
 from bisieve.records.decode import BYTE_ORDER_MARK
 from bisieve.tools.report import score_report
 from ray_train.config import TrainConfig
-from ray_train.training.preflight import chosen_selection
+from ray_train.training.plan import chosen_selection
 
 SIZES = {"a": 70, "b": 9}
 

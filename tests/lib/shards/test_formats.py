@@ -19,7 +19,7 @@ from bisieve.pipeline import run as job
 from bisieve.shards.fetch import fetch_rollouts
 from bisieve.tools.export_records import plain_lines
 from ray_train.config import TrainConfig
-from ray_train.training.preflight import chosen_selection
+from ray_train.training.plan import chosen_selection
 
 SIZES = {"a": 70, "b_lists": 12}
 COLUMNS = [

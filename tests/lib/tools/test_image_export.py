@@ -24,7 +24,7 @@ from bisieve.index.selection import read_selection
 from bisieve.io.images import load_image
 from bisieve.shards.fetch import fetch_rollouts
 from ray_train.config import TrainConfig
-from ray_train.training.preflight import chosen_selection, rollout_sizes, rows_without_images
+from ray_train.training.plan import chosen_selection, rollout_sizes, rows_without_images
 
 SOURCES = ("binary", "dict", "lists", "named", "path", "url")
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from bisieve.errors import TrainingError
-from ray_train.checkpoints.run_dir import run_identity
-from ray_train.checkpoints.state import check_identity
+from ray_train.checkpoints.run_dir import check_identity, run_identity
 from ray_train.choices import PAPER, Workers
 from ray_train.config import TrainConfig
 from ray_train.data.sampler import BatchPlan

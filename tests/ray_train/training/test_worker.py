@@ -21,7 +21,7 @@ from ray_train.data.stored_selection import store_selection
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
-from ray_train.training.preflight import chosen_index, chosen_selection, config_of_workers
+from ray_train.training.plan import chosen_index, chosen_selection, config_of_workers
 from ray_train.training.worker import Job, fix_seeds, make_deterministic, selection_of
 
 
