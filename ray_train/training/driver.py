@@ -196,7 +196,7 @@ def _fit(
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         from ray_train.checkpoints.manager import run_storage
-        from ray_train.compat.trainer import Trainer
+        from ray_train.compat.ray import Trainer
         from ray_train.distributed.fault_tolerance import (
             FailurePolicy,
             ShownRetries,
