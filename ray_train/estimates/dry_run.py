@@ -11,8 +11,8 @@ from bisieve.index.selection import Selection
 from bisieve.index.statistics import Statistics, statistics_of
 from bisieve.tools.selection_notes import shortcut_notes, statistics_table
 from ray_train.config import TrainConfig
-from ray_train.data.images import check_tolerated, picture_notes
 from ray_train.config_io import to_toml
+from ray_train.data.images import check_tolerated, picture_notes
 from ray_train.data.labels import Targets
 from ray_train.data.sampler import BatchPlan, Rows
 from ray_train.estimates.flops import Load, hours, model_cost, training_flops

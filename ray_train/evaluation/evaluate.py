@@ -10,8 +10,8 @@ from bisieve import console
 from bisieve._text import pluralize
 from bisieve.io.urls import join
 from ray_train.choices import threshold_of
-from ray_train.evaluation.benchmark import Solution, published_counts, published_line
 from ray_train.config_io import located
+from ray_train.evaluation.benchmark import Solution, published_counts, published_line
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.metrics import Rewards, judged_steps
 from ray_train.evaluation.page import add_to_page

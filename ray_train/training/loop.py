@@ -18,15 +18,15 @@ from bisieve.errors import BisieveError
 from bisieve.io.disk import tidy_scratch
 from bisieve.io.urls import basename, join
 from ray_train.checkpoints.manager import CheckpointManager
-from ray_train.data.images import newly_broken
 from ray_train.checkpoints.run_dir import RUNS, check_identity
 from ray_train.checkpoints.state import Cursor, SampleLog, read_cursor, restore
+from ray_train.data.images import newly_broken
 from ray_train.data.loader import Prefetcher
 from ray_train.distributed.collectives import all_reduce_sum, check_agreed, run_on_all_ranks
 from ray_train.distributed.fault_tolerance import PreemptionState, preempted, show_retries
 from ray_train.distributed.heartbeat import Pulse
-from ray_train.model.reward import KAPPA, loss_of
 from ray_train.estimates.flops import Meter
+from ray_train.model.reward import KAPPA, loss_of
 from ray_train.model.save import gather_weights, model_texts, publish_model
 from ray_train.model.serving_files import VLLM, why_not_served
 from ray_train.tracking.base import started_trackers

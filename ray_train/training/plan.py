@@ -28,16 +28,16 @@ from bisieve.shards.fetch import fetch_rollouts, unseekable_shards
 from ray_train.checkpoints.run_dir import run_identity
 from ray_train.config import TrainConfig
 from ray_train.config_io import plain_options
-from ray_train.data.token_estimate import Size, image_sizes, kept_sizes
 from ray_train.data.labels import Targets, check_some_weight, targets_of, weights_name
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
-from ray_train.data.token_estimate import Size
 from ray_train.data.token_estimate import (
-    image_sizes, kept_sizes,
     RolloutSize,
+    Size,
     TokenEstimate,
     estimate_tokens,
     image_counter,
+    image_sizes,
+    kept_sizes,
     measured_bytes_per_token,
     sample_rows,
     size_of,

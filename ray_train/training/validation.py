@@ -22,8 +22,7 @@ from bisieve._text import pluralize
 from ray_train.data.loader import Prefetcher, RankLoader
 from ray_train.data.sampler import BatchPlan
 from ray_train.distributed.collectives import all_reduce_sum
-from ray_train.model.reward import Loss, step_rewards
-from ray_train.model.reward import Batch
+from ray_train.model.reward import Batch, Loss, step_rewards
 
 VALIDATION = ("validation_loss", "validation_f1")  # names of the two among the metrics of a step
 INTERVAL = ("validation_f1_low", "validation_f1_high")  # and of the ends of the interval of the second

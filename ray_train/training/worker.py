@@ -27,8 +27,8 @@ from ray_train.data.sampler import BatchPlan
 from ray_train.data.stored_selection import driver_selection
 from ray_train.data.workers import chosen_workers
 from ray_train.distributed.collectives import run_on_all_ranks
-from ray_train.model.backbone import Backbone, load_backbone, resolved_precision, train_only, training_dtype
 from ray_train.estimates.flops import ModelCost, model_cost, peak_of
+from ray_train.model.backbone import Backbone, load_backbone, resolved_precision, train_only, training_dtype
 from ray_train.model.drop_path import DropPath, add_drop_path
 from ray_train.model.files import contents_of, revision_of
 from ray_train.model.lora import add_adapters

@@ -8,8 +8,8 @@ import pytest
 
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
-from ray_train.model.files import contents_of
 from ray_train.config_io import add_options, parameters, read_config, to_toml
+from ray_train.model.files import contents_of
 from ray_train.model.metadata import read_card
 
 

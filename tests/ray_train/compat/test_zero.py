@@ -11,8 +11,8 @@ from support.backbones import build_internvl
 from support.forked_workers import ForkServer
 from support.two_ranks import CASES, batches, config_of, learned, model_of, on_two_ranks, run
 
-from ray_train.model.reward import loss_of
 from ray_train.distributed.heartbeat import Beat, HeartbeatMonitor
+from ray_train.model.reward import loss_of
 from ray_train.model.save import gather_weights
 from ray_train.training.optimizer import adamw, deepspeed_config
 

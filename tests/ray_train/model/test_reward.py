@@ -26,7 +26,7 @@ from ray_train.model.reward import (
     reward_model,
     step_rewards,
 )
-from ray_train.training.deepspeed_engine import adamw
+from ray_train.training.optimizer import adamw
 
 
 def sample(row: int, steps: int, size: int = 28) -> Sample:

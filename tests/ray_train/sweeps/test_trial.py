@@ -14,8 +14,8 @@ from bisieve.errors import ImageError
 from ray_train.choices import Workers
 from ray_train.compat.deepspeed import forget_process_groups
 from ray_train.config import TrainConfig
-from ray_train.data.workers import Preparation
 from ray_train.config_io import located
+from ray_train.data.workers import Preparation
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate
 from ray_train.evaluation.scorer import Scorer

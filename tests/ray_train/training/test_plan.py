@@ -14,8 +14,7 @@ from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
-from ray_train.data.image_sizes import keep_sizes
-from ray_train.data.token_estimate import RolloutSize
+from ray_train.data.token_estimate import RolloutSize, keep_sizes
 from ray_train.training.plan import chosen_index, chosen_selection, header_sizes, plan_run
 
 Settings = Callable[..., TrainConfig]
