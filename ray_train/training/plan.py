@@ -18,7 +18,7 @@ from bisieve.engines import choose_engine
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.events import events_on_stderr, log_format
 from bisieve.index.exclusion import read_exclusion
-from bisieve.index.reader import Index, check_shards_unchanged
+from bisieve.index.reader import Index, check_shards_unchanged, open_index
 from bisieve.index.selection import Selection, read_selection, selection_identity
 from bisieve.index.versions import open_version
 from bisieve.io.images import MOST_PIXELS, missing_images, refuse_missing
@@ -130,7 +130,10 @@ def chosen_index(config: TrainConfig) -> Index:
     Raises:
         IndexUnusableError: There is no index, or not exactly one version whose fingerprint begins so.
     """
-    return open_version(config.index, config.index_version or None)
+    index = open_index(config.index)
+    if config.index_version in ("", index.fingerprint):  # as in most workers: no list of versions is read
+        return index
+    return open_version(config.index, config.index_version)
 
 
 def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -> TrainConfig:
