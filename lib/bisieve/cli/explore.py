@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from bisieve.io.storage import exists
     from bisieve.io.urls import canonical
 
-    atexit.unregister(gc.freeze)  # of `collector`: DuckDB would report each object that is left at the end
+    atexit.unregister(gc.freeze)  # of `process`: DuckDB would report each object that is left at the end
 
     def ready(url: str) -> None:
         console.show(f"page: {url}\nfor this machine only; Ctrl-C ends it")

@@ -15,8 +15,7 @@ from bisieve.index.manifest import DataFile
 from bisieve.index.reader import Index, open_part
 from bisieve.index.rerank import read_usable
 from bisieve.index.writer import REPORTED
-from bisieve.ranking.best import MOST_RANKED_TWICE, Best, best_of_unranked
-from bisieve.ranking.order import ranking_key
+from bisieve.ranking.order import MOST_RANKED_TWICE, Best, best_of_unranked, ranking_key
 from bisieve.ranking.sort import codes_and_texts
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters

@@ -23,7 +23,7 @@ from bisieve.index.manifest import DataFile, fingerprint
 from bisieve.index.reader import Index, indexed_layouts, indexed_shards, open_part
 from bisieve.index.rerank import read_usable, rescored
 from bisieve.index.statistics import SHORTCUT_MARGIN, index_statistics, statistics_of
-from bisieve.ranking.best import Best, best_of_unranked
+from bisieve.ranking.order import Best, best_of_unranked
 from bisieve.ranking.strategies import strategy_of, with_overrides
 from bisieve.records.options import AUTO, EXCLUDE, RANKING, KnownShards, Parameters, parse_fraction
 

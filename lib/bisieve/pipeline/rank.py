@@ -19,8 +19,7 @@ from bisieve.index.selection import Selection, is_as_ranked, select
 from bisieve.index.writer import RankedFile
 from bisieve.pipeline.engine import BYTES_A_ROLLOUT, Engine, OpenEngine, Parts, Shared, reporter
 from bisieve.pipeline.ranked_files import Sources, ranked_parts, write_ranked
-from bisieve.ranking.best import Best, best_of, joined
-from bisieve.ranking.order import TieBlock, ranking_order, with_keys
+from bisieve.ranking.order import Best, TieBlock, best_of, joined, ranking_order, with_keys
 from bisieve.ranking.sort import Run, Sample, codes_and_texts, from_bytes, sorted_run, to_bytes
 from bisieve.records.options import Parameters
 from bisieve.scan.chunks import Totals, add_up

@@ -21,8 +21,7 @@ from bisieve.index.exclusion import NOTHING, Exclusion
 from bisieve.index.reader import Index, indexed_layouts, open_part
 from bisieve.index.rerank import read_usable, rescored
 from bisieve.index.selection import Selection, is_as_ranked, select, selection_ties
-from bisieve.ranking.best import Best, best_of_ranked
-from bisieve.ranking.order import ranked, selection_limits
+from bisieve.ranking.order import Best, best_of_ranked, ranked, selection_limits
 from bisieve.records.options import AUTO, KnownShards, Parameters, parse_fraction
 from bisieve.tools.selection_notes import selection_notes, ties_and_notes
 

@@ -27,16 +27,17 @@ from bisieve.scan.batches import (
     scored_batch,
     small_counts,
 )
-from bisieve.scan.blocks import (
+from bisieve.shards.jsonl import (
+    Block,
     Ints,
     Places,
     all_say_something,
     hold_marker,
     image_names,
     line_places,
+    read_blocks,
     records_of,
 )
-from bisieve.shards.jsonl import Block, read_blocks
 from bisieve.shards.listing import Split
 
 BLOCK = 2**18  # bytes of a block; the decoded records then fit into a core's cache, too

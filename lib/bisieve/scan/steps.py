@@ -32,8 +32,16 @@ from bisieve.records.model import (
 from bisieve.records.options import ReadOptions
 from bisieve.records.prompt import MARKER
 from bisieve.scan.batches import PromptIds, ScanOptions, prompt_ids, small_counts
-from bisieve.scan.blocks import Ints, Places, all_say_something, hold_marker, line_places, records_of
-from bisieve.shards.jsonl import Block, read_blocks
+from bisieve.shards.jsonl import (
+    Block,
+    Ints,
+    Places,
+    all_say_something,
+    hold_marker,
+    line_places,
+    read_blocks,
+    records_of,
+)
 from bisieve.shards.listing import Split
 
 BLOCK = 2**19  # bytes of a block

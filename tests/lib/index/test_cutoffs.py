@@ -17,7 +17,7 @@ from bisieve.index import cutoffs, writer
 from bisieve.index.cutoffs import cutoff_scores, cutoff_ties
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection, select, selection_ties
-from bisieve.ranking import best
+from bisieve.ranking import order
 from bisieve.ranking.order import ranking_key, selection_limits
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.tools.report import score_report
@@ -139,7 +139,7 @@ def test_ties_inside_groups_of_a_large_index_are_not_counted(
     made = [Made("a", f"a-{n}", (1.0,)) for n in range(9)]
     index = make_index(tmp_path, made, replace(DEFAULTS, strategy="stratified"))
     assert cutoff_ties(index, 0.5) is not None
-    for module in (cutoffs, best):
+    for module in (cutoffs, order):
         monkeypatch.setattr(module, "MOST_RANKED_TWICE", 8)
     assert cutoff_ties(index, 0.5) is None
     assert selection_ties(select(index, 0.5, {"strategy": "paired"}), index) is None
