@@ -1,12 +1,12 @@
 """Keep the results of trials: a JSON file a trial, written by the trial itself, and a Parquet file of all.
 
-Results also tell how long trials take (`Pace`).
-
 OUTPUT/
   trials/ID.json     a finished trial: what it was, and all its metrics; ID is the hash of its identity
   sweep.parquet      a row for each finished trial of the last sweep
   sweep.json         the answer, and the cells of the table
   sweep.vl.json      the plot, a specification of Vega-Lite
+
+Finished trials also tell how long the others will take (`Pace`).
 """
 
 from collections.abc import Sequence
