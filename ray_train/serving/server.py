@@ -27,6 +27,7 @@ from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError, UsageError
 from ray_train.cluster import cluster, silenced_core, unwrapped
+from ray_train.model.recognize import check_model
 from ray_train.run_config import located
 from ray_train.serving.application import Server, application
 from ray_train.serving.config import LOOPBACK, ServeConfig
@@ -59,7 +60,7 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
     config.check()
     if Path(config.model).expanduser().exists():
         config = replace(config, model=str(Path(config.model).expanduser().absolute()))
-    located(config)  # there is such a model
+    check_model(located(config).model, "--model")  # before Ray starts, so that a mistake is soon named
     is_own = not _is_shared()  # a Ray that ends with the command
     _limit_arenas()
     with _listening(config) as listening, cluster(config.num_replicas) as ray:

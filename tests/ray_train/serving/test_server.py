@@ -129,6 +129,22 @@ def test_a_port_that_is_taken_is_one_error_before_ray_starts(
     assert f"found 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [("there-is-none", "the hub does not answer"), ("{tmp}", "a backbone of type"), ("{tmp}/nothing", "none")],
+)
+def test_what_is_no_model_is_one_error_before_ray_starts(
+    model: str, found: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert run_command("ray_train.cli.serve", ["--model", model.format(tmp=tmp_path), "--port", "0"]) == 1
+    said = capsys.readouterr()
+    assert found in said.err
+    assert "starting Ray" not in said.out
+
+
 def test_sigterm_answers_what_is_in_flight_and_leaves_nothing(running: Running) -> None:
     """The last test of the file: it ends the server."""
     body = {"question": "Why?", "candidates": [[f"Step {n} of many. " * 20] * 8 for n in range(8)]}
