@@ -142,8 +142,9 @@ def _report(args: argparse.Namespace, count: Count, samples: Samples) -> list[st
         f"answers {sum(count.statuses.values()):,}, of them {count.busy:,} 503; the client asked again",
         f"wrong or lost: {len(count.wrong)}",
         "",
-        f"{'process':<20}{'RSS MB: first':>14}{'at 1/3':>9}{'last':>9}{'most':>9}{'MB/min':>9}{'kB/request':>12}   "
-        f"over the last two thirds; at most {MOST_GROWTH:g} MB/min",
+        f"{'process':<20}{'RSS MB: first':>14}{'at 1/3':>9}{'last':>9}{'most':>9}"
+        f"{'MB/min':>9}{'kB/request':>12}",
+        f"growth is that over the last two thirds, and at most {MOST_GROWTH:g} MB/min",
         *(_memory_line(name, each, total / args.minutes) for name, each in samples.items()),
         "",
     ]
