@@ -120,12 +120,21 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5000, help="default: 5000")
     options = parser.parse_args()
     try:
-        scorer()  # now, not with the first request, whose time is limited
+        with _listening(options.host, options.port) as server:
+            scorer()  # now, not with the first request, whose time is limited
+            print(f"rewards at http://{options.host}:{server.server_port}/get_reward", flush=True)
+            server.serve_forever()
     except BisieveError as error:
         sys.exit(f"error: {error}")
-    with RewardServer((options.host, options.port), RewardHandler) as server:
-        print(f"rewards at http://{options.host}:{server.server_port}/get_reward", flush=True)
-        server.serve_forever()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _listening(host: str, port: int) -> RewardServer:
+    try:
+        return RewardServer((host, port), RewardHandler)
+    except (OSError, OverflowError) as error:
+        raise UsageError("a free --port of this --host", f"{host}:{port}: {error}", "give others") from error
 
 
 if __name__ == "__main__":

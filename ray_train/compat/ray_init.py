@@ -112,12 +112,25 @@ def kept_handlers() -> Iterator[None]:
     A SIGTERM during the block reaches the restored handler, but only once Ray's core lets Python run: not
     while it waits for a raylet to start, which takes a second, or half a minute on a crowded machine. Outside
     the main thread this does nothing.
+
+    Replaces the private `connect` of Ray 2.60, in which its core sets a handler in C++ that prints a stack
+    and aborts the process: SIGTERM waits from there to the end of the block.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    from ray._private import worker
+
+    connect = worker.connect
+
+    def connect_undisturbed(*args: Any, **kwargs: Any) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        connect(*args, **kwargs)
+
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     terminated = False
+    worker.connect = connect_undisturbed
     try:
         yield
     except SystemExit as error:
@@ -125,8 +138,10 @@ def kept_handlers() -> Iterator[None]:
         if not terminated:
             raise
     finally:
+        worker.connect = connect
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     if terminated:
         signal.raise_signal(signal.SIGTERM)
 

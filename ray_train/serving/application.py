@@ -159,6 +159,7 @@ def _post(
             response = _json(content)
         except RefusedError as refused:
             response = _refusal(refused)
+            _release(refused)
         except asyncio.CancelledError:  # the time for requests in flight is over
             server.cut_off += 1
             raise
@@ -168,10 +169,20 @@ def _post(
             console.show_on_stderr(f"error: a request failed: {type(error).__name__}: {error}")
             hint = "please report it; the server's stderr has more"
             response = _refusal(RefusedError("an answer", type(error).__name__, hint, _FAILED))
+            _release(error)
         server.metrics.add(path, response.status_code)
         return response
 
     return respond
+
+
+def _release(error: Exception) -> None:
+    """Let go of the frames of an error that is answered: they hold the body of the request.
+
+    Some of them hold the error, too (those of a thread's future, for one), so that all would be garbage of
+    the kind that remains until Python's collector runs: hundreds of requests later, each with its body.
+    """
+    error.__traceback__ = None
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -7,6 +7,7 @@ left out: it takes bodies of any size into memory, answers errors as text, and n
 """
 
 import asyncio
+import ctypes
 import logging
 import os
 import socket
@@ -27,6 +28,7 @@ from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError, UsageError
 from ray_train.cluster import cluster, silenced_core, unwrapped
 from ray_train.config_io import located
+from ray_train.model.metadata import check_model
 from ray_train.serving.application import Server, application
 from ray_train.serving.config import LOOPBACK, ServeConfig
 from ray_train.serving.judge import Judge
@@ -37,6 +39,9 @@ _TRIES = 2  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
 _PROBES = 8  # requests for health that a replica takes beside those of a full queue
+# Arenas of glibc: memory that one has freed is of no use to the threads of another, and there may be 8 a core.
+# With 2, a server and its replicas grew a fourth as much in their first 20,000 requests.
+_ARENAS, _ARENA_MAX = 2, -8  # how many, and the number of this option in mallopt
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
 
@@ -55,8 +60,9 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
     config.check()
     if Path(config.model).expanduser().exists():
         config = replace(config, model=str(Path(config.model).expanduser().absolute()))
-    located(config)  # there is such a model
+    check_model(located(config).model, "--model")  # before Ray starts, so that a mistake is soon named
     is_own = not _is_shared()  # a Ray that ends with the command
+    _limit_arenas()
     with _listening(config) as listening, cluster(config.num_replicas) as ray:
         console.phase(f"loading the model in {pluralize(config.num_replicas, 'replica')}")
         with deployed(ray, config, is_own) as replicas:
@@ -74,6 +80,14 @@ def _is_shared() -> bool:
     """Return whether the Ray that is used was there before, and will be after."""
     ray = sys.modules.get("ray")
     return "RAY_ADDRESS" in os.environ or bool(ray and ray.is_initialized())
+
+
+def _limit_arenas() -> None:
+    """Let this process, and those that it starts, share few arenas; do nothing where there is no glibc."""
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        os.environ["MALLOC_ARENA_MAX"] = str(_ARENAS)  # glibc reads it when a process starts
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
 
 
 def _show_ready(url: str) -> None:

@@ -177,6 +177,30 @@ def test_the_program_for_openrlhf_says_what_it_lacks(monkeypatch: pytest.MonkeyP
         loaded("openrlhf_reward").main()
 
 
+@pytest.mark.parametrize("port", [None, 70_000])
+def test_the_program_for_openrlhf_says_that_its_port_is_not_free(
+    port: int | None, reward_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = port or int(reward_server.rpartition(":")[2].partition("/")[0])
+    monkeypatch.setattr(sys, "argv", ["openrlhf_reward.py", "--port", str(taken)])
+    with pytest.raises(SystemExit, match=f"error: expected a free --port of .*; found 127.0.0.1:{taken}: "):
+        loaded("openrlhf_reward").main()
+
+
+def test_the_program_for_openrlhf_ends_at_ctrl_c_without_a_traceback(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(server: Any) -> None:
+        raise KeyboardInterrupt
+
+    module = adapter("openrlhf_reward", fake, monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["openrlhf_reward.py", "--port", "0"])
+    monkeypatch.setattr(module.RewardServer, "serve_forever", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 130
+
+
 # --- TRL 1.16.0: GRPOTrainer._calculate_rewards ---
 
 

@@ -208,7 +208,8 @@ def s3a(home: Path, file: Path) -> Check:
     wanted = {"hadoop-aws": hadoop, **({"bundle": AWS_SDK[hadoop]} if hadoop in AWS_SDK else {})}
     use = ",".join(f"{_GROUPS[jar]}:{jar}:{version}" for jar, version in wanted.items())
     if not any(found.values()):
-        return Check("s3a", "ok", f"not set up; s3:// works without, s3a:// needs {use}")
+        needed = ", ".join(f"{jar} {version}" for jar, version in wanted.items())
+        return Check("s3a", "ok", f"not set up; only s3a:// needs it: {needed}")
     said = ", ".join(f"{jar} {version}" for jar in found for version in sorted(found[jar]) or ["missing"])
     where = f"{said} in {jars} and {file}"
     if any(found[jar] - {version} for jar, version in wanted.items()):
@@ -217,7 +218,7 @@ def s3a(home: Path, file: Path) -> Check:
         return Check("s3a", "warning", where, f"name both: {use}")
     if hadoop not in AWS_SDK:
         return Check("s3a", "warning", where, f"see which AWS SDK hadoop-aws {hadoop} was built with")
-    return Check("s3a", "ok", use)
+    return Check("s3a", "ok", said)
 
 
 def _versions_in(jar: str, folder: Path) -> set[str]:

@@ -142,18 +142,20 @@ def _report(args: argparse.Namespace, count: Count, samples: Samples) -> list[st
         f"answers {sum(count.statuses.values()):,}, of them {count.busy:,} 503; the client asked again",
         f"wrong or lost: {len(count.wrong)}",
         "",
-        f"{'process':<20}{'RSS MB: first':>14}{'at 1/3':>9}{'last':>9}{'most':>9}{'MB/min':>9}   "
-        f"at most {MOST_GROWTH:g}, over the last two thirds",
-        *(_memory_line(name, each) for name, each in samples.items()),
+        f"{'process':<20}{'RSS MB: first':>14}{'at 1/3':>9}{'last':>9}{'most':>9}"
+        f"{'MB/min':>9}{'kB/request':>12}",
+        f"growth is that over the last two thirds, and at most {MOST_GROWTH:g} MB/min",
+        *(_memory_line(name, each, total / args.minutes) for name, each in samples.items()),
         "",
     ]
 
 
-def _memory_line(name: str, samples: Sequence[tuple[float, float]]) -> str:
+def _memory_line(name: str, samples: Sequence[tuple[float, float]], per_minute: float) -> str:
     sizes = [size for _, size in samples]
     chosen = (sizes[0], sizes[len(sizes) // 3], sizes[-1], max(sizes))
     cells = "".join(f"{size:>9.0f}" for size in chosen[1:])
-    return f"{name.split()[0]:<20}{chosen[0]:>14.0f}{cells}{growth(samples):>9.2f}"
+    grown = growth(samples)
+    return f"{name.split()[0]:<20}{chosen[0]:>14.0f}{cells}{grown:>9.2f}{1000 * grown / per_minute:>12.2f}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bisieve._text import WIDTH
 from bisieve.cli.main import main
 
 pytestmark = pytest.mark.spark  # its check of Java needs one
@@ -17,6 +18,7 @@ def test_a_machine_on_which_all_tests_run_is_well(capsys: pytest.CaptureFixture[
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} == {"ok"}
+    assert [line for line in lines if len(line) > WIDTH] == []
     names = {line.split()[1] for line in lines}
     assert {"python", "bisieve", "bisieve[score]", "bisieve[train]", "disk", "java", "s3a", "gpu"} <= names
 

@@ -22,7 +22,7 @@ def test_the_pinned_spark_names_the_jars_that_s3a_would_need() -> None:
     checks = {check.name: check for check in examine(DoctorTargets())}
     assert checks["java"].state == "ok"
     assert checks["s3a"].state == "ok"
-    assert checks["s3a"].found.endswith("hadoop-aws:3.5.0,software.amazon.awssdk:bundle:2.35.4")
+    assert checks["s3a"].found.endswith("hadoop-aws 3.5.0, bundle 2.35.4")
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,29 @@ def test_sigterm_while_ray_has_set_a_handler_of_its_own_is_handled_as_before() -
         signal.signal(signal.SIGTERM, before)
 
 
+def test_sigterm_while_rays_core_starts_waits_for_the_handler_of_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    received: list[str] = []
+
+    # Ray's core sets its handler in C++, where Python does not see it.
+    def connect() -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: received.append("Ray's"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("ray._private.worker.connect", connect)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append("ours"))
+    try:
+        with kept_handlers():
+            from ray._private import worker
+
+            worker.connect()
+            assert received == []
+        assert received == ["ours"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.ray
 @pytest.mark.slow  # over 20 s: that long the agents take
 def test_a_ray_starts_whose_agents_take_longer_than_its_raylet_would_wait(tmp_path: Path) -> None:

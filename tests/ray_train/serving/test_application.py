@@ -1,6 +1,7 @@
 """The HTTP side of `bisieve serve` with a real model, in this process: rewards, limits, errors, metrics."""
 
 import asyncio
+import gc
 import json
 import re
 import socket
@@ -258,6 +259,26 @@ def test_a_client_that_goes_away_leaves_no_place_taken(server: Server, url: str)
     while server.in_flight:
         threading.Event().wait(0.01)
     assert posted(f"{url}/score", {"question": "Why?", "steps": STEPS})[0] == 200
+
+
+def test_a_refused_request_leaves_neither_its_body_nor_its_error_in_memory(server: Server) -> None:
+    """Nothing of it may wait for Python's collector, which commands let run seldom: bodies are large."""
+
+    async def refusing(asked: Question) -> Scored | RefusedError:
+        return RefusedError("an image", "none", "send another image")
+
+    with answering(Server(server.served, server.config, refusing, lambda: True)) as url:
+        gc.collect()
+        gc.disable()
+        try:
+            posted(f"{url}/score", b'{"question": "' + b"A" * 90_000)  # refused in a thread, as no JSON
+            posted(f"{url}/score", {"question": "Why?", "steps": ["<prm>"]})
+            posted(f"{url}/score", {"question": "Why?", "steps": STEPS})  # refused by the replica
+            requests.post(f"{url}/score", iter([b"A" * 150_000]), timeout=60)
+            left = [each for each in gc.get_objects() if isinstance(each, RefusedError)]
+        finally:
+            gc.enable()
+    assert left == []
 
 
 def test_metrics_count_answers_by_status(url: str) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -22,33 +23,72 @@ pytestmark = pytest.mark.ray
 
 
 class Running:
-    """A server in a process of its own."""
+    """A server in a process of its own, which has printed a line that begins with ``until``."""
 
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", log: Path, until: str) -> None:
         assert process.stdout is not None
         self.process, self.log, self.lines = process, log, []
         for line in process.stdout:
             self.lines.append(line)
-            if ready := re.match(r"ready: (http://127\.0\.0\.1:\d+); Ctrl-C ends it\n", line):
-                self.url = ready[1]
+            if line.startswith(until):
                 return
         raise AssertionError(log.read_text())
 
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        ready = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+); Ctrl-C ends it\n", self.lines[-1])
+        assert ready
+        return ready[1]
 
-@pytest.fixture(scope="module")
-def running(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    log = tmp_path_factory.mktemp("serve") / "log"
-    words = ["--model", str(published), "--port", "0", "--max-steps", "5000"]
+    def ended(self) -> tuple[int, str]:
+        """Wait for its end: its exit code and stderr; no process of it may be left, nor a line on stdout."""
+        code = self.process.wait(120)
+        _gone, alive = psutil.wait_procs(self._children, timeout=20)
+        assert not alive
+        assert self.process.stdout is not None
+        assert self.process.stdout.read() == ""
+        return code, self.log.read_text()
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self._children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(number)
+
+
+@contextmanager
+def started(model: Path, folder: Path, until: str) -> Iterator[Running]:
+    log = folder / "log"
+    words = ["--model", str(model), "--port", "0", "--max-steps", "5000"]
     command = [sys.executable, "-m", "bisieve", "serve", *words]
     with (
         open(log, "w") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         try:
-            yield Running(process, log)
+            yield Running(process, log, until)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def running(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with started(published, tmp_path_factory.mktemp("serve"), "ready: ") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("until", "number", "code", "word"),
+    [("starting Ray", signal.SIGINT, 130, "interrupted"),
+     ("loading the model", signal.SIGTERM, 143, "terminated")],
+)  # fmt: skip
+def test_a_signal_before_it_answers_ends_it_in_one_line(
+    until: str, number: int, code: int, word: str, published: Path, tmp_path: Path
+) -> None:
+    with started(published, tmp_path, until) as starting:
+        starting.send(number)
+        assert starting.ended() == (code, f"bisieve: {word}; nothing half-written was made visible\n")
 
 
 def test_its_lines_are_those_of_bisieve(running: Running) -> None:
@@ -89,21 +129,37 @@ def test_a_port_that_is_taken_is_one_error_before_ray_starts(
     assert f"found 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("there-is-none", "the hub does not answer"),
+        ("{tmp}", "a backbone of type"),
+        ("{tmp}/nothing", "none"),
+    ],
+)
+def test_what_is_no_model_is_one_error_before_ray_starts(
+    model: str, found: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert run_command("ray_train.cli.serve", ["--model", model.format(tmp=tmp_path), "--port", "0"]) == 1
+    said = capsys.readouterr()
+    assert found in said.err
+    assert "starting Ray" not in said.out
+
+
 def test_sigterm_answers_what_is_in_flight_and_leaves_nothing(running: Running) -> None:
     """The last test of the file: it ends the server."""
-    children = psutil.Process(running.process.pid).children(recursive=True)
     body = {"question": "Why?", "candidates": [[f"Step {n} of many. " * 20] * 8 for n in range(8)]}
     answers: list[int] = []
     asking = threading.Thread(target=lambda: answers.append(posted(f"{running.url}/score", body)[0]))
     asking.start()
     while "in_flight 1.0" not in requests.get(f"{running.url}/metrics", timeout=60).text:
         time.sleep(0.01)
-    running.process.send_signal(signal.SIGTERM)
+    running.send(signal.SIGTERM)
     asking.join()
     assert answers == [200]
-    assert running.process.wait(120) == 143
-    assert re.fullmatch(r"bisieve: terminated; \d+ requests answered\n", running.log.read_text())
-    _gone, alive = psutil.wait_procs(children, timeout=20)
-    assert not alive
-    assert running.process.stdout is not None
-    assert running.process.stdout.read() == ""
+    code, said = running.ended()
+    assert code == 143
+    assert re.fullmatch(r"bisieve: terminated; \d+ requests answered\n", said)
