@@ -184,6 +184,11 @@ def _compared(
             if name == "benchmark_sha256":  # digests tell a reader nothing
                 found = f"other solutions in {other.url} than in {first.url}"
             raise TrainingError(expected, found, f"evaluate one again with the {flag} of the other")
+    if [each.solution for each in first.reported] != [each.solution for each in other.reported]:
+        raise TrainingError(
+            f"the same reported solutions in {first.url} and {other.url}", "others",
+            "evaluate both again with this version",
+        )  # fmt: skip
     scored = [
         (len(one.rewards), len(another.rewards))
         for one, another in zip(first.reported, other.reported, strict=True)

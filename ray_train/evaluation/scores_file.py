@@ -72,7 +72,8 @@ def read_evaluation(url: str) -> tuple[dict[str, Any], list[ScoredSolution]]:
         The metrics, and the scored solutions.
 
     Raises:
-        TrainingError: A file is not one of this version of ``bisieve evaluate``.
+        TrainingError: A file is not one of this version of ``bisieve evaluate``, or the two files are not
+            of the same evaluation.
         StorageError: A file cannot be read.
     """
     folder = canonical(url).removesuffix(f"/{METRICS}")
@@ -86,4 +87,24 @@ def read_evaluation(url: str) -> tuple[dict[str, Any], list[ScoredSolution]]:
             f"{METRICS} and {SCORES} of bisieve evaluate at {folder}", str(error),
             "run bisieve evaluate again with this version",
         ) from error  # fmt: skip
+    if not _belong_together(metrics, solutions):
+        raise TrainingError(
+            f"{METRICS} and {SCORES} of one evaluation at {folder}", "those of two, or changed ones",
+            "run bisieve evaluate again",
+        )  # fmt: skip
     return metrics, solutions
+
+
+def _belong_together(numbers: dict[str, Any], scored: Sequence[ScoredSolution]) -> bool:
+    """Return whether the reported steps are as many as the metrics say, judged by the same threshold."""
+    judged = sum(
+        judgement != 0
+        for each in scored
+        if each.reported
+        for judgement in each.process_correctness[: len(each.rewards)]
+    )
+    return judged == numbers["steps"] and all(
+        len(each.rewards) <= len(each.steps) == len(each.process_correctness)
+        and each.verdicts == [reward >= numbers["threshold"] for reward in each.rewards]
+        for each in scored
+    )
