@@ -19,7 +19,7 @@ from bisieve.io.urls import join
 from ray_train.checkpoints.lease import leased
 from ray_train.cluster import check_device, cluster
 from ray_train.evaluation.benchmark import read_benchmark
-from ray_train.evaluation.preflight import check_images
+from ray_train.evaluation.preflight import check_images, check_judged
 from ray_train.evaluation.scoring import digest
 from ray_train.model.files import check_weights
 from ray_train.model.metadata import check_model
@@ -131,7 +131,9 @@ def _checked(config: SweepConfig) -> tuple[list[Trial], Sizes]:
     check_model(config.backbone, "--backbone")
     index = open_version(config.index, config.index_version or None)
     solutions = read_benchmark(config.benchmark)
-    check_images(config.evaluate_config(example), solutions, "--benchmark")
+    evaluation = config.evaluate_config(example)
+    check_judged(evaluation, solutions)
+    check_images(evaluation, solutions, "--benchmark")
     grid = trials(config, index, digest(solutions))
     return grid, sizes_of(index, grid[0].train.exclude)
 
