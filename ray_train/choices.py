@@ -170,6 +170,9 @@ def threshold_of(given: str | float) -> str | float:
     return number
 
 
+threshold_of.__name__ = f"number in [0, 1], {CALIBRATION} or {TEST}"  # shown by argparse
+
+
 def column_of(choice: str) -> tuple[str, str] | None:
     """Split a value ``URL.parquet:COLUMN`` of ``--rollout-weights``.
 

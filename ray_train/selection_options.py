@@ -6,6 +6,8 @@ Each is a text, so that a config file can hold `AS_INDEX` beside a number.
 from collections.abc import Callable
 from typing import Any
 
+from bisieve._text import did_you_mean
+from bisieve.errors import UsageError
 from bisieve.ranking.strategies import strategy_names
 from bisieve.records.options import AUTO, check_ranking
 
@@ -36,10 +38,15 @@ def seed_or_index(given: Any) -> str:
     return str(given)
 
 
+seed_or_index.__name__ = f"seed, an integer from 0 on, or {AS_INDEX}"  # shown by argparse
+
+
 def strategy_or_index(given: Any) -> str:
-    """Return the name of a strategy, or `AS_INDEX`; raise `ValueError` for anything else."""
-    if given != AS_INDEX and given not in strategy_names():
-        raise ValueError(f"none of {', '.join((AS_INDEX, *strategy_names()))}: {given!r}")
+    """Return the name of a strategy, or `AS_INDEX`; raise `UsageError` for anything else."""
+    known = (AS_INDEX, *strategy_names())
+    if given not in known:
+        hint = did_you_mean(str(given), known) or "correct its name"
+        raise UsageError(f"one of {', '.join(known)} as strategy", str(given), hint)
     return str(given)
 
 
