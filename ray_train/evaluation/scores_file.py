@@ -18,6 +18,7 @@ from ray_train.evaluation.thresholds import in_calibration_half, is_reported
 from ray_train.registry.promote import require_evaluation
 
 METRICS, SCORES = "metrics.json", "scores.jsonl"
+_NEEDED = ("model", "threshold", "threshold_on", "seed", "steps", "sources", "position_baseline")
 
 
 class ScoredSolution(msgspec.Struct, frozen=True):
@@ -81,6 +82,8 @@ def read_evaluation(url: str) -> tuple[dict[str, Any], list[ScoredSolution]]:
     numbers, scores = (storage.read_bytes(join(folder, name)) for name in (METRICS, SCORES))
     try:
         metrics = msgspec.json.decode(numbers, type=dict[str, Any])
+        if missing := [name for name in _NEEDED if name not in metrics]:
+            raise ValueError(f"no {missing[0]} in {METRICS}")
         solutions = msgspec.json.Decoder(ScoredSolution).decode_lines(scores)
     except (msgspec.MsgspecError, ValueError) as error:
         raise TrainingError(
