@@ -42,7 +42,7 @@ from ray_train.sweeps.results import (
     read_finished,
     write_rows,
 )
-from ray_train.sweeps.sizes import Sizes, sizes_of
+from ray_train.sweeps.sizes import Sizes, check_counts, sizes_of
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def _checked(config: SweepConfig) -> tuple[list[Trial], Sizes]:
     check_judged(evaluation, solutions)
     check_images(evaluation, solutions, "--benchmark")
     grid = trials(config, index, digest(solutions))
+    check_counts(index, grid)
     return grid, sizes_of(index, grid[0].train.exclude)
 
 
