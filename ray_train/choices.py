@@ -143,10 +143,15 @@ def seed_or_index(given: Any) -> str:
     return str(given)
 
 
+seed_or_index.__name__ = f"seed, an integer from 0 on, or {AS_INDEX}"  # shown by argparse
+
+
 def strategy_or_index(given: Any) -> str:
-    """Return the name of a strategy, or `AS_INDEX`; raise `ValueError` for anything else."""
-    if given != AS_INDEX and given not in strategy_names():
-        raise ValueError(f"none of {', '.join((AS_INDEX, *strategy_names()))}: {given!r}")
+    """Return the name of a strategy, or `AS_INDEX`; raise `UsageError` for anything else."""
+    known = (AS_INDEX, *strategy_names())
+    if given not in known:
+        hint = did_you_mean(str(given), known) or "correct its name"
+        raise UsageError(f"one of {', '.join(known)} as strategy", str(given), hint)
     return str(given)
 
 
@@ -223,6 +228,9 @@ def threshold_of(given: str | float) -> str | float:
     if isinstance(given, bool) or not 0 <= number <= 1:
         raise ValueError(f"neither {CALIBRATION} nor {TEST} nor a number in [0, 1]: {given!r}")
     return number
+
+
+threshold_of.__name__ = f"number in [0, 1], {CALIBRATION} or {TEST}"  # shown by argparse
 
 
 def column_of(choice: str) -> tuple[str, str] | None:

@@ -50,6 +50,9 @@ def stage_number(given: str | int) -> int:
     return stages[str(given)]
 
 
+stage_number.__name__ = "stage, one of auto, 1, 2 and 3,"  # shown by argparse
+
+
 @with_presets
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

@@ -23,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the trials, print the answer, and return the exit code.
 
-    With ``--json`` stdout gets the content of ``sweep.json`` alone, and all text goes to stderr.
+    With ``--json`` stdout gets the content of ``sweep.json`` alone, and all text goes to stderr; with
+    ``--dry-run``, or if no trial has a result yet, it gets the trials.
     """
     config = read_config(SweepConfig, args)
     if args.print_config:
@@ -31,9 +32,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     with options.text_beside(args.json):
         console.phase(IMPORTING)
-        from ray_train.sweeps.run import sweep
+        from ray_train.sweeps.run import planned, sweep
 
         result = sweep(config)
-    if args.json:
-        options.print_json(result and result.numbers())
+        found = result or planned(config) if args.json else None
+    if found:
+        options.print_json(found.numbers())
     return 0

@@ -11,7 +11,13 @@ from bisieve._text import pluralize
 from bisieve.io.urls import join
 from ray_train.choices import threshold_of
 from ray_train.config_io import located
-from ray_train.evaluation.benchmark import Solution, published_counts, published_line
+from ray_train.evaluation.benchmark import (
+    Solution,
+    published_counts,
+    published_line,
+    repeated_line,
+    repeated_solutions,
+)
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.metrics import Rewards, judged_steps
 from ray_train.evaluation.page import add_to_page
@@ -93,6 +99,7 @@ def numbers_of(
         "risk": config.risk,
         "solutions": len(solutions),
         "published_counts": published_counts(solutions),
+        "repeated_solutions": repeated_solutions(solutions),
         "unscored_steps": sum(len(s.steps) - len(r) for s, r in zip(solutions, rewards, strict=True)),
         **report(steps, config.seed, config.confidence, threshold_of(config.threshold)),
     }
@@ -109,5 +116,6 @@ def _about(
         f"reward: {reward}, prompt: {config.prompt}",
         f"benchmark: {pluralize(len(solutions), 'solution')}, {pluralize(steps, 'step')}",
         published_line(published_counts(solutions)),
+        repeated_line(repeated_solutions(solutions)),
     ]
     return "\n".join(line for line in lines if line)

@@ -8,7 +8,8 @@ All metrics but AUC follow from sums over questions, so those of a thousand resa
 matrices. A metric is an array with one value per resample; NaN where it is undefined.
 
 - ``macro_f1``: mean of the F1 of right steps and the F1 of wrong steps. A kind that is neither judged nor
-  predicted counts as 0, as in the published protocol. Over several sources there are three kinds of mean:
+  predicted counts as 0, as in the published protocol; of no steps at all, as of a source that a resample does
+  not draw, it is undefined. Over several sources there are three kinds of mean:
   ``overall_f1``, of the sources' macro-F1 weighted by their steps (the BIS paper, §5.2);
   ``pooled_macro_f1``, of all steps as one source (VRPRM); and ``unweighted_f1``, of the sources alike.
 - ``brier`` and ``calibration_error``: mean squared error of the rewards, and their mean distance from the
@@ -165,7 +166,8 @@ def measure(
 
 def _of_sums(sums: Sums) -> dict[str, Floats]:
     """Return the metrics that follow from sums without an axis of sources."""
-    f1, steps = f1_of_kinds(sums.confusion), sums.confusion.sum((-2, -1))
+    steps = sums.confusion.sum((-2, -1))
+    f1 = np.where(steps[..., None] == 0, np.nan, f1_of_kinds(sums.confusion))
     found, solutions = sums.located[..., 1], sums.located.sum(-1)
     on_right, on_wrong = np.moveaxis(_ratio(found, solutions), -1, 0)
     size, rewards, right = np.moveaxis(sums.bins, -1, 0)

@@ -133,6 +133,8 @@ def table(numbers: dict[str, Any]) -> Report:
             ]  # fmt: skip
         rows.append(row)
     lines: list[str | Table] = [Table(titles, rows)]
+    if numbers["methods"][ORACLE]["above_pass@1"]["difference"] == 0:
+        return Report(*lines, *_nothing_to_pick(numbers["methods"][ORACLE]["accuracy"], most))
     chosen, by = numbers["methods"][numbers["aggregate"]], numbers["aggregate"]
     for other, name, against in (
         ("above_pass@1", f"than chance by {by}", PASS),
@@ -146,3 +148,12 @@ def table(numbers: dict[str, Any]) -> Report:
             )
             break
     return Report(*lines)
+
+
+def _nothing_to_pick(oracle: float, most: int) -> list[str]:
+    """Return why all picks are alike: a choice needs a question with right and wrong responses."""
+    if oracle == 0:
+        return ["nothing to pick: no response is right; if some are, see --answer-pattern, or give correct"]
+    if most == 1:
+        return ["nothing to pick: each question has one response"]
+    return ["nothing to pick: the responses to each question are all right or all wrong"]

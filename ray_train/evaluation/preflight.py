@@ -12,11 +12,13 @@ from bisieve.io.images import missing_images, refuse_missing
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from bisieve.records.prompt import MARKER
+from ray_train.choices import threshold_of
 from ray_train.cluster import check_device
 from ray_train.config_io import flag_of
 from ray_train.evaluation.benchmark import Solution, read_benchmark
 from ray_train.evaluation.config import EvaluateConfig, ScoringConfig
 from ray_train.evaluation.protocol import prompt_of
+from ray_train.evaluation.thresholds import check_judged_steps, in_calibration_half
 from ray_train.model.backbone import Backbone
 from ray_train.model.files import check_weights
 from ray_train.model.metadata import CARD, card_of, check_model, require_kappa
@@ -75,12 +77,20 @@ def checked_solutions(config: EvaluateConfig, card: dict[str, Any] | None) -> li
     """Read the solutions of the benchmark and check that all their images exist.
 
     Raises:
-        TrainingError: The benchmark is malformed or empty, or has the model's marker in a text.
+        TrainingError: The benchmark is malformed or empty, has the model's marker in a text, or has no judged
+            steps to choose the threshold on or to report.
         ImageError: Images are missing.
     """
     solutions = read_benchmark(config.benchmark, marker_of(config, card))
+    check_judged(config, solutions)
     check_images(config, solutions, "--benchmark")
     return solutions
+
+
+def check_judged(config: EvaluateConfig, solutions: Sequence[Solution]) -> None:
+    """Raise `TrainingError` unless there are judged steps to choose the threshold on and to report."""
+    questions = [each.question_key for each in solutions for judgement in each.judgements if judgement]
+    check_judged_steps(in_calibration_half(questions, config.seed), threshold_of(config.threshold))
 
 
 def marker_of(config: ScoringConfig, card: dict[str, Any] | None) -> str:

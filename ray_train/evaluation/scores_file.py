@@ -18,6 +18,7 @@ from ray_train.evaluation.thresholds import in_calibration_half, is_reported
 from ray_train.registry.promote import require_evaluation
 
 METRICS, SCORES = "metrics.json", "scores.jsonl"
+_NEEDED = ("model", "threshold", "threshold_on", "seed", "steps", "sources", "position_baseline")
 
 
 class ScoredSolution(msgspec.Struct, frozen=True):
@@ -72,7 +73,8 @@ def read_evaluation(url: str) -> tuple[dict[str, Any], list[ScoredSolution]]:
         The metrics, and the scored solutions.
 
     Raises:
-        TrainingError: A file is not one of this version of ``bisieve evaluate``.
+        TrainingError: A file is not one of this version of ``bisieve evaluate``, or the two files are not
+            of the same evaluation.
         StorageError: A file cannot be read.
     """
     folder = canonical(url).removesuffix(f"/{METRICS}")
@@ -80,10 +82,32 @@ def read_evaluation(url: str) -> tuple[dict[str, Any], list[ScoredSolution]]:
     numbers, scores = (storage.read_bytes(join(folder, name)) for name in (METRICS, SCORES))
     try:
         metrics = msgspec.json.decode(numbers, type=dict[str, Any])
+        if missing := [name for name in _NEEDED if name not in metrics]:
+            raise ValueError(f"no {missing[0]} in {METRICS}")
         solutions = msgspec.json.Decoder(ScoredSolution).decode_lines(scores)
     except (msgspec.MsgspecError, ValueError) as error:
         raise TrainingError(
             f"{METRICS} and {SCORES} of bisieve evaluate at {folder}", str(error),
             "run bisieve evaluate again with this version",
         ) from error  # fmt: skip
+    if not _belong_together(metrics, solutions):
+        raise TrainingError(
+            f"{METRICS} and {SCORES} of one evaluation at {folder}", "those of two, or changed ones",
+            "run bisieve evaluate again",
+        )  # fmt: skip
     return metrics, solutions
+
+
+def _belong_together(numbers: dict[str, Any], scored: Sequence[ScoredSolution]) -> bool:
+    """Return whether the reported steps are as many as the metrics say, judged by the same threshold."""
+    judged = sum(
+        judgement != 0
+        for each in scored
+        if each.reported
+        for judgement in each.process_correctness[: len(each.rewards)]
+    )
+    return judged == numbers["steps"] and all(
+        len(each.rewards) <= len(each.steps) == len(each.process_correctness)
+        and each.verdicts == [reward >= numbers["threshold"] for reward in each.rewards]
+        for each in scored
+    )

@@ -46,6 +46,26 @@ def is_reported(half: Bools, asked: str | float) -> Bools:
     return ~half if asked == CALIBRATION else np.ones(len(half), np.bool_)
 
 
+def check_judged_steps(half: Bools, asked: str | float) -> None:
+    """Check that there are steps to choose the threshold on and to report.
+
+    Args:
+        half: Which of the judged steps are in the calibration half.
+        asked: As of `chosen_threshold`.
+
+    Raises:
+        TrainingError: There are none.
+    """
+    if not len(half):
+        raise TrainingError("a judged step that the model scored", "none", "give another benchmark")
+    if asked == CALIBRATION and (half.all() or not half.any()):
+        raise TrainingError(
+            "judged steps of several questions in the benchmark, for two halves",
+            f"{int(half.sum())} and {int((~half).sum())} steps",
+            "give a larger benchmark, another --seed, or a number as --threshold",
+        )
+
+
 def chosen_threshold(steps: ScoredSteps, half: Bools, asked: str | float) -> Chosen:
     """Choose the threshold and the steps to report.
 
@@ -57,16 +77,8 @@ def chosen_threshold(steps: ScoredSteps, half: Bools, asked: str | float) -> Cho
     Raises:
         TrainingError: There is no step to choose the threshold on or to report.
     """
+    check_judged_steps(half, asked)
     reported = is_reported(half, asked)
-    needed = (half, reported) if asked == CALIBRATION else (reported,)
-    if not all(part.any() for part in needed):
-        found = " and ".join(f"{int(part.sum())}" for part in needed)
-        if not len(steps):
-            raise TrainingError("a judged step that the model scored", "none", "give another benchmark")
-        raise TrainingError(
-            "judged steps of several questions in the benchmark, for two halves", f"{found} steps",
-            "give a larger benchmark, or another --seed",
-        )  # fmt: skip
     if not isinstance(asked, str):
         return Chosen(asked, FIXED, reported)
     if asked == TEST:

@@ -46,9 +46,15 @@ def several(parse: Callable[[Any], Item]) -> Callable[[Any], Values[Item]]:
         parse: Parses one value.
     """
 
+    def one(item: Any) -> Item:
+        try:
+            return parse(item)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"a {parse.__name__} in a list", str(item), "correct it") from error
+
     def parsed(given: Any) -> Values[Item]:
         items: Iterable[Any] = given if isinstance(given, list | tuple) else str(given).split(",")
-        found = [parse(item.strip() if isinstance(item, str) else item) for item in items]
+        found = [one(item.strip() if isinstance(item, str) else item) for item in items]
         if not found or len(set(found)) < len(found):
             raise ValueError(f"a list that is empty or has a value twice: {given!r}")
         return Values(found)
@@ -86,6 +92,9 @@ def _seed(given: Any) -> int:
     if isinstance(given, bool | float) or not 0 <= (seed := int(given)) < 2**63:
         raise ValueError(f"not an integer from 0 to 2⁶³ − 1: {given!r}")
     return seed
+
+
+_seed.__name__ = "seed, an integer from 0 to 2⁶³ − 1,"  # shown in an error
 
 
 @dataclass(frozen=True)

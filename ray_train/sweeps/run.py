@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bisieve import console
-from bisieve._text import Report, Table, percent, pluralize, rounded
+from bisieve._text import Report, pluralize
 from bisieve.errors import PreemptedError, TrainingError
 from bisieve.index.versions import open_version
 from bisieve.io import storage
@@ -20,13 +20,14 @@ from ray_train.checkpoints.lease import leased
 from ray_train.cluster import check_device, cluster
 from ray_train.config_io import located, parameters
 from ray_train.evaluation.benchmark import read_benchmark
-from ray_train.evaluation.preflight import check_images
+from ray_train.evaluation.preflight import check_images, check_judged
 from ray_train.evaluation.scoring import digest
 from ray_train.model.files import check_weights
 from ray_train.model.metadata import check_model
 from ray_train.sweeps.answer import Answer, Cell, answers, with_warnings
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial, trials
+from ray_train.sweeps.plan import SweepPlan
 from ray_train.sweeps.report import plot, report, sentences
 from ray_train.sweeps.results import (
     ANSWER,
@@ -38,11 +39,10 @@ from ray_train.sweeps.results import (
     cells_of,
     in_words,
     pace_of,
-    passes,
     read_finished,
     write_rows,
 )
-from ray_train.sweeps.sizes import Sizes, sizes_of
+from ray_train.sweeps.sizes import Sizes, check_counts, sizes_of
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,13 @@ def sweep(config: SweepConfig) -> SweepResult | None:
     Raises:
         BisieveError: The user must change something, or a trial has failed. Finished trials are kept.
     """
+    if config.dry_run:
+        console.show(planned(config).report())
+        return None
     config.check()
     config = located(config)
-    if not config.dry_run:
-        require_writable(config.output)
-    example = config.train_config(config.strategies[0], "index", config.objectives[0], config.fractions[0], 0)
-    check_device(example.device, example.workers.least)
-    check_model(config.backbone, "--backbone")
-    index = open_version(config.index, config.index_version or None)
-    solutions = read_benchmark(config.benchmark)
-    check_images(config.evaluate_config(example), solutions, "--benchmark")
-    grid = trials(config, index, digest(solutions))
-    sizes = sizes_of(index, grid[0].train.exclude)
-    if config.dry_run:
-        console.show(_plan(grid, read_finished(config.output, grid), sizes))
-        return None
+    require_writable(config.output)
+    grid, sizes = _checked(config)
     check_weights(config.backbone, "--backbone")
     try:
         with leased(config.output, console.show):
@@ -118,6 +110,33 @@ def sweep(config: SweepConfig) -> SweepResult | None:
     if failed is not None:
         raise failed
     return result
+
+
+def planned(config: SweepConfig) -> SweepPlan:
+    """Return the trials of a sweep and what they cost, after all checks but that of the output.
+
+    Raises:
+        BisieveError: The user must change something.
+    """
+    config.check()
+    config = located(config)
+    grid, sizes = _checked(config)
+    return SweepPlan(grid, read_finished(config.output, grid), sizes)
+
+
+def _checked(config: SweepConfig) -> tuple[list[Trial], Sizes]:
+    """Check what the trials need, without Ray; return them, and the sizes of their selections."""
+    example = config.train_config(config.strategies[0], "index", config.objectives[0], config.fractions[0], 0)
+    check_device(example.device, example.workers.least)
+    check_model(config.backbone, "--backbone")
+    index = open_version(config.index, config.index_version or None)
+    solutions = read_benchmark(config.benchmark)
+    evaluation = config.evaluate_config(example)
+    check_judged(evaluation, solutions)
+    check_images(evaluation, solutions, "--benchmark")
+    grid = trials(config, index, digest(solutions))
+    check_counts(index, grid)
+    return grid, sizes_of(index, grid[0].train.exclude)
 
 
 def _make(config: SweepConfig, grid: Sequence[Trial]) -> TrainingError | None:
@@ -218,38 +237,3 @@ def _conclude(config: SweepConfig, grid: Sequence[Trial], sizes: Sizes) -> Sweep
     console.show(result.report())
     console.show(f"results: {join(config.output, ROWS)}, plot: {join(config.output, PLOT)}")
     return result
-
-
-def _plan(grid: Sequence[Trial], finished: Sequence[Finished], sizes: Sizes) -> Report:
-    """Return the table of a dry run: the trials by line and fraction, and their cost."""
-    done, pace = {each.trial.id for each in finished}, pace_of(finished)
-    groups: dict[tuple[str, str, str, float], list[Trial]] = {}
-    for trial in grid:
-        key = (trial.strategy, trial.alpha, trial.objective, trial.fraction)
-        groups.setdefault(key, []).append(trial)
-    rows = []
-    for (strategy, alpha, objective, fraction), group in groups.items():
-        left = [trial for trial in group if trial.id not in done]
-        rollouts, steps = sizes.trained(group[0].train)
-        rows.append((
-            f"{strategy} α {alpha}" if alpha else strategy, objective, percent(fraction),
-            ",".join(str(trial.seed) for trial in group), str(len(group) - len(left)),
-            f"{rollouts:,}", f"{steps:,}",
-            in_words(sum(map(pace.of, left))) if pace else "unknown",
-        ))  # fmt: skip
-    head = ("selection", "objective", "fraction", "seeds", "done", "rollouts", "steps", "time left")
-    left = [trial for trial in grid if trial.id not in done]
-    corpora = sum(map(passes, left))
-    cost = (
-        f"about {in_words(sum(map(pace.of, left)))} of one process, as the finished ones took"
-        if pace
-        else "time unknown before one is finished; bisieve train --dry-run computes it on GPUs"
-    )
-    return Report(
-        Table(head, rows),
-        f"{pluralize(len(grid), 'trial')}, {len(left):,} to make: as much training as {rounded(corpora)} "
-        f"epochs of all {pluralize(sizes.total, 'rollout')}, and "
-        f"{pluralize(len(left), 'evaluation')}; "
-        f"{cost}",
-        "dry run: nothing was written",
-    )

@@ -1,17 +1,21 @@
 """How many rollouts selections have, without those that ``exclude`` leaves out."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from bisieve._text import pluralize
+from bisieve.errors import UsageError
 from bisieve.index.exclusion import read_exclusion
 from bisieve.index.reader import Index, open_part
 from bisieve.index.selection import asked_parameters
 from bisieve.ranking.order import selection_limits
+from bisieve.ranking.strategies import strategy_of
 from ray_train.config import TrainConfig
 from ray_train.data.sampler import num_batches
+from ray_train.sweeps.grid import Trial
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,31 @@ def sizes_of(index: Index, exclude: str) -> Sizes:
             rollouts.update(rows["source"].to_pylist())
             all_negative.update(rows.filter(pc.equal(rows["num_positive"], 0))["source"].to_pylist())
     return Sizes(index, rollouts, all_negative)
+
+
+def check_counts(index: Index, trials: Sequence[Trial]) -> None:
+    """Check that rollouts have the MC counts that a strategy or an objective of the trials needs.
+
+    Raises:
+        UsageError: They have none.
+        IndexUnusableError: A file of the index is missing or damaged.
+    """
+    by_counts = [trial for trial in trials if "mc_total" in strategy_of(trial.strategy).columns]
+    of_counts = [trial for trial in trials if trial.objective == "beta-binomial"]
+    if not (by_counts or of_counts):
+        return
+    exclusion = read_exclusion(index, trials[0].train.exclude)
+    rollouts = without = 0
+    for part in index.files:
+        with open_part(index.url, part) as file:
+            rows = exclusion.without(file.read(["rollout_id", "mc_total"], use_threads=False))
+            rollouts, without = rollouts + rows.num_rows, without + rows["mc_total"].null_count
+    for share, needing, is_lacking in (
+        ("all", by_counts, without > 0), ("some", of_counts, without == rollouts),
+    ):  # fmt: skip
+        if needing and is_lacking:
+            raise UsageError(
+                f"num_mc_correct and num_mc_total of {share} rollouts for the trial {needing[0].name}",
+                f"{pluralize(without, 'rollout')} without",
+                "leave out what needs them",
+            )

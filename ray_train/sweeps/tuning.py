@@ -92,7 +92,7 @@ def run_trials(
     runner = with_resources(with_parameters(_Runner, work=work), _resources(workers, gpu))
     outcome = Outcome()
     at_once = _at_once(config, ray, workers, gpu)
-    progress = _Progress(trials, outcome, shown, at_once, bool(before))
+    progress = _Progress(work, outcome, shown, at_once, bool(before))
     with tempfile.TemporaryDirectory() as folder:
         tuner = Tuner(
             runner,
@@ -190,9 +190,9 @@ class _Progress(Callback):
     """In the driver: passes on each trial's start and end."""
 
     def __init__(
-        self, trials: Sequence[Trial], outcome: Outcome, shown: Display, at_once: int, succeeded: bool
-    ) -> None:
-        self._trials, self._outcome, self._shown, self._at_once = trials, outcome, shown, at_once
+        self, work: _Work, outcome: Outcome, shown: Display, at_once: int, succeeded: bool
+    ) -> None:  # fmt: skip
+        self._work, self._outcome, self._shown, self._at_once = work, outcome, shown, at_once
         self.succeeded = succeeded
 
     @property
@@ -201,12 +201,14 @@ class _Progress(Callback):
         return not self.succeeded and len(self._outcome.failed) >= GIVE_UP
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._shown.begun(self._trials[trial.config["number"]])
+        begun = self._work.trials[trial.config["number"]]
+        if not self._work.is_too_long(begun):
+            self._shown.begun(begun)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        ended = self._trials[result["number"]]
+        ended = self._work.trials[result["number"]]
         if "error" in result:
             self._outcome.failed[ended.name] = result["error"]
         elif "result" in result:
@@ -216,7 +218,7 @@ class _Progress(Callback):
             self._outcome.left += 1
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        ended = self._trials[trial.config["number"]]
+        ended = self._work.trials[trial.config["number"]]
         why = str(trial.get_pickled_error() or "its process ended").strip().splitlines()[-1]
         self._outcome.failed[ended.name] = TrainingError(
             "the trial to reach its end", why, "run the same command again"

@@ -19,7 +19,8 @@ RUN = Run(corpus=0, seed=1, strategy="bis", fraction=0.1)
 def row(number: int, auc: float, **fields: object) -> dict[str, object]:
     """A result, with made-up numbers."""
     made = replace(RUN, seed=number, **fields)  # type: ignore[arg-type]
-    numbers = dict.fromkeys(("mixed_share", "negative_share", "all_negative_share", "shortcut"), 0.5)
+    shares = ("mixed_share", "negative_share", "all_negative_share", "shortcut", "position_baseline_auc")
+    numbers = {**dict.fromkeys(shares, 0.5), "optimizer_steps": round(250 * made.fraction)}
     return {"name": made.name, **made.fields(), **numbers, "auc": auc}
 
 
@@ -116,6 +117,33 @@ def test_neither_one_seed_nor_one_corpus_is_an_effect() -> None:
     of_one = [each for each in rows if each["corpus"] == 0]
     assert runs_of(of_one).difference("bis", "random", 0.1).verdict() == "too few corpora"
     assert estimate({(0, 0): 0.1, (1, 0): -0.1, (2, 0): 0.05}).verdict() == "no difference shown"
+
+
+def test_the_steps_to_the_quality_of_all_are_those_of_the_smallest_fraction_that_is_about_as_good() -> None:
+    of_fraction = {0.05: 0.6, 0.1: 0.692, 0.25: 0.71}
+    rows = [row(0, 0.7, strategy="all", fraction=1.0, corpus=corpus) for corpus in range(3)]
+    for corpus in range(3):
+        rows += [row(0, auc, fraction=at, corpus=corpus) for at, auc in of_fraction.items()]
+        rows += [row(0, auc - 0.05, strategy="random", fraction=at, corpus=corpus)
+                 for at, auc in of_fraction.items()]  # fmt: skip
+    shown = report(rows)
+    assert "| bis | 10% | 25 | -0.008 [-0.008, -0.008] (3) | worse, by less than 0.01 |" in shown
+    assert "| random | none up to 25% | – | – | – |" in shown
+    assert "| bis 10% − random 25% | +0.032 [+0.032, +0.032] (3) | better |" in shown
+
+
+def test_what_one_corpus_gives_is_shown_with_the_ends_of_its_seeds() -> None:
+    """As of the large corpus, of which there is one: it has neither all rollouts nor an interval."""
+    rows = [
+        row(seed, 0.7 + seed / 100, strategy=name, fraction=at, regime="large")
+        for name, at in (("random", 0.25), ("random", 0.05), ("bis", 0.05)) for seed in range(3)
+    ]  # fmt: skip
+    shown = report(rows)
+    assert "| bis | 0.710 (3 of one corpus, 0.700 to 0.720) | – |" in shown
+    assert "| large: random 5% − random 25% | +0.000 (3 of one corpus, +0.000 to +0.000) | too few" in shown
+    assert "| by position alone | 0.500" in shown
+    assert "| all |" not in shown
+    assert not [line for line in shown.splitlines() if set(line.split(" | ")[1:]) == {"–"}]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def test_a_selection_is_by_the_options_of_its_index_unless_others_are_given() ->
     for wrong in (["--alpha", "best"], ["--strategy", "pared"], ["--threshold", "auto"]):
         with pytest.raises((SystemExit, UsageError)):
             resolved(*wrong)
+    with pytest.raises(UsageError, match=r"index, bis, .* as strategy; found pared; did you mean paired\?"):
+        resolved("--strategy", "pared")
 
 
 @pytest.mark.parametrize(

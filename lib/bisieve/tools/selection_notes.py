@@ -62,8 +62,28 @@ def selection_notes(selection: Selection, index: Index) -> list[str]:
     return [
         *made,
         *_ties(parameters, fraction, ties),
+        *_pairs(selection),
         *_negatives(fraction, rows.num_rows, negatives),
         *_alpha(parameters, fraction),
+    ]
+
+
+def _pairs(selection: Selection) -> list[str]:
+    """Return a note if `paired` has found far fewer partners than it was asked for."""
+    share, rows = selection.parameters.pair_share, selection.rows
+    if selection.parameters.strategy != "paired":
+        return []
+    positive, steps = rows["num_positive"].to_numpy(), rows["num_steps"].to_numpy()
+    mixed = int(np.count_nonzero((positive > 0) & (positive < steps)))
+    partners = int(np.count_nonzero(positive == steps))
+    # The last pair of each source may be cut, and a hash chooses which rollouts are to have a partner.
+    by_chance = len(rows["source"].unique()) + 3 * np.sqrt(mixed * share * (1 - share))
+    if partners >= mixed * share - by_chance:
+        return []
+    return [
+        f"best {percent(selection.fraction)}: {partners:,} all-positive partners for {mixed:,} mixed "
+        f"rollouts (--pair-share {share:g}): there are no more of their questions, nor of their source and "
+        "number of steps"
     ]
 
 

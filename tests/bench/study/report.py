@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as students_t
 
-from bench.study.grid import EQUAL_STEPS, ONE_PASS, UNTRAINED
+from bench.study.grid import CONTROL, EQUAL_STEPS, ONE_PASS, UNTRAINED
 from bench.study.recipe import MAIN, REGIMES
 
 Row = dict[str, Any]
@@ -22,6 +22,7 @@ LEAST = 3  # corpora that a verdict needs
 MARGIN = 0.01  # of AUC: the deviation over seeds that the recipe was chosen for, and the sweep's δ
 
 BIS, BIS_02, RANDOM, FULL = "bis", "bis alpha 0.2", "random", "all"
+SMALL = (0.05, 0.1, 0.25, 0.5)  # fractions of the main grid
 BEGIN, END = "<!-- tables of make study -->", "<!-- end of the tables -->"
 
 
@@ -34,6 +35,7 @@ class Estimate:
     mean: float
     low: float
     high: float
+    ends: tuple[float, float] = (np.nan, np.nan)  # the least and the greatest value of a run
 
     @property
     def has_interval(self) -> bool:
@@ -45,7 +47,7 @@ class Estimate:
         if not self.runs:
             return "–"
         reach = f" ± {self.high - self.mean:.3f}" if self.has_interval else ""
-        return f"{self.mean:.3f}{reach} ({self.runs})"
+        return f"{self.mean:.3f}{reach} ({self._of()})"
 
     @property
     def signed(self) -> str:
@@ -53,7 +55,14 @@ class Estimate:
         if not self.runs:
             return "–"
         interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if self.has_interval else ""
-        return f"{self.mean:+.3f}{interval} ({self.runs})"
+        return f"{self.mean:+.3f}{interval} ({self._of('+')})"
+
+    def _of(self, sign: str = "") -> str:
+        """Return the number of runs; of one corpus also how far apart its seeds are."""
+        if self.corpora > 1 or self.runs < 2:
+            return str(self.runs)
+        least, most = (f"{end:{sign}.3f}" for end in self.ends)
+        return f"{self.runs} of one corpus, {least} to {most}"
 
     def verdict(self, above: str = "better", below: str = "worse", margin: float = MARGIN) -> str:
         """Return what a difference shows: neither one run nor one corpus shows anything.
@@ -75,13 +84,13 @@ def estimate(values: Mapping[Place, float]) -> Estimate:
     seeds: dict[int, list[float]] = defaultdict(list)
     for (corpus, _), value in values.items():
         seeds[corpus].append(value)
-    n = len(seeds)
+    n, ends = len(seeds), (min(values.values(), default=np.nan), max(values.values(), default=np.nan))
     means = np.array([np.mean(of) for of in seeds.values()])
     if n < 2:
-        return Estimate(len(values), n, float(means[0]) if n else np.nan, np.nan, np.nan)
+        return Estimate(len(values), n, float(means[0]) if n else np.nan, np.nan, np.nan, ends)
     reach = float(students_t.ppf(0.975, n - 1) * np.std(means, ddof=1) / np.sqrt(n))
     mean = float(means.mean())
-    return Estimate(len(values), n, mean, mean - reach, mean + reach)
+    return Estimate(len(values), n, mean, mean - reach, mean + reach, ends)
 
 
 @dataclass(frozen=True)
@@ -137,8 +146,14 @@ def report(rows: Sequence[Row]) -> str:
             if table := regime_table(runs, regime, budget):
                 parts += [f"**{regime}**, {budget} ({REGIMES[regime].says})", table]
     parts += ["What a selection looks like (main, one pass), means", looks(runs)]
-    parts += ["Findings of the paper (main, one pass): differences of AUC, paired by corpus and seed"]
-    parts += [findings(runs)]
+    if runs.of(FULL, 1.0):
+        parts += [f"Steps to the quality of all (main, one pass): the smallest fraction whose mean AUC is at "
+                  f"most {MARGIN:g} below that of all", steps_to_all(runs)]  # fmt: skip
+    claims = findings(runs)
+    shown = sum("[" in line for line in claims.splitlines())
+    parts += ["Claims (main, one pass, where nothing else is said): differences of AUC, paired by corpus and "
+              f"seed. {shown} of them have an interval; by chance about {shown / 20:.0f} of these would not "
+              "hold the true value.", claims]  # fmt: skip
     return "\n\n".join(part if part.startswith("|") else fill(part, 100) for part in parts)
 
 
@@ -163,8 +178,12 @@ def regime_table(runs: Runs, regime: str, budget: str) -> str:
     lines += [
         [name, *[str(runs.mean(name, 1.0, regime=regime))] * len(fractions)] for name in (FULL, UNTRAINED)
     ]
-    by_position = runs.mean(UNTRAINED, 1.0, "position_baseline_auc", regime=regime)
-    lines += [["by position alone", *[str(by_position)] * len(fractions)]]
+    by_position = [
+        runs.mean(UNTRAINED, at, metric, regime=regime) if runs.of(UNTRAINED, at, regime=regime)
+        else runs.mean(RANDOM, at, metric, regime=regime, budget=budget)
+        for metric in ("position_baseline_auc",) for at in fractions
+    ]  # fmt: skip
+    lines += [["by position alone", *map(str, by_position)]]
     lines += [
         [f"{name} − {RANDOM}",
          *(runs.difference(name, RANDOM, at, regime=regime, budget=budget).signed for at in fractions)]
@@ -175,7 +194,23 @@ def regime_table(runs: Runs, regime: str, budget: str) -> str:
          *(runs.difference(name, FULL, at, regime=regime, budget=budget).signed for at in fractions)]
         for name in names
     ]  # fmt: skip
-    return markdown(head, lines)
+    return markdown(head, [line for line in lines if set(line[1:]) != {"–"}])
+
+
+def steps_to_all(runs: Runs) -> str:
+    """Return how many optimizer steps of one pass each strategy needs to be about as good as all."""
+    lines = []
+    for name in (BIS, BIS_02, RANDOM, "mixed", "reliable", "low_mc", "paired", "stratified", CONTROL):
+        found = {at: runs.difference(name, FULL, at) for at in SMALL if runs.of(name, at)}
+        good = [at for at, difference in found.items() if difference.mean >= -MARGIN]
+        if good:
+            at = good[0]
+            steps = f"{runs.mean(name, at, 'optimizer_steps').mean:,.0f}"
+            lines.append([name, f"{at:.0%}", steps, found[at].signed, found[at].verdict()])
+        elif found:
+            lines.append([name, f"none up to {max(found):.0%}", "–", "–", "–"])
+    steps = f"{runs.mean(FULL, 1.0, 'optimizer_steps').mean:,.0f}"
+    return markdown(["strategy", "fraction", "steps", f"− {FULL} ({steps} steps)", "verdict"], lines)
 
 
 def looks(runs: Runs) -> str:
@@ -193,10 +228,16 @@ def looks(runs: Runs) -> str:
 
 def findings(runs: Runs) -> str:
     """Return each claim with its difference and what it shows."""
-    small = (0.05, 0.1, 0.25, 0.5)
+    small = SMALL
     claims: list[tuple[str, Estimate]] = []
     claims += [(f"BIS (α 0.05) − random, {at:.0%}", runs.difference(BIS, RANDOM, at)) for at in small]
     claims += [(f"BIS (α 0.2) − random, {at:.0%}", runs.difference(BIS_02, RANDOM, at)) for at in small]
+    claims += [(f"BIS (α 0.05) − BIS (α 0.2), {at:.0%}", runs.difference(BIS, BIS_02, at)) for at in small]
+    claims += [
+        (f"{name} {at:.0%} − random {larger:.0%}",
+         runs.difference(name, RANDOM, at, fraction_of_other=larger))
+        for name in (BIS, BIS_02) for at, larger in ((0.05, 0.1), (0.1, 0.25), (0.25, 0.5))
+    ]  # fmt: skip
     claims += [
         (f"{name} {at:.0%} − all", runs.difference(name, FULL, at))
         for name in (BIS, BIS_02, RANDOM) for at in (0.1, 0.25, 0.5)
@@ -206,13 +247,26 @@ def findings(runs: Runs) -> str:
     claims += [(f"BIS (α 0.05) − control, {at:.0%}", runs.difference(BIS, "control", at)) for at in small]
     for name in ("reliable", "low_mc", "paired", "stratified"):
         claims += [(f"{name} − random, {at:.0%}", runs.difference(name, RANDOM, at)) for at in small]
+    claims += [(f"paired − BIS (α 0.05), {at:.0%}", runs.difference("paired", BIS, at)) for at in small]
     claims += [
         (f"{regime}: BIS (α 0.05) − random, {at:.0%}", runs.difference(BIS, RANDOM, at, regime=regime))
         for regime in REGIMES if regime != MAIN.name for at in (0.01, 0.05, 0.1, 0.25)
     ]  # fmt: skip
     claims += [
+        (f"{regime}: {name} {at:.0%} − all", runs.difference(name, FULL, at, regime=regime))
+        for regime in REGIMES if regime != MAIN.name for name in (BIS, RANDOM) for at in (0.1, 0.25)
+    ]  # fmt: skip
+    claims += [
+        (f"large: {name} {at:.0%} − random 25%",
+         runs.difference(name, RANDOM, at, fraction_of_other=0.25, regime="large"))
+        for name in (BIS, BIS_02, RANDOM, "paired") for at in (0.01, 0.05)
+    ]  # fmt: skip
+    claims += [
         (f"equal steps: {one} − {other}, {at:.0%}", runs.difference(one, other, at, budget=EQUAL_STEPS))
-        for one, other in ((BIS, RANDOM), (BIS, FULL), (RANDOM, FULL)) for at in (0.1, 0.25)
+        for one, other in (
+            (BIS, RANDOM), (BIS_02, RANDOM), ("paired", RANDOM), (BIS, BIS_02), (BIS, "paired"),
+            (BIS, FULL), (BIS_02, FULL), ("paired", FULL), (RANDOM, FULL),
+        ) for at in (0.1, 0.25)
     ]  # fmt: skip
     for name in (RANDOM, BIS):
         claims += [
@@ -224,25 +278,26 @@ def findings(runs: Runs) -> str:
         for rule in ("hash", "spread") for at in (0.25, 0.5)
     ]  # fmt: skip
     lines = [[claim, found.signed, found.verdict()] for claim, found in claims if found.runs]
-    slopes = (("position → label", "shortcut"), ("negative steps", "negative_share"))
-    for title, metric in slopes:
-        found = slope(runs, metric)
-        if found.runs:
-            said = found.verdict("rises with it", "falls with it", margin=0)
-            lines.append([f"AUC per 0.1 of {title}, at equal fraction", found.signed, said])
+    for budget in (ONE_PASS, EQUAL_STEPS):
+        for title, metric in (("position → label", "shortcut"), ("negative steps", "negative_share")):
+            found = slope(runs, metric, budget)
+            if found.runs:
+                said = found.verdict("rises with it", "falls with it", margin=0)
+                what = f"AUC per 0.1 of {title}, at equal fraction"
+                lines.append([what + f", {budget}" * (budget != ONE_PASS), found.signed, said])
     return markdown(["claim", "difference", "verdict"], lines)
 
 
-def slope(runs: Runs, metric: str) -> Estimate:
+def slope(runs: Runs, metric: str, budget: str = ONE_PASS) -> Estimate:
     """Return how the AUC changes with a metric of the selection, by 0.1, over the strategies of a fraction.
 
     A slope is fitted for each corpus and seed, after the mean of each fraction was taken off.
     """
     of_place: dict[Place, list[tuple[float, float]]] = defaultdict(list)
-    for fraction in (0.05, 0.1, 0.25, 0.5):
+    for fraction in SMALL:
         cells = [
-            found for (regime, budget, name, at), found in runs.found.items()
-            if (regime, budget, at) == (MAIN.name, ONE_PASS, fraction) and " " not in name.replace(BIS_02, "")
+            found for (regime, of, name, at), found in runs.found.items()
+            if (regime, of, at) == (MAIN.name, budget, fraction) and " " not in name.replace(BIS_02, "")
         ]  # fmt: skip
         for place in {place for cell in cells for place in cell}:
             points = np.array([(cell[place][metric], cell[place]["auc"]) for cell in cells if place in cell])

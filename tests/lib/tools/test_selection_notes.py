@@ -91,6 +91,24 @@ def test_an_alpha_far_from_the_papers_is_noted(fraction: float, alpha: float, pa
     assert not found or found[0].endswith(f"--alpha {papers:g} selects by that")
 
 
+def test_pairs_that_a_corpus_does_not_have_are_noted(tmp_path: Path) -> None:
+    """Without partners `paired` selects as `bis` does."""
+    lengths = [(1.0,) * n + (0.0,) for n in range(1, 11)]
+    partners = [(1.0,) * 2, (1.0,) * 3]  # for the rollouts of two and of three steps
+    made = [Made("a", f"a-{n}", scores) for n, scores in enumerate([*lengths, *partners])]
+    index = make_index(tmp_path, made)
+    noted = (
+        "best 100%: 2 all-positive partners for 10 mixed rollouts (--pair-share 1): there are no more of "
+        "their questions, nor of their source and number of steps"
+    )
+    assert noted in selection_notes(select(index, 1.0, {"strategy": "paired"}), index)
+    fewer = [Made("a", f"a-{n}", scores) for n, scores in enumerate([*lengths[:2], *partners])]
+    index = make_index(tmp_path / "fewer", fewer)
+    for fraction in (0.25, 0.75, 1.0):  # at 25 % and 75 % a mixed rollout is selected without its partner
+        notes = selection_notes(select(index, fraction, {"strategy": "paired"}), index)
+        assert not [note for note in notes if "partners" in note]
+
+
 def test_an_automatic_alpha_is_always_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = [Made("a", f"e-{n}", tuple(1.0 * (place != n % 8) for place in range(8))) for n in range(80)]
     url = make_index(tmp_path, made).url  # by an alpha of 0.05, which --alpha auto finds, too

@@ -20,6 +20,8 @@ from ray_train.evaluation.benchmark import (
     published_counts,
     published_line,
     read_benchmark,
+    repeated_line,
+    repeated_solutions,
 )
 from ray_train.evaluation.metrics import judged_steps
 
@@ -146,3 +148,21 @@ def test_a_file_with_other_sources_claims_nothing(whole: list[Solution]) -> None
     other = replace(whole[0], source="geometry")
     assert published_counts([*whole, other]) is None
     assert published_line(None) == ""
+
+
+def test_sources_of_the_benchmark_may_be_in_lower_case(whole: list[Solution]) -> None:
+    lower = [replace(solution, source=solution.source.lower()) for solution in whole]
+    assert published_counts(lower) == published_counts(whole)
+
+
+def test_a_solution_that_is_there_twice_is_told_where_all_counts_are_the_published_ones(
+    whole: list[Solution],
+) -> None:
+    """One solution was lost, and another one of as many steps is there in its place."""
+    apart = [replace(solution, question=f"Why {line}?", line=line) for line, solution in enumerate(whole)]
+    twice = [*apart[:-1], replace(apart[-2], line=len(apart) - 1)]
+    assert published_line(published_counts(twice)) == published_line(published_counts(apart))
+    assert (repeated_solutions(apart), repeated_solutions(twice)) == (0, 1)
+    assert repeated_solutions([apart[0], replace(apart[0], policy="another")]) == 0
+    assert repeated_line(1) == "note: 1 solution is as an earlier one of the benchmark; each counts"
+    assert repeated_line(0) == ""

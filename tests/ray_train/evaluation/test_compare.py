@@ -15,7 +15,14 @@ from bisieve.cli.main import run_command
 from bisieve.errors import TrainingError
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.bootstrap import draws, interval, measured
-from ray_train.evaluation.compare import better, compare_evaluations, compare_with_each, is_equivalent, least
+from ray_train.evaluation.compare import (
+    FEW,
+    better,
+    compare_evaluations,
+    compare_with_each,
+    is_equivalent,
+    least,
+)
 from ray_train.evaluation.metrics import ALL, judged_steps
 from ray_train.evaluation.report import report
 from ray_train.evaluation.scores_file import write_evaluation
@@ -48,11 +55,12 @@ def write(tmp_path: Path) -> Write:
     """Writes an evaluation, as `evaluate` does."""
 
     def written(
-        name: str, rewards: list[list[float]], asked: str | float = 0.5, seed: int = 0, sha: str = "b"
-    ) -> str:
-        numbers = report(judged_steps(SOLUTIONS, rewards), seed, asked=asked)
+        name: str, rewards: list[list[float]], asked: str | float = 0.5, seed: int = 0, sha: str = "b",
+        solutions: list[Solution] = SOLUTIONS,
+    ) -> str:  # fmt: skip
+        numbers = report(judged_steps(solutions, rewards), seed, asked=asked)
         numbers |= {"model": name, "benchmark_sha256": sha}
-        write_evaluation(str(tmp_path / name), numbers, SOLUTIONS, rewards)
+        write_evaluation(str(tmp_path / name), numbers, solutions, rewards)
         return str(tmp_path / name)
 
     return written
@@ -265,7 +273,24 @@ def test_neither_torch_nor_ray_nor_scikit_learn_is_needed(write: Write) -> None:
 def test_the_better_model_has_the_higher_metric_or_the_lower_error(
     ends: list[float] | None, of_auc: str | None, of_brier: str | None
 ) -> None:
-    assert (better("auc", ends), better("brier", ends)) == (of_auc, of_brier)
+    assert (better("auc", ends, FEW), better("brier", ends, FEW)) == (of_auc, of_brier)
+    assert better("auc", ends, FEW - 1) is None
+
+
+def test_a_source_of_few_questions_shows_no_better_model(write: Write) -> None:
+    """With 3 questions the intervals of two equal models would exclude 0 in a quarter of all cases."""
+    kept = [solution for solution in SOLUTIONS if solution.source == "source0"]
+    kept += [solution for solution in SOLUTIONS if solution.source == "source1"][:3]
+    at = [SOLUTIONS.index(solution) for solution in kept]
+    a, b = ([rewards_of(skill, seed)[n] for n in at] for skill, seed in ((0.05, 1), (0.5, 2)))
+    found = compare_evaluations(write("a", a, solutions=kept), write("b", b, solutions=kept))
+    assert found.questions == {ALL: 83, "source0": 80, "source1": 3}
+    assert found.metrics["source1"]["brier"]["interval"][1] < 0, "all three agree"
+    assert {entry["better"] for entry in found.metrics["source1"].values()} == {None}
+    assert found.metrics["source0"]["brier"]["better"] == found.metrics[ALL]["brier"]["better"] == "B"
+    lines = found.report().splitlines()
+    assert all(line.endswith("  too few") for line in lines if " of source1 " in line)
+    assert "too few: fewer than 20 questions, of which an interval is too narrow" in lines
 
 
 @pytest.mark.parametrize(

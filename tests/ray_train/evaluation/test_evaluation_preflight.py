@@ -54,6 +54,11 @@ def test_each_is_one_line_and_no_ray_is_imported(internvl: Path, corpus: Corpus,
     (truncated["model"] / "model.safetensors").write_bytes(b"torn")
     in_text = tmp_path / "in_text.jsonl"
     in_text.write_text(json.dumps(make_solution(0) | {"question": "Is </img> here?"}) + "\n")
+    one, neutral = make_solution(0), tmp_path / "neutral.jsonl"
+    one["response"]["process_correctness"] = [0] * len(one["response"]["steps"])
+    neutral.write_text(json.dumps(one) + "\n")
+    of_one = tmp_path / "one.jsonl"
+    of_one.write_text(json.dumps(make_solution(0)) + "\n")
     cases: list[tuple[dict[str, Any], int, str]] = [
         (model("bert", {"model_type": "bert"}), 1, "expected a backbone of type gemma3 or internvl or "),
         (model("InternVL3-1B", original), 1, "use its -hf checkpoint, as --model OpenGVLab/InternVL3-1B-hf"),
@@ -63,6 +68,8 @@ def test_each_is_one_line_and_no_ray_is_imported(internvl: Path, corpus: Corpus,
         (model("mute", without="tokenizer.json"), 1, "expected config, tokenizer and image processor at "),
         (model("blind", without="preprocessor_config.json"), 1, "check --model"),
         ({"benchmark": tmp_path / "no.jsonl"}, 1, "no.jsonl"),
+        ({"benchmark": neutral, "threshold": 0.5}, 1, "expected a judged step that the model scored; found"),
+        ({"benchmark": of_one}, 1, "another --seed, or a number as --threshold"),
         ({"image_root": tmp_path / "no"}, 1, "such as 0.png; correct --image-root or --benchmark"),
         ({"output": Path(corpus.benchmark, "below")}, 1, "expected a folder at "),
         ({"device": "gpu"}, 1, "for --workers 2 --device gpu; found 0"),

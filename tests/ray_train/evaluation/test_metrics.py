@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 from support.scored_steps import metrics_of, scored, some_steps
 
-from ray_train.evaluation.metrics import ALL, ScoredSteps
+from ray_train.evaluation.metrics import ALL, ScoredSteps, measure
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -49,6 +49,18 @@ def test_macro_f1_and_its_means_over_sources() -> None:
 
 def test_a_kind_of_step_that_is_never_met_counts_as_zero() -> None:
     assert metrics_of(scored([0.9, 0.8], [1, 1], "aa"))[ALL]["pooled_macro_f1"] == 0.5
+
+
+def test_a_source_that_a_resample_does_not_draw_has_no_metrics_in_it() -> None:
+    """Counted as 0, it would pull the lower end of the source's interval to 0."""
+    steps = scored([0.9, 0.2, 0.8, 0.4], [1, 0, 1, 0], "aabb", ["qa", "qa", "qb", "qb"])
+    weights = np.array([[1.0, 1.0], [0.0, 2.0]])
+    found = measure(steps, 0.5, weights, np.array(["qa", "qb"]), np.array(["a", "b"]))
+    for name, values in found["a"].items():
+        assert np.isnan(values[1]), name
+    assert [found["a"][name][0] for name in ("macro_f1", "f1_right", "f1_wrong")] == [1.0, 1.0, 1.0]
+    assert found["b"]["macro_f1"].tolist() == [1.0, 1.0]
+    assert found[ALL]["unweighted_f1"].tolist() == found[ALL]["overall_f1"].tolist() == [1.0, 1.0]
 
 
 def test_a_reward_at_the_threshold_is_a_right_step() -> None:

@@ -118,6 +118,22 @@ def test_a_model_that_knows_nothing_is_said_to_be_no_better_than_chance() -> Non
     assert "does not pick better than chance by mean" in table(numbers)
 
 
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        ([[0, 0], [0, 0]], "nothing to pick: no response is right; if some are, see --answer-pattern"),
+        ([[1], [0]], "nothing to pick: each question has one response"),
+        ([[1, 1], [0, 0]], "nothing to pick: the responses to each question are all right or all wrong"),
+    ],
+)
+def test_where_nothing_can_be_picked_the_model_is_not_blamed(right: list[list[int]], said: str) -> None:
+    questions = [question(n, of_question) for n, of_question in enumerate(right)]
+    rewards = [[[0.5]] * len(of_question) for of_question in right]
+    shown = table({"aggregate": "mean", "confidence": 0.95, **measured_picks(questions, rewards, 0, 0.95)})
+    assert said in shown
+    assert "does not pick better" not in shown
+
+
 def test_an_interval_of_accuracy_is_that_of_a_share() -> None:
     """Of 200 questions of which half is right the standard error is √(0.5 · 0.5 / 200)."""
     questions = [question(n, [n % 2]) for n in range(200)]

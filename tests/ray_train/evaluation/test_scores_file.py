@@ -23,7 +23,7 @@ REWARDS = [[0.9, n / 41] if n != 7 else [0.25] for n in range(1, 41)]
 
 @pytest.fixture(params=["calibration", 0.5])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    numbers = report(judged_steps(SOLUTIONS, REWARDS), seed=0, asked=request.param)
+    numbers = {"model": "m", **report(judged_steps(SOLUTIONS, REWARDS), seed=0, asked=request.param)}
     write_evaluation(str(tmp_path), numbers, SOLUTIONS, REWARDS)
     return numbers
 
@@ -68,3 +68,24 @@ def test_files_of_another_version_are_refused(tmp_path: Path) -> None:
     (tmp_path / "scores.jsonl").write_text('{"line": 1, "rewards": [0.5]}\n')
     with pytest.raises(TrainingError, match=r"scores\.jsonl of bisieve evaluate at .*; run bisieve evaluate"):
         read_evaluation(str(tmp_path))
+
+
+def test_metrics_without_what_is_read_from_them_are_refused(written: dict[str, Any], tmp_path: Path) -> None:
+    document = {name: value for name, value in written.items() if name != "position_baseline"}
+    (tmp_path / "metrics.json").write_text(json.dumps(document))
+    with pytest.raises(TrainingError, match=r"found no position_baseline in metrics\.json"):
+        read_evaluation(str(tmp_path))
+
+
+@pytest.mark.parametrize("other", ["threshold", "solutions"])
+def test_metrics_and_scores_of_two_evaluations_are_refused(tmp_path: Path, other: str) -> None:
+    """Else one would get the threshold of the one with the rewards of the other."""
+    kept = SOLUTIONS if other == "threshold" else SOLUTIONS[:20]
+    of_both = ((tmp_path / "a", SOLUTIONS, 0.5), (tmp_path / "b", kept, 0.6 if kept is SOLUTIONS else 0.5))
+    for folder, solutions, asked in of_both:
+        rewards = REWARDS[: len(solutions)]
+        numbers = {"model": "m", **report(judged_steps(solutions, rewards), seed=0, asked=asked)}
+        write_evaluation(str(folder), numbers, solutions, rewards)
+    (tmp_path / "b" / "scores.jsonl").replace(tmp_path / "a" / "scores.jsonl")
+    with pytest.raises(TrainingError, match=r"of one evaluation at .*; found those of two, or changed ones"):
+        read_evaluation(str(tmp_path / "a"))

@@ -8,6 +8,7 @@ from bisieve.errors import TrainingError
 from ray_train.choices import threshold_of
 from ray_train.evaluation.metrics import ALL
 from ray_train.evaluation.thresholds import (
+    check_judged_steps,
     choose_threshold,
     chosen_threshold,
     in_calibration_half,
@@ -63,6 +64,12 @@ def test_a_benchmark_of_one_question_has_no_halves_but_a_fixed_threshold(side: b
     with pytest.raises(TrainingError, match="several questions"):
         chosen_threshold(steps, half, "calibration")
     assert chosen_threshold(steps, half, 0.5).reported.all()
+
+
+def test_a_benchmark_without_a_judged_step_is_refused_by_any_threshold() -> None:
+    for asked in ("calibration", "test", 0.5):
+        with pytest.raises(TrainingError, match="a judged step"):
+            check_judged_steps(np.zeros(0, bool), asked)
 
 
 @pytest.mark.parametrize(

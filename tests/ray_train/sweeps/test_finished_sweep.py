@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from support.small_corpus import Corpus
 
+from bisieve.cli.main import main
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
-from ray_train.config_io import located
+from ray_train.config_io import located, to_toml
 from ray_train.evaluation.benchmark import read_benchmark
 from ray_train.evaluation.scoring import digest
 from ray_train.sweeps.config import Options, SweepConfig, Values
@@ -62,6 +63,36 @@ def test_models_that_are_no_better_than_the_position_are_a_warning_by_another_me
     assert "not above the 0.545 of the position" in document["answers"][0]["warning"]
     rows = pq.read_table(tmp_path / "output" / ROWS).to_pylist()
     assert {each["available"] for each in rows} == {open_index(config.index).manifest.rollouts - LEFT_OUT}
+
+
+def test_a_dry_run_prints_the_planned_trials_as_json(
+    config: SweepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = tmp_path / "sweep.toml"
+    options.write_text(to_toml(config, "bisieve sweep"))
+    command = ["sweep", "--config", str(options), "--dry-run", "--json"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "6 to make" not in shown.out
+    document = json.loads(shown.out)
+    config = located(config)
+    grid = trials(config, open_index(config.index), digest(read_benchmark(config.benchmark)))
+    assert [each["id"] for each in document["trials"]] == [trial.id for trial in grid]
+    assert not any(each["finished"] for each in document["trials"])
+    assert (document["to_make"], document["seconds_left"]) == (len(grid), None)
+    assert document["trials"][0] == {
+        "id": grid[0].id, "strategy": "bis", "alpha": "0.05", "objective": "hard", "fraction": 0.25,
+        "seed": 0, "epochs": 1, "rollouts": 7, "optimizer_steps": 1, "finished": False, "seconds": None,
+    }  # fmt: skip
+    assert document["trials"][2]["rollouts"] == document["available"] == 43 - LEFT_OUT
+    assert not Path(config.output).exists()
+    write_trial(config.output, grid[0], result(grid[0]))
+    assert main(command) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [each["finished"] for each in document["trials"]] == [True] + [False] * (len(grid) - 1)
+    # It took a second for a quarter of the corpus, and a second for its evaluation.
+    assert [each["seconds"] for each in document["trials"][:3]] == [2.0, 2.0, 5.0]
+    assert document["seconds_left"] == sum(each["seconds"] for each in document["trials"][1:])
 
 
 def test_trials_that_have_begun_are_named_until_one_ends(

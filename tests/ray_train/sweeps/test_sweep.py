@@ -134,7 +134,9 @@ def test_a_sweep_without_time_makes_no_trial(
     ray_cluster: None, config: SweepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep(replace(config, output=str(tmp_path / "other"), max_hours=1e-9)) is None
-    assert f"{ALL} trials left for want of time" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert f"{ALL} trials left for want of time" in shown.out
+    assert "training and evaluating" not in shown.out + shown.err, "none has begun"
 
 
 def test_trials_that_all_fail_end_the_sweep_with_the_error_of_one(

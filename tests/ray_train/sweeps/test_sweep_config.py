@@ -84,3 +84,16 @@ def test_wrong_values_of_a_list_are_refused(file: Path, line: str) -> None:
     file.write_text(f"{kept}\n{line}\n")
     with pytest.raises(UsageError):
         parsed("--config", str(file))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--seeds", "0,one"), r"a seed, an integer from 0 to .*, in a list; found one"),
+        (("--alphas", "0.05,large"), r"a number or index or auto in a list; found large"),
+        (("--strategies", "bis,rnd"), r"found rnd; did you mean random\?"),
+    ],
+)
+def test_a_wrong_value_in_a_list_is_named(file: Path, words: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        parsed("--config", str(file), *words)
