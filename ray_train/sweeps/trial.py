@@ -19,11 +19,11 @@ import torch
 import torch.distributed as dist
 
 from bisieve.io.disk import tidy_scratch
+from ray_train.checkpoints.run_dir import store_selection
 from ray_train.checkpoints.state import Cursor, SampleLog
 from ray_train.compat.deepspeed import forget_process_groups
 from ray_train.config import TrainConfig
 from ray_train.data.packing import PromptMemory
-from ray_train.data.stored_selection import store_selection
 from ray_train.distributed.fault_tolerance import PreemptionState
 from ray_train.distributed.heartbeat import Pulse
 from ray_train.evaluation.config import EvaluateConfig

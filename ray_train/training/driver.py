@@ -29,14 +29,13 @@ from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from bisieve.tools.selection_notes import selection_notes
 from ray_train.checkpoints.lease import leased
-from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished
+from ray_train.checkpoints.run_dir import RUNS, claim_output, is_finished, store_selection
 from ray_train.cluster import cluster, unwrapped, uses_gpus
 from ray_train.config import TrainConfig
 from ray_train.config_io import located
 from ray_train.data.images import picture_notes
 from ray_train.data.labels import Floats, describe_targets
 from ray_train.data.sampler import BatchPlan
-from ray_train.data.stored_selection import store_selection
 from ray_train.data.token_estimate import keep_sizes
 from ray_train.estimates.memory import asked_before_workers, asked_with_workers, resolve_zero_stage
 from ray_train.model.files import check_weights

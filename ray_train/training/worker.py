@@ -17,6 +17,7 @@ import xxhash
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.index.selection import Selection
+from ray_train.checkpoints.run_dir import driver_selection
 from ray_train.config import TrainConfig
 from ray_train.data.encode import make_encoder
 from ray_train.data.images import image_reader
@@ -24,7 +25,6 @@ from ray_train.data.labels import Floats, Targets
 from ray_train.data.loader import RankLoader
 from ray_train.data.packing import PromptMemory, make_packer
 from ray_train.data.sampler import BatchPlan
-from ray_train.data.stored_selection import driver_selection
 from ray_train.data.workers import chosen_workers
 from ray_train.distributed.collectives import run_on_all_ranks
 from ray_train.estimates.flops import ModelCost, model_cost, peak_of

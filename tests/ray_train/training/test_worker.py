@@ -15,9 +15,9 @@ from support import reference
 from bisieve.errors import TrainingError
 from bisieve.index.reader import open_index
 from bisieve.index.selection import read_selection
+from ray_train.checkpoints.run_dir import store_selection
 from ray_train.config import TrainConfig
 from ray_train.data.encode import Sample, filler, make_encoder
-from ray_train.data.stored_selection import store_selection
 from ray_train.model.backbone import load_backbone
 from ray_train.model.prompt_format import PromptFormat
 from ray_train.model.reward import reward_loss, reward_model
