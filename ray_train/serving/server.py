@@ -39,8 +39,8 @@ _TRIES = 2  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
 _PROBES = 8  # requests for health that a replica takes beside those of a full queue
-# Arenas of glibc: memory that one has freed is of no use to the threads of another, and there may be 8 a
-# core. With 2, a server and its replicas grew a fourth as much in their first 20,000 requests.
+# Arenas of glibc: what one has freed is of no use to threads of another, and there may be 8 for each core.
+# With 2, server and replica grew a third as much (docs/how-to/serve.md).
 _ARENAS, _ARENA_MAX = 2, -8  # how many, and the number of this option in mallopt
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
