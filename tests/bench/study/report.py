@@ -178,12 +178,11 @@ def regime_table(runs: Runs, regime: str, budget: str) -> str:
     lines += [
         [name, *[str(runs.mean(name, 1.0, regime=regime))] * len(fractions)] for name in (FULL, UNTRAINED)
     ]
-    by_position = [
-        runs.mean(UNTRAINED, at, metric, regime=regime) if runs.of(UNTRAINED, at, regime=regime)
-        else runs.mean(RANDOM, at, metric, regime=regime, budget=budget)
-        for metric in ("position_baseline_auc",) for at in fractions
+    of = UNTRAINED if runs.of(UNTRAINED, 0.0, regime=regime) else RANDOM  # all runs have the same
+    lines += [
+        ["by position alone",
+         *(str(runs.mean(of, at, "position_baseline_auc", regime=regime, budget=budget)) for at in fractions)]
     ]  # fmt: skip
-    lines += [["by position alone", *map(str, by_position)]]
     lines += [
         [f"{name} − {RANDOM}",
          *(runs.difference(name, RANDOM, at, regime=regime, budget=budget).signed for at in fractions)]
@@ -228,11 +227,10 @@ def looks(runs: Runs) -> str:
 
 def findings(runs: Runs) -> str:
     """Return each claim with its difference and what it shows."""
-    small = SMALL
     claims: list[tuple[str, Estimate]] = []
-    claims += [(f"BIS (α 0.05) − random, {at:.0%}", runs.difference(BIS, RANDOM, at)) for at in small]
-    claims += [(f"BIS (α 0.2) − random, {at:.0%}", runs.difference(BIS_02, RANDOM, at)) for at in small]
-    claims += [(f"BIS (α 0.05) − BIS (α 0.2), {at:.0%}", runs.difference(BIS, BIS_02, at)) for at in small]
+    claims += [(f"BIS (α 0.05) − random, {at:.0%}", runs.difference(BIS, RANDOM, at)) for at in SMALL]
+    claims += [(f"BIS (α 0.2) − random, {at:.0%}", runs.difference(BIS_02, RANDOM, at)) for at in SMALL]
+    claims += [(f"BIS (α 0.05) − BIS (α 0.2), {at:.0%}", runs.difference(BIS, BIS_02, at)) for at in SMALL]
     claims += [
         (f"{name} {at:.0%} − random {larger:.0%}",
          runs.difference(name, RANDOM, at, fraction_of_other=larger))
@@ -242,12 +240,12 @@ def findings(runs: Runs) -> str:
         (f"{name} {at:.0%} − all", runs.difference(name, FULL, at))
         for name in (BIS, BIS_02, RANDOM) for at in (0.1, 0.25, 0.5)
     ]  # fmt: skip
-    claims += [(f"mixed − random, {at:.0%}", runs.difference("mixed", RANDOM, at)) for at in small]
-    claims += [(f"BIS (α 0.05) − mixed, {at:.0%}", runs.difference(BIS, "mixed", at)) for at in small]
-    claims += [(f"BIS (α 0.05) − control, {at:.0%}", runs.difference(BIS, "control", at)) for at in small]
+    claims += [(f"mixed − random, {at:.0%}", runs.difference("mixed", RANDOM, at)) for at in SMALL]
+    claims += [(f"BIS (α 0.05) − mixed, {at:.0%}", runs.difference(BIS, "mixed", at)) for at in SMALL]
+    claims += [(f"BIS (α 0.05) − control, {at:.0%}", runs.difference(BIS, "control", at)) for at in SMALL]
     for name in ("reliable", "low_mc", "paired", "stratified"):
-        claims += [(f"{name} − random, {at:.0%}", runs.difference(name, RANDOM, at)) for at in small]
-    claims += [(f"paired − BIS (α 0.05), {at:.0%}", runs.difference("paired", BIS, at)) for at in small]
+        claims += [(f"{name} − random, {at:.0%}", runs.difference(name, RANDOM, at)) for at in SMALL]
+    claims += [(f"paired − BIS (α 0.05), {at:.0%}", runs.difference("paired", BIS, at)) for at in SMALL]
     claims += [
         (f"{regime}: BIS (α 0.05) − random, {at:.0%}", runs.difference(BIS, RANDOM, at, regime=regime))
         for regime in REGIMES if regime != MAIN.name for at in (0.01, 0.05, 0.1, 0.25)
