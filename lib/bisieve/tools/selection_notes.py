@@ -1,7 +1,7 @@
 """What a user should know about a selection before training on it.
 
-`selection_notes` is about a selection that is made, `cut_notes` and `ranking_notes` about one that an index
-would give: many ties, rollouts without a positive step, an α that does not fit the fraction.
+`selection_notes` is about a selection that is made, `ties_and_notes` and `ranking_notes` about one that an
+index would give: many ties, rollouts without a positive step, an α that does not fit the fraction.
 `statistics_table` shows selections beside the corpus, and `shortcut_notes` warns of one in which the position
 of a step tells its label.
 """
@@ -33,18 +33,15 @@ _LABELS = (
 )  # fmt: skip
 
 
-def cut_notes(index: Index, fraction: float) -> list[str]:
-    """Return `ranking_notes`, and a note if the paper uses quite another α for such fractions.
+def ties_and_notes(index: Index, fraction: float) -> tuple[CutoffTies | None, list[str]]:
+    """Return the ties at the end of a selection, and the notes on it; counting ties may take a while.
+
+    The notes are `ranking_notes`, and one if the paper uses quite another α for such fractions.
 
     Args:
         index: The version that is selected from.
         fraction: Share of rollouts that is selected, in (0, 1].
     """
-    return ties_and_notes(index, fraction)[1]
-
-
-def ties_and_notes(index: Index, fraction: float) -> tuple[CutoffTies | None, list[str]]:
-    """Return the ties at the end of a selection, and `cut_notes`; counting ties may take a while."""
     ties = cutoff_ties(index, fraction)
     return ties, [*_ranking_notes(index, fraction, ties), *_alpha(index.manifest.parameters, fraction)]
 
