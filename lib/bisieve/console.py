@@ -5,10 +5,10 @@
 at most `WIDTH` columns wide, and with ``NO_COLOR`` there are no escape codes. `quiet` switches off `status`,
 `phase` and `progress` for a command.
 
-What is no terminal (a file, a pipe, ``TERM=dumb``) gets plain lines, and rich is not imported. They are not
+A file, a pipe or a terminal with ``TERM=dumb`` gets plain lines, and rich is not imported. The lines are not
 wrapped word by word, since programs search in them: on stderr a message is one line, and on stdout a line
-that is wider than `WIDTH` goes on behind a punctuation mark (`bisieve._text.clauses`). Wider are only names,
-paths, and the text of a corpus; so no phrase that we write may be longer.
+that is wider than `WIDTH` is broken after a punctuation mark (`bisieve._text.clauses`). Only names, paths and
+the text of a corpus are wider than that, so no phrase of bisieve itself may be.
 """
 
 import os
@@ -24,9 +24,9 @@ from typing import Any, TextIO
 from bisieve._text import WIDTH, Graded, Quoted, Report, Table, clauses, wrapped
 
 PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no bar
-PHASE_EVERY = 10.0  # seconds between two lines in the first minute of a phase
-_LATER = 60.0  # and after it
-_WRONG, _RIGHT = (230, 159, 0), (0, 150, 210)  # red, green, blue: orange to blue, as in reports
+PHASE_EVERY = 10.0  # seconds between two lines about a phase, as long as it has lasted less than `_LATER`
+_LATER = 60.0  # seconds; then also those between two lines
+_WRONG, _RIGHT = (230, 159, 0), (0, 150, 210)  # RGB: orange and blue, as in reports
 _WORDS = {"ok": "green", "PASSED": "green", "warning": "yellow", "failed": "red", "FAILED": "red"}
 
 _is_quiet = False  # of the process: the lines of a training come from several threads
@@ -34,7 +34,7 @@ _is_quiet = False  # of the process: the lines of a training come from several t
 
 @contextmanager
 def quiet(asked: bool) -> Iterator[None]:
-    """Print neither `status` nor `progress` in the block if ``asked``; all else remains."""
+    """Switch off `status`, `phase` and `progress` in the block if ``asked``; all else is printed."""
     global _is_quiet
     before, _is_quiet = _is_quiet, _is_quiet or asked
     try:
@@ -49,7 +49,7 @@ def is_quiet() -> bool:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Return whether ``stream`` is a terminal, for which lines are wrapped and tables laid out."""
+    """Return whether ``stream`` is a terminal, for which lines are wrapped and tables are laid out."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -156,7 +156,7 @@ def _print(report: str) -> None:
 
 
 def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
-    """Print a row of a table whose other rows are not known yet; it is one line where there is no terminal.
+    """Print a row of a table whose other rows are not known yet; without a terminal it is one line.
 
     Args:
         cells: Texts; the last one fills the rest of the line, and on a terminal is wrapped in its column.
@@ -178,10 +178,10 @@ def show_row(cells: Sequence[str], widths: Sequence[int]) -> None:
 
 
 class Bar:
-    """A bar for progress, with the time left; it is below the other lines, and disappears when closed.
+    """A progress bar with the time left; it stays below the other lines, and disappears when closed.
 
-    Lines that are printed on the terminal meanwhile are shown above it; what goes to a file still does. It is
-    redrawn by `show` alone, so that no thread runs.
+    Lines that are printed on the terminal meanwhile appear above it. Only `show` redraws it, so no thread is
+    needed.
 
     Args:
         stream: A terminal, for which `has_bars` is true.
@@ -242,7 +242,7 @@ def progress(
     Args:
         what: What is done.
         total: How many there are.
-        lines: Print a line every `PROGRESS_EVERY` seconds where no bar can be, in place of nothing.
+        lines: Where no bar is possible, print a line every `PROGRESS_EVERY` seconds; by default nothing.
         on_stderr: Show it on stderr; for a command whose stdout is data.
     """
     _end_phase()
@@ -254,7 +254,7 @@ def progress(
     def shown(done: int) -> None:
         nonlocal bar, due
         if not done or _is_quiet:
-            return  # the bar appears with the first that is done
+            return  # the bar appears when the first one is done
         if has_bar:
             bar = bar or Bar(stream)
             bar.show(what, min(done, total), total)

@@ -4,7 +4,8 @@ SIGTERM at the driver ──board──▶ every rank ┐   (Ctrl-C there: the s
 SIGTERM at a worker   ─────────▶ that rank  ┴ sums of a step ─▶ all ranks: checkpoint, stop, exit code 143
 Ray drains a node     ─────────▶ every rank ─ sums of a step ─▶ all ranks: checkpoint, go on until it is gone;
                                               Ray Train then resumes from it with new workers
-a worker was killed   ─────────▶ `FailurePolicy`: Ray Train resumes from the last checkpoint, so many times
+a worker was killed   ─────────▶ `FailurePolicy`: Ray Train resumes from the last checkpoint, at most
+                                              ``--max-failures`` times
 the disk is full      ─────────▶ `FailurePolicy`: the run ends, since the next try would meet the same
 a rank hangs          ──board──▶ `StuckRankWatchdog`: the run ends, and names the rank
 

@@ -17,10 +17,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_closed_streams() -> None:
-    """Open the standard streams that the process was started without, as by ``>&-``; they lead nowhere.
+    """Open the standard streams that the process was started without, as by ``>&-``, on ``/dev/null``.
 
-    Each takes the lowest free descriptor, which is its own. Else the next file that is opened would be stdout
-    to all that writes to descriptor 1.
+    Each gets the lowest free descriptor, which is its own. Otherwise the next file that is opened would get
+    it, and output meant for stdout or stderr would be written into that file.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -28,14 +28,15 @@ def open_closed_streams() -> None:
 
 
 def discard_stdout() -> None:
-    """Discard what stdout still holds: Python would report the error once more when it ends."""
+    """Discard what is still buffered for stdout: Python would report the failed write again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def full_disk(error: OSError) -> DiskError | None:
-    """Return the error in our form if it is of a disk that is full; else None.
+    """Return the `DiskError` for an error of a full disk that names no file, else None.
 
-    Files that we write name themselves (`bisieve.io.errors`). So it is stdout, or a file of a library.
+    bisieve's own files are named in their errors (`bisieve.io.errors`), so this one is of stdout or of a
+    library's temporary file.
     """
     if error.errno not in _FULL or error.filename:
         return None
@@ -88,15 +89,15 @@ def sigterm_as_interrupt(terminated: list[int]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-_THRESHOLDS = (100_000, 20, 20)  # Python's own: 700 (2,000 from 3.12 on), 10, 10
+_THRESHOLDS = (100_000, 20, 20)  # by default 700 (2,000 from Python 3.12 on), 10, 10
 
 
 def collect_seldom() -> None:
     """Collect garbage less often in this process, and none at its end.
 
-    What is imported is no garbage: half a million objects of torch, transformers and Ray, which the collector
-    would look through again and again while they are made, and twice when the process ends: of the 5 seconds
-    of a core that imports and end of a training take, 1.5.
+    Importing torch, transformers and Ray makes half a million objects, none of them garbage. The collector
+    would look through them again and again while they are made, and twice when the process ends. That is 1.5
+    of the 5 CPU seconds that imports and end of a training take.
     """
     gc.set_threshold(*_THRESHOLDS)
     atexit.register(gc.freeze)  # at its end Python collects what is not frozen

@@ -1,7 +1,8 @@
 """Checks: what one is, how errors become failed checks, how checks are printed.
 
 Each entry point of the group ``bisieve.checks`` is a function `Examine`: it gets the `DoctorTargets`, which
-say what to check, and yields one `Check` per line of the report.
+say what to check, and yields one `Check` per line of the report.  To add a check, yield it from the function
+that it belongs to, or write a new function and name it in ``setup.py``.
 """
 
 import json

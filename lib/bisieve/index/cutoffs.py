@@ -1,7 +1,12 @@
-"""The end of a selection: its last score, the ties around it, and the all-negative rollouts before it."""
+"""The end of a selection: its last score, the ties around it, and the all-negative rollouts before it.
+
+`cutoff_scores`, `cutoff_ties` and `all_negative` answer from an index.  They read only the row groups that
+matter, by the statistics of these; the ties of a strategy of groups need all rows.  `ties_of_best` counts the
+ties of a ranking that no index has.  The rule that orders ties is in `bisieve.ranking.order`.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -20,6 +25,7 @@ from bisieve.ranking.sort import codes_and_texts
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
 
+Codes: TypeAlias = npt.NDArray[np.int32]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -73,9 +79,7 @@ def _from_rows(index: Index, limits: dict[str, int], is_global: bool) -> dict[st
                 if not _may_end(file.metadata.row_group(group), limits):
                     continue
                 rows = file.read_row_group(group, columns=["source", "rank", "bis"], use_threads=False)
-                source = rows["source"].combine_chunks().dictionary_encode()
-                limit = np.array([limits[name] for name in source.dictionary.to_pylist()], np.int64)
-                is_last = rows["rank"].to_numpy() == limit[source.indices.to_numpy()]
+                is_last = rows["rank"].to_numpy() == _last_ranks(*codes_and_texts(rows["source"]), limits)
                 for row in rows.filter(pa.array(is_last)).to_pylist():
                     ends[ALL if is_global else row["source"]] = row["bis"]
     return ends
@@ -84,6 +88,17 @@ def _from_rows(index: Index, limits: dict[str, int], is_global: bool) -> dict[st
 def _may_end(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:
     source, rank = (group.column(column).statistics for column in (0, 1))
     return bool(source.min != source.max or rank.min <= limits[source.min] <= rank.max)
+
+
+def _last_ranks(codes: Codes, sources: Sequence[str], limits: Mapping[str, int]) -> Ints:
+    """Return for each row the last selected rank of its source, [rows].
+
+    Args:
+        codes: Of each row the number of its source in ``sources``, [rows].
+        sources: Names of sources.
+        limits: By source, the last rank that is selected.
+    """
+    return np.array([limits[name] for name in sources], np.int64)[codes]
 
 
 def all_negative(index: Index, fraction: float) -> int:
@@ -107,9 +122,7 @@ def all_negative(index: Index, fraction: float) -> int:
                 if not _may_hold(file.metadata.row_group(group), limits):
                     continue
                 rows = file.read_row_group(group, ["source", "rank", "num_positive"], use_threads=False)
-                source = rows["source"].combine_chunks().dictionary_encode()
-                limit = np.array([limits[name] for name in source.dictionary.to_pylist()], np.int64)
-                is_best = rows["rank"].to_numpy() <= limit[source.indices.to_numpy()]
+                is_best = rows["rank"].to_numpy() <= _last_ranks(*codes_and_texts(rows["source"]), limits)
                 found += int(np.count_nonzero(is_best & (rows["num_positive"].to_numpy() == 0)))
     return found
 
@@ -124,17 +137,18 @@ def _may_hold(group: pq.RowGroupMetaData, limits: dict[str, int]) -> bool:
 
 @dataclass(frozen=True)
 class CutoffTies:
-    """Ties at the end of a selection: which of them were selected, only the rule for ties decided.
+    """Ties at the end of a selection; the rule for ties alone decided which of them were selected.
 
-    With a strategy of groups (`Strategy.passes`) ties inside a group decide, too. For it ``tied`` are those
-    that another order of ties would replace, and ``left_out`` as many, which would come in their place.
+    With a strategy of groups (`Strategy.passes`) ties inside a group decide, too. Then ``tied`` are the
+    selected rollouts that another order of ties would replace, and ``left_out`` as many, which would come in
+    their place.
     """
 
     selected: int  # rollouts of the selection
-    tied: int  # those of them that have the key of a rollout of their source that was not selected
-    left_out: int  # rollouts with such a key that were not selected
-    least: float  # with the strategy bis the lowest and the highest BIS of these; NaN if there are no ties
-    most: float
+    tied: int  # those of them that tie with a rollout that was not selected
+    left_out: int  # rollouts that were not selected and tie with these
+    least: float  # lowest BIS of the ties; NaN if there are none, or with another strategy than bis
+    most: float  # highest BIS of the ties, likewise
 
     def numbers(self) -> dict[str, int | float | None]:
         """Return the fields by name, with None in place of NaN."""
@@ -142,13 +156,13 @@ class CutoffTies:
 
 
 class _RowGroup(NamedTuple):
-    """A row group of an index, and what it may hold."""
+    """A row group of an index, and what its statistics say of its rows."""
 
     part: DataFile
     number: int  # in its file
     source: str | None  # None: several
-    lowest: int  # ranks
-    highest: int
+    lowest: int  # rank
+    highest: int  # rank
 
 
 def cutoff_ties(index: Index, fraction: float) -> CutoffTies | None:
@@ -208,16 +222,15 @@ def _row_groups(index: Index) -> Iterator[_RowGroup]:
                 )
 
 
-def _read(index: Index, group: _RowGroup) -> tuple[list[str], Ints, Ints, Floats, Floats]:
+def _read(index: Index, group: _RowGroup) -> tuple[list[str], Codes, Ints, Floats, Floats]:
     """Return names of sources, then of each row the number of its source in these, rank, key and BIS."""
     parameters = index.manifest.parameters
     columns = ["source", "rank", *_OF_KEYS, *strategy_of(parameters.strategy).columns]
     with open_part(index.url, group.part) as file:
         rows = file.read_row_group(group.number, columns, use_threads=False)
-    source = rows["source"].combine_chunks().dictionary_encode()
-    codes = source.indices.to_numpy().astype(np.int64)
+    codes, names = codes_and_texts(rows["source"])
     rank, bis = (rows[name].to_numpy() for name in ("rank", "bis"))
-    return source.dictionary.to_pylist(), codes, rank, ranking_key(rows, parameters), bis
+    return names, codes, rank, ranking_key(rows, parameters), bis
 
 
 def _ends(
@@ -229,7 +242,7 @@ def _ends(
         if group.source is not None and not group.lowest <= limits[group.source] <= group.highest:
             continue
         names, codes, rank, key, bis = _read(index, group)
-        is_last = rank == np.array([limits[name] for name in names], np.int64)[codes]
+        is_last = rank == _last_ranks(codes, names, limits)
         for place in np.flatnonzero(is_last).tolist():
             found[ALL if is_global else names[codes[place]]] = float(key[place]), float(bis[place])
     return found
@@ -256,7 +269,7 @@ def _with_last_key(
             if group.source not in going_on or (nearest > limits[group.source]) != is_behind:
                 continue
         names, codes, rank, key, _ = _read(index, group)
-        is_counted = (rank > np.array([limits[name] for name in names], np.int64)[codes]) == is_behind
+        is_counted = (rank > _last_ranks(codes, names, limits)) == is_behind
         is_equal = key == np.array([keys.get(name, np.nan) for name in names])[codes]
         for place, number in enumerate(np.bincount(codes[is_counted & is_equal], minlength=len(names))):
             counted[names[place]] += int(number)

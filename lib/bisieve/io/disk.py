@@ -25,11 +25,13 @@ from bisieve.io.errors import disk_errors, storage_errors
 _BUFFER = 1 << 16  # bytes
 _PREFIX = "bisieve-scratch-"
 _LONGEST_SOCKET = 103  # bytes of a Unix socket's path on macOS; 107 on Linux
-_SOCKET_NAME = (
-    "/pymp-12345678/listener-12345678"  # that `multiprocessing` gives it below the temporary folder
-)
+# A name as `multiprocessing` gives a socket below the temporary folder.
+_SOCKET_NAME = "/pymp-12345678/listener-12345678"
 _SHORT = "/tmp"
 _ELSEWHERE = "set TMPDIR to a folder on another disk"
+
+
+# ---- Atomic writes -----------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -92,11 +94,14 @@ class _Output(io.BufferedWriter):
             super().close()
 
 
+# ---- Locks -------------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock file at ``path`` while the block runs; then remove it.
+    """Hold the lock file at ``path`` while the block runs, then remove it.
 
-    It waits for as long as another process of this machine holds the lock.
+    Waits for as long as another process of this machine holds the lock.
     """
     while True:
         with open(path, "wb") as file:
@@ -135,10 +140,13 @@ def hold(folder: str | os.PathLike[str]) -> int:
     return holder
 
 
-def scratch_folder(name: str) -> Path:
-    """Create a folder below ``TMPDIR`` whose name begins with ``name``, and return it.
+# ---- Temporary folders -------------------------------------------------------------------------------------
 
-    The caller deletes it.
+
+def scratch_folder(name: str) -> Path:
+    """Create a folder in this process's scratch folder, and return it; the caller deletes it.
+
+    It is below ``TMPDIR``, and its name begins with ``name``.
 
     Raises:
         DiskError: The folder cannot be created.
@@ -154,7 +162,7 @@ def scratch_errors(folder: Path) -> AbstractContextManager[None]:
 
 @contextmanager
 def passing_folder(name: str) -> Iterator[Path]:
-    """Create a folder below ``TMPDIR`` and delete it when the block ends.
+    """Create a `scratch_folder` and delete it when the block ends.
 
     Errors of its disk inside the block are raised as `DiskError`.
     """
@@ -190,7 +198,7 @@ def remove_orphans() -> None:
 
 
 def choose_socket_folder() -> None:
-    """Make the folder of `multiprocessing`'s sockets; in ``/tmp`` if the path of ``TMPDIR`` is too long.
+    """Create the folder of `multiprocessing`'s sockets; in ``/tmp`` if the path of ``TMPDIR`` is too long.
 
     Call it before the first fork server of a process starts; later calls have no effect.
 

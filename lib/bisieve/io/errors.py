@@ -1,7 +1,7 @@
 """Conversion of the exceptions of stores and disks into `StorageError` and `DiskError`, one line each.
 
 `storage_errors` wraps every use of a store and `disk_errors` every use of a temporary folder; `disk_error`
-words one `OSError`.
+words one `OSError`.  Which errors are transient, and are tried again first, is in `bisieve.io.retry`.
 """
 
 import errno

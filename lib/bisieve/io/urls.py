@@ -21,7 +21,10 @@ from bisieve.io.errors import DRIVERS, storage_errors
 from bisieve.io.retry import READS, s3_options, say_retries
 
 S3 = ("s3://", "s3a://")
-SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # as in the README
+SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "hdfs")  # named in errors; as in the README
+
+
+# ---- How a URL is opened, and its canonical form -----------------------------------------------------------
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
@@ -152,7 +155,7 @@ def file_stem(url: str) -> str:
 def partition_value(url: str, name: str) -> str | None:
     """Return the value of the nearest parent folder ``name=value`` of a shard, percent-decoded.
 
-    None if there is no such folder, or if its value is Hive's null.
+    It is None if there is no such folder, or if its value is Hive's null.
     """
     for folder in reversed(url.split("/")[:-1]):
         key, equals, value = folder.partition("=")

@@ -3,7 +3,7 @@
 A part is what Spark calls a partition; a task computes one part on a worker.  Functions that run in tasks are
 module-level functions or `functools.partial`s of them, so that every engine can pickle them for its workers.
 
-`Scanned` counts what a scan has read, on counters of an engine, and `reporter` emits it as events.
+Progress: `Scanned` counts on counters of an engine what a scan has read, and `reporter` emits it as events.
 """
 
 import operator
@@ -65,12 +65,12 @@ class Counter(Protocol):
 class Parts(ABC, Generic[T]):
     """A collection of values in numbered parts, like a Spark RDD and its partitions.
 
-    `keep`, `collect` and `total` start tasks.  Other methods may be lazy; `by_number` is on Spark, and
+    `keep`, `collect` and `total` start tasks.  Other methods may be lazy: `by_number` is lazy on Spark, but
     computes at once on the local engine.
     """
 
     @abstractmethod
-    def map_parts(self, work: "Callable[[int, Iterator[T]], Iterable[U]]") -> "Parts[U]":
+    def map_parts(self, work: Callable[[int, Iterator[T]], Iterable[U]]) -> "Parts[U]":
         """Return a collection with as many parts, each holding what ``work(number, values)`` yields.
 
         Args:
@@ -87,7 +87,7 @@ class Parts(ABC, Generic[T]):
         """
 
     @abstractmethod
-    def keep(self, stage: str, about: "Callable[[T], U]") -> "tuple[Parts[T], list[U]]":
+    def keep(self, stage: str, about: Callable[[T], U]) -> "tuple[Parts[T], list[U]]":
         """Compute all values once and store them, so that later reads do not compute them again.
 
         Args:
@@ -111,53 +111,13 @@ class Parts(ABC, Generic[T]):
         """Return the sum of all values by ``+``; the collection must have at least one value."""
         return reduce(operator.add, self.collect(stage))
 
-    def map(self, work: "Callable[[T], U]") -> "Parts[U]":
+    def map(self, work: Callable[[T], U]) -> "Parts[U]":
         """Return a collection of ``work(value)`` for each value, in the same parts."""
         return self.map_parts(partial(_mapped, work))
 
-    def flat_map(self, work: "Callable[[T], Iterable[U]]") -> "Parts[U]":
+    def flat_map(self, work: Callable[[T], Iterable[U]]) -> "Parts[U]":
         """Return a collection of everything that ``work(value)`` yields for each value, in the same parts."""
         return self.map_parts(partial(_flat_mapped, work))
-
-
-Report: TypeAlias = Callable[[str, int, int], None]  # gets a stage's name, its finished tasks, all its tasks
-
-
-class Engine(ABC):
-    """Base of the engines, which run tasks on workers: processes of this machine, or a Spark cluster."""
-
-    cores: int  # parallelism that work is divided for; above the real one where starting a task is cheap
-    scratch: str | None = (
-        None  # folder for files that a task spills; None: SPARK_LOCAL_DIRS, or the system's temporary folder
-    )
-
-    @abstractmethod
-    def spread(self, values: Sequence[T]) -> Parts[T]:
-        """Return a collection with one part for each of ``values``."""
-
-    @abstractmethod
-    def union(self, collections: "Sequence[Parts[T]]") -> Parts[T]:
-        """Return a collection of the parts of all ``collections``, in order."""
-
-    @abstractmethod
-    def share(self, value: T) -> Shared[T]:
-        """Return a handle by which every task can read ``value``."""
-
-    @abstractmethod
-    def counter(self) -> Counter:
-        """Return a new counter with the value 0."""
-
-    @abstractmethod
-    def watched(self, report: "Report") -> AbstractContextManager[None]:
-        """Return a context manager that calls ``report`` about every second with the progress of the stage.
-
-        Nothing is reported while no stage runs.
-        """
-
-
-# Opens an engine for a number of bytes to process: for few bytes the local engine starts no processes.
-OpenEngine: TypeAlias = Callable[[int], AbstractContextManager[Engine]]
-BYTES_A_ROLLOUT = 1000  # estimate, for a rollout of an existing index that is ranked
 
 
 def _mapped(work: Callable[[T], U], number: int, values: Iterator[T]) -> Iterator[U]:
@@ -169,9 +129,51 @@ def _flat_mapped(work: Callable[[T], Iterable[U]], number: int, values: Iterator
         yield from work(value)
 
 
+Report: TypeAlias = Callable[[str, int, int], None]  # gets a stage's name, its finished tasks, all its tasks
+
+
+class Engine(ABC):
+    """Base of the engines, which run tasks on workers: processes of this machine, or a Spark cluster."""
+
+    cores: int  # parallelism that work is divided for; above the real one where starting a task is cheap
+    # Folder for files that a task spills; None: SPARK_LOCAL_DIRS, or the system's temporary folder.
+    scratch: str | None = None
+
+    @abstractmethod
+    def spread(self, values: Sequence[T]) -> Parts[T]:
+        """Return a collection with one part for each of ``values``."""
+
+    @abstractmethod
+    def union(self, collections: Sequence[Parts[T]]) -> Parts[T]:
+        """Return a collection of the parts of all ``collections``, in order."""
+
+    @abstractmethod
+    def share(self, value: T) -> Shared[T]:
+        """Return a handle by which every task can read ``value``."""
+
+    @abstractmethod
+    def counter(self) -> Counter:
+        """Return a new counter with the value 0."""
+
+    @abstractmethod
+    def watched(self, report: Report) -> AbstractContextManager[None]:
+        """Return a context manager that calls ``report`` about every second with the progress of the stage.
+
+        Nothing is reported while no stage runs.
+        """
+
+
+# Opens an engine for a number of bytes to process: for few bytes the local engine starts no processes.
+OpenEngine: TypeAlias = Callable[[int], AbstractContextManager[Engine]]
+BYTES_A_ROLLOUT = 1000  # estimate of the bytes to process for each rollout of an existing index
+
+
+# ---- Progress ----------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Scanned:
-    """Counters of a scan, updated when a task ends; a task that ran twice may count twice."""
+    """Counters of a scan, updated when a task ends; a task that was run twice may be counted twice."""
 
     bytes: Counter  # read from shards, as stored
     records: Counter  # rollouts scanned, usable or rejected

@@ -50,9 +50,9 @@ def sorted_files(
     samples: Sequence[Sample],
     order: Order,
     rows_per_file: int,
-    use: "Use[Result]",
+    use: Use[Result],
     stage: str,
-) -> "Parts[Result]":
+) -> Parts[Result]:
     """Sort all rows of ``runs``, cut them into files and call ``use`` on each file in a task of its own.
 
     Files and rows are numbered from 0 in sorted order.
@@ -85,7 +85,7 @@ def _cuts(
     num_rows: int,
     rows_per_file: int,
 ) -> Cuts:
-    if num_rows <= rows_per_file:
+    if num_rows <= rows_per_file:  # one file is one interval: nothing to count
         return Cuts(choose_bounds(samples[:1], order, 1), np.array([num_rows]), rows_per_file)
     bounds = choose_bounds(samples, order, INTERVALS_A_FILE * -(-num_rows // rows_per_file))
     counts = runs.map_parts(partial(_count, engine.share(bounds))).total("count")
@@ -102,9 +102,7 @@ def _pieces(cuts: Shared[Cuts], run: Run) -> Iterator[tuple[int, Run]]:
     return cuts.value.pieces(run)
 
 
-def _merge(
-    cuts: Shared[Cuts], use: "Use[Any]", file: int, pieces: Iterable[tuple[int, Run]]
-) -> Iterator[Any]:
+def _merge(cuts: Shared[Cuts], use: Use[Any], file: int, pieces: Iterable[tuple[int, Run]]) -> Iterator[Any]:
     yield use(file, *cuts.value.merged(file, (piece for _, piece in pieces)))
 
 

@@ -9,6 +9,7 @@ ranked rows, all at once or in parts ──best_of──▶ `Best` of each ─�
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,16 +24,16 @@ from bisieve.ranking.grouped import (
     unchanged,
     with_column,
 )
-from bisieve.ranking.sort import Order, begins, codes_and_texts, sorted_indices
+from bisieve.ranking.sort import Order, Places, begins, codes_and_texts, sorted_indices
 from bisieve.ranking.strategies import strategy_of
 from bisieve.ranking.strategies.base import Floats
 from bisieve.records.options import Parameters, parse_fraction
 
-TieBlock = tuple[str, float, int]  # source, key, number of rollouts with that key
+TieBlock: TypeAlias = tuple[str, float, int]  # source, key, number of rollouts with that key
 
 INDEX_ORDER: Order = (("source", "ascending"), ("rank", "ascending"))
 REJECTS_ORDER: Order = (("shard", "ascending"), ("offset", "ascending"))
-MOST_RANKED_TWICE = 1_000_000  # rollouts: 1 GB and some seconds more
+MOST_RANKED_TWICE = 1_000_000  # rollouts; to rank them once more takes 1 GB and some seconds
 
 
 def ranking_order(parameters: Parameters) -> Order:
@@ -92,7 +93,8 @@ def ranked(table: pa.Table, parameters: Parameters, reversed_ties: bool = False)
     Args:
         table: All rollouts of a corpus, `schemas.USABLE`, scored.
         parameters: Of the ranking.
-        reversed_ties: Order equal ones the other way round. ``shard`` and ``offset`` are then no places.
+        reversed_ties: Reverse the order of ties. ``shard`` and ``offset`` of the result then lead to no
+            record.
     """
     rows = with_keys(table, parameters)
     if reversed_ties:
@@ -109,7 +111,7 @@ def ranked(table: pa.Table, parameters: Parameters, reversed_ties: bool = False)
 
 
 def _with_reversed_ties(rows: pa.Table) -> pa.Table:
-    """Turn round the order of ``tie``, and behind it that of shard and offset."""
+    """Change ``tie``, ``shard`` and ``offset`` so that ties are sorted in reverse order."""
     place = np.empty(rows.num_rows, np.int64)
     place[sorted_indices(rows, REJECTS_ORDER)] = np.arange(rows.num_rows)
     rows = with_column(rows, "tie", ~rows["tie"].to_numpy())
@@ -132,10 +134,15 @@ def telling_tie_blocks(table: pa.Table) -> list[TieBlock]:
         first + int(lengths[first:end].argmax()) for first, end in pairwise([*of_sources, len(starts)])
     ]
     telling = sorted({0, len(starts) - 1, *largest})
-    blocks = table.select(["source", "key"]).take(starts[telling]).to_pylist()
+    return _tie_blocks(table, starts[telling], lengths[telling])
+
+
+def _tie_blocks(table: pa.Table, starts: Places, lengths: Places) -> list[TieBlock]:
+    """Return the blocks of ``table`` that begin at the rows ``starts`` and have ``lengths`` rows."""
+    blocks = table.select(["source", "key"]).take(starts).to_pylist()
     return [
         (block["source"], block["key"], length)
-        for block, length in zip(blocks, lengths[telling].tolist(), strict=True)
+        for block, length in zip(blocks, lengths.tolist(), strict=True)
     ]
 
 
@@ -190,7 +197,7 @@ class Best:
     """The selected rollouts of a ranking, or of a part of one."""
 
     rows: pa.Table  # `schemas.USABLE` with ``rank`` and ``key``, ordered by (source, rank)
-    left_out: list[TieBlock]  # of each source, the first rollouts not selected: those that tie with the first
+    left_out: list[TieBlock]  # of each source, the first rollout not selected and those that tie with it
     replaced: int | None = None  # of the selected, see `best_of_unranked`; None: not counted
 
 
@@ -212,11 +219,7 @@ def _first_blocks(rows: pa.Table) -> list[TieBlock]:
     starts = np.flatnonzero(begins(rows, ["source", "key"]))
     lengths = np.diff([*starts, rows.num_rows])
     is_first = np.isin(starts, np.flatnonzero(begins(rows, ["source"])))
-    blocks = rows.select(["source", "key"]).take(starts[is_first]).to_pylist()
-    return [
-        (block["source"], block["key"], length)
-        for block, length in zip(blocks, lengths[is_first].tolist(), strict=True)
-    ]
+    return _tie_blocks(rows, starts[is_first], lengths[is_first])
 
 
 def joined(parts: Sequence[Best]) -> Best:
@@ -227,7 +230,7 @@ def joined(parts: Sequence[Best]) -> Best:
 
 
 def best_of_ranked(rows: pa.Table, parameters: Parameters, fraction: float) -> Best:
-    """Select ``fraction`` of all rollouts of a corpus, as `order.ranked` returns them."""
+    """Select ``fraction`` of all rollouts of a corpus, which are as `ranked` returns them."""
     codes, names = codes_and_texts(rows["source"])
     dropped = (rows["num_positive"].to_numpy() == 0) & (parameters.all_negative == "drop")
     counts, of_dropped = (
@@ -240,9 +243,9 @@ def best_of_ranked(rows: pa.Table, parameters: Parameters, fraction: float) -> B
 def best_of_unranked(table: pa.Table, parameters: Parameters, fraction: float) -> Best:
     """Rank all rollouts of a corpus and select ``fraction`` of them; of a strategy of groups count ties, too.
 
-    Where a group decides, as that of a question, ties inside groups decide as well, and the keys do not show
-    them. So such rollouts are ranked a second time with ties the other way round: selected ones that are not
-    among the best then were selected by the rule for ties alone.
+    With such a strategy ties inside groups, as those of a question, decide as well, and the keys do not show
+    them. So the rollouts are ranked a second time with ties in reverse order: those that are selected the
+    first time alone were selected by the rule for ties alone.
 
     Args:
         table: `schemas.USABLE`, scored.

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as kinds
 
 from bisieve import schemas
 
@@ -58,8 +57,8 @@ def _digits(key: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
 def places_before(keys: pa.Table, rows: pa.Table, order: Order) -> npt.NDArray[np.int64]:
     """Return how many of the sorted ``rows`` come before each of ``keys``, int64 [keys].
 
-    A binary search per column inside the rows that equal the key in the columns before: far less work than a
-    sort.
+    For each key, a binary search in one column after the other narrows down the rows that are equal so far.
+    That is far less work than a sort.
     """
     first = np.zeros(keys.num_rows, np.int64)
     behind = np.full(keys.num_rows, rows.num_rows, np.int64)
@@ -198,6 +197,9 @@ class Cuts:
         return first_row, table.take(mine)
 
 
+# ---- Arrow tables ------------------------------------------------------------------------------------------
+
+
 def to_bytes(table: pa.Table) -> bytes:
     """Return ``table`` as an Arrow IPC stream; compressed (lz4), since an engine copies it several times."""
     table = trimmed(table)
@@ -215,6 +217,28 @@ def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     wanted = [stream.schema.get_field_index(name) for name in columns]
     options = pa.ipc.IpcReadOptions(included_fields=wanted)
     return pa.ipc.open_stream(pa.py_buffer(data), options=options).read_all()
+
+
+def trimmed(table: pa.Table) -> pa.Table:
+    """Return ``table`` with its dictionaries reduced to texts in use, where one is longer than its column.
+
+    A slice of a table keeps the whole dictionaries, so each of many slices would be stored with all texts.
+    """
+    columns = [pa.chunked_array(map(_trimmed, column.chunks), column.type) for column in table.columns]
+    return pa.table(columns, schema=table.schema)
+
+
+def _trimmed(values: Any) -> Any:
+    if pa.types.is_dictionary(values.type):
+        long = len(values.dictionary) > len(values)
+        return values.dictionary_decode().dictionary_encode() if long else values
+    if values.type != pa.list_(schemas.SPAN):
+        return values
+    offsets = values.offsets
+    spans = values.values.slice(offsets[0].as_py(), offsets[-1].as_py() - offsets[0].as_py())
+    parts = [_trimmed(part) for part in spans.flatten()]
+    ends = pa.array(offsets.to_numpy() - offsets[0].as_py())
+    return pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays(parts, fields=list(schemas.SPAN)))
 
 
 def constant_column(text: str, times: int) -> pa.DictionaryArray:
@@ -241,25 +265,3 @@ def begins(table: pa.Table, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
             column = column.dictionary_encode().indices
         mask[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
     return mask
-
-
-def trimmed(table: pa.Table) -> pa.Table:
-    """Return ``table`` with its dictionaries reduced to texts in use, where one is longer than its column.
-
-    A slice of a table keeps the whole dictionaries, so each of many slices would be stored with all texts.
-    """
-    columns = [pa.chunked_array(map(_trimmed, column.chunks), column.type) for column in table.columns]
-    return pa.table(columns, schema=table.schema)
-
-
-def _trimmed(values: Any) -> Any:
-    if kinds.is_dictionary(values.type):
-        long = len(values.dictionary) > len(values)
-        return values.dictionary_decode().dictionary_encode() if long else values
-    if values.type != pa.list_(schemas.SPAN):
-        return values
-    offsets = values.offsets
-    spans = values.values.slice(offsets[0].as_py(), offsets[-1].as_py() - offsets[0].as_py())
-    parts = [_trimmed(part) for part in spans.flatten()]
-    ends = pa.array(offsets.to_numpy() - offsets[0].as_py())
-    return pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays(parts, fields=list(schemas.SPAN)))

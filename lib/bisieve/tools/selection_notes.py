@@ -1,7 +1,9 @@
 """What a user should know about a selection before training on it.
 
-Notes on its ties, its rollouts without a positive step, an α that does not fit its size, and a shortcut that
-it invites; and its statistics beside those of the corpus.
+`selection_notes` is about a selection that is made, `ties_and_notes` and `ranking_notes` about one that an
+index would give: many ties, rollouts without a positive step, an α that does not fit the fraction.
+`statistics_table` shows selections beside the corpus, and `shortcut_notes` warns of one in which the position
+of a step tells its label.
 """
 
 from collections.abc import Sequence
@@ -19,9 +21,10 @@ from bisieve.records.options import Parameters
 # The paper's α for two fractions (§4, Table 5): the smaller the selection, the more single-label rollouts it
 # needs, which α raises.
 PAPERS_ALPHA = {0.10: 0.2, 0.25: 0.05}
-_SMALL, _LARGE = 0.15, 0.2  # fractions up to and from which only the one or the other is an example
+# Up to the one, a fraction is compared with the first of these alone, and from the other with the second.
+_SMALL, _LARGE = 0.15, 0.2
 _FACTOR = 2  # by which α may be smaller or larger than the paper's
-_WORTH_A_NOTE = 0.01  # of the selection
+_WORTH_A_NOTE = 0.01  # share of ties in a selection from which they are noted
 _DECIDED_BY = {"file": "by file order", "hash": "by a seeded hash", "spread": "question by question"}
 _FIFTHS = ("first", "second", "third", "fourth", "last")
 _LABELS = (
@@ -30,24 +33,21 @@ _LABELS = (
 )  # fmt: skip
 
 
-def cut_notes(index: Index, fraction: float) -> list[str]:
-    """Return notes on a selection: those of `ranking_notes`, and an α that the paper uses for others.
+def ties_and_notes(index: Index, fraction: float) -> tuple[CutoffTies | None, list[str]]:
+    """Return the ties at the end of a selection, and the notes on it; counting ties may take a while.
+
+    The notes are `ranking_notes`, and one if the paper uses quite another α for such fractions.
 
     Args:
         index: The version that is selected from.
         fraction: Share of rollouts that is selected, in (0, 1].
     """
-    return ties_and_notes(index, fraction)[1]
-
-
-def ties_and_notes(index: Index, fraction: float) -> tuple[CutoffTies | None, list[str]]:
-    """Return the ties at the end of a selection, and `cut_notes`; counting ties may take a while."""
     ties = cutoff_ties(index, fraction)
     return ties, [*_ranking_notes(index, fraction, ties), *_alpha(index.manifest.parameters, fraction)]
 
 
 def selection_notes(selection: Selection, index: Index) -> list[str]:
-    """Return the notes on a selection from ``index``; first, by which other options than it is made."""
+    """Return the notes on a selection from ``index``; first, which other options it is made by."""
     parameters, fraction, rows = selection.parameters, selection.fraction, selection.rows
     options = differences(selection, index)
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in options.items() if name != "alpha"]
@@ -68,38 +68,8 @@ def selection_notes(selection: Selection, index: Index) -> list[str]:
     ]
 
 
-def _pairs(selection: Selection) -> list[str]:
-    """Return a note if `paired` has found far fewer partners than it was asked for."""
-    share, rows = selection.parameters.pair_share, selection.rows
-    if selection.parameters.strategy != "paired":
-        return []
-    positive, steps = rows["num_positive"].to_numpy(), rows["num_steps"].to_numpy()
-    mixed = int(np.count_nonzero((positive > 0) & (positive < steps)))
-    partners = int(np.count_nonzero(positive == steps))
-    # The last pair of each source may be cut, and a hash chooses which rollouts are to have a partner.
-    by_chance = len(rows["source"].unique()) + 3 * np.sqrt(mixed * share * (1 - share))
-    if partners >= mixed * share - by_chance:
-        return []
-    return [
-        f"best {percent(selection.fraction)}: {partners:,} all-positive partners for {mixed:,} mixed "
-        f"rollouts (--pair-share {share:g}): there are no more of their questions, nor of their source and "
-        "number of steps"
-    ]
-
-
-def _left_out(selection: Selection) -> list[str]:
-    left_out = selection.left_out
-    if not left_out.rollouts:
-        return []
-    unknown = f"; ids of its file that are not in the index: {left_out.unknown:,}"
-    return [
-        f"best {percent(selection.fraction)}: --exclude leaves out {pluralize(left_out.rollouts, 'rollout')}"
-        f"{unknown if left_out.unknown else ''}"
-    ]
-
-
 def ranking_notes(index: Index, fraction: float) -> list[str]:
-    """Return notes on the best rollouts of an index: many ties at their end, all-negative ones.
+    """Return notes on the best rollouts of an index: on many ties at their end, and on all-negative ones.
 
     Args:
         index: The version that is selected from.
@@ -113,13 +83,14 @@ def _ranking_notes(index: Index, fraction: float, ties: CutoffTies | None) -> li
     return [*noted, *_negatives(fraction, index.selected(fraction), all_negative(index, fraction))]
 
 
-def _negatives(fraction: float, selected: int, negatives: int) -> list[str]:
-    if not negatives:
+def _left_out(selection: Selection) -> list[str]:
+    left_out = selection.left_out
+    if not left_out.rollouts:
         return []
-    share = f"{negatives / selected:.1%}"
+    unknown = f"; ids of its file that are not in the index: {left_out.unknown:,}"
     return [
-        f"best {percent(fraction)}: {negatives:,} of {selected:,} have no positive step ({share}); "
-        "--all-negative drop leaves them out"
+        f"best {percent(selection.fraction)}: --exclude leaves out {pluralize(left_out.rollouts, 'rollout')}"
+        f"{unknown if left_out.unknown else ''}"
     ]
 
 
@@ -147,9 +118,38 @@ def rule_for_ties(parameters: Parameters) -> str:
     return "hash" if strategy_of(parameters.strategy).shuffled else parameters.ties
 
 
+def _pairs(selection: Selection) -> list[str]:
+    """Return a note if the strategy `paired` has found far fewer partners than it was asked for."""
+    share, rows = selection.parameters.pair_share, selection.rows
+    if selection.parameters.strategy != "paired":
+        return []
+    positive, steps = rows["num_positive"].to_numpy(), rows["num_steps"].to_numpy()
+    mixed = int(np.count_nonzero((positive > 0) & (positive < steps)))
+    partners = int(np.count_nonzero(positive == steps))
+    # The last pair of each source may be cut, and a hash chooses which rollouts are to have a partner.
+    by_chance = len(rows["source"].unique()) + 3 * np.sqrt(mixed * share * (1 - share))
+    if partners >= mixed * share - by_chance:
+        return []
+    return [
+        f"best {percent(selection.fraction)}: {partners:,} all-positive partners for {mixed:,} mixed "
+        f"rollouts (--pair-share {share:g}): there are no more of their questions, nor of their source and "
+        "number of steps"
+    ]
+
+
+def _negatives(fraction: float, selected: int, negatives: int) -> list[str]:
+    if not negatives:
+        return []
+    share = f"{negatives / selected:.1%}"
+    return [
+        f"best {percent(fraction)}: {negatives:,} of {selected:,} have no positive step ({share}); "
+        "--all-negative drop leaves them out"
+    ]
+
+
 def _alpha(parameters: Parameters, fraction: float) -> list[str]:
     alpha = parameters.alpha
-    if parameters.strategy != "bis" or fraction == 1:  # of which α changes nothing
+    if parameters.strategy != "bis" or fraction == 1:  # the paper's α is for BIS; at 100 % it changes nothing
         return []
     alike = [like for like in PAPERS_ALPHA if like > _SMALL or fraction < _LARGE]
     alike = [like for like in alike if like < _LARGE or fraction > _SMALL]

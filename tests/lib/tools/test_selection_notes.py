@@ -21,7 +21,13 @@ from bisieve.index.selection import read_selection, select
 from bisieve.index.statistics import SHORTCUT_MARGIN, Statistics, statistics_of
 from bisieve.ranking.strategies import strategy_names
 from bisieve.report.verdict import _shortcut
-from bisieve.tools.selection_notes import _alpha, cut_notes, ranking_notes, selection_notes, shortcut_notes
+from bisieve.tools.selection_notes import (
+    _alpha,
+    ranking_notes,
+    selection_notes,
+    shortcut_notes,
+    ties_and_notes,
+)
 
 MIXED, GOOD, FAIR = (1.0, 0.0), (1.0,), (0.5,)
 ROLLOUTS = [Made("a", f"a-{n}", scores) for n, scores in enumerate([MIXED] * 2 + [GOOD] * 7 + [FAIR])]
@@ -69,7 +75,7 @@ def test_a_selection_has_these_notes(
     fraction: float, options: dict[str, Any], notes: list[str], tmp_path: Path
 ) -> None:
     index = make_index(tmp_path, ROLLOUTS, replace(DEFAULTS, **options))
-    assert cut_notes(index, fraction) == notes
+    assert ties_and_notes(index, fraction)[1] == notes
     if options:  # a selection from an index that is ranked otherwise has the same
         index = make_index(tmp_path / "as it is", ROLLOUTS)
         (made, *found) = selection_notes(select(index, fraction, options), index)

@@ -1,4 +1,7 @@
-"""What a strategy is made of, and what several strategies compute."""
+"""What a strategy is made of, and what several strategies compute.
+
+To add a strategy, add a module beside this one, with a constant ``STRATEGY`` of the type `Strategy`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""All formats of ``bisieve export --format``, by name."""
+"""All formats of ``bisieve export --format``, by name.
+
+To add a format of JSON lines, write a `LineFormat` in a module beside this one, and add it to `LINE_FORMATS`.
+"""
 
 from bisieve._text import did_you_mean
 from bisieve.errors import UsageError
