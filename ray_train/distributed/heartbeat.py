@@ -1,4 +1,4 @@
-"""Heartbeats of the ranks, and the board of a run: an actor that receives them, and the lines of all ranks.
+"""Heartbeats of the ranks, and the board of a run: the actor that receives them, and lines for the terminal.
 
 rank: `Pulse` thread ──beats──▶ `Board` actor ──lines, steps made──▶ `shown_board` in the driver
 rank: lines ───────────────────▶   │  └──which rank is stuck──▶ `fault_tolerance.StuckRankWatchdog`
@@ -6,7 +6,7 @@ rank: `Pulse` thread ◀──stop───────┘
 
 Ranks wait for one another many times per step (see `collectives`), and a rank that waits or hangs cannot
 report. So each rank sends heartbeats from a thread of its own, and one actor receives those of all ranks. Its
-process imports this module, which therefore needs neither torch nor Ray Train.
+process imports this file, which therefore needs neither torch nor Ray Train.
 """
 
 import socket
@@ -51,7 +51,7 @@ class Pulse:
 
     def __init__(self, board: Any, rank: int, stuck_after: float) -> None:
         self.step: int | None = None  # the current step, set by the training loop
-        self._alone = 0
+        self._alone = 0  # counted by `mark_progress`
         self._board = board
         self._rank = rank
         self._every = min(_EVERY, stuck_after / 10 or _EVERY)
