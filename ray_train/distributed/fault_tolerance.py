@@ -1,4 +1,4 @@
-"""Fault tolerance: what interrupts a run, and what becomes of it then.
+"""Fault tolerance: what can interrupt a run, and what the run does then.
 
 SIGTERM at the driver ──board──▶ every rank ┐   (Ctrl-C there: the same, exit code 130)
 SIGTERM at a worker   ─────────▶ that rank  ┴ sums of a step ─▶ all ranks: checkpoint, stop, exit code 143
@@ -6,11 +6,11 @@ Ray drains a node     ─────────▶ every rank ─ sums of a st
                                               Ray Train then resumes from it with new workers
 a worker was killed   ─────────▶ `FailurePolicy`: Ray Train resumes from the last checkpoint, at most
                                               ``--max-failures`` times
-the disk is full      ─────────▶ `FailurePolicy`: the run ends, since the next try would meet the same
+the disk is full      ─────────▶ `FailurePolicy`: the run ends, since another try would find it full, too
 a rank hangs          ──board──▶ `StuckRankWatchdog`: the run ends, and names the rank
 
 Each rank adds its signals to the sums of a step (`PreemptionState.counts`), so that all ranks decide alike.
-What Ray Train's controller and the libraries try again by themselves is shown to the user (`show_retries`).
+Requests that the controller, bisieve or a library repeats by itself are shown to the user (`show_retries`).
 """
 
 import logging
@@ -58,7 +58,7 @@ class PreemptionState:
     """
 
     def __init__(self, is_draining: Callable[[], bool] | None = None) -> None:
-        self._is_draining = is_draining or (lambda: _node_is_draining())
+        self._is_draining = is_draining or _node_is_draining
         self.stop = False  # write a checkpoint, then end the run
         self.save = False  # write a checkpoint after this step
         self._draining = False  # a node was being drained in the last step
@@ -78,6 +78,11 @@ class PreemptionState:
         self._draining = draining
 
 
+def _node_is_draining() -> bool:
+    # As `ray.train.get_preemption_info`, but that is a collective of all ranks.
+    return get_train_context().preemption_context.preemption_info is not None
+
+
 def preempted(step: int, total: int, again: str) -> PreemptedError:
     """Return the error that ends a preempted run after its checkpoint.
 
@@ -93,11 +98,6 @@ def preempted(step: int, total: int, again: str) -> PreemptedError:
     )
 
 
-def _node_is_draining() -> bool:
-    # As `ray.train.get_preemption_info`, but that is a collective of all ranks.
-    return get_train_context().preemption_context.preemption_info is not None
-
-
 class StopOnSigterm(WorkerCallback):
     """Callback by which a worker's first SIGTERM asks the run to stop; a second one ends the process."""
 
@@ -110,14 +110,6 @@ class StopOnSigterm(WorkerCallback):
 def _on_sigterm(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     request_stop()
-
-
-def _heard(board: Any) -> bool:
-    """Ask all ranks to stop; return whether any rank is present to receive this."""
-    try:
-        return bool(ray.get(board.stop.remote()))
-    except RayError:  # the board is gone
-        return False
 
 
 @dataclass
@@ -138,7 +130,7 @@ class Asked:
 def forward_signals(board: Any, again: str) -> Iterator[Asked]:
     """Pass SIGTERM and Ctrl-C from the driver on to the workers while the block runs.
 
-    Outside the main thread, where no handlers can be set, this does nothing.
+    Outside the main thread, where no handlers can be set, nothing is passed on.
 
     Args:
         board: Handle of the `heartbeat.Board` actor, from which the workers learn of the signal.
@@ -179,34 +171,12 @@ def forward_signals(board: Any, again: str) -> Iterator[Asked]:
             signal.signal(number, handler)
 
 
-class StuckRankWatchdog(WorkerGroupCallback):
-    """Callback that ends a run in which ranks make no progress, with an error that names the stuck rank.
-
-    It runs in Ray Train's controller, which then ends all workers, the stuck one included.
-    """
-
-    def __init__(self, board: Any, after: float, again: str) -> None:
-        self._board = board
-        self._after = after
-        self._again = again  # text that says how to resume the run
-
-    def after_worker_group_start(self, worker_group: Any) -> None:
-        """Forget the heartbeats of the previous workers, which Ray Train has ended."""
-        ray.get(self._board.forget.remote())
-
-    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
-        """Check the heartbeats each time Ray Train polls the workers.
-
-        Raises:
-            TrainingError: The ranks made no progress for too long; names the ranks that hold up the others.
-        """
-        if stuck := ray.get(self._board.stuck.remote(self._after)):
-            raise TrainingError(
-                f"progress of every rank within {self._after:g} s",
-                stuck,
-                "look at that machine and its log, or give more time with --stuck-after; then "
-                f"{self._again}: training goes on from its last checkpoint",
-            )
+def _heard(board: Any) -> bool:
+    """Ask all ranks to stop; return whether any rank is present to receive this."""
+    try:
+        return bool(ray.get(board.stop.remote()))
+    except RayError:  # the board is gone
+        return False
 
 
 class FailurePolicy(DefaultFailurePolicy):
@@ -243,6 +213,36 @@ def _may_pass(error: StorageError) -> bool:
     return not isinstance(error, DiskError) and (
         not isinstance(cause, Exception) or isinstance(cause, StorageError) or is_transient(cause)
     )
+
+
+class StuckRankWatchdog(WorkerGroupCallback):
+    """Callback that ends a run in which ranks make no progress, with an error that names the stuck rank.
+
+    It runs in Ray Train's controller, which then ends all workers, the stuck one included.
+    """
+
+    def __init__(self, board: Any, after: float, again: str) -> None:
+        self._board = board
+        self._after = after
+        self._again = again  # text that says how to resume the run
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        """Forget the heartbeats of the previous workers, which Ray Train has ended."""
+        ray.get(self._board.forget.remote())
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Check the heartbeats each time Ray Train polls the workers.
+
+        Raises:
+            TrainingError: The ranks made no progress for too long; names the ranks that hold up the others.
+        """
+        if stuck := ray.get(self._board.stuck.remote(self._after)):
+            raise TrainingError(
+                f"progress of every rank within {self._after:g} s",
+                stuck,
+                "look at that machine and its log, or give more time with --stuck-after; then "
+                f"{self._again}: training goes on from its last checkpoint",
+            )
 
 
 class ShownRetries(ControllerCallback):

@@ -169,10 +169,9 @@ def test_a_saved_run_names_the_signal_that_stopped_it(
     assert error.exit_code == code
 
 
-def test_all_ranks_do_what_one_has_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_ranks_do_what_one_has_heard() -> None:
     draining = False
-    monkeypatch.setattr(fault_tolerance, "_node_is_draining", lambda: draining)
-    notices = PreemptionState()
+    notices = PreemptionState(lambda: draining)
     assert notices.counts() == {"stop": 0, "draining": 0}
     sums = {"loss": 1.0, **notices.counts()}
     notices.update(sums)
