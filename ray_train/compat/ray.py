@@ -1,6 +1,6 @@
-"""Private names of Ray Train that bisieve needs, each with its reason; written for Ray 2.60.
+"""Private names of Ray Train that bisieve needs, each with its reason, and its trainer; written for Ray 2.60.
 
-When upgrading Ray, check this module and `ray_init` first: a name that has moved is changed only there.
+When upgrading Ray, check this file and `ray_init` first: only these two name what may have moved.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 __all__ = [
     "ControllerCallback",  # to show retries of the controller; public callbacks run only in workers
     "DefaultFailurePolicy",  # to end a run at once after a permanent error
-    "FailureDecision",
+    "FailureDecision",  # what a failure policy returns
     "Trainer",
     "WorkerCallback",  # to write a checkpoint at SIGTERM
     "WorkerGroupCallback",  # to find stuck ranks
