@@ -9,8 +9,8 @@ reaper process (`reaper`) ends them when the driver ends, however it ends.
 agent's port, it waits 15 seconds for the agent to tell it, and crashes if that is too short, as it is on a
 busy machine: the agents import for half a minute there (ray issue 65983).
 
-`few_processes` leaves out what only a cluster or an interactive session needs. Of its own accord a local Ray
-starts three Python programs beside the raylet and its agents, also where ``include_dashboard`` is false: the
+`few_processes` leaves out what only a cluster or an interactive session needs. By default a local Ray starts
+three Python programs beside the raylet and its agents, also where ``include_dashboard`` is false: the
 dashboard, of which nothing is then served; the monitor of the autoscaler, though one machine cannot grow; and
 the log monitor, which sends logs to a driver that asks for none.
 """
@@ -32,7 +32,7 @@ from typing import IO, Any
 
 _MARKER = "BISIEVE_RAY_OF"
 
-# From 32768 on Linux gives a port to whatever process asks for any, perhaps before its agent uses it.
+# From 32768 on, Linux may give a port to another process before its agent uses it.
 _FIRST, _LAST = 20_000, 32_767
 
 _AGENTS = (
@@ -53,7 +53,7 @@ class Watch:
     sessions: IO[bytes] | None  # pipe to the reaper for session ids, one per line; None without a reaper
 
     def add(self, session: int) -> None:
-        """Have Ray's processes of ``session`` ended, too.
+        """Let the reaper end Ray's processes of ``session``, too.
 
         A process that sets its own title may overwrite the marker in its environment.
         """
@@ -162,18 +162,18 @@ def chosen_agent_ports() -> Iterator[None]:
 
     parameter.RayParams = ChosenPorts  # type: ignore[assignment, misc]
     try:
-        with told_listen_port():
+        with preset_listen_port():
             yield
     finally:
         parameter.RayParams = shared  # type: ignore[misc]
 
 
 @contextmanager
-def told_listen_port() -> Iterator[None]:
-    """Tell a raylet that starts in this block the port on which its dashboard agent will listen.
+def preset_listen_port() -> Iterator[None]:
+    """Let a raylet that starts in this block know the port on which its dashboard agent will listen.
 
     Replaces the private `start_raylet`, which passes the raylet the three other ports, but not this one. The
-    raylet reads it from the file that the agent will write.
+    raylet would wait for the file in which the agent writes it; so that file is written before.
     """
     from ray import _raylet
     from ray._private import services

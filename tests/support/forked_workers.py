@@ -330,12 +330,12 @@ if __name__ == "__main__":
             from few_daemons import start_few_daemons  # beside this script
             from ray.scripts.scripts import main
 
-            from ray_train.compat.ray_init import told_listen_port
+            from ray_train.compat.ray_init import preset_listen_port
 
             fork_workers()
             start_few_daemons()
             sys.argv = sys.argv[1:]
-            with told_listen_port():
+            with preset_listen_port():
                 sys.exit(main())
         case ["program", *words]:
             ask_for_program(words)
