@@ -1,4 +1,8 @@
-"""Find the memory of a device, estimate what training needs of it, and choose the ZeRO stage that fits.
+"""Estimate the memory that training needs on a device, find what it has, and choose the ZeRO stage that fits.
+
+    model, config ──`peak_bytes`──▶ bytes needed ──┐
+                                                   ├──`resolve_zero_stage`──▶ config with a stage, or an error
+    config, cluster ──`device_memory`──▶ bytes ────┘
 
 With b bytes per number (2 in bf16, 4 in fp32), P parameters of which T are trained, and W workers, the bytes
 of a device are:
@@ -19,8 +23,7 @@ At the start every rank loads the whole model, with any ZeRO stage and any offlo
 
     loading       b·P in host memory, and then b·P on the device, before ZeRO partitions it
 
-`resolve_zero_stage` resolves ``--zero-stage auto`` with these estimates, and fails early if a run cannot fit.
-What a device has is found before the workers start, in config, machine or Ray cluster (`device_memory`).
+What a device has is found before the workers start: in the config, on this machine or in the Ray cluster.
 """
 
 import os
@@ -38,6 +41,8 @@ from ray_train.model.skeleton import load_skeleton, parameters, trained_paramete
 
 Nodes: TypeAlias = Sequence[dict[str, Any]]  # nodes of a cluster, as ``ray.nodes()`` returns them
 
+_BUCKET, _GATHERED = 5e8, 1e9  # DeepSpeed's reduce_bucket_size and stage3_max_live_parameters
+
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
 _TYPE = "accelerator_type:"  # prefix of the Ray resource that names a node's type of GPU
 # GB of the GPU types, as Ray names them, that have a single memory size: not V100 (16, 32) or A100 (40, 80).
@@ -47,11 +52,9 @@ _GB = {
     "B200": 180, "GB200": 186, "AMD-Instinct-MI300X-OAM": 192, "AMD-Instinct-MI325X-OAM": 256,
 }  # fmt: skip
 
-_BUCKET, _GATHERED = 5e8, 1e9  # DeepSpeed's reduce_bucket_size and stage3_max_live_parameters
-
-UNKNOWN_MEMORY_STAGE = 3  # stage for --zero-stage auto if the memory of a device is unknown
 _USABLE = 0.9  # share of a device's memory that may be planned; the rest is for allocator and kernels
 _LEAST_STAGE = {"none": 1, "optimizer": 2, "parameters": 3}  # least ZeRO stage for each --offload
+_UNKNOWN_MEMORY_STAGE = 3  # stage for --zero-stage auto if the memory of a device is unknown
 
 
 @dataclass(frozen=True)
@@ -170,20 +173,11 @@ def peak_bytes(sizes: ModelSizes, config: TrainConfig) -> float:
     return max(in_training, loading_bytes(sizes.total, number_bytes(config)))
 
 
-def choose_stage(sizes: ModelSizes, config: TrainConfig, memory: float) -> TrainConfig:
-    """Return ``config`` with the ZeRO stage that communicates the least and fits ``memory`` bytes.
-
-    ZeRO 1 sends gradients once per step; ZeRO 2 sends gradients, and ZeRO 3 also parameters, in every
-    micro-step. If none fits it is 3, which needs the least memory.
-    """
-    stages = [replace(config, zero_stage=s) for s in range(_LEAST_STAGE[config.offload], 4)]
-    return next((one for one in stages if peak_bytes(sizes, one) <= _USABLE * memory), stages[-1])
-
-
 def asked_before_workers(config: TrainConfig) -> bool:
     """Return whether the cluster's nodes are queried when the run is planned, long before its workers start.
 
-    Not in a Ray job: while no worker uses the job's code, nodes that share a folder of one machine delete it.
+    Not in a Ray job: as long as no worker uses the job's code, nodes on one machine delete it from the folder
+    that they share.
     """
     return _is_asked(config) and _IN_A_JOB not in os.environ
 
@@ -255,7 +249,7 @@ def resolve_zero_stage(config: TrainConfig, nodes: Nodes | None = None) -> tuple
     """
     memory, unknown = device_memory(config, nodes)
     if not memory:
-        stage = config.zero_stage or UNKNOWN_MEMORY_STAGE
+        stage = config.zero_stage or _UNKNOWN_MEMORY_STAGE
         by = "" if config.zero_stage else f"; ZeRO {stage} by --zero-stage auto"
         return replace(config, zero_stage=stage), [f"{unknown}{by}"] if unknown else []
     on_gpus = config if nodes is None else replace(config, device="gpu")  # this machine may have no GPU
@@ -283,6 +277,25 @@ def resolve_zero_stage(config: TrainConfig, nodes: Nodes | None = None) -> tuple
     return replace(config, zero_stage=chosen.zero_stage), lines
 
 
+def choose_stage(sizes: ModelSizes, config: TrainConfig, memory: float) -> TrainConfig:
+    """Return ``config`` with the ZeRO stage that communicates the least and fits ``memory`` bytes.
+
+    ZeRO 1 sends gradients once per step; ZeRO 2 sends gradients, and ZeRO 3 also parameters, in every
+    micro-step. If none fits it is 3, which needs the least memory.
+    """
+    stages = [replace(config, zero_stage=s) for s in range(_LEAST_STAGE[config.offload], 4)]
+    return next((one for one in stages if peak_bytes(sizes, one) <= _USABLE * memory), stages[-1])
+
+
+def _why(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
+    sent = 3 * number_bytes(config) * sizes.total / 1e9  # gathered forward and backward, gradients once
+    line = (
+        f"ZeRO {config.zero_stage} by --zero-stage auto: {peak_bytes(sizes, config) / 2**30:,.0f} of "
+        f"{memory / 2**30:.0f} GiB a device"
+    )
+    return line if config.zero_stage == 3 else f"{line}; ZeRO 3 would send {sent:,.0f} GB a micro-step"
+
+
 def remedies(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
     """Return advice for the user: options each of which alone makes the run fit, else several to combine."""
     workers = config.workers
@@ -302,12 +315,3 @@ def remedies(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
     if loading_bytes(sizes.total, number_bytes(config)) > memory:
         return "choose a smaller --backbone or devices with more memory: each loads the whole model first"
     return "combine --gradient-checkpointing, --zero-stage 3, --offload, more --workers and --lora-rank"
-
-
-def _why(sizes: ModelSizes, config: TrainConfig, memory: float) -> str:
-    sent = 3 * number_bytes(config) * sizes.total / 1e9  # gathered forward and backward, gradients once
-    line = (
-        f"ZeRO {config.zero_stage} by --zero-stage auto: {peak_bytes(sizes, config) / 2**30:,.0f} of "
-        f"{memory / 2**30:.0f} GiB a device"
-    )
-    return line if config.zero_stage == 3 else f"{line}; ZeRO 3 would send {sent:,.0f} GB a micro-step"
