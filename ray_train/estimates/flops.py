@@ -276,9 +276,8 @@ class Meter:
             [0, 1]), ``memory_gb`` (10^9 bytes), and ``mfu`` where the peak FLOP/s of a device is known.
         """
         waited = self._feed.waited - self._waited
-        sums = all_reduce_sum(
-            self._counts, None, self._device
-        )  # waits for the device, so that the clock below sees the whole step
+        # This waits for the device, so that the clock is read after the whole step.
+        sums = all_reduce_sum(self._counts, None, self._device)
         seconds = time.perf_counter() - self._started
         worst = all_reduce_max(
             {"seconds": seconds, "waited": waited, "memory": _peak_memory(self._device)}, self._device
