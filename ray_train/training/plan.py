@@ -1,7 +1,7 @@
 """Plan a run before any worker starts: what it trains on, in which batches, and which run it is.
 
-config ──▶ index version ──▶ selection ──▶ sizes of its rollouts ──▶ rows without images, image sizes
-    ──▶ token estimate, held-out rows ──▶ `BatchPlan` ──▶ identity, card
+config ──▶ index version ──▶ selection ──▶ sizes of its rollouts ──▶ rows without images, held-out rows
+    ──▶ image sizes ──▶ token estimate ──▶ `BatchPlan` ──▶ identity, card
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class PlannedRun:
     index: Index
     selection: Selection
     targets: Targets
-    sizes: dict[str, Size | None]  # of the images, where the ranks must be balanced
+    sizes: dict[str, Size | None]  # of the images, by name; empty where no ranks have to be balanced
     plan: BatchPlan
 
     @cached_property
@@ -136,22 +136,11 @@ def chosen_index(config: TrainConfig) -> Index:
     return open_version(config.index, config.index_version)
 
 
-def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -> TrainConfig:
-    """Return the config with which each worker finds the driver's ``selection`` from ``index``.
-
-    It names this very version of the index, as another one may be published before a worker starts, and the α
-    that was found, if it was to be automatic; a file that leaves out nothing is not named.
-    """
-    alpha = str(selection.parameters.alpha) if config.alpha == AUTO else config.alpha
-    exclude = config.exclude if selection.left_out.rollouts else ""
-    return replace(config, index_version=index.fingerprint, alpha=alpha, exclude=exclude)
-
-
 def chosen_selection(config: TrainConfig) -> Selection:
     """Read the selection to train on from the index, which is ranked first if other options are asked for.
 
     Raises:
-        UsageError: No α is automatic, or an option has no effect with the strategy.
+        UsageError: α cannot be chosen automatically, or an option has no effect with the strategy.
         IndexUnusableError: There is no such index version, its shards have changed since it was written, or
             the selection has rollouts in compressed or Parquet shards. Training reads rollouts in random
             order, which these shards do not allow.
@@ -174,6 +163,17 @@ def _ranked_again(index: Index, config: TrainConfig) -> Selection:
         exclusion = read_exclusion(index, config.exclude)
         engine = choose_engine(emit=emit)
         return select_on(engine, index, config.fraction, config.ranking, emit, exclusion)
+
+
+def config_of_workers(config: TrainConfig, index: Index, selection: Selection) -> TrainConfig:
+    """Return the config with which each worker finds the driver's ``selection`` from ``index``.
+
+    It names this very version of the index, as another one may be published before a worker starts, and the α
+    that was found for ``--alpha auto``. A file of excluded rollouts is named only if it excludes any.
+    """
+    alpha = str(selection.parameters.alpha) if config.alpha == AUTO else config.alpha
+    exclude = config.exclude if selection.left_out.rollouts else ""
+    return replace(config, index_version=index.fingerprint, alpha=alpha, exclude=exclude)
 
 
 def rollout_sizes(selection: Selection) -> list[RolloutSize]:
@@ -237,11 +237,11 @@ def header_sizes(rollouts: Sequence[RolloutSize], config: TrainConfig) -> dict[s
         console.phase(f"images: reading the headers of {unread:,}")
     sizes = image_sizes(config.image_root, names, kept)
     if config.check_images:
-        refuse_broken(config, sizes)
+        _refuse_broken(config, sizes)
     return sizes
 
 
-def refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None:
+def _refuse_broken(config: TrainConfig, sizes: Mapping[str, Size | None]) -> None:
     """Check that at most ``config.skip_broken_images`` images are broken, as far as their headers tell.
 
     An image counts as broken if it exists but its header is unreadable or has more than `MOST_PIXELS` pixels.
