@@ -1,4 +1,4 @@
-"""The update of the weights: DeepSpeed's engine with AdamW, the learning rate, and the stop of what diverges.
+"""Update the weights: DeepSpeed's engine with AdamW, the learning rate, and a stop of runs that diverge.
 
     gradient ──`DivergenceGuard.check_loss`──▶ `learning_rate` ──▶ engine.step() ──▶ `check_gradient`
 
@@ -115,28 +115,6 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
 
 
-def explodes(norm: float, earlier: Sequence[float], factor: float, clip: float) -> bool:
-    """Return whether ``norm`` is far above the gradient norms of the ``earlier`` steps.
-
-    Args:
-        norm: Norm of the gradient before clipping.
-        earlier: Norms of the steps before, the oldest first; the median of the last 50 is compared.
-        factor: A norm above ``factor`` times the median explodes; 0 turns the check off.
-        clip: The norm to which gradients are clipped; a norm up to this never explodes.
-
-    Returns:
-        False also while there are fewer than 10 earlier steps.
-    """
-    if factor == 0 or len(earlier) < _LEAST:
-        return False
-    return norm > max(clip, factor * median(earlier[-_WINDOW:]))
-
-
-def recent_norms(norm: float, earlier: Sequence[float]) -> list[float]:
-    """Return the norms that later steps compare with: those of the last 50 steps, this one included."""
-    return [*earlier, norm][-_WINDOW:]
-
-
 @dataclass
 class StepRecord:
     """The rows of one step, and which of them this rank saw with a loss that is not finite."""
@@ -223,3 +201,25 @@ class DivergenceGuard:
     def _ids(self, rows: list[int]) -> list[str]:
         ids: list[str] = self.rollout_ids.take(pa.array(rows, pa.int64())).to_pylist()
         return ids
+
+
+def explodes(norm: float, earlier: Sequence[float], factor: float, clip: float) -> bool:
+    """Return whether ``norm`` is far above the gradient norms of the ``earlier`` steps.
+
+    Args:
+        norm: Norm of the gradient before clipping.
+        earlier: Norms of the steps before, the oldest first; the median of the last 50 is compared.
+        factor: A norm above ``factor`` times the median explodes; 0 turns the check off.
+        clip: The norm to which gradients are clipped; a norm up to this never explodes.
+
+    Returns:
+        False also while there are fewer than 10 earlier steps.
+    """
+    if factor == 0 or len(earlier) < _LEAST:
+        return False
+    return norm > max(clip, factor * median(earlier[-_WINDOW:]))
+
+
+def recent_norms(norm: float, earlier: Sequence[float]) -> list[float]:
+    """Return the norms that later steps compare with: those of the last 50 steps, this one included."""
+    return [*earlier, norm][-_WINDOW:]
