@@ -109,6 +109,22 @@ def _train(config: TrainConfig, nodes: Any) -> None:
         console.show(_ending(config, outcome))
 
 
+def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
+    left_out = f", {len(plan.left_out):,} left out for missing images" if plan.left_out else ""
+    if plan.held_out:
+        left_out += f", {len(plan.held_out):,} held out for validation"
+    if plan.dropped_per_epoch:
+        left_out += f", {plan.dropped_per_epoch:,} an epoch dropped with its last, smaller batch"
+    return (
+        f"selection: {plan.rows_per_epoch:,} of {pluralize(selection.available, 'rollout')} "
+        f"({plan.rows_per_epoch / selection.available:.2%}; asked for {percent(selection.fraction)})"
+        f"{left_out}\n"
+        f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "
+        f"on {config.workers.words}, "
+        f"ZeRO {config.zero_stage}"
+    )
+
+
 def _batch_note(config: TrainConfig, plan: BatchPlan) -> list[str]:
     rollouts = plan.rows_per_epoch
     if config.global_batch <= rollouts:
@@ -130,46 +146,6 @@ def _claimed_and_fit(run: PlannedRun) -> Any:
     keep_sizes(config.output, config.image_root, run.sizes)
     store_selection(config, run.index, run.selection)
     return _fit(config, run.plan, run.identity, run.card(name), name, run.targets.weights)
-
-
-def _summary(config: TrainConfig, selection: Selection, plan: BatchPlan) -> str:
-    left_out = f", {len(plan.left_out):,} left out for missing images" if plan.left_out else ""
-    if plan.held_out:
-        left_out += f", {len(plan.held_out):,} held out for validation"
-    if plan.dropped_per_epoch:
-        left_out += f", {plan.dropped_per_epoch:,} an epoch dropped with its last, smaller batch"
-    return (
-        f"selection: {plan.rows_per_epoch:,} of {pluralize(selection.available, 'rollout')} "
-        f"({plan.rows_per_epoch / selection.available:.2%}; asked for {percent(selection.fraction)})"
-        f"{left_out}\n"
-        f"run: {pluralize(plan.total_steps, 'step')} of {pluralize(config.global_batch, 'rollout')} "
-        f"on {config.workers.words}, "
-        f"ZeRO {config.zero_stage}"
-    )
-
-
-def _ending(config: TrainConfig, outcome: Any) -> str:
-    metrics = outcome.metrics
-    rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
-    noticed = picture_notes(int(metrics["transparent"]), int(metrics["unclear"]), outcome.broken)
-    return "\n".join([
-        f"trained on {pluralize(rollouts, 'rollout')}, {pluralize(steps, 'step')}, "
-        f"mean loss {metrics['mean_loss']:.4f}; {pluralize(shortened, 'rollout')} shortened to fit, "
-        f"{metrics['skipped']:,.0f} skipped (too long, or a token of the prompt in the text)",
-        *noticed,
-        f"model: {config.output}",
-    ])  # fmt: skip
-
-
-def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
-    """Compare the model with the memory of the cluster's devices, unless `_train` has done so; print remarks.
-
-    Raises:
-        TrainingError: A device cannot hold the model.
-    """
-    if asked_with_workers(config):
-        for remark in resolve_zero_stage(config, nodes())[1]:
-            console.show(remark)
 
 
 def _fit(
@@ -248,3 +224,27 @@ def _fit(
             if isinstance(outcome.error, PreemptedError):
                 outcome = replace(outcome, error=asked.named(outcome.error))
             return outcome
+
+
+def _compare_memory(config: TrainConfig, nodes: Callable[[], Any]) -> None:
+    """Compare the model with the memory of the cluster's devices, unless `_train` has done so; print remarks.
+
+    Raises:
+        TrainingError: A device cannot hold the model.
+    """
+    if asked_with_workers(config):
+        for remark in resolve_zero_stage(config, nodes())[1]:
+            console.show(remark)
+
+
+def _ending(config: TrainConfig, outcome: Any) -> str:
+    metrics = outcome.metrics
+    rollouts, steps, shortened = (int(metrics[name]) for name in ("rollouts", "steps", "shortened"))
+    noticed = picture_notes(int(metrics["transparent"]), int(metrics["unclear"]), outcome.broken)
+    return "\n".join([
+        f"trained on {pluralize(rollouts, 'rollout')}, {pluralize(steps, 'step')}, "
+        f"mean loss {metrics['mean_loss']:.4f}; {pluralize(shortened, 'rollout')} shortened to fit, "
+        f"{metrics['skipped']:,.0f} skipped (too long, or a token of the prompt in the text)",
+        *noticed,
+        f"model: {config.output}",
+    ])  # fmt: skip
