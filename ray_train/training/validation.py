@@ -24,15 +24,16 @@ from ray_train.data.sampler import BatchPlan
 from ray_train.distributed.collectives import all_reduce_sum
 from ray_train.model.reward import Batch, Loss, step_rewards
 
-VALIDATION = ("validation_loss", "validation_f1")  # names of the two among the metrics of a step
-INTERVAL = ("validation_f1_low", "validation_f1_high")  # and of the ends of the interval of the second
-_THRESHOLD = 0.5  # P(Yes) from which a step is predicted right; fixed, not tuned on the held-out prompts
-
+VALIDATION = ("validation_loss", "validation_f1")  # names of loss and macro-F1 among the metrics of a step
+INTERVAL = ("validation_f1_low", "validation_f1_high")  # names of the ends of the interval of macro-F1
 RESAMPLES = 400
-ENDS = (0.025, 0.975)  # quantiles: an interval of 95 %
+
+_THRESHOLD = 0.5  # P(Yes) from which a step is predicted right; fixed, not tuned on the held-out prompts
+_ENDS = (0.025, 0.975)  # quantiles: an interval of 95 %
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
+Counts: TypeAlias = Floats | float
 
 
 @dataclass(frozen=True)
@@ -127,14 +128,14 @@ def validate(
     finally:
         engine.train()
         prefetcher.close()
-    f1 = counted_macro_f1(sums["hit"], sums["miss"], sums["false_alarm"], sums["rejected"])
+    f1 = float(counted_macro_f1(sums["hit"], sums["miss"], sums["false_alarm"], sums["rejected"]))
     interval = macro_f1_interval(np.array([sums[name] for name in drawn]).reshape(-1, 4))
     mean_loss = sums["loss"] / (sums["weight"] or 1.0)
     return Validated(mean_loss, f1, int(sums["steps"]), int(sums["rollouts"]), interval, broken)
 
 
-def counted_macro_f1(hit: float, miss: float, false_alarm: float, rejected: float) -> float:
-    """Return `evaluation.metrics.macro_f1` from counts of steps, which ranks can sum.
+def counted_macro_f1(hit: Counts, miss: Counts, false_alarm: Counts, rejected: Counts) -> Floats:
+    """Return `evaluation.metrics.macro_f1` from counts of steps, which ranks can sum; one value a resample.
 
     Args:
         hit: Right steps predicted right.
@@ -143,9 +144,9 @@ def counted_macro_f1(hit: float, miss: float, false_alarm: float, rejected: floa
         rejected: Wrong steps predicted wrong.
     """
     wrong_found = miss + false_alarm
-    of_right = 2 * hit / max(1.0, 2 * hit + wrong_found)
-    of_wrong = 2 * rejected / max(1.0, 2 * rejected + wrong_found)
-    return (of_right + of_wrong) / 2
+    of_right = 2 * hit / np.maximum(1.0, 2 * hit + wrong_found)
+    of_wrong = 2 * rejected / np.maximum(1.0, 2 * rejected + wrong_found)
+    return np.asarray((of_right + of_wrong) / 2)
 
 
 @dataclass
@@ -189,8 +190,5 @@ def macro_f1_interval(drawn: Floats) -> tuple[float, float]:
     drawn = drawn[drawn.sum(axis=1) > 0]
     if not len(drawn):
         return np.nan, np.nan
-    hit, miss, false_alarm, rejected = drawn.T
-    wrong = miss + false_alarm
-    f1 = (2 * hit / np.maximum(1, 2 * hit + wrong) + 2 * rejected / np.maximum(1, 2 * rejected + wrong)) / 2
-    low, high = np.quantile(f1, ENDS).tolist()
+    low, high = np.quantile(counted_macro_f1(*drawn.T), _ENDS).tolist()
     return low, high
