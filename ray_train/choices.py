@@ -1,4 +1,4 @@
-"""Allowed values of options, and the conditions (`Need`) under which an option has an effect.
+"""Allowed values of options, functions that parse them, and when an option has an effect (`Need`).
 
 What each recipe changes, and its measured effect, is in docs/reference/paper.md.
 """
@@ -47,9 +47,9 @@ PAPER: Mapping[str, Any] = {
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {"bisieve": {}, "paper": PAPER}
 
-# Options of a selection that a run may make by other rules than those that its index is ranked by. Each is a
-# text, so that a config file can hold `AS_INDEX` beside a number.
-AS_INDEX = "index"  # as the index is ranked
+# Options of the ranking: a run may select by others than its index is ranked by. Their values are texts, so
+# that a config file can have `AS_INDEX` or a number.
+AS_INDEX = "index"  # the option of the index
 _NUMBERS = ("alpha", "threshold", "pair_share")
 _OPTIONS = ("strategy", *_NUMBERS, "ties", "all_negative")
 _SEED = "selection_seed"  # the ranking's option "seed": training has another seed of its own
@@ -66,8 +66,8 @@ FAMILY, NONE = "family", "none"  # of --system: the model family's own system tu
 
 _CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # prefixes of the chat tokens of all families
 
-TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")
-# The steps on which the threshold is chosen; FIXED: none, it is given as a number.
+TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")  # the prompt of an evaluation
+# The steps on which the threshold is chosen; FIXED: on none, it is given as a number.
 CALIBRATION, TEST, FIXED = "calibration", "test", "fixed"
 
 PARAGRAPHS, LINES = SPLITS = ("paragraphs", "lines")  # how the text of a response is split into steps
@@ -155,64 +155,6 @@ def strategy_or_index(given: Any) -> str:
     return str(given)
 
 
-def selection_options(config: Any) -> dict[str, Any]:
-    """Return the options of a selection that are not `AS_INDEX`, by name, with numbers as such."""
-    given = {name: value for name in _OPTIONS if (value := getattr(config, name)) != AS_INDEX}
-    seed = getattr(config, _SEED)
-    return {
-        name: float(value) if name in _NUMBERS and value != AUTO else value for name, value in given.items()
-    } | ({} if seed == AS_INDEX else {"seed": int(seed)})
-
-
-def check_selection_options(config: Any) -> None:
-    """Check the values of the options of a selection.
-
-    Raises:
-        UsageError: A value is out of range.
-    """
-    check_ranking({name: value for name, value in selection_options(config).items() if value != AUTO})
-
-
-def ineffective_options(config: Any) -> dict[str, Need]:
-    """Return the options of ``config`` that have no effect at any value, each with what it would need."""
-    needs = {item.name: item.metadata.get("needs") for item in dataclasses.fields(config)}
-    return {name: need for name, need in needs.items() if need is not None and not need.met(config)}
-
-
-def require_an_effect(config: Any) -> None:
-    """Check that each option that is not at its default has an effect.
-
-    Raises:
-        UsageError: One has none without another option.
-    """
-    defaults = {item.name: item.default for item in dataclasses.fields(config)}
-    for name, need in ineffective_options(config).items():
-        if (value := getattr(config, name)) != defaults[name]:
-            flag = flag_of(name)
-            raise UsageError(
-                f"{need.flag} beside {flag}",
-                f"{flag} {value} without it, which would do nothing",
-                f"leave out {flag}, or give what it needs",
-            )
-
-
-def chosen_trackers(track: str) -> tuple[str, ...]:
-    """Return the names of the trackers in ``track``, a comma-separated list or ``"none"``.
-
-    Raises:
-        UsageError: A name is unknown.
-    """
-    if track == "none":
-        return ()
-    names = tuple(dict.fromkeys(name.strip() for name in track.split(",")))
-    for name in names:
-        if name not in TRACKERS:
-            expected = f"{', '.join(TRACKERS)}, several by comma, or none for --track"
-            hint = did_you_mean(name, TRACKERS) or "give another --track"
-            raise UsageError(expected, repr(name), hint)
-    return names
-
-
 def threshold_of(given: str | float) -> str | float:
     """Parse a value of ``--threshold``: `CALIBRATION`, `TEST` or a number in [0, 1].
 
@@ -231,6 +173,23 @@ def threshold_of(given: str | float) -> str | float:
 
 
 threshold_of.__name__ = f"number in [0, 1], {CALIBRATION} or {TEST}"  # shown by argparse
+
+
+def chosen_trackers(track: str) -> tuple[str, ...]:
+    """Return the names of the trackers in ``track``, a comma-separated list or ``"none"``.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
+    if track == "none":
+        return ()
+    names = tuple(dict.fromkeys(name.strip() for name in track.split(",")))
+    for name in names:
+        if name not in TRACKERS:
+            expected = f"{', '.join(TRACKERS)}, several by comma, or none for --track"
+            hint = did_you_mean(name, TRACKERS) or "give another --track"
+            raise UsageError(expected, repr(name), hint)
+    return names
 
 
 def column_of(choice: str) -> tuple[str, str] | None:
@@ -267,3 +226,44 @@ class RewardTokens(NamedTuple):
 
 
 OWN_TOKENS = RewardTokens()  # of models that bisieve trains
+
+
+def selection_options(config: Any) -> dict[str, Any]:
+    """Return the ranking's options that are not `AS_INDEX`, by the ranking's names, and numbers as such."""
+    given = {name: value for name in _OPTIONS if (value := getattr(config, name)) != AS_INDEX}
+    seed = getattr(config, _SEED)
+    return {
+        name: float(value) if name in _NUMBERS and value != AUTO else value for name, value in given.items()
+    } | ({} if seed == AS_INDEX else {"seed": int(seed)})
+
+
+def check_selection_options(config: Any) -> None:
+    """Check the values of the ranking's options.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
+    check_ranking({name: value for name, value in selection_options(config).items() if value != AUTO})
+
+
+def ineffective_options(config: Any) -> dict[str, Need]:
+    """Return the options of ``config`` that have no effect at any value, each with what it would need."""
+    needs = {item.name: item.metadata.get("needs") for item in dataclasses.fields(config)}
+    return {name: need for name, need in needs.items() if need is not None and not need.met(config)}
+
+
+def require_an_effect(config: Any) -> None:
+    """Check that each option that is not at its default has an effect.
+
+    Raises:
+        UsageError: One has none without another option.
+    """
+    defaults = {item.name: item.default for item in dataclasses.fields(config)}
+    for name, need in ineffective_options(config).items():
+        if (value := getattr(config, name)) != defaults[name]:
+            flag = flag_of(name)
+            raise UsageError(
+                f"{need.flag} beside {flag}",
+                f"{flag} {value} without it, which would do nothing",
+                f"leave out {flag}, or give what it needs",
+            )
