@@ -1,4 +1,4 @@
-"""Declare, parse and write options: the fields of a dataclass as flags and TOML keys.
+"""Declare, read and write options: the fields of a dataclass as flags and keys of a TOML or YAML file.
 
     `option` fields of a dataclass ──add_options──▶ argparse flags ──read_config──▶ a checked config
     a checked config ──located──▶ one that workers elsewhere can use ──to_toml──▶ a file for ``--config``
@@ -25,7 +25,7 @@ from bisieve.io import storage
 from bisieve.io.settings import read_settings, toml_value
 from bisieve.io.urls import canonical, join
 
-RUN_CONFIG = "config.toml"
+RUN_CONFIG = "config.toml"  # file name of a run's options
 
 _ACTIONS = {"restart", "dry_run"}  # options of one command that are not properties of the run
 _LONGEST = 40  # characters of a default that a help text shows
@@ -162,7 +162,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
 
 
 def _metavar(item: "dataclasses.Field[Any]") -> str:
-    """Return what stands for a value in a help text, in the words of the other commands."""
+    """Return the placeholder of a value in a help text, in the words of the other commands."""
     places = {"url": "URL", "model": "MODEL"}
     if metavar := item.metadata["metavar"]:
         return str(metavar)
@@ -204,31 +204,6 @@ def read_config(kind: type[Config], args: argparse.Namespace) -> Config:
     config = kind(**values)
     config.check()
     return config
-
-
-def _require_all(missing: Sequence["dataclasses.Field[Any]"]) -> None:
-    """Raise a `UsageError` that names all required options that are missing, if there are any."""
-    if not missing:
-        return
-    flags = ", ".join(flag_of(item.name) for item in missing)
-    if len(missing) == 1:
-        raise UsageError(
-            f"{flags} ({missing[0].metadata['help']})", "nothing", f"give {flags}, or its key in --config"
-        )
-    raise UsageError(flags, "nothing", "give them, or their keys in --config; --help says what they are")
-
-
-def plain_options(config: Checked) -> dict[str, Any]:
-    """Return the options of ``config`` by name, with values that JSON and TOML can hold."""
-    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
-    return {name: getattr(value, "given", value) for name, value in values.items()}
-
-
-def _location(given: str, may_be_hub_id: bool) -> str:
-    """Return a local path as an absolute one; URLs and hub ids stay as they are."""
-    path = Path(given).expanduser()
-    is_hub_id = may_be_hub_id and not path.exists() and not given.startswith((".", "~", "/"))
-    return given if "://" in given or is_hub_id else str(path.absolute())
 
 
 def _read_file(args: argparse.Namespace, kind: type[Config]) -> dict[str, Any]:
@@ -274,6 +249,25 @@ def _typed(item: "dataclasses.Field[Any]", value: Any, where: str) -> Any:
         expected = f"one of {choices}" if choices else f"a value of type {getattr(item.type, '__name__', '')}"
         raise UsageError(f"{expected} for {item.name} in {where}", repr(value), "correct the file")
     return value
+
+
+def _require_all(missing: Sequence["dataclasses.Field[Any]"]) -> None:
+    """Raise a `UsageError` that names all required options that are missing, if there are any."""
+    if not missing:
+        return
+    flags = ", ".join(flag_of(item.name) for item in missing)
+    if len(missing) == 1:
+        raise UsageError(
+            f"{flags} ({missing[0].metadata['help']})", "nothing", f"give {flags}, or its key in --config"
+        )
+    raise UsageError(flags, "nothing", "give them, or their keys in --config; --help says what they are")
+
+
+def _location(given: str, may_be_hub_id: bool) -> str:
+    """Return a local path as an absolute one; URLs and hub ids stay as they are."""
+    path = Path(given).expanduser()
+    is_hub_id = may_be_hub_id and not path.exists() and not given.startswith((".", "~", "/"))
+    return given if "://" in given or is_hub_id else str(path.absolute())
 
 
 def located(config: Config) -> Config:
@@ -330,3 +324,9 @@ def parameters(config: Checked) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
+
+
+def plain_options(config: Checked) -> dict[str, Any]:
+    """Return the options of ``config`` by name, with values that JSON and TOML can hold."""
+    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    return {name: getattr(value, "given", value) for name, value in values.items()}
