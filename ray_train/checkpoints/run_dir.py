@@ -1,4 +1,4 @@
-"""The output folder of a run: which run it is of, and the selection that the workers read.
+"""The output folder of a run: which run it has, and the selection that the workers read.
 
     OUTPUT/run.json               the name and the identity of the run
            selection.parquet      the selected rows, `schemas.INDEX`; in its metadata the fingerprint, and
@@ -46,7 +46,7 @@ from ray_train.model.prompt_format import format_fingerprint
 
 RUN = "run.json"
 RUNS = "runs"  # folder of Ray Train's storage, below the output
-STORED = "selection.parquet"
+_STORED = "selection.parquet"
 _FINGERPRINT, _LEFT_OUT = b"selection", b"left_out"
 
 
@@ -120,7 +120,7 @@ def is_finished(config: TrainConfig, identity: dict[str, Any]) -> bool:
     if config.restart or not storage.exists(url):
         return False
     found = _read_run(url)
-    return found.identity == identity and _is_finished(config.output, found.run)
+    return found.identity == identity and _has_model_of(config.output, found.run)
 
 
 def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bool]:
@@ -145,7 +145,7 @@ def claim_output(config: TrainConfig, identity: dict[str, Any]) -> tuple[str, bo
         ours = found.identity == identity
         if not config.restart and (ours or _has_progress(config.output, found.run)):
             check_identity(found.identity, identity, config.output)
-            return found.run, _is_finished(config.output, found.run)
+            return found.run, _has_model_of(config.output, found.run)
     elif not config.restart and storage.exists(join(config.output, MODEL)):
         raise TrainingError(
             f"a new folder at {config.output}", "a model", "give another --output, or --restart"
@@ -184,7 +184,7 @@ def _has_progress(output: str, run: str) -> bool:
     return storage.exists(join(output, RUNS, run, "checkpoint_manager_snapshot.json"))
 
 
-def _is_finished(output: str, run: str) -> bool:
+def _has_model_of(output: str, run: str) -> bool:
     card = read_card(output, "--output")
     return card is not None and card["run"] == run
 
@@ -208,7 +208,7 @@ def store_selection(config: TrainConfig, index: Index, selection: Selection) -> 
     )
     file = io.BytesIO()
     pq.write_table(rows, file, compression="zstd")
-    storage.write_bytes(join(config.output, STORED), file.getvalue())
+    storage.write_bytes(join(config.output, _STORED), file.getvalue())
 
 
 def driver_selection(config: TrainConfig, index: Index, fingerprint: str) -> Selection:
@@ -227,7 +227,7 @@ def driver_selection(config: TrainConfig, index: Index, fingerprint: str) -> Sel
         selection = read_selection(index, config.fraction)
         found = selection.fingerprint
     else:
-        rows, found, left_out = _read_selection(join(config.output, STORED))
+        rows, found, left_out = _read_selection(join(config.output, _STORED))
         parameters = asked_parameters(index, config.ranking)
         selection = selection_of_rows(index, rows, config.fraction, parameters, left_out=left_out)
     if not fingerprint == found == selection.fingerprint:
