@@ -1,4 +1,4 @@
-"""Read the images of rollouts, through a cache on the local disk, and report those that are broken or odd.
+"""Read the images of rollouts, through a cache on the local disk, and report those that cause problems.
 
 `image_reader` makes the `ImageReader` of a run, with or without an `ImageCache`. The cache has a size limit
 and is shared by all processes of this machine:
@@ -31,16 +31,11 @@ from ray_train.distributed.collectives import from_all_ranks
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
 _SHELVES = 64  # so that an eviction scans 1/64 of the files, and few processes wait for the same lock
 _LOCK, _UNFINISHED = ".lock", ".tmp"
 _DIGEST = 16  # bytes of the checksum, before the bytes of the image
 _UNKNOWN = "None"  # `FileInfo.etag` of a file whose store gives none
-
-
-def default_folder() -> Path:
-    """Return this user's cache folder: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "images")
+_NAMED = 5  # broken images that a line names
 
 
 @dataclass(frozen=True)
@@ -163,7 +158,9 @@ def image_reader(root: str, cache_gb: float, folder: Path | None = None) -> Imag
     return ImageReader(root, ImageCache(folder, int(cache_gb * 1e9)))
 
 
-_NAMED = 5  # broken images that a line names
+def default_folder() -> Path:
+    """Return this user's cache folder: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "images")
 
 
 def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | None = None) -> list[str]:
