@@ -1,8 +1,8 @@
-"""Prepare samples ahead of the model, in data workers: decode images, tokenize, name the image of a failure.
+"""Prepare samples ahead of the model, in data workers: decode images, tokenize, name images that fail.
 
     items ──threads, data_workers──▶ results, in the order of the items
 
-The map in order is `threads` for work that waits for a store, and `data_workers` (processes) for CPU work.
+`threads` map in order what waits for a store, and `data_workers` (processes) what needs a CPU.
 Results and errors come in the order of the items, with any number of workers. So the batches of a step, and
 the step at which a broken image ends the run, do not depend on the number of workers.
 
@@ -59,35 +59,6 @@ def chosen_workers(asked: int, cpus: int, local_ranks: int) -> int:
     return asked if asked != BY_THE_MACHINE else max(0, min(_MOST, cpus // local_ranks - 1))
 
 
-def in_order(
-    submit: Callable[[Item], "Future[Result]"], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """Yield the results of ``items`` in their order, with up to ``ahead`` of them submitted at a time.
-
-    An exception, of the work or of iterating ``items``, is raised in place of its result.
-    """
-    source, ended = iter(items), False
-    waiting: deque[Future[Result]] = deque()
-    while True:
-        while not ended and len(waiting) < ahead:
-            try:
-                waiting.append(submit(next(source)))
-            except StopIteration:
-                ended = True
-            except Exception as error:  # raised in order, after the results of earlier items
-                waiting.append(_failed(error))
-                ended = True
-        if not waiting:
-            return
-        yield waiting.popleft().result()
-
-
-def _failed(error: Exception) -> "Future[Any]":
-    future: Future[Any] = Future()
-    future.set_exception(error)
-    return future
-
-
 @contextmanager
 def threads(number: int, work: Callable[[Item], Result], ahead: int) -> Iterator[InOrder]:
     """Yield a function that maps ``work`` over items, in order, in ``number`` threads.
@@ -137,6 +108,35 @@ def _unpickled(results: Iterator[bytes], number: int) -> Iterator[Any]:
             "one that was killed or could not start; memory may have run out",
             "give the machine more memory, or the run fewer --data-workers",
         ) from error
+
+
+def in_order(
+    submit: Callable[[Item], "Future[Result]"], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """Yield the results of ``items`` in their order, with up to ``ahead`` of them submitted at a time.
+
+    An exception, of the work or of iterating ``items``, is raised in place of its result.
+    """
+    source, ended = iter(items), False
+    waiting: deque[Future[Result]] = deque()
+    while True:
+        while not ended and len(waiting) < ahead:
+            try:
+                waiting.append(submit(next(source)))
+            except StopIteration:
+                ended = True
+            except Exception as error:  # raised in order, after the results of earlier items
+                waiting.append(_failed(error))
+                ended = True
+        if not waiting:
+            return
+        yield waiting.popleft().result()
+
+
+def _failed(error: Exception) -> "Future[Any]":
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _modules_of(work: Any) -> list[str]:
