@@ -2,7 +2,7 @@
 
     items ──threads, data_workers──▶ results, in the order of the items
 
-`threads` map in order what waits for a store, and `data_workers` (processes) what needs a CPU.
+`threads` are for work that waits for a store, and `data_workers` (processes) for work that needs a CPU.
 Results and errors come in the order of the items, with any number of workers. So the batches of a step, and
 the step at which a broken image ends the run, do not depend on the number of workers.
 
