@@ -27,7 +27,7 @@ from ray_train.model.backbone import Backbone
 from ray_train.model.packed_attention import Extent
 from ray_train.model.reward import NO_ROW, Batch
 
-COUNTS = ("shortened", "skipped", "transparent", "unclear")  # of `PromptTokens`, summed over a pack
+COUNTS = ("shortened", "skipped", "transparent", "unclear")  # fields of `PromptTokens`, summed over a pack
 _FULL = 2**30  # bytes of pixels from which on no further prompt is kept
 
 Images = tuple[str, ...]  # names of the images of a rollout
@@ -156,17 +156,6 @@ def block_of(
     )
 
 
-def _markers(block: PromptBlock, marker_id: int) -> list[int]:
-    """Return the number of markers of each rollout of ``block``.
-
-    The shared prefix has no marker; if it had one, it would count for every rollout and fail the alignment
-    check.
-    """
-    at, (shared, own) = block.tokens == marker_id, block.extent
-    in_prompt = int(at[:shared].sum())
-    return [in_prompt + int(part.sum()) for part in at[shared:].split_with_sizes(own)] if own else [in_prompt]
-
-
 def joined(pack: Sequence[PromptBlock]) -> dict[str, Any]:
     """Return the model's inputs for a pack of blocks, at least one of which has images.
 
@@ -264,6 +253,17 @@ def make_packer(backbone: Backbone, encoder: Encoder, budget: int) -> Packer:
     return Packer(reader, lambda tokens, images: family.positions(model, tokens, images), budget)
 
 
+def _markers(block: PromptBlock, marker_id: int) -> list[int]:
+    """Return the number of markers of each rollout of ``block``.
+
+    The shared prefix has no marker; if it had one, it would count for every rollout and fail the alignment
+    check.
+    """
+    at, (shared, own) = block.tokens == marker_id, block.extent
+    in_prompt = int(at[:shared].sum())
+    return [in_prompt + int(part.sum()) for part in at[shared:].split_with_sizes(own)] if own else [in_prompt]
+
+
 @dataclass
 class PromptMemory:
     """Prepared prompts by their images, question and steps; the pixels of an image are kept once.
@@ -293,6 +293,6 @@ class PromptMemory:
 
 
 def _key(samples: Sequence[Sample]) -> Key:
-    images: Any = samples[0].images  # encoded: `images.StoredImage`
+    images: Any = samples[0].images  # not decoded: `images.StoredImage`
     steps = tuple(tuple(sample.steps) for sample in samples)
     return tuple(image.name for image in images), samples[0].question, steps
