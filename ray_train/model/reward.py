@@ -1,4 +1,4 @@
-"""The reward model: the batch it reads, P(Yes) of each step at its marker, and the loss of each objective.
+"""The reward model: the batch that it reads, P(Yes) of each step at its marker, and the loss by objective.
 
     input_ids [rows, length] ──backbone──▶ [rows, length, hidden] ──at the markers──▶ [markers, hidden]
     [markers, hidden] ──Yes and No rows of the language head──▶ logits [markers, 2] ──softmax──▶ μ = P(Yes)
@@ -102,27 +102,6 @@ class KappaHead(nn.Module):
         return functional.softplus(functional.linear(normed, weight, bias))[:, 0] + KAPPA_MIN
 
 
-def deviation(mean: torch.Tensor, kappa: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation of Beta(μκ, (1 − μ)κ), of the shape of ``mean`` (μ) and ``kappa`` (κ)."""
-    return (mean * (1 - mean) / (kappa + 1)).sqrt()
-
-
-def load_kappa(head: KappaHead, file: Path) -> None:
-    """Load the weights in ``file`` into ``head``.
-
-    Raises:
-        TrainingError: the file is missing or damaged, or its weights are not those of ``head``.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        head.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: other names or shapes
-        found = " ".join(str(error).split())[:200]
-        raise TrainingError(f"the κ head of the model in {file}", found, "copy the model again") from error
-
-
 class RewardModel(nn.Module):
     """A backbone with the Yes and No logits at each marker as its output, and with a κ head also κ."""
 
@@ -180,6 +159,22 @@ def reward_model(backbone: Backbone, format: PromptFormat, with_kappa: bool = Fa
     return RewardModel(backbone.model, marker, yes, no, head)
 
 
+def load_kappa(head: KappaHead, file: Path) -> None:
+    """Load the weights in ``file`` into ``head``.
+
+    Raises:
+        TrainingError: the file is missing or damaged, or its weights are not those of ``head``.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        head.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: other names or shapes
+        found = " ".join(str(error).split())[:200]
+        raise TrainingError(f"the κ head of the model in {file}", found, "copy the model again") from error
+
+
 def step_rewards(answers: torch.Tensor, risk: float = 0.0) -> torch.Tensor:
     """Return the reward of each step, float32 ``[markers]``: μ − risk · σ, where μ is P(Yes).
 
@@ -191,6 +186,11 @@ def step_rewards(answers: torch.Tensor, risk: float = 0.0) -> torch.Tensor:
     """
     mean = answers[:, :2].softmax(dim=1)[:, 0]
     return mean - risk * deviation(mean, answers[:, 2]) if risk else mean
+
+
+def deviation(mean: torch.Tensor, kappa: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation of Beta(μκ, (1 − μ)κ), of the shape of ``mean`` (μ) and ``kappa`` (κ)."""
+    return (mean * (1 - mean) / (kappa + 1)).sqrt()
 
 
 # Output of `RewardModel` and its batch -> the loss, a scalar: a weighted sum over the steps.
