@@ -1,4 +1,4 @@
-"""Load a vision-language backbone and its processor, and add the marker token.
+"""Load a vision-language backbone and its processor, add the marker token, and freeze what is not trained.
 
     source ──local_copy──▶ folder ──load_processor──▶ config, family, processor ──load_backbone──▶ Backbone
 
@@ -23,7 +23,7 @@ from ray_train.model.families import Family, family_of
 from ray_train.model.files import WEIGHTS, local_copy, record_tie, refuse_quantized, set_tie, stored_tensors
 from ray_train.model.vision_attention import join_runs
 
-# Only data is read from a model folder: its own code is not run, and pickles, which can run code, not opened.
+# Only data is read from a model folder: its code is not run, and pickles, which can run code, are not opened.
 NO_CODE = {"trust_remote_code": False}
 _LOADING_PROBLEMS = {
     "missing_keys": "missing",
@@ -143,91 +143,6 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source: str) -> None:
-    """Raise `TrainingError` unless the weights in the files are exactly those of the model, all in ``dtype``.
-
-    ``report`` is the loading report of transformers; keys that the model's class ignores are not in it.
-    """
-    expected = f"exactly the weights of {model.config.model_type} at {source}"
-    for problem, words in _LOADING_PROBLEMS.items():
-        if names := report.get(problem):
-            found = f"{pluralize(len(names), 'weight')} {words}, such as {min(map(_key, names))}"
-            raise TrainingError(expected, found, "copy the folder again, or choose another checkpoint")
-    others = [name for name, weight in model.named_parameters() if weight.dtype != dtype]
-    if others:
-        found = f"{others[0]} in {model.get_parameter(others[0]).dtype}"
-        raise TrainingError(f"all weights loaded as {dtype}", found, "choose another checkpoint")
-
-
-def _key(name: Any) -> str:
-    """Return a weight's name from the loading report, with its shapes where transformers reports them."""
-    if isinstance(name, str):
-        return " ".join(name.split())[:200]
-    key, *sizes = name
-    return f"{key} ({' for '.join(str(tuple(size)) for size in sizes)})"
-
-
-def _place(path: str) -> str:
-    """Return a prefix that explains a failed load: no safetensors files, or a damaged one; else empty."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(Path(path).glob(f"*{WEIGHTS}"))
-    if not files:
-        return f"no weights as {WEIGHTS}, and pickled ones (.bin) are not read: "
-    for file in files:
-        try:
-            with safe_open(str(file), "np"):
-                pass
-        except (SafetensorError, OSError):
-            return f"{file.name} that is damaged: "
-    return ""
-
-
-def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, Any]) -> Any:
-    """Return a processor of the transformers class ``name`` for text and images only; it can be pickled.
-
-    Args:
-        name: class in transformers.
-        images: image processor.
-        tokenizer: of the backbone.
-        options: further arguments of the class.
-    """
-    kind = getattr(import_module("transformers"), name)
-    members = {
-        # The processors of transformers also require a video processor, and that requires torchvision.
-        "get_attributes": classmethod(lambda cls: ["image_processor", "tokenizer"]),
-        "__reduce__": lambda self: (make_processor, (name, self.image_processor, self.tokenizer, options)),
-    }
-    return type(kind.__name__, (kind,), members)(image_processor=images, tokenizer=tokenizer, **options)
-
-
-def add_marker(model: Any, tokenizer: Any) -> None:
-    """Add the marker to the tokenizer, the embeddings and the language head, unless it is known already.
-
-    Its row is the mean of the rows of all other tokens. The embeddings are resized only if they have no spare
-    row.
-    """
-    if tokenizer.convert_tokens_to_ids(MARKER) not in (None, tokenizer.unk_token_id):
-        return
-    used = len(tokenizer)
-    tokenizer.add_special_tokens({"extra_special_tokens": [MARKER]}, replace_extra_special_tokens=False)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    row = tokenizer.convert_tokens_to_ids(MARKER)
-    with torch.no_grad():
-        for layer in {model.get_input_embeddings(), model.get_output_embeddings()}:
-            layer.weight[row] = layer.weight[:used].float().mean(0)
-
-
-def train_only(model: Any, family: Family, parts: Collection[str]) -> None:
-    """Make ``parts`` of ``model`` trainable and freeze all others.
-
-    Parts are ``vision``, ``projector`` and ``language``; the paper trains projector and language (App. C).
-    """
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(family.part_of(name) in parts)
-
-
 def load_image_processor(path: str, source: str, backend: str) -> Any:
     """Return the image processor of a backbone.
 
@@ -261,7 +176,7 @@ def load_image_processor(path: str, source: str, backend: str) -> Any:
 
 def _loaded(path: str, backend: str) -> Any:
     transformers: Any = import_module("transformers")
-    return transformers.AutoImageProcessor.from_pretrained(path, backend=backend, trust_remote_code=False)
+    return transformers.AutoImageProcessor.from_pretrained(path, backend=backend, **NO_CODE)
 
 
 def _require_torchvision() -> None:
@@ -273,6 +188,91 @@ def _require_torchvision() -> None:
             str(error),
             f"install the one for torch {torch.__version__}; a new run may use --image-backend pil instead",
         ) from error
+
+
+def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, Any]) -> Any:
+    """Return a processor of the transformers class ``name`` for text and images only; it can be pickled.
+
+    Args:
+        name: class in transformers.
+        images: image processor.
+        tokenizer: of the backbone.
+        options: further arguments of the class.
+    """
+    kind = getattr(import_module("transformers"), name)
+    members = {
+        # The processors of transformers also require a video processor, and that requires torchvision.
+        "get_attributes": classmethod(lambda cls: ["image_processor", "tokenizer"]),
+        "__reduce__": lambda self: (make_processor, (name, self.image_processor, self.tokenizer, options)),
+    }
+    return type(kind.__name__, (kind,), members)(image_processor=images, tokenizer=tokenizer, **options)
+
+
+def _place(path: str) -> str:
+    """Return a prefix that explains a failed load: no safetensors files, or a damaged one; else empty."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(Path(path).glob(f"*{WEIGHTS}"))
+    if not files:
+        return f"no weights as {WEIGHTS}, and pickled ones (.bin) are not read: "
+    for file in files:
+        try:
+            with safe_open(str(file), "np"):
+                pass
+        except (SafetensorError, OSError):
+            return f"{file.name} that is damaged: "
+    return ""
+
+
+def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source: str) -> None:
+    """Raise `TrainingError` unless the weights in the files are exactly those of the model, all in ``dtype``.
+
+    ``report`` is the loading report of transformers; keys that the model's class ignores are not in it.
+    """
+    expected = f"exactly the weights of {model.config.model_type} at {source}"
+    for problem, words in _LOADING_PROBLEMS.items():
+        if names := report.get(problem):
+            found = f"{pluralize(len(names), 'weight')} {words}, such as {min(map(_key, names))}"
+            raise TrainingError(expected, found, "copy the folder again, or choose another checkpoint")
+    others = [name for name, weight in model.named_parameters() if weight.dtype != dtype]
+    if others:
+        found = f"{others[0]} in {model.get_parameter(others[0]).dtype}"
+        raise TrainingError(f"all weights loaded as {dtype}", found, "choose another checkpoint")
+
+
+def _key(name: Any) -> str:
+    """Return a weight's name from the loading report, with its shapes where transformers reports them."""
+    if isinstance(name, str):
+        return " ".join(name.split())[:200]
+    key, *sizes = name
+    return f"{key} ({' for '.join(str(tuple(size)) for size in sizes)})"
+
+
+def add_marker(model: Any, tokenizer: Any) -> None:
+    """Add the marker to the tokenizer, the embeddings and the language head, unless it is known already.
+
+    Its row is the mean of the rows of all other tokens. The embeddings are resized only if they have no spare
+    row.
+    """
+    if tokenizer.convert_tokens_to_ids(MARKER) not in (None, tokenizer.unk_token_id):
+        return
+    used = len(tokenizer)
+    tokenizer.add_special_tokens({"extra_special_tokens": [MARKER]}, replace_extra_special_tokens=False)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    row = tokenizer.convert_tokens_to_ids(MARKER)
+    with torch.no_grad():
+        for layer in {model.get_input_embeddings(), model.get_output_embeddings()}:
+            layer.weight[row] = layer.weight[:used].float().mean(0)
+
+
+def train_only(model: Any, family: Family, parts: Collection[str]) -> None:
+    """Make ``parts`` of ``model`` trainable and freeze all others.
+
+    Parts are ``vision``, ``projector`` and ``language``; the paper trains projector and language (App. C).
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(family.part_of(name) in parts)
 
 
 def resolved_precision(precision: str) -> str:
