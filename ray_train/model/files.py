@@ -1,4 +1,4 @@
-"""The files of a model: get them from a hub id, a folder or a URL, identify them, and check its weights.
+"""The files of a model: get them from a hub id, a folder or a URL, identify them, and check the weights.
 
     hub id, folder, URL ──local_copy──▶ local folder ──stored_tensors──▶ place, dtype, shape of each tensor
                         └─contents_of─▶ hash of what is loaded
@@ -71,83 +71,6 @@ def local_copy(source: str) -> str:
     return str(target)
 
 
-def cached_copy(hub_id: str) -> str | None:
-    """Return the folder of the hub's cache with ``hub_id``, without network access; None if there is none.
-
-    The folder may be incomplete: only some versions of the hub's library detect that.
-    """
-    hub: Any = import_module("huggingface_hub")
-    try:
-        return str(hub.snapshot_download(hub_id, local_files_only=True, **_OF_THE_HUB))
-    except Exception:  # the hub's library raises any type
-        return None
-
-
-def contents_of(folder: str) -> str:
-    """Return a hash of the files that a model is loaded from, 16 hex digits, independent of their location.
-
-    Files of up to 16 MiB are hashed whole. Of larger ones the size and the first 4 KiB of every 16 MiB are
-    hashed: 50 GB are some 3,000 small reads. Training changes nearly all numbers of a matrix, so it changes
-    the hash; a change of a few numbers elsewhere is not detected.
-
-    Args:
-        folder: path or URL; files in subfolders are ignored.
-    """
-    import xxhash  # imported here: the benchmark of a step runs with torch and transformers alone
-
-    seen = xxhash.xxh3_128()
-    for file in _loaded_files(folder):
-        starts = range(0, file.size, EVERY) if file.size > EVERY else range(1)
-        piece = PIECE if file.size > EVERY else file.size
-        ends = [min(start + piece, file.size) for start in starts]
-        seen.update(f"{basename(file.url)}\n{file.size}\n".encode())
-        for block in read_ranges(file.url, starts, ends):
-            seen.update(block)
-    return seen.hexdigest()[:16]
-
-
-def known_as(source: str) -> str:
-    """Return how the driver identifies a backbone: a URL by its contents (`contents_of`), a hub id by itself.
-
-    Only the workers download the weights of a hub id; they then identify it by its contents, too. A local
-    folder is a URL here, since configs make it one.
-    """
-    return contents_of(source) if "://" in source else source
-
-
-def revision_of(folder: str) -> str | None:
-    """Return the hub's commit of the local copy ``folder``, 40 hex digits; None if it is not from the hub."""
-    path = Path(folder)
-    is_commit = path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name)
-    return path.name if is_commit else None
-
-
-def _loaded_files(folder: str) -> Iterator[storage.FileInfo]:
-    root = canonical(folder)
-    for file in storage.list_files(root):
-        name = basename(file.url)
-        if file.url == join(root, name) and name.endswith((WEIGHTS, *SMALL)):
-            yield file
-
-
-def hub_answers() -> bool:
-    """Return whether the hub may be used and accepts connections.
-
-    Without this check the hub's library would retry for minutes. False with ``HF_HUB_OFFLINE``.
-    """
-    hub: Any = import_module("huggingface_hub.constants")
-    return not hub.HF_HUB_OFFLINE and is_reachable(hub.ENDPOINT)
-
-
-def hub_library() -> Any:
-    """Return the module ``huggingface_hub``, which shows its bars only where ours would be shown."""
-    hub: Any = import_module("huggingface_hub")
-    import_module("huggingface_hub.constants")  # else no attribute of the package
-    if console.is_quiet() or not console.has_bars(sys.stderr):
-        import_module("huggingface_hub.utils").disable_progress_bars()
-    return hub
-
-
 def _from_hub(hub_id: str) -> str:
     hub = hub_library()
     try:
@@ -178,6 +101,83 @@ def _download(source: str, files: list[storage.FileInfo], target: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def hub_library() -> Any:
+    """Return the module ``huggingface_hub``, which shows its bars only where ours would be shown."""
+    hub: Any = import_module("huggingface_hub")
+    import_module("huggingface_hub.constants")  # else no attribute of the package
+    if console.is_quiet() or not console.has_bars(sys.stderr):
+        import_module("huggingface_hub.utils").disable_progress_bars()
+    return hub
+
+
+def hub_answers() -> bool:
+    """Return whether the hub may be used and accepts connections.
+
+    Without this check the hub's library would retry for minutes. False with ``HF_HUB_OFFLINE``.
+    """
+    hub: Any = import_module("huggingface_hub.constants")
+    return not hub.HF_HUB_OFFLINE and is_reachable(hub.ENDPOINT)
+
+
+def cached_copy(hub_id: str) -> str | None:
+    """Return the folder of the hub's cache with ``hub_id``, without network access; None if there is none.
+
+    The folder may be incomplete: only some versions of the hub's library detect that.
+    """
+    hub: Any = import_module("huggingface_hub")
+    try:
+        return str(hub.snapshot_download(hub_id, local_files_only=True, **_OF_THE_HUB))
+    except Exception:  # the hub's library raises any type
+        return None
+
+
+def revision_of(folder: str) -> str | None:
+    """Return the hub's commit of the local copy ``folder``, 40 hex digits; None if it is not from the hub."""
+    path = Path(folder)
+    is_commit = path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name)
+    return path.name if is_commit else None
+
+
+def contents_of(folder: str) -> str:
+    """Return a hash of the files that a model is loaded from, 16 hex digits, independent of their location.
+
+    Files of up to 16 MiB are hashed whole. Of larger ones the size and the first 4 KiB of every 16 MiB are
+    hashed: 50 GB are some 3,000 small reads. Training changes nearly all numbers of a matrix, so it changes
+    the hash; a change of a few numbers elsewhere is not detected.
+
+    Args:
+        folder: path or URL; files in subfolders are ignored.
+    """
+    import xxhash  # imported here: the benchmark of a step runs with torch and transformers alone
+
+    seen = xxhash.xxh3_128()
+    for file in _loaded_files(folder):
+        starts = range(0, file.size, EVERY) if file.size > EVERY else range(1)
+        piece = PIECE if file.size > EVERY else file.size
+        ends = [min(start + piece, file.size) for start in starts]
+        seen.update(f"{basename(file.url)}\n{file.size}\n".encode())
+        for block in read_ranges(file.url, starts, ends):
+            seen.update(block)
+    return seen.hexdigest()[:16]
+
+
+def _loaded_files(folder: str) -> Iterator[storage.FileInfo]:
+    root = canonical(folder)
+    for file in storage.list_files(root):
+        name = basename(file.url)
+        if file.url == join(root, name) and name.endswith((WEIGHTS, *SMALL)):
+            yield file
+
+
+def known_as(source: str) -> str:
+    """Return how the driver identifies a backbone: a URL by its contents (`contents_of`), a hub id by itself.
+
+    Only the workers download the weights of a hub id, and then identify it by its contents. A local folder is
+    a URL here, since configs make it one.
+    """
+    return contents_of(source) if "://" in source else source
+
+
 class Stored(NamedTuple):
     """The place, dtype and shape of a tensor in the files of a checkpoint."""
 
@@ -202,40 +202,6 @@ def stored_tensors(folder: str) -> dict[str, Stored]:
     for file in _weight_files(folder):
         found |= _header(file)
     return found
-
-
-def set_tie(config: Any, tensors: dict[str, Stored]) -> None:
-    """Set ``tie_word_embeddings`` of ``config`` and of its text config by what the files contain.
-
-    Head and embeddings are tied if no head is stored, or if the config says so and the stored head equals the
-    embeddings. Without any ``tensors`` the config does not change.
-    """
-    if not tensors:
-        return
-    head, embeddings = (_ending(tensors, name) for name in (_HEAD, _EMBEDDINGS))
-    tied = head is None or (bool(config.tie_word_embeddings) and _seem_equal(head, embeddings))
-    record_tie(config, tied)
-
-
-def record_tie(config: Any, tied: bool) -> None:
-    """Set ``tie_word_embeddings`` of ``config`` and of its text config to ``tied``."""
-    config.tie_word_embeddings = tied
-    config.get_text_config().tie_word_embeddings = tied
-
-
-def refuse_quantized(tensors: dict[str, Stored], source: str) -> None:
-    """Raise `TrainingError` if a weight is not in F64, F32, F16 or BF16: casting quantized ones is wrong.
-
-    Only tensors whose names end with "weight" are checked. ``source`` is what the user named, for the error.
-    """
-    others = sorted(name for name, tensor in tensors.items() if tensor.dtype not in _PLAIN_DTYPES)
-    weights = [name for name in others if name.endswith("weight")]
-    if weights:
-        raise TrainingError(
-            f"weights in bf16, fp16 or fp32 at {source}",
-            f"{weights[0]} in {tensors[weights[0]].dtype}",
-            "choose the checkpoint that is not quantized",
-        )
 
 
 def _weight_files(folder: str) -> Iterator[storage.FileInfo]:
@@ -283,6 +249,58 @@ def _damaged(url: str) -> ValueError:
     return ValueError(f"{basename(url)} is damaged, or cut off")
 
 
+def check_weights(source: str, flag: str) -> None:
+    """Raise `TrainingError` unless the model at ``source`` has readable, unquantized safetensors weights.
+
+    Args:
+        source: a URL; a hub id is not checked, since only the workers download its files.
+        flag: the option that named it, for the error.
+    """
+    if "://" not in source:
+        return
+    try:
+        tensors = stored_tensors(source)
+    except ValueError as error:
+        raise TrainingError(
+            f"weights as {WEIGHTS} at {source}", str(error), f"copy the model again, or check {flag}"
+        ) from error
+    if not tensors:
+        raise TrainingError(
+            f"weights as {WEIGHTS} at {source}",
+            "none of these, and pickled ones (.bin) are not read",
+            f"check {flag}",
+        )
+    refuse_quantized(tensors, source)
+
+
+def refuse_quantized(tensors: dict[str, Stored], source: str) -> None:
+    """Raise `TrainingError` if a weight is not in F64, F32, F16 or BF16: casting quantized ones is wrong.
+
+    Only tensors whose names end with "weight" are checked. ``source`` is what the user named, for the error.
+    """
+    others = sorted(name for name, tensor in tensors.items() if tensor.dtype not in _PLAIN_DTYPES)
+    weights = [name for name in others if name.endswith("weight")]
+    if weights:
+        raise TrainingError(
+            f"weights in bf16, fp16 or fp32 at {source}",
+            f"{weights[0]} in {tensors[weights[0]].dtype}",
+            "choose the checkpoint that is not quantized",
+        )
+
+
+def set_tie(config: Any, tensors: dict[str, Stored]) -> None:
+    """Set ``tie_word_embeddings`` of ``config`` and of its text config by what the files contain.
+
+    Head and embeddings are tied if no head is stored, or if the config says so and the stored head equals the
+    embeddings. Without any ``tensors`` the config does not change.
+    """
+    if not tensors:
+        return
+    head, embeddings = (_ending(tensors, name) for name in (_HEAD, _EMBEDDINGS))
+    tied = head is None or (bool(config.tie_word_embeddings) and _seem_equal(head, embeddings))
+    record_tie(config, tied)
+
+
 def _ending(tensors: dict[str, Stored], name: str) -> Stored | None:
     """Return the tensor whose name is ``name`` after any prefix."""
     return next((tensors[key] for key in sorted(tensors) if f".{key}".endswith(f".{name}")), None)
@@ -306,25 +324,7 @@ def _pieces(tensor: Stored, offsets: range) -> list[bytes]:
     return read_ranges(tensor.url, starts, [min(start + PIECE, tensor.end) for start in starts])
 
 
-def check_weights(source: str, flag: str) -> None:
-    """Raise `TrainingError` unless the model at ``source`` has readable, unquantized safetensors weights.
-
-    Args:
-        source: a URL; a hub id is not checked, since only the workers download its files.
-        flag: the option that named it, for the error.
-    """
-    if "://" not in source:
-        return
-    try:
-        tensors = stored_tensors(source)
-    except ValueError as error:
-        raise TrainingError(
-            f"weights as {WEIGHTS} at {source}", str(error), f"copy the model again, or check {flag}"
-        ) from error
-    if not tensors:
-        raise TrainingError(
-            f"weights as {WEIGHTS} at {source}",
-            "none of these, and pickled ones (.bin) are not read",
-            f"check {flag}",
-        )
-    refuse_quantized(tensors, source)
+def record_tie(config: Any, tied: bool) -> None:
+    """Set ``tie_word_embeddings`` of ``config`` and of its text config to ``tied``."""
+    config.tie_word_embeddings = tied
+    config.get_text_config().tie_word_embeddings = tied
