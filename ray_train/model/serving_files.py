@@ -10,13 +10,13 @@ messages, the chat template makes exactly the text that the model was trained on
     assistant: a text part per step ──┘
 
 Other libraries, such as transformers and vLLM, apply the template. It refuses whatever would become another
-text than in training: a system message, a message that is one string, a reserved token, and a
-placeholder such as ``<image>`` in a text.
+text than in training: a system message, a message that is one string, a reserved token, and a placeholder
+such as ``<image>`` in a text.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,7 +33,6 @@ from ray_train.model.skeleton import load_skeleton
 
 TEMPLATE = "chat_template.jinja"
 VLLM, PROCESSOR, IMAGES = "vllm.yaml", "processor_config.json", "preprocessor_config.json"
-SERVING = (VLLM, TEMPLATE, PROCESSOR)
 MOST_IMAGES = 8  # of a request to vLLM, which reserves memory for as many
 
 _HEAD = """\
@@ -124,6 +123,38 @@ def serving_files(backbone: Backbone, card: dict[str, Any]) -> dict[str, str]:
     return files
 
 
+def chat_template(format: PromptFormat, family: Family, tokenizer: Any) -> str:
+    """Return the template of a model as Jinja.
+
+    Args:
+        format: Prompt format of the model.
+        family: Its family.
+        tokenizer: Its tokenizer, with the marker. A token that it puts in front of a text by itself, or after
+            it, is part of the template, which is to be applied without adding special tokens.
+    """
+    before, after = _added_tokens(tokenizer)
+    question, process = process_text("\0", [""], "", "").split("\0")
+    texts = {
+        "SLOT": format.image_slot, "MARKER": format.marker, "SEPARATOR": format.step_separator,
+        "HEAD": before + format.head, "TAIL": format.tail + after, "QUESTION": question, "PROCESS": process,
+        "RESERVED": list(reserved_tokens(format, family, tokenizer)), "IN_PLACE": format.in_place,
+    }  # fmt: skip
+    # A JSON text is a literal of Jinja, too.
+    named = [f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} -%}}" for name, text in texts.items()]
+    comment, rest = _JINJA.split("-#}\n", 1)
+    return "\n".join([f"{comment}-#}}", *named, rest])
+
+
+def _added_tokens(tokenizer: Any) -> tuple[str, str]:
+    """Return the special tokens that ``tokenizer`` puts before and after a text, as texts."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = next(place for place in range(len(full)) if full[place : place + len(plain)] == plain)
+    before, after = full[:start], full[start + len(plain) :]
+    names = tokenizer.convert_ids_to_tokens
+    return "".join(names(before)), "".join(names(after))
+
+
 def why_not_served(backbone: Backbone, format: PromptFormat) -> str:
     """Return why vLLM cannot give the rewards of a model; empty: it can."""
     if not backbone.family.served_as:
@@ -174,6 +205,10 @@ def image_processor_file(backbone: Backbone, format: PromptFormat) -> str:
     return _json({**own, **format.image_options})
 
 
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def add_serving_files(model: str) -> tuple[list[str], str]:
     """Write the files for other programs into the folder of a model that bisieve trained.
 
@@ -201,42 +236,6 @@ def write_texts(files: dict[str, str], folder: Path) -> None:
     """Write ``files``, contents by name, into the local ``folder``."""
     for name, content in files.items():
         (folder / name).write_text(content, encoding="utf-8")
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def chat_template(format: PromptFormat, family: Family, tokenizer: Any) -> str:
-    """Return the template of a model as Jinja.
-
-    Args:
-        format: Prompt format of the model.
-        family: Its family.
-        tokenizer: Its tokenizer, with the marker. A token that it puts in front of a text by itself, or after
-            it, is part of the template, which is to be applied without adding special tokens.
-    """
-    before, after = _added_tokens(tokenizer)
-    question, process = process_text("\0", [""], "", "").split("\0")
-    texts = {
-        "SLOT": format.image_slot, "MARKER": format.marker, "SEPARATOR": format.step_separator,
-        "HEAD": before + format.head, "TAIL": format.tail + after, "QUESTION": question, "PROCESS": process,
-        "RESERVED": list(reserved_tokens(format, family, tokenizer)), "IN_PLACE": format.in_place,
-    }  # fmt: skip
-    # A JSON text is a literal of Jinja, too.
-    named = [f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} -%}}" for name, text in texts.items()]
-    comment, rest = _JINJA.split("-#}\n", 1)
-    return "\n".join([f"{comment}-#}}", *named, rest])
-
-
-def _added_tokens(tokenizer: Any) -> tuple[str, str]:
-    """Return the special tokens that ``tokenizer`` puts before and after a text, as texts."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
-    start = next(place for place in range(len(full)) if full[place : place + len(plain)] == plain)
-    before, after = full[:start], full[start + len(plain) :]
-    names = tokenizer.convert_ids_to_tokens
-    return "".join(names(before)), "".join(names(after))
 
 
 def user_parts(format: PromptFormat, question: str, num_images: int) -> list[Part]:
@@ -272,8 +271,3 @@ def chat_messages(parts: Sequence[Part], steps: Sequence[str], images: Sequence[
         {"role": "user", "content": user},
         {"role": "assistant", "content": [{"type": "text", "text": step} for step in steps]},
     ]
-
-
-def images_in(parts: Sequence[Part]) -> Iterator[int]:
-    """Yield the numbers of the images in ``parts``, in order."""
-    yield from (part for part in parts if isinstance(part, int))
