@@ -44,7 +44,7 @@ class Family:
     why_no_packs: str = ""  # why its language part cannot read packs; empty: it can
     vision_runs: bool = False  # the vision encoder's input concatenates images, or windows of them
     served_as: str = ""  # vLLM's class that gives its rewards; empty: it was not tried
-    interleaved_axes: bool = False  # rotary positions alternate between axes; an option of vLLM
+    interleaved_axes: bool = False  # whether rotary positions alternate between the axes
     vision_layers: str = ""  # path of its layers in the vision encoder, if it reads tiles separately
 
     def part_of(self, parameter: str) -> str:
