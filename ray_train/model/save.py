@@ -1,7 +1,7 @@
 """Publish the trained model as a Hugging Face folder, which becomes visible only when it is complete.
 
     gather_weights ──▶ publish_model: save_model to a temporary folder ──▶ withdraw the old model ──▶ upload
-                         model_texts: its page, and the files by which other programs use it
+    model_texts    ──▶   (its page, and the files by which other programs use it)
 
 ``config.json`` is uploaded last: without it nothing recognizes the folder as a model.
 """
