@@ -2,8 +2,8 @@
 
     metrics.json ──▶ YAML header, which the hub reads ──▶ the section "Evaluation"
 
-The section is written from the header, so that an evaluation on another benchmark adds rows, and the rest of
-the page stays as its owner has it.
+The section is written from the header, so that an evaluation on another benchmark adds rows. The rest of the
+page does not change.
 """
 
 import re
@@ -111,6 +111,17 @@ def _results(numbers: dict[str, Any]) -> list[Any]:
     ]  # fmt: skip
 
 
+def _interval(ends: Sequence[float | None]) -> dict[str, float]:
+    """Return the ends that are known; a header has no nulls."""
+    return {name: round(end, 4) for name, end in zip(("low", "high"), ends, strict=True) if end is not None}
+
+
+def _position(value: float | None, above: Sequence[float] | None) -> dict[str, float | bool]:
+    """Return what the position of a step alone gives, and whether the model is shown to be above it."""
+    found: dict[str, float | bool] = {} if value is None else {"by_position": round(value, 4)}
+    return found if above is None else {**found, "above_position": bool(above[0] > 0)}
+
+
 def results_section(results: Sequence[Any]) -> str:
     """Return the section of a page about ``results``, at least one EvalResult, between two comments."""
     rows = [
@@ -131,20 +142,9 @@ def results_section(results: Sequence[Any]) -> str:
     return "\n".join([RESULTS, *lines, END_OF_RESULTS])
 
 
-def _position(value: float | None, above: Sequence[float] | None) -> dict[str, float | bool]:
-    """Return what the position of a step alone gives, and whether the model is shown to be above it."""
-    found: dict[str, float | bool] = {} if value is None else {"by_position": round(value, 4)}
-    return found if above is None else {**found, "above_position": bool(above[0] > 0)}
+def _between(known: dict[str, Any]) -> str:
+    return f"{known['low']:.4f} to {known['high']:.4f}" if {"low", "high"} <= known.keys() else "unknown"
 
 
 def _by_position(known: dict[str, Any]) -> str:
     return f"{known['by_position']:.4f}" if "by_position" in known else "unknown"
-
-
-def _interval(ends: Sequence[float | None]) -> dict[str, float]:
-    """Return the ends that are known; a header has no nulls."""
-    return {name: round(end, 4) for name, end in zip(("low", "high"), ends, strict=True) if end is not None}
-
-
-def _between(known: dict[str, Any]) -> str:
-    return f"{known['low']:.4f} to {known['high']:.4f}" if {"low", "high"} <= known.keys() else "unknown"
