@@ -108,6 +108,10 @@ def _rows(url: str) -> Iterator[tuple[int, _Record]]:
             raise _malformed(url, number, str(error)) from error
 
 
+def _malformed(url: str, number: int, found: str) -> TrainingError:
+    return TrainingError(f"a question with responses in line {number} of {url}", found, "correct the line")
+
+
 def _problem(record: _Record, marker: str) -> str:
     """Return what is wrong with a record; "" if nothing is."""
     problems = {
@@ -159,10 +163,6 @@ def solutions_of(questions: Sequence[Question]) -> list[Solution]:
         for number, (one, place, steps) in enumerate(every, start=1)
         if steps
     ]
-
-
-def _malformed(url: str, number: int, found: str) -> TrainingError:
-    return TrainingError(f"a question with responses in line {number} of {url}", found, "correct the line")
 
 
 def final_answer(solution: str, pattern: str = ANSWER) -> str:
