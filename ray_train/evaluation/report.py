@@ -6,11 +6,11 @@ Metrics that are undefined, such as AUC where all steps are right, are None.
 to persist, so late steps are wrong more often, and a model can look good by position alone. A model that does
 not beat this baseline has shown nothing else.
 
-Its threshold is its own, the best one on the questions that it was fitted on, also where the model's is
-fixed: 0.5 or 0.85 may suit the model's rewards, and no guess is one of its rewards, so with it the baseline
-would look worse than what position alone can do. Only where the model's threshold is tuned on the reported
-steps, so is the baseline's: else the difference would be that of the tuning. AUC, Brier score and calibration
-error, and what is said of the baseline, do not depend on a threshold.
+It has a threshold of its own, the best one on the questions that it was fitted on, also where the model's is
+fixed: 0.5 or 0.85 may suit the model's rewards, but with it the baseline would look worse than what position
+alone can do. Where the model's threshold is tuned on the reported steps, so is the baseline's: else the
+difference would be that of the tuning. AUC, Brier score and calibration error do not depend on a threshold,
+and neither does the statement whether the model beats the baseline.
 """
 
 from typing import Any
