@@ -135,31 +135,6 @@ VISUALPROCESSBENCH = {
 }
 
 
-def counts_of(solutions: Sequence[Solution]) -> dict[str, Counts]:
-    """Return the counts of each source, by the paper's name for it."""
-    known = {name.casefold(): name for name in VISUALPROCESSBENCH}
-    names = [solution.source.partition("_")[0] for solution in solutions]
-    names = [known.get(name.casefold(), name) for name in names]
-    number = Counter(names)
-    steps = Counter(
-        (name, judged)
-        for name, solution in zip(names, solutions, strict=True)
-        for judged in solution.judgements
-    )
-    return {source: Counts(number[source], steps[source, 1], steps[source, -1]) for source in number}
-
-
-def repeated_solutions(solutions: Sequence[Solution]) -> int:
-    """Return how many solutions are as an earlier one: of the same question, steps and writer."""
-    return len(solutions) - len({(each.question_key, each.steps, each.policy) for each in solutions})
-
-
-def repeated_line(repeated: int) -> str:
-    """Return the result of `repeated_solutions` as a line for the user; "" if there is nothing to say."""
-    solutions = "1 solution is" if repeated == 1 else f"{repeated:,} solutions are"
-    return f"note: {solutions} as an earlier one of the benchmark; each counts" if repeated else ""
-
-
 def published_counts(solutions: Sequence[Solution]) -> dict[str, Any] | None:
     """Compare the counts of a benchmark with the published ones.
 
@@ -185,6 +160,20 @@ def published_counts(solutions: Sequence[Solution]) -> dict[str, Any] | None:
     return {"is": WHOLE if not different else PART if smaller else OTHER, "different": different}
 
 
+def counts_of(solutions: Sequence[Solution]) -> dict[str, Counts]:
+    """Return the counts of each source, by the paper's name for it."""
+    known = {name.casefold(): name for name in VISUALPROCESSBENCH}
+    names = [solution.source.partition("_")[0] for solution in solutions]
+    names = [known.get(name.casefold(), name) for name in names]
+    number = Counter(names)
+    steps = Counter(
+        (name, judged)
+        for name, solution in zip(names, solutions, strict=True)
+        for judged in solution.judgements
+    )
+    return {source: Counts(number[source], steps[source, 1], steps[source, -1]) for source in number}
+
+
 def published_line(found: dict[str, Any] | None) -> str:
     """Return the result of `published_counts` as a line for the user; "" if there is nothing to say."""
     if found is None:
@@ -197,3 +186,14 @@ def published_line(found: dict[str, Any] | None) -> str:
     unit = "solutions" if kind == "solutions" else f"{kind} steps"
     difference = f"{own:,} {unit} of {source} instead of {known:,}"
     return f"note: {what}: {difference}; do not compare with published results"
+
+
+def repeated_solutions(solutions: Sequence[Solution]) -> int:
+    """Return how many solutions equal an earlier one: in question, steps and writer."""
+    return len(solutions) - len({(each.question_key, each.steps, each.policy) for each in solutions})
+
+
+def repeated_line(repeated: int) -> str:
+    """Return the result of `repeated_solutions` as a line for the user; "" if there is nothing to say."""
+    solutions = "1 solution is" if repeated == 1 else f"{repeated:,} solutions are"
+    return f"note: {solutions} as an earlier one of the benchmark; each counts" if repeated else ""
