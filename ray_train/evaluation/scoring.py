@@ -1,13 +1,14 @@
-"""Score solutions with Ray Data, in any number of workers; a scoring that was stopped continues.
+"""Score solutions with Ray Data or by a vLLM server; the same command continues a scoring that was stopped.
 
-solutions ──those without rewards, by prompt──▶ Ray Data, one model per worker ──▶ rewards, kept as they come
+solutions ──without rewards, by prompt──┬─▶ Ray Data, one model per worker ─┬──▶ rewards, kept as they come
+                                        └─▶ `StepClient`, a vLLM server ────┘
 
     OUTPUT/unfinished.json         the model, the file and the options that the rewards belong to
     OUTPUT/unfinished-00000.jsonl  rewards of some solutions, by line of the file
     …
 
-These parts (`Unfinished`) are written from time to time, and when the scoring fails or is stopped, so that
-the same command continues where it was killed; all are removed at its end.
+These parts (`Unfinished`) are written from time to time, and when the scoring fails or is stopped. All are
+removed once the results are written.
 """
 
 import hashlib
@@ -176,19 +177,8 @@ def score_solutions(
     return found
 
 
-def check_finite(rewards: Sequence[Sequence[float]]) -> None:
-    """Raise `TrainingError` if a reward is no number: the weights of the model are broken."""
-    found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
-    if broken := found.count(False):
-        raise TrainingError(
-            "a number as the reward of every step",
-            f"{broken:,} of {len(found):,} that are none (nan or inf)",
-            "give another checkpoint: the weights of this model are broken",
-        )  # fmt: skip
-
-
 def by_prompt(solutions: Sequence[Solution]) -> list[Solution]:
-    """Return the solutions with those of a question one after another, else in their order."""
+    """Return the solutions in their order, but with all of a question after its first one."""
     first: dict[str, int] = {}
     for number, solution in enumerate(solutions):
         first.setdefault(solution.question_key, number)
@@ -244,6 +234,12 @@ def _scored(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tu
         console.show(note)
 
 
+def _shown_board(solutions: int) -> AbstractContextManager[Any]:
+    from ray_train.distributed.heartbeat import shown_board  # imports Ray
+
+    return shown_board("scoring", solutions, lines=True)
+
+
 def _by_server(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator[tuple[int, list[float]]]:
     """Yield the line and the rewards of each solution, which a vLLM server computes; no Ray is started."""
     from ray_train.evaluation.step_client import StepClient
@@ -260,7 +256,12 @@ def _by_server(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator
         console.show(note)
 
 
-def _shown_board(solutions: int) -> AbstractContextManager[Any]:
-    from ray_train.distributed.heartbeat import shown_board  # imports Ray
-
-    return shown_board("scoring", solutions, lines=True)
+def check_finite(rewards: Sequence[Sequence[float]]) -> None:
+    """Raise `TrainingError` if a reward is no number: the weights of the model are broken."""
+    found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
+    if broken := found.count(False):
+        raise TrainingError(
+            "a number as the reward of every step",
+            f"{broken:,} of {len(found):,} that are none (nan or inf)",
+            "give another checkpoint: the weights of this model are broken",
+        )  # fmt: skip
