@@ -24,9 +24,9 @@ from ray_train.sweeps.curve import LEAST_FRACTIONS, Extrapolation, Floats, extra
 from ray_train.sweeps.noise import DRAWS, Noise, noise_by_fraction
 
 LARGE = 0.5  # fractions from here on save little: the answer names a smaller one
-_LATE = 5  # times δ: a rise that may still be to come where the runs show none; a smaller one is never shown
+_LATE = 5  # × δ: the least late rise that a curve through the runs has to exclude
 ENOUGH, UNDECIDED, NONE, UNKNOWN = "enough", "undecided", "none", "unknown"
-CHANCE = 0.5  # AUC of rewards that are drawn at random
+_CHANCE = 0.5  # AUC of random rewards
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Answer:
     curve: Extrapolation | None = None
     chosen: Candidate | None = None  # if enough or undecided
     best: Candidate | None = None  # the one that is the least below all the data
-    least: float | None = None  # so far below all the data are all candidates, with the stated confidence
+    least: float | None = None  # all candidates are at least so far below all the data, with the confidence
     warning: str = ""  # why the answer means nothing, or may do
 
     def numbers(self) -> dict[str, Any]:
@@ -186,6 +186,11 @@ def _through_random(
     return extrapolate(*of_all, of_runs, rise)
 
 
+def _central(drawn: Floats, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def _why_not(curve: Extrapolation | None, through: Sequence[float]) -> str:
     if curve is None:
         return (
@@ -237,11 +242,6 @@ def _chosen(
     return found if is_shown else replace(found, verdict=UNDECIDED, chosen=best)
 
 
-def _central(drawn: Floats, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
 def with_warnings(
     answers: Sequence[Answer], by_auc: Sequence[Answer], position: float | None
 ) -> list[Answer]:
@@ -261,8 +261,8 @@ def with_warnings(
 
 
 def _warning(auc: Estimate, position: float | None) -> str:
-    by, level = "chance", CHANCE
-    if position is not None and position > CHANCE:
+    by, level = "chance", _CHANCE
+    if position is not None and position > _CHANCE:
         by, level = "the position of a step alone", position
     if auc.low > level:
         return ""
