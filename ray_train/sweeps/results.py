@@ -1,4 +1,4 @@
-"""Keep the results of trials: a JSON file a trial, written by the trial itself, and a Parquet file of all.
+"""Keep the results of trials: a JSON file for each, written as it ends, and a Parquet file of all.
 
 OUTPUT/
   trials/ID.json     a finished trial: what it was, and all its metrics; ID is the hash of its identity
@@ -6,7 +6,7 @@ OUTPUT/
   sweep.json         the answer, and the cells of the table
   sweep.vl.json      the plot, a specification of Vega-Lite
 
-Finished trials also tell how long the others will take (`Pace`).
+The time of finished trials gives an estimate for the others (`Pace`).
 """
 
 from collections.abc import Sequence
