@@ -38,9 +38,13 @@ from ray_train.training.loop import Training
 from ray_train.training.plan import PlannedRun, check_backbone, plan_run
 from ray_train.training.worker import Job, WorkerContext, make_worker_context
 
-_KEPT = 2  # corpora, or benchmarks, of which prompts are kept in memory
+_KEPT = 2  # corpora, and benchmarks, whose prompts are kept in memory
 
 Value = TypeVar("Value")
+
+# What trials of this process share, each by what its preparation depends on.
+_prompts: dict[str, PromptMemory] = {}
+_benchmarks: dict[str, list[list[Batch]]] = {}
 
 
 def run_trial(train: TrainConfig, evaluation: EvaluateConfig) -> dict[str, Any]:
@@ -153,6 +157,12 @@ def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     }
 
 
+def _prompts_of(run: PlannedRun, context: WorkerContext) -> PromptMemory:
+    config = run.config
+    options = (config.image_root, config.max_length, context.format)
+    return _shared(_prompts, (context.contents, *options), PromptMemory)
+
+
 def evaluate_here(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a model in this process, and write nothing.
 
@@ -188,18 +198,8 @@ def evaluate_here(config: EvaluateConfig) -> dict[str, Any]:
     return numbers_of(config, card, scorer.encoder.format, solutions, in_order)
 
 
-_prompts: dict[str, PromptMemory] = {}  # by what their preparation depends on; so are the next
-_benchmarks: dict[str, list[list[Batch]]] = {}
-
-
-def _prompts_of(run: PlannedRun, context: WorkerContext) -> PromptMemory:
-    config = run.config
-    options = (config.image_root, config.max_length, context.format)
-    return _shared(_prompts, (context.contents, *options), PromptMemory)
-
-
 def _shared(kept: dict[str, Value], key: tuple[Any, ...], make: Callable[[], Value]) -> Value:
-    """Return what is kept under ``key``, or else make it; the last `_KEPT` that were used are kept."""
+    """Return the value kept under ``key``, or else a new one; the `_KEPT` last used values are kept."""
     name = repr(key)
     kept[name] = kept.pop(name) if name in kept else make()
     for oldest in list(kept)[:-_KEPT]:
