@@ -33,10 +33,10 @@ BEST = 1.0  # of the metrics that a sweep compares
 LEAST_FRACTIONS = 3  # different ones; the curve has three parameters
 _POWERS = np.geomspace(0.02, 3.0, 40)  # of c; near 0 the curve is a logarithm, which does not level off
 _TINY = 1e-300  # in place of a divisor of 0
-_DOUBTED = 0.1  # of runs on a curve that is level, or a logarithm, so many are refused at most
-# In ln x: nine tenths of the rise are within a factor of six of the data, as where learning begins suddenly.
+_DOUBTED = 0.1  # at most this share of runs on a curve that is level, or a logarithm, is refused
+# In ln x: nine tenths of the rise are within a factor of six in the data, as where learning begins suddenly.
 WIDTH = 0.4
-SURE = 0.8  # the share of such sweeps that must be refused, for one that is not to exclude the take-off
+_SURE = 0.8  # a take-off is excluded if at least this share of sweeps with it would be refused
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class TakeOff:
     @property
     def is_excluded(self) -> bool:
         """Return whether it would hardly be missed."""
-        return self.noticed >= SURE
+        return self.noticed >= _SURE
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Extrapolation:
     """What all the data would give, by the curve."""
 
     curve: Curve  # of the runs themselves: one row
-    full: Floats  # values for all the data that are as likely as the runs are certain, [draws]
+    full: Floats  # values for all the data, by the curve through each draw of the bootstrap, [draws]
     level: Floats  # of the mean of the runs on the largest share, [draws]
     follows: bool  # whether the runs follow the curve; if not, the rest means nothing
     take_off: TakeOff  # whether another curve, which rises late, would have been noticed
