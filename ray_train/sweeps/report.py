@@ -17,12 +17,12 @@ from ray_train.sweeps.config import RANDOM, SweepConfig
 
 WARNING = "warning"
 BY_POSITION = "by position alone"
-_COLUMNS = 5  # of fractions in one table
-SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+_COLUMNS = 5  # fractions in one table
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 
 def mean_interval(values: Sequence[float], confidence: float) -> Estimate:
-    """Return the mean of a few runs with the interval of Student's t; without end for one run."""
+    """Return the mean of a few runs with the interval of Student's t, whose ends are NaN for one run."""
     mean, runs = float(np.mean(values)), len(values)
     if runs < 2:
         return Estimate(mean, float("nan"), float("nan"))
@@ -162,7 +162,7 @@ def _estimate(found: Estimate) -> str:
 
 
 def plot(config: SweepConfig, cells: Sequence[Cell], answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return the specification; of several objectives each has a facet of its own."""
+    """Return the specification of the plot, with a panel for each objective."""
     confidence = percent(config.confidence)
     points = [_point(cell, config.confidence) for cell in cells]
     whole = [
@@ -203,7 +203,7 @@ def plot(config: SweepConfig, cells: Sequence[Cell], answers: Sequence[Answer]) 
     layers = [*([band] if whole else []), lines]
     measured = "measured" if any(each.measured for each in answers) else "by a curve"
     found: dict[str, Any] = {
-        "$schema": SCHEMA,
+        "$schema": _SCHEMA,
         "title": {
             "text": f"{config.metric} by selection and size",
             "subtitle": f"means and {confidence} intervals over seeds; gray: all the data, {measured}",
