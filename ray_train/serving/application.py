@@ -34,7 +34,7 @@ Answered: TypeAlias = tuple[Any, Scored]  # the JSON of an answer, and what it i
 
 _BUSY, _TOO_SLOW, _NO_TOKEN, _FOREIGN, _FAILED = 503, 408, 401, 403, 500
 _BODY_TIME = 60.0  # seconds that a client has to send a body, which has a place in the queue meanwhile
-RETRY_AFTER = 1  # seconds that a client is asked to wait where the queue is full
+_RETRY_AFTER = 1  # seconds that a client is asked to wait where the queue is full
 _TYPES = {400: "BadRequestError", 404: "NotFoundError", 401: "AuthenticationError"}  # as vLLM names them
 
 
@@ -92,10 +92,10 @@ class Server:
             self.metrics.in_flight.set(self.in_flight)
 
     def check_allowed(self, request: Request) -> None:
-        """Check the token, and that the request is none of another site's page in a browser.
+        """Check the token, and that the request is not from a page in a browser.
 
         Raises:
-            RefusedError: The token is missing or wrong, or the page of another site asks.
+            RefusedError: The token is missing or wrong, or a page in a browser asks.
         """
         if "origin" in request.headers:
             raise RefusedError(
@@ -126,6 +126,15 @@ def application(server: Server) -> Starlette:
     )
 
 
+def _health(server: Server) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        if await run_in_threadpool(server.is_healthy):
+            return _json({"status": "ok", "model": server.served.name})
+        return _refusal(RefusedError("a replica that answers", "none", "ask again a little later", _BUSY))
+
+    return respond
+
+
 def _get(server: Server, answer: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
     async def respond(request: Request) -> Response:
         try:
@@ -133,15 +142,6 @@ def _get(server: Server, answer: Callable[[], Response]) -> Callable[[Request], 
         except RefusedError as refused:
             return _refusal(refused)
         return answer()
-
-    return respond
-
-
-def _health(server: Server) -> Callable[[Request], Awaitable[Response]]:
-    async def respond(request: Request) -> Response:
-        if await run_in_threadpool(server.is_healthy):
-            return _json({"status": "ok", "model": server.served.name})
-        return _refusal(RefusedError("a replica that answers", "none", "ask again a little later", _BUSY))
 
     return respond
 
@@ -164,8 +164,8 @@ def _post(
             server.cut_off += 1
             raise
         except ClientDisconnect:
-            return Response()  # there is nobody to answer
-        except Exception as error:  # a fault of ours, which is not to be a traceback of the client's
+            return Response()  # nobody receives it
+        except Exception as error:  # a bug: the client gets no traceback
             console.show_on_stderr(f"error: a request failed: {type(error).__name__}: {error}")
             hint = "please report it; the server's stderr has more"
             response = _refusal(RefusedError("an answer", type(error).__name__, hint, _FAILED))
@@ -220,14 +220,14 @@ def _refusal(refused: RefusedError) -> Response:
     kind = _TYPES.get(refused.status, "InvalidRequestError" if refused.status < 500 else "ServerError")
     error = {"message": str(refused), "expected": expected, "found": found, "hint": hint, "type": kind,
              "code": refused.status}  # fmt: skip
-    headers = {"Retry-After": str(RETRY_AFTER)} if refused.status == _BUSY else None
+    headers = {"Retry-After": str(_RETRY_AFTER)} if refused.status == _BUSY else None
     if refused.status == _NO_TOKEN:
         headers = {"WWW-Authenticate": "Bearer"}
     return _json({"error": error}, refused.status, headers)
 
 
 async def _no_such(request: Request, error: Exception) -> Response:
-    """Answer for a path or method that there is not."""
+    """Answer a request with an unknown path or method."""
     status = error.status_code if isinstance(error, HTTPException) else _FAILED
     found = f"{request.method} {request.url.path}"[:200]
     paths = "POST /score, POST /pooling, GET /v1/models, GET /health or GET /metrics"
