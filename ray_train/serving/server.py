@@ -39,8 +39,8 @@ _TRIES = 2  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
 _PROBES = 8  # requests for health that a replica takes beside those of a full queue
-# Arenas of glibc: what one has freed is of no use to threads of another, and there may be 8 for each core.
-# With 2, server and replica grew a third as much (docs/how-to/serve.md).
+# Arenas of glibc: memory that was freed in one is not used by threads of another, and by default there may be
+# 8 for each core. With 2, server and replica grew a third as much (docs/how-to/serve.md).
 _ARENAS, _ARENA_MAX = 2, -8  # how many, and the number of this option in mallopt
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
@@ -60,7 +60,7 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
     config.check()
     if Path(config.model).expanduser().exists():
         config = replace(config, model=str(Path(config.model).expanduser().absolute()))
-    check_model(located(config).model, "--model")  # before Ray starts, so that a mistake is soon named
+    check_model(located(config).model, "--model")  # before Ray starts, so that a mistake is reported early
     is_own = not _is_shared()  # a Ray that ends with the command
     _limit_arenas()
     with _listening(config) as listening, cluster(config.num_replicas) as ray:
@@ -83,15 +83,11 @@ def _is_shared() -> bool:
 
 
 def _limit_arenas() -> None:
-    """Let this process, and those that it starts, share few arenas; do nothing where there is no glibc."""
+    """Limit the arenas of this process and of those that it starts; do nothing where there is no glibc."""
     if "MALLOC_ARENA_MAX" not in os.environ:
         os.environ["MALLOC_ARENA_MAX"] = str(_ARENAS)  # glibc reads it when a process starts
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
-
-
-def _show_ready(url: str) -> None:
-    console.show(f"ready: {url}; Ctrl-C ends it")
 
 
 @contextmanager
@@ -106,29 +102,6 @@ def _listening(config: ServeConfig) -> Iterator[socket.socket]:
             found = f"{config.host}:{config.port}: {error.strerror}"
             raise UsageError("a free --port of this --host", found, "give others, or --port 0") from error
         yield listening
-
-
-def _run(server: Server, listening: socket.socket, grace: float, ready: Callable[[], None]) -> None:
-    """Answer requests until a signal; then answer those in flight, and raise `KeyboardInterrupt`."""
-
-    class Announced(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            ready()
-
-    config = uvicorn.Config(
-        application(server), log_level="critical", access_log=False, server_header=False, lifespan="off",
-        timeout_graceful_shutdown=int(grace), timeout_keep_alive=65,
-    )  # fmt: skip
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max-pixels is below its limit
-    ended = KeyboardInterrupt()  # also where Ctrl-C is ignored, as in the background of a script
-    try:
-        Announced(config).run(sockets=[listening])
-    except KeyboardInterrupt as interrupt:
-        ended = interrupt
-    left = f", {server.cut_off} cut off after {grace:g} s" if server.cut_off else ""
-    ended.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
-    raise ended
 
 
 @dataclass(frozen=True)
@@ -201,15 +174,6 @@ def deployed(ray: Any, config: ServeConfig, is_own: bool) -> Iterator[Replicas]:
             _remove(ray_serve, app)
 
 
-def _remove(ray_serve: Any, app: str) -> None:
-    """Remove an application from Ray Serve, and Ray Serve itself if it has no other."""
-    # Ray prints that actors end (one line comes later all the same), and it may be gone itself.
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), silenced_core(), suppress(Exception):
-        ray_serve.delete(app)
-        if not ray_serve.status().applications:
-            ray_serve.shutdown()
-
-
 def _resources(ray: Any, config: ServeConfig) -> dict[str, float]:
     """Return the CPU cores and GPUs of a replica.
 
@@ -228,3 +192,39 @@ def _resources(ray: Any, config: ServeConfig) -> dict[str, float]:
     cores = os.cpu_count() or 1
     cpus = config.cpus_per_replica or (1 if gpus else max(1, cores // config.num_replicas))
     return {"num_cpus": cpus, "num_gpus": gpus}
+
+
+def _remove(ray_serve: Any, app: str) -> None:
+    """Remove an application from Ray Serve, and Ray Serve itself if it has no other."""
+    # Ray prints that actors end (one line comes later all the same), and it may be gone itself.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), silenced_core(), suppress(Exception):
+        ray_serve.delete(app)
+        if not ray_serve.status().applications:
+            ray_serve.shutdown()
+
+
+def _run(server: Server, listening: socket.socket, grace: float, ready: Callable[[], None]) -> None:
+    """Answer requests until a signal; then answer those in flight, and raise `KeyboardInterrupt`."""
+
+    class Announced(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    config = uvicorn.Config(
+        application(server), log_level="critical", access_log=False, server_header=False, lifespan="off",
+        timeout_graceful_shutdown=int(grace), timeout_keep_alive=65,
+    )  # fmt: skip
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max-pixels is below its limit
+    ended = KeyboardInterrupt()  # also where Ctrl-C is ignored, as in the background of a script
+    try:
+        Announced(config).run(sockets=[listening])
+    except KeyboardInterrupt as interrupt:
+        ended = interrupt
+    left = f", {server.cut_off} cut off after {grace:g} s" if server.cut_off else ""
+    ended.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
+    raise ended
+
+
+def _show_ready(url: str) -> None:
+    console.show(f"ready: {url}; Ctrl-C ends it")
