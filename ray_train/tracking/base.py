@@ -7,7 +7,7 @@ Only rank 0 tracks. If it waited for a server, all other ranks would wait for it
 The module of a tracker, `ray_train.tracking.NAME`, has a function ``start(run)`` that returns a `Tracker` and
 may raise any exception. If it needs an account or a server it also has ``check()``, which raises
 `TrainingError` in the driver if the tracker surely cannot start. The workers of a cluster may have other
-environment variables than the driver, so a variable that is not set here may be set there.
+environment variables than the driver, so a variable that is not set in the driver may be set there.
 
 To add a tracker, add its module, and name its package in `ray_train.choices.TRACKERS` and in ``setup.py``.
 """
