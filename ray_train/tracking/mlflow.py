@@ -15,7 +15,7 @@ from bisieve.errors import TrainingError
 from bisieve.io.urls import is_reachable
 from ray_train.tracking.base import Run
 
-TAG = "bisieve.run"
+_TAG = "bisieve.run"
 _EXPERIMENT = "bisieve"
 _AT_ONCE = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits per request
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
@@ -55,8 +55,8 @@ def start(run: Run) -> "MLflow":
     entities: Any = import_module("mlflow.entities")
     client = import_module("mlflow.tracking").MlflowClient()
     experiment = _experiment(client)
-    found = client.search_runs([experiment], f"tags.`{TAG}` = '{run.name}'", max_results=1)
-    ours = found[0] if found else client.create_run(experiment, run_name=run.name, tags={TAG: run.name})
+    found = client.search_runs([experiment], f"tags.`{_TAG}` = '{run.name}'", max_results=1)
+    ours = found[0] if found else client.create_run(experiment, run_name=run.name, tags={_TAG: run.name})
     run_id = ours.info.run_id
     if found:
         client.update_run(run_id, status="RUNNING")
