@@ -78,7 +78,7 @@ class RankedFile:
     """A written file of ranked rows, with what the lists of the index need of it."""
 
     file: DataFile
-    tie_blocks: list[TieBlock]  # see `strategies.telling_tie_blocks`
+    tie_blocks: list[TieBlock]  # see `order.telling_tie_blocks`
     cutoff_scores: pa.Table  # of `schemas.CUTOFF_SCORES`, of the selections that end in this file
 
 
