@@ -117,16 +117,15 @@ def sums_of(steps: ScoredSteps, threshold: float | Floats, questions: Texts, sou
 
 
 def _first_errors(steps: ScoredSteps, predicted: Bools) -> tuple[npt.NDArray[np.intp], Bools, Bools]:
-    """Return for each solution that is scored as a whole its first row, if it has an error, if that is found.
+    """Return of each solution scored as a whole its first row, whether it has an error, and if that is found.
 
-    The first error is where people's judgements say so if equally many steps before it are right by the
-    judgements and by the predictions.
+    The first error is found if the predictions begin with as many right steps as the judgements.
     """
     rows = np.flatnonzero(steps.whole)
     starts = np.flatnonzero(np.diff(steps.solutions[rows], prepend=-1))
     if not len(rows):
         return rows, np.zeros(0, np.bool_), np.zeros(0, np.bool_)
-    leading = []  # right steps before the first wrong one: by the judgements, by the predictions
+    leading = []  # right steps before the first wrong one, by the judgements and by the predictions
     lengths = np.diff([*starts, len(rows)])
     for right in (steps.correct[rows], predicted[rows]):
         wrong = np.cumsum(~right)
