@@ -208,7 +208,7 @@ def _chosen(
     found: Answer, cells: Sequence[Cell], errors: Sequence[Floats], full: tuple[Floats, Floats],
     delta: float, confidence: float,
 ) -> Answer:  # fmt: skip
-    """Return the answer with its verdict, of which both enough and none have the stated confidence.
+    """Return the answer with its verdict; `ENOUGH` and `NONE` have the stated confidence.
 
     Args:
         found: The answer so far.
