@@ -167,7 +167,7 @@ def extrapolate(
 
 
 def _shape_test(shares: Floats, deviation: Floats, errors: Floats) -> ShapeTest:
-    """Return the test whether means are as likely as not on a curve that never falls and gets no steeper.
+    """Return the test of whether means may be on a curve that never falls and gets no steeper.
 
     Args:
         shares: Different ones in rising order, [shares].
