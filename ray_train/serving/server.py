@@ -196,7 +196,7 @@ def _resources(ray: Any, config: ServeConfig) -> dict[str, float]:
 
 def _remove(ray_serve: Any, app: str) -> None:
     """Remove an application from Ray Serve, and Ray Serve itself if it has no other."""
-    # Ray prints that actors end (one line comes later all the same), and it may be gone itself.
+    # Ray prints that actors end, most of it here, where nobody needs to see it; and Ray itself may be gone.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), silenced_core(), suppress(Exception):
         ray_serve.delete(app)
         if not ray_serve.status().applications:
