@@ -8,9 +8,9 @@ evaluations. Needs neither the benchmark nor the models, neither torch nor Ray.
 
 An interval that contains 0 shows no difference, and no equality either. With a margin δ, two models are
 equivalent in a metric if the interval is inside (−δ, δ): two one-sided tests (Schuirmann, 1987), each at half
-of what the confidence leaves. A bootstrap knows nothing of what none of its questions shows: for two models
-that agree on all of ten questions the interval is [0, 0]. So there must be as many questions as are needed to
-see, with the same confidence, what occurs in a share δ of them: 3/δ at 95 % (the rule of three).
+of what the confidence leaves. A bootstrap cannot show what occurs in none of its questions: for two models
+that agree on all of ten questions the interval is [0, 0]. So equivalence also needs enough questions to see,
+with the same confidence, what occurs in a share δ of them: 3/δ at 95 % (the rule of three).
 """
 
 from collections.abc import Sequence
@@ -112,10 +112,8 @@ class Comparison:
         return lines
 
     def _on_position(self) -> list[str]:
-        """Return a sentence if a model does not beat the position of a step: its differences mean little."""
-        beaten = [
-            name for name, beats in zip("AB", self.beat_position, strict=True) if beats is False
-        ]  # fmt: skip
+        """Say so if a model does not beat the position of a step, as its differences mean little then."""
+        beaten = [name for name, beats in zip("AB", self.beat_position, strict=True) if beats is False]
         if not beaten:
             return []
         said = "neither A nor B beats" if len(beaten) == 2 else f"{beaten[0]} does not beat"
@@ -125,9 +123,7 @@ class Comparison:
         ]
 
 
-def compare_evaluations(
-    a: str, b: str, confidence: float = 0.95, margin: float | None = None
-) -> Comparison:  # fmt: skip
+def compare_evaluations(a: str, b: str, confidence: float = 0.95, margin: float | None = None) -> Comparison:
     """Compare two evaluations of ``bisieve evaluate``.
 
     Args:
@@ -147,7 +143,7 @@ def compare_evaluations(
 def compare_with_each(
     a: str, others: Sequence[str], confidence: float = 0.95, margin: float | None = None
 ) -> list[Comparison]:
-    """Compare each of several evaluations with the same one, which is measured once where it can be.
+    """Compare several evaluations with one, which is measured again only where other steps are compared.
 
     Args:
         a: URL of an evaluation, as of `compare_evaluations`.
@@ -167,7 +163,7 @@ def compare_with_each(
 
 
 class _Evaluation:
-    """An evaluation as it was written, measured on as many of its steps as another one has scored, too."""
+    """A written evaluation, to be measured on the steps that another one has scored, too."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -187,9 +183,7 @@ class _Evaluation:
         return self._measured[1]
 
 
-def _compared(
-    first: _Evaluation, other: _Evaluation, confidence: float, margin: float | None
-) -> Comparison:  # fmt: skip
+def _compared(first: _Evaluation, other: _Evaluation, confidence: float, margin: float | None) -> Comparison:
     of_a, of_b = first.numbers, other.numbers
     for name, flag in SAME.items():
         needed = name != "seed" or of_a["threshold_on"] == CALIBRATION
@@ -252,7 +246,7 @@ def better(metric: str, interval: Sequence[float] | None, questions: int) -> str
 
 def is_equivalent(
     interval: Sequence[float] | None, margin: float | None, questions: int, confidence: float
-) -> bool | None:  # fmt: skip
+) -> bool | None:
     """Return whether a difference is shown to be inside ±``margin``; None without a margin or an interval.
 
     Args:
