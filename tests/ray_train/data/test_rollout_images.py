@@ -1,6 +1,6 @@
 """The cache of a store's images (what it serves, keeps and refuses to keep), and broken images of a run.
 
-The exchange of the ranks is replaced, since one process stands for all.
+The exchange between ranks is replaced, since one process plays all of them.
 """
 
 import itertools

@@ -1,5 +1,5 @@
-"""A notice that the machine is about to be taken away: the run is saved, ends with its own exit code, and
-goes on when it is started again.  And the other end from outside: a rank that hangs.
+"""A run that learns that its machine will be taken away is saved, ends with its own exit code, and goes on
+when it is started again; and a run of which a rank hangs is ended.
 """
 
 import os

@@ -1,6 +1,6 @@
 """When the memory of a cluster's devices is compared with what a run needs.
 
-Ray is a stand-in where its nodes have GPUs, which none can have here.
+Where nodes have GPUs, Ray is replaced, since no machine of the tests has any.
 """
 
 from collections.abc import Iterator
