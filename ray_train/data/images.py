@@ -23,7 +23,7 @@ import xxhash
 from bisieve._text import pluralize
 from bisieve.errors import ImageError, TrainingError
 from bisieve.io import storage
-from bisieve.io.disk import locked
+from bisieve.io.disk import cache_folder, locked
 from bisieve.io.images import decode_image, image_bytes
 from bisieve.io.urls import is_local
 from ray_train.distributed.collectives import from_all_ranks
@@ -141,14 +141,14 @@ def image_reader(root: str, cache_gb: float, folder: Path | None = None) -> Imag
     Args:
         root: URL.
         cache_gb: limit of the cache in GB (10⁹ bytes); 0: no cache.
-        folder: of the cache; by default `default_folder`. It is created.
+        folder: of the cache; by default bisieve's `cache_folder`. It is created.
 
     Raises:
         TrainingError: the folder of the cache cannot be created.
     """
     if not cache_gb or is_local(root):
         return ImageReader(root)
-    folder = folder or default_folder()
+    folder = folder or cache_folder("images")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,11 +156,6 @@ def image_reader(root: str, cache_gb: float, folder: Path | None = None) -> Imag
             f"a folder for images at {folder}", str(error), "set XDG_CACHE_HOME, or --image-cache-gb 0"
         ) from error
     return ImageReader(root, ImageCache(folder, int(cache_gb * 1e9)))
-
-
-def default_folder() -> Path:
-    """Return this user's cache folder: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "bisieve", "images")
 
 
 def picture_notes(transparent: int, unclear: int, broken: Mapping[str, str] | None = None) -> list[str]:

@@ -11,7 +11,6 @@ be lost. Therefore `set_tie` sets the flag by what the files contain.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 from bisieve import console
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage
-from bisieve.io.disk import locked
+from bisieve.io.disk import cache_folder, locked
 from bisieve.io.errors import disk_errors, storage_errors
 from bisieve.io.read import read_ranges
 from bisieve.io.retry import with_retries
@@ -59,7 +58,7 @@ def local_copy(source: str) -> str:
         return source if Path(source).is_dir() else _from_hub(source)
     files = storage.list_files(source)
     names = "\n".join(f"{file.url} {file.size} {file.etag}" for file in files)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bisieve", "models")
+    cache = cache_folder("models")
     target = cache / hashlib.sha256(names.encode()).hexdigest()[:32]
     elsewhere = "set XDG_CACHE_HOME to a folder on another disk"
     # The inner block turns errors of the local disk into a DiskError; all others are the store's.

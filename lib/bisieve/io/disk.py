@@ -4,7 +4,7 @@ TMPDIR/bisieve-scratch-RANDOM/       one per process, which holds a lock on it u
        checkpoint-RANDOM/ …          one per `scratch_folder`
 
 Scratch folders hold files on their way to or from a store. A killed process cannot delete its folder; the
-next process that uses `tidy_scratch` does.
+next process that uses `tidy_scratch` does. What is kept for later runs is in `cache_folder`.
 """
 
 import fcntl
@@ -229,6 +229,16 @@ def temporary_folder() -> Path:
         return Path(tempfile.gettempdir())
     except FileNotFoundError as error:  # its text lists the places that were tried
         raise DiskError("a folder for temporary files", str(error.strerror), _ELSEWHERE) from error
+
+
+def cache_folder(name: str) -> Path:
+    """Return this user's folder ``name`` for what bisieve keeps between runs; it may not exist yet.
+
+    It is below ``XDG_CACHE_HOME``, or below ``~/.cache`` where that is not set, empty or no absolute path,
+    as the XDG specification says.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "bisieve" / name
 
 
 @cache

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bisieve.io import disk
-from bisieve.io.disk import locked
+from bisieve.io.disk import cache_folder, locked
 
 OTHER = "from bisieve.io.disk import *; print(scratch_folder('checkpoint'), flush=True); input()"
 
@@ -120,3 +120,16 @@ def test_one_at_a_time_holds_a_lock_whose_file_is_then_gone(tmp_path: Path) -> N
         thread.join()
     assert (inside, most) == (0, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("/kept", "/kept/bisieve/images"), ("", "/home/me/.cache/bisieve/images"),
+     ("kept", "/home/me/.cache/bisieve/images")],
+)  # fmt: skip
+def test_the_cache_is_below_xdg_cache_home_if_that_is_an_absolute_path(
+    given: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert str(cache_folder("images")) == expected
