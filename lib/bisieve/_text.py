@@ -9,12 +9,22 @@ from difflib import get_close_matches
 WIDTH = 100  # most columns of what is printed
 _INDENT = "    "  # of what continues a line
 _LONG = 60  # characters of a word that is no word
+_SAID = 500  # most characters of what another library says: some name the cause last
 _CLAUSE, _PHRASE = re.compile(r"(?<=[;.]) "), re.compile(r"(?<=[,:]) ")  # where a line may end
 
 
 def pluralize(number: int, noun: str) -> str:
     """Return a number with its noun, such as "1 step", "0 steps" or "12,000 steps"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def one_line(said: str | BaseException) -> str:
+    """Return a text, or what an error says, as one line of at most 500 characters.
+
+    An error without a message gives the name of its type.
+    """
+    line = " ".join(str(said).split())[:_SAID]
+    return line or ("" if isinstance(said, str) else type(said).__name__)
 
 
 def rounded(number: float) -> str:

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bisieve._text import pluralize
+from bisieve._text import one_line, pluralize
 from bisieve.errors import BisieveError, ImageError, TrainingError
 from bisieve.io.disk import choose_socket_folder
 from ray_train.data.encode import Encoder, Sample
@@ -327,4 +327,4 @@ def refusal(encoder: Encoder, image: Any, num_images: int) -> Exception | None:
 
 def reason(error: Exception) -> str:
     """Return the text of ``error`` in one line of up to 200 characters, or the name of its class."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error)

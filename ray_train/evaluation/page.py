@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from bisieve._text import one_line
 from bisieve.errors import StorageError
 from bisieve.io import storage
 from bisieve.io.urls import join
@@ -54,7 +55,7 @@ def add_to_page(model: str, numbers: dict[str, Any]) -> str:
             return ""
         storage.write_bytes(page, text.encode())
     except (StorageError, ValueError, yaml.YAMLError) as error:
-        return f"note: {README} of the model is unchanged: {' '.join(str(error).split())[:200]}"
+        return f"note: {README} of the model is unchanged: {one_line(error)}"
     return f"model card: {page}"
 
 

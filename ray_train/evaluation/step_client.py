@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from bisieve._redact import without_secrets
+from bisieve._text import one_line
 from bisieve.errors import TrainingError
 from bisieve.io.images import load_image
 from ray_train.data.encode import Encoder, Sample, make_encoder, transparent_images
@@ -216,9 +217,9 @@ def _data_url(image: Any) -> str:
 
 def _reason(answer: requests.Response) -> str:
     try:
-        return " ".join(str(answer.json()["error"]["message"]).split())[:300]
+        return one_line(str(answer.json()["error"]["message"]))
     except (ValueError, KeyError, TypeError):
-        return " ".join(answer.text.split())[:300]
+        return one_line(answer.text)
 
 
 def _hint(reason: str) -> str:
@@ -234,4 +235,4 @@ def _cause(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return " ".join(str(error).split())[:200]
+    return one_line(error)

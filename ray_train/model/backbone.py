@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from bisieve._text import pluralize
+from bisieve._text import one_line, pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.records.prompt import MARKER
 from ray_train.model.families import Family, family_of
@@ -101,7 +101,7 @@ def load_backbone(
     except BisieveError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise any type
-        found = f"{_place(path)}{' '.join(str(error).split())[:300]}"
+        found = f"{_place(path)}{one_line(error)}"
         raise TrainingError(
             f"a vision-language model at {source}", found, "check --backbone or --model"
         ) from error
@@ -243,7 +243,7 @@ def _check_loaded(model: Any, report: dict[str, Any], dtype: torch.dtype, source
 def _key(name: Any) -> str:
     """Return a weight's name from the loading report, with its shapes where transformers reports them."""
     if isinstance(name, str):
-        return " ".join(name.split())[:200]
+        return one_line(name)
     key, *sizes = name
     return f"{key} ({' for '.join(str(tuple(size)) for size in sizes)})"
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bisieve import console
+from bisieve._text import one_line
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage
 from bisieve.io.disk import cache_folder, locked
@@ -78,7 +79,7 @@ def _from_hub(hub_id: str) -> str:
     except DiskError:
         raise
     except Exception as error:  # the hub's library raises any type
-        found = f"no such folder here, and looked up as a hub id: {' '.join(str(error).split())[:300]}"
+        found = f"no such folder here, and looked up as a hub id: {one_line(error)}"
         raise TrainingError(
             f"a vision-language model at {hub_id}", found, "check --backbone or --model"
         ) from error

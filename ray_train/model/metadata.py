@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from bisieve._text import one_line
 from bisieve.errors import StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import basename, canonical, join
@@ -72,7 +73,7 @@ def _read_config(source: str, flag: str) -> bytes:
     try:
         return Path(hub.hf_hub_download(source, "config.json", local_files_only=not answers)).read_bytes()
     except Exception as error:  # the hub's library raises any type
-        reason = " ".join(str(error).split())[:200] if answers else "the hub does not answer"
+        reason = one_line(error) if answers else "the hub does not answer"
         raise TrainingError(
             f"a model at {source}", f"no such folder here, and looked up as a hub id: {reason}",
             f"check {flag}",
@@ -145,7 +146,7 @@ def card_of(source: str, flag: str = "--model") -> dict[str, Any] | None:
     except import_module("huggingface_hub.errors").EntryNotFoundError:
         return None
     except Exception as error:  # the hub's library raises any type
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise TrainingError(
             f"{CARD} of {source}, or an answer that there is none", reason, f"check {flag}"
         ) from error

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from bisieve._text import one_line
 from bisieve.errors import TrainingError
 from ray_train.config import TrainConfig
 from ray_train.model.backbone import Backbone
@@ -171,7 +172,7 @@ def load_kappa(head: KappaHead, file: Path) -> None:
     try:
         head.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: other names or shapes
-        found = " ".join(str(error).split())[:200]
+        found = one_line(error)
         raise TrainingError(f"the κ head of the model in {file}", found, "copy the model again") from error
 
 

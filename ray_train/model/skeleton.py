@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bisieve._text import one_line
 from bisieve.errors import BisieveError, StorageError, TrainingError
 from bisieve.io import storage
 from bisieve.io.disk import scratch_errors, temporary_folder
@@ -107,7 +108,7 @@ def _problems_named(source: str, flag: str = "--backbone") -> Iterator[None]:
     except BisieveError:
         raise
     except Exception as error:
-        found = " ".join(str(error).split())[:300]
+        found = one_line(error)
         raise TrainingError(
             f"config, tokenizer and image processor at {source}", found, f"check {flag}"
         ) from error

@@ -6,7 +6,7 @@ folder of train ──files of the model──▶ one commit of a repository of 
 from pathlib import Path
 
 from bisieve import console
-from bisieve._text import pluralize, rounded
+from bisieve._text import one_line, pluralize, rounded
 from bisieve.errors import TrainingError
 from bisieve.io.urls import canonical
 from ray_train.model.files import SMALL, WEIGHTS, hub_answers, hub_library, local_copy
@@ -62,7 +62,7 @@ def push(
         additions = [hub.CommitOperationAdd(name, _content(folder / name, made.repo_id)) for name in names]
         commit = api.create_commit(made.repo_id, additions, commit_message=message, revision=revision)
     except Exception as error:  # the hub's library raises any type
-        found = " ".join(str(error).partition("For more information")[0].split())[:300]
+        found = one_line(str(error).partition("For more information")[0])
         raise TrainingError(f"to write to {repo} on the hub", found, _hint(error)) from error
     return str(commit.commit_url)
 

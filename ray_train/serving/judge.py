@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bisieve._text import one_line
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.io.images import decode_image
 from ray_train.serving.batcher import Batcher
@@ -70,7 +71,7 @@ class Judge:
         except BisieveError as error:
             self._error = error
         except Exception as error:  # of transformers or torch, for a broken model
-            found = " ".join(str(error).split())[:300] or type(error).__name__
+            found = one_line(error)
             self._error = TrainingError(f"a model that loads from {config.model}", found, "check --model")
 
     def served(self) -> Served | BisieveError:
@@ -129,7 +130,7 @@ class Judge:
             if isinstance(error, BisieveError):
                 return [_refused(error)]
             logging.getLogger(__name__).exception("scoring failed")
-            found = " ".join(str(error).split())[:300] or type(error).__name__
+            found = one_line(error)
             return [RefusedError("rewards from the model", found, "see the log of the replica", _FAILED)]
 
 

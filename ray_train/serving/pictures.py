@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Sequence
 
+from bisieve._text import one_line
 from ray_train.serving.question import TOO_LARGE, RefusedError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -61,7 +62,7 @@ def check_pixels(images: Sequence[bytes], most: int) -> None:
                 f"image {number} in {known}", "no image of these formats", "convert it"
             ) from error
         except Exception as error:  # the exceptions of Pillow's formats have no common base
-            found = " ".join(str(error).split())[:200] or type(error).__name__
+            found = one_line(error)
             raise RefusedError(f"image {number} that can be opened", found, "send it whole") from error
         if total > most:
             raise _too_many(most, f"{total:,} in the first {number}")

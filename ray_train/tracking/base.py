@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from bisieve._redact import without_secrets
+from bisieve._text import one_line
 from bisieve.cli.extras import distribution_with
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.choices import TRACKERS, chosen_trackers
@@ -202,5 +203,4 @@ class TrackerThread:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return without_secrets(text)[:500]
+    return one_line(without_secrets(str(error))) or type(error).__name__

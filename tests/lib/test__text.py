@@ -1,4 +1,4 @@
-from bisieve._text import Table, clauses, pluralize, rounded
+from bisieve._text import Table, clauses, one_line, pluralize, rounded
 
 CLAUSE = "this clause is forty columns wide or more"
 
@@ -45,3 +45,10 @@ def test_the_columns_of_a_wide_table_are_one_space_apart() -> None:
     assert str(Table(head[:10], [])).startswith("name  column 0  column 1  ")
     assert len(str(Table(head, []))) == 94
     assert str(Table([*head, "more"], [])).startswith("name column 0 column 1 ")
+
+
+def test_what_an_error_says_is_one_line_of_at_most_500_characters_or_its_type() -> None:
+    assert one_line(ValueError("no\n  such\tname ")) == "no such name"
+    assert one_line(ValueError("a" * 600)) == "a" * 500
+    assert one_line(ValueError()) == "ValueError"
+    assert one_line(" \n") == ""

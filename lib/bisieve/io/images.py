@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from bisieve._text import one_line
 from bisieve.errors import ImageError, StorageError
 from bisieve.io import storage
 from bisieve.io.errors import storage_errors
@@ -166,7 +167,7 @@ def decode_image(data: bytes, name: str) -> "Image":
         raise _too_large(name, str(error).partition(" exceeds")[0]) from error
     except Exception as error:  # the exceptions of Pillow's formats have no common base
         unknown = isinstance(error, UnidentifiedImageError)  # its text contains the buffer's address
-        found = "no image of a known format" if unknown else " ".join(str(error).split())
+        found = "no image of a known format" if unknown else one_line(error)
         raise ImageError(
             f"an image that can be decoded in {name}",
             found or type(error).__name__,

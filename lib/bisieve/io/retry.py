@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import fsspec.config
 
 from bisieve._redact import without_secrets
+from bisieve._text import one_line
 from bisieve.errors import StorageError
 
 Result = TypeVar("Result")
@@ -73,7 +74,7 @@ def say_retry(what: str, number: int, error: BaseException, pause: float = 0.0) 
         error: Why the try before it failed.
         pause: Seconds until the next try.
     """
-    reason = without_secrets(" ".join(str(error).split())[:300]) or type(error).__name__
+    reason = one_line(without_secrets(str(error))) or type(error).__name__
     when = f"in {pause:.1f} s" if pause else "now"
     RETRIES.warning("%s: try %d %s, after %s: %s", what, number, when, type(error).__name__, reason)
 

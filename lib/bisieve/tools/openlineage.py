@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from bisieve import console
 from bisieve._redact import without_secrets
+from bisieve._text import one_line
 from bisieve._version import __version__
 from bisieve.errors import BisieveError, PreemptedError
 
@@ -94,7 +95,7 @@ class _Sender:
         try:
             return work()
         except Exception as error:  # each transport raises exceptions of its own
-            reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)[:300]
+            reason = one_line(without_secrets(str(error))) or type(error).__name__
             console.show_on_stderr(f"bisieve: warning: no OpenLineage event was sent: {reason}")
             return None
 
