@@ -206,10 +206,9 @@ def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float, s
     """
     if not has_stronger_shortcut(selection, corpus):
         return []
-    auto = "; --alpha auto looks for a selection without it"
-    other = auto if strategy_of(strategy).uses_alpha else ""
+    weaker = "; --strategy paired and --alpha auto weaken it" if strategy_of(strategy).uses_alpha else ""
     return [
         f"best {percent(fraction)}: the position of a step alone tells its label (AUC "
         f"{selection.shortcut:.2f}, corpus {corpus.shortcut:.2f}); a model can learn that alone: compare it "
-        f"with the position baseline of bisieve evaluate{other}"
+        f"with the position baseline of bisieve evaluate{weaker}"
     ]

@@ -185,7 +185,7 @@ TOLD = (
     "best 20%: the position of a step alone tells its label (AUC 1.00, corpus 0.62); a model can "
     "learn that alone: compare it with the position baseline of bisieve evaluate"
 )
-NOTE = f"{TOLD}; --alpha auto looks for a selection without it"
+NOTE = f"{TOLD}; --strategy paired and --alpha auto weaken it"
 
 
 @pytest.fixture
