@@ -139,8 +139,8 @@ def test_what_one_corpus_gives_is_shown_with_the_ends_of_its_seeds() -> None:
         for name, at in (("random", 0.25), ("random", 0.05), ("bis", 0.05)) for seed in range(3)
     ]  # fmt: skip
     shown = report(rows)
-    assert "| bis | 0.710 (3 of one corpus, 0.700 to 0.720) | – |" in shown
-    assert "| large: random 5% − random 25% | +0.000 (3 of one corpus, +0.000 to +0.000) | too few" in shown
+    assert "| bis | 0.710 (3: 0.700 to 0.720) | – |" in shown
+    assert "| large: random 5% − random 25% | +0.000 (3: +0.000 to +0.000) | too few" in shown
     assert "| by position alone | 0.500" in shown
     assert "| all |" not in shown
     assert not [line for line in shown.splitlines() if set(line.split(" | ")[1:]) == {"–"}]

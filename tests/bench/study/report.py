@@ -62,7 +62,7 @@ class Estimate:
         if self.corpora > 1 or self.runs < 2:
             return str(self.runs)
         least, most = (f"{end:{sign}.3f}" for end in self.ends)
-        return f"{self.runs} of one corpus, {least} to {most}"
+        return f"{self.runs}: {least} to {most}"
 
     def verdict(self, above: str = "better", below: str = "worse", margin: float = MARGIN) -> str:
         """Return what a difference shows: neither one run nor one corpus shows anything.
@@ -138,7 +138,8 @@ def report(rows: Sequence[Row]) -> str:
     """Return all tables as Markdown; a study that is not finished says how many runs each cell has."""
     runs = runs_of(rows)
     parts = [
-        f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval over corpora (runs). "
+        f"{len(rows)} runs. A cell: mean AUC ± half of its 95 % interval over corpora (runs); of one corpus "
+        "(runs: least to greatest). "
         "Means of different runs do not compare; differences are between runs of the same corpus and seed."
     ]
     for regime in REGIMES:
@@ -153,7 +154,7 @@ def report(rows: Sequence[Row]) -> str:
     shown = sum("[" in line for line in claims.splitlines())
     parts += ["Claims (main, one pass, where nothing else is said): differences of AUC, paired by corpus and "
               f"seed. {shown} of them have an interval; by chance about {shown / 20:.0f} of these would not "
-              "hold the true value.", claims]  # fmt: skip
+              "hold the true value. Slopes are over the strategies of equal fraction.", claims]  # fmt: skip
     return "\n\n".join(part if part.startswith("|") else fill(part, 100) for part in parts)
 
 
@@ -268,7 +269,10 @@ def findings(runs: Runs) -> str:
     ]  # fmt: skip
     for name in (RANDOM, BIS):
         claims += [
-            (f"{name}: {other} − hard, 25%", runs.difference(f"{name} {other}", name, 0.25))
+            (
+                f"{name}: {other.replace('label_', '')} − hard, 25%",
+                runs.difference(f"{name} {other}", name, 0.25),
+            )
             for other in ("soft", "beta-binomial", "label_threshold 0.0625", "label_threshold 0.125")
         ]
     claims += [
@@ -281,7 +285,7 @@ def findings(runs: Runs) -> str:
             found = slope(runs, metric, budget)
             if found.runs:
                 said = found.verdict("rises with it", "falls with it", margin=0)
-                what = f"AUC per 0.1 of {title}, at equal fraction"
+                what = f"AUC per 0.1 of {title}"
                 lines.append([what + f", {budget}" * (budget != ONE_PASS), found.signed, said])
     return markdown(["claim", "difference", "verdict"], lines)
 
