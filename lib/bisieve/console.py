@@ -13,6 +13,7 @@ the text of a corpus are wider than that, so no phrase of bisieve itself may be.
 
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -118,6 +119,7 @@ def _end_phase() -> None:
 
 
 def _watch() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it is for the main thread alone
     while True:
         time.sleep(1)
         if (phase := _current) is not None:

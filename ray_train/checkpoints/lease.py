@@ -148,6 +148,7 @@ class _Renewal:
         self._thread.join()
 
     def _renew(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it is for the main thread alone
         mine, refused, on_full_disk = self._driver, 0, False
         while self.rival is None and not self._ended.wait(RENEWED_EVERY):
             mine = replace(mine, renewed=mine.renewed + 1)

@@ -114,7 +114,8 @@ def kept_handlers() -> Iterator[None]:
     the main thread this does nothing.
 
     Replaces the private `connect` of Ray 2.60, in which its core sets a handler in C++ that prints a stack
-    and aborts the process: SIGTERM waits from there to the end of the block.
+    and aborts the process: SIGTERM waits from there to the end of the block. This holds for the main thread;
+    other threads of a driver that start before must block SIGTERM themselves, or the kernel gives it to them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

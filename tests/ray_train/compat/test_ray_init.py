@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def test_sigterm_while_rays_core_starts_waits_for_the_handler_of_before(
     # Ray's core sets its handler in C++, where Python does not see it.
     def connect() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: received.append("Ray's"))
-        os.kill(os.getpid(), signal.SIGTERM)
+        # To this thread: pytest may have others, to which the kernel would give a signal of the process.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
     monkeypatch.setattr("ray._private.worker.connect", connect)
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append("ours"))
