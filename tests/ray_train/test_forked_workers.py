@@ -1,4 +1,4 @@
-"""Programs and workers that tests fork behave like ones that are started anew."""
+"""Programs and workers that tests fork behave like ones that are started as users start them."""
 
 import os
 import shutil
