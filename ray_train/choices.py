@@ -69,6 +69,8 @@ _CHAT_TOKENS = ("<|", "<start_of_turn>", "<end_of_turn>")  # prefixes of the cha
 TRAINING, PAPER_EVAL = PROMPTS = ("training", "paper-eval")  # the prompt of an evaluation
 # The steps on which the threshold is chosen; FIXED: on none, it is given as a number.
 CALIBRATION, TEST, FIXED = "calibration", "test", "fixed"
+# Metrics by which models are compared before one is promoted; the first is the protocol's.
+PROMOTION_METRICS = ("overall_f1", "pooled_macro_f1", "auc")
 
 PARAGRAPHS, LINES = SPLITS = ("paragraphs", "lines")  # how the text of a response is split into steps
 # How the rewards of the steps become the score of a response; the first is the paper's.

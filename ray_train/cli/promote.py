@@ -5,7 +5,7 @@ import argparse
 from bisieve import console
 from bisieve.cli.overview import TRAIN
 from bisieve.cli.parser import Flag, add_config
-from ray_train.registry.promote import CHOICES
+from ray_train.choices import PROMOTION_METRICS
 
 GROUP = TRAIN
 HELP = "move a pointer to a model whose metric's lower bound is not below the current one's"
@@ -23,7 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what bisieve evaluate wrote: the folder or metrics.json",
     )
     add("--pointer", required=True, metavar="URL", help="the JSON file that names the current model")
-    add("--metric", choices=CHOICES, default=CHOICES[0], help=f"what is compared (default: {CHOICES[0]})")
+    add(
+        "--metric",
+        choices=PROMOTION_METRICS,
+        default=PROMOTION_METRICS[0],
+        help=f"what is compared (default: {PROMOTION_METRICS[0]})",
+    )
     add("--untrained", action=Flag, help="promote a model that bisieve did not train, too")
     add(
         "--paper-eval", action=Flag,

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ray_train.choices import CALIBRATION, TEST
+from ray_train.choices import CALIBRATION, PROMOTION_METRICS, TEST
 from ray_train.evaluation.bootstrap import RESAMPLES, differences, intervals, measured, plain, quantile
 from ray_train.evaluation.metrics import ALL, Bools, Floats, ScoredSteps
 from ray_train.evaluation.thresholds import (
@@ -29,8 +29,6 @@ from ray_train.evaluation.thresholds import (
     in_calibration_half,
     swept_threshold,
 )
-
-PROMOTED = ("overall_f1", "pooled_macro_f1", "auc")  # metrics with a lower bound, for `registry.promote`
 
 
 def report(
@@ -67,7 +65,7 @@ def report(
         "confidence": confidence,
         "resamples": RESAMPLES,
         **plain(values[ALL]),
-        "lower_bounds": {name: quantile(drawn[ALL][name], 1 - confidence) for name in PROMOTED},
+        "lower_bounds": {name: quantile(drawn[ALL][name], 1 - confidence) for name in PROMOTION_METRICS},
         "intervals": intervals(values[ALL], drawn[ALL], confidence),
         "sources": {
             source: {

@@ -17,11 +17,10 @@ from bisieve.errors import TrainingError
 from bisieve.io import storage
 from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
-from ray_train.choices import CALIBRATION, FIXED, TRAINING
+from ray_train.choices import CALIBRATION, FIXED, PROMOTION_METRICS, TRAINING
 from ray_train.model.metadata import card_of
 
 METRICS = "metrics.json"
-CHOICES = ("overall_f1", "pooled_macro_f1", "auc")  # metrics to compare by; the first is the protocol's
 # Fields that must be equal in two evaluations to compare them: same steps and judgements, in the same halves.
 MEASURED_ON = ("benchmark_sha256", "seed", "solutions", "steps", "calibration_steps", "confidence")
 # Must be equal as well. These are the values of evaluations made before the options existed.
@@ -61,7 +60,7 @@ class EvaluatedModel:
         if value is None or bound is None:
             raise TrainingError(
                 f"{metric} and its lower bound in {self.metrics}", "none: one kind of step is too rare",
-                f"give another --metric: {', '.join(CHOICES)}",
+                f"give another --metric: {', '.join(PROMOTION_METRICS)}",
             )  # fmt: skip
         # Python's JSON accepts NaN, and a comparison with NaN is always false.
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in (value, bound)):
@@ -114,7 +113,8 @@ def evaluated(metrics: str) -> EvaluatedModel:
     def make(found: dict[str, Any]) -> EvaluatedModel:
         return EvaluatedModel(
             found["model"], url, found["run"],
-            {name: found[name] for name in CHOICES}, {name: found["lower_bounds"][name] for name in CHOICES},
+            {name: found[name] for name in PROMOTION_METRICS},
+            {name: found["lower_bounds"][name] for name in PROMOTION_METRICS},
             found["benchmark"], {**{name: found[name] for name in MEASURED_ON},
                                  **{name: found.get(name, own) for name, own in PROTOCOL.items()}},
             _beats_position(found.get("position_baseline")),
@@ -157,7 +157,7 @@ def _read(data: bytes, make: Any, expected: str, hint: str) -> EvaluatedModel:
 
 
 def promote(
-    model: str, metrics: str, pointer: str, metric: str = CHOICES[0], untrained: bool = False,
+    model: str, metrics: str, pointer: str, metric: str = PROMOTION_METRICS[0], untrained: bool = False,
     paper_eval: bool = False,
 ) -> str:  # fmt: skip
     """Promote ``model`` if its lower bound is at least the current model's.
@@ -169,7 +169,7 @@ def promote(
         model: URL or hub id, as it was evaluated.
         metrics: URL of its evaluation: the folder or the file.
         pointer: URL of the JSON file to replace.
-        metric: One of `CHOICES`.
+        metric: One of `choices.PROMOTION_METRICS`.
         untrained: Allow a model that bisieve did not train.
         paper_eval: Allow an evaluation whose prompt or threshold is that of the paper's code.
 

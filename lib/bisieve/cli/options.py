@@ -12,10 +12,11 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from bisieve import console
+from bisieve._redact import SECRET_SETTING
 from bisieve.cli.parser import Flag
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
-from bisieve.io.urls import check_no_secret, check_no_secret_property
+from bisieve.io.urls import check_no_secret
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.records.options import (
     ALL_NEGATIVE,
@@ -281,8 +282,18 @@ def spark_conf(args: argparse.Namespace) -> dict[str, str]:
         once=False,
     )
     for name in pairs:
-        check_no_secret_property(name)
+        _check_no_secret_property(name)
     return pairs
+
+
+def _check_no_secret_property(name: str) -> None:
+    """Raise `UsageError` if the Spark property ``name`` holds a secret: `ps` shows options to every user."""
+    if SECRET_SETTING.fullmatch(name):
+        raise UsageError(
+            "no secret among options, which other users of the machine see", f"--spark-conf {name}=***",
+            "for spark.authenticate.secret set _SPARK_AUTH_SECRET in the environment; "
+            "others go into spark-defaults.conf in SPARK_CONF_DIR",
+        )  # fmt: skip
 
 
 def _pairs(

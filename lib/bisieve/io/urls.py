@@ -15,7 +15,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations, registry
 
-from bisieve._redact import CREDENTIALS, SECRET_SETTING, SIGNED, without_secrets
+from bisieve._redact import CREDENTIALS, SIGNED, without_secrets
 from bisieve.errors import StorageError, UsageError
 from bisieve.io.errors import DRIVERS, storage_errors
 from bisieve.io.retry import READS, s3_options, say_retries
@@ -185,16 +185,6 @@ def check_no_secret(url: str) -> None:
         raise UsageError(
             "URLs without credentials", without_secrets(shown),
             "set them in the environment (for S3: AWS_PROFILE, AWS_ACCESS_KEY_ID, or an instance role)",
-        )  # fmt: skip
-
-
-def check_no_secret_property(name: str) -> None:
-    """Raise `UsageError` if the Spark property ``name`` holds a secret: `ps` shows options to every user."""
-    if SECRET_SETTING.fullmatch(name):
-        raise UsageError(
-            "no secret among options, which other users of the machine see", f"--spark-conf {name}=***",
-            "for spark.authenticate.secret set _SPARK_AUTH_SECRET in the environment; "
-            "others go into spark-defaults.conf in SPARK_CONF_DIR",
         )  # fmt: skip
 
 

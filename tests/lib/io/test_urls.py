@@ -9,7 +9,7 @@ from bisieve._redact import without_secrets
 from bisieve.cli.main import main
 from bisieve.errors import StorageError, UsageError
 from bisieve.io.storage import list_files
-from bisieve.io.urls import PLAIN_HTTP, canonical, check_endpoint, check_no_secret, check_no_secret_property
+from bisieve.io.urls import PLAIN_HTTP, canonical, check_endpoint, check_no_secret
 
 
 @pytest.fixture
@@ -148,35 +148,3 @@ def test_an_index_is_not_looked_for_with_a_secret(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("path", ["/data/a?sig=b", "/data/key:b@c/shard?.jsonl"])
 def test_a_path_on_a_disk_may_have_such_signs(path: str) -> None:
     assert canonical(path) == f"file://{path}"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "spark.authenticate.secret",
-        "spark.hadoop.fs.s3a.secret.key",
-        "spark.hadoop.fs.s3a.access.key",
-        "spark.hadoop.fs.s3a.session.token",
-        "spark.ssl.rpc.keyPassword",
-    ],
-)
-def test_a_secret_among_sparks_properties_is_refused_as_an_option_and_not_shown(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["score", "--input", "a", "--index", "b", "--spark-conf", f"{name}=s3cret"]
-    assert main(command) == 2
-    said = capsys.readouterr().err
-    assert f"--spark-conf {name}=***" in said
-    assert "s3cret" not in said
-    assert len(said.splitlines()) == 1
-    assert without_secrets(f"PYSPARK_SUBMIT_ARGS='--conf {name}=s3cret pyspark-shell'") == (
-        f"PYSPARK_SUBMIT_ARGS='--conf {name}=*** pyspark-shell'"
-    )
-
-
-@pytest.mark.parametrize(
-    "name", ["spark.authenticate.secret.file", "spark.executor.memory", "spark.kubernetes.driver.secrets.a"]
-)
-def test_properties_that_are_no_secrets_are_taken(name: str) -> None:
-    check_no_secret_property(name)
-    assert without_secrets(f"{name}=/a") == f"{name}=/a"
