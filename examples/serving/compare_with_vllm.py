@@ -1,11 +1,12 @@
 r"""Compare the rewards of a model that vLLM serves with those of bisieve's own scorer.
 
     python compare_with_vllm.py --model model --benchmark corpus/benchmark.jsonl --image-root corpus \
-        --vllm /path/to/another/environment/bin/vllm
+        --vllm /path/to/another/environment/bin/vllm -- --gpu-memory-utilization 0.4
 
-It starts ``vllm serve MODEL --config MODEL/vllm.yaml`` (vLLM has an environment of its own), or asks a server
-that is running (--server), sends the first solutions of a benchmark one by one and several at a time, and
-prints the largest difference of P(right) of a step. It ends with 1 if that is above --tolerance.
+It starts ``vllm serve MODEL --config MODEL/vllm.yaml`` (vLLM has an environment of its own) with the options
+after ``--``, or asks a server that is running (--server), sends the first solutions of a benchmark one by one
+and several at a time, and prints the largest difference of P(right) of a step. It ends with 1 if that is
+above --tolerance.
 
 Where model and vLLM compute in bf16, expect differences of about 0.01; in fp32 they are below 1e-6.
 """
@@ -22,7 +23,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PORT = 8765
 
@@ -67,6 +68,7 @@ def parsed() -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--vllm", help="the vllm program of vLLM's environment")
     where.add_argument("--server", help="URL of a server of this model that is running")
+    parser.add_argument("options", nargs="*", help="after --: more options of vllm serve")
     return parser.parse_args()
 
 
@@ -84,6 +86,7 @@ def served(options: argparse.Namespace) -> Iterator[str]:
     """Start vLLM and yield its URL when it answers; it ends with the block."""
     words = [options.vllm, "serve", options.model, "--config", f"{options.model}/vllm.yaml"]
     words += ["--host", "127.0.0.1", "--port", str(PORT), "--trust-request-mm-kwargs", "--enforce-eager"]
+    words += options.options
     url = f"http://127.0.0.1:{PORT}"
     outside = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     with tempfile.TemporaryFile() as log:
@@ -91,13 +94,20 @@ def served(options: argparse.Namespace) -> Iterator[str]:
         try:
             while not answers(url):
                 if server.poll() is not None:
-                    log.seek(0)
-                    sys.exit(f"vLLM ended:\n{log.read().decode(errors='replace')[-4000:]}")
+                    sys.exit(f"vLLM ended:\n{first_error(log)}")
                 time.sleep(1)
             yield url
         finally:
             server.terminate()
             server.wait()
+
+
+def first_error(log: IO[bytes]) -> str:
+    """Return the first error in a log of vLLM, which is the cause of those that follow, or its last lines."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines()
+    errors = [line for line in lines if "Error: " in line]
+    return errors[0] if errors else "\n".join(lines[-40:])
 
 
 def answers(url: str) -> bool:
