@@ -42,6 +42,7 @@ _PROBES = 8  # requests for health that a replica takes beside those of a full q
 # Arenas of glibc: memory that was freed in one is not used by threads of another, and by default there may be
 # 8 for each core. With 2, server and replica grew a third as much (docs/how-to/serve.md).
 _ARENAS, _ARENA_MAX = 2, -8  # how many, and the number of this option in mallopt
+_TRIM_EVERY = 30.0  # seconds
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
 
@@ -83,11 +84,26 @@ def _is_shared() -> bool:
 
 
 def _limit_arenas() -> None:
-    """Limit the arenas of this process and of those that it starts; do nothing where there is no glibc."""
+    """Limit the arenas of this process and of those that it starts."""
     if "MALLOC_ARENA_MAX" not in os.environ:
         os.environ["MALLOC_ARENA_MAX"] = str(_ARENAS)  # glibc reads it when a process starts
-        with suppress(AttributeError, OSError):
-            ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
+        _glibc("mallopt", _ARENA_MAX, _ARENAS)
+
+
+async def trim_memory() -> None:
+    """Return free memory to the system again and again.
+
+    Bodies of many sizes leave it in pieces, which add up to more and more.
+    """
+    while True:
+        await asyncio.sleep(_TRIM_EVERY)
+        _glibc("malloc_trim", 0)  # milliseconds
+
+
+def _glibc(function: str, *values: int) -> None:
+    """Call a function of the C library; do nothing where there is none of this name."""
+    with suppress(AttributeError, OSError):
+        getattr(ctypes.CDLL(None), function)(*values)
 
 
 @contextmanager
@@ -209,6 +225,7 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
     class Announced(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            self.trimming = asyncio.create_task(trim_memory())  # ends with the event loop
             ready()
 
     config = uvicorn.Config(
