@@ -25,7 +25,7 @@ SIGNED = re.compile(rf"(?<!file)://.*[?&]{_SECRET_NAME}=", re.IGNORECASE)
 _QUERY = re.compile(r"((?:https?://[^\s?]*|(?<!file)://[^\s?]*(?=\?[^\s'\"]*=))\?)[^\s'\"]+", re.IGNORECASE)
 
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+_ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def without_escapes(text: str) -> str:

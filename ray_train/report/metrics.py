@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bisieve.errors import ImageError
-from bisieve.io.images import image_bytes
 from bisieve.io.urls import canonical
 from bisieve.report.examples import cut
 from bisieve.report.page import (
@@ -27,7 +25,7 @@ from bisieve.report.page import (
     Tile,
     Tiles,
 )
-from bisieve.report.reading import thumbnail
+from bisieve.report.reading import Images
 from ray_train.evaluation.metrics import judged_steps
 from ray_train.evaluation.scores_file import ScoredSolution, read_evaluation
 from ray_train.evaluation.tables import ends, metric_rows, notes, number, source_rows
@@ -44,7 +42,6 @@ _SHOWN = (
     ("processbench_f1", "ProcessBench's F1"), ("calibration_error", "calibration error"),
 )  # fmt: skip
 _WORST = 12  # solutions that are shown
-_IMAGES = 2  # of a solution
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,9 @@ def page(url: str, image_root: str | None = None) -> Page:
     reported = [each for each in solutions if each.reported]
     steps = judged_steps([each.solution for each in reported], [each.rewards for each in reported])
     worst = worst_mistakes(reported)
-    cards, problem = _cards(worst, numbers["threshold"], image_root)
-    findings = _findings(numbers) + ([Finding("note", "Not shown:", problem)] if problem else [])
+    images = Images(canonical(image_root) if image_root else None, {})
+    cards = _cards(worst, numbers["threshold"], images)
+    findings = _findings(numbers) + [Finding("note", "Not shown:", f"{note}.") for note in images.notes]
     charts = {
         "Sources": source_charts(numbers),
         "Thresholds": [roc_chart(steps), threshold_chart(steps, numbers["threshold"])],
@@ -151,18 +149,11 @@ def _mistakes(cards: list[Card]) -> list[Block]:
     return [Cards("Solutions", cards, note)]
 
 
-def _cards(mistakes: Sequence[Mistake], threshold: float, root: str | None) -> tuple[list[Card], str]:
-    """Return a card for each mistake, and the first problem with an image."""
-    problems = [] if root or not mistakes else ["the images: name their root with --image-root."]
+def _cards(mistakes: Sequence[Mistake], threshold: float, images: Images) -> list[Card]:
+    """Return a card for each mistake, with the images that can be read."""
     cards = []
     for mistake in mistakes:
         solution = mistake.solution
-        images = []
-        for name in solution.image[:_IMAGES] if root else ():
-            try:
-                images.append(thumbnail(image_bytes(canonical(root or ""), name), name))
-            except ImageError as error:
-                problems.append(f"an image: {error}.")
         judged = "right" if solution.process_correctness[mistake.step] > 0 else "wrong"
         reward = solution.rewards[mistake.step]
         why = f"Step {mistake.step + 1} is judged {judged}, and its reward is {reward:.3f}."
@@ -170,9 +161,9 @@ def _cards(mistakes: Sequence[Mistake], threshold: float, root: str | None) -> t
             "source": solution.data_source, "written by": solution.policy_model or "unknown",
             "threshold": f"{threshold:.3f}",
         }  # fmt: skip
-        title = f"{solution.data_source}, line {solution.line}"
-        cards.append(Card(title, facts, why, cut(solution.question), images, [*_steps(solution)]))
-    return cards, (problems[0] if problems else "")
+        title, shown = f"{solution.data_source}, line {solution.line}", images.of(solution.image)
+        cards.append(Card(title, facts, why, cut(solution.question), shown, [*_steps(solution)]))
+    return cards
 
 
 def _steps(solution: ScoredSolution) -> Iterator[Step]:

@@ -12,6 +12,7 @@ from typing import Any
 from bisieve._text import percent
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
+from bisieve.records.options import EXCLUDE, RANKING
 from bisieve.report.charts import COLOURS, axis, line_chart
 from bisieve.report.page import (
     Block,
@@ -20,7 +21,6 @@ from bisieve.report.page import (
     Column,
     Finding,
     Findings,
-    Mood,
     Note,
     Page,
     Section,
@@ -35,6 +35,7 @@ from ray_train.report.events import Curves, read_curves
 
 _POINTS = 600  # of a curve on the page, each the mean of equally many steps
 _WAITING, _PADDING = 0.1, 0.3  # shares from which on they are worth attention
+_HELP = "; more --data-workers, or a faster image store, may help"
 _CURVES = (  # metric, title, unit on the axis, format
     ("loss", "Loss", "mean loss of the steps", ".3f"),
     ("validation_loss", "Validation loss", "on held-out prompts", ".3f"),
@@ -86,6 +87,22 @@ class RunReport:
         values = self.curves.values.get(metric, {})
         return fmean(values.values()) if values else math.nan
 
+    def trained_on(self) -> dict[str, Any]:
+        """Return what the run was trained on, by name; None where it is not known, or not yet."""
+        card, identity = self.card or {}, self.run.get("identity") or {}
+        return {
+            "index": self.run.get("index"),
+            "version": str(identity.get("index", ""))[:16],
+            "selection": str(identity.get("selection", ""))[:16],
+            "backbone": self.run.get("backbone"),
+            "fraction_asked": card.get("fraction_asked", identity.get("fraction")),
+            "fraction_delivered": card.get("fraction_delivered"),
+            "rollouts": card.get("rollouts"),
+            "held_out": card.get("held_out"),
+            "left_out_missing_images": card.get("left_out_missing_images"),
+            "broken_images": len(card.get("broken_images", {})) if card else None,
+        }
+
     def numbers(self) -> dict[str, Any]:
         """Return everything as a document; curves are thinned as on the page."""
         return {
@@ -95,6 +112,7 @@ class RunReport:
             "steps": self.total_steps,
             "restarts": [asdict(start) for start in self.curves.starts[1:]],
             "hours": self.hours,
+            "trained_on": self.trained_on(),
             "identity": self.run.get("identity"),
             "metrics": (self.card or {}).get("metrics"),
             "last": {name: self.last(name) for name in self.curves.values},
@@ -155,15 +173,14 @@ def _findings(report: RunReport) -> list[Finding]:
         steps = ", ".join(f"step {start.step:,}" for start in report.curves.starts[1:])
         times = "once" if report.restarts == 1 else f"{report.restarts} times"
         found.append(Finding("note", f"Resumed {times},", f"after {steps}."))
-    waiting, padding = report.mean("data_wait_share"), report.mean("padding_share")
-    for share, limit, title, more in (
-        (waiting, _WAITING, "Waiting for data:", "more --data-workers, or a faster image store, may help"),
-        (padding, _PADDING, "Padding:", "of all tokens that go through the model"),
+    for metric, limit, title, of, more in (
+        ("data_wait_share", _WAITING, "Waiting for data:", "of a step's time", _HELP),
+        ("padding_share", _PADDING, "Padding:", "of all tokens that go through the model", ""),
     ):
-        if not math.isnan(share):
-            mood: Mood = "warning" if share > limit else "good"
-            text = f"{share:.1%} on average" + (f"; {more}." if share > limit else ".")
-            found.append(Finding(mood, title, text))
+        if not math.isnan(share := report.mean(metric)):
+            is_much = share > limit
+            text = f"{share:.1%} {of} on average{more if is_much else ''}."
+            found.append(Finding("warning" if is_much else "good", title, text))
     return found
 
 
@@ -249,30 +266,41 @@ def thinned(values: Mapping[int, float]) -> list[dict[str, float]]:
 
 
 def _selection(report: RunReport) -> Sequence[Block]:
-    run, card = report.run, report.card or {}
-    identity = run.get("identity") or {}
-    facts = {
-        "index": run.get("index"),
-        "version of the index": str(identity.get("index", ""))[:16],
-        "selection": str(identity.get("selection", ""))[:16],
-        "backbone": run.get("backbone"),
-        "fraction asked for": _percent(card.get("fraction_asked", identity.get("fraction"))),
-        "fraction delivered": _percent(card.get("fraction_delivered")),
-        "rollouts": card.get("rollouts"),
-        "held out for validation": card.get("held_out"),
-        "left out, as images are missing": card.get("left_out_missing_images"),
-        "broken images": len(card.get("broken_images", {})) if card else None,
+    facts = report.trained_on()
+    shown = {
+        "index": facts["index"],
+        "version of the index": facts["version"],
+        "selection": facts["selection"],
+        "backbone": facts["backbone"],
+        "fraction asked for": _percent(facts["fraction_asked"]),
+        "fraction delivered": _percent(facts["fraction_delivered"]),
+        "rollouts": facts["rollouts"],
+        "held out for validation": facts["held_out"],
+        "left out, as images are missing": facts["left_out_missing_images"],
+        "broken images": facts["broken_images"],
     }
     rows = [
         [name, f"{value:,}" if isinstance(value, int) else str(value)]
-        for name, value in facts.items()
+        for name, value in shown.items()
         if value
     ]
-    index = run.get("index")
-    text = (
-        f"bisieve report --index {index} --html FILE shows the selection itself, bisieve lineage its shards."
-    )
+    text = f"{_command(report)} shows the selection itself, bisieve lineage its shards."
     return [Table([Column("what"), Column("value")], rows, is_sortable=False), Note(text, is_small=True)]
+
+
+def _command(report: RunReport) -> str:
+    """Return the command that reports the selection that the run was trained on."""
+    facts, identity = report.trained_on(), report.run.get("identity") or {}
+    ranking = [*(name for name in RANKING if name not in ("scope", "seed")), "selection_seed"]
+    options = {
+        "version": facts["version"], "fraction": _percent(facts["fraction_asked"]),
+        **{name: identity.get(name) for name in ranking},
+        "exclude": "FILE_OF_IDS" if EXCLUDE in identity else None,
+    }  # fmt: skip
+    words = [
+        f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value not in ("", None)
+    ]
+    return " ".join([f"bisieve report --index {facts['index']}", *words, "--html FILE"])
 
 
 def _options(report: RunReport) -> Table:

@@ -110,7 +110,16 @@ def page(url: str) -> Page:
     subtitle = (
         f"{sweep.config['backbone']} on {sweep.config['index']}, {sweep.finished} of {sweep.trials} trials"
     )
-    return Page("Sweep report", subtitle, sections, msgspec.json.decode(data))
+    return Page("Sweep report", subtitle, sections, _document(data, cells, confidence))
+
+
+def _document(data: bytes, cells: Sequence[Cell], confidence: float) -> dict[str, Any]:
+    """Return all numbers of the page: those of sweep.json, and the mean of each cell with its interval."""
+    document: dict[str, Any] = msgspec.json.decode(data)
+    for found, cell in zip(document["cells"], cells, strict=True):
+        estimate = mean_interval(cell.values, confidence)
+        found |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+    return document
 
 
 def _intro(confidence: float) -> str:

@@ -71,7 +71,9 @@ def compare(a: Selection, b: Selection, output: str | None = None) -> Comparison
             those that its index is ranked by.
     """
     for one in (a, b):
-        if one.exclude or (one.ranking and one.parameters != one.index.manifest.parameters):
+        if one.exclude:
+            raise UsageError("selections without exclude", f"one of {one.index.url} with it", "leave it out")
+        if one.ranking and one.parameters != one.index.manifest.parameters:
             raise UsageError(
                 "selections by the options that their index is ranked by",
                 f"others for {one.index.url}",

@@ -69,6 +69,13 @@ class Catalog(Database):
             {},
         )
 
+    def unwritable_id(self, filters: Filters) -> list[str]:
+        """Return an id of a rollout that passes and that no line of a file can have; [] if there is none."""
+        where, values = filters.where()
+        broken = "(contains(rollout_id, chr(10)) OR ends_with(rollout_id, chr(13)))"
+        found = self.rows(f"SELECT rollout_id FROM rollouts WHERE {where} AND {broken} LIMIT 1", values)
+        return [row["rollout_id"] for row in found]
+
     def ids(self, filters: Filters) -> Iterator[str]:
         """Yield the different ids of the rollouts that pass, in chunks of text, one id a line."""
         where, values = filters.where()
@@ -96,6 +103,10 @@ class Catalog(Database):
             else f"DELETE FROM marked WHERE rollout_id IN ({chosen})"
         )
         self.cursor().execute(statement, values).fetchall()
+
+    def is_marked(self, rollout_id: str) -> bool:
+        """Return whether an id is marked."""
+        return bool(self.rows("FROM marked WHERE rollout_id = $rollout_id", {"rollout_id": rollout_id}))
 
     @property
     def number_marked(self) -> int:

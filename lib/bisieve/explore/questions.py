@@ -10,6 +10,7 @@ from threading import Condition, Event, Lock, Thread
 
 import pyarrow as pa
 
+from bisieve._text import pluralize
 from bisieve.errors import BisieveError
 from bisieve.explore.catalog import Catalog
 from bisieve.report.reading import read_texts
@@ -54,15 +55,17 @@ class QuestionReader:
 
     def __init__(self, catalog: Catalog, view: View, turns: Turns) -> None:
         self._catalog, self._view, self._turns = catalog, view, turns
-        self._done, self._total, self._note, self._is_finished = 0, 0, "", False
+        self._done, self._total, self._missing, self._problem, self._is_finished = 0, 0, 0, "", False
         self._stopped, self._beginning = Event(), Lock()
         self._thread = Thread(target=self._run, name="read-questions", daemon=True)
 
     @property
     def progress(self) -> dict[str, int | str | bool]:
         """Return how many questions of how many were looked at, and what could not be read of them."""
+        missing = f"{self._missing:,} of {pluralize(self._total, 'question')}: " if self._missing else ""
         return {
-            "done": self._done, "total": self._total, "note": self._note, "is_finished": self._is_finished
+            "done": self._done, "total": self._total, "note": f"{missing}{self._problem}",
+            "is_finished": self._is_finished,
         }  # fmt: skip
 
     def begin(self) -> None:
@@ -72,11 +75,11 @@ class QuestionReader:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading, and wait for it."""
+        """Stop reading, and wait for it, but not for a store that does not answer."""
         self._stopped.set()
         self._catalog.interrupt_background()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LONGEST)
 
     def wait(self) -> None:
         """Wait until all is read."""
@@ -91,12 +94,12 @@ class QuestionReader:
                         return
                     self._read(chunk)
         except BisieveError as error:
-            self._note = str(error)
+            self._problem = str(error)
         finally:
             self._is_finished = True
 
     def _read(self, rows: pa.Table) -> None:
-        found, notes = read_texts(self._view, rows, _Forgotten())
+        found, problem = read_texts(self._view, rows, _Forgotten())
         names = [
             (question_id, rollout.question)
             for question_id, rollout in zip(rows["question_id"].to_pylist(), found, strict=True)
@@ -109,7 +112,8 @@ class QuestionReader:
             })
         )  # fmt: skip
         self._done += rows.num_rows
-        self._note = self._note or next(iter(notes), "")
+        self._missing += found.count(None)
+        self._problem = self._problem or problem
 
 
 class _Forgotten(dict[str, bytes]):

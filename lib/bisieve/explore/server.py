@@ -31,6 +31,8 @@ from bisieve.explore.session import PAGE, Session
 from bisieve.report.html import plain
 
 HOST = "127.0.0.1"
+_USUAL_PORT = 80  # of HTTP
+_MOST = 2**63 - 1  # of an integer in DuckDB
 _MOST_BODY = 64 * 2**20  # bytes of a request
 _SCRIPTS = ("explore", "parts", "rejects", "rollout", "selection", "state", "table")
 _PAGE = {  # name in the URL -> media type; the first is the page itself
@@ -93,7 +95,8 @@ def application(session: Session, token: str, port: int) -> ASGIApp:
         Route(f"/{token}/exclude.txt", lambda request: _text("exclude.txt", session.marked())),
     ]
     app = Starlette(routes=routes, exception_handlers={BisieveError: _refused})
-    return Guard(app, token, {f"{name}:{port}" for name in (HOST, "localhost")})
+    suffix = "" if port == _USUAL_PORT else f":{port}"  # browsers leave out that of HTTP
+    return Guard(app, token, {f"{name}{suffix}" for name in (HOST, "localhost")})
 
 
 def serve(session: Session, port: int, ready: Callable[[str], None]) -> None:
@@ -159,9 +162,12 @@ def _ids(session: Session, request: Request) -> Response:
 def _number(asked: Mapping[str, str], name: str, default: int = 0) -> int:
     given = asked.get(name, str(default))
     try:
-        return int(given)
+        found = int(given)
     except ValueError:
-        raise UsageError(f"an integer as {name}", given, "correct it") from None
+        found = None
+    if found is None or abs(found) > _MOST:
+        raise UsageError(f"an integer as {name}", given, "correct it")
+    return found
 
 
 def _file(path: str, name: str) -> Route:
@@ -219,7 +225,7 @@ class Guard:
 
     app: ASGIApp
     token: str
-    hosts: Collection[str]  # names with the port, such as 127.0.0.1:8000
+    hosts: Collection[str]  # as browsers name this server, such as 127.0.0.1:8000
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -243,7 +249,7 @@ class Guard:
         headers = Headers(scope=scope)
         if headers.get("host", "") not in self.hosts:
             return "another host was asked for"
-        given = scope["path"].split("/")[1]
+        given = scope["path"].partition("/")[2].partition("/")[0]  # "" of the path "*"
         if not hmac.compare_digest(given.encode(), self.token.encode()):
             return "the token is missing or wrong: open the URL that bisieve explore printed"
         origin = headers.get("origin")

@@ -19,9 +19,8 @@ from bisieve.io.storage import exists, require_writable_file, write_bytes
 from bisieve.io.urls import canonical
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.records.options import ALL_NEGATIVE, AUTO, PAIR_SHARE, TIES, parse_fraction
-from bisieve.report.examples import first_bytes
 from bisieve.report.lookup import opened
-from bisieve.report.reading import FULL
+from bisieve.report.reading import FULL, Beginnings
 from bisieve.report.rows import View, open_view
 from bisieve.tools.export import check_target
 
@@ -168,7 +167,8 @@ class Session:
         if rows.num_rows != 1:
             raise UsageError("a rollout of the index", f"none with rank {rank} in {source}", "choose another")
         found = opened(view, rows, self.start.image_root, FULL)
-        return {**found.numbers(), "pictures": list(found.example.images)}
+        marked = self.catalog.is_marked(found.example.row["rollout_id"])
+        return {**found.numbers(), "pictures": list(found.example.images), "marked": marked}
 
     def mark(self, ids: Sequence[str], is_marked: bool) -> dict[str, Any]:
         """Mark ids to be left out, or unmark them; return how many are marked.
@@ -186,7 +186,7 @@ class Session:
         """Mark the ids of all rollouts that pass the filters, or unmark them; return how many are marked.
 
         Raises:
-            UsageError: They are too many.
+            UsageError: They are too many, or an id has a line break.
             StorageError: The file of the ids cannot be written.
         """
         passing = self.catalog.counts(filters)["rollouts"]
@@ -194,6 +194,8 @@ class Session:
             raise UsageError(
                 f"at most {_MOST_MARKED:,} rollouts to mark at once", f"{passing:,}", "filter more"
             )
+        if is_marked:
+            ids_text(self.catalog.unwritable_id(filters))
         with self._lock:
             self.catalog.mark_all(filters, is_marked)
             return self._saved()
@@ -208,7 +210,12 @@ class Session:
         return ids_text(self.catalog.marked)
 
     def ids(self, filters: Filters) -> Iterator[str]:
-        """Yield the ids of the rollouts that pass the filters, one a line, in chunks."""
+        """Return the ids of the rollouts that pass the filters, one a line, in chunks.
+
+        Raises:
+            UsageError: An id has a line break, so that no file can have it.
+        """
+        ids_text(self.catalog.unwritable_id(filters))
         return self.catalog.ids(filters)
 
     def rejects(self, source: str, reason: str, first: int) -> list[dict[str, Any]]:
@@ -216,7 +223,8 @@ class Session:
         if not self.start.index.rejects:
             return []
         found = self.catalog.rejects(source, reason, max(first, 0), PAGE)
-        return [{**row, "begins": first_bytes(row["shard"], row["offset"], row["length"])} for row in found]
+        beginnings = Beginnings()
+        return [{**row, "begins": beginnings.of(row["shard"], row["offset"], row["length"])} for row in found]
 
 
 def _options_of(name: str) -> list[str]:

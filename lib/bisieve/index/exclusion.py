@@ -96,9 +96,22 @@ def ids_in(url: str) -> set[str]:
         text = read_bytes(canonical(url)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"text with one rollout_id a line in {url}", "other bytes", "correct it") from error
-    if text.startswith(("{", "[")):  # which `bisieve explore` would write marks into
+    if _is_json(text):  # into which `bisieve explore` would write marks
         raise UsageError(f"text with one rollout_id a line in {url}", "JSON", "name another file")
     return {line.removesuffix("\r") for line in text.split("\n")} - {""}
+
+
+def _is_json(text: str) -> bool:
+    """Return whether a text, or its first line as in JSONL, is JSON; an id may begin as JSON does."""
+    if not text.startswith(("{", "[")):
+        return False
+    for part in (text.partition("\n")[0], text):
+        try:
+            json.loads(part)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def ids_text(ids: Iterable[str]) -> str:

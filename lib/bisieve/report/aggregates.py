@@ -37,6 +37,7 @@ class Counts:
     threshold: float  # a step is positive when its score exceeds it
     names: Sequence[str]  # of the sources
     charted: Sequence[str]  # names of those that have a histogram of their own
+    is_global: bool = False  # all sources have one cutoff
     corpus: Tally = field(init=False)
     kept: Tally = field(init=False)
     by_source: dict[str, Ints] = field(init=False)  # name -> [2, sources]
@@ -110,9 +111,17 @@ class Counts:
         order: list[int] = np.argsort(-self.by_source["rollouts"].sum(axis=0), kind="stable").tolist()
         return order[:most]
 
-    def lowest_of(self, source: str) -> float:
-        """Return the lowest BIS of a source that is kept; infinite without any."""
-        return float(self.lowest[self._number[source]])
+    def cutoffs(self, source: str | None = None) -> Floats:
+        """Return the lowest BIS that is kept of each source, sorted and distinct; of all where it is global.
+
+        Args:
+            source: Of this source alone; None: of all.
+        """
+        if self.is_global:
+            lowest = self.lowest.min(keepdims=True)
+        else:
+            lowest = self.lowest if source is None else self.lowest[[self._number[source]]]
+        return np.unique(lowest[np.isfinite(lowest)])
 
     def total(self, name: str) -> tuple[int, int]:
         """Return a count of `by_source` over all sources: of the corpus, and of the selection."""
@@ -136,6 +145,9 @@ class Counts:
             **{
                 name: {
                     "bis": self.bis[side].sum(axis=(0, 1)),
+                    "bis_of_largest_sources": dict(
+                        zip(self.charted, self.bis[side].sum(axis=0)[:-1], strict=True)
+                    ),
                     "mixture_by_reliability": self.parts[side].sum(axis=0),
                     "mc_scores_by_step": self.mc[side].sum(axis=0),
                     "labels_by_step": self.negatives[side].sum(axis=0),

@@ -76,13 +76,19 @@ class IndexReport:
     passed: bool | None  # whether this version passed the gate last; None: no version has
     other: Compared | None
     costs: Mapping[str, Cost]  # of the corpus and of the selection
-    what_if: WhatIf | None  # None for an index without rollouts
+    what_if: WhatIf | None  # None if no rollout was looked at
     rejects: Sequence[Reject]
     examples: Examples
 
+    @property
+    def rejected_by_source(self) -> dict[str, int]:
+        """Return the number of rejected records by source."""
+        sources = self.view.index.sources.to_pylist()
+        return {row["source"]: sum(each["records"] for each in row["rejected"]) for row in sources}
+
     def numbers(self, most_sources: int | None = None) -> dict[str, Any]:
         """Return everything as a document, with so many sources at most: the largest ones."""
-        manifest, counts = self.view.index.manifest, self.counts
+        manifest, counts, rejected = self.view.index.manifest, self.counts, self.rejected_by_source
         named = counts.largest(most_sources)
         by_source = {name: values.sum(axis=0) for name, values in counts.by_source.items()}
         selected = {name: values[1] for name, values in counts.by_source.items()}
@@ -101,6 +107,7 @@ class IndexReport:
                     "corpus": {what: values[number] for what, values in by_source.items()},
                     "selection": {what: values[number] for what, values in selected.items()},
                     "lowest_bis": counts.lowest[number],
+                    "rejected": rejected.get(counts.names[number], 0),
                 }
                 for number in sorted(named)
             ],
@@ -148,7 +155,7 @@ def collect(
         None if passed is None else passed.version == index.fingerprint,
         _compared(view, *other) if other else None,
         _costs(counts, examples),
-        what_if(sample, view.parameters, view.fraction) if view.rollouts else None,
+        what_if(sample, view.parameters, view.fraction) if sample.tables else None,
         find_rejects(index), examples,
     )  # fmt: skip
 
@@ -158,7 +165,9 @@ def counted(view: View) -> tuple[Counts, Sample]:
     parameters, rollouts = view.parameters, view.rollouts_by_source
     names = sorted(rollouts)
     largest = sorted(names, key=lambda name: -rollouts[name])[:OWN_CHART]
-    counts, sample = Counts(parameters.alpha, parameters.threshold, names, largest), Sample(view.rollouts)
+    is_global = parameters.scope == "global"
+    counts = Counts(parameters.alpha, parameters.threshold, names, largest, is_global)
+    sample = Sample(view.rollouts)
     for rows, kept in view.batches():
         counts.add(rows, kept)
         sample.add(rows)
@@ -166,6 +175,8 @@ def counted(view: View) -> tuple[Counts, Sample]:
 
 
 def _compared(view: View, other: Index, name: str) -> Compared:
+    if view.exclusion.ids:
+        raise UsageError("--compare without --exclude", "both", "leave out one of them")
     if view.in_memory is not None:
         raise UsageError(
             "--compare with a selection by the options that the index is ranked by",

@@ -9,13 +9,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from bisieve.errors import BisieveError
 from bisieve.index.reader import Index, open_part
-from bisieve.io.read import read_ranges
-from bisieve.io.urls import codec_of, is_parquet
 from bisieve.records.model import HINTS, Rollout
 from bisieve.records.options import Parameters
-from bisieve.report.reading import Images, read_texts
+from bisieve.report.reading import Beginnings, Images, notes_on, read_texts
 from bisieve.report.rows import View
 
 KINDS = ("kept", "just kept", "just dropped", "dropped")
@@ -25,7 +22,6 @@ DESCRIBED = (  # columns of the index that are shown of a rollout
     "source", "rank", "rollout_id", "question_id", "bis", "positive_fraction", "reliability", "num_steps",
     "num_positive", "scores", "mc_correct", "mc_total",
 )  # fmt: skip
-_SHOWN = 600  # bytes of a rejected record that are shown
 _OF_A_REASON = 3  # rejected records that are shown
 _REJECTS = ["reason", "shard", "offset", "length"]
 
@@ -70,15 +66,15 @@ def find_examples(view: View, image_root: str | None) -> Examples:
     described = rows.select(DESCRIBED).to_pylist()
     place_of = {(row["source"], row["rank"]): place for place, row in enumerate(described)}
     saved: dict[str, bytes] = {}
-    texts, notes = read_texts(view, rows, saved)
+    texts, problem = read_texts(view, rows, saved)
     images = Images(image_root, saved)
     examples = []
     for kind, places in ranks.items():
         for place in (place_of[each] for each in places if each in place_of):
             row, rollout = described[place], texts[place]
-            shown = images.of(rollout) if rollout else ()
+            shown = images.of(rollout.images) if rollout else ()
             examples.append(Example(kind, row, why(row, view), rollout, shown))
-    return Examples(examples, notes + images.notes)
+    return Examples(examples, notes_on(texts, problem) + images.notes)
 
 
 def chosen_ranks(view: View) -> dict[str, list[tuple[str, int]]]:
@@ -101,7 +97,7 @@ def _ranks_of(count: int, limit: int, rollouts: int) -> dict[str, list[int]]:
     edge = max(1, min(count, limit // 2, max(1, (rollouts - limit) // 2)))
     just_kept = list(range(max(1, limit - edge + 1), limit + 1))
     just_dropped = list(range(limit + 1, min(limit + edge, rollouts) + 1))
-    kept, dropped = just_kept[0] - 1, rollouts - limit - len(just_dropped)
+    kept, dropped = limit - len(just_kept), rollouts - limit - len(just_dropped)
     return {
         "kept": _spread(count, 1, kept),
         "just kept": just_kept,
@@ -173,6 +169,7 @@ def find_rejects(index: Index) -> list[Reject]:
         IndexUnusableError: A file of the index is missing or damaged.
     """
     counts = sorted(index.manifest.rejected.items(), key=lambda each: -each[1])
+    beginnings = Beginnings()
     found = {reason: Reject(reason, records, HINTS.get(reason, "")) for reason, records in counts}
     for part in index.rejects:
         with open_part(index.url, part) as file:
@@ -184,17 +181,6 @@ def find_rejects(index: Index) -> list[Reject]:
                     missing = _OF_A_REASON - len(reject.examples)
                     of_it = rows.filter(pc.equal(rows["reason"], reject.reason)) if missing else rows
                     for row in of_it.slice(0, missing).to_pylist():
-                        begins = first_bytes(row["shard"], row["offset"], row["length"])
+                        begins = beginnings.of(row["shard"], row["offset"], row["length"])
                         reject.examples.append((f"{row['shard']}@{row['offset']}", begins))
     return list(found.values())
-
-
-def first_bytes(shard: str, offset: int, length: int) -> str | None:
-    """Return the beginning of a record; None if its shard is not plain text, or cannot be read."""
-    if is_parquet(shard) or codec_of(shard) is not None:
-        return None
-    try:
-        (data,) = read_ranges(shard, [offset], [offset + min(length, _SHOWN)])
-    except BisieveError:
-        return None
-    return data.decode(errors="replace").strip()

@@ -69,11 +69,16 @@ def plain(value: Any) -> Any:
 
 def _cell(value: Cell, form: Form) -> str:
     """Return a cell of a table as text."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if plain(value) is None:
         return "–"
     if form in ("text", "figure") or isinstance(value, str):
         return str(value)
     return {"count": f"{value:,.0f}", "number": f"{value:.4f}", "percent": f"{value:.1%}"}[form]
+
+
+def _sort_key(value: Cell) -> Cell:
+    """Return what a cell is sorted by; "", which is sorted below all numbers, where there is no number."""
+    return "" if plain(value) is None else value
 
 
 def _json(value: Any) -> Markup:
@@ -99,6 +104,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "cell": _cell,
         "json": _json,
+        "sort_key": _sort_key,
         "spec": _spec,
         "kind": lambda block: type(block).__name__,
     }

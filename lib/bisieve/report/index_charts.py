@@ -69,8 +69,7 @@ def score_chart(counts: Counts, has_alpha: bool) -> Chart:
                 }
                 for n in np.flatnonzero(values)
             ]
-        lowest = np.unique(counts.lowest if name == _ALL else counts.lowest_of(name))
-        lowest = lowest[np.isfinite(lowest)]
+        lowest = counts.cutoffs(None if name == _ALL else name)
         ends = lowest[[0, -1]] if len(lowest) > 1 else lowest
         words = ("lowest cutoff", "highest cutoff") if len(lowest) > 1 else ("cutoff",)[: len(lowest)]
         if has_alpha:
@@ -140,11 +139,11 @@ def parts_chart(counts: Counts, has_alpha: bool) -> Chart:
         }
         for m, r in np.argwhere(total).tolist()
     ]  # fmt: skip
-    ends = counts.lowest[np.isfinite(counts.lowest)]
+    ends = counts.cutoffs()
     at = np.linspace(0, 0.25, 60)
     lines = [
         {"cutoff": f"BIS {end:.4f}", "mixture": m, "reliability": end / (m + counts.alpha)}
-        for end in (sorted({ends.min(), ends.max()}) if has_alpha and len(ends) else ())
+        for end in (sorted({ends[0], ends[-1]}) if has_alpha and len(ends) else ())
         for m in at
         if 0 < end <= m + counts.alpha
     ]

@@ -70,7 +70,7 @@ def index_page(report: IndexReport) -> Page:
             _steps(report, found),
             _questions(report, *found),
             _cost(report),
-            *what_if_section(report),
+            what_if_section(report),
             rejects_section(report.rejects),
             rollouts_section(report.examples),
         ]
@@ -79,8 +79,7 @@ def index_page(report: IndexReport) -> Page:
 
 
 def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Section:
-    counts, sources = report.counts, report.view.index.sources.to_pylist()
-    rejected = {row["source"]: sum(each["records"] for each in row["rejected"]) for row in sources}
+    counts, rejected = report.counts, report.rejected_by_source
     total = counts.total("rollouts")
     columns = [
         Column("source"),

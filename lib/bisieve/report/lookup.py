@@ -15,7 +15,7 @@ from bisieve._text import Graded, Quoted, Report, Table, pluralize
 from bisieve.errors import UsageError
 from bisieve.io.images import is_base64
 from bisieve.report.examples import DESCRIBED, Example, is_kept, why
-from bisieve.report.reading import SMALL, Images, read_texts
+from bisieve.report.reading import SMALL, Images, notes_on, read_texts
 from bisieve.report.rows import View, rows_with
 
 _NEAR = 5  # places of rollouts with the same id that are named
@@ -139,9 +139,9 @@ def opened(
     """
     (row,) = rows.select(DESCRIBED).to_pylist()
     saved: dict[str, bytes] = {}
-    (rollout,), notes = read_texts(view, rows, saved)
+    (rollout,), problem = read_texts(view, rows, saved)
     images = Images(image_root, saved, size, most)
-    shown = images.of(rollout) if rollout else ()
+    shown = images.of(rollout.images) if rollout else ()
     example = Example("kept" if is_kept(row, view) else "dropped", row, why(row, view), rollout, shown)
     others = [
         {**each, "kept": is_kept(each, view)}
@@ -150,7 +150,7 @@ def opened(
     ]
     counts = view.rollouts_by_source
     ranked = sum(counts.values()) if view.parameters.scope == "global" else counts[row["source"]]
-    return LookedUp(example, ranked, others, [*notes, *images.notes])
+    return LookedUp(example, ranked, others, [*notes_on([rollout], problem), *images.notes])
 
 
 def step_labels(row: dict[str, Any]) -> list[str]:

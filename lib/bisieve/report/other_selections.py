@@ -12,6 +12,7 @@ from bisieve.report.page import (
     Column,
     Dial,
     Dials,
+    Note,
     Section,
     Table,
     Tile,
@@ -21,6 +22,7 @@ from bisieve.report.page import (
     percentage,
     share_of,
 )
+from bisieve.report.what_if import Sample
 from bisieve.tools.selection_notes import statistics_table
 
 
@@ -69,11 +71,13 @@ def compared_section(report: IndexReport) -> list[Section]:
     return [Section("Beside another index", blocks, intro)]
 
 
-def what_if_section(report: IndexReport) -> list[Section]:
-    """Return the section on other fractions and α; [] for an index without rollouts."""
-    found = report.what_if
+def what_if_section(report: IndexReport) -> Section:
+    """Return the section on other fractions and α."""
+    title, found = "What another fraction or α would keep", report.what_if
     if found is None:
-        return []
+        one_in = Sample(report.view.rollouts).one_in
+        looked_at = f"one question in {one_in:,} is looked at, and it is none of the few of this index."
+        return Section(title, [Note(f"Not computed: {looked_at}")])
     parameters, fraction = report.view.parameters, report.view.fraction
     cells = [its for row in found.found for its in row]
     is_exact = found.one_in == 1
@@ -99,7 +103,7 @@ def what_if_section(report: IndexReport) -> list[Section]:
     )  # fmt: skip
     note = f"Computed {how}; equal scores are in the order of the index."
     blocks: list[Block] = [Dials(dials, rows, note), what_if_chart(found, parameters.alpha, fraction)]
-    return [Section("What another fraction or α would keep", blocks)]
+    return Section(title, blocks)
 
 
 def _share_text(its: Statistics, sampled: int) -> str:

@@ -192,8 +192,10 @@ def percentage(share: float) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number in three digits, such as "1.23 M"."""
+    """Return a number from 0 on in three digits, such as "1.23 M"."""
+    if 0 < value < 0.001:
+        return "< 0.001"
     for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= size:
+        if value >= 0.9995 * size:  # which three digits write as 1
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"

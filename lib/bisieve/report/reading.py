@@ -5,14 +5,16 @@ rows ──`read_texts`──▶ rollouts with their text ──`Images.of`─�
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from bisieve._text import pluralize
 from bisieve.errors import BisieveError, ImageError
 from bisieve.index.reader import indexed_shards
 from bisieve.io.images import decode_image, image_bytes
-from bisieve.io.urls import is_seekable
+from bisieve.io.read import read_ranges
+from bisieve.io.urls import codec_of, is_parquet, is_seekable
 from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
 from bisieve.report.rows import View
@@ -21,12 +23,13 @@ from bisieve.shards.fetch import fetch_rollouts, spans_of
 SMALL, FULL = (360, 240), (1600, 1600)  # pixels at most, width and height
 _QUALITY = 72  # of JPEG
 _MOST_IMAGES = 2  # of a rollout
-_MOST_PROBLEMS = 5  # after which no more text, or no more images, are read
+_OF_A_RECORD = 600  # bytes of a rejected record
+_MOST_PROBLEMS = 5  # after which no more are read: a store that does not answer is waited for each time
 _MOST_STREAMED = 2**28  # bytes of a shard that is read from its beginning
 
 
-def read_texts(view: View, rows: pa.Table, saved: dict[str, bytes]) -> tuple[list[Rollout | None], list[str]]:
-    """Return the rollouts of ``rows``, None where a record cannot be read, and a note on these.
+def read_texts(view: View, rows: pa.Table, saved: dict[str, bytes]) -> tuple[list[Rollout | None], str]:
+    """Return the rollouts of ``rows``, None where a record cannot be read, and what is wrong with the first.
 
     Args:
         view: The index.
@@ -47,20 +50,42 @@ def read_texts(view: View, rows: pa.Table, saved: dict[str, bytes]) -> tuple[lis
     for shard, numbers in by_shard.items():
         if not is_seekable(shard) and sizes.get(shard, 0) > _MOST_STREAMED:
             problems.append(f"{shard} is compressed, so it would have to be read from its beginning")
-        elif len(problems) < _MOST_PROBLEMS:  # a store that does not answer is waited for each time
+        elif len(problems) < _MOST_PROBLEMS:
             some = rows.take(numbers)
             try:
                 for number, rollout in zip(numbers, fetch_rollouts(some, view.shards, save), strict=True):
                     found[number] = rollout
             except BisieveError as error:
                 problems.append(str(error))
+    return found, next(iter(problems), "")
+
+
+def notes_on(found: Sequence[Rollout | None], problem: str) -> list[str]:
+    """Return a note on the texts that `read_texts` could not read; nothing if it could read all."""
     missing = found.count(None)
-    note = f"the text of {missing} of {len(found)} rollouts: {problems[0]}" if missing else ""
-    return found, [note] if missing else []
+    return [f"the text of {missing} of {pluralize(len(found), 'rollout')}: {problem}"] if missing else []
+
+
+class Beginnings:
+    """Reads the beginnings of rejected records."""
+
+    def __init__(self) -> None:
+        self._unread = 0
+
+    def of(self, shard: str, offset: int, length: int) -> str | None:
+        """Return the beginning of a record; None if its shard is not plain text, or cannot be read."""
+        if is_parquet(shard) or codec_of(shard) is not None or self._unread >= _MOST_PROBLEMS:
+            return None
+        try:
+            (data,) = read_ranges(shard, [offset], [offset + min(length, _OF_A_RECORD)])
+        except BisieveError:
+            self._unread += 1
+            return None
+        return data.decode(errors="replace").strip()
 
 
 class Images:
-    """Reads images and makes small ones; what fails is noted once.
+    """Reads images and makes small ones; how many could not be shown is noted.
 
     Args:
         root: URL below which the images are; None: only images inside the records are read.
@@ -72,40 +97,48 @@ class Images:
     def __init__(
         self,
         root: str | None,
-        saved: dict[str, bytes],
+        saved: Mapping[str, bytes],
         size: tuple[int, int] = SMALL,
         most: int = _MOST_IMAGES,
     ) -> None:
         self._root, self._saved, self._size, self._most = root, saved, size, most
-        self._problems: list[str] = []
+        self._asked = self._missing = self._unread = 0
+        self._problem = ""  # of the first image that is missing
+        self._unasked = ""  # why images were not looked for
 
     @property
     def notes(self) -> list[str]:
-        """Return the first problem, if there was any."""
-        return self._problems[:1]
+        """Return why images are not shown, and how many they are; nothing if all are."""
+        missing = f"{self._missing} of {pluralize(self._asked, 'image')}: {self._problem}"
+        return [self._unasked] * bool(self._unasked) + [missing] * bool(self._missing)
 
-    def of(self, rollout: Rollout) -> tuple[str, ...]:
-        """Return the thumbnails of the first images of ``rollout``, as data URLs."""
-        names = rollout.images[: self._most]
-        return tuple(url for name in names if (url := self._thumbnail(name)) is not None)
+    def of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the thumbnails of the first images of a rollout, as data URLs."""
+        return tuple(url for name in names[: self._most] if (url := self._thumbnail(name)) is not None)
 
     def _thumbnail(self, name: str) -> str | None:
-        if len(self._problems) >= _MOST_PROBLEMS:
-            return None
-        if name not in self._saved and self._root is None:
-            self._note("the images: name their root with --image-root")
+        self._asked += 1
+        if self._root is None and name not in self._saved:
+            self._unasked = "the images: name their root with --image-root"
             return None
         try:
-            data = self._saved.get(name) or image_bytes(self._root or "", name)
-            return thumbnail(data, name, self._size)
+            if self._unread < _MOST_PROBLEMS:
+                return thumbnail(self._bytes(name), name, self._size)
         except ImageError as error:
-            self._note(f"an image: {error}")
+            self._problem = self._problem or str(error)
         except ModuleNotFoundError:
-            self._note("the images: they need the package pillow")
+            self._unasked = "the images: they need the package pillow"
+            return None
+        self._missing += 1
         return None
 
-    def _note(self, text: str) -> None:
-        self._problems.append(text)
+    def _bytes(self, name: str) -> bytes:
+        if name in self._saved:
+            return self._saved[name]
+        self._unread += 1
+        data = image_bytes(self._root or "", name)
+        self._unread -= 1
+        return data
 
 
 def thumbnail(data: bytes, name: str, size: tuple[int, int] = SMALL) -> str:

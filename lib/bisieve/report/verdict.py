@@ -18,11 +18,13 @@ def verdict(report: IndexReport) -> list[Finding]:
         False: Finding(
             "warning", "Gate not passed.", "Another version passed bisieve gate last, not this one."
         ),
-        None: Finding("note", "Gate not run.", "No version of this index has passed bisieve gate yet."),
+        None: Finding("note", "Gate not passed.", "No version of this index has passed bisieve gate yet."),
     }[report.passed]
     corpus, kept = report.counts.corpus.statistics(), report.counts.kept.statistics()
     if not kept.rollouts:
-        return [gate, Finding("warning", "Empty:", "the index has no usable rollout.")]
+        none = "no rollout has a positive step, and --all-negative drop selects no others."
+        text = none if corpus.rollouts else "the index has no usable rollout."
+        return [gate, Finding("warning", "Empty:", text)]
     findings = [gate, _shortcut(corpus, kept), *_ties(report), _redundancy(corpus, kept)]
     findings += [Finding("note", "Note.", f"{note}.") for note in report.notes if _is_about_alpha(note)]
     return findings + [Finding("note", "Not shown:", f"{note}.") for note in report.examples.notes]
@@ -73,5 +75,7 @@ def _redundancy(corpus: Statistics, kept: Statistics) -> Finding:
         f"{corpus.rollouts_per_question:.2f} in the corpus; {kept.questions:,} of {corpus.questions:,} "
         f"questions ({share:.1%}) are covered."
     )
-    more = kept.rollouts_per_question > corpus.rollouts_per_question
-    return Finding("warning" if more else "good", "More redundant:" if more else "Less redundant:", text)
+    difference = kept.rollouts_per_question - corpus.rollouts_per_question
+    if not difference:
+        return Finding("note", "As redundant as the corpus:", text)
+    return Finding(*(("warning", "More redundant:") if difference > 0 else ("good", "Less redundant:")), text)

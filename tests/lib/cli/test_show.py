@@ -125,12 +125,12 @@ def test_text_of_the_corpus_cannot_control_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     record = rollout(question="\x1b]0;title\x07\x1b[2Jcleared?", rollout_id="one\x1b[31m")
-    record["steps_with_score"][0]["step"] = "a\x1b[31mred\rstep"
+    record["steps_with_score"][0]["step"] = "a\x1b[31mred\r\x9b31mst\x90ep"
     score(write_jsonl("a.jsonl", [record, record]), tmp_path / "index")
     assert main(["show", "one\x1b[31m", "--index", str(tmp_path / "index")]) == 0
     text = capsys.readouterr().out
     assert "aredstep" in text
-    assert not set(text) & {"\x1b", "\r", "\x07"}
+    assert not set(text) & {"\x1b", "\r", "\x07", "\x90", "\x9b"}
 
 
 def test_a_terminal_colours_the_steps(

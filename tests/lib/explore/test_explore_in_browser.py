@@ -1,5 +1,6 @@
 """The page of `bisieve explore` in a real browser, on a small index and on one of a million rollouts."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -130,6 +131,47 @@ def test_a_wrong_filter_is_told_and_the_table_stays(visit: Visit) -> None:
         page.wait_for_selector("#status.problem")
         assert "expected a number as bis_min; found x" in page.locator("#status").inner_text()
         assert rows(page).count() == 50
+
+
+def test_what_is_typed_has_no_effect_before_it_is_asked_for(visit: Visit, exclude: Path) -> None:
+    with visit() as page:
+        page.fill("#filters [name=bis_min]", "0.9")
+        after(page, lambda: page.locator("#next").click())
+        assert "80 rollouts pass" in page.locator("#counts").inner_text()
+        after(page, lambda: page.locator("#mark-all").click())
+        assert len(exclude.read_text().splitlines()) == 80 - _repeated(page)
+
+
+def test_a_page_that_has_no_rollouts_any_more_is_followed_by_the_last_one(visit: Visit) -> None:
+    with visit() as page:
+        after(page, lambda: page.locator("#mark-all").click())
+        after(page, lambda: page.select_option("#filters [name=selected]", "marked"))
+        after(page, lambda: page.locator("#next").click())
+        assert page.locator("#place").inner_text() == "51 to 80 of 80"
+        after(page, lambda: page.locator("#unmark-all").click())
+        assert page.locator("#place").inner_text() == "none"
+        assert page.locator("#previous").is_disabled()
+
+
+def test_a_marked_rollout_is_marked_wherever_it_is_opened_from(visit: Visit) -> None:
+    with visit() as page:
+        marked = rows(page).first
+        title = f"{marked.locator('td:nth-child(2)').inner_text()}, rank 1 of 40"
+        marked.locator("input").click()
+        page.wait_for_selector("tr.marked")
+        marked.click()
+        page.wait_for_selector("dialog[open] #others tbody tr")
+        page.locator("#others tbody tr").first.click()
+        page.wait_for_function(
+            "was => document.querySelector('#rollout-title').textContent !== was", arg=title
+        )
+        assert page.locator("#mark").inner_text() == "Leave out"
+        first = page.locator("td:nth-child(2)", has_text=re.compile("^1$"))
+        page.locator("#others tbody tr").filter(has=first).click()
+        page.wait_for_function(
+            "was => document.querySelector('#rollout-title').textContent === was", arg=title
+        )
+        assert page.locator("#mark").inner_text() == "Keep in"
 
 
 def test_the_selection_moves(visit: Visit, index: tuple[str, str]) -> None:

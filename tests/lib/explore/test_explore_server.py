@@ -12,6 +12,9 @@ from support.explored import exploring
 from support.reported import ATTACK, make_reported
 
 from bisieve.cli.main import main
+from bisieve.explore.server import Guard, application
+from bisieve.explore.session import Session, Start
+from bisieve.index.reader import open_index
 
 Ask = Callable[..., tuple[int, dict[str, str], bytes]]
 
@@ -63,6 +66,19 @@ def test_another_host_is_refused_though_the_token_is_right(ask: Ask, host: str) 
     assert ask("about", Host=host)[0] in (400, 403)
 
 
+def test_a_request_for_the_whole_server_is_refused(page: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(page).netloc, timeout=30)
+    connection.request("OPTIONS", "*")
+    assert connection.getresponse().status == 403
+
+
+def test_on_the_usual_port_of_http_a_browser_names_none(made: tuple[str, str], tmp_path: Path) -> None:
+    session = Session(Start(open_index(made[0]), made[0], 0.25, {}), tmp_path)
+    guard = application(session, "token", 80)
+    assert isinstance(guard, Guard)
+    assert guard.hosts == {"127.0.0.1", "localhost"}
+
+
 def test_localhost_is_a_name_of_this_server(ask: Ask, page: str) -> None:
     assert ask("about", Host=f"localhost:{urlsplit(page).port}")[0] == 200
 
@@ -104,6 +120,8 @@ def test_no_path_is_that_of_a_file(ask: Ask, path: str) -> None:
     [
         ("rollouts?by=nothing", None, "expected one of source, rollout_id"),
         ("rollouts?first=x", None, "expected an integer as first; found x"),
+        (f"rollouts?first={10**30}", None, f"expected an integer as first; found {10**30}"),
+        (f"rollout?source=adding&number=0&rank=-{10**30}", None, "expected an integer as rank"),
         ("rollouts?sourze=x", None, "did you mean source?"),
         ("rollout?source=adding&rank=999&number=0", None, "found none with rank 999"),
         ("select", {"fraction": "200%", "asked": {}}, "expected a fraction in (0, 1]"),

@@ -203,6 +203,32 @@ def test_the_file_is_continued_with_the_ids_that_it_has(made: tuple[str, str], t
     assert file.read_text() == "of another index\nx\n"
 
 
+def test_ids_with_a_line_break_are_never_written_and_spoil_no_other_mark(
+    score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
+) -> None:
+    records = [rollout(rollout_id=each) for each in ("a\nb", "c\r", "d")]
+    score(write_jsonl("a.jsonl", records), tmp_path / "index")
+    file, url = tmp_path / "exclude.txt", str(tmp_path / "index")
+    session = Session(Start(open_index(url), url, 0.25, {}, str(file)), tmp_path)
+    for text in ("a", "c", ""):
+        for act in (session.ids, lambda filters: session.mark_all(filters, True)):
+            with pytest.raises(UsageError, match="ids without a line break"):
+                act(filters_of({"text": text}))
+    session.mark_all(filters_of({"text": "d"}), True)
+    session.mark(["d"], True)
+    assert file.read_text() == "d\n" == "".join(session.ids(filters_of({"text": "d"})))
+
+
+def test_how_many_questions_could_not_be_read_is_told(score: Callable[..., Any], tmp_path: Path) -> None:
+    url, _ = make_reported(tmp_path, score)
+    (tmp_path / "corpus/shards/adding.jsonl").unlink()
+    session = Session(Start(open_index(url), url, 0.25, {}), tmp_path)
+    session.questions.begin()
+    session.questions.wait()
+    note = session.questions.progress["note"]
+    assert str(note).startswith("10 of 20 questions: expected ")
+
+
 def test_too_many_marks_at_once_are_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "_MOST_MARKED", 79)
     with pytest.raises(UsageError, match="at most 79 rollouts to mark at once; found 80"):

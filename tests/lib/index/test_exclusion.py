@@ -13,7 +13,7 @@ import bisieve
 from bisieve.cli.main import main
 from bisieve.errors import UsageError
 from bisieve.index import writer
-from bisieve.index.exclusion import exclusion_of, read_exclusion
+from bisieve.index.exclusion import exclusion_of, ids_in, ids_text, read_exclusion
 from bisieve.index.reader import Index, open_index
 from bisieve.index.selection import read_selection, select, selection_identity
 from bisieve.local.engine import local_engine
@@ -101,6 +101,26 @@ def test_a_file_has_one_id_a_line(separator: str, index: Index, tmp_path: Path) 
     assert exclusion.rollouts == len(set(ids))
 
 
+@pytest.mark.parametrize("rollout_id", ["[chart] 1", "{a} 2", "a\u2028b", " a ", "\u05d0 %_'\"\\\\"])
+def test_any_id_that_fits_into_a_line_is_left_out(
+    rollout_id: str, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    score(write_jsonl("a.jsonl", [rollout(rollout_id=rollout_id), rollout()]), tmp_path / "index")
+    (tmp_path / "ids.txt").write_text(ids_text([rollout_id]), encoding="utf-8")
+    exclusion = read_exclusion(open_index(str(tmp_path / "index")), str(tmp_path / "ids.txt"))
+    assert exclusion.ids == {rollout_id}
+
+
+@pytest.mark.parametrize(
+    "content", ['["a", "b"]\n', '[\n "a"\n]', '{"rollout_id": "a"}\n{"rollout_id": "b"}\n']
+)
+def test_json_is_no_file_of_ids(content: str, tmp_path: Path) -> None:
+    (tmp_path / "ids.json").write_text(content)
+    with pytest.raises(UsageError, match="found JSON; name another file"):
+        ids_in(str(tmp_path / "ids.json"))
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -146,5 +166,5 @@ def test_export_and_report_leave_the_rollouts_out(
     assert found["selection"]["rollouts"] == found["corpus"]["rollouts"] == rest
     selection = opened.select("50%", exclude=str(tmp_path / "ids.txt"))
     assert not set(ids) & set(selection.table["rollout_id"].to_pylist())
-    with pytest.raises(UsageError, match="selections by the options that their index is ranked by"):
+    with pytest.raises(UsageError, match="selections without exclude"):
         bisieve.compare(opened.select("50%"), selection)

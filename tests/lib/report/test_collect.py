@@ -19,7 +19,9 @@ from bisieve.index.statistics import statistics_of
 from bisieve.report import rows, what_if
 from bisieve.report.collect import IndexReport, collect
 from bisieve.report.html import plain
+from bisieve.report.index_charts import parts_chart, score_chart
 from bisieve.report.index_page import index_page
+from bisieve.report.verdict import verdict
 
 FRACTION = 0.25
 ASKED: list[dict[str, Any]] = [{}, {"alpha": 0.2}, {"strategy": "random"}, {"all_negative": "drop"}]
@@ -64,6 +66,11 @@ def test_counts_are_those_of_the_rows(index: str, asked: dict[str, Any]) -> None
             row["num_steps"] - row["num_positive"] for row in mine
         )
         assert source["lowest_bis"] == min(row["bis"] for row in mine)
+        assert source["rejected"] == 2
+    for name in ("corpus", "selection"):
+        of_sources = list(found[name]["bis_of_largest_sources"].values())
+        assert np.sum(of_sources, axis=0).tolist() == found[name]["bis"]
+        assert [sum(bins) for bins in of_sources] == [source[name]["rollouts"] for source in found["sources"]]
 
 
 @pytest.mark.parametrize("scope", ["source", "global"])
@@ -84,6 +91,21 @@ def test_another_fraction_or_alpha_keeps_what_that_selection_has(
                 assert (its.rollouts, its.mixed) == (expected.rollouts, expected.mixed)
 
 
+def test_over_all_sources_there_is_one_cutoff(
+    tmp_path: Path, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
+) -> None:
+    write_jsonl("corpus/better.jsonl", [rollout([1.0, 0.0]), rollout([1.0, 0.0])])
+    write_jsonl("corpus/worse.jsonl", [rollout([1.0, 1.0, 0.0]), *(rollout([1.0]) for _ in range(9))])
+    score(tmp_path / "corpus", tmp_path / "index", scope="global")
+    counts = reported(str(tmp_path / "index"), {}).counts
+    assert counts.lowest.round(4).tolist() == [0.3, 0.2722]
+    lowest = counts.lowest.min()
+    assert [counts.cutoffs(name).tolist() for name in (None, *counts.names)] == [[lowest]] * 3
+    rules = score_chart(counts, True).spec["layer"][1]["data"]["values"]
+    assert [rule["label"] for rule in rules if "cutoff" in rule["label"]] == [f"cutoff {lowest:.4f}"] * 3
+    assert parts_chart(counts, True).note.endswith("dashed: where the BIS is that of the cutoff.")
+
+
 def test_a_large_index_is_sampled_by_whole_questions(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(what_if, "SAMPLE", 30)
     found = reported(index, {}).what_if
@@ -92,6 +114,16 @@ def test_a_large_index_is_sampled_by_whole_questions(index: str, monkeypatch: py
     assert 0 < found.sampled < 80
     assert found.sampled == 4 * found.questions  # each question has four rollouts
     assert "differ a little" in str(index_page(reported(index, {})))
+
+
+def test_a_large_index_of_few_questions_is_reported_without_other_fractions(
+    index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(what_if, "SAMPLE", 1)
+    monkeypatch.setattr(what_if, "question_hashes", lambda ids, seed: np.ones(len(ids), np.uint64))
+    report = reported(index, {})
+    assert report.numbers()["what_if"] is None
+    assert "one question in 80 is looked at, and it is none of the few" in str(index_page(report))
 
 
 def test_an_index_that_is_too_large_is_not_ranked_by_other_options(
@@ -170,7 +202,33 @@ def test_images_that_cannot_be_read_are_left_out_with_a_note(index: str, tmp_pat
     report = reported(index, {}, image_root=str(tmp_path / "none"))
     assert all(not each.images for each in report.examples.found)
     assert len(report.examples.notes) == 1
-    assert report.examples.notes[0].startswith("an image: expected ")
+    assert report.examples.notes[0].startswith("24 of 24 images: expected ")
+
+
+def test_broken_images_are_counted_and_the_others_are_shown(
+    tmp_path: Path, score: Callable[..., Any]
+) -> None:
+    url, images = make_reported(tmp_path, score)
+    broken = {"0.png", "1.png", "2.png"}
+    for name in broken:
+        (Path(images) / name).write_bytes(b"no image")
+    examples = reported(url, {}, image_root=images).examples
+    missing = [bool({*each.rollout.images} & broken) for each in examples.found if each.rollout]
+    assert [not each.images for each in examples.found] == missing
+    assert 5 < sum(missing) < 24  # five do not end the reading of others
+    assert examples.notes[0].startswith(f"{sum(missing)} of 24 images: expected ")
+
+
+def test_the_verdict_says_no_more_than_is_known(
+    tmp_path: Path, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
+) -> None:
+    records = [rollout([1.0, place / 8], question=f"{place}?") for place in range(8)]
+    score(write_jsonl("corpus/a.jsonl", records), tmp_path / "index")
+    found = {each.title: each.text for each in verdict(reported(str(tmp_path / "index"), {}))}
+    # A gate that refuses leaves nothing behind.
+    assert found["Gate not passed."] == "No version of this index has passed bisieve gate yet."
+    equal = "1.00 rollouts a question in the selection, 1.00 in the corpus; 2 of 8 questions (25.0%)"
+    assert found["As redundant as the corpus:"].startswith(equal)
 
 
 def test_an_index_without_usable_rollouts_has_a_page_of_its_rejects(
@@ -181,6 +239,33 @@ def test_an_index_without_usable_rollouts_has_a_page_of_its_rejects(
     report = reported(str(tmp_path / "index"), {})
     assert plain(report.numbers())["selection"]["rollouts"] == 1  # the smallest that there is
     assert index_page(report).sections[0].title == "Verdict"
+
+
+@pytest.mark.parametrize("asked", [{}, {"all_negative": "drop"}], ids=["of the index", "in memory"])
+def test_a_source_of_which_nothing_is_kept_has_dropped_examples(
+    asked: dict[str, Any], tmp_path: Path, score: Callable[..., Any], write_jsonl: Callable[..., Path],
+    rollout: Callable[..., Any],
+) -> None:  # fmt: skip
+    write_jsonl("corpus/negative.jsonl", [rollout([0.0]) for _ in range(4)])
+    write_jsonl("corpus/mixed.jsonl", [rollout([1.0, 0.0]) for _ in range(4)])
+    score(tmp_path / "corpus", tmp_path / "index", **({} if asked else {"all_negative": "drop"}))
+    report = reported(str(tmp_path / "index"), asked)
+    kinds = {each.kind for each in report.examples.found if each.row["source"] == "negative"}
+    assert kinds == {"just dropped", "dropped"}
+    (negative,) = [each for each in plain(report.numbers())["sources"] if each["source"] == "negative"]
+    assert (negative["selection"]["rollouts"], negative["lowest_bis"]) == (0, None)
+    assert report.counts.cutoffs("negative").tolist() == []
+    assert "Empty:" not in str(index_page(report))
+
+
+def test_an_index_of_which_nothing_can_be_kept_says_why(
+    tmp_path: Path, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
+) -> None:
+    shard = write_jsonl("corpus/a.jsonl", [rollout([0.0]), rollout([0.0, 0.0])])
+    score(shard, tmp_path / "index", all_negative="drop")
+    page = index_page(reported(str(tmp_path / "index"), {}))
+    assert "no rollout has a positive step, and --all-negative drop selects no others." in str(page)
+    assert page.numbers["corpus"]["rollouts"] == 2
 
 
 def test_another_index_is_compared_at_the_same_fraction(index: str, tmp_path: Path) -> None:

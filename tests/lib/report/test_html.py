@@ -28,6 +28,7 @@ from bisieve.report.page import (
     Table,
     Tile,
     Tiles,
+    short,
 )
 
 VENDOR = Path(html.__file__).parent / "vendor"
@@ -87,6 +88,22 @@ def test_cells_are_written_by_the_form_of_their_column() -> None:
     for cell in (">x<", ">12,345<", ">12.3%<", ">0.5000<"):
         assert cell in text
     assert text.count(">–<") == 4
+
+
+def test_a_cell_without_a_number_is_sorted_below_all_numbers() -> None:
+    text = render(page(Table([Column("a", "number")], [[0.0], [None], [float("inf")], [float("nan")]])))
+    assert re.findall('data-value="([^"]*)"', text) == ["0.0", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (1e-7, "< 0.001"), (0.25, "0.25"), (999.4, "999"), (999.6, "1 k"), (1234, "1.23 k"),
+        (999_400, "999 k"), (999_600, "1 M"), (5e9, "5 G"),
+    ],
+)  # fmt: skip
+def test_large_numbers_have_three_digits_and_a_unit(value: float, text: str) -> None:
+    assert short(value) == text
 
 
 def test_numbers_become_json_types() -> None:

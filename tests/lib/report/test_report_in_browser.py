@@ -10,6 +10,8 @@ from support.browser import PAPER, PHONE, chromium, not_drawn, opened, too_wide
 from support.reported import make_reported
 
 import bisieve
+from bisieve.report.html import write_page
+from bisieve.report.page import Card, Cards, Column, Page, Section, Step, Table
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,45 @@ def test_a_click_on_a_title_sorts_the_table(browser: Any, report: Path) -> None:
         assert cells.all_inner_texts() == ["adding", "reading"]
         title.click()
         assert cells.all_inner_texts() == ["reading", "adding"]
+
+
+def test_cells_without_a_number_are_below_all_others_and_the_order_is_told(
+    browser: Any, tmp_path: Path
+) -> None:
+    columns = [Column("name"), Column("value", "number"), Column("interval", "figure")]
+    rows = [
+        ["a", 2.0, "0.2–0.3"], ["b", float("inf"), "0.1–0.9"], ["c", 1.0, "unknown"], ["d", 3.0, "0.9–1.0"],
+    ]  # fmt: skip
+    file = tmp_path / "page.html"
+    write_page(Page("t", "s", [Section("s", [Table(columns, rows)])]), str(file))
+    with opened(browser, file) as page:
+        titles, names = page.locator("th button"), page.locator("tbody td:first-child")
+        for place, told, expected in (
+            (0, "ascending", "abcd"), (0, "descending", "dcba"), (1, "descending", "dacb"),
+            (1, "ascending", "bcad"), (2, "descending", "dabc"), (2, "ascending", "cbad"),
+        ):  # fmt: skip
+            titles.nth(place).click()
+            assert "".join(names.all_inner_texts()) == expected
+            assert page.locator("th").nth(place).get_attribute("aria-sort") == told
+
+
+def test_a_step_that_runs_from_right_to_left_leaves_its_label_alone(browser: Any, tmp_path: Path) -> None:
+    label = "12/16"
+    steps = [Step(text, 0.75, label) for text in ("left to right", "\u202eoverridden", "\u05d0\u05d1 9")]
+    file = tmp_path / "page.html"
+    write_page(Page("t", "s", [Section("s", [Cards("c", [Card("t", {}, "w", "q", [], steps)])])]), str(file))
+    with opened(browser, file) as page:
+        lefts = page.eval_on_selector_all(
+            "article li b",
+            """labels => labels.map(label => [...label.firstChild.data].map((_, place) => {
+                const range = document.createRange();
+                range.setStart(label.firstChild, place);
+                range.setEnd(label.firstChild, place + 1);
+                return range.getBoundingClientRect().left;
+            }))""",
+        )
+    assert lefts == [sorted(each) for each in lefts]
+    assert all(len(set(each)) == len(label) for each in lefts)
 
 
 def test_the_sliders_show_the_numbers_of_their_place(browser: Any, report: Path) -> None:

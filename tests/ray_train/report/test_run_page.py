@@ -29,6 +29,18 @@ def test_the_numbers_of_a_finished_run(tmp_path: Path) -> None:
     assert [point["step"] for point in found["curves"]["validation_f1"]] == [5, 10, 15, 20]
 
 
+def test_the_selection_is_reported_by_the_command_that_the_page_names(tmp_path: Path) -> None:
+    output = Path(write_run(tmp_path / "model"))
+    run = json.loads((output / "run.json").read_text())
+    run["identity"] |= {"alpha": 0.2, "selection_seed": 3, "seed": 7, "exclude": "c" * 64}
+    (output / "run.json").write_text(json.dumps(run))
+    report = read_run(str(output))
+    words = "--version aaaaaaaaaaaaaaaa --fraction 25% --alpha 0.2 --selection-seed 3 --exclude FILE_OF_IDS"
+    assert f"bisieve report --index file:///index {words} --html FILE shows" in str(run_page(report))
+    found = report.numbers()["trained_on"]
+    assert (found["rollouts"], found["held_out"], found["fraction_delivered"]) == (12345, 100, 0.2499)
+
+
 def test_a_validation_says_on_what_and_how_often(tmp_path: Path) -> None:
     text = str(run_page(read_run(write_run(tmp_path / "model"))))
     assert text.count("On 100 held-out rollouts, every 5 steps and at the end.") == 2

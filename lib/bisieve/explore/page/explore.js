@@ -1,9 +1,9 @@
 // Sets the page up, and listens to the reader. All text of the corpus is set as text, never as HTML.
-import { ask, byId, element, number, problem } from "./parts.js";
+import { ask, byId, element, number, option, problem } from "./parts.js";
 import { setUpRejects } from "./rejects.js";
 import { asAtFirst, select, setUpSelection, showMoved } from "./selection.js";
 import { view } from "./state.js";
-import { load, mark, markAll, open, rowAt, turn } from "./table.js";
+import { applyFilters, load, mark, markAll, open, rowAt, turn } from "./table.js";
 
 const RANGES = [["rank", "rank"], ["bis", "BIS"], ["mixture", "mixture"], ["reliability", "R"], ["num_steps", "steps"]];
 
@@ -12,7 +12,7 @@ function setUp() {
   byId("about").textContent = `${about.index}, version ${about.version}, ${number(about.rollouts)} rollouts`;
   const lists = { source: Object.keys(about.sources), selected: about.selected, kind: about.kinds };
   for (const [name, values] of Object.entries(lists)) {
-    byId("filters").elements[name].append(...values.map((each) => new Option(each)));
+    byId("filters").elements[name].append(...values.map(option));
   }
   for (const [name, title] of RANGES) {
     const label = element("label", title);
@@ -48,7 +48,12 @@ function listen() {
     work(form).catch(problem);
   });
   const selected = async (form) => { await select(form); await load(); };
-  const filter = async () => { view.first = 0; await load(); };
+  const filter = async () => {
+    const before = view.filters;
+    applyFilters();
+    view.first = 0;
+    await load().catch((error) => { view.filters = before; throw error; });
+  };
   submit(byId("selection"), selected);
   submit(byId("filters"), filter);
   byId("selection").elements.fraction.addEventListener("change", () => selected(byId("selection")).catch(problem));
@@ -73,6 +78,7 @@ async function start() {
   listen();
   showMoved();
   setUpRejects();
+  applyFilters();  // a browser may have kept what the form said before the page was loaded again
   await load();
 }
 

@@ -19,6 +19,9 @@ export function cell(value, form) {
   return made;
 }
 
+// Without a value of its own an option has its text without spaces at the ends, which a source may have.
+export const option = (value) => new Option(value, value);
+
 export function fill(place, children) {
   place.replaceChildren(...children);
 }

@@ -7,11 +7,13 @@ const labels = (row) => row.scores.map((score, place) =>
   row.mc_correct && row.mc_total ? `${row.mc_correct[place]}/${row.mc_total[place]}` : score.toPrecision(3));
 
 function step(text, label, score) {
-  const item = element("li", text);
-  item.append(" ", element("b", label));
+  const item = element("li");
+  item.append(element("bdi", text), " ", element("b", label));  // text from right to left leaves the label alone
   item.style.setProperty("--mixed", `color-mix(in srgb, var(--right) ${100 * score}%, var(--wrong))`);
   return item;
 }
+
+const tell = (error) => { byId("notes").textContent = error.message; };  // the page below is covered
 
 function other(row, onOpen) {
   const line = element("tr");
@@ -42,12 +44,12 @@ export async function openRollout(row, selection, mark) {
   const head = element("tr");
   for (const title of ["source", "rank", "selection", "BIS", "steps"]) head.append(element("th", title, title === "rank" || title === "BIS" ? "" : "text"));
   byId("others").tHead.replaceChildren(head);
-  fill(byId("others").tBodies[0], found.others.map((each) => other(each, () => openRollout({ ...each, marked: false }, selection, mark))));
+  fill(byId("others").tBodies[0], found.others.map((each) => other(each, () => openRollout(each, selection, mark).catch(tell))));
   byId("notes").textContent = found.notes.length ? `Not shown: ${found.notes.join("; ")}` : "";
-  let marked = row.marked;
+  let { marked } = found;
   const button = byId("mark");
   const name = () => { button.textContent = marked ? "Keep in" : "Leave out"; };
-  button.onclick = async () => { marked = !marked; name(); await mark(found.rollout_id, marked); };
+  button.onclick = () => mark(found.rollout_id, !marked).then(() => { marked = !marked; name(); }, tell);
   name();
   byId("close").onclick = () => dialog.close();
   if (!dialog.open) dialog.showModal();

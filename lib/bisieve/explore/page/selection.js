@@ -1,5 +1,5 @@
 // The selection that is shown: its form, and what has moved since the first one.
-import { byId, cell, element, fill, number, say, send } from "./parts.js";
+import { byId, cell, element, fill, number, option, say, send } from "./parts.js";
 import { view } from "./state.js";
 
 const CHOSEN = ["strategy", "ties", "all_negative"];  // lists of the selection; the first is of strategies
@@ -77,7 +77,7 @@ export function setUpSelection(form) {
   for (const name of ["strategies", "ties", "all_negative"]) {
     const list = form.elements[name === "strategies" ? "strategy" : name];
     const values = name === "strategies" ? Object.keys(view.about.strategies) : view.about[name];
-    list.append(new Option("index", ""), ...values.map((each) => new Option(each)));
+    list.append(new Option("index", ""), ...values.map(option));
   }
   form.elements.strategy.addEventListener("change", () => enable(form));
   form.elements.fraction.addEventListener("input", () => {  // dragging is in tenths, but the first value may be any

@@ -13,9 +13,10 @@ const COLUMNS = [  // name, title, how a cell is written
 const REFRESH = 3000;  // milliseconds, while questions are being read
 const UNSORTED = new Set(["kept", "question"]);
 
-function filters() {
+// Take over what the form says now; what is typed afterwards has no effect yet.
+export function applyFilters() {
   const entries = [...new FormData(byId("filters"))].filter(([, value]) => value !== "");
-  return Object.fromEntries(entries);
+  view.filters = Object.fromEntries(entries);
 }
 
 function heads() {
@@ -86,9 +87,13 @@ export async function load(focus = null, quiet = false) {
   const asked = ++view.asked;
   if (!quiet) say("Loading …");
   const { by, descending, first } = view;
-  const query = new URLSearchParams({ ...filters(), by, descending, first, rows: view.about.page });
+  const query = new URLSearchParams({ ...view.filters, by, descending, first, rows: view.about.page });
   const found = await ask(`rollouts?${query}`);
   if (asked !== view.asked) return;  // a later request has overtaken this one
+  if (first > 0 && !found.rows.length) {  // fewer pass than before: show the last page
+    view.first = Math.max(0, Math.ceil(found.counts.rollouts / view.about.page) - 1) * view.about.page;
+    return load(focus, quiet);
+  }
   if (found.number !== view.state.number) {  // the selection was changed in another tab
     view.state = await ask("about");
     showMoved();
@@ -104,7 +109,7 @@ export async function load(focus = null, quiet = false) {
   byId("place").textContent = view.total ? `${number(first + 1)} to ${number(last)} of ${number(view.total)}` : "none";
   byId("previous").disabled = first === 0;
   byId("next").disabled = last >= view.total;
-  byId("ids").href = `ids.txt?${new URLSearchParams(filters())}`;
+  byId("ids").href = `ids.txt?${new URLSearchParams(view.filters)}`;
   const reading = !questions.is_finished;
   const far = questions.total ? `: ${number(questions.done)} of ${number(questions.total)} so far` : "";
   say(reading ? `Questions are being read for the search${far}.`
@@ -123,7 +128,7 @@ export function turn(pages) {
 }
 
 export async function markAll(marked) {
-  const answer = await send("mark", { filters: filters(), marked });
+  const answer = await send("mark", { filters: view.filters, marked });
   view.state.marked = answer.marked;
   showMoved();
   await load();

@@ -49,12 +49,15 @@ function download(name, type, text) {
 }
 
 function sortBy(table, place, button) {
-  const head = button.closest("th"), descending = head.getAttribute("aria-sort") !== "descending";
+  const head = button.closest("th"), isNumber = !head.classList.contains("text");
+  const first = isNumber ? "descending" : "ascending";  // of a click on a title that does not sort yet
+  const descending = (head.getAttribute("aria-sort") === first) !== isNumber;
   const value = (row) => row.cells[place].dataset.value;
-  const isNumber = !head.classList.contains("text");
-  const order = (a, b) =>
-    isNumber ? (value(a) === "" ? -Infinity : +value(a)) - (value(b) === "" ? -Infinity : +value(b))
-             : value(b).localeCompare(value(a));  // the first click on a name sorts from a to z
+  const number = (row) => {  // of an interval the lower end; cells without a number are below all others
+    const found = Number.parseFloat(value(row));
+    return Number.isNaN(found) ? -1e308 : found;
+  };
+  const order = (a, b) => (isNumber ? number(a) - number(b) : value(a).localeCompare(value(b)));
   const rows = [...table.tBodies[0].rows].sort((a, b) => (descending ? order(b, a) : order(a, b)));
   table.tBodies[0].append(...rows);
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
