@@ -101,13 +101,11 @@ def reliability_charts(steps: ScoredSteps) -> list[Chart]:
     spec = line_chart(rows, x, y, band=("low", "high"))
     kinds = [
         {"reward": f"{place / BINS:.2f}", "series": kind, "steps": int(count)}
-        for kind, counts in (("right", right), ("wrong", sizes - right))
-        for place, count in enumerate(counts.tolist())
+        for kind, numbers in (("right", right), ("wrong", sizes - right))
+        for place, count in enumerate(numbers.tolist())
     ]
-    bars = bar_chart(
-        kinds, axis("reward", "reward from", "ordinal"), axis("steps", "steps", form=",.0f"),
-        ("right", "wrong"),
-    )  # fmt: skip
+    counts = axis("steps", "steps", form=",.0f", axis={"tickMinStep": 1})
+    bars = bar_chart(kinds, axis("reward", "reward from", "ordinal"), counts, ("right", "wrong"))
     note = "On the diagonal a reward of 0.8 means that 80 % of such steps are right."
     return [
         Chart("Reliability", _with_diagonal(spec, "reward", "share"), note),

@@ -183,7 +183,8 @@ class Index:
         from bisieve.report.index_page import index_page
         from bisieve.tools.export import check_target
 
-        check_target(self.opened, url, flag="--html")
+        for index in (self, *([] if other is None else [other])):
+            check_target(index.opened, url, flag="--html")
         fraction = self.select(fraction, **ranking).fraction  # which checks both
         beside = None if other is None else (other.opened, other.name)
         exclusion = self._excluding(exclude)

@@ -25,6 +25,7 @@ from bisieve.cli.process import (
     check_working_directory,
     collect_seldom,
     discard_stdout,
+    escape_unencodable,
     full_disk,
     open_closed_streams,
     sigterm_as_interrupt,
@@ -57,6 +58,7 @@ def _called(parse: Callable[[], argparse.Namespace], own_process: bool) -> int:
     """Parse and run a command. Parsing imports its module, which is slow enough for a Ctrl-C to arrive."""
     open_closed_streams()
     if own_process:
+        escape_unencodable()
         collect_seldom()
     try:
         args = parse()

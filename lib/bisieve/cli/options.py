@@ -7,6 +7,7 @@ and return them in the form that the library needs.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from bisieve import console
 from bisieve._redact import SECRET_SETTING
 from bisieve.cli.parser import Flag
+from bisieve.cli.process import is_utf8
 from bisieve.errors import UsageError
 from bisieve.events import FORMAT_VARIABLE, FORMATS
 from bisieve.io.urls import check_no_secret
@@ -225,8 +227,8 @@ def text_beside(as_json: bool) -> Iterator[None]:
 
 
 def print_json(document: Any) -> None:
-    """Print a JSON document, indented."""
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    """Print a JSON document, indented; where stdout lacks characters, all but ASCII is escaped."""
+    print(json.dumps(document, indent=1, ensure_ascii=not is_utf8(sys.stdout)))
 
 
 def show(result: Any, as_json: bool) -> None:

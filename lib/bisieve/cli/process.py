@@ -3,13 +3,14 @@
 import atexit
 import errno
 import gc
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from bisieve.errors import DiskError, UsageError
 
@@ -25,6 +26,21 @@ def open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def escape_unencodable() -> None:
+    """Let stdout write the characters that its encoding lacks, such as that of a Latin-1 locale, as escapes.
+
+    Python does so for stderr. Otherwise text of a corpus, or an arrow, would end the command.
+    """
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and (stream.errors == "strict" or not is_utf8(stream)):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def is_utf8(stream: TextIO) -> bool:
+    """Return whether a stream has all characters."""
+    return (stream.encoding or "utf8").lower().replace("-", "") == "utf8"  # none: it is in memory
 
 
 def discard_stdout() -> None:

@@ -82,15 +82,18 @@ def score_chart(counts: Counts, has_alpha: bool) -> Chart:
         share = kept_ties / max(counts.total("rollouts")[1], 1)
         text = f"ties at α: {counts.at_alpha.sum():,}; kept {kept_ties:,}, {share:.1%} of all kept"
         lines.append({"source": _ALL, "at": counts.alpha, "label": text, "row": 2})
-    return Chart("BIS: all rollouts, and those that are kept", _histogram(rows, lines, list(chosen)))
+    return Chart(
+        "BIS: all rollouts, and those that are kept", _histogram(rows, lines, list(chosen), counts.most)
+    )
 
 
-def _histogram(rows: Rows, lines: Rows, names: Sequence[str]) -> Spec:
+def _histogram(rows: Rows, lines: Rows, names: Sequence[str], largest: float) -> Spec:
     most = max((row["rollouts"] for row in rows), default=1)
     ticks = [0, *(10**n for n in range(int(np.log10(max(most, 1))) + 1))]
     y = axis("rollouts", "rollouts (logarithmic)", form=",.0f", stack=None, scale={"type": "symlog"})
     y["axis"]["values"] = ticks
-    x = axis("from", "BIS", form=".2f", scale={"nice": False}, bin="binned", axis={"tickCount": 7})
+    whole = {"nice": False, "domain": [0, largest]}
+    x = axis("from", "BIS", form=".2f", scale=whole, bin="binned", axis={"tickCount": 7})
     ours = {"filter": "datum.source === source"}
     at = {"x": {"field": "at", "type": "quantitative"}}
     select = {"input": "select", "options": list(names), "name": "source "}
@@ -242,7 +245,7 @@ def questions_chart(counts: Counts) -> Chart:
     ]
     order = [*map(str, range(1, most + 1)), f"{most + 1}+"]
     x = axis("rollouts", "rollouts of a question", "ordinal", sort=order, axis={"labelAngle": 0})
-    y = axis("questions", "questions", form=",.0f")
+    y = axis("questions", "questions", form=",.0f", axis={"tickMinStep": 1})
     return Chart("Questions by their number of rollouts", bar_chart(rows, x, y, SIDES, SIDE_COLOURS))
 
 

@@ -103,19 +103,24 @@ def look_up(
         size: Pixels that its images have at most, width and height.
 
     Raises:
-        UsageError: No rollout has this id.
+        UsageError: No rollout has this id, or it is no text.
         IndexUnusableError: A file of the index is missing or damaged.
     """
     if rollout_id in view.exclusion.ids:
         found = look_up(View(view.index, view.fraction, None), rollout_id, source, image_root, size)
         reason = "left out by --exclude; its rank is that in the index"
         return replace(found, example=replace(found.example, kind="dropped", why=reason))
-    rows = rows_with(view, "rollout_id", rollout_id)
+    for given in (rollout_id, source or ""):
+        if not _is_unicode(given):  # bytes of the command line that are no UTF-8
+            raise UsageError("an id and a source in UTF-8", ascii(given), "correct it")
+    rows = every = rows_with(view, "rollout_id", rollout_id)
     if source is not None:
         rows = rows.filter(pc.equal(rows["source"], source))
     if not rows.num_rows:
         where = f"the index {view.index.url}" if source is None else f"source {source} of {view.index.url}"
-        raise UsageError(f"the id of a rollout of {where}", rollout_id, _near(view, rollout_id))
+        others = sorted({*every["source"].to_pylist()})[:_NEAR]
+        hint = f"it is in {', '.join(others)}" if others else _near(view, rollout_id)
+        raise UsageError(f"the id of a rollout of {where}", rollout_id, hint)
     found = opened(view, rows.slice(0, 1), image_root, size)
     if rows.num_rows == 1:
         return found
@@ -159,6 +164,10 @@ def step_labels(row: dict[str, Any]) -> list[str]:
     if correct and total:
         return [f"{k}/{n}" for k, n in zip(correct, total, strict=True)]
     return [f"{score:.3g}" for score in row["scores"]]
+
+
+def _is_unicode(text: str) -> bool:
+    return text == text.encode(errors="replace").decode()
 
 
 def _short(name: str) -> str:

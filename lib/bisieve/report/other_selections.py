@@ -76,8 +76,9 @@ def what_if_section(report: IndexReport) -> Section:
     title, found = "What another fraction or α would keep", report.what_if
     if found is None:
         one_in = Sample(report.view.rollouts).one_in
-        looked_at = f"one question in {one_in:,} is looked at, and it is none of the few of this index."
-        return Section(title, [Note(f"Not computed: {looked_at}")])
+        looked_at = f"only one question in {one_in:,} is looked at"
+        text = f"Not computed: {looked_at}, and none of the few questions of this index is among them."
+        return Section(title, [Note(text)])
     parameters, fraction = report.view.parameters, report.view.fraction
     cells = [its for row in found.found for its in row]
     is_exact = found.one_in == 1

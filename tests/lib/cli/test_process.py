@@ -1,9 +1,12 @@
 """The process of a command: its standard streams and its garbage collector."""
 
 import gc
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +50,21 @@ def test_a_command_without_standard_streams_does_its_work(indexed: Path, tmp_pat
     lines = (tmp_path / "best.jsonl").read_text().splitlines()
     assert [line[:9] for line in lines] == ['{"image":'] * 3
     assert in_bash(f"{BISIEVE} versions --index {tmp_path}/none 2>&-") == (1, "", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_stdout_that_lacks_characters_gets_escapes(
+    encoding: str, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    question = "caf\u00e9 \u2192 \U0001f600?"
+    score(write_jsonl("a.jsonl", [rollout(rollout_id="one", question=question)]), tmp_path / "index")
+    command = f"PYTHONIOENCODING={encoding} {BISIEVE} show one --index {tmp_path}/index"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert question.encode(encoding, "backslashreplace") in done.stdout
+    done = subprocess.run(["bash", "-c", f"{command} --json"], capture_output=True, check=False)
+    assert json.loads(done.stdout.decode(encoding))["question"] == question
 
 
 SHOW = """

@@ -99,6 +99,9 @@ def test_a_mistyped_id_gets_one_line(
         ([wrong], f"found {wrong}; did you mean {rows[0]['rollout_id'][:6]}"),
         (["?"], "bisieve explore finds rollouts by their text"),
         ([rows[0]["rollout_id"], "--source", "reading"], "of source reading of "),
+        ([rows[0]["rollout_id"], "--source", "reading"], "; it is in adding"),
+        (["\udcff"], "expected an id and a source in UTF-8; found '\\udcff'; correct it"),
+        ([rows[0]["rollout_id"], "--source", "\udcff"], "expected an id and a source in UTF-8"),
     ):
         assert main(["show", *words, "--index", made[0]]) == 2
         (line,) = capsys.readouterr().err.splitlines()

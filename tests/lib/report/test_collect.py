@@ -123,7 +123,9 @@ def test_a_large_index_of_few_questions_is_reported_without_other_fractions(
     monkeypatch.setattr(what_if, "question_hashes", lambda ids, seed: np.ones(len(ids), np.uint64))
     report = reported(index, {})
     assert report.numbers()["what_if"] is None
-    assert "one question in 80 is looked at, and it is none of the few" in str(index_page(report))
+    assert "one question in 80 is looked at, and none of the few questions of this index is" in str(
+        index_page(report)
+    )
 
 
 def test_an_index_that_is_too_large_is_not_ranked_by_other_options(
@@ -279,6 +281,12 @@ def test_another_index_is_compared_at_the_same_fraction(index: str, tmp_path: Pa
         source["kept"] for source in expected["sources"]
     )
     assert "Beside another index" in (tmp_path / "page.html").read_text()
+    with pytest.raises(UsageError, match="expected --html outside the index"):
+        opened.write_html(str(tmp_path / "other/manifest.json"), FRACTION, other=other)
+    some = tmp_path / "ids.txt"
+    some.write_text(opened.select(0.1).table["rollout_id"][0].as_py())
+    with pytest.raises(UsageError, match="expected --compare without --exclude; found both"):
+        opened.write_html(str(tmp_path / "page.html"), FRACTION, other=other, exclude=str(some))
     with pytest.raises(UsageError, match="--compare with a selection by the options"):
         opened.write_html(str(tmp_path / "page.html"), FRACTION, other=other, alpha=0.2)
 
