@@ -170,7 +170,7 @@ class _Run(msgspec.Struct):
 def _read_run(url: str) -> _Run:
     try:
         return msgspec.json.decode(storage.read_bytes(url), type=_Run)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         is_json = isinstance(error, msgspec.ValidationError)
         raise TrainingError(
             f"the name of a run at {url}",

@@ -85,7 +85,7 @@ def page(url: str) -> Page:
     data = storage.read_bytes(join(folder, ANSWER))
     try:
         sweep = msgspec.json.decode(data, type=_Sweep)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         again = "run bisieve sweep again with this version: it repeats no trial"
         raise TrainingError(f"{ANSWER} of bisieve sweep at {folder}", str(error), again) from error
     confidence = float(sweep.config["confidence"])

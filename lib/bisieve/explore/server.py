@@ -194,7 +194,7 @@ def _post(session: Session, path: str, kind: type[Asked], work: Callable[[Asked]
                 raise UsageError(f"a request of at most {_MOST_BODY} bytes", "more", "send less at once")
         try:
             asked = msgspec.json.decode(bytes(body), type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError("a request of this page", str(error), "load the page again") from error
         with session.turns.request():
             return _document(await run_in_threadpool(work, asked))

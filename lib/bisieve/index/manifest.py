@@ -49,7 +49,7 @@ def check_format(data: bytes, url: str) -> None:
         head = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError as error:
         raise no_manifest(url, f"other content: {error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IndexUnusableError(
             f"a manifest at {url}",
             "a file that is truncated or not JSON",
@@ -128,7 +128,7 @@ class Manifest:
         check_format(data, url)
         try:
             return msgspec.json.decode(data, type=Manifest)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeDecodeError) as error:
             raise no_manifest(url, f"other fields: {error}") from error
 
 

@@ -202,7 +202,7 @@ def _read(found: Pointer) -> Passed | None:
         return None
     try:
         return msgspec.json.decode(found.data, type=Passed)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IndexUnusableError(
             f"the record of bisieve gate at {found.url}", f"other content: {error}",
             "remove it, and name the last good version with --against",

@@ -148,7 +148,7 @@ def _finished(output: str, settings: dict[str, Any]) -> list[Tally] | None:
             summary = msgspec.json.decode(read_bytes(mark))
             if {**_ADDED_LATER, **summary["settings"]} == settings:
                 return [Tally(**tally) for tally in summary["sources"]]
-        except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise UsageError(
                 f"the record of bisieve corpus at {mark}",
                 "a truncated file, or one not written by bisieve corpus",

@@ -131,6 +131,12 @@ def test_no_path_is_that_of_a_file(ask: Ask, path: str) -> None:
         ("select", {"fraction": 0.1, "asked": {"ties": "x"}}, "as ties"),
         ("select", {"x": 1}, "expected a request of this page"),
         ("select", b"{", "expected a request of this page"),
+        ("mark", b'{"marked": true, "ids": ["\xff"]}', "expected a request of this page"),
+        (
+            "mark",
+            b'{"marked": true, "filters": {"x": ' + b"[" * 10**5 + b"]" * 10**5 + b"}}",
+            "expected a request of this page",
+        ),
         ("mark", {"marked": True, "ids": [3]}, "expected a request of this page"),
     ],
 )

@@ -112,7 +112,7 @@ def test_an_index_of_another_format_version_is_refused_with_what_to_do(
     assert f"found version {version}; {remedy}" in line
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format": "bisieve-in'])
+@pytest.mark.parametrize("content", [b"", b'{"format": "bisieve-in', b'{"format": "\xff"}'])
 def test_a_manifest_that_is_cut_off_is_told_from_one_of_another_version(
     tmp_path: Path, content: bytes
 ) -> None:

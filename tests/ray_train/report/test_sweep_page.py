@@ -7,6 +7,7 @@ from support.swept import CELLS, write_sweep
 
 from bisieve.cli.main import main
 from bisieve.errors import TrainingError
+from bisieve.report.html import plain
 from bisieve.report.page import Charts, Findings, Table, Tiles
 from ray_train.report.sweep import page
 from ray_train.sweeps.answer import Cell
@@ -57,9 +58,15 @@ def test_lines_beyond_the_colours_are_in_a_second_chart_beside_random_ones(tmp_p
     assert band["data"]["values"][0]["value"] == pytest.approx(0.831)
 
 
-def test_every_mean_is_in_the_table(tmp_path: Path) -> None:
-    (table,) = page(write_sweep(tmp_path / "sweep", CELLS)).sections[2].blocks
+def test_every_mean_is_in_the_table_and_in_the_numbers(tmp_path: Path) -> None:
+    report = page(write_sweep(tmp_path / "sweep", CELLS))
+    (table,) = report.sections[2].blocks
     assert isinstance(table, Table)
+    found = [(cell["mean"], cell["low"], cell["high"]) for cell in plain(report.numbers)["cells"]]
+    assert [mean for mean, _, _ in found] == [row[4] for row in table.rows]
+    assert [row[5] for row in table.rows] == [
+        "unknown" if low is None else f"{low:.3f}–{high:.3f}" for _, low, high in found
+    ]
     assert [row[:4] for row in table.rows] == [
         ["bis α 0.05", 0.1, 1200, 3],
         ["bis α 0.05", 0.25, 3000, 3],
@@ -80,8 +87,9 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "Sweep report" in (tmp_path / "s.html").read_text()
 
 
-def test_another_file_is_refused_by_one_line(tmp_path: Path) -> None:
-    (tmp_path / "sweep.json").write_text("{}")
+@pytest.mark.parametrize("content", [b"{}", b"{", b'{"metric": "\xff"}'])
+def test_another_file_is_refused_by_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_bytes(content)
     with pytest.raises(
         TrainingError, match=r"expected sweep.json of bisieve sweep at .*run bisieve sweep again"
     ):
