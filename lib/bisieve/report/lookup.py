@@ -109,7 +109,8 @@ def look_up(
     if rollout_id in view.exclusion.ids:
         found = look_up(View(view.index, view.fraction, None), rollout_id, source, image_root, size)
         reason = "left out by --exclude; its rank is that in the index"
-        return replace(found, example=replace(found.example, kind="dropped", why=reason))
+        example = replace(found.example, kind="dropped", why=reason)
+        return replace(found, example=example, others=_of_question(view, example.row["question_id"]))
     for given in (rollout_id, source or ""):
         if not _is_unicode(given):  # bytes of the command line that are no UTF-8
             raise UsageError("an id and a source in UTF-8", ascii(given), "correct it")
@@ -149,13 +150,18 @@ def opened(
     shown = images.of(rollout.images) if rollout else ()
     example = Example("kept" if is_kept(row, view) else "dropped", row, why(row, view), rollout, shown)
     others = [
-        {**each, "kept": is_kept(each, view)}
-        for each in rows_with(view, "question_id", row["question_id"]).select(DESCRIBED).to_pylist()
+        each
+        for each in _of_question(view, row["question_id"])
         if (each["source"], each["rank"]) != (row["source"], row["rank"])
     ]
     counts = view.rollouts_by_source
     ranked = sum(counts.values()) if view.parameters.scope == "global" else counts[row["source"]]
     return LookedUp(example, ranked, others, [*notes_on([rollout], problem), *images.notes])
+
+
+def _of_question(view: View, question_id: str) -> list[dict[str, Any]]:
+    rows = rows_with(view, "question_id", question_id).select(DESCRIBED).to_pylist()
+    return [{**row, "kept": is_kept(row, view)} for row in rows]
 
 
 def step_labels(row: dict[str, Any]) -> list[str]:

@@ -77,6 +77,11 @@ def test_another_selection_has_another_place(
     found = shown(made, capsys, rows[0]["rollout_id"], *excluded)
     assert (found["kept"], found["why"]) == (False, "left out by --exclude; its rank is that in the index")
     rest = bisieve.open_index(made[0]).select(1.0, exclude=excluded[1]).table.to_pylist()
+    asked = bisieve.open_index(made[0]).select(1.0, exclude=excluded[1], strategy="random").table.to_pylist()
+    others = shown(made, capsys, rows[0]["rollout_id"], *excluded, *words)["others"]
+    assert [(each["source"], each["rank"]) for each in others] == [
+        (each["source"], each["rank"]) for each in asked if each["question_id"] == rows[0]["question_id"]
+    ]
     expected = next(row["rank"] for row in rest if row["rollout_id"] == rows[1]["rollout_id"])
     assert shown(made, capsys, rows[1]["rollout_id"], *excluded)["rank"] == expected == rows[1]["rank"] - 1
 
