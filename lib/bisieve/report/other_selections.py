@@ -76,8 +76,7 @@ def what_if_section(report: IndexReport) -> Section:
     title, found = "What another fraction or α would keep", report.what_if
     if found is None:
         one_in = Sample(report.view.rollouts).one_in
-        looked_at = f"only one question in {one_in:,} is looked at"
-        text = f"Not computed: {looked_at}, and none of the few questions of this index is among them."
+        text = f"Not computed: only one question in {one_in:,} is looked at, and this index has too few."
         return Section(title, [Note(text)])
     parameters, fraction = report.view.parameters, report.view.fraction
     cells = [its for row in found.found for its in row]

@@ -22,6 +22,7 @@ ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _COLUMNS = (
     "source", "rank", "positive_fraction", "reliability", "num_positive", *NEEDED,
 )  # fmt: skip
+_FULL = 10  # times `SAMPLE`: so many rollouts only questions can have that are few and large
 _SEED = 1  # another one than that of `index.statistics`, whose hashes count questions
 
 
@@ -30,7 +31,8 @@ class Sample:
     """Rollouts of a share of the questions, in the order of the ranking."""
 
     rollouts: int  # of the index
-    tables: list[pa.Table] = field(default_factory=list)
+    tables: list[pa.Table] = field(default_factory=list)  # none if questions are so few that no sample fits
+    _taken: int = 0  # rollouts
 
     @property
     def one_in(self) -> int:
@@ -43,7 +45,10 @@ class Sample:
         if self.one_in > 1:
             hashes = question_hashes(rows["question_id"].combine_chunks(), _SEED)
             chosen = chosen.filter(pa.array(hashes % np.uint64(self.one_in) == 0))
-        if chosen.num_rows:
+        self._taken += chosen.num_rows
+        if self._taken > _FULL * SAMPLE:
+            self.tables.clear()
+        elif chosen.num_rows:
             self.tables.append(chosen)
 
     @property

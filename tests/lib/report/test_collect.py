@@ -116,16 +116,15 @@ def test_a_large_index_is_sampled_by_whole_questions(index: str, monkeypatch: py
     assert "differ a little" in str(index_page(reported(index, {})))
 
 
+@pytest.mark.parametrize("chosen", [0, 1], ids=["all of them", "none of them"])
 def test_a_large_index_of_few_questions_is_reported_without_other_fractions(
-    index: str, monkeypatch: pytest.MonkeyPatch
+    chosen: int, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(what_if, "SAMPLE", 1)
-    monkeypatch.setattr(what_if, "question_hashes", lambda ids, seed: np.ones(len(ids), np.uint64))
+    monkeypatch.setattr(what_if, "question_hashes", lambda ids, seed: np.full(len(ids), chosen, np.uint64))
     report = reported(index, {})
     assert report.numbers()["what_if"] is None
-    assert "one question in 80 is looked at, and none of the few questions of this index is" in str(
-        index_page(report)
-    )
+    assert "only one question in 80 is looked at, and this index has too few." in str(index_page(report))
 
 
 def test_an_index_that_is_too_large_is_not_ranked_by_other_options(
