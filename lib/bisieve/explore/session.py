@@ -68,8 +68,8 @@ class Session:
         if start.exclude:
             check_target(index, start.exclude, flag="--exclude")
             require_writable_file(canonical(start.exclude))
-            if exists(canonical(start.exclude)):
-                self.catalog.mark(sorted(ids_in(start.exclude)), True)
+        self._in_file = self._read_file()
+        self.catalog.mark(sorted(self._in_file), True)
         self.turns = Turns()
         self.questions = QuestionReader(self.catalog, View(index, 1.0, None), self.turns)
 
@@ -200,9 +200,18 @@ class Session:
             self.catalog.mark_all(filters, is_marked)
             return self._saved()
 
+    def _read_file(self) -> set[str]:
+        url = self.start.exclude
+        return ids_in(url) if url and exists(canonical(url)) else set()
+
     def _saved(self) -> dict[str, Any]:
         if self.start.exclude:
-            write_bytes(canonical(self.start.exclude), self.marked().encode())
+            now = self._read_file()  # which another page, or an editor, may have changed
+            self.catalog.mark(sorted(now - self._in_file), True)
+            self.catalog.mark(sorted(self._in_file - now), False)
+            marked = self.catalog.marked
+            write_bytes(canonical(self.start.exclude), ids_text(marked).encode())
+            self._in_file = set(marked)
         return {"marked": self.catalog.number_marked, "file": self.start.exclude}
 
     def marked(self) -> str:

@@ -15,9 +15,7 @@ def verdict(report: IndexReport) -> list[Finding]:
     """Return what is to be said of a selection: gate, shortcut, ties, redundancy, what could not be read."""
     gate = {
         True: Finding("good", "Gate passed.", "This version is the last one that passed bisieve gate."),
-        False: Finding(
-            "warning", "Gate not passed.", "Another version passed bisieve gate last, not this one."
-        ),
+        False: Finding("warning", "Gate:", "another version passed bisieve gate last, not this one."),
         None: Finding("note", "Gate not passed.", "No version of this index has passed bisieve gate yet."),
     }[report.passed]
     corpus, kept = report.counts.corpus.statistics(), report.counts.kept.statistics()

@@ -203,6 +203,20 @@ def test_the_file_is_continued_with_the_ids_that_it_has(made: tuple[str, str], t
     assert file.read_text() == "of another index\nx\n"
 
 
+def test_what_others_change_in_the_file_of_marks_is_kept(made: tuple[str, str], tmp_path: Path) -> None:
+    file, (url, images) = tmp_path / "exclude.txt", made
+    file.write_text("a\nb\n")
+    one, two = (Session(Start(open_index(url), url, 0.25, {}, str(file), images), tmp_path) for _ in range(2))
+    one.mark(["c"], True)
+    assert two.mark(["b"], False)["marked"] == 2
+    assert file.read_text() == "a\nc\n"
+    one.mark(["d"], True)
+    assert file.read_text() == one.marked() == "a\nc\nd\n"
+    file.write_text("d\ne\n")
+    two.mark(["f"], True)
+    assert file.read_text() == two.marked() == "d\ne\nf\n"
+
+
 def test_ids_with_a_line_break_are_never_written_and_spoil_no_other_mark(
     score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any], tmp_path: Path
 ) -> None:
