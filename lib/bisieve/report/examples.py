@@ -145,6 +145,13 @@ def _score(row: Mapping[str, Any], parameters: Parameters) -> str:
     return f"{labels}; BIS {row['bis']:.4f}{by}"
 
 
+def step_labels(row: Mapping[str, Any]) -> list[str]:
+    """Return the MC score of each step of a row: as K/N where these are known and N is not 0."""
+    scores = row["scores"]
+    correct, total = (row[name] or [0] * len(scores) for name in ("mc_correct", "mc_total"))
+    return [f"{k}/{n}" if n else f"{score:.3g}" for k, n, score in zip(correct, total, scores, strict=True)]
+
+
 def cut(text: str) -> str:
     """Return the beginning of a text that is too long for a page."""
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"

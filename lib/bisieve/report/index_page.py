@@ -13,7 +13,7 @@ from bisieve.report.collect import (
     TOKENS_OF_AN_IMAGE,
     IndexReport,
 )
-from bisieve.report.examples import KINDS, MOST_STEPS, Example, Examples, Reject, cut
+from bisieve.report.examples import KINDS, MOST_STEPS, Example, Examples, Reject, cut, step_labels
 from bisieve.report.index_charts import (
     mc_charts,
     negatives_charts,
@@ -88,9 +88,9 @@ def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Secti
         Column("share kept", "percent"),
         Column("of the selection", "percent"),
         Column("mixed", "percent"),
-        Column("of kept", "percent"),
+        Column("mixed of kept", "percent"),
         Column("negative steps", "percent"),
-        Column("of kept", "percent"),
+        Column("negative of kept", "percent"),
         Column("lowest BIS kept", "number"),
         Column("rejected", "count"),
     ]
@@ -216,7 +216,10 @@ def rollouts_section(examples: Examples) -> Section:
         for kind, title in zip(KINDS, titles, strict=True)
         if (cards := [_card(each) for each in examples.found if each.kind == kind])
     ]
-    intro = "A step's colour and number are its MC score: K of N continuations were right."
+    intro = (
+        "A step's colour and number are its MC score: K of N continuations were right, or a score without "
+        "counts."
+    )
     return Section("Rollouts", blocks, intro)
 
 
@@ -230,10 +233,9 @@ def _card(example: Example) -> Card:
         "id": row["rollout_id"],
     }
     texts = rollout.steps if rollout else [""] * len(row["scores"])
-    correct, total = row["mc_correct"], row["mc_total"]
     steps = [
-        Step(cut(text), score, f"{correct[n]}/{total[n]}" if correct and total else f"{score:.3g}")
-        for n, (text, score) in enumerate(zip(texts, row["scores"], strict=True))
+        Step(cut(text), score, label if "/" in label else f"score {label}")
+        for text, score, label in zip(texts, row["scores"], step_labels(row), strict=True)
     ][:MOST_STEPS]
     title = f"{row['source']}, rank {row['rank']:,}"
     return Card(

@@ -14,7 +14,7 @@ from bisieve._redact import without_escapes
 from bisieve._text import Graded, Quoted, Report, Table, pluralize
 from bisieve.errors import UsageError
 from bisieve.io.images import is_base64
-from bisieve.report.examples import DESCRIBED, Example, is_kept, why
+from bisieve.report.examples import DESCRIBED, Example, is_kept, step_labels, why
 from bisieve.report.reading import SMALL, Images, notes_on, read_texts
 from bisieve.report.rows import View, rows_with
 
@@ -162,14 +162,6 @@ def opened(
 def _of_question(view: View, question_id: str) -> list[dict[str, Any]]:
     rows = rows_with(view, "question_id", question_id).select(DESCRIBED).to_pylist()
     return [{**row, "kept": is_kept(row, view)} for row in rows]
-
-
-def step_labels(row: dict[str, Any]) -> list[str]:
-    """Return the MC score of each step of a row, as K/N where the counts are known."""
-    correct, total = row["mc_correct"], row["mc_total"]
-    if correct and total:
-        return [f"{k}/{n}" for k, n in zip(correct, total, strict=True)]
-    return [f"{score:.3g}" for score in row["scores"]]
 
 
 def _is_unicode(text: str) -> bool:

@@ -18,6 +18,7 @@ from bisieve.index.selection import select
 from bisieve.index.statistics import statistics_of
 from bisieve.report import rows, what_if
 from bisieve.report.collect import IndexReport, collect
+from bisieve.report.examples import step_labels
 from bisieve.report.html import plain
 from bisieve.report.index_charts import parts_chart, score_chart
 from bisieve.report.index_page import index_page
@@ -317,6 +318,12 @@ def test_a_long_rollout_is_shown_by_its_beginning(
     assert found["num_steps"] == 2000
     assert [len(found[name]) for name in ("steps", "scores")] == [40, 40]
     assert {len(text) for text in (found["question"], *found["steps"])} == {1501}
+
+
+def test_a_step_has_its_score_where_no_continuation_was_made() -> None:
+    row = {"scores": [0.75, 0.0, 1 / 3], "mc_correct": [12, 0, 0], "mc_total": [16, 0, 0]}
+    assert step_labels(row) == ["12/16", "0", "0.333"]
+    assert step_labels({**row, "mc_correct": None, "mc_total": None}) == ["0.75", "0", "0.333"]
 
 
 def test_examples_of_each_reason_are_found_wherever_it_is(index: str) -> None:

@@ -3,12 +3,14 @@ import { ask, byId, cell, element, fill, number } from "./parts.js";
 
 const FACTS = [["bis", "BIS", 4], ["positive_fraction", "p", 3], ["reliability", "R", 3]];
 
+// The MC score of each step: as K/N where these are known and N is not 0.
 const labels = (row) => row.scores.map((score, place) =>
-  row.mc_correct && row.mc_total ? `${row.mc_correct[place]}/${row.mc_total[place]}` : score.toPrecision(3));
+  row.mc_total?.[place] ? `${row.mc_correct[place]}/${row.mc_total[place]}` : String(Number(score.toPrecision(3))));
 
 function step(text, label, score) {
   const item = element("li");
-  item.append(element("bdi", text), " ", element("b", label));  // text from right to left leaves the label alone
+  // In an element of its own, a text that runs from right to left leaves the label as it is.
+  item.append(element("bdi", text), " ", element("b", label.includes("/") ? label : `score ${label}`));
   item.style.setProperty("--mixed", `color-mix(in srgb, var(--right) ${100 * score}%, var(--wrong))`);
   return item;
 }
