@@ -164,7 +164,7 @@ def counted(view: View) -> tuple[Counts, Sample]:
     """Return the counts of all rows of a view, and a sample of them, from one pass."""
     parameters, rollouts = view.parameters, view.rollouts_by_source
     names = sorted(rollouts)
-    largest = sorted(names, key=lambda name: -rollouts[name])[:OWN_CHART]
+    largest = sorted(filter(rollouts.get, names), key=lambda name: -rollouts[name])[:OWN_CHART]
     is_global = parameters.scope == "global"
     counts = Counts(parameters.alpha, parameters.threshold, names, largest, is_global)
     sample = Sample(view.rollouts)

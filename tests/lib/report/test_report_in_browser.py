@@ -102,6 +102,23 @@ def test_cells_without_a_number_are_below_all_others_and_the_order_is_told(
             assert page.locator("th").nth(place).get_attribute("aria-sort") == told
 
 
+def test_every_source_that_can_be_chosen_has_a_histogram(
+    browser: Any, tmp_path: Path, score: Callable[..., Any]
+) -> None:
+    index, _ = make_reported(tmp_path, score)
+    (tmp_path / "corpus/shards/rejects alone.jsonl").write_text('{"image": ""}\n')
+    score(tmp_path / "corpus/shards", index)
+    bisieve.open_index(index).write_html(str(tmp_path / "page.html"))
+    with opened(browser, tmp_path / "page.html") as page:
+        source, alpha = page.locator(".vega-bind select").all()
+        assert source.locator("option").all_inner_texts() == ["all sources", "adding", "reading"]
+        for chosen in (source, alpha):
+            for place in range(chosen.locator("option").count()):
+                chosen.select_option(index=place)
+                page.wait_for_timeout(50)  # a chart that cannot be drawn is a complaint
+        assert "rejects alone" in page.locator("table.sortable").first.inner_text()
+
+
 def test_a_step_that_runs_from_right_to_left_leaves_its_label_alone(browser: Any, tmp_path: Path) -> None:
     label = "12/16"
     steps = [Step(text, 0.75, label) for text in ("left to right", "\u202eoverridden", "\u05d0\u05d1 9")]
