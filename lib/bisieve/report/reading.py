@@ -118,14 +118,16 @@ class Images:
 
     def _thumbnail(self, name: str) -> str | None:
         self._asked += 1
-        if self._root is None and name not in self._saved:
+        is_inside = name in self._saved
+        if self._root is None and not is_inside:
             self._unasked = "the images: name their root with --image-root"
             return None
         try:
-            if self._unread < _MOST_PROBLEMS:
+            if is_inside or self._unread < _MOST_PROBLEMS:
                 return thumbnail(self._bytes(name), name, self._size)
         except ImageError as error:
-            self._problem = self._problem or str(error)
+            inside = f"expected an image in each record; found {error.args[1]} in one"  # no file has its name
+            self._problem = self._problem or (inside if is_inside else str(error))
         except ModuleNotFoundError:
             self._unasked = "the images: they need the package pillow"
             return None

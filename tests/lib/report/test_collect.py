@@ -1,5 +1,7 @@
 """The numbers of a report are those that plain Python counts in the rows of the index."""
 
+import base64
+import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.reported import make_reported
 
 import bisieve
@@ -219,6 +222,21 @@ def test_broken_images_are_counted_and_the_others_are_shown(
     assert [not each.images for each in examples.found] == missing
     assert 5 < sum(missing) < 24  # five do not end the reading of others
     assert examples.notes[0].startswith(f"{sum(missing)} of 24 images: expected ")
+
+
+def test_an_image_inside_a_record_is_shown_or_said_to_be_none(
+    tmp_path: Path, score: Callable[..., Any], write_jsonl: Callable[..., Path], rollout: Callable[..., Any]
+) -> None:
+    written = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(written, "PNG")
+    inside = [base64.b64encode(data).decode() for data in (written.getvalue(), b"none")]
+    names = [*(f"data:image/png;base64,{data}" for data in inside), *(f"missing/{n}.png" for n in range(6))]
+    records = [rollout([1.0, 0.0], image=name, question=f"{n}?") for n, name in enumerate(reversed(names))]
+    score(write_jsonl("corpus/a.jsonl", records), tmp_path / "index")
+    examples = reported(str(tmp_path / "index"), {}, image_root=str(tmp_path)).examples
+    assert sum(bool(each.images) for each in examples.found) == 1  # the last one, after all that are missing
+    (note,) = reported(str(tmp_path / "index"), {}).examples.notes[1:]
+    assert note == "1 of 8 images: expected an image in each record; found no image of a known format in one"
 
 
 def test_the_verdict_says_no_more_than_is_known(
