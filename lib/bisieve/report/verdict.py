@@ -53,6 +53,9 @@ def _ties(report: IndexReport) -> list[Finding]:
     ties = report.ties
     if ties is None:
         return []
+    rollouts, kept_rollouts = report.counts.total("rollouts")
+    if kept_rollouts == rollouts:
+        return [Finding("note", "All rollouts are kept:", "neither the score nor a rule for ties decides.")]
     if not ties.tied:
         return [Finding("good", "No ties at the cutoff:", "the score alone decides what is kept.")]
     share = ties.tied / max(ties.selected, 1)
@@ -73,7 +76,7 @@ def _redundancy(corpus: Statistics, kept: Statistics) -> Finding:
         f"{corpus.rollouts_per_question:.2f} in the corpus; {kept.questions:,} of {corpus.questions:,} "
         f"questions ({share:.1%}) are covered."
     )
-    difference = kept.rollouts_per_question - corpus.rollouts_per_question
-    if not difference:
+    now, was = (round(each.rollouts_per_question, 2) for each in (kept, corpus))  # as they are shown
+    if now == was:
         return Finding("note", "As redundant as the corpus:", text)
-    return Finding(*(("warning", "More redundant:") if difference > 0 else ("good", "Less redundant:")), text)
+    return Finding(*(("warning", "More redundant:") if now > was else ("good", "Less redundant:")), text)

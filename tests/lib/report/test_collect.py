@@ -249,6 +249,8 @@ def test_the_verdict_says_no_more_than_is_known(
     assert found["Gate not passed."] == "No version of this index has passed bisieve gate yet."
     equal = "1.00 rollouts a question in the selection, 1.00 in the corpus; 2 of 8 questions (25.0%)"
     assert found["As redundant as the corpus:"].startswith(equal)
+    whole = collect(open_index(str(tmp_path / "index")), "index", 1.0, {})
+    assert "All rollouts are kept:" in {each.title for each in verdict(whole)}
 
 
 def test_an_index_without_usable_rollouts_has_a_page_of_its_rejects(
