@@ -20,6 +20,7 @@ from bisieve.report.rows import View, rows_with
 
 _NEAR = 5  # places of rollouts with the same id that are named
 _MOST_OTHERS = 50  # of a question, in a text
+_LABELS = 5  # steps of another rollout, which leave room for its id on a terminal
 _IMAGES = 4  # of a rollout
 
 
@@ -82,7 +83,7 @@ class LookedUp:
         rows = [
             (
                 without_escapes(each["rollout_id"]), without_escapes(each["source"]), f"{each['rank']:,}",
-                "kept" if each["kept"] else "dropped", f"{each['bis']:.4f}", " ".join(step_labels(each)),
+                "kept" if each["kept"] else "dropped", f"{each['bis']:.4f}", _first_labels(each),
             )
             for each in self.others[:_MOST_OTHERS]
         ]  # fmt: skip
@@ -162,6 +163,11 @@ def opened(
 def _of_question(view: View, question_id: str) -> list[dict[str, Any]]:
     rows = rows_with(view, "question_id", question_id).select(DESCRIBED).to_pylist()
     return [{**row, "kept": is_kept(row, view)} for row in rows]
+
+
+def _first_labels(row: dict[str, Any]) -> str:
+    labels = step_labels(row)
+    return " ".join([*labels[:_LABELS], *(["…"] if len(labels) > _LABELS else [])])
 
 
 def _is_unicode(text: str) -> bool:

@@ -45,6 +45,8 @@ def test_the_text_has_place_scores_steps_and_the_others_of_the_question(
     assert f"  1 15/16  Step 0: {ATTACK}" in lines
     (head,) = [place for place, line in enumerate(lines) if line.startswith("others of the question")]
     assert len(lines[head + 1 :]) == 3 + 1  # and the note on the images
+    assert all(line.endswith("/16 …") for line in lines[head + 1 : -1])  # five of the six steps
+    assert max(map(len, lines[head:-1])) <= 100  # ids are not broken on a terminal
 
 
 def test_json_has_the_row_the_text_and_the_others_with_their_ranks(
