@@ -31,6 +31,7 @@ OF_OTHERS = {  # options of programs that are not ours, and `--help`
     "--name",
     "--namespace", "--py-files", "--requeue", "--runtime-env-json", "--shell", "--signal",
     "--trust-request-mm-kwargs",
+    "--gpu-memory-utilization",
 }  # fmt: skip
 FLAG = re.compile(r'"--([a-z][a-z0-9-]+)')  # in a parser
 FIELD = re.compile(r"^    (\w+): .*= option\(", re.MULTILINE)  # of a config: a flag of its name
