@@ -8,10 +8,10 @@ from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.selection import Selection
 from bisieve.records.embedded_images import Save
 from bisieve.tools.export import check_target, export_mprm_jsonl, export_records
-from bisieve.tools.export_records import ImageFolder, refuse
 from bisieve.tools.formats.hf_dataset import export_hf_dataset
 from bisieve.tools.formats.registry import FOLDERS, HF_DATASET, LINE_FORMATS, MPRM, RECORDS, check_options
 from bisieve.tools.formats.write import Written, export_lines
+from bisieve.tools.image_folder import ImageFolder, refuse
 
 
 def write_jsonl(selected: Selection, index: Index, url: str, images: str | None, progress: EventSink) -> int:

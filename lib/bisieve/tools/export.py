@@ -25,7 +25,8 @@ from bisieve.records.model import Rollout
 from bisieve.records.options import KnownShards
 from bisieve.records.prompt import process_text
 from bisieve.shards.fetch import fetch_in_chunks, in_chunks
-from bisieve.tools.export_records import plain_lines, refuse
+from bisieve.tools.image_folder import refuse
+from bisieve.tools.plain_records import plain_lines
 
 _ASCII = 127  # the last code point of ASCII
 _KEPT = " !$&'()+,;=@^{}~`%"  # beside letters, digits and "_.-~": safe in a file name on every store

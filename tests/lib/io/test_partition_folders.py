@@ -16,7 +16,7 @@ from bisieve.scan import scan_rollout_split, scan_step_split
 from bisieve.scan.batches import ScanOptions
 from bisieve.scan.reuse import read_again
 from bisieve.shards.listing import Split, merged_stems
-from bisieve.tools.export_records import plain_lines
+from bisieve.tools.plain_records import plain_lines
 
 READING = ReadOptions(source_field="source")
 STEPS = [{"step": "one", "score": 1.0}]

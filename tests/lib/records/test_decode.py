@@ -14,7 +14,7 @@ from bisieve.scan import scan_rollout_split
 from bisieve.scan.batches import ScanOptions
 from bisieve.shards.fetch import fetch_rollouts
 from bisieve.shards.listing import Split
-from bisieve.tools.export_records import plain_lines
+from bisieve.tools.plain_records import plain_lines
 
 PROMPT = {"image": "a.png", "question": "What?"}
 STEPS = {"step": ["one", "two", "three", "four"]}

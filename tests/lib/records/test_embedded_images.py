@@ -20,7 +20,7 @@ from bisieve.records.options import ReadOptions
 from bisieve.scan import scan_rollout_split, scan_step_split
 from bisieve.scan.batches import ScanOptions, question_id
 from bisieve.shards.listing import Split
-from bisieve.tools.export_records import ImageFolder, refuse
+from bisieve.tools.image_folder import ImageFolder, refuse
 
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 

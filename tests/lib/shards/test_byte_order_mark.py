@@ -18,7 +18,7 @@ from bisieve.shards.fetch import fetch_rollouts
 from bisieve.shards.jsonl import read_blocks
 from bisieve.shards.layout import find_layouts
 from bisieve.shards.listing import list_shards, split_shards
-from bisieve.tools.export_records import plain_lines
+from bisieve.tools.plain_records import plain_lines
 
 OPTIONS = ScanOptions(0.05)
 

@@ -17,7 +17,7 @@ from bisieve.index.selection import read_selection
 from bisieve.io.storage import write_bytes
 from bisieve.pipeline import run as job
 from bisieve.shards.fetch import fetch_rollouts
-from bisieve.tools.export_records import plain_lines
+from bisieve.tools.plain_records import plain_lines
 from ray_train.config import TrainConfig
 from ray_train.training.plan import chosen_selection
 

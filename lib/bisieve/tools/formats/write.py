@@ -14,9 +14,9 @@ from bisieve.io.urls import basename, canonical, is_local, join, open_filesystem
 from bisieve.records.embedded_images import Save
 from bisieve.shards.fetch import fetch_in_chunks
 from bisieve.tools.export import in_file_order
-from bisieve.tools.export_records import refuse
 from bisieve.tools.formats.chat import INTERNVL
 from bisieve.tools.formats.line_format import Findings, LineFormat
+from bisieve.tools.image_folder import refuse
 
 ANNOTATIONS, META = "annotations.jsonl", "meta.json"
 
