@@ -21,7 +21,7 @@ from bisieve.index.reader import Index
 from bisieve.io.storage import open_output
 from bisieve.ranking.strategies import strategy_of
 from bisieve.records.options import Parameters
-from bisieve.tools.diff_match import NOBODY, ROWS, Places, by_source, partners
+from bisieve.tools.diff_match import NO_PARTNER, ROWS, Places, by_source, partners
 
 # One row per rollout that left or entered; rank and bis are null for an index that does not have it.
 CHANGES = pa.schema(
@@ -53,14 +53,6 @@ class Side:
     index: Index
     fraction: float  # in (0, 1]
 
-    def limits(self, fraction: float) -> dict[str, int]:
-        """Return the last selected rank of each source if ``fraction`` were selected.
-
-        Raises:
-            UsageError: ``fraction`` is outside (0, 1].
-        """
-        return self.index.limits(fraction)
-
 
 @dataclass(frozen=True)
 class SourceDiff:
@@ -87,7 +79,8 @@ def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
         StorageError: A file of an index cannot be read.
         IndexUnusableError: A file of an index is missing or damaged.
     """
-    limits_a, limits_b, as_in_a = a.limits(a.fraction), b.limits(b.fraction), b.limits(a.fraction)
+    limits_a, limits_b = a.index.limits(a.fraction), b.index.limits(b.fraction)
+    as_in_a = b.index.limits(a.fraction)
     alike = ranked_alike(a.index.manifest.parameters, b.index.manifest.parameters)
     for source, rows_a, rows_b in _side_by_side(a.index, b.index):
         of_a, of_b = partners(rows_a, rows_b)
@@ -98,9 +91,11 @@ def compare(a: Side, b: Side) -> Iterator[SourceDiff]:
         left = cut_a & ~_of_partner(cut_b, of_a)
         entered = cut_b & ~_of_partner(cut_a, of_b)
         why_left = reasons(
-            LEFT, of_a == NOBODY, _of_partner(same_fraction, of_a), *_differs(rows_a, rows_b, of_a, alike)
+            LEFT, of_a == NO_PARTNER, _of_partner(same_fraction, of_a), *_differs(rows_a, rows_b, of_a, alike)
         )
-        why_entered = reasons(ENTERED, of_b == NOBODY, ~same_fraction, *_differs(rows_b, rows_a, of_b, alike))
+        why_entered = reasons(
+            ENTERED, of_b == NO_PARTNER, ~same_fraction, *_differs(rows_b, rows_a, of_b, alike)
+        )
         yield SourceDiff(
             source,
             in_a=int(cut_a.sum()),
@@ -130,7 +125,7 @@ def _side_by_side(a: Index, b: Index) -> Iterator[tuple[str, pa.Table, pa.Table]
 
 
 def _of_partner(values: npt.NDArray[Any], partner: Places) -> npt.NDArray[Any]:
-    """Return the value of each row's partner, 0 for a row without one: `NOBODY` selects the appended 0."""
+    """Return the value of each row's partner, or 0 without one: `NO_PARTNER` takes the appended 0."""
     return np.append(values, np.zeros(1, values.dtype))[partner]
 
 
@@ -153,7 +148,7 @@ def _changes(
 ) -> pa.Table:  # fmt: skip
     chosen = np.flatnonzero(selected)
     mine, place = rows.take(chosen), partner[chosen]
-    theirs = others.select(["rank", "bis"]).take(pa.array(place, mask=place == NOBODY))
+    theirs = others.select(["rank", "bis"]).take(pa.array(place, mask=place == NO_PARTNER))
     in_a, in_b = (mine, theirs) if change == "left" else (theirs, mine)
     columns = {
         "source": pa.repeat(pa.scalar(source), len(chosen)),

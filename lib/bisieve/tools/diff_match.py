@@ -46,7 +46,7 @@ ROWS = pa.schema(
 
 Places = npt.NDArray[np.int64]  # row numbers
 
-NOBODY = -1  # the row number of a missing partner
+NO_PARTNER = -1  # the row number of a missing partner
 _BY_PLACE: Order = (("id", "ascending"), ("shard", "ascending"), ("offset", "ascending"))
 
 
@@ -108,7 +108,7 @@ def partners(a: pa.Table, b: pa.Table) -> tuple[Places, Places]:
 
     Returns:
         For each row of ``a`` its row number in ``b``, and for each row of ``b`` its row number in ``a``;
-        `NOBODY` for a row without a partner.
+        `NO_PARTNER` for a row without a partner.
     """
     ids = pa.chunked_array([*a["rollout_id"].chunks, *b["rollout_id"].chunks], pa.string())
     codes = ids.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
@@ -118,7 +118,7 @@ def partners(a: pa.Table, b: pa.Table) -> tuple[Places, Places]:
     _, in_a, in_b = np.intersect1d(
         codes_a * most + copies_a, codes_b * most + copies_b, assume_unique=True, return_indices=True
     )
-    of_a, of_b = np.full(a.num_rows, NOBODY), np.full(b.num_rows, NOBODY)
+    of_a, of_b = np.full(a.num_rows, NO_PARTNER), np.full(b.num_rows, NO_PARTNER)
     of_a[in_a], of_b[in_b] = in_b, in_a
     return of_a, of_b
 
@@ -137,6 +137,6 @@ def _copies(rows: pa.Table, codes: Places) -> Places:
     })  # fmt: skip
     several = several[sorted_indices(placed, _BY_PLACE)]
     place = np.arange(len(several))
-    begins = np.diff(codes[several], prepend=NOBODY) != 0
+    begins = np.diff(codes[several], prepend=NO_PARTNER) != 0
     copies[several] = place - np.maximum.accumulate(np.where(begins, place, 0))
     return copies

@@ -5,10 +5,10 @@ sending fails, a warning is printed and the command goes on.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -21,6 +21,8 @@ from bisieve.errors import BisieveError, PreemptedError
 NAMESPACE = "OPENLINEAGE_NAMESPACE"  # variable with the namespace of the jobs; default "bisieve"
 _PRODUCER = f"bisieve/{__version__}"
 _FILES = ("openlineage.yml", "~/.openlineage/openlineage.yml")  # where the client looks for its configuration
+
+Result = TypeVar("Result")
 
 
 class Datasets:
@@ -83,15 +85,16 @@ class _Sender:
         self._job, self._datasets, self._run = job, datasets, str(uuid4())
         self._client: Any = None
         if configured():
-            self._client = self._tried(_client)
+            self._client = self._or_warn(_client)
 
     def send(self, state: str, message: str | None = None) -> None:
         if self._client is not None:
             event = _event(state, self._job, self._run, self._datasets, message)
-            if not self._tried(lambda: (self._client.emit(event), True)):
+            if not self._or_warn(lambda: (self._client.emit(event), True)):
                 self._client = None
 
-    def _tried(self, work: Any) -> Any:
+    def _or_warn(self, work: Callable[[], Result]) -> Result | None:
+        """Return the result of ``work``; None, after a warning, if it fails."""
         try:
             return work()
         except Exception as error:  # each transport raises exceptions of its own
