@@ -160,5 +160,6 @@ class Catalog(Database):
 def _passing(filters: Filters) -> Where:
     """Return the beginning of a statement that names the rollouts that pass ``passing``."""
     where, values = filters.where()
-    is_kept = "MATERIALIZED" if filters.text else "NOT MATERIALIZED"
-    return f"WITH passing AS {is_kept} (SELECT {', '.join(_COLUMNS)} FROM rollouts WHERE {where})", values
+    # A search looks at all texts, so its result is computed once; any other condition is inlined.
+    storing = "MATERIALIZED" if filters.text else "NOT MATERIALIZED"
+    return f"WITH passing AS {storing} (SELECT {', '.join(_COLUMNS)} FROM rollouts WHERE {where})", values

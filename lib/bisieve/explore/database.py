@@ -91,18 +91,18 @@ class Database:
                 "rank <= f.last AS was_kept FROM stored JOIN limits l USING (source) "
                 "JOIN first_limits f USING (source)"
             )
-            cursor.execute("DROP TABLE IF EXISTS again")
+            cursor.execute("DROP TABLE IF EXISTS reranked")
             return
         cursor.register("ranked", view.in_memory.rows.drop_columns(["spans", "scores"]))
         cursor.execute(
-            f"CREATE OR REPLACE TABLE again AS WITH was AS (SELECT {_PLACE}, rank <= f.last AS was_kept "
+            f"CREATE OR REPLACE TABLE reranked AS WITH was AS (SELECT {_PLACE}, rank <= f.last AS was_kept "
             "FROM stored JOIN first_limits f USING (source)), now AS (SELECT source::VARCHAR AS source, "
             f'rank, shard::VARCHAR AS shard, "offset" AS place, COLUMNS(* EXCLUDE (source, rank, shard, '
             '"offset")) FROM ranked) '
             f"SELECT {_SHOWN}, rank <= l.last AS kept, was_kept FROM now JOIN was USING (shard, place) "
             "JOIN limits l USING (source)"
         )
-        cursor.execute("CREATE OR REPLACE VIEW rollouts AS FROM again")
+        cursor.execute("CREATE OR REPLACE VIEW rollouts AS FROM reranked")
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a connection of its own to the tables."""

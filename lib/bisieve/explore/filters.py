@@ -96,6 +96,7 @@ def order(by: str, descending: bool) -> str:
         UsageError: There is no such column.
     """
     if by not in SORTED_BY:
-        raise UsageError(f"one of {', '.join(SORTED_BY)} to sort by", by, did_you_mean(by, SORTED_BY) or "-")
+        hint = did_you_mean(by, SORTED_BY) or "correct the name"
+        raise UsageError(f"one of {', '.join(SORTED_BY)} to sort by", by, hint)
     columns = [f"{by} {'DESC' if descending else 'ASC'}", *(c for c in ("source", "rank") if c != by)]
     return ", ".join(columns)

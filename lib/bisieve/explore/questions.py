@@ -99,7 +99,7 @@ class QuestionReader:
             self._is_finished = True
 
     def _read(self, rows: pa.Table) -> None:
-        found, problem = read_texts(self._view, rows, _Forgotten())
+        found, problem = read_texts(self._view, rows)
         names = [
             (question_id, rollout.question)
             for question_id, rollout in zip(rows["question_id"].to_pylist(), found, strict=True)
@@ -114,10 +114,3 @@ class QuestionReader:
         self._done += rows.num_rows
         self._missing += found.count(None)
         self._problem = self._problem or problem
-
-
-class _Forgotten(dict[str, bytes]):
-    """Takes images that are inside records, and keeps none."""
-
-    def update(self, pictures: dict[str, bytes]) -> None:  # type: ignore[override]
-        """Keep nothing."""

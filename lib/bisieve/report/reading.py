@@ -28,17 +28,20 @@ _MOST_PROBLEMS = 5  # after which no more are read: a store that does not answer
 _MOST_STREAMED = 2**28  # bytes of a shard that is read from its beginning
 
 
-def read_texts(view: View, rows: pa.Table, saved: dict[str, bytes]) -> tuple[list[Rollout | None], str]:
+def read_texts(
+    view: View, rows: pa.Table, saved: dict[str, bytes] | None = None
+) -> tuple[list[Rollout | None], str]:
     """Return the rollouts of ``rows``, None where a record cannot be read, and what is wrong with the first.
 
     Args:
         view: The index.
         rows: Of `schemas.INDEX`.
-        saved: Gets the images that are inside the records, by name.
+        saved: Gets the images that are inside the records, by name; None: these are not kept.
     """
 
     def save(pictures: Sequence[Picture]) -> list[str]:
-        saved.update({picture.hashed_name: picture.data for picture in pictures})
+        if saved is not None:
+            saved.update({picture.hashed_name: picture.data for picture in pictures})
         return [picture.hashed_name for picture in pictures]
 
     found: list[Rollout | None] = [None] * rows.num_rows
