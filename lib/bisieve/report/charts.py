@@ -1,7 +1,7 @@
-"""Vega-Lite specifications of the kinds of charts that reports have.
+"""Vega-Lite specifications of the kinds of charts that reports have: lines, bars, intervals, heat maps.
 
 Colours are names of CSS variables, which have a value for light, for dark and for paper; people with any
-kind of colour vision can distinguish them (after Okabe and Ito).  Charts are as wide as their place.
+kind of colour vision can distinguish them (after Okabe and Ito).  The page decides how wide a chart is.
 """
 
 from collections.abc import Sequence

@@ -14,28 +14,13 @@ from bisieve.index.versions import last_passed
 from bisieve.io.images import is_base64
 from bisieve.records.model import Rollout
 from bisieve.report.aggregates import OWN_CHART, Counts
+from bisieve.report.cost import Cost, estimate_costs
 from bisieve.report.examples import MOST_STEPS, Examples, Reject, cut, find_examples, find_rejects
 from bisieve.report.rows import View, open_view
 from bisieve.report.what_if import Sample, WhatIf, what_if
 from bisieve.tools.diff import Side, compare
 from bisieve.tools.diff_report import Summary, summarised
 from bisieve.tools.selection_notes import shortcut_notes
-
-# A model of this size on this hardware, to give hours an order of magnitude; `train --dry-run` computes them.
-MODEL_PARAMETERS = 8e9
-FLOPS_PER_SECOND = 4e14  # what an H100 does of its 9.9e14 of dense bf16
-TOKENS_OF_AN_IMAGE = 1280  # five tiles of 448 x 448 pixels, of 256 tokens each
-TOKENS_OF_A_STEP = 2  # the marker and the separator
-BYTES_PER_TOKEN = 4.0  # of text
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Estimated cost of training on some rollouts, one epoch, without packing."""
-
-    steps: int
-    tokens: float | None  # None: no text could be read
-    gpu_hours: float | None
 
 
 @dataclass(frozen=True)
@@ -154,7 +139,7 @@ def collect(
         name, view, counts, ties, notes,
         None if passed is None else passed.version == index.fingerprint,
         _compared(view, *other) if other else None,
-        _costs(counts, examples),
+        estimate_costs(counts, examples),
         what_if(sample, view.parameters, view.fraction) if sample.tables else None,
         find_rejects(index), examples,
     )  # fmt: skip
@@ -186,24 +171,6 @@ def _compared(view: View, other: Index, name: str) -> Compared:
     theirs, _ = counted(open_view(other, view.fraction, {}))
     sides = Side(view.index, view.fraction), Side(other, view.fraction)
     return Compared(name, theirs, summarised(compare(*sides)))
-
-
-def _costs(counts: Counts, examples: Examples) -> dict[str, Cost]:
-    """Return the costs of the corpus and of the selection, by the text of the examples."""
-    read = [each.rollout for each in examples.found if each.rollout]
-    pairs = zip(("corpus", "selection"), counts.total("rollouts"), counts.total("steps"), strict=True)
-    if not read:
-        return {name: Cost(steps, None, None) for name, _, steps in pairs}
-    of_steps = sum(len(step.encode()) for each in read for step in each.steps) / BYTES_PER_TOKEN
-    of_a_step = of_steps / sum(len(each.steps) for each in read) + TOKENS_OF_A_STEP
-    questions = sum(len(each.question.encode()) for each in read) / BYTES_PER_TOKEN
-    images = sum(len(each.images) for each in read) * TOKENS_OF_AN_IMAGE
-    of_a_prompt = (questions + images) / len(read)
-    costs = {}
-    for name, rollouts, steps in pairs:
-        tokens = rollouts * of_a_prompt + steps * of_a_step
-        costs[name] = Cost(steps, tokens, 6 * MODEL_PARAMETERS * tokens / FLOPS_PER_SECOND / 3600)
-    return costs
 
 
 def _text_of(rollout: Rollout | None) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from bisieve._text import percent, pluralize
 from bisieve.index.statistics import Statistics
 from bisieve.report.aggregates import KEPT, MOST_SOURCES
-from bisieve.report.collect import (
+from bisieve.report.collect import IndexReport
+from bisieve.report.cost import (
     BYTES_PER_TOKEN,
     FLOPS_PER_SECOND,
     MODEL_PARAMETERS,
     TOKENS_OF_AN_IMAGE,
-    IndexReport,
 )
 from bisieve.report.examples import KINDS, MOST_STEPS, Example, Examples, Reject, cut, step_labels
 from bisieve.report.index_charts import (
@@ -79,8 +79,33 @@ def index_page(report: IndexReport) -> Page:
 
 
 def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Section:
+    corpus, kept = found
+    total, selected = report.counts.total("rollouts")
+    tiles = [
+        Tile("rollouts", f"{selected:,}", f"{total:,}", f"{share_of(selected, total) or 0:.2%} kept"),
+        Tile("questions", f"{kept.questions:,}", f"{corpus.questions:,}"),
+        Tile(
+            "mixed rollouts",
+            percent_of(kept.mixed, kept.rollouts),
+            percent_of(corpus.mixed, corpus.rollouts),
+        ),
+        Tile("negative steps", percentage(kept.negative_share), percentage(corpus.negative_share)),
+        Tile("AUC of position → label", decimal(kept.shortcut), decimal(corpus.shortcut)),
+    ]
+    beside = statistics_table(corpus, [("selection", kept)])
+    blocks: list[Block] = [
+        Tiles(tiles),
+        *sources_chart(report.counts),
+        _sources_table(report),
+        beside_table(beside),
+    ]
+    return Section("What is kept, and from where", blocks)
+
+
+def _sources_table(report: IndexReport) -> Table:
+    """Return a row for each of the largest sources; of two counts in it the first is of the corpus."""
     counts, rejected = report.counts, report.rejected_by_source
-    total = counts.total("rollouts")
+    _, selected = counts.total("rollouts")
     columns = [
         Column("source"),
         Column("rollouts", "count"),
@@ -107,7 +132,7 @@ def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Secti
                 rollouts,
                 kept,
                 share_of(kept, rollouts),
-                share_of(kept, total[1]),
+                share_of(kept, selected),
                 share_of(mixed[0], rollouts),
                 share_of(mixed[1], kept),
                 share_of(negative[0], steps[0]),
@@ -116,24 +141,9 @@ def _sources(report: IndexReport, found: tuple[Statistics, Statistics]) -> Secti
                 rejected.get(name, 0),
             ]
         )
-    names = counts.names
-    has_more = len(names) > len(rows)
-    note = f"The {MOST_SOURCES} largest of {len(names):,} sources; --json has all." if has_more else ""
-    beside = statistics_table(found[0], [("selection", found[1])])
-    tiles = [
-        Tile("rollouts", f"{total[1]:,}", f"{total[0]:,}", f"{share_of(total[1], total[0]) or 0:.2%} kept"),
-        Tile("questions", f"{found[1].questions:,}", f"{found[0].questions:,}"),
-        Tile(
-            "mixed rollouts",
-            percent_of(found[1].mixed, found[1].rollouts),
-            percent_of(found[0].mixed, found[0].rollouts),
-        ),
-        Tile("negative steps", percentage(found[1].negative_share), percentage(found[0].negative_share)),
-        Tile("AUC of position → label", decimal(found[1].shortcut), decimal(found[0].shortcut)),
-    ]
-    blocks: list[Block] = [Tiles(tiles), *sources_chart(counts), Table(columns, rows, note)]
-    blocks.append(beside_table(beside))
-    return Section("What is kept, and from where", blocks)
+    has_more = len(counts.names) > len(rows)
+    note = f"The {MOST_SOURCES} largest of {len(counts.names):,} sources; --json has all." if has_more else ""
+    return Table(columns, rows, note)
 
 
 def _score(report: IndexReport) -> Section:

@@ -1,4 +1,4 @@
-"""The first lines of a report of an index: what is to be known of a selection before training on it."""
+"""The first lines of a report of an index: what one should know of a selection before training on it."""
 
 import math
 
@@ -12,7 +12,7 @@ _TIES = 0.25  # of a selection, from which on its ties are worth attention
 
 
 def verdict(report: IndexReport) -> list[Finding]:
-    """Return what is to be said of a selection: gate, shortcut, ties, redundancy, what could not be read."""
+    """Return the findings on a selection: gate, shortcut, ties, redundancy, and what could not be read."""
     gate = {
         True: Finding("good", "Gate passed.", "This version is the last one that passed bisieve gate."),
         False: Finding("warning", "Gate:", "another version passed bisieve gate last, not this one."),
@@ -24,12 +24,12 @@ def verdict(report: IndexReport) -> list[Finding]:
         text = none if corpus.rollouts else "the index has no usable rollout."
         return [gate, Finding("warning", "Empty:", text)]
     findings = [gate, _shortcut(corpus, kept), *_ties(report), _redundancy(corpus, kept)]
-    findings += [Finding("note", "Note.", f"{note}.") for note in report.notes if _is_about_alpha(note)]
+    findings += [Finding("note", "Note.", f"{note}.") for note in report.notes if _is_new(note)]
     return findings + [Finding("note", "Not shown:", f"{note}.") for note in report.examples.notes]
 
 
-def _is_about_alpha(note: str) -> bool:
-    """Return whether a note says what no other finding does."""
+def _is_new(note: str) -> bool:
+    """Return whether a note says what the findings on ties and on a shortcut do not."""
     return "are ties" not in note and "position of a step alone" not in note
 
 
@@ -41,8 +41,8 @@ def _shortcut(corpus: Statistics, kept: Statistics) -> Finding:
     if has_stronger_shortcut(kept, corpus):
         text = (
             f"the position of a step alone tells its label: {numbers}. A model can learn that alone: compare "
+            "it with the position baseline of bisieve evaluate."
         )
-        text += "it with the position baseline of bisieve evaluate."
         return Finding("warning", "Shortcut:", text)
     return Finding(
         "good", "No new shortcut:", f"{numbers}; a warning begins {SHORTCUT_MARGIN} farther from 0.5."
