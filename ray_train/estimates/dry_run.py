@@ -34,16 +34,16 @@ def dry_run(
     Writes nothing, and needs neither Ray nor the weights of the backbone.
 
     Args:
-        config: of the run.
-        selection: the selected rollouts.
-        plan: the batches of the run.
-        targets: of all rows of the selection.
-        corpus: statistics of all rollouts of the index that are not left out, with the run's label threshold.
+        config: Options of the run.
+        selection: The selected rollouts.
+        plan: The batches of the run.
+        targets: Of all rows of the selection.
+        corpus: Statistics of all rollouts of the index that are not left out, with the run's label threshold.
 
     Raises:
-        TrainingError: the backbone's config or processor is missing, or its model cannot have the adapters or
+        TrainingError: The backbone's config or processor is missing, or its model cannot have the adapters or
             packs that ``config`` asks for.
-        ImageError: the sample has more broken images than the run tolerates.
+        ImageError: The sample has more broken images than the run tolerates.
     """
     backbone = load_skeleton(config.backbone, config.trained_parts, config.image_backend)
     if config.lora_rank:

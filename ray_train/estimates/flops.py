@@ -1,4 +1,4 @@
-"""Count the floating-point operations of a batch, and measure how fast the devices work through it.
+"""Count the floating-point operations of training on a batch.
 
     forward        2 · weights · tokens  +  4 · width · pairs
     backward       the same again, twice for attention, for the gradient of the inputs
@@ -11,22 +11,16 @@ the very first inputs, such as pixels, is counted although it is not computed: l
 
 images ──patches──▶ vision ──image tokens──▶ projector ──▶ language ◀── text tokens
 
-`model_cost` takes the sizes from a backbone. A `Meter` compares the operations of each training step with
-what the devices could compute in its time (MFU), and measures what else costs time: padding, waits for data.
+`model_cost` takes the sizes from a backbone; `peak_flops` is what a device could compute at best.
 """
 
-import resource
-import sys
-import time
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from ray_train.distributed.collectives import all_reduce_max, all_reduce_sum
 from ray_train.model.backbone import Backbone
 from ray_train.model.reward import Batch
 
@@ -69,8 +63,8 @@ def training_flops(parts: list[tuple[Part, Load]], checkpointing: bool = False) 
     A frozen part has a backward pass if a part before it is trained.
 
     Args:
-        parts: in the order of the forward pass.
-        checkpointing: whether to count the recomputation of gradient checkpointing: a second forward pass of
+        parts: In the order of the forward pass.
+        checkpointing: Whether to count the recomputation of gradient checkpointing: a second forward pass of
             each part that has a backward pass. With it the result is the work done, not the work needed.
     """
     total, reached = 0, False  # reached: the gradient gets here, since this part or one before is trained
@@ -102,6 +96,11 @@ def peak_flops(device_name: str) -> float:
     """Return the peak FLOP/s of a GPU in bfloat16, by its `torch.cuda.get_device_name`; 0 if unknown."""
     words = set(device_name.replace("-", " ").split())
     return next((peak for name, peak in _PEAKS.items() if set(name.split()) <= words), 0.0)
+
+
+def peak_of(device: torch.device) -> float:
+    """Return the peak FLOP/s of ``device`` in bf16; 0 if it is unknown."""
+    return peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else 0.0
 
 
 @dataclass(frozen=True)
@@ -234,75 +233,3 @@ def _active_share(module: nn.Module, text: Any) -> float:
     experts = getattr(module, "num_experts", 0)
     is_expert = any(weight.ndim == 3 for weight in module.parameters(recurse=False))
     return text.num_experts_per_tok / experts if experts and is_expert else 0.0
-
-
-class Feed(Protocol):
-    """A source of batches that counts how long the training has waited for them."""
-
-    waited: float  # seconds since the start of the run
-
-
-class Meter:
-    """Measures each step of a rank: call `start`, `add` for each batch, then `read` on all ranks together."""
-
-    def __init__(self, cost: ModelCost, peak: float, device: torch.device, feed: Feed) -> None:
-        self._cost = cost
-        self._peak = peak or peak_of(device)
-        self._device = device
-        self._feed = feed
-        self.start()
-
-    def start(self) -> None:
-        """Begin a step: reset the counts and the clock."""
-        self._started, self._waited = time.perf_counter(), self._feed.waited
-        self._counts = dict.fromkeys(("tokens", "places", "rollouts", "flops"), 0.0)
-
-    def add(self, batch: Batch) -> None:
-        """Count ``batch``, which must still be on the CPU, before it goes through the model."""
-        tokens, places = token_counts(batch)
-        for name, count in zip(
-            self._counts, (tokens, places, len(batch.rows), self._cost.flops(batch)), strict=True
-        ):
-            self._counts[name] += count
-
-    def read(self) -> dict[str, float]:
-        """Return the metrics of the step, equal on all ranks; all ranks must call this together.
-
-        Counts are summed over the ranks. Of seconds and bytes the maximum over the ranks is used: if one rank
-        waits for data, the others wait for that rank.
-
-        Returns:
-            ``tokens_per_second``, ``rollouts_per_second``, ``padding_share`` and ``data_wait_share`` (in
-            [0, 1]), ``memory_gb`` (10^9 bytes), and ``mfu`` where the peak FLOP/s of a device is known.
-        """
-        waited = self._feed.waited - self._waited
-        # This waits for the device, so that the clock is read after the whole step.
-        sums = all_reduce_sum(self._counts, None, self._device)
-        seconds = time.perf_counter() - self._started
-        worst = all_reduce_max(
-            {"seconds": seconds, "waited": waited, "memory": _peak_memory(self._device)}, self._device
-        )
-        metrics = {
-            "tokens_per_second": sums["tokens"] / worst["seconds"],
-            "rollouts_per_second": sums["rollouts"] / worst["seconds"],
-            "padding_share": 1 - sums["tokens"] / max(1.0, sums["places"]),
-            "data_wait_share": worst["waited"] / worst["seconds"],
-            "memory_gb": worst["memory"] / 1e9,
-        }
-        if self._peak:
-            possible = self._peak * dist.get_world_size() * worst["seconds"]
-            metrics["mfu"] = sums["flops"] / possible
-        return metrics
-
-
-def peak_of(device: torch.device) -> float:
-    """Return the peak FLOP/s of ``device`` in bf16; 0 if it is unknown."""
-    return peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else 0.0
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Return the peak bytes so far: of tensors on a GPU, or else of this process in RAM."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -60,8 +60,8 @@ def sampled_tokens(
     `SAMPLE` rollouts, if the first epoch has that many for the rank.
 
     Raises:
-        TrainingError: the tokenizer lacks a token that the format needs.
-        BisieveError: a rollout cannot be fetched, or an image cannot be read or decoded.
+        TrainingError: The tokenizer lacks a token that the format needs.
+        BisieveError: A rollout cannot be fetched, or an image cannot be read or decoded.
     """
     tokenizer, family = backbone.processor.tokenizer, backbone.family
     slot = backbone.token_id(family.image_token(tokenizer))
@@ -126,7 +126,7 @@ class CountingProcessor:
 
     @property
     def tokenizer(self) -> Any:
-        """Tokenizer of the real processor."""
+        """Return the tokenizer of the real processor."""
         return self.processor.tokenizer
 
     def __call__(self, images: list[list[Any]], text: list[str], **options: Any) -> dict[str, torch.Tensor]:

@@ -37,7 +37,8 @@ from ray_train.data.images import picture_notes
 from ray_train.data.labels import Floats, describe_targets
 from ray_train.data.sampler import BatchPlan
 from ray_train.data.token_estimate import keep_sizes
-from ray_train.estimates.memory import asked_before_workers, asked_with_workers, resolve_zero_stage
+from ray_train.estimates.device_memory import asked_before_workers, asked_with_workers
+from ray_train.estimates.memory import resolve_zero_stage
 from ray_train.model.files import check_weights
 from ray_train.tracking.base import check_trackers
 from ray_train.training.plan import PlannedRun, check_backbone, plan_run

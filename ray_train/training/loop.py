@@ -25,7 +25,7 @@ from ray_train.data.loader import Prefetcher
 from ray_train.distributed.collectives import all_reduce_sum, check_agreed, run_on_all_ranks
 from ray_train.distributed.fault_tolerance import PreemptionState, preempted, show_retries
 from ray_train.distributed.heartbeat import Pulse
-from ray_train.estimates.flops import Meter
+from ray_train.estimates.throughput import Meter
 from ray_train.model.reward import KAPPA, loss_of
 from ray_train.model.save import gather_weights, model_texts, publish_model
 from ray_train.model.serving_files import VLLM, why_not_served

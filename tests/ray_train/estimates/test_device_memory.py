@@ -16,7 +16,7 @@ from support.runs import resolved
 from bisieve.errors import TrainingError
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
-from ray_train.estimates.memory import asked_before_workers, asked_with_workers, device_memory
+from ray_train.estimates.device_memory import asked_before_workers, asked_with_workers, device_memory
 from ray_train.training import driver
 
 JOB, ADDRESS = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_ADDRESS"

@@ -12,11 +12,11 @@ from support.runs import resolved
 
 from bisieve.errors import TrainingError
 from ray_train.estimates import memory
+from ray_train.estimates.device_memory import device_memory
 from ray_train.estimates.memory import (
     Layers,
     ModelSizes,
     choose_stage,
-    device_memory,
     model_sizes,
     peak_bytes,
     remedies,

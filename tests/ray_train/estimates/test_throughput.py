@@ -19,7 +19,8 @@ from support.sample_logs import read_sample_logs
 from ray_train.config import TrainConfig
 from ray_train.data.encode import filler
 from ray_train.data.loader import Prefetcher
-from ray_train.estimates.flops import Meter, model_cost, token_counts
+from ray_train.estimates.flops import model_cost, token_counts
+from ray_train.estimates.throughput import Meter
 
 CPU = torch.device("cpu")
 
