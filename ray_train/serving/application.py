@@ -177,7 +177,7 @@ def _post(
 
 
 def _release(error: Exception) -> None:
-    """Let go of the frames of an error that is answered: they hold the body of the request.
+    """Release the frames of an error that is answered: they hold the body of the request.
 
     Some of them hold the error, too (those of a thread's future, for one), so that all would be garbage of
     the kind that remains until Python's collector runs: hundreds of requests later, each with its body.

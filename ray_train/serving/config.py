@@ -59,5 +59,5 @@ class ServeConfig:
 
     @property
     def body_bytes(self) -> int:
-        """Bytes that the body of a request may have."""
+        """Return how many bytes the body of a request may have."""
         return int(self.max_body * 1e6)

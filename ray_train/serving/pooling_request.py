@@ -40,7 +40,7 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def parts(self) -> list[_Text | _Image]:
-        """The content; a string is one text."""
+        """Return the parts of the content; a string is one text."""
         return [_Text(self.content)] if isinstance(self.content, str) else self.content
 
 

@@ -7,7 +7,6 @@ left out: it takes bodies of any size into memory, answers errors as text, and n
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import socket
@@ -31,6 +30,7 @@ from ray_train.config_io import located
 from ray_train.model.metadata import check_model
 from ray_train.serving.application import Server, application
 from ray_train.serving.config import LOOPBACK, ServeConfig
+from ray_train.serving.heap import limit_arenas, trim_memory
 from ray_train.serving.judge import Judge
 from ray_train.serving.question import Question, RefusedError, Scored, Served
 
@@ -39,10 +39,6 @@ _TRIES = 2  # replicas that are asked, one after the other, if they die
 _UNAVAILABLE = 503
 _HEALTH_TIME = 5.0  # seconds
 _PROBES = 8  # requests for health that a replica takes beside those of a full queue
-# Arenas of glibc: memory that was freed in one is not used by threads of another, and by default there may be
-# 8 for each core. With 2, server and replica grew a third as much (docs/how-to/serve.md).
-_ARENAS, _ARENA_MAX = 2, -8  # how many, and the number of this option in mallopt
-_TRIM_EVERY = 30.0  # seconds
 _QUIET = {"enable_access_log": False, "log_level": "ERROR"}  # of Ray Serve's own processes, into their files
 
 
@@ -63,7 +59,7 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
         config = replace(config, model=str(Path(config.model).expanduser().absolute()))
     check_model(located(config).model, "--model")  # before Ray starts, so that a mistake is reported early
     is_own = not _is_shared()  # a Ray that ends with the command
-    _limit_arenas()
+    limit_arenas()
     with _listening(config) as listening, cluster(config.num_replicas) as ray:
         console.phase(f"loading the model in {pluralize(config.num_replicas, 'replica')}")
         with deployed(ray, config, is_own) as replicas:
@@ -81,29 +77,6 @@ def _is_shared() -> bool:
     """Return whether the Ray that is used was there before, and will be after."""
     ray = sys.modules.get("ray")
     return "RAY_ADDRESS" in os.environ or bool(ray and ray.is_initialized())
-
-
-def _limit_arenas() -> None:
-    """Limit the arenas of this process and of those that it starts."""
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        os.environ["MALLOC_ARENA_MAX"] = str(_ARENAS)  # glibc reads it when a process starts
-        _glibc("mallopt", _ARENA_MAX, _ARENAS)
-
-
-async def trim_memory() -> None:
-    """Return free memory to the system again and again.
-
-    Bodies of many sizes leave it in pieces, which add up to more and more.
-    """
-    while True:
-        await asyncio.sleep(_TRIM_EVERY)
-        _glibc("malloc_trim", 0)  # milliseconds
-
-
-def _glibc(function: str, *values: int) -> None:
-    """Call a function of the C library; do nothing where there is none of this name."""
-    with suppress(AttributeError, OSError):
-        getattr(ctypes.CDLL(None), function)(*values)
 
 
 @contextmanager

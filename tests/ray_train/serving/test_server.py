@@ -19,7 +19,7 @@ from support.served_model import STEPS, as_png, data_url, posted
 
 from bisieve.cli.main import run_command
 from ray_train import StepClient, StepScorer
-from ray_train.serving.server import trim_memory
+from ray_train.serving.heap import trim_memory
 
 pytestmark = pytest.mark.ray
 
@@ -152,7 +152,7 @@ def test_what_is_no_model_is_one_error_before_ray_starts(
 
 
 def test_memory_that_is_free_but_in_pieces_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_train.serving.server._TRIM_EVERY", 0.01)
+    monkeypatch.setattr("ray_train.serving.heap._TRIM_EVERY", 0.01)
     bodies = [bytes(4_000 + n % 1_000) for n in range(40_000)]
     kept = bodies[::100]  # between them, nothing is large enough for glibc to return by itself
     del bodies
