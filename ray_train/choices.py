@@ -55,6 +55,7 @@ _OPTIONS = ("strategy", *_NUMBERS, "ties", "all_negative")
 _SEED = "selection_seed"  # the ranking's option "seed": training has another seed of its own
 
 DEVICES = ("auto", "gpu", "cpu")
+OBJECTIVES = ("hard", "soft", "beta-binomial")
 
 # Each tracker with the package that it imports.
 TRACKERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}

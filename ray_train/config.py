@@ -16,6 +16,7 @@ from ray_train.choices import (
     BETA_BINOMIAL,
     DEVICES,
     HARD_LABELS,
+    OBJECTIVES,
     RECIPES,
     ROWS,
     UNIFORM,
@@ -178,7 +179,7 @@ class TrainConfig:
     )
     objective: str = option(
         "training objective of a step: its hard label, its soft label, or its counts by a Beta-Binomial",
-        "hard", ("hard", "soft", "beta-binomial"),
+        "hard", OBJECTIVES,
     )  # fmt: skip
     label_threshold: float = option(
         "hard, and validation's F1: a step is positive when its MC score is above this", 0.0,

@@ -42,14 +42,14 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name of the line that the cell is on, without the objective."""
+        """Return the name of the line that the cell is on, without the objective."""
         if self.fraction == 1:
             return "all the data"  # whatever the strategy
         return f"{self.strategy} α {self.alpha}" if self.alpha else self.strategy
 
     @property
     def mean(self) -> float:
-        """Mean of the metric over the runs."""
+        """Return the mean of the metric over the runs."""
         return float(np.mean(self.values))
 
 

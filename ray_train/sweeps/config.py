@@ -12,7 +12,7 @@ from bisieve.errors import UsageError
 from bisieve.io.settings import read_settings, toml_value
 from bisieve.ranking.strategies import strategy_names, strategy_of
 from bisieve.records.options import AUTO, parse_fraction
-from ray_train.choices import AS_INDEX, BETA_BINOMIAL, HARD_LABELS, ineffective_options, number_or
+from ray_train.choices import AS_INDEX, BETA_BINOMIAL, HARD_LABELS, OBJECTIVES, ineffective_options, number_or
 from ray_train.config import TrainConfig
 from ray_train.config_io import Checked, option, require, typed_options, with_presets
 from ray_train.evaluation.config import EvaluateConfig
@@ -105,7 +105,7 @@ class Options:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Value for a TOML or JSON file: a table."""
+        """Return the options as a table for a TOML or JSON file."""
         return dict(self.values)
 
     def __str__(self) -> str:
@@ -175,8 +175,8 @@ class SweepConfig:
         parse=several(number_or(AS_INDEX, AUTO)), metavar="0.05,0.2,…",
     )  # fmt: skip
     objectives: Values[str] = option(
-        "training objectives: hard, soft, beta-binomial", Values(("hard",)),
-        parse=several(_one_of("hard", "soft", "beta-binomial")), metavar="A,B,…",
+        f"training objectives: {', '.join(OBJECTIVES)}", Values(("hard",)),
+        parse=several(_one_of(*OBJECTIVES)), metavar="A,B,…",
     )  # fmt: skip
     seeds: Values[int] = option(
         "seeds of the training; three or more show how much a result varies", Values((0, 1, 2)),

@@ -120,7 +120,7 @@ class Extrapolation:
 
     @property
     def highest(self) -> Floats:
-        """Values for all the data that cannot be excluded, [draws]: of the curve, or else of a late rise."""
+        """Return the highest values for all the data that are not excluded, [draws]."""
         return self.full if self.take_off.is_excluded else np.maximum(self.full, self.take_off.full)
 
     def interval(self, confidence: float) -> tuple[float, float]:
@@ -162,7 +162,7 @@ def extrapolate(
     drawn = fit(shares, found.at(shares) + np.sqrt(max(1.0, off)) * errors)
     level = means[-1] + of_means[:, -1]
     test = _shape_test(different, deviation, of_means)
-    late = take_off(different, means, of_means, test, rise, BEST)
+    late = take_off(different, means, of_means, test, rise)
     return Extrapolation(found, drawn.full, level, bool(test.passes(means)), late)
 
 
@@ -196,9 +196,7 @@ def _contrasts(x: Floats) -> Floats:
     return np.array(rises + bends)
 
 
-def take_off(
-    shares: Floats, means: Floats, errors: Floats, test: ShapeTest, rise: float, best: float
-) -> TakeOff:  # fmt: skip
+def take_off(shares: Floats, means: Floats, errors: Floats, test: ShapeTest, rise: float) -> TakeOff:
     """Return what the runs say of a curve that has risen as much as they have, but takes off at their end.
 
     Args:
@@ -207,7 +205,6 @@ def take_off(
         errors: Deviation of each mean from its expected value in each draw, [draws, shares].
         test: The test of their shape.
         rise: The least rise of such a curve; that of the runs, if it is larger.
-        best: The largest value of the metric.
     """
     level = 2 / (1 + (shares[-1] / shares) ** (1 / WIDTH))  # rises to 1 at the largest share
     late = means[-1] - max(rise, float(means[-1] - means[0])) * (1 - level)
@@ -215,4 +212,4 @@ def take_off(
     drawn = means + errors
     rises = np.maximum(rise, drawn[:, -1] - drawn[:, 0])
     to_come = 2 / (1 + shares[-1] ** (1 / WIDTH)) - 1
-    return TakeOff(noticed, np.minimum(drawn[:, -1] + rises * to_come, best))
+    return TakeOff(noticed, np.minimum(drawn[:, -1] + rises * to_come, BEST))

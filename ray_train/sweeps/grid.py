@@ -50,18 +50,18 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """Hash of the identity, 16 hex digits."""
+        """Return the hash of the identity, 16 hex digits."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
-        """Name for a line of progress."""
+        """Return the name for a line of progress."""
         alpha = f" α {self.alpha}" if self.alpha else ""
         return f"{self.strategy}{alpha} {percent(self.fraction)}, {self.objective}, seed {self.seed}"
 
     @property
     def axes(self) -> dict[str, Any]:
-        """What distinguishes the trial from others of its sweep, by name."""
+        """Return what distinguishes the trial from others of its sweep, by name."""
         names = ("strategy", "alpha", "objective", "fraction", "seed")
         return {name: getattr(self, name) for name in names}
 

@@ -20,13 +20,13 @@ class SweepPlan:
 
     @property
     def left(self) -> list[Trial]:
-        """Trials that are not finished."""
+        """Return the trials that are not finished."""
         done = {each.trial.id for each in self.finished}
         return [trial for trial in self.trials if trial.id not in done]
 
     @property
     def pace(self) -> Pace | None:
-        """Pace of the finished trials; None if there are none."""
+        """Return the pace of the finished trials; None if there are none."""
         return pace_of(self.finished)
 
     def numbers(self) -> dict[str, Any]:

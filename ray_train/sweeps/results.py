@@ -52,12 +52,12 @@ class Finished:
 
     @property
     def rollouts(self) -> int:
-        """Rollouts that were trained on."""
+        """Return how many rollouts were trained on."""
         return int(self.result["training"]["rollouts"])
 
     @property
     def seconds(self) -> float:
-        """Time of the training and the evaluation."""
+        """Return the time of the training and the evaluation."""
         return float(self.result["training"]["seconds"] + self.result["evaluation_seconds"])
 
 

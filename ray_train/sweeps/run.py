@@ -17,6 +17,7 @@ from bisieve.io import storage
 from bisieve.io.storage import require_writable
 from bisieve.io.urls import join
 from ray_train.checkpoints.lease import leased
+from ray_train.choices import AS_INDEX
 from ray_train.cluster import check_device, cluster
 from ray_train.config_io import located, parameters
 from ray_train.evaluation.benchmark import read_benchmark
@@ -126,7 +127,8 @@ def planned(config: SweepConfig) -> SweepPlan:
 
 def _checked(config: SweepConfig) -> tuple[list[Trial], Sizes]:
     """Check what the trials need, without Ray; return them, and the sizes of their selections."""
-    example = config.train_config(config.strategies[0], "index", config.objectives[0], config.fractions[0], 0)
+    strategy, objective, fraction = config.strategies[0], config.objectives[0], config.fractions[0]
+    example = config.train_config(strategy, AS_INDEX, objective, fraction, 0)
     check_device(example.device, example.workers.least)
     check_model(config.backbone, "--backbone")
     index = open_version(config.index, config.index_version or None)
@@ -192,7 +194,7 @@ class Shown:
 
     @property
     def ended(self) -> int:
-        """Number of finished trials."""
+        """Return the number of finished trials."""
         return len(self._finished)
 
     def __call__(self, finished: Finished, at_once: int) -> None:

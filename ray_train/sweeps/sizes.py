@@ -28,7 +28,7 @@ class Sizes:
 
     @property
     def total(self) -> int:
-        """Rollouts that are not left out."""
+        """Return how many rollouts are not left out."""
         return sum(self.rollouts.values())
 
     def selected(self, config: TrainConfig, fraction: float | None = None) -> int:

@@ -197,7 +197,7 @@ class _Progress(Callback):
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether the first trials all failed."""
+        """Return whether the first trials all failed."""
         return not self.succeeded and len(self._outcome.failed) >= GIVE_UP
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -193,12 +193,12 @@ def test_it_is_said_in_the_answer_and_is_in_the_interval() -> None:
 def test_it_gives_nearly_as_much_again_as_the_runs_have_risen() -> None:
     means, shares = np.array([0.6, 0.61, 0.62, 0.7]), np.array(FRACTIONS)
     never = ShapeTest(np.eye(4), -1.0)
-    found = take_off(shares, means, np.zeros((2, 4)), never, 0.05, 1.0)
+    found = take_off(shares, means, np.zeros((2, 4)), never, 0.05)
     assert found.noticed == 0
     assert found.full == pytest.approx([0.7 + 0.1 * (2 / (1 + 0.5**2.5) - 1)] * 2)
     always = ShapeTest(np.eye(4), 1.0)
-    assert take_off(shares, means, np.zeros((2, 4)), always, 0.05, 1.0).is_excluded
+    assert take_off(shares, means, np.zeros((2, 4)), always, 0.05).is_excluded
     # A rise that matters, where the runs show none; and never more than the best value.
-    level = take_off(shares, np.full(4, 0.7), np.zeros((1, 4)), never, 0.05, 1.0)
+    level = take_off(shares, np.full(4, 0.7), np.zeros((1, 4)), never, 0.05)
     assert level.full == pytest.approx([0.7 + 0.05 * (2 / (1 + 0.5**2.5) - 1)])
-    assert take_off(shares, np.array([0.1, 0.2, 0.5, 0.9]), np.zeros((1, 4)), never, 0.05, 1.0).full == [1.0]
+    assert take_off(shares, np.array([0.1, 0.2, 0.5, 0.9]), np.zeros((1, 4)), never, 0.05).full == [1.0]
