@@ -26,8 +26,8 @@ from bisieve.io import storage
 from bisieve.io.conditional import Pointer, read_pointer, replace_pointer
 from bisieve.io.retry import say_retry
 from bisieve.io.urls import join
+from ray_train.registry.files import LEASE
 
-LEASE = "driver.json"
 RENEWED_EVERY = 10.0  # seconds
 TAKEN_OVER = signal.SIGUSR1  # not SIGINT: Ctrl-C makes a run save, which this driver must no longer do
 WATCHED_FOR = 2.5  # in units of RENEWED_EVERY: one renewal may be late on a slow store

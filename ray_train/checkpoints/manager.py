@@ -32,10 +32,11 @@ from bisieve.io.retry import Persistence, with_retries
 from bisieve.io.storage import upload
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.checkpoints.run_dir import RUNS
-from ray_train.checkpoints.state import CURSOR, PART, Cursor, SampleLog, is_whole, write_part
+from ray_train.checkpoints.state import PART, Cursor, SampleLog, is_whole, write_part
 from ray_train.config import TrainConfig
 from ray_train.config_io import RUN_CONFIG, to_toml
 from ray_train.distributed.collectives import run_on_all_ranks
+from ray_train.registry.files import CURSOR
 
 FOLDER = "checkpoint_"  # as Ray names them
 

@@ -43,8 +43,8 @@ from ray_train.model.families import system_and_chat
 from ray_train.model.files import known_as
 from ray_train.model.metadata import MODEL, read_card
 from ray_train.model.prompt_format import format_fingerprint
+from ray_train.registry.files import RUN
 
-RUN = "run.json"
 RUNS = "runs"  # folder of Ray Train's storage, below the output
 _STORED = "selection.parquet"
 _FINGERPRINT, _LEFT_OUT = b"selection", b"left_out"

@@ -31,8 +31,8 @@ from bisieve.io.retry import with_retries
 from bisieve.io.urls import basename, join, open_filesystem
 from ray_train.compat.deepspeed import KINDS, Fragment, fragments, steps_done, sync_model_weights
 from ray_train.distributed.collectives import run_on_all_ranks
+from ray_train.registry.files import CURSOR
 
-CURSOR = "cursor.json"
 PART = "part-"
 SAMPLES = "samples"
 

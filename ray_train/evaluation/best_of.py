@@ -21,8 +21,9 @@ from ray_train.evaluation.config import BestOfConfig
 from ray_train.evaluation.picks import accuracies, pick, scores_of, summary, table
 from ray_train.evaluation.preflight import check_images, checked_format, checked_model, marker_of
 from ray_train.evaluation.scoring import Unfinished, digest, score_solutions, scoring_identity
+from ray_train.registry.files import BEST_OF
 
-REPORT, PICKS = "best-of.json", "picks.jsonl"
+PICKS = "picks.jsonl"
 
 Rewards = list[list[list[float]]]  # by question, response and step
 
@@ -78,13 +79,13 @@ def best_of(config: BestOfConfig) -> dict[str, Any]:
     lines = msgspec.json.Encoder().encode_lines(list(pick_lines(questions, rewards, config.aggregate)))
     storage.write_bytes(join(config.output, PICKS), lines)
     document = msgspec.json.format(msgspec.json.encode(numbers), indent=2)
-    storage.write_bytes(join(config.output, REPORT), document + b"\n")
+    storage.write_bytes(join(config.output, BEST_OF), document + b"\n")
     unfinished.remove()
     console.show(table(numbers))
     if numbers["unscored_responses"]:
         few = pluralize(numbers["unscored_responses"], "response")
         console.show(f"not scored to the end: {few}, too long or with a token of the prompt in the text")
-    console.show(f"report: {join(config.output, REPORT)}")
+    console.show(f"report: {join(config.output, BEST_OF)}")
     return numbers
 
 

@@ -23,11 +23,12 @@ from ray_train.evaluation.metrics import Rewards, judged_steps
 from ray_train.evaluation.page import add_to_page
 from ray_train.evaluation.preflight import checked_format, checked_model, checked_solutions
 from ray_train.evaluation.report import report
-from ray_train.evaluation.scores_file import METRICS, write_evaluation
+from ray_train.evaluation.scores_file import write_evaluation
 from ray_train.evaluation.scoring import Unfinished, digest, score_solutions, scoring_identity
 from ray_train.evaluation.tables import table
 from ray_train.model.metadata import CARD
 from ray_train.model.prompt_format import PromptFormat
+from ray_train.registry.files import METRICS
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

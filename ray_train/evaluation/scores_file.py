@@ -15,9 +15,10 @@ from bisieve.io.urls import canonical, join
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.metrics import Rewards
 from ray_train.evaluation.thresholds import in_calibration_half, is_reported
+from ray_train.registry.files import METRICS
 from ray_train.registry.promote import require_evaluation
 
-METRICS, SCORES = "metrics.json", "scores.jsonl"
+SCORES = "scores.jsonl"
 _NEEDED = ("model", "threshold", "threshold_on", "seed", "steps", "sources", "position_baseline")
 
 

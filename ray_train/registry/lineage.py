@@ -22,13 +22,10 @@ from bisieve.io.urls import canonical, join
 from bisieve.records.options import EXCLUDE, RANKING
 from bisieve.schemas import MANIFEST
 from ray_train.model.metadata import CARD, MODEL, card_of
+from ray_train.registry.files import BEST_OF, CURSOR, METRICS, RUN
 
 Kind = Literal["shards", "index", "run", "checkpoint", "evaluation", "picks", "pointer"]
 Start = Literal["index", "model", "checkpoint", "metrics", "picks", "pointer"]
-
-# Files of `checkpoints.run_dir`, `checkpoints.state`, `evaluation.evaluate` and `evaluation.best_of`; these
-# modules import torch.
-RUN, CURSOR, METRICS, PICKS = "run.json", "cursor.json", "metrics.json", "best-of.json"
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,7 @@ def _from_metrics(url: str) -> list[Link]:
 
 def _from_picks(url: str) -> list[Link]:
     """Return the chain up to the picks of ``bisieve best-of``."""
-    return _from_scores("picks", url, read_json(join(url, PICKS)), ("candidates", "questions", "aggregate"))
+    return _from_scores("picks", url, read_json(join(url, BEST_OF)), ("candidates", "questions", "aggregate"))
 
 
 def _from_scores(kind: Kind, url: str, found: dict[str, Any], shown: Sequence[str]) -> list[Link]:
@@ -251,7 +248,7 @@ def _from_pointer(url: str) -> list[Link]:
 # Files that tell what a folder is, later links of a chain first: a run's output also holds a model.
 _WALKS: dict[str, Callable[[str], list[Link]]] = {
     METRICS: _from_metrics,
-    PICKS: _from_picks,
+    BEST_OF: _from_picks,
     CURSOR: _from_checkpoint,
     RUN: _from_run,
     CARD: _from_run,
@@ -263,6 +260,6 @@ STARTS: dict[Start, tuple[str, tuple[str, ...]]] = {
     "model": ("a run's output or a model", (RUN, CARD)),
     "checkpoint": ("a checkpoint, OUTPUT/runs/NAME/checkpoint_…", (CURSOR,)),
     "metrics": ("what bisieve evaluate wrote: the folder or metrics.json", (METRICS,)),
-    "picks": ("what bisieve best-of wrote: the folder or best-of.json", (PICKS,)),
+    "picks": ("what bisieve best-of wrote: the folder or best-of.json", (BEST_OF,)),
     "pointer": ("the JSON file of bisieve promote that names the current model", ()),
 }

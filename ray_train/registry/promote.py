@@ -10,6 +10,7 @@ pointer ───▶ current ────┘
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ from bisieve.io.conditional import read_pointer, replace_pointer
 from bisieve.io.urls import canonical, join
 from ray_train.choices import CALIBRATION, FIXED, PROMOTION_METRICS, TRAINING
 from ray_train.model.metadata import card_of
+from ray_train.registry.files import METRICS
 
-METRICS = "metrics.json"
 # Fields that must be equal in two evaluations to compare them: same steps and judgements, in the same halves.
 MEASURED_ON = ("benchmark_sha256", "seed", "solutions", "steps", "calibration_steps", "confidence")
 # Must be equal as well. These are the values of evaluations made before the options existed.
@@ -44,8 +45,8 @@ class EvaluatedModel:
     beats_position: bool | None = None
 
     @property
-    def as_the_papers_code(self) -> str:
-        """Settings that follow the paper's code instead of bisieve's protocol, as text; empty: none."""
+    def paper_settings(self) -> str:
+        """Return the settings that follow the paper's code instead of bisieve's protocol; "" if none does."""
         others = {name: self.measured_on[name] for name in PROTOCOL}
         allowed = {name: (own, FIXED) for name, own in PROTOCOL.items()}
         return ", ".join(f"{name} {value}" for name, value in others.items() if value not in allowed[name])
@@ -146,14 +147,15 @@ def _beats_position(baseline: dict[str, Any] | None) -> bool | None:
     return bool(found[0] > 0) if found else None
 
 
-def _read(data: bytes, make: Any, expected: str, hint: str) -> EvaluatedModel:
+def _read(
+    data: bytes, make: Callable[[dict[str, Any]], EvaluatedModel], expected: str, hint: str
+) -> EvaluatedModel:
     try:
-        model: EvaluatedModel = make(json.loads(data))
+        return make(json.loads(data))
     except KeyError as error:
         raise TrainingError(expected, f"one without {error.args[0]}", hint) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise TrainingError(expected, "something else", hint) from error
-    return model
 
 
 def promote(
@@ -189,7 +191,7 @@ def promote(
             f"one of {candidate.model}, which it did not make",
             "give --untrained to promote it nevertheless",
         )
-    if (different := candidate.as_the_papers_code) and not paper_eval:
+    if (different := candidate.paper_settings) and not paper_eval:
         raise TrainingError(
             f"an evaluation with the model's own prompt and a threshold from other steps, at "
             f"{candidate.metrics}", f"{different}, as in the paper's code",
@@ -218,7 +220,11 @@ def promote(
 
 
 def _check_model(candidate: EvaluatedModel, model: str) -> None:
-    """Raise `TrainingError` unless the evaluation is of ``model`` and of the run that it holds now."""
+    """Check that the evaluation is of ``model``, and of the run that it holds now.
+
+    Raises:
+        TrainingError: It is of another model or run.
+    """
     if candidate.model not in (model, canonical(model)):
         raise TrainingError(
             f"an evaluation of {model}", f"one of {candidate.model} at {candidate.metrics}",

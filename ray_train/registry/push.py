@@ -12,9 +12,10 @@ from bisieve.io.urls import canonical
 from ray_train.model.files import SMALL, WEIGHTS, hub_answers, hub_library, local_copy
 from ray_train.model.metadata import trained_card
 from ray_train.model.model_card import README, named_after
+from ray_train.registry.files import BEST_OF, LEASE, METRICS, RUN
 
 # Files of a run that are beside its model, and say nothing about it.
-_OF_THE_RUN = ("run.json", "driver.json", "metrics.json", "best-of.json")
+_OF_THE_RUN = (RUN, LEASE, METRICS, BEST_OF)
 _TEXTS = (README, "vllm.yaml")
 
 

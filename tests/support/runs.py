@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load
 
 from bisieve.io import storage, urls
-from ray_train.checkpoints.lease import LEASE
 from ray_train.checkpoints.state import read_cursor
 from ray_train.config import TrainConfig
 from ray_train.config_io import add_options, read_config
 from ray_train.model.metadata import read_card
+from ray_train.registry.files import LEASE
 from support import forked_workers
 from support.sample_logs import loss_curve, read_sample_logs
 from support.small_corpus import ROLLOUTS, Corpus

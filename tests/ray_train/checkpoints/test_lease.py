@@ -19,7 +19,8 @@ import pytest
 from bisieve.errors import DiskError, PreemptedError, StorageError, TrainingError
 from bisieve.io import storage
 from ray_train.checkpoints import lease
-from ray_train.checkpoints.lease import LEASE, Driver, is_dead, leased, this_driver
+from ray_train.checkpoints.lease import Driver, is_dead, leased, this_driver
+from ray_train.registry.files import LEASE
 
 ELSEWHERE = replace(this_driver(), token="theirs", host="elsewhere", pid=7, machine="elsewhere since May")
 

@@ -25,12 +25,12 @@ from support.stall import Stall, beside, wait_for
 from bisieve.errors import TrainingError
 from bisieve.index.selection import Selection
 from ray_train.checkpoints import manager
-from ray_train.checkpoints.lease import LEASE
 from ray_train.checkpoints.state import is_whole
 from ray_train.choices import Workers
 from ray_train.config import TrainConfig
 from ray_train.data.token_estimate import TokenEstimate
 from ray_train.distributed.fault_tolerance import StopOnSigterm
+from ray_train.registry.files import LEASE
 from ray_train.training.driver import train
 
 Settings = Callable[..., TrainConfig]

@@ -24,13 +24,13 @@ from support.small_corpus import ROLLOUTS, Corpus, write_index
 from bisieve.errors import ImageError, IndexUnusableError, TrainingError
 from bisieve.io import storage, urls
 from bisieve.shards.fetch import fetch_rollouts
-from ray_train.checkpoints.lease import LEASE
 from ray_train.checkpoints.run_dir import check_identity, claim_output
 from ray_train.checkpoints.state import read_cursor
 from ray_train.config import TrainConfig
 from ray_train.data.sampler import BatchPlan, prompts_of, validation_split
 from ray_train.model.files import contents_of
 from ray_train.model.metadata import read_card
+from ray_train.registry.files import LEASE
 from ray_train.training.driver import train
 from ray_train.training.plan import chosen_selection
 from ray_train.training.worker import expected_backbone
