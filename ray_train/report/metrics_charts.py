@@ -14,6 +14,7 @@ _ROC_SOURCES = 4  # whose curves are shown beside that of all, the largest ones
 _FEWEST = 30  # steps at a place of the solution, below which it is not shown
 _THRESHOLDS = np.linspace(0, 1, 101)
 _Z = 1.96  # of a 95 % interval
+_DATA = {"content": "data"}  # a tooltip with all values of a row
 
 
 def source_charts(numbers: dict[str, Any]) -> list[Chart]:
@@ -203,6 +204,3 @@ def _with_diagonal(spec: Spec, x: str, y: str) -> Spec:
     place = {"x": {"field": x, **kind}, "y": {"field": y, **kind}, "color": {"value": COLOURS["corpus"]}}
     spec["layer"].append({"data": {"values": line}, "mark": mark, "encoding": place})
     return spec
-
-
-_DATA = {"content": "data"}

@@ -30,7 +30,8 @@ from bisieve.report.page import (
     Tiles,
 )
 from ray_train.model.metadata import CARD
-from ray_train.registry.lineage import RUN, read_json
+from ray_train.registry.files import RUN
+from ray_train.registry.lineage import read_json
 from ray_train.report.events import Curves, read_curves
 
 _POINTS = 600  # of a curve on the page, each the mean of equally many steps
@@ -186,11 +187,11 @@ def _findings(report: RunReport) -> list[Finding]:
 
 def _tiles(report: RunReport) -> Tiles:
     metrics = (report.card or {}).get("metrics") or {}
-    planned = metrics.get("mean_loss")
+    mean = metrics.get("mean_loss")  # as it was published; a run that is not finished has none
     shown = (
         ("steps", f"{report.total_steps:,}"),
         ("loss, last", _number(report.last("loss"))),
-        ("loss, mean", _number(planned if planned is not None else report.mean("loss"))),
+        ("loss, mean", _number(report.mean("loss") if mean is None else mean)),
         ("validation loss, last", _number(report.last("validation_loss"))),
         ("validation macro-F1, last", _number(report.last("validation_f1"))),
         ("rollouts per second", _number(report.mean("rollouts_per_second"))),
@@ -215,7 +216,7 @@ def _curve_sections(report: RunReport) -> list[Section]:
 
 
 def _note(report: RunReport, metric: str) -> str:
-    """Return on how many rollouts, and how often, a run validates; "" for other metrics."""
+    """Return a sentence on how a run validates, for a metric of its validation; "" for others."""
     card = report.card or {}
     every = (card.get("config") or {}).get("validate_every")
     if not metric.startswith("validation") or every is None:
