@@ -81,7 +81,7 @@ def test_the_events_of_the_log_are_all_there() -> None:
 
 def test_the_metrics_of_a_step_are_all_there() -> None:
     code = "".join(
-        (ROOT / "ray_train" / name).read_text() for name in ("training/loop.py", "estimates/flops.py")
+        (ROOT / "ray_train" / name).read_text() for name in ("training/loop.py", "estimates/throughput.py")
     )
     returned = "\n".join(re.findall(r"(?:return|metrics =) \{\n(.+?)\n +\}", code, re.DOTALL))
     computed = {*re.findall(r'^ +"(\w+)": ', returned, re.MULTILINE), "mfu", *VALIDATION}
