@@ -1,6 +1,5 @@
 """`bisieve serve` on a real Ray Serve, as users start it: its lines, its answers, and its end."""
 
-import asyncio
 import re
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +18,6 @@ from support.served_model import STEPS, as_png, data_url, posted
 
 from bisieve.cli.main import run_command
 from ray_train import StepClient, StepScorer
-from ray_train.serving.heap import trim_memory
 
 pytestmark = pytest.mark.ray
 
@@ -149,18 +147,6 @@ def test_what_is_no_model_is_one_error_before_ray_starts(
     said = capsys.readouterr()
     assert found in said.err
     assert "starting Ray" not in said.out
-
-
-def test_memory_that_is_free_but_in_pieces_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_train.serving.heap._TRIM_EVERY", 0.01)
-    bodies = [bytes(4_000 + n % 1_000) for n in range(40_000)]
-    kept = bodies[::100]  # between them, nothing is large enough for glibc to return by itself
-    del bodies
-    held = psutil.Process().memory_info().rss
-    with suppress(TimeoutError):
-        asyncio.run(asyncio.wait_for(trim_memory(), 1))
-    assert len(kept) == 400
-    assert psutil.Process().memory_info().rss < held - 100e6
 
 
 def test_sigterm_answers_what_is_in_flight_and_leaves_nothing(running: Running) -> None:
