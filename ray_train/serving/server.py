@@ -30,7 +30,7 @@ from ray_train.config_io import located
 from ray_train.model.metadata import check_model
 from ray_train.serving.application import Server, application
 from ray_train.serving.config import LOOPBACK, ServeConfig
-from ray_train.serving.heap import limit_arenas, trim_memory
+from ray_train.serving.heap import collect_garbage_often, limit_arenas, trim_memory
 from ray_train.serving.judge import Judge
 from ray_train.serving.question import Question, RefusedError, Scored, Served
 
@@ -198,6 +198,7 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
     class Announced(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            collect_garbage_often()
             self.trimming = asyncio.create_task(trim_memory())  # ends with the event loop
             ready()
 
