@@ -6,6 +6,7 @@ index would give: many ties, rollouts without a positive step, an α that does n
 of a step tells its label.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -188,11 +189,11 @@ def _cells(found: Statistics) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if value == value else "-"
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share == share else "-"
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float, strategy: str) -> list[str]:
