@@ -33,7 +33,7 @@ BEST = 1.0  # of the metrics that a sweep compares
 LEAST_FRACTIONS = 3  # different ones; the curve has three parameters
 _POWERS = np.geomspace(0.02, 3.0, 40)  # of c; near 0 the curve is a logarithm, which does not level off
 _TINY = 1e-300  # in place of a divisor of 0
-_SIGNIFICANCE = 0.1  # of the shape test: the most runs on a level or logarithmic curve that it refuses
+_SIGNIFICANCE = 0.1  # of the shape test: share of runs on a level or logarithmic curve that it refuses
 # In ln x: nine tenths of the rise are within a factor of six in the data, as where learning begins suddenly.
 WIDTH = 0.4
 _TEST_POWER = 0.8  # a take-off is excluded if the shape test would refuse this share of sweeps with it
