@@ -23,7 +23,7 @@ from ray_train.model.lora import add_adapters
 from ray_train.model.packed_attention import check_packable
 from ray_train.model.skeleton import load_skeleton, parameters
 
-_ANY_PEAK = 989e12  # FLOP/s of an H100 in bf16, assumed without --peak-flops
+_ASSUMED_PEAK = 989e12  # FLOP/s of an H100 in bf16, assumed of GPUs without --peak-flops
 
 
 def dry_run(
@@ -180,9 +180,9 @@ def _hours(config: TrainConfig, backbone: Backbone, used: Tokens, factor: float)
     if not config.peak_flops and not _on_gpus(config):
         return [
             f"time: unknown for {rounded(work / 1e12)} TFLOPs on {devices} without a GPU; --peak-flops gives "
-            f"what one reaches at best, --device gpu assumes {rounded(_ANY_PEAK / 1e12)} TFLOP/s"
+            f"what one reaches at best, --device gpu assumes {rounded(_ASSUMED_PEAK / 1e12)} TFLOP/s"
         ]
-    peak = config.peak_flops or _ANY_PEAK
+    peak = config.peak_flops or _ASSUMED_PEAK
     time = _duration(hours(work, config.workers.least, peak, config.mfu))
     return [
         f"time, estimated: {time} for {rounded(work / 1e12)} TFLOPs on {devices} of "

@@ -134,8 +134,8 @@ class CountingProcessor:
 
         Args:
             images: PIL images of each text.
-            text: with one slot for each image.
-            options: of the processor's call.
+            text: Texts with one slot for each image.
+            options: Options of the processor's call.
 
         Returns:
             ``input_ids`` and ``attention_mask``, int64 ``[rows, length]``, padded on the right; and in place

@@ -50,7 +50,9 @@ def push(
     endpoint = hub.constants.ENDPOINT
     if not hub_answers():
         raise TrainingError(
-            f"the hub at {endpoint}", "no answer, or HF_HUB_OFFLINE is set", "run it where the hub is"
+            f"the hub at {endpoint}",
+            "no answer, or HF_HUB_OFFLINE is set",
+            "check the network, and unset HF_HUB_OFFLINE",
         )
     folder = Path(local_copy(url))
     names = _names(folder)

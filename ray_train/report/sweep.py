@@ -3,6 +3,7 @@
 sweep.json ──▶ the answer, the metric against the rollouts with a band for all the data, and every mean
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -181,7 +182,7 @@ def _charts(
 
 def _point(cell: Cell, confidence: float) -> dict[str, Any]:
     found = mean_interval(cell.values, confidence)
-    is_known = found.low == found.low
+    is_known = not math.isnan(found.low)
     return {
         "series": cell.name, "fraction": percent(cell.fraction), "rollouts": cell.rollouts,
         "runs": len(cell.values), "mean": found.value,
@@ -215,7 +216,7 @@ def _table(cells: Sequence[Cell], confidence: float, several: bool, position: fl
     rows: list[Sequence[str | int | float | None]] = []
     for cell in cells:
         found = mean_interval(cell.values, confidence)
-        interval = f"{found.low:.3f}–{found.high:.3f}" if found.low == found.low else "unknown"
+        interval = "unknown" if math.isnan(found.low) else f"{found.low:.3f}–{found.high:.3f}"
         rows.append([
             cell.name, *([cell.objective] if several else []), cell.fraction, cell.rollouts,
             len(cell.values), found.value, interval,

@@ -64,7 +64,7 @@ class Judge:
         self._images: weakref.WeakValueDictionary[str, Image] = weakref.WeakValueDictionary()
         self._decoding = ThreadPoolExecutor(_DECODERS, "decode")
         self._batched = Batcher(self._score_parts, lambda part: len(part.solutions), config.batch)
-        self._turns = asyncio.Semaphore(2 * config.batch)  # questions whose images are in memory as pixels
+        self._in_memory = asyncio.Semaphore(2 * config.batch)  # questions whose images are decoded
         self._error: BisieveError | None = None
         try:
             self._scorer, self._served = load(config)
@@ -88,7 +88,7 @@ class Judge:
         if self._error is not None:
             expected, found, hint = self._error.args
             return RefusedError(expected, found, hint, _UNLOADED)
-        async with self._turns:
+        async with self._in_memory:
             loop = asyncio.get_running_loop()
             try:
                 images = await loop.run_in_executor(self._decoding, self._decoded, asked.images)

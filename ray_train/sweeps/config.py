@@ -247,7 +247,7 @@ class SweepConfig:
         )  # fmt: skip
         if len(self.objectives) == 1:
             return config
-        # What one objective needs has no effect with another one, which is no mistake here.
+        # Options of one objective have no effect with another one; here that is no mistake, so reset them.
         idle = {name for name, need in ineffective_options(config).items() if need in _OF_OBJECTIVES}
         defaults: dict[str, Any] = {item.name: item.default for item in fields(config) if item.name in idle}
         return replace(config, **defaults)

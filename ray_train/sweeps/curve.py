@@ -8,13 +8,13 @@ a given c it is linear in the others, so c is tried on a grid, for all draws of 
 Such a curve never falls, and rises ever more slowly in log x. Runs that do otherwise are refused, by a test
 of all pairs and triples of shares together: no curve of this form tells where they lead.
 
-Nor may they miss a curve that takes off at their largest share x_L (σ is the logistic function):
+The runs must also exclude a curve that takes off at their largest share x_L (σ is the logistic function):
 
     quality(x) = low + 2·rise·σ(ln(x / x_L) / `WIDTH`)
 
-It has risen by ``rise`` at x_L, ever faster, and nearly as much is still to come. Runs that show it are
-refused. Where seeds vary much they may not show it: then it cannot be excluded that all the data give as much
-as such a curve does (`take_off`), and the interval includes that.
+It has risen by ``rise`` at x_L, ever faster, and nearly as much is still to come. Runs that show such a rise
+are refused. Where seeds vary much, runs may not show it: then it cannot be excluded that all the data give as
+much as such a curve does (`take_off`), and the interval includes that.
 
 The bootstrap is parametric: with three seeds a fraction, resampling the seeds themselves would give intervals
 that are far too narrow. A draw adds to each run normal noise of the variance that runs of the same options
@@ -33,10 +33,10 @@ BEST = 1.0  # of the metrics that a sweep compares
 LEAST_FRACTIONS = 3  # different ones; the curve has three parameters
 _POWERS = np.geomspace(0.02, 3.0, 40)  # of c; near 0 the curve is a logarithm, which does not level off
 _TINY = 1e-300  # in place of a divisor of 0
-_DOUBTED = 0.1  # at most this share of runs on a curve that is level, or a logarithm, is refused
+_SIGNIFICANCE = 0.1  # of the shape test: share of runs on a level or logarithmic curve that it refuses
 # In ln x: nine tenths of the rise are within a factor of six in the data, as where learning begins suddenly.
 WIDTH = 0.4
-_SURE = 0.8  # a take-off is excluded if at least this share of sweeps with it would be refused
+_TEST_POWER = 0.8  # a take-off is excluded if the shape test would refuse this share of sweeps with it
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class TakeOff:
 
     @property
     def is_excluded(self) -> bool:
-        """Return whether it would hardly be missed."""
-        return self.noticed >= _SURE
+        """Return whether the shape test would almost surely have noticed it."""
+        return self.noticed >= _TEST_POWER
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _shape_test(shares: Floats, deviation: Floats, errors: Floats) -> ShapeTest:
     contrasts = _contrasts(np.log(shares))
     scaled = contrasts / np.sqrt(contrasts**2 @ deviation**2)[:, None]
     least = (errors @ scaled.T).min(axis=1)
-    return ShapeTest(scaled, float(np.quantile(least, _DOUBTED)))
+    return ShapeTest(scaled, float(np.quantile(least, _SIGNIFICANCE)))
 
 
 def _contrasts(x: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Say before a sweep which trials it has, what each costs, and which of them are finished."""
+"""List the trials of a sweep before it runs: what each costs, and which of them are finished."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

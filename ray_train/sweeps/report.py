@@ -5,6 +5,7 @@ its band for each strategy and α, and a band for all the data. Any viewer of Ve
 https://vega.github.io/editor or a notebook.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def _mean(cell: Cell, confidence: float, seeds: int) -> str:
     found = mean_interval(cell.values, confidence)
     reach = found.high - found.value
     fewer = f" ({len(cell.values)})" if len(cell.values) < seeds else ""
-    return f"{found.value:.3f}{fewer}" + (f" ± {reach:.3f}" if reach == reach else "")
+    return f"{found.value:.3f}{fewer}" + ("" if math.isnan(reach) else f" ± {reach:.3f}")
 
 
 def sentences(answer: Answer, config: SweepConfig, named: bool) -> list[str]:
@@ -230,7 +231,7 @@ def _only(layer: dict[str, Any], objective: str) -> dict[str, Any]:
 
 def _point(cell: Cell, confidence: float) -> dict[str, Any]:
     found = mean_interval(cell.values, confidence)
-    is_known = found.low == found.low
+    is_known = not math.isnan(found.low)
     return {
         "selection": cell.name, "objective": cell.objective, "fraction": cell.fraction,
         "rollouts": cell.rollouts, "runs": len(cell.values), "mean": found.value,

@@ -1,4 +1,4 @@
-"""How many rollouts selections have, without those that ``exclude`` leaves out."""
+"""Count the rollouts that trainings select, without those that ``exclude`` leaves out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

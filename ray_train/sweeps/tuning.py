@@ -36,6 +36,8 @@ from bisieve.errors import BisieveError, TrainingError
 from bisieve.io import storage
 from bisieve.io.urls import canonical, join
 from ray_train.cluster import unwrapped, uses_gpus
+from ray_train.config import TrainConfig
+from ray_train.evaluation.config import EvaluateConfig
 from ray_train.sweeps.config import SweepConfig
 from ray_train.sweeps.grid import Trial
 from ray_train.sweeps.results import Finished, pace_of, write_trial
@@ -46,7 +48,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-GIVE_UP = 3  # so many trials fail before one succeeds: the fault is one of all
+GIVE_UP = 3  # trials that fail before any succeeds: the cause is then common to all
 RUNNING = "running"  # folder of the trainings of several workers, below the output
 
 
@@ -181,13 +183,14 @@ def _run(trial: Trial, output: str) -> dict[str, Any]:
         return run_trial(*_placed(trial, canonical(folder)))
 
 
-def _placed(trial: Trial, output: str) -> tuple[Any, Any]:
+def _placed(trial: Trial, output: str) -> tuple[TrainConfig, EvaluateConfig]:
+    """Return the options of a trial's training and evaluation, with a model at ``output``."""
     train = replace(trial.train, output=output)
     return train, replace(trial.evaluation, model=output, output=output)
 
 
 class _Progress(Callback):
-    """In the driver: passes on each trial's start and end."""
+    """Receives each trial's start and end, in the driver, and shows them."""
 
     def __init__(
         self, work: _Work, outcome: Outcome, shown: Display, at_once: int, succeeded: bool

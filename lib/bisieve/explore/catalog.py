@@ -1,4 +1,4 @@
-"""Questions about all rollouts of an index: pages, counts, ids; and what is marked to be left out."""
+"""Queries over all rollouts of an index: pages, counts, ids; and what is marked to be left out."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _QUESTION = 200  # characters of a question in a row
 
 
 class Catalog(Database):
-    """Answers questions; safe to use from several threads."""
+    """The queries; safe to use from several threads."""
 
     def find(
         self, filters: Filters, by: str, descending: bool, first: int, rows: int

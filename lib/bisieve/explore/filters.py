@@ -90,7 +90,7 @@ def filters_of(asked: Mapping[str, Any]) -> Filters:
 
 
 def order(by: str, descending: bool) -> str:
-    """Return the order in SQL; it is total but for rollouts of one rank, of which there are none.
+    """Return the order in SQL; source and rank, which no two rollouts share, make it unique.
 
     Raises:
         UsageError: There is no such column.

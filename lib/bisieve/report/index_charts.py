@@ -1,5 +1,6 @@
 """The charts of an index: Vega-Lite specifications from the counts of a corpus and of a selection."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -216,7 +217,7 @@ def negatives_charts(counts: Counts, found: tuple[Statistics, Statistics]) -> li
         {"fifth": str(number + 1), "series": side, "share": share}
         for side, its in zip(SIDES, found, strict=True)
         for number, share in enumerate(its.negative_by_fifth)
-        if share == share
+        if not math.isnan(share)
     ]
     places = [
         {"step": _place(place), "series": side, "share": negative / steps, "steps": steps}
@@ -262,7 +263,7 @@ def what_if_chart(found: WhatIf, alpha: float, fraction: float) -> Chart:
             rows += [
                 {"alpha": f"{of_alpha:g}", "fraction": share, "series": name, "value": value}
                 for name, value in zip(names, values, strict=True)
-                if value == value
+                if not math.isnan(value)
             ]
     x = axis("fraction", "fraction that is kept", form=".0%", scale={"type": "sqrt", "domain": [0, 1]})
     x["axis"]["values"] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1]

@@ -6,6 +6,7 @@ index would give: many ties, rollouts without a positive step, an α that does n
 of a step tells its label.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ from bisieve.records.options import Parameters
 # The paper's α for two fractions (§4, Table 5): the smaller the selection, the more single-label rollouts it
 # needs, which α raises.
 PAPERS_ALPHA = {0.10: 0.2, 0.25: 0.05}
-# Up to the one, a fraction is compared with the first of these alone, and from the other with the second.
+# Fractions up to the first bound are compared with 10 % alone, those from the second one on with 25 % alone.
 _SMALL, _LARGE = 0.15, 0.2
 _FACTOR = 2  # by which α may be smaller or larger than the paper's
 _WORTH_A_NOTE = 0.01  # share of ties in a selection from which they are noted
@@ -188,11 +189,11 @@ def _cells(found: Statistics) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if value == value else "-"
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share == share else "-"
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 def shortcut_notes(corpus: Statistics, selection: Statistics, fraction: float, strategy: str) -> list[str]:

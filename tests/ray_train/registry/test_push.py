@@ -95,7 +95,7 @@ def test_a_process_of_its_own_without_the_hub_ends_with_one_line(model: Path) ->
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert "found no answer, or HF_HUB_OFFLINE is set; run it where the hub is" in line
+    assert "found no answer, or HF_HUB_OFFLINE is set; check the network, and unset HF_HUB_OFFLINE" in line
 
 
 def test_a_model_that_bisieve_did_not_train_is_not_pushed(

@@ -18,7 +18,6 @@ from bisieve.events import ignored
 from bisieve.index.selection import Selection
 from bisieve.io.storage import write_bytes
 from bisieve.io.urls import basename, canonical, join
-from bisieve.records.options import Parameters
 from bisieve.tools.formats.croissant import croissant
 from bisieve.tools.formats.parquet_files import (
     DATA,
@@ -147,7 +146,7 @@ def dataset_card(name: str, selection: Selection, files: Sequence[DataFile]) -> 
     page = _PAGE.format(
         name=name, summary=summary(selection), split=SPLIT, data=DATA, sources=_sources(selection),
         columns=_table((f"`{column}`", meaning) for column, meaning in MEANINGS.items()),
-        ranking=_table(_ranking(selection, selection.parameters)),
+        ranking=_table(_ranking(selection)),
     )  # fmt: skip
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{page}"
 
@@ -160,7 +159,8 @@ def _sources(selection: Selection) -> str:
     return _table((row["source"], f"{row['rank_count']:,}", f"{row['num_steps_sum']:,}") for row in rows)
 
 
-def _ranking(selection: Selection, parameters: Parameters) -> list[tuple[str, str]]:
+def _ranking(selection: Selection) -> list[tuple[str, str]]:
+    parameters = selection.parameters
     of = "each source" if parameters.scope == "source" else "all sources"
     return [
         ("fraction", f"the best {percent(selection.fraction)} of {of}"),
