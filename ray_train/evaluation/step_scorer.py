@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, TypeAlias, Union
 
-from bisieve.io.images import decode_image
+from bisieve.io.images import as_decoded, decode_image
 from bisieve.io.storage import read_bytes
 from ray_train.data.encode import Sample
 from ray_train.evaluation.scorer import Scorer
@@ -99,6 +98,4 @@ def _decoded(image: Picture) -> "Image":
     """Return the image as evaluation decodes it: upright, opaque, in RGB."""
     if isinstance(image, str) or not hasattr(image, "save"):
         return decode_image(read_bytes(str(image)), _name(image))
-    encoded = BytesIO()
-    image.save(encoded, "PNG")
-    return decode_image(encoded.getvalue(), _name(image))
+    return as_decoded(image, _name(image))  # type: ignore[arg-type]  # a path has no save

@@ -7,8 +7,9 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -153,14 +154,39 @@ def decode_image(data: bytes, name: str) -> "Image":
         ImageError: The bytes are not an image, or it has more than `MOST_PIXELS`: a file of a few kilobytes
             can decode to gigabytes of pixels.  The text contains ``name``.
     """
+    from PIL import Image
+
+    with _image_errors(name), Image.open(io.BytesIO(data)) as image:
+        return _as_decoded(image, name)
+
+
+def as_decoded(image: "Image", name: str) -> "Image":
+    """Return an image of Pillow as `decode_image` would return it from its file.
+
+    Raises:
+        ImageError: It cannot be loaded or converted to RGB, or has more than `MOST_PIXELS`.  The text
+            contains ``name``.
+    """
+    with _image_errors(name):
+        return _as_decoded(image, name)
+
+
+def _as_decoded(image: "Image", name: str) -> "Image":
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(name, f"{image.width} × {image.height} pixels")
+    _scale_colour_key(image)
+    found = _opaque(_upright(image))
+    # An orientation that stayed would turn the image again, where it is given as one in memory.
+    found.info = {key: value for key, value in found.info.items() if key == _ON_WHITE}
+    return found
+
+
+@contextmanager
+def _image_errors(name: str) -> Iterator[None]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise _too_large(name, f"{image.width} × {image.height} pixels")
-            _scale_colour_key(image)
-            return _opaque(_upright(image))
+        yield
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # above Pillow's own limit, where it does not open it
@@ -185,7 +211,8 @@ def _scale_colour_key(image: "Image") -> None:
 
     Pillow itself scales only the pixels, so no pixel would match.
     """
-    raw = image.tile[0][3] if image.tile else None  # type: ignore[attr-defined]
+    tile = getattr(image, "tile", None)  # None: the image was made in memory
+    raw = tile[0][3] if tile else None
     levels = {"L;2": 3, "L;4": 15}.get(raw) if isinstance(raw, str) else None
     if levels and isinstance(image.info.get("transparency"), int):
         image.info["transparency"] *= 255 // levels

@@ -16,6 +16,7 @@ from support.broken_images import BROKEN, encoded
 from bisieve.errors import ImageError
 from bisieve.io import images
 from bisieve.io.images import (
+    as_decoded,
     decode_image,
     image_url,
     load_image,
@@ -338,3 +339,44 @@ def test_whatever_pillow_raises_the_image_is_named(tmp_path: Path, monkeypatch: 
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png"):
         load_image(str(tmp_path), "gone.png")
+
+
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [("RGB", "JPEG"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("I;16", "PNG"), ("P", "GIF"),
+     ("RGBA", "PNG"), ("LA", "PNG"), ("1", "PNG")],
+)  # fmt: skip
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_an_opened_image_becomes_what_its_file_decodes_to(mode: str, format: str, orientation: int) -> None:
+    plain = Image.linear_gradient("L").resize((8, 4))
+    image = plain.convert("I").convert("I;16") if mode == "I;16" else plain.convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(100)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {} if format == "GIF" else {"exif": exif}
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    expected = decode_image(file.getvalue(), "a.file")
+    with Image.open(io.BytesIO(file.getvalue())) as opened:
+        found = as_decoded(opened, "an image in memory")
+    assert found.size == ((4, 8) if orientation != 1 and format != "GIF" else (8, 4))
+    assert (found.mode, found.tobytes()) == ("RGB", expected.tobytes())
+    assert was_transparent(found) == was_transparent(expected) == (mode in ("RGBA", "LA"))
+    again = as_decoded(found, "an image in memory")
+    assert (again.tobytes(), was_transparent(again)) == (found.tobytes(), was_transparent(found))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "F", "I", "PA", "La", "RGBa", "RGBX"])
+def test_an_image_of_any_mode_in_memory_becomes_rgb(mode: str) -> None:
+    assert as_decoded(Image.new(mode, (3, 2)), "an image in memory").mode == "RGB"
+
+
+def test_a_cut_file_opened_before_is_an_error_of_one_line() -> None:
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(file, "JPEG")
+    with (
+        Image.open(io.BytesIO(file.getvalue()[:-600])) as opened,
+        pytest.raises(ImageError, match=r"an image in memory; found .*truncated"),
+    ):
+        as_decoded(opened, "an image in memory")

@@ -39,6 +39,15 @@ def test_the_rewards_are_those_of_an_evaluation(scorer: StepScorer, internvl: Pa
         assert scorer.score("How many?", [image], STEPS) == found
 
 
+def test_an_image_in_memory_is_upright_as_its_file_is(scorer: StepScorer, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    file = tmp_path / "photo.jpg"
+    Image.linear_gradient("L").resize((90, 40)).convert("CMYK").save(file, exif=exif)
+    with Image.open(file) as image:
+        assert scorer.score("How many?", [image], STEPS) == scorer.score("How many?", [file], STEPS)
+
+
 def test_solutions_of_a_batch_have_the_rewards_that_each_has_alone(scorer: StepScorer, picture: Path) -> None:
     asked = [("How many?", [picture], STEPS), ("Why?", [], STEPS[:1]), ("How many?", [picture], STEPS[::-1])]
     together = scorer.score_batch(asked)
