@@ -93,7 +93,7 @@ class RewardHandler(BaseHTTPRequestHandler):
         try:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, answer = 200, reward_func(asked["query"], asked["prompts"], asked["labels"])
-        except (BisieveError, KeyError, TypeError, ValueError) as error:
+        except (BisieveError, KeyError, TypeError, ValueError, RecursionError) as error:
             status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
             self.log_error("%s", answer["error"])
         body = json.dumps(answer).encode()

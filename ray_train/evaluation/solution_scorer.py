@@ -4,7 +4,6 @@ text ──split──▶ steps ──StepScorer or StepClient──▶ a reward
 """
 
 import base64
-import binascii
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from bisieve.errors import ImageError, UsageError
-from bisieve.io.images import decode_image
+from bisieve.io.images import DATA_URL, decode_image
 from ray_train.choices import AGGREGATES, PARAGRAPHS, SPLITS
 from ray_train.evaluation.candidates import steps_of
 from ray_train.evaluation.picks import scores_of
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from ray_train.evaluation.step_scorer import Asked, Picture
 
     Solved: TypeAlias = tuple[str, object, str | list[str] | None]  # question, images, solution
-
-_IN_TEXT = "base64,"  # what the pixels follow in a data URL
 
 
 class StepJudge(Protocol):
@@ -124,9 +121,12 @@ class SolutionScorer:
                 steps. Placeholders such as ``<image>`` in the question are where its images are.
 
         Raises:
+            UsageError: A question is no text, or a solution is neither a text nor a list of texts.
             ImageError: An image cannot be read or decoded.
             StorageError: A path or URL cannot be read.
         """
+        for question, _, solution in solutions:
+            _check_texts(question, solution)
         asked: list[Asked] = [
             (question, pictures_of(images), steps_of(solution, self._split))
             for question, images, solution in solutions
@@ -139,6 +139,16 @@ class SolutionScorer:
     def _score(self, rewards: Sequence[float]) -> SolutionScore:
         known = [reward for reward in rewards if not math.isnan(reward)]
         return SolutionScore(scores_of([known], self._aggregate)[0], tuple(rewards))
+
+
+def _check_texts(question: object, solution: object) -> None:
+    if not isinstance(question, str):
+        raise UsageError("a text as question", repr(question)[:60], "correct the record of the trainer")
+    parts = solution if isinstance(solution, list) else [solution]
+    if solution is not None and not all(isinstance(part, str) for part in parts):
+        raise UsageError(
+            "a text or a list of steps as solution", repr(solution)[:60], "correct the record of the trainer"
+        )
 
 
 def pictures_of(given: object) -> "list[Picture]":
@@ -164,10 +174,13 @@ def pictures_of(given: object) -> "list[Picture]":
 def _picture(given: object) -> "Picture":
     if isinstance(given, Mapping):
         given = given.get("bytes") or given.get("path")
-    if isinstance(given, str) and given.startswith("data:"):
-        try:
-            given = base64.b64decode(given.partition(_IN_TEXT)[2], validate=True)
-        except binascii.Error as error:
+    if isinstance(given, str) and given[:5].lower() == "data:":
+        start = DATA_URL.match(given)
+        if start is None:
+            raise _no_image(given)
+        try:  # base64 is often broken into lines
+            given = base64.b64decode("".join(given[start.end() :].split()), validate=True)
+        except ValueError as error:
             raise _no_image(given) from error
     if isinstance(given, bytes):
         return decode_image(given, "an image in memory")

@@ -137,6 +137,9 @@ def test_openrlhf_never_gets_nan(reward_server: str) -> None:
         ({"labels": []}, "ValueError"),
         ({"query": ["something else"]}, "expected the end of its prompt in a query"),
         ({"labels": [{"question": "Q", "images": 3}]}, "expected a path, a URL, bytes"),
+        ({"labels": [{"question": None}]}, "expected a text as question; found None"),
+        ({"labels": ["[" * 100_000]}, "RecursionError"),
+        ({"labels": [{"question": "Q", "images": "data:image/png;base64,\u00e9"}]}, "expected a path, a URL"),
     ],
 )
 def test_openrlhf_learns_why_a_request_is_refused(

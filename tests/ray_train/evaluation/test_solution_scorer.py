@@ -89,16 +89,36 @@ def test_images_come_in_the_forms_of_data_sets(tmp_path: Path) -> None:
     assert pictures_of(np.array(["a.png", "b.png"], dtype=object)) == ["a.png", "b.png"]
     assert pictures_of([picture, {"bytes": None, "path": "b.png"}]) == [picture, "b.png"]
     url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
-    for encoded in (png(), url, {"bytes": png(), "path": None}):
+    broken = f"DATA:image/png;base64,{base64.encodebytes(png()).decode()}"
+    for encoded in (png(), url, broken, {"bytes": png(), "path": None}):
         (decoded,) = pictures_of(encoded)
         assert isinstance(decoded, Image.Image)
         assert (decoded.size, decoded.getpixel((0, 0))) == ((4, 3), (200, 10, 10))
 
 
-@pytest.mark.parametrize("wrong", [3, [3], [None], {"url": "a.png"}, b"no image", "data:image/png;base64,?"])
+@pytest.mark.parametrize(
+    "wrong", [3, [3], [None], {"url": "a.png"}, b"no image", "data:image/png;base64,?", "data:,a",
+              "data:image/png;base64,é"],
+)  # fmt: skip
 def test_what_is_no_image_is_refused(wrong: Any) -> None:
     with pytest.raises(ImageError, match=r"expected .*image"):
         pictures_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ((None, [], TEXT), "a text as question; found None"),
+        ((7, [], TEXT), "a text as question; found 7"),
+        (("Q", [], 7), "a text or a list of steps as solution; found 7"),
+        (("Q", [], ["A.", None]), "as solution; found \\['A.', None\\]"),
+    ],
+)
+def test_a_record_without_texts_is_refused_before_the_judge_is_asked(asked: Any, expected: str) -> None:
+    judge = Known()
+    with pytest.raises(UsageError, match=expected):
+        SolutionScorer(judge).score_batch([("Q", [], "A."), asked])
+    assert judge.asked == []
 
 
 def test_wrong_choices_and_an_empty_environment_are_refused() -> None:
