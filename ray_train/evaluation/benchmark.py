@@ -88,7 +88,7 @@ def _solution(
 ) -> Solution:
     try:
         record = decoder.decode(line)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _malformed(url, number, str(error)) from error
     steps = tuple(step.strip() for step in record.response.steps)
     judgements = record.response.process_correctness

@@ -88,7 +88,7 @@ def _records(url: str) -> Iterator[tuple[int, _Record]]:
         if line.strip():
             try:
                 yield number, decoder.decode(line)
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise _malformed(url, number, str(error)) from error
 
 

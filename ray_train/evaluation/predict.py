@@ -159,8 +159,12 @@ def _line(row: bytes, split: str, where: str) -> _Line:
     try:
         record = json.loads(row)
         known = msgspec.convert(record, _Record)
+        # NaN, infinity and halves of characters are read, but there is no JSON to write them in again.
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
     except json.JSONDecodeError as error:
         raise _malformed(where, f"broken JSON at its character {error.pos + 1}: {error.msg}") from error
+    except RecursionError as error:
+        raise _malformed(where, "JSON that is nested too deep") from error
     except (ValueError, msgspec.ValidationError) as error:
         raise _malformed(where, str(error)) from error
     both = known.steps is not None and known.text is not None

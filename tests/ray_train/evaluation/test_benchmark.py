@@ -42,6 +42,7 @@ def changed(**fields: Any) -> dict[str, Any]:
     ("record", "message"),
     [
         ("{", "truncated|malformed"),
+        ('{"more": ' + "[" * 100_000 + "]" * 100_000 + "}", "recursion"),
         ("[]", "Expected `object`"),
         (changed(image=[]), "no image"),
         (changed(question=" "), "no question"),

@@ -77,6 +77,7 @@ def test_every_response_with_steps_is_a_solution_with_a_number_of_its_own(tmp_pa
     ("record", "message"),
     [
         ("{", "truncated|malformed"),
+        ('{"more": ' + "[" * 100_000 + "]" * 100_000 + "}", "recursion"),
         ({**RECORD, "question": " "}, "no question"),
         ({**RECORD, "question": "a <prm> b"}, "the marker <prm> in the question"),
         ({**RECORD, "answer": " "}, "no answer"),
