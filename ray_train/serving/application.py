@@ -228,7 +228,11 @@ def _refusal(refused: RefusedError) -> Response:
 
 async def _no_such(request: Request, error: Exception) -> Response:
     """Answer a request with an unknown path or method."""
-    status = error.status_code if isinstance(error, HTTPException) else _FAILED
+    status, headers = _FAILED, {}
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, dict(error.headers or {})  # Allow, with 405
     found = f"{request.method} {request.url.path}"[:200]
     paths = "POST /score, POST /pooling, GET /v1/models, GET /health or GET /metrics"
-    return _refusal(RefusedError(paths, found, "correct the URL", status))
+    response = _refusal(RefusedError(paths, found, "correct the URL", status))
+    response.headers.update(headers)
+    return response

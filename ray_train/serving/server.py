@@ -87,10 +87,14 @@ def _listening(config: ServeConfig) -> Iterator[socket.socket]:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # also just after another one ended
         try:
             listening.bind((config.host, config.port))
-        except OSError as error:
-            found = f"{config.host}:{config.port}: {error.strerror}"
-            raise UsageError("a free --port of this --host", found, "give others, or --port 0") from error
+        except (OSError, TypeError) as error:  # TypeError: a null character in the host
+            raise _not_free(config, error) from error
         yield listening
+
+
+def _not_free(config: ServeConfig, error: Exception) -> UsageError:
+    found = f"{config.host}:{config.port}: {getattr(error, 'strerror', None) or error}"
+    return UsageError("a free --port of this --host", found, "give others, or --port 0")
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,12 @@ def _remove(ray_serve: Any, app: str) -> None:
 
 
 def _run(server: Server, listening: socket.socket, grace: float, ready: Callable[[], None]) -> None:
-    """Answer requests until a signal; then answer those in flight, and raise `KeyboardInterrupt`."""
+    """Answer requests until a signal; then answer those in flight, and raise `KeyboardInterrupt`.
+
+    Raises:
+        UsageError: Another program has begun to listen at the address.
+        KeyboardInterrupt: At the end.
+    """
 
     class Announced(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -207,6 +216,10 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
         timeout_graceful_shutdown=int(grace), timeout_keep_alive=65,
     )  # fmt: skip
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max-pixels is below its limit
+    try:
+        listening.listen(config.backlog)  # here, as uvloop does not tell of a failure
+    except OSError as error:  # another program began to listen while the model was loading
+        raise _not_free(server.config, error) from error
     ended = KeyboardInterrupt()  # also where Ctrl-C is ignored, as in the background of a script
     try:
         Announced(config).run(sockets=[listening])

@@ -172,6 +172,18 @@ def test_an_error_is_json_with_its_parts(url: str, picture: Image.Image) -> None
         assert error["message"].startswith("expected ")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("OPTIONS", "/score", {"POST"}), ("GET", "/pooling", {"POST"}), ("DELETE", "/health", {"GET", "HEAD"})],
+)
+def test_another_method_is_refused_with_those_that_there_are(
+    url: str, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = requests.request(method, url + path, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, 405)
+    assert set(answer.headers["Allow"].split(", ")) == allowed
+
+
 def test_a_page_of_another_site_is_refused(url: str) -> None:
     body = {"question": "Why?", "steps": STEPS}
     status, answer = posted(f"{url}/score", body, headers={"Origin": "https://elsewhere.example"})

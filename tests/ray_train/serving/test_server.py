@@ -17,7 +17,12 @@ from PIL import Image
 from support.served_model import STEPS, as_png, data_url, posted
 
 from bisieve.cli.main import run_command
+from bisieve.errors import UsageError
 from ray_train import StepClient, StepScorer
+from ray_train.serving.application import Server
+from ray_train.serving.config import ServeConfig
+from ray_train.serving.question import Question, Scored, Served
+from ray_train.serving.server import _listening, _run
 
 pytestmark = pytest.mark.ray
 
@@ -127,6 +132,28 @@ def test_a_port_that_is_taken_is_one_error_before_ray_starts(
     port = running.url.rpartition(":")[2]
     assert run_command("ray_train.cli.serve", ["--model", str(published), "--port", port]) == 2
     assert f"found 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_a_host_with_a_null_character_is_one_error(
+    published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("ray_train.cli.serve", ["--model", str(published), "--host", "a\0b"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a free --port of this --host" in line
+
+
+def test_a_port_that_another_took_while_the_model_was_loading_is_one_error(served: Served) -> None:
+    first = ServeConfig(model="model", port=0)
+    with _listening(first) as ours:
+        config = ServeConfig(model="model", port=ours.getsockname()[1])
+        with _listening(config) as other:
+            other.listen()
+            with pytest.raises(UsageError, match=f"127.0.0.1:{config.port}: Address already in use"):
+                _run(Server(served, config, _never_asked, lambda: True), ours, 1, pytest.fail)
+
+
+async def _never_asked(asked: Question) -> Scored:
+    raise AssertionError(asked)
 
 
 @pytest.mark.parametrize(
