@@ -25,6 +25,7 @@ from ray_train.model.vision_attention import join_runs
 
 # Only data is read from a model folder: its code is not run, and pickles, which can run code, are not opened.
 NO_CODE = {"trust_remote_code": False}
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is in every model
 _LOADING_PROBLEMS = {
     "missing_keys": "missing",
     "unexpected_keys": "that the model does not have",
@@ -209,7 +210,7 @@ def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, An
 
 
 def _place(path: str) -> str:
-    """Return a prefix that explains a failed load: no safetensors files, or a damaged one; else empty."""
+    """Return a prefix that explains a failed load: a missing or damaged file; empty for other reasons."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(Path(path).glob(f"*{WEIGHTS}"))
@@ -221,6 +222,8 @@ def _place(path: str) -> str:
                 pass
         except (SafetensorError, OSError):
             return f"{file.name} that is damaged: "
+    if not any(Path(path, name).is_file() for name in _TOKENIZERS):
+        return "no tokenizer.json: "
     return ""
 
 

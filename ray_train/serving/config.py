@@ -30,7 +30,7 @@ class ServeConfig:
     max_pixels: int = option("pixels that the images of a request may have together", 2**24)
     max_steps: int = option("steps that the solutions of a request may have together", 2048)
     max_queue: int = option("requests that wait or are computed; further ones get HTTP 503", 128)
-    grace: float = option("seconds that requests in flight have after Ctrl-C or SIGTERM", 30.0)
+    grace: int = option("seconds that requests in flight have after Ctrl-C or SIGTERM", 30)
 
     GROUPS: ClassVar[dict[str, str]] = {
         "model": "model and address", "num_replicas": "computation", "max_body": "limits",

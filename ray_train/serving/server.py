@@ -196,7 +196,7 @@ def _remove(ray_serve: Any, app: str) -> None:
             ray_serve.shutdown()
 
 
-def _run(server: Server, listening: socket.socket, grace: float, ready: Callable[[], None]) -> None:
+def _run(server: Server, listening: socket.socket, grace: int, ready: Callable[[], None]) -> None:
     """Answer requests until a signal; then answer those in flight, and raise `KeyboardInterrupt`.
 
     Raises:
@@ -213,7 +213,7 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
 
     config = uvicorn.Config(
         application(server), log_level="critical", access_log=False, server_header=False, lifespan="off",
-        timeout_graceful_shutdown=int(grace), timeout_keep_alive=65,
+        timeout_graceful_shutdown=grace, timeout_keep_alive=65,
     )  # fmt: skip
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max-pixels is below its limit
     try:
@@ -225,7 +225,7 @@ def _run(server: Server, listening: socket.socket, grace: float, ready: Callable
         Announced(config).run(sockets=[listening])
     except KeyboardInterrupt as interrupt:
         ended = interrupt
-    left = f", {server.cut_off} cut off after {grace:g} s" if server.cut_off else ""
+    left = f", {server.cut_off} cut off after {grace} s" if server.cut_off else ""
     ended.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
     raise ended
 

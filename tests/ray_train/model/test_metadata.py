@@ -65,6 +65,12 @@ def test_damaged_weights_are_named(kept: int, model: Path) -> None:
     assert "again" not in str(e.value)
 
 
+def test_a_missing_tokenizer_is_named(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(TrainingError, match=r"found no tokenizer\.json: .*; check --backbone or --model"):
+        load_backbone(str(model), torch.float32)
+
+
 def test_a_name_that_is_no_folder_is_said_to_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
