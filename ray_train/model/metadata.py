@@ -163,10 +163,12 @@ def trained_card(model: str) -> dict[str, Any]:
         TrainingError: There is no such model, or its card is damaged.
         StorageError: The store fails.
     """
-    card = read_card(canonical(model))
+    url = canonical(model)
+    card = read_card(url)
     if card is None:
         expected = f"a model that bisieve trained, with {CARD}, at {model}"
-        raise TrainingError(expected, "none", "give the folder that train wrote")
+        found = f"no {MODEL}" if storage.exists(join(url, CARD)) else "none"
+        raise TrainingError(expected, found, "give the folder that train wrote")
     return card
 
 

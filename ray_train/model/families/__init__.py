@@ -69,7 +69,7 @@ def family_of(model_type: str) -> Family:
     families = known_families()
     if model_type not in families:
         known = " or ".join(sorted(families))
-        raise TrainingError(f"a backbone of type {known}", model_type, "choose another --backbone")
+        raise TrainingError(f"a backbone of type {known}", model_type, "choose another --backbone or --model")
     return families[model_type]
 
 

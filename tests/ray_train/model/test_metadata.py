@@ -16,7 +16,7 @@ import torch
 from bisieve.errors import BisieveError, TrainingError
 from ray_train.evaluation.scorer import Scorer
 from ray_train.model.backbone import load_backbone
-from ray_train.model.metadata import check_model, read_card
+from ray_train.model.metadata import check_model, read_card, trained_card
 
 CARD: dict[str, Any] = {
     "run": "r", "identity": {"index": "i"}, "config": {"max_length": 2048},
@@ -47,6 +47,17 @@ def test_a_card_that_is_none_is_named(content: str, found: str, model: Path) -> 
     (model / "bisieve.json").write_text(content)
     with pytest.raises(TrainingError, match=rf"bisieve\.json; found .*{found}; check --model"):
         read_card(str(model))
+
+
+@pytest.mark.parametrize(("left", "found"), [("config.json", "none"), ("bisieve.json", "no config.json")])
+def test_a_folder_with_a_part_of_a_trained_model_is_refused_for_what_it_lacks(
+    left: str, found: str, model: Path
+) -> None:
+    (model / "bisieve.json").write_text(json.dumps(CARD))
+    for name in {"config.json", "bisieve.json"} - {left}:
+        (model / name).unlink()
+    with pytest.raises(TrainingError, match=f"trained, with bisieve.json, at .*; found {found}; "):
+        trained_card(str(model))
 
 
 def test_a_mistyped_key_of_the_prompt_format_is_named(model: Path) -> None:
