@@ -9,7 +9,7 @@ from bisieve import console
 from bisieve._text import one_line, pluralize, rounded
 from bisieve.errors import TrainingError
 from bisieve.io.urls import canonical
-from ray_train.model.files import SMALL, WEIGHTS, hub_answers, hub_library, local_copy
+from ray_train.model.files import SMALL, WEIGHTS, check_weights, hub_answers, hub_library, local_copy
 from ray_train.model.metadata import trained_card
 from ray_train.model.model_card import README, named_after
 from ray_train.registry.files import BEST_OF, LEASE, METRICS, RUN
@@ -41,11 +41,13 @@ def push(
         The URL of the commit.
 
     Raises:
-        TrainingError: There is no such model, or the hub refuses it or cannot be reached.
+        TrainingError: There is no such model, its weights are damaged, or the hub refuses it or does not
+            answer.
         StorageError: The store of ``model`` fails.
     """
     url = canonical(model)
     trained_card(model)
+    check_weights(url, "--model")  # what others would fetch in vain is not uploaded
     hub = hub_library()
     endpoint = hub.constants.ENDPOINT
     if not hub_answers():

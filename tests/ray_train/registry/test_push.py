@@ -1,6 +1,7 @@
 """A trained model gets to the hub whole, with a page whose examples load it from there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,4 +104,14 @@ def test_a_model_that_bisieve_did_not_train_is_not_pushed(
 ) -> None:
     assert push(internvl, "--repo", "some-lab/mprm") == 1
     assert "expected a model that bisieve trained" in capsys.readouterr().err
+    assert not hub.repositories
+
+
+def test_a_model_whose_weights_are_cut_off_is_not_pushed(
+    hub: Uploads, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = shutil.copytree(model, tmp_path / "cut")
+    os.truncate(cut / "model.safetensors", 5_000)
+    assert push(cut, "--repo", "some-lab/mprm") == 1
+    assert "model.safetensors is damaged, or cut off" in capsys.readouterr().err
     assert not hub.repositories
