@@ -162,7 +162,9 @@ def _post(
             _release(refused)
         except asyncio.CancelledError:  # the time for requests in flight is over
             server.cut_off += 1
-            raise
+            return _refusal(
+                RefusedError("time for an answer", "a server that ends", "ask it when it runs again", _BUSY)
+            )
         except ClientDisconnect:
             return Response()  # nobody receives it
         except Exception as error:  # a bug: the client gets no traceback

@@ -237,6 +237,17 @@ def test_a_full_queue_asks_to_come_back_and_health_tells_of_replicas(server: Ser
     assert found == [200, 200]
 
 
+def test_who_waits_when_the_server_ends_is_told_so(server: Server) -> None:
+    async def cancelled(asked: Question) -> Scored | RefusedError:
+        raise asyncio.CancelledError  # as uvicorn does when the time for requests in flight is over
+
+    ending = Server(server.served, server.config, cancelled, lambda: True)
+    with answering(ending) as url:
+        status, answer = posted(f"{url}/score", {"question": "Why?", "steps": STEPS})
+    assert (status, answer["error"]["found"]) == (503, "a server that ends")
+    assert (ending.cut_off, ending.metrics.answered) == (1, 0)
+
+
 def test_a_token_is_wanted_where_there_is_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = Server(server.served, server.config, server.ask, lambda: True, token="sesame")
     with answering(locked) as url:
