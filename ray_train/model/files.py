@@ -207,8 +207,8 @@ def stored_tensors(folder: str) -> dict[str, Stored]:
 def _weight_files(folder: str) -> Iterator[storage.FileInfo]:
     """Yield the files that transformers loads: ``model.safetensors``, else those in the index file."""
     root = canonical(folder)
-    files = {basename(file.url): file for file in storage.list_files(root)}
-    files = {name: file for name, file in files.items() if file.url == join(root, name)}
+    every = ((basename(file.url), file) for file in storage.list_files(root))
+    files = {name: file for name, file in every if file.url == join(root, name)}  # none of a subfolder
     if _ONE_FILE in files:
         yield files[_ONE_FILE]
     elif _INDEX in files:

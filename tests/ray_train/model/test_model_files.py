@@ -17,7 +17,14 @@ from transformers import InternVLForConditionalGeneration
 from bisieve.errors import DiskError, TrainingError
 from bisieve.io import storage
 from ray_train.model.backbone import load_backbone
-from ray_train.model.files import contents_of, known_as, local_copy, revision_of
+from ray_train.model.files import (
+    check_weights,
+    contents_of,
+    known_as,
+    local_copy,
+    revision_of,
+    stored_tensors,
+)
 from ray_train.model.save import save_model
 from ray_train.model.skeleton import load_skeleton, parameters
 
@@ -239,3 +246,14 @@ def test_of_a_large_file_the_size_and_a_piece_in_every_16_mib_are_looked_at(tmp_
         handle.truncate(size + 1)
     seen.add(contents_of(str(tmp_path)))
     assert len(seen) == 5
+
+
+def test_weights_of_a_subfolder_do_not_hide_those_of_the_model(internvl: Path, tmp_path: Path) -> None:
+    """A training keeps its checkpoints there, with the same file names."""
+    folder = shutil.copytree(internvl, tmp_path / "model")
+    expected = stored_tensors(str(folder))
+    assert expected
+    (folder / "runs").mkdir()
+    (folder / "runs" / "model.safetensors").write_bytes(b"a checkpoint")
+    assert stored_tensors(str(folder)).keys() == expected.keys()
+    check_weights(folder.as_uri(), "--model")
