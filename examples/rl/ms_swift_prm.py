@@ -23,6 +23,7 @@ from swift.rewards import PRM, prms
 from ray_train import SolutionScorer
 
 NO_REWARD = 0.0  # of a sample without a step that can be scored: dropped by any threshold from 0
+IMAGES = ("image", "image_url")  # types of parts
 
 
 @cache
@@ -53,7 +54,8 @@ def solution_of(request: Any) -> tuple[str, Any, str]:
     known = request if isinstance(request, dict) else vars(request)
     *before, last = known["messages"]
     question = "\n\n".join(text_of(message) for message in before if message["role"] == "user")
-    return placed(question), known.get("images"), text_of(last)
+    images = [image for message in before for image in images_of(message)]
+    return placed(question), images or known.get("images"), text_of(last)
 
 
 def placed(question: str) -> str:
@@ -64,10 +66,20 @@ def placed(question: str) -> str:
 
 def text_of(message: dict[str, Any]) -> str:
     """Return the text of a message, whose content is a text or a list of parts."""
-    content = message["content"]
+    content = message["content"] or ""  # None: of a call of a tool
     if isinstance(content, str):
         return content
-    return "".join("<image>" if part["type"] == "image" else part.get("text", "") for part in content)
+    return "".join("<image>" if part["type"] in IMAGES else part.get("text") or "" for part in content)
+
+
+def images_of(message: dict[str, Any]) -> list[Any]:
+    """Return the images that the parts of a message hold; others are in the list beside the messages."""
+    content = message["content"]
+    parts = content if isinstance(content, list) else []
+    images = [part.get(part["type"]) for part in parts if part["type"] in IMAGES]
+    return [
+        image["url"] if isinstance(image, dict) and "url" in image else image for image in images if image
+    ]
 
 
 prms["bisieve"] = StepPRM

@@ -28,12 +28,13 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from bisieve.errors import BisieveError, UsageError
+from bisieve.errors import BisieveError, ImageError, StorageError, UsageError
 from ray_train import SolutionScorer
 
 NO_REWARD = 0.0  # of a response without a step that can be scored: as if it were surely wrong
 END = re.compile(r"<\|im_end\|>|<\|endoftext\|>|<\|eot_id\|>|<end_of_turn>|<eos>|</s>")  # of a response
 LEAST = 8  # characters at the end of a prompt that a query must have: fewer may be there by chance
+OF_A_REQUEST = (UsageError, ImageError, StorageError, KeyError, TypeError, ValueError, RecursionError)
 
 
 @cache
@@ -66,7 +67,7 @@ def asked(label: Any) -> tuple[str, Any]:
     try:
         record = json.loads(label) if isinstance(label, str) else label
         return record["question"], record.get("images")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             "a label with question and images", repr(label)[:60], "check --data.label_key"
         ) from error
@@ -89,12 +90,13 @@ class RewardHandler(BaseHTTPRequestHandler):
     """Answers a POST of ``{query, prompts, labels}`` at any path."""
 
     def do_POST(self) -> None:
-        """Answer with the rewards, or with 400 and the reason."""
+        """Answer with the rewards, or with the reason: 400 where the request is wrong, 500 otherwise."""
         try:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, answer = 200, reward_func(asked["query"], asked["prompts"], asked["labels"])
-        except (BisieveError, KeyError, TypeError, ValueError, RecursionError) as error:
-            status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
+        except Exception as error:  # of the model or the server, too: the trainer asks again
+            status = 400 if isinstance(error, OF_A_REQUEST) else 500
+            answer = {"error": f"{type(error).__name__}: {error}"}
             self.log_error("%s", answer["error"])
         body = json.dumps(answer).encode()
         self.send_response(status)

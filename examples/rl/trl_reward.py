@@ -52,7 +52,7 @@ def asked(prompt: Any, row: Any) -> tuple[str, Any]:
     if isinstance(prompt, str):
         return prompt, row
     every = list(parts(prompt, "user"))
-    question = "".join("<image>" if part["type"] == "image" else part.get("text", "") for part in every)
+    question = "".join("<image>" if part["type"] == "image" else part.get("text") or "" for part in every)
     images = [part["image"] for part in every if part.get("image") is not None]
     return placed(question), images or row
 
@@ -67,7 +67,7 @@ def answered(completion: Any) -> str:
     """Return the text of a completion."""
     if isinstance(completion, str):
         return completion
-    return "\n\n".join(part.get("text", "") for part in parts(completion, "assistant"))
+    return "\n\n".join(part.get("text") or "" for part in parts(completion, "assistant"))
 
 
 def parts(messages: Sequence[Any], role: str) -> Iterator[dict[str, Any]]:

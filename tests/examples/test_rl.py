@@ -138,7 +138,7 @@ def test_openrlhf_never_gets_nan(reward_server: str) -> None:
         ({"query": ["something else"]}, "expected the end of its prompt in a query"),
         ({"labels": [{"question": "Q", "images": 3}]}, "expected a path, a URL, bytes"),
         ({"labels": [{"question": None}]}, "expected a text as question; found None"),
-        ({"labels": ["[" * 100_000]}, "RecursionError"),
+        ({"labels": ["[" * 100_000]}, "expected a label with question and images"),
         ({"labels": [{"question": "Q", "images": "data:image/png;base64,\u00e9"}]}, "expected a path, a URL"),
     ],
 )
@@ -149,6 +149,18 @@ def test_openrlhf_learns_why_a_request_is_refused(
     with pytest.raises(urllib.error.HTTPError, match="400") as refused:
         posted(reward_server, **payload)
     assert reason in json.load(refused.value)["error"]
+
+
+def test_openrlhf_learns_of_a_model_that_fails(
+    reward_server: str, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(solutions: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(fake, "score_batch", failing)
+    with pytest.raises(urllib.error.HTTPError, match="500") as failed:
+        posted(reward_server, query=[QUERY], prompts=[PROMPT], labels=[LABEL])
+    assert json.load(failed.value) == {"error": "RuntimeError: out of memory"}
 
 
 @pytest.mark.parametrize(
@@ -290,6 +302,17 @@ def test_ms_swift_gets_a_number_of_each_sample(
     assert found == [REWARD, 0.0, 0.0, REWARD, REWARD]
     assert fake.asked[0] == ("<image>Which <image>bar?", ["a.png", "b.png"], LONG.split("\n\n"))
     assert fake.asked[2][0] == "Which bar?"
+
+
+def test_images_of_ms_swift_may_be_in_the_parts_of_a_message(
+    swift_rewards: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = adapter("ms_swift_prm", fake, monkeypatch)
+    url = {"type": "image_url", "image_url": {"url": "b.png"}}
+    content = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Which "}, url]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": None}]
+    expected = "<image>Which <image>", ["a.png", "b.png"], ""
+    assert module.solution_of(InferRequest(messages)) == expected
 
 
 # --- a real model ---
