@@ -102,7 +102,8 @@ def load_backbone(
     except BisieveError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise any type
-        found = f"{_place(path)}{one_line(error)}"
+        reason = one_line(error)
+        found = f"{_place(path, reason)}{reason}"
         raise TrainingError(
             f"a vision-language model at {source}", found, "check --backbone or --model"
         ) from error
@@ -209,8 +210,8 @@ def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, An
     return type(kind.__name__, (kind,), members)(image_processor=images, tokenizer=tokenizer, **options)
 
 
-def _place(path: str) -> str:
-    """Return a prefix that explains a failed load: a missing or damaged file; empty for other reasons."""
+def _place(path: str, reason: str) -> str:
+    """Return which file is missing or damaged, to go before ``reason``; empty if it says so, or for others."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(Path(path).glob(f"*{WEIGHTS}"))
@@ -221,7 +222,7 @@ def _place(path: str) -> str:
             with safe_open(str(file), "np"):
                 pass
         except (SafetensorError, OSError):
-            return f"{file.name} that is damaged: "
+            return "" if file.name in reason else f"{file.name} that is damaged: "
     if not any(Path(path, name).is_file() for name in _TOKENIZERS):
         return "no tokenizer.json: "
     return ""

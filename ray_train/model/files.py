@@ -246,7 +246,7 @@ def _header(file: storage.FileInfo) -> dict[str, Stored]:
 
 
 def _damaged(url: str) -> ValueError:
-    return ValueError(f"{basename(url)} is damaged, or cut off")
+    return ValueError(f"{basename(url)} that is damaged or cut off")
 
 
 def check_weights(source: str, flag: str) -> None:

@@ -113,5 +113,5 @@ def test_a_model_whose_weights_are_cut_off_is_not_pushed(
     cut = shutil.copytree(model, tmp_path / "cut")
     os.truncate(cut / "model.safetensors", 5_000)
     assert push(cut, "--repo", "some-lab/mprm") == 1
-    assert "model.safetensors is damaged, or cut off" in capsys.readouterr().err
+    assert "model.safetensors that is damaged or cut off" in capsys.readouterr().err
     assert not hub.repositories
