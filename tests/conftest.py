@@ -255,6 +255,21 @@ def faulty_s3(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[F
     s3fs.S3FileSystem.clear_instance_cache()
 
 
+@pytest.fixture
+def lead_s3_to(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Leads this process to another S3 endpoint, which is asked four times without a pause."""
+    import s3fs
+
+    def lead(endpoint: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setattr("bisieve.io.retry.FIRST_PAUSE", 0.001)
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    yield lead
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @pytest.fixture(scope="session")
 def rollout() -> Callable[..., dict[str, Any]]:
     """Makes a usable record of the rollouts layout; keywords replace fields, None drops one."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 from PIL import Image
 
 ATTACK = "</script><script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
@@ -39,3 +40,13 @@ def make_reported(folder: Path, score: Callable[..., Any], **options: Any) -> tu
     images = write_corpus(folder / "corpus")
     score(folder / "corpus/shards", folder / "index", **options)
     return str(folder / "index"), str(images)
+
+
+def make_reported_in(store: str, folder: Path, score: Callable[..., Any]) -> tuple[str, str]:
+    """As `make_reported`, with the shards and the images in a store, and the index in ``folder``."""
+    write_corpus(folder / "corpus")
+    place = f"{store}/{folder.name}"
+    fs, path = fsspec.url_to_fs(place)
+    fs.put(str(folder / "corpus"), path, recursive=True)
+    score(f"{place}/shards", folder / "index")
+    return str(folder / "index"), f"{place}/images"

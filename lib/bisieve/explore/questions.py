@@ -13,7 +13,7 @@ import pyarrow as pa
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError
 from bisieve.explore.catalog import Catalog
-from bisieve.report.reading import read_texts
+from bisieve.report.reading import Unanswered, read_texts
 from bisieve.report.rows import View
 from bisieve.shards.fetch import in_chunks
 
@@ -56,7 +56,7 @@ class QuestionReader:
     def __init__(self, catalog: Catalog, view: View, turns: Turns) -> None:
         self._catalog, self._view, self._turns = catalog, view, turns
         self._done, self._total, self._missing, self._problem, self._is_finished = 0, 0, 0, "", False
-        self._stopped, self._beginning = Event(), Lock()
+        self._stopped, self._beginning, self._unanswered = Event(), Lock(), Unanswered()
         self._thread = Thread(target=self._run, name="read-questions", daemon=True)
 
     @property
@@ -99,7 +99,7 @@ class QuestionReader:
             self._is_finished = True
 
     def _read(self, rows: pa.Table) -> None:
-        found, problem = read_texts(self._view, rows)
+        found, problem = read_texts(self._view, rows, unanswered=self._unanswered)
         names = [
             (question_id, rollout.question)
             for question_id, rollout in zip(rows["question_id"].to_pylist(), found, strict=True)

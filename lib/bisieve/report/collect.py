@@ -16,6 +16,7 @@ from bisieve.records.model import Rollout
 from bisieve.report.aggregates import OWN_CHART, Counts
 from bisieve.report.cost import Cost, estimate_costs
 from bisieve.report.examples import MOST_STEPS, Examples, Reject, cut, find_examples, find_rejects
+from bisieve.report.reading import Unanswered
 from bisieve.report.rows import View, open_view
 from bisieve.report.what_if import Sample, WhatIf, what_if
 from bisieve.tools.diff import Side, compare
@@ -130,7 +131,8 @@ def collect(
     """
     view = open_view(index, fraction, asked, exclusion)
     counts, sample = counted(view)
-    examples = find_examples(view, image_root) if view.rollouts else Examples()
+    unanswered = Unanswered()
+    examples = find_examples(view, image_root, unanswered) if view.rollouts else Examples()
     passed = last_passed(index.url)
     ties, notes = view.ties_and_notes()
     both = counts.corpus.statistics(), counts.kept.statistics()
@@ -141,7 +143,7 @@ def collect(
         _compared(view, *other) if other else None,
         estimate_costs(counts, examples),
         what_if(sample, view.parameters, view.fraction) if sample.tables else None,
-        find_rejects(index), examples,
+        find_rejects(index, unanswered), examples,
     )  # fmt: skip
 
 

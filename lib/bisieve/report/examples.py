@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from bisieve.index.reader import Index, open_part
 from bisieve.records.model import HINTS, Rollout
 from bisieve.records.options import Parameters
-from bisieve.report.reading import Beginnings, Images, notes_on, read_texts
+from bisieve.report.reading import Beginnings, Images, Unanswered, notes_on, read_texts
 from bisieve.report.rows import View
 
 KINDS = ("kept", "just kept", "just dropped", "dropped")
@@ -45,7 +45,7 @@ class Examples:
     notes: list[str] = field(default_factory=list)
 
 
-def find_examples(view: View, image_root: str | None) -> Examples:
+def find_examples(view: View, image_root: str | None, unanswered: Unanswered) -> Examples:
     """Choose rollouts of a view, and read their text and images.
 
     What cannot be read is left out, with a note: an index is readable without its shards.
@@ -53,6 +53,7 @@ def find_examples(view: View, image_root: str | None) -> Examples:
     Args:
         view: The index and the selection.
         image_root: Where the images are; None: only images inside the records are shown.
+        unanswered: Stores that are not read from; gets those that do not answer.
 
     Raises:
         IndexUnusableError: A file of the index is missing or damaged.
@@ -66,8 +67,8 @@ def find_examples(view: View, image_root: str | None) -> Examples:
     described = rows.select(DESCRIBED).to_pylist()
     place_of = {(row["source"], row["rank"]): place for place, row in enumerate(described)}
     saved: dict[str, bytes] = {}
-    texts, problem = read_texts(view, rows, saved)
-    images = Images(image_root, saved)
+    texts, problem = read_texts(view, rows, saved, unanswered)
+    images = Images(image_root, saved, unanswered=unanswered)
     examples = []
     for kind, places in ranks.items():
         for place in (place_of[each] for each in places if each in place_of):
@@ -169,14 +170,18 @@ class Reject:
     )  # shard@offset, its first bytes as text
 
 
-def find_rejects(index: Index) -> list[Reject]:
+def find_rejects(index: Index, unanswered: Unanswered) -> list[Reject]:
     """Return the reasons for which records of an index were rejected, the most frequent first.
+
+    Args:
+        index: The index.
+        unanswered: As of `find_examples`.
 
     Raises:
         IndexUnusableError: A file of the index is missing or damaged.
     """
     counts = sorted(index.manifest.rejected.items(), key=lambda each: -each[1])
-    beginnings = Beginnings()
+    beginnings = Beginnings(unanswered)
     found = {reason: Reject(reason, records, HINTS.get(reason, "")) for reason, records in counts}
     for part in index.rejects:
         with open_part(index.url, part) as file:

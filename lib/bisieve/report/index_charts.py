@@ -56,7 +56,7 @@ def score_chart(counts: Counts, has_alpha: bool) -> Chart:
     own = counts.charted if len(counts.names) > 1 else ()
     chosen: dict[str, int | slice] = {_ALL: slice(None)}
     chosen |= {name: number for number, name in enumerate(own)}
-    edges, rows, lines = np.linspace(0, counts.most, SCORE_BINS + 1), [], []
+    edges, rows, lines, note = np.linspace(0, counts.most, SCORE_BINS + 1), [], [], ""
     for name, number in chosen.items():
         of_it = counts.bis[:, number].reshape(2, -1, SCORE_BINS).sum(axis=1)
         for series, values in (("all rollouts", of_it.sum(axis=0)), ("kept", of_it[KEPT])):
@@ -81,10 +81,13 @@ def score_chart(counts: Counts, has_alpha: bool) -> Chart:
     kept_ties = int(counts.at_alpha[KEPT])
     if has_alpha and counts.at_alpha.sum():
         share = kept_ties / max(counts.total("rollouts")[1], 1)
-        text = f"ties at α: {counts.at_alpha.sum():,}; kept {kept_ties:,}, {share:.1%} of all kept"
+        text = f"ties at α: {share:.1%} of all kept"  # short: a phone has room for some 35 characters
         lines.append({"source": _ALL, "at": counts.alpha, "label": text, "row": 2})
+        note = f"{counts.at_alpha.sum():,} rollouts have a BIS of exactly α; {kept_ties:,} of them are kept."
     return Chart(
-        "BIS: all rollouts, and those that are kept", _histogram(rows, lines, list(chosen), counts.most)
+        "BIS: all rollouts, and those that are kept",
+        _histogram(rows, lines, list(chosen), counts.most),
+        note,
     )
 
 
@@ -97,6 +100,7 @@ def _histogram(rows: Rows, lines: Rows, names: Sequence[str], largest: float) ->
     x = axis("from", "BIS", form=".2f", scale=whole, bin="binned", axis={"tickCount": 7})
     ours = {"filter": "datum.source === source"}
     at = {"x": {"field": "at", "type": "quantitative"}}
+    is_right = f"datum.at > {largest / 2}"  # where a label has more room on the left of its line
     select = {"input": "select", "options": list(names), "name": "source "}
     chosen = {"name": "source", "value": _ALL, **({"bind": select} if len(names) > 1 else {})}
     return {
@@ -122,7 +126,8 @@ def _histogram(rows: Rows, lines: Rows, names: Sequence[str], largest: float) ->
                 "data": {"values": list(lines)},
                 "transform": [ours],
                 "mark": {
-                    "type": "text", "align": "left", "baseline": "top", "dx": 5, "fontSize": 11,
+                    "type": "text", "align": {"expr": f"{is_right} ? 'right' : 'left'"}, "baseline": "top",
+                    "dx": {"expr": f"{is_right} ? -5 : 5"}, "fontSize": 11,
                     "color": "var(--ink)", "y": {"expr": "2 + 15 * datum.row"},
                 },
                 "encoding": {**at, "text": {"field": "label"}},

@@ -4,8 +4,10 @@ rows ──`read_texts`──▶ rollouts with their text ──`Images.of`─�
 """
 
 import base64
+import errno
 import io
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -14,6 +16,7 @@ from bisieve.errors import BisieveError, ImageError
 from bisieve.index.reader import indexed_shards
 from bisieve.io.images import decode_image, image_bytes
 from bisieve.io.read import read_ranges
+from bisieve.io.retry import is_transient
 from bisieve.io.urls import codec_of, is_parquet, is_seekable
 from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
@@ -24,12 +27,42 @@ SMALL, FULL = (360, 240), (1600, 1600)  # pixels at most, width and height
 _QUALITY = 72  # of JPEG
 _MOST_IMAGES = 2  # of a rollout
 _OF_A_RECORD = 600  # bytes of a rejected record
-_MOST_PROBLEMS = 5  # after which no more are read: a store that does not answer is waited for each time
+_MOST_PROBLEMS = 5  # after which no more are read
 _MOST_STREAMED = 2**28  # bytes of a shard that is read from its beginning
 
 
+class Unanswered:
+    """The stores that did not answer: each was tried for up to a minute, so none is asked again."""
+
+    def __init__(self) -> None:
+        self._stores: set[tuple[str, str]] = set()
+
+    def __contains__(self, url: str) -> bool:
+        """Return whether the store of ``url`` did not answer."""
+        return _store(url) in self._stores
+
+    def add(self, url: str, error: BisieveError) -> None:
+        """Remember the store of ``url`` if the ``error`` of reading from it is that it did not answer.
+
+        A record that is shorter than it was is an input/output error, which other records need not have.
+        """
+        cause: BaseException | None = error
+        while isinstance(cause, BisieveError):
+            cause = cause.__cause__
+        is_short = isinstance(cause, OSError) and cause.errno == errno.EIO
+        if isinstance(cause, Exception) and is_transient(cause) and not is_short:
+            self._stores.add(_store(url))
+
+
+def _store(url: str) -> tuple[str, str]:
+    return urlsplit(url)[:2]
+
+
 def read_texts(
-    view: View, rows: pa.Table, saved: dict[str, bytes] | None = None
+    view: View,
+    rows: pa.Table,
+    saved: dict[str, bytes] | None = None,
+    unanswered: Unanswered | None = None,
 ) -> tuple[list[Rollout | None], str]:
     """Return the rollouts of ``rows``, None where a record cannot be read, and what is wrong with the first.
 
@@ -37,7 +70,9 @@ def read_texts(
         view: The index.
         rows: Of `schemas.INDEX`.
         saved: Gets the images that are inside the records, by name; None: these are not kept.
+        unanswered: Stores that are not read from; gets those that do not answer.
     """
+    silent = unanswered or Unanswered()
 
     def save(pictures: Sequence[Picture]) -> list[str]:
         if saved is not None:
@@ -53,13 +88,14 @@ def read_texts(
     for shard, numbers in by_shard.items():
         if not is_seekable(shard) and sizes.get(shard, 0) > _MOST_STREAMED:
             problems.append(f"{shard} is compressed, so it would have to be read from its beginning")
-        elif len(problems) < _MOST_PROBLEMS:
+        elif len(problems) < _MOST_PROBLEMS and shard not in silent:
             some = rows.take(numbers)
             try:
                 for number, rollout in zip(numbers, fetch_rollouts(some, view.shards, save), strict=True):
                     found[number] = rollout
             except BisieveError as error:
                 problems.append(str(error))
+                silent.add(shard, error)
     return found, next(iter(problems), "")
 
 
@@ -70,19 +106,26 @@ def notes_on(found: Sequence[Rollout | None], problem: str) -> list[str]:
 
 
 class Beginnings:
-    """Reads the beginnings of rejected records."""
+    """Reads the beginnings of rejected records.
 
-    def __init__(self) -> None:
-        self._unread = 0
+    Args:
+        unanswered: As of `read_texts`.
+    """
+
+    def __init__(self, unanswered: Unanswered | None = None) -> None:
+        self._unread, self._silent = 0, unanswered or Unanswered()
 
     def of(self, shard: str, offset: int, length: int) -> str | None:
         """Return the beginning of a record; None if its shard is not plain text, or cannot be read."""
-        if is_parquet(shard) or codec_of(shard) is not None or self._unread >= _MOST_PROBLEMS:
+        if is_parquet(shard) or codec_of(shard) is not None:
+            return None
+        if self._unread >= _MOST_PROBLEMS or shard in self._silent:
             return None
         try:
             (data,) = read_ranges(shard, [offset], [offset + min(length, _OF_A_RECORD)])
-        except BisieveError:
+        except BisieveError as error:
             self._unread += 1
+            self._silent.add(shard, error)
             return None
         return data.decode(errors="replace").strip()
 
@@ -95,6 +138,7 @@ class Images:
         saved: Images that were inside the records, by name.
         size: Pixels that an image has at most, in width and height.
         most: Images of a rollout that are read.
+        unanswered: As of `read_texts`.
     """
 
     def __init__(
@@ -103,8 +147,10 @@ class Images:
         saved: Mapping[str, bytes],
         size: tuple[int, int] = SMALL,
         most: int = _MOST_IMAGES,
+        unanswered: Unanswered | None = None,
     ) -> None:
         self._root, self._saved, self._size, self._most = root, saved, size, most
+        self._silent = unanswered or Unanswered()
         self._asked = self._missing = self._unread = 0
         self._problem = ""  # of the first image that is missing
         self._unasked = ""  # why images were not looked for
@@ -126,9 +172,10 @@ class Images:
             self._unasked = "the images: name their root with --image-root"
             return None
         try:
-            if is_inside or self._unread < _MOST_PROBLEMS:
+            if is_inside or (self._unread < _MOST_PROBLEMS and (self._root or "") not in self._silent):
                 return thumbnail(self._bytes(name), name, self._size)
         except ImageError as error:
+            self._silent.add(self._root or "", error)
             inside = f"expected an image in each record; found {error.args[1]} in one"  # no file has its name
             self._problem = self._problem or (inside if is_inside else str(error))
         except ModuleNotFoundError:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisieve.errors import UsageError
+from bisieve.errors import StorageError, UsageError
 from bisieve.events import ignored
 from bisieve.index.reader import Index, indexed_shards
 from bisieve.index.selection import Selection
@@ -173,7 +173,10 @@ def check_target(index: Index, output: str, is_folder: bool = False, flag: str =
     if _is_below(target, home):
         raise UsageError(f"{flag} outside the index {index.url}", output, f"choose another {flag}")
     for shard in indexed_shards(index):
-        place = real_path(shard.url)
+        try:
+            place = real_path(shard.url)
+        except StorageError:  # no driver, or no TLS: a store that cannot be opened does not hold the output
+            continue
         if place == target or (is_folder and _is_below(place, target)):
             raise UsageError(
                 f"{flag} without any shard of the index", f"{shard.url} at {output}",
