@@ -211,7 +211,7 @@ def make_processor(name: str, images: Any, tokenizer: Any, options: dict[str, An
 
 
 def _place(path: str, reason: str) -> str:
-    """Return which file is missing or damaged, to go before ``reason``; empty if it says so, or for others."""
+    """Return which file is missing or damaged, to go before ``reason``; empty if it says so or for others."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(Path(path).glob(f"*{WEIGHTS}"))
