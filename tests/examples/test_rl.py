@@ -9,13 +9,15 @@ import importlib.util
 import inspect
 import json
 import math
+import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from types import ModuleType
 from typing import Any
 
@@ -161,6 +163,25 @@ def test_openrlhf_learns_of_a_model_that_fails(
     with pytest.raises(urllib.error.HTTPError, match="500") as failed:
         posted(reward_server, query=[QUERY], prompts=[PROMPT], labels=[LABEL])
     assert json.load(failed.value) == {"error": "RuntimeError: out of memory"}
+
+
+def test_a_trainer_that_has_left_is_one_line(
+    reward_server: str, fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = Event()
+    monkeypatch.setattr(fake, "score_batch", lambda solutions: left.wait(30) and [[0.5, 0.5]])
+    host, _, port = reward_server.removeprefix("http://").partition("/")[0].partition(":")
+    body = json.dumps({"query": [QUERY], "prompts": [PROMPT], "labels": [LABEL]}).encode()
+    with socket.create_connection((host, int(port))) as trainer:
+        trainer.sendall(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        trainer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, at once
+    left.set()
+    said, deadline = "", time.monotonic() + 30
+    while not said.endswith("\n") and time.monotonic() < deadline:
+        time.sleep(0.05)
+        said += capsys.readouterr().err
+    assert said.endswith("the trainer has left before it got its rewards\n")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
