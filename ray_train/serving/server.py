@@ -121,12 +121,12 @@ class Replicas:
         return RefusedError("a replica that answers", "none", "ask again a little later", _UNAVAILABLE)
 
     def are_healthy(self) -> bool:
-        """Return whether a replica answers."""
+        """Return whether a replica answers, and has its model."""
         try:
-            self.handle.served.remote().result(timeout_s=_HEALTH_TIME)
+            served = self.handle.served.remote().result(timeout_s=_HEALTH_TIME)
         except Exception:  # Ray Serve's, and a timeout
             return False
-        return True
+        return isinstance(served, Served)
 
 
 @contextmanager
