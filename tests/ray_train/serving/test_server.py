@@ -156,6 +156,15 @@ async def _never_asked(asked: Question) -> Scored:
     raise AssertionError(asked)
 
 
+def test_a_token_that_no_header_can_have_is_one_error(
+    published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BISIEVE_SERVE_TOKEN", "sesame\n")
+    assert run_command("ray_train.cli.serve", ["--model", str(published), "--port", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected BISIEVE_SERVE_TOKEN of printable ASCII; found a space, an end of line" in line
+
+
 @pytest.mark.parametrize(
     ("model", "found"),
     [
