@@ -220,11 +220,13 @@ def _run(server: Server, listening: socket.socket, grace: int, ready: Callable[[
     except OSError as error:  # another program began to listen while the model was loading
         raise _not_free(server.config, error) from error
     ended = KeyboardInterrupt()  # also where Ctrl-C is ignored, as in the background of a script
+    running = Announced(config)
     try:
-        Announced(config).run(sockets=[listening])
+        running.run(sockets=[listening])
     except KeyboardInterrupt as interrupt:
         ended = interrupt
-    left = f", {server.cut_off} cut off after {grace} s" if server.cut_off else ""
+    when = "" if running.force_exit else f" after {grace} s"  # a second Ctrl-C waits for none
+    left = f", {server.cut_off} cut off{when}" if server.cut_off else ""
     ended.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
     raise ended
 
