@@ -11,9 +11,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
+from multiprocessing.pool import ThreadPool
 from typing import Any, Self
 
 import requests
@@ -120,8 +120,9 @@ class StepClient:
         pictures = {id(image): image for sample in samples for image in sample.images}
         encoded = {key: _data_url(image) for key, image in pictures.items()}
         fitting = [self._fitting(sample) for sample in samples]  # a tokenizer is not for several threads
-        with ThreadPoolExecutor(self._workers) as pool:
-            return list(pool.map(lambda kept: self._rewards(kept, encoded), fitting))
+        # Not an executor: at Ctrl-C, or where one fails, it would wait for the answers to all that were sent.
+        with ThreadPool(max(1, min(self._workers, len(fitting)))) as pool:
+            return list(pool.imap(lambda kept: self._rewards(kept, encoded), fitting))
 
     def _model(self) -> tuple[str, str, str, int]:
         """Return the name of the served model, where it is, its run if known, and its length limit."""
@@ -192,7 +193,7 @@ class StepClient:
         if not answer.ok:
             raise TrainingError(
                 f"a server at {self._url} that takes such requests",
-                f"HTTP {answer.status_code}: {_reason(answer)}", _hint(_reason(answer)),
+                f"HTTP {answer.status_code}: {_reason(answer)}", _hint(answer),
             )  # fmt: skip
         try:
             return answer.json()
@@ -270,8 +271,10 @@ def _reason(answer: requests.Response) -> str:
         return answer.reason if text.startswith("<") else text  # not the HTML of a page
 
 
-def _hint(reason: str) -> str:
-    if "mm_processor_kwargs" in reason:
+def _hint(answer: requests.Response) -> str:
+    if answer.status_code == 413:
+        return "start it with larger limits (--max-body, --max-pixels), or make the images smaller"
+    if "mm_processor_kwargs" in _reason(answer):
         return "for several images start the server with --trust-request-mm-kwargs, too"
     return _START
 

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,7 +31,7 @@ class Served(ThreadingHTTPServer):
         self.failing = 0  # requests that get no answer at first
         self.models: Any = {"data": [{"id": str(folder), "root": str(folder), "max_model_len": max_length}]}
         self.answer = b""  # to /pooling, if it is not that of vLLM
-        self.pause = 0.0  # seconds before it
+        self.pause: Callable[[Any], float] = lambda body: 0.0  # seconds before it
 
     @property
     def url(self) -> str:
@@ -90,7 +90,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._answer(503, {"error": {"message": "starting"}})
             return
         self.server.asked.append(body)
-        time.sleep(self.server.pause)
+        time.sleep(self.server.pause(body))
         if self.server.answer:
             self._answer(200, self.server.answer)
             return

@@ -3,6 +3,7 @@
 import json
 import math
 import runpy
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,11 +113,23 @@ def test_a_server_that_is_starting_or_busy_is_asked_again(
 
 def test_a_server_that_does_not_answer_in_time_is_asked_once(server: Served) -> None:
     client, before = StepClient(server.url, timeout=0.2), len(server.asked)
-    server.pause = 1.0
+    server.pause = lambda body: 1.0
     with pytest.raises(TrainingError, match=r"found none within 0\.2 seconds; look into the log"):
         client.score("Why?", [], STEPS)
-    server.pause = 0.0
+    server.pause = lambda body: 0.0
     assert len(server.asked) == before + 1
+
+
+def test_where_one_request_fails_the_others_are_not_waited_for(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = StepClient(server.url, workers=2)
+    monkeypatch.setattr(server, "answer", b"[]")
+    monkeypatch.setattr(server, "pause", lambda body: 6 * ("slow" in json.dumps(body)))
+    begun = time.monotonic()
+    with pytest.raises(TrainingError, match="found 0 of them"):
+        client.score_batch([("Why?", [], STEPS), ("Why so slow?", [], STEPS)])
+    assert time.monotonic() < begun + 4
 
 
 @pytest.mark.parametrize(
