@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 from support.backbones import build_internvl
 
-from bisieve.errors import UsageError
+from bisieve.errors import TrainingError, UsageError
 from ray_train import SolutionScorer, StepScorer
 
 FOLDER = Path(__file__).parents[2] / "examples/rl"
@@ -91,6 +91,25 @@ def test_verl_gets_a_score_and_always_the_same_keys(fake: Fake, monkeypatch: pyt
     assert verl_result(module, "beyond", {"question": "Which bar?"})["score"] == 0.0
     with pytest.raises(UsageError, match="expected question in extra_info of charts; found index, num_turns"):
         verl_result(module, TEXT, {"index": 3})
+
+
+def test_verl_learns_at_once_that_the_server_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = loaded("verl_reward")
+
+    def failing(*_: str) -> SolutionScorer:
+        time.sleep(0.2)
+        raise TrainingError("a server", "none", "start it")
+
+    async def seconds() -> float:
+        """Return how long it takes until the first of many coroutines of a worker has failed."""
+        begun = time.monotonic()
+        rollouts = [module.compute_score("charts", TEXT, "", {"question": "Which bar?"}) for _ in range(20)]
+        with pytest.raises(TrainingError, match="expected a server; found none; start it"):
+            await asyncio.gather(*rollouts)
+        return time.monotonic() - begun
+
+    monkeypatch.setattr(module, "scorer", failing)
+    assert asyncio.run(seconds()) < 2
 
 
 # --- OpenRLHF 0.11.2: SingleTurnAgentExecutor ---
