@@ -251,10 +251,14 @@ def test_what_a_server_cannot_do_is_refused(
     assert f"expected no {option} with --server" in capsys.readouterr().err
 
 
-def test_predict_asks_a_server(server: Served, model: Path, tmp_path: Path) -> None:
+def test_predict_asks_a_server(
+    server: Served, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in.jsonl").write_text(json.dumps({"question": "Why?", "steps": STEPS}))
-    words = ["--model", str(model), "--input", str(tmp_path / "in.jsonl"), "--server", server.url]
+    url = server.url.replace("://", "://me:sesame@")  # of a proxy that asks for a password
+    words = ["--model", str(model), "--input", str(tmp_path / "in.jsonl"), "--server", url]
     assert run_command("ray_train.cli.predict", [*words, "--output", str(tmp_path / "out.jsonl")]) == 0
+    assert "sesame" not in "".join(capsys.readouterr())
     found = json.loads((tmp_path / "out.jsonl").read_text())["rewards"]
     assert found == pytest.approx(StepScorer(str(model)).score("Why?", [], STEPS), abs=1e-5)
 
