@@ -272,6 +272,8 @@ def _reason(answer: requests.Response) -> str:
 
 
 def _hint(answer: requests.Response) -> str:
+    if answer.status_code == 500:
+        return _LOG
     if answer.status_code == 413:
         return "start it with larger limits (--max-body, --max-pixels), or make the images smaller"
     if "mm_processor_kwargs" in _reason(answer):
@@ -280,10 +282,10 @@ def _hint(answer: requests.Response) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the system's words, such as "Connection refused", if they are behind ``error``; else its own."""
-    cause: BaseException | None = error
+    """Return the words of the system, or else of the first error, which is behind those of the libraries."""
+    first, cause = error, error.__cause__ or error.__context__
     while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return one_line(error)
+        first, cause = cause, cause.__cause__ or cause.__context__
+    if first.args and isinstance(first.args[-1], Exception):  # so urllib3 has the one of a closed connection
+        first = first.args[-1]
+    return getattr(first, "strerror", None) or one_line(first)

@@ -3,9 +3,11 @@
 import json
 import math
 import runpy
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -213,6 +215,11 @@ def test_another_model_or_no_server_is_one_error(
     monkeypatch.setattr("ray_train.evaluation.step_client.RETRIES", 0)
     with pytest.raises(TrainingError, match="found Connection refused; start it with: vllm serve FOLDER"):
         StepClient("http://127.0.0.1:9")
+    with socket.create_server(("127.0.0.1", 0)) as ending:
+        port = ending.getsockname()[1]
+        Thread(target=lambda: ending.accept()[0].close()).start()
+        with pytest.raises(TrainingError, match=r"found (Remote end closed|Connection reset by peer)"):
+            StepClient(f"http://127.0.0.1:{port}")
 
 
 def test_evaluate_and_best_of_ask_a_server_and_start_no_ray(
