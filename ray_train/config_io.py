@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import functools
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field
@@ -138,6 +139,19 @@ def require(holds: bool, name: str, found: Any, expected: str) -> None:
     if not holds:
         flag = flag_of(name)
         raise UsageError(f"{expected} for {flag}", repr(found), f"give another {flag}")
+
+
+def secret_in(variable: str) -> str:
+    """Return the secret in an environment variable, to be sent in a header of HTTP; "" if it is not set.
+
+    Raises:
+        UsageError: No header can have it.
+    """
+    secret = os.environ.get(variable, "")
+    if not re.fullmatch("[!-~]*", secret):
+        found = "a space, an end of line, or a character that is not ASCII"
+        raise UsageError(f"{variable} of printable ASCII", found, "set it without that")
+    return secret
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Config]) -> None:

@@ -102,8 +102,11 @@ class RewardHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.end_headers()
+            self.wfile.write(body)
+        except ConnectionError:  # it waits for 180 seconds
+            self.log_error("the trainer has left before it got its rewards")
 
     def log_request(self, *_: object) -> None:
         """Print no line per rollout; reasons of a refusal are printed."""

@@ -19,11 +19,13 @@ processes: a server gives them one model.
 import asyncio
 from collections.abc import Mapping
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from bisieve.errors import UsageError
 from ray_train import SolutionScorer
 
+MAKING = Lock()  # so that it is made once for all coroutines
 NO_REWARD = 0.0  # of a solution without a step that can be scored: as if it were surely wrong
 
 
@@ -31,6 +33,13 @@ NO_REWARD = 0.0  # of a solution without a step that can be scored: as if it wer
 def scorer(server: str, model: str, aggregate: str, split: str) -> SolutionScorer:
     """Return the scorer of a worker, which is made once."""
     return SolutionScorer.of_server(server, model, aggregate, split)
+
+
+def scored(options: tuple[str, str, str, str], solution: tuple[str, Any, str]) -> Any:
+    """Return the score of a solution; for a thread, since a server that is down takes seconds."""
+    with MAKING:
+        judge = scorer(*options)
+    return judge.score(*solution)
 
 
 async def compute_score(
@@ -62,8 +71,8 @@ async def compute_score(
     if "question" not in record:
         found = ", ".join(record) or "nothing"
         raise UsageError(f"question in extra_info of {data_source}", found, "add it, and images, to the data")
-    judge = scorer(server, model, aggregate, split)
-    score = await asyncio.to_thread(judge.score, record["question"], record.get("images"), solution_str)
+    solution = (record["question"], record.get("images"), solution_str)
+    score = await asyncio.to_thread(scored, (server, model, aggregate, split), solution)
     return {
         "score": NO_REWARD if score.reward is None else score.reward,
         "steps": float(len(score.steps)),

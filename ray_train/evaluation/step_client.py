@@ -8,21 +8,24 @@ read here, without weights, to know which steps fit.
 
 import base64
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
-from typing import Any
+from multiprocessing.pool import ThreadPool
+from typing import Any, Self
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
 from bisieve._redact import without_secrets
 from bisieve._text import one_line
-from bisieve.errors import TrainingError
+from bisieve.errors import TrainingError, UsageError
 from bisieve.io.images import load_image
+from ray_train.config_io import secret_in
 from ray_train.data.encode import Encoder, Sample, make_encoder, transparent_images
 from ray_train.estimates.sample import CountingProcessor
 from ray_train.evaluation.benchmark import Solution
@@ -34,7 +37,11 @@ from ray_train.model.serving_files import chat_messages, user_parts
 from ray_train.model.skeleton import load_skeleton_processor
 
 _START = "start it with: vllm serve FOLDER --config FOLDER/vllm.yaml, or bisieve serve --model FOLDER"
-RETRIES = 3  # of a request that gets no answer, or one that the server is not ready
+_LOG = "look into the log of the server"
+RETRIES = 3  # of a request that gets no answer
+BUSY_RETRIES = 20  # of one that gets the answer that the server is not ready, or has too much to do
+PAUSE = 2.0  # most seconds between two of these; a server may ask for hours
+_CONNECT_TIME = 10.0  # seconds; the system would try for two minutes
 _KEY = "VLLM_API_KEY"  # environment variable with the key that the server wants, if it wants one
 
 
@@ -51,23 +58,26 @@ class StepClient:
 
     Raises:
         TrainingError: There is no such server, or the model or its card cannot be read.
+        UsageError: The URL is none of HTTP, or the key in the environment cannot be sent.
     """
 
     def __init__(
         self, url: str, model: str = "", max_length: int = 0, workers: int = 16, timeout: float = 600.0
     ) -> None:
+        if not re.match("https?://[^/]", url):
+            raise UsageError(
+                "a URL such as http://localhost:8000 as the server", repr(url), "correct or give it"
+            )
         self._url, self._workers, self._timeout = url.rstrip("/"), workers, timeout
         self._session = _session(workers)
-        served = self._asked("GET", "/v1/models")["data"][0]
-        self._name = str(served["id"])
-        root = str(served.get("root") or self._name)
+        self._name, root, run, most = self._model()
         source = str(model) or root
         card = _card(source, model)
-        if model and os.path.isdir(root) and (other := card_of(root)) and other["run"] != card["run"]:
+        if model and run not in ("", card["run"]):
             raise TrainingError(
-                f"a server with the model of run {card['run']}", f"run {other['run']}", "give its --model"
+                f"a server with the model of run {card['run']}", f"run {run}", "give its --model"
             )
-        limits = [max_length or card["config"]["max_length"], served.get("max_model_len")]
+        limits = [max_length or card["config"]["max_length"], most]
         self._encoder = _encoder(source, card, min(filter(None, limits)))
         self.counts: Counter[str] = Counter()  # transparent images and unclear places, over all calls
 
@@ -110,8 +120,23 @@ class StepClient:
         pictures = {id(image): image for sample in samples for image in sample.images}
         encoded = {key: _data_url(image) for key, image in pictures.items()}
         fitting = [self._fitting(sample) for sample in samples]  # a tokenizer is not for several threads
-        with ThreadPoolExecutor(self._workers) as pool:
-            return list(pool.map(lambda kept: self._rewards(kept, encoded), fitting))
+        # Not an executor: at Ctrl-C, or where one fails, it would wait for the answers to all that were sent.
+        with ThreadPool(max(1, min(self._workers, len(fitting)))) as pool:
+            return list(pool.imap(lambda kept: self._rewards(kept, encoded), fitting))
+
+    def _model(self) -> tuple[str, str, str, int]:
+        """Return the name of the served model, where it is, its run if known, and its length limit."""
+        answer = self._asked("GET", "/v1/models")
+        try:
+            served = answer["data"][0]
+            name, most = str(served["id"]), int(served.get("max_model_len") or 0)
+            root, run = str(served.get("root") or name), str(served.get("run") or "")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            found = one_line(str(answer))[:100]
+            raise TrainingError(f"the models of the server at {self._url}", found, _START) from error
+        if not run and os.path.isdir(root) and (card := card_of(root)):
+            run = card["run"]
+        return name, root, run, most
 
     def _rewards(self, kept: Sample, encoded: dict[int, str]) -> list[float]:
         if not kept.steps:
@@ -135,6 +160,8 @@ class StepClient:
                 f"a reward of each of {len(kept.steps)} steps from {self._url}",
                 f"{len(rewards)} of them", _START,
             )  # fmt: skip
+        if wrong := [reward for reward in rewards if not 0 <= reward <= 1]:  # also NaN
+            raise TrainingError(f"rewards from 0 to 1 from {self._url}", str(wrong[0]), _START)
         return rewards
 
     def _fitting(self, sample: Sample) -> Sample:
@@ -151,7 +178,11 @@ class StepClient:
     def _asked(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request and return the JSON of its answer."""
         try:
-            answer = self._session.request(method, self._url + path, json=body, timeout=self._timeout)
+            times = (_CONNECT_TIME, self._timeout)
+            answer = self._session.request(method, self._url + path, json=body, timeout=times)
+        except requests.ReadTimeout as error:
+            found = f"none within {self._timeout:g} seconds"
+            raise TrainingError(f"an answer of the server at {self._url}", found, _LOG) from error
         except requests.RequestException as error:
             found = without_secrets(_cause(error))
             raise TrainingError(f"an answer of the server at {self._url}", found, _START) from error
@@ -162,22 +193,39 @@ class StepClient:
         if not answer.ok:
             raise TrainingError(
                 f"a server at {self._url} that takes such requests",
-                f"HTTP {answer.status_code}: {_reason(answer)}", _hint(_reason(answer)),
+                f"HTTP {answer.status_code}: {_reason(answer)}", _hint(answer),
             )  # fmt: skip
         try:
             return answer.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TrainingError(f"JSON from {self._url}", "something else", _START) from error
+
+
+class _Patience(Retry):
+    """Retries of a request."""
+
+    def increment(self, *args: Any, **known: Any) -> Self:
+        """Count a failure; raise it if no answer came in time, as the next would take as long."""
+        error = known.get("error")
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(*args, **known)
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        """Return the seconds that a server asks to wait, but no more than `PAUSE`."""
+        return min(super().parse_retry_after(retry_after), PAUSE)
 
 
 def _session(workers: int) -> requests.Session:
     session = requests.Session()
-    patience = Retry(RETRIES, backoff_factor=0.5, status_forcelist=[502, 503, 504], allowed_methods=None,
-                     raise_on_status=False)  # fmt: skip
+    patience = _Patience(
+        None, connect=RETRIES, read=RETRIES, other=RETRIES, status=BUSY_RETRIES, backoff_factor=0.5,
+        backoff_max=PAUSE, status_forcelist=[429, 502, 503, 504], allowed_methods=None, raise_on_status=False,
+    )  # fmt: skip
     adapter = HTTPAdapter(pool_maxsize=workers, max_retries=patience)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
-    if key := os.environ.get(_KEY):
+    if key := secret_in(_KEY):
         session.headers["Authorization"] = f"Bearer {key}"
     return session
 
@@ -219,20 +267,25 @@ def _reason(answer: requests.Response) -> str:
     try:
         return one_line(str(answer.json()["error"]["message"]))
     except (ValueError, KeyError, TypeError):
-        return one_line(answer.text)
+        text = one_line(answer.text)
+        return answer.reason if text.startswith("<") else text  # not the HTML of a page
 
 
-def _hint(reason: str) -> str:
-    if "mm_processor_kwargs" in reason:
+def _hint(answer: requests.Response) -> str:
+    if answer.status_code == 500:
+        return _LOG
+    if answer.status_code == 413:
+        return "start it with larger limits (--max-body, --max-pixels), or make the images smaller"
+    if "mm_processor_kwargs" in _reason(answer):
         return "for several images start the server with --trust-request-mm-kwargs, too"
     return _START
 
 
 def _cause(error: BaseException) -> str:
-    """Return the system's words, such as "Connection refused", if they are behind ``error``; else its own."""
-    cause: BaseException | None = error
+    """Return the words of the system, or else of the first error, which is behind those of the libraries."""
+    first, cause = error, error.__cause__ or error.__context__
     while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return one_line(error)
+        first, cause = cause, cause.__cause__ or cause.__context__
+    if first.args and isinstance(first.args[-1], Exception):  # so urllib3 has the one of a closed connection
+        first = first.args[-1]
+    return getattr(first, "strerror", None) or one_line(first)

@@ -8,6 +8,7 @@ from bisieve.io.images import as_decoded, decode_image
 from bisieve.io.storage import read_bytes
 from ray_train.data.encode import Sample
 from ray_train.evaluation.scorer import Scorer
+from ray_train.evaluation.scoring import check_finite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,9 +55,12 @@ class StepScorer:
         Raises:
             ImageError: An image cannot be read or decoded, or the processor refuses it.
             StorageError: A path or URL cannot be read.
+            TrainingError: A reward is no number, since the weights of the model are broken.
         """
         names = [[_name(image) for image in images] for _, images, _ in solutions]
-        return filled(self._scorer.rewards(samples_of(solutions), names), solutions)
+        rewards = self._scorer.rewards(samples_of(solutions), names)
+        check_finite(rewards)
+        return filled(rewards, solutions)
 
 
 def samples_of(solutions: Sequence[Asked]) -> list[Sample]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bisieve._text import one_line
-from bisieve.errors import BisieveError, TrainingError
+from bisieve.errors import BisieveError, ImageError, TrainingError
 from bisieve.io.images import decode_image
 from ray_train.serving.batcher import Batcher
 from ray_train.serving.config import ServeConfig
@@ -127,8 +127,11 @@ class Judge:
         except Exception as error:
             if len(parts) > 1:
                 return [self._score_parts([part])[0] for part in parts]
-            if isinstance(error, BisieveError):
+            if isinstance(error, ImageError):
                 return [_refused(error)]
+            if isinstance(error, BisieveError):
+                expected, found, hint = error.args
+                return [RefusedError(expected, found, hint, _FAILED)]
             logging.getLogger(__name__).exception("scoring failed")
             found = one_line(error)
             return [RefusedError("rewards from the model", found, "see the log of the replica", _FAILED)]
@@ -159,8 +162,10 @@ def score_parts(scorer: "Scorer", parts: Sequence[Part]) -> list[PartScored | Re
 
     Raises:
         ImageError: The model's processor refuses an image.
+        TrainingError: A reward is no number, since the weights of the model are broken.
     """
     from ray_train.data.encode import Sample
+    from ray_train.evaluation.scoring import check_finite
 
     flat = [(part, steps) for part in parts for steps in part.solutions]
     samples = [
@@ -169,6 +174,7 @@ def score_parts(scorer: "Scorer", parts: Sequence[Part]) -> list[PartScored | Re
     ]
     names = [[f"image {number}" for number, _ in enumerate(part.images, start=1)] for part, _ in flat]
     found = scorer.rewards(samples, names)
+    check_finite(found)
     rewards = iter(
         [*one, *[math.nan] * (len(steps) - len(one))] for one, (_, steps) in zip(found, flat, strict=True)
     )

@@ -174,6 +174,6 @@ def models_answer(served: Served) -> dict[str, Any]:
     """Return the answer to ``GET /v1/models``."""
     model = {
         "id": served.name, "object": "model", "owned_by": "bisieve", "root": served.root,
-        "max_model_len": served.max_length,
+        "run": served.run, "max_model_len": served.max_length,
     }  # fmt: skip
     return {"object": "list", "data": [model]}

@@ -26,7 +26,7 @@ from bisieve import console
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError, UsageError
 from ray_train.cluster import cluster, silenced_core, unwrapped
-from ray_train.config_io import located
+from ray_train.config_io import located, secret_in
 from ray_train.model.metadata import check_model
 from ray_train.serving.application import Server, application
 from ray_train.serving.config import LOOPBACK, ServeConfig
@@ -50,22 +50,21 @@ def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> No
         ready: Called with the URL when the server answers; by default it is printed.
 
     Raises:
-        UsageError: A value is out of range, or the port is not free.
+        UsageError: A value is out of range, the port is not free, or the token cannot be sent.
         TrainingError: The model cannot be loaded, or Ray does not start.
         KeyboardInterrupt: At the end, with the number of answers as its note.
     """
     config.check()
     if Path(config.model).expanduser().exists():
         config = replace(config, model=str(Path(config.model).expanduser().absolute()))
+    token = secret_in(TOKEN)
     check_model(located(config).model, "--model")  # before Ray starts, so that a mistake is reported early
     is_own = not _is_shared()  # a Ray that ends with the command
     limit_arenas()
     with _listening(config) as listening, cluster(config.num_replicas) as ray:
         console.phase(f"loading the model in {pluralize(config.num_replicas, 'replica')}")
         with deployed(ray, config, is_own) as replicas:
-            server = Server(
-                replicas.served, config, replicas.score, replicas.are_healthy, os.environ.get(TOKEN, "")
-            )
+            server = Server(replicas.served, config, replicas.score, replicas.are_healthy, token)
             host, port = listening.getsockname()[:2]
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             if not server.token and config.host not in LOOPBACK:
@@ -121,12 +120,12 @@ class Replicas:
         return RefusedError("a replica that answers", "none", "ask again a little later", _UNAVAILABLE)
 
     def are_healthy(self) -> bool:
-        """Return whether a replica answers."""
+        """Return whether a replica answers, and has its model."""
         try:
-            self.handle.served.remote().result(timeout_s=_HEALTH_TIME)
+            served = self.handle.served.remote().result(timeout_s=_HEALTH_TIME)
         except Exception:  # Ray Serve's, and a timeout
             return False
-        return True
+        return isinstance(served, Served)
 
 
 @contextmanager
@@ -221,11 +220,13 @@ def _run(server: Server, listening: socket.socket, grace: int, ready: Callable[[
     except OSError as error:  # another program began to listen while the model was loading
         raise _not_free(server.config, error) from error
     ended = KeyboardInterrupt()  # also where Ctrl-C is ignored, as in the background of a script
+    running = Announced(config)
     try:
-        Announced(config).run(sockets=[listening])
+        running.run(sockets=[listening])
     except KeyboardInterrupt as interrupt:
         ended = interrupt
-    left = f", {server.cut_off} cut off after {grace} s" if server.cut_off else ""
+    when = "" if running.force_exit else f" after {grace} s"  # a second Ctrl-C waits for none
+    left = f", {server.cut_off} cut off{when}" if server.cut_off else ""
     ended.add_note(f"{pluralize(server.metrics.answered, 'request')} answered{left}")
     raise ended
 

@@ -9,13 +9,15 @@ import importlib.util
 import inspect
 import json
 import math
+import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +25,7 @@ import pytest
 from PIL import Image
 from support.backbones import build_internvl
 
-from bisieve.errors import UsageError
+from bisieve.errors import TrainingError, UsageError
 from ray_train import SolutionScorer, StepScorer
 
 FOLDER = Path(__file__).parents[2] / "examples/rl"
@@ -89,6 +91,25 @@ def test_verl_gets_a_score_and_always_the_same_keys(fake: Fake, monkeypatch: pyt
     assert verl_result(module, "beyond", {"question": "Which bar?"})["score"] == 0.0
     with pytest.raises(UsageError, match="expected question in extra_info of charts; found index, num_turns"):
         verl_result(module, TEXT, {"index": 3})
+
+
+def test_verl_learns_at_once_that_the_server_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = loaded("verl_reward")
+
+    def failing(*_: str) -> SolutionScorer:
+        time.sleep(0.2)
+        raise TrainingError("a server", "none", "start it")
+
+    async def seconds() -> float:
+        """Return how long it takes until the first of many coroutines of a worker has failed."""
+        begun = time.monotonic()
+        rollouts = [module.compute_score("charts", TEXT, "", {"question": "Which bar?"}) for _ in range(20)]
+        with pytest.raises(TrainingError, match="expected a server; found none; start it"):
+            await asyncio.gather(*rollouts)
+        return time.monotonic() - begun
+
+    monkeypatch.setattr(module, "scorer", failing)
+    assert asyncio.run(seconds()) < 2
 
 
 # --- OpenRLHF 0.11.2: SingleTurnAgentExecutor ---
@@ -161,6 +182,25 @@ def test_openrlhf_learns_of_a_model_that_fails(
     with pytest.raises(urllib.error.HTTPError, match="500") as failed:
         posted(reward_server, query=[QUERY], prompts=[PROMPT], labels=[LABEL])
     assert json.load(failed.value) == {"error": "RuntimeError: out of memory"}
+
+
+def test_a_trainer_that_has_left_is_one_line(
+    reward_server: str, fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = Event()
+    monkeypatch.setattr(fake, "score_batch", lambda solutions: left.wait(30) and [[0.5, 0.5]])
+    host, _, port = reward_server.removeprefix("http://").partition("/")[0].partition(":")
+    body = json.dumps({"query": [QUERY], "prompts": [PROMPT], "labels": [LABEL]}).encode()
+    with socket.create_connection((host, int(port))) as trainer:
+        trainer.sendall(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        trainer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, at once
+    left.set()
+    said, deadline = "", time.monotonic() + 30
+    while not said.endswith("\n") and time.monotonic() < deadline:
+        time.sleep(0.05)
+        said += capsys.readouterr().err
+    assert said.endswith("the trainer has left before it got its rewards\n")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import base64
 import io
 import json
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +29,9 @@ class Served(ThreadingHTTPServer):
         self.scorer, self.lock = StepScorer(str(folder), max_length), Lock()
         self.asked: list[dict[str, Any]] = []  # bodies of the requests to /pooling
         self.failing = 0  # requests that get no answer at first
+        self.models: Any = {"data": [{"id": str(folder), "root": str(folder), "max_model_len": max_length}]}
+        self.answer = b""  # to /pooling, if it is not that of vLLM
+        self.pause: Callable[[Any], float] = lambda body: 0.0  # seconds before it
 
     @property
     def url(self) -> str:
@@ -77,9 +81,7 @@ class _Answers(BaseHTTPRequestHandler):
     server: Served
 
     def do_GET(self) -> None:
-        name = str(self.server.folder)
-        model = {"id": name, "object": "model", "root": name, "max_model_len": self.server.max_length}
-        self._answer(200, {"object": "list", "data": [model]})
+        self._answer(200, self.server.models)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -88,6 +90,10 @@ class _Answers(BaseHTTPRequestHandler):
             self._answer(503, {"error": {"message": "starting"}})
             return
         self.server.asked.append(body)
+        time.sleep(self.server.pause(body))
+        if self.server.answer:
+            self._answer(200, self.server.answer)
+            return
         try:
             rewards = [[reward] for reward in self.server.rewards(body)]
         except ValueError as error:
@@ -96,11 +102,13 @@ class _Answers(BaseHTTPRequestHandler):
         data = [{"index": 0, "object": "pooling", "data": rewards}]
         self._answer(200, {"object": "list", "model": body["model"], "data": data})
 
-    def _answer(self, status: int, content: dict[str, Any]) -> None:
+    def _answer(self, status: int, content: Any) -> None:
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             status, content = 401, {"error": "Unauthorized"}
-        data = json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
+        if status == 503:
+            self.send_header("Retry-After", "3600")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

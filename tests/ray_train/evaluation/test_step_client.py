@@ -3,8 +3,11 @@
 import json
 import math
 import runpy
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from support.small_corpus import Corpus
 from support.vllm_server import Served, serving_model
 
 from bisieve.cli.main import run_command
-from bisieve.errors import ImageError, TrainingError
+from bisieve.errors import ImageError, TrainingError, UsageError
 from ray_train import StepClient, StepScorer
 
 COMPARE = Path(__file__).parents[3] / "examples/serving/compare_with_vllm.py"
@@ -97,9 +100,84 @@ def test_a_broken_image_is_named(client: StepClient, tmp_path: Path) -> None:
         client.score("Why?", [tmp_path / "text.png"], STEPS)
 
 
-def test_a_server_that_is_starting_is_asked_again(client: StepClient, server: Served) -> None:
-    server.failing = 2
-    assert client.score("Why?", [], STEPS) == pytest.approx(server.scorer.score("Why?", [], STEPS), abs=1e-6)
+def test_a_server_that_is_starting_or_busy_is_asked_again(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, expected = StepClient(server.url), server.scorer.score("Why?", [], STEPS)
+    monkeypatch.setattr("ray_train.evaluation.step_client.PAUSE", 0.01)  # the server asks for an hour
+    server.failing = 10
+    assert client.score("Why?", [], STEPS) == pytest.approx(expected, abs=1e-6)
+    server.failing = 100
+    with pytest.raises(TrainingError, match="HTTP 503: starting"):
+        client.score("Why?", [], STEPS)
+    server.failing = 0
+
+
+def test_a_server_that_does_not_answer_in_time_is_asked_once(server: Served) -> None:
+    client, before = StepClient(server.url, timeout=0.2), len(server.asked)
+    server.pause = lambda body: 1.0
+    with pytest.raises(TrainingError, match=r"found none within 0\.2 seconds; look into the log"):
+        client.score("Why?", [], STEPS)
+    server.pause = lambda body: 0.0
+    assert len(server.asked) == before + 1
+
+
+def test_where_one_request_fails_the_others_are_not_waited_for(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = StepClient(server.url, workers=2)
+    monkeypatch.setattr(server, "answer", b"[]")
+    monkeypatch.setattr(server, "pause", lambda body: 6 * ("slow" in json.dumps(body)))
+    begun = time.monotonic()
+    with pytest.raises(TrainingError, match="found 0 of them"):
+        client.score_batch([("Why?", [], STEPS), ("Why so slow?", [], STEPS)])
+    assert time.monotonic() < begun + 4
+
+
+@pytest.mark.parametrize(
+    "models", [[], None, "text", {"data": []}, {"data": [{}]}, {"data": [{"id": "x", "max_model_len": "y"}]}]
+)
+def test_a_server_of_something_else_is_one_error(
+    models: Any, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "models", models)
+    with pytest.raises(TrainingError, match="expected the models of the server at http"):
+        StepClient(server.url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ('{"data": [{"data": [[0.5], [NaN]]}]}', "found nan"),
+        ('{"data": [{"data": [[0.5], [5.5]]}]}', "found 5.5"),
+        ('{"data": [{"data": [[0.5]]}]}', "found 1 of them"),
+        ('{"data": [{"data": [[0.5], [null]]}]}', "found 0 of them"),
+        ("<html>", "found something else"),
+        ("[" * 100_000, "found something else"),
+    ],
+)
+def test_an_answer_without_a_reward_of_each_step_is_one_error(
+    answer: str, found: str, client: StepClient, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "answer", answer.encode())
+    with pytest.raises(TrainingError, match=found):
+        client.score("Why?", [], STEPS)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://localhost", "/models/mprm", "http://"])
+def test_what_is_no_url_of_http_is_one_error(url: str) -> None:
+    with pytest.raises(UsageError, match="expected a URL such as http://localhost:8000 as the server"):
+        StepClient(url)
+
+
+@pytest.mark.parametrize("key", ["sesame\n", " sesame", "s\u00e9same\u20ac"])
+def test_a_key_that_no_header_can_have_is_one_error_without_it(
+    key: str, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", key)
+    with pytest.raises(UsageError, match="expected VLLM_API_KEY of printable ASCII") as refused:
+        StepClient(server.url)
+    assert "same" not in str(refused.value)
 
 
 def test_several_images_need_a_server_that_trusts_its_clients(
@@ -130,9 +208,18 @@ def test_another_model_or_no_server_is_one_error(
         TrainingError, match="expected a server with the model of run other-1; found run small"
     ):
         StepClient(server.url, str(tmp_path / "other"))
+    far = {"data": [{"id": "mprm", "root": "/of/another/machine", "run": "other-2"}]}
+    monkeypatch.setattr(server, "models", far)
+    with pytest.raises(TrainingError, match="the model of run small-1; found run other-2"):
+        StepClient(server.url, str(server.folder))
     monkeypatch.setattr("ray_train.evaluation.step_client.RETRIES", 0)
     with pytest.raises(TrainingError, match="found Connection refused; start it with: vllm serve FOLDER"):
         StepClient("http://127.0.0.1:9")
+    with socket.create_server(("127.0.0.1", 0)) as ending:
+        port = ending.getsockname()[1]
+        Thread(target=lambda: ending.accept()[0].close()).start()
+        with pytest.raises(TrainingError, match=r"found (Remote end closed|Connection reset by peer)"):
+            StepClient(f"http://127.0.0.1:{port}")
 
 
 def test_evaluate_and_best_of_ask_a_server_and_start_no_ray(
@@ -171,10 +258,14 @@ def test_what_a_server_cannot_do_is_refused(
     assert f"expected no {option} with --server" in capsys.readouterr().err
 
 
-def test_predict_asks_a_server(server: Served, model: Path, tmp_path: Path) -> None:
+def test_predict_asks_a_server(
+    server: Served, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in.jsonl").write_text(json.dumps({"question": "Why?", "steps": STEPS}))
-    words = ["--model", str(model), "--input", str(tmp_path / "in.jsonl"), "--server", server.url]
+    url = server.url.replace("://", "://me:sesame@")  # of a proxy that asks for a password
+    words = ["--model", str(model), "--input", str(tmp_path / "in.jsonl"), "--server", url]
     assert run_command("ray_train.cli.predict", [*words, "--output", str(tmp_path / "out.jsonl")]) == 0
+    assert "sesame" not in "".join(capsys.readouterr())
     found = json.loads((tmp_path / "out.jsonl").read_text())["rewards"]
     assert found == pytest.approx(StepScorer(str(model)).score("Why?", [], STEPS), abs=1e-5)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import ray_train
-from bisieve.errors import ImageError, StorageError
+from bisieve.errors import ImageError, StorageError, TrainingError
 from ray_train import StepScorer
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.scorer import Scorer
@@ -54,6 +54,14 @@ def test_solutions_of_a_batch_have_the_rewards_that_each_has_alone(scorer: StepS
     assert [len(rewards) for rewards in together] == [2, 1, 2]
     for one, rewards in zip(asked, together, strict=True):
         assert rewards == pytest.approx(scorer.score(*one), abs=1e-5)
+
+
+def test_a_model_with_broken_weights_is_an_error_and_not_steps_without_a_reward(internvl: Path) -> None:
+    scorer = StepScorer(str(internvl))
+    for weights in scorer._scorer._model.parameters():
+        weights.data.fill_(math.nan)
+    with pytest.raises(TrainingError, match=r"found 2 of 2 .*the weights of this model are"):
+        scorer.score("How many?", [], STEPS)
 
 
 def test_what_cannot_be_scored_is_nan_or_an_error(scorer: StepScorer, internvl: Path, tmp_path: Path) -> None:

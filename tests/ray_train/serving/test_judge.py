@@ -1,6 +1,7 @@
 """What a replica does apart from Ray: a question that fails is alone with it, and an error is returned."""
 
 import asyncio
+import math
 import pickle
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_a_model_that_cannot_be_loaded_is_an_answer(folder: Path, tmp_path: Path
     judge._begun -= 60
     with pytest.raises(RuntimeError, match="expected"):
         judge.check_health()
+
+
+def test_a_model_with_broken_weights_is_a_fault_of_the_model(folder: Path) -> None:
+    judge, _ = judge_of(folder)
+    for weights in judge._scorer._model.parameters():
+        weights.data.fill_(math.nan)
+    refused = asyncio.run(judge.score(Question("Why?", (), (tuple(STEPS),))))
+    assert isinstance(refused, RefusedError)
+    assert "the weights of this model are broken" in str(refused)
+    assert refused.status == 500
 
 
 def test_what_is_sent_between_processes_is_unchanged() -> None:

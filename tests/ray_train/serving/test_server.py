@@ -1,5 +1,7 @@
 """`bisieve serve` on a real Ray Serve, as users start it: its lines, its answers, and its end."""
 
+import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -152,8 +154,48 @@ def test_a_port_that_another_took_while_the_model_was_loading_is_one_error(serve
                 _run(Server(served, config, _never_asked, lambda: True), ours, 1, pytest.fail)
 
 
+@pytest.mark.parametrize(("presses", "when"), [(1, " after 1 s"), (2, "")])
+def test_its_last_line_says_when_a_request_was_cut_off(presses: int, when: str, served: Served) -> None:
+    config, answers = ServeConfig(model="model", port=0, grace=1), []
+    server = Server(served, config, _asked_for_long, lambda: True)
+    with _listening(config) as ours:
+        url = f"http://127.0.0.1:{ours.getsockname()[1]}/score"
+
+        def ask_and_press() -> None:
+            body = {"question": "Why?", "steps": STEPS}
+            asking = threading.Thread(target=lambda: answers.append(posted(url, body)[0]))
+            asking.start()
+            while not server.in_flight:
+                time.sleep(0.01)
+            for _ in range(presses):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+            asking.join()
+
+        pressing = threading.Thread(target=ask_and_press)
+        with pytest.raises(KeyboardInterrupt) as ended:
+            _run(server, ours, config.grace, pressing.start)
+        pressing.join()
+    assert answers == [503]
+    assert ended.value.__notes__ == [f"0 requests answered, 1 cut off{when}"]
+
+
+async def _asked_for_long(asked: Question) -> Scored:
+    await asyncio.sleep(60)
+    raise AssertionError(asked)
+
+
 async def _never_asked(asked: Question) -> Scored:
     raise AssertionError(asked)
+
+
+def test_a_token_that_no_header_can_have_is_one_error(
+    published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BISIEVE_SERVE_TOKEN", "sesame\n")
+    assert run_command("ray_train.cli.serve", ["--model", str(published), "--port", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected BISIEVE_SERVE_TOKEN of printable ASCII; found a space, an end of line" in line
 
 
 @pytest.mark.parametrize(
