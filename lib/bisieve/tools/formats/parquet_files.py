@@ -24,7 +24,7 @@ from bisieve.errors import UsageError
 from bisieve.index.selection import Selection
 from bisieve.io.errors import storage_errors
 from bisieve.io.images import image_bytes
-from bisieve.io.storage import exists, file_names, open_output, remove
+from bisieve.io.storage import open_output, remove
 from bisieve.io.urls import join
 from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
@@ -177,18 +177,15 @@ def write_parquet(
     rollouts of each part that is written.
 
     Raises:
-        UsageError: The folder has Parquet files already, or images are missing an ``image_root``.
+        UsageError: Images are missing an ``image_root``.
         ImageError: An image cannot be read.
         IndexUnusableError: A span does not hold the indexed rollout any more.
         StorageError: A shard cannot be read, or ``folder`` cannot be written.
     """
-    data = join(folder, DATA)
-    if exists(data) and file_names(data):
-        raise UsageError(f"no files in {data}", "those of an earlier export", "name another --output")
     schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": features()}})})
     tables = _tables(selection, Pictures(image_root))
     files: list[DataFile] = []
-    with _removed_on_error(folder, files):
+    with removed_on_error(folder, files):
         table = next(tables, None)
         while table is not None:
             name, rows = f"{DATA}/{SPLIT}-{len(files):05}.parquet", 0
@@ -205,11 +202,12 @@ def write_parquet(
 
 
 @contextmanager
-def _removed_on_error(folder: str, files: Sequence[DataFile]) -> Iterator[None]:
+def removed_on_error(folder: str, files: Sequence[DataFile], *others: str) -> Iterator[None]:
+    """Delete ``files``, and files of the names ``others``, in ``folder`` if the block fails."""
     try:
         yield
     except BaseException:  # Ctrl-C, too: nothing half-written may stay
-        remove([join(folder, file.name) for file in files])
+        remove([join(folder, name) for name in (*(file.name for file in files), *others)])
         raise
 
 
