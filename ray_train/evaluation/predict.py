@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import msgspec
 
 from bisieve import console
+from bisieve._redact import without_secrets
 from bisieve._text import pluralize
 from bisieve.errors import TrainingError, UsageError
 from bisieve.io.images import image_url, missing_images, refuse_missing
@@ -115,7 +116,7 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
 
 def _judge(config: PredictConfig) -> "Judge":
     if config.server:
-        console.status_on_stderr(f"asking the server at {config.server}")
+        console.status_on_stderr(f"asking the server at {without_secrets(config.server)}")
         from ray_train.evaluation.step_client import StepClient
 
         return StepClient(config.server, config.model, config.max_length)
@@ -173,6 +174,8 @@ def _line(row: bytes, split: str, where: str) -> _Line:
         missing = "steps and text" if both else "no question" if not known.question.strip() else "no steps"
         raise _malformed(where, missing)
     images = [known.image] if isinstance(known.image, str) else known.image or []
+    if not all(map(str.strip, images)):
+        raise _malformed(where, "an image without a name")
     return _Line(record, known.question.strip(), tuple(images), steps)
 
 

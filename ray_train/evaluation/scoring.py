@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from bisieve import console
+from bisieve._redact import without_secrets
 from bisieve._text import pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.io import storage
@@ -245,7 +246,7 @@ def _by_server(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator
     from ray_train.evaluation.step_client import StepClient
 
     client = StepClient(config.server, config.model, config.max_length, workers=config.batch)
-    console.status(f"asking the server at {config.server}")
+    console.status(f"asking the server at {without_secrets(config.server)}")
     for start in range(0, len(solutions), _ASKED):
         part = solutions[start : start + _ASKED]
         for solution, rewards in zip(part, client.score_solutions(part, config.image_root), strict=True):
