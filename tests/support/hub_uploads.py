@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -22,6 +22,8 @@ class Uploads(ThreadingHTTPServer):
         self.repositories: dict[str, bool] = {}  # name -> is it private
         self.large: dict[str, bytes] = {}  # sha256 -> content
         self.commits: list[dict[str, Any]] = []  # repo, branch, message, files
+        self.silent = Event()  # it answers once this is set
+        self.silent.set()
 
     @property
     def url(self) -> str:
@@ -48,6 +50,7 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parts = self.path.partition("?")[0].strip("/").split("/")
+        self.server.silent.wait()
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, {"error": "Invalid username or password."})
         elif parts == ["api", "validate-yaml"]:
