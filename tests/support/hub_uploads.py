@@ -22,8 +22,8 @@ class Uploads(ThreadingHTTPServer):
         self.repositories: dict[str, bool] = {}  # name -> is it private
         self.large: dict[str, bytes] = {}  # sha256 -> content
         self.commits: list[dict[str, Any]] = []  # repo, branch, message, files
-        self.silent = Event()  # it answers once this is set
-        self.silent.set()
+        self.answering = Event()  # while it is not set, requests get no answer
+        self.answering.set()
 
     @property
     def url(self) -> str:
@@ -50,7 +50,9 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parts = self.path.partition("?")[0].strip("/").split("/")
-        self.server.silent.wait()
+        if not self.server.answering.is_set():
+            self.server.answering.wait()
+            return
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, {"error": "Invalid username or password."})
         elif parts == ["api", "validate-yaml"]:

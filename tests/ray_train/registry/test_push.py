@@ -119,11 +119,11 @@ def test_a_hub_that_falls_silent_ends_the_upload(
     hub: Uploads, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ray_train.registry.push._PATIENCE", 0.5)
-    hub.silent.clear()
+    hub.answering.clear()
     try:
         assert push(model, "--repo", "some-lab/mprm") == 1
     finally:
-        hub.silent.set()
+        hub.answering.set()
     assert "expected to write to some-lab/mprm on the hub; found timed out" in capsys.readouterr().err
 
 
