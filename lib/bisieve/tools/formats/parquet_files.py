@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from bisieve.errors import UsageError
 from bisieve.index.selection import Selection
 from bisieve.io.errors import storage_errors
-from bisieve.io.images import image_bytes
+from bisieve.io.images import image_bytes, image_url
 from bisieve.io.storage import open_output, remove
 from bisieve.io.urls import join
 from bisieve.records.embedded_images import Picture
@@ -110,21 +110,24 @@ class Pictures:
         self._embedded.update(zip(names, (picture.data for picture in pictures), strict=True))
         return names
 
-    def read(self, name: str) -> bytes:
-        """Return the bytes of an image.
+    def read(self, name: str) -> dict[str, Any]:
+        """Return an image as its column has it: the bytes, and a path below the image root.
 
         Raises:
             UsageError: There is no image root to read it from.
             ImageError: It is outside the image root, or cannot be read.
         """
         if name in self._embedded:
-            return self._embedded[name]
+            return {"bytes": self._embedded[name], "path": name}
         if not self.image_root:
             raise UsageError(
                 "--image-root FOLDER, as the images are written into the files", f"no folder for {name}",
                 "name the folder that the records' images are in",
             )  # fmt: skip
-        return image_bytes(self.image_root, name)
+        data = image_bytes(self.image_root, name)
+        # A name may be an absolute path, which would tell others of the folders of this machine.
+        path = image_url(self.image_root, name).removeprefix(join(self.image_root, ""))
+        return {"bytes": data, "path": path}
 
     def forget(self) -> None:
         """Free the images of records that have been written."""
@@ -228,21 +231,21 @@ def _tables(selection: Selection, pictures: Pictures) -> Iterator[pa.Table]:
 
 
 def as_row(
-    rollout: Rollout, index: dict[str, Any], images: dict[str, bytes], threshold: float
+    rollout: Rollout, index: dict[str, Any], images: dict[str, dict[str, Any]], threshold: float
 ) -> dict[str, Any]:
     """Return a row of `SCHEMA`.
 
     Args:
         rollout: The rollout.
         index: Its values of the index: source, rank and bis.
-        images: The bytes of its images, by name.
+        images: Its images by name, as `Pictures.read` returns them.
         threshold: A step is right if its MC score is greater.
     """
     return {
         **index,
         "rollout_id": rollout.rollout_id,
         "question": rollout.question,
-        "image": [{"bytes": images[name], "path": name} for name in rollout.images],
+        "image": [images[name] for name in rollout.images],
         "step": rollout.steps,
         "score": rollout.scores,
         "num_mc_correct": rollout.mc_correct,

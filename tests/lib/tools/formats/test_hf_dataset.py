@@ -136,6 +136,17 @@ def test_files_of_an_earlier_export_are_not_mixed_with_new_ones(
     assert (corpus / "best/README.md").read_bytes() == before
 
 
+def test_no_absolute_path_of_an_image_gets_to_others(
+    corpus: Path, score: Make, write_jsonl: Make, rollout: Make
+) -> None:
+    place = str(corpus / "images/b.png")
+    score(write_jsonl("other.jsonl", [rollout([1.0], image=[place, "a.png"])]), corpus / "index")
+    assert export("--image-root", "images") == 0
+    (row,) = pq.read_table(corpus / "best/data/train-00000.parquet").to_pylist()
+    assert [image["path"] for image in row["image"]] == ["b.png", "a.png"]
+    assert [image["bytes"] for image in row["image"]] == [picture(1), picture(0)]
+
+
 @pytest.mark.parametrize("name", ["README.md", "croissant.json"])
 def test_a_page_that_is_there_is_not_replaced(
     name: str, corpus: Path, capsys: pytest.CaptureFixture[str]
