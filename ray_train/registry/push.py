@@ -3,6 +3,7 @@
 folder of train ──files of the model──▶ one commit of a repository of the hub
 """
 
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
@@ -17,13 +18,14 @@ from ray_train.model.files import TOKENIZERS, check_weights, hub_answers, hub_li
 from ray_train.model.metadata import CARD, MODEL, trained_card
 from ray_train.model.model_card import README, named_after
 
-# Patterns of all names that the files of a model have: what else is in its folder, such as results, notes and
-# keys, is not for others.
+# Patterns of the names of a model's files that not every model has: in a repository, those of an earlier
+# model would be loaded with this one.
+_OWN = ("model*.safetensors", "model.safetensors.index.json", "kappa.safetensors", "vllm.yaml")
+# And of all its files: what else is in its folder, such as results, notes and keys, is not for others.
 _FILES = (
-    README, CARD, MODEL, "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
-    "kappa.safetensors", "vllm.yaml", "chat_template.jinja", "*processor_config.json", *TOKENIZERS,
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt",
-    "*.model", "*.tiktoken",
+    README, CARD, MODEL, "generation_config.json", *_OWN, "chat_template.jinja", "*processor_config.json",
+    *TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
+    "vocab.txt", "*.model", "*.tiktoken",
 )  # fmt: skip
 _PATIENCE = 100.0  # seconds without a byte from the hub; its library would wait for ever
 
@@ -37,7 +39,8 @@ def push(
 ) -> str:
     """Upload a model that bisieve trained to a repository of the hub, which is made if it is missing.
 
-    All files go into one commit, so no one sees a part of the model. Subfolders, such as checkpoints, stay.
+    All files go into one commit, so no one sees a part of the model; it removes the weights of an earlier
+    model that this one does not replace. Subfolders, such as checkpoints, stay.
 
     Args:
         model: Folder or URL that ``bisieve train`` wrote.
@@ -80,8 +83,12 @@ def push(
         contents: dict[str, Any] = {name: str(folder / name) for name in names}
         if page is not None:
             contents[README] = named_after(page, made.repo_id).encode()
-        additions = [hub.CommitOperationAdd(name, content) for name, content in contents.items()]
-        commit = api.create_commit(made.repo_id, additions, commit_message=message, revision=revision)
+        there = api.list_repo_files(made.repo_id, revision=revision)
+        changes = [hub.CommitOperationAdd(name, content) for name, content in contents.items()]
+        changes += [
+            hub.CommitOperationDelete(name) for name in _matching(there, _OWN) if name not in contents
+        ]
+        commit = api.create_commit(made.repo_id, changes, commit_message=message, revision=revision)
     except Exception as error:  # the hub's library raises any type
         found = one_line(str(error).partition("For more information")[0]).rstrip(".")
         raise TrainingError(f"to write to {repo} on the hub", found, _hint(error)) from error
@@ -102,12 +109,16 @@ def _check_name(repo: str) -> None:
 def _names(folder: Path, model: str) -> list[str]:
     """Return the names of the model's files in ``folder``, sorted; raise if it has no tokenizer."""
     found = (file.name for file in folder.iterdir() if file.is_file())
-    names = sorted(name for name in found if any(fnmatch(name, pattern) for pattern in _FILES))
+    names = sorted(_matching(found, _FILES))
     if not set(TOKENIZERS).intersection(names):
         raise TrainingError(
             f"a tokenizer, such as {TOKENIZERS[0]}, at {model}", "none", "copy the folder again"
         )
     return names
+
+
+def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns) and "/" not in name]
 
 
 def _page(file: Path) -> str | None:

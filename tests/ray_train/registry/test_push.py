@@ -72,6 +72,15 @@ def test_a_repository_that_is_there_gets_another_commit(
     assert [commit["repo"] for commit in hub.commits] == ["somebody/mprm"]
 
 
+def test_weights_of_an_earlier_model_go_and_files_of_others_stay(hub: Uploads, model: Path) -> None:
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    others = [".gitattributes", "LICENSE", "adapter.safetensors", "old/model-1.safetensors"]
+    stale = [*shards, "model.safetensors.index.json", "kappa.safetensors"]
+    hub.files["some-lab/mprm", "main"] = [*others, *stale, "model.safetensors", "vllm.yaml"]
+    assert push(model, "--repo", "some-lab/mprm") == 0
+    assert hub.files["some-lab/mprm", "main"] == sorted([*others, *hub.commits[0]["files"]])
+
+
 def test_who_may_not_write_is_told_to_log_in(
     hub: Uploads, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
