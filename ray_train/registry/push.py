@@ -13,6 +13,7 @@ from bisieve import console
 from bisieve._redact import without_secrets
 from bisieve._text import one_line, pluralize, rounded
 from bisieve.errors import TrainingError, UsageError
+from bisieve.io.storage import read_bytes
 from bisieve.io.urls import canonical
 from ray_train.model.files import TOKENIZERS, check_weights, hub_answers, hub_library, local_copy
 from ray_train.model.metadata import CARD, MODEL, trained_card
@@ -127,7 +128,7 @@ def _page(file: Path) -> str | None:
         console.show_on_stderr(f"note: no {README}, so the model has no page on the hub")
         return None
     try:
-        return file.read_text("utf-8")
+        return read_bytes(str(file)).decode()
     except UnicodeDecodeError as error:
         raise TrainingError(f"UTF-8 in {file}", str(error), "save it as UTF-8") from error
 
