@@ -3,6 +3,7 @@
 folder of train ──files of the model──▶ one commit of a repository of the hub
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from importlib import import_module
@@ -13,6 +14,7 @@ from bisieve import console
 from bisieve._redact import without_secrets
 from bisieve._text import one_line, pluralize, rounded
 from bisieve.errors import TrainingError, UsageError
+from bisieve.io.errors import disk_error
 from bisieve.io.storage import read_bytes
 from bisieve.io.urls import canonical
 from ray_train.model.files import TOKENIZERS, check_weights, hub_answers, hub_library, local_copy
@@ -57,7 +59,7 @@ def push(
         UsageError: ``repo`` is not a name that the hub takes.
         TrainingError: There is no such model, it is damaged or incomplete, or the hub refuses it or does not
             answer.
-        StorageError: The store of ``model`` fails.
+        StorageError: The store of ``model`` fails, or a file of it cannot be read.
     """
     _check_name(repo)
     url = canonical(model)
@@ -91,6 +93,8 @@ def push(
         ]
         commit = api.create_commit(made.repo_id, changes, commit_message=message, revision=revision)
     except Exception as error:  # the hub's library raises any type
+        if isinstance(error, OSError) and (of_disk := disk_error(str(folder), error)):
+            raise of_disk from error
         found = one_line(str(error).partition("For more information")[0]).rstrip(".")
         raise TrainingError(f"to write to {repo} on the hub", found, _hint(error)) from error
     return str(commit.commit_url)
@@ -136,6 +140,7 @@ def _page(file: Path) -> str | None:
 def _hint(error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     # What cannot be encoded is the token, in the header of a request.
-    if status in (401, 403) or "token" in str(error).lower() or isinstance(error, UnicodeEncodeError):
+    names_token = re.search(r"\btoken\b", str(error), re.IGNORECASE)
+    if status in (401, 403) or names_token or isinstance(error, UnicodeEncodeError):
         return "log in with hf auth login, or set HF_TOKEN to a token that may write there"
     return "check --repo and --revision, or try again"
