@@ -6,6 +6,7 @@ import json
 from bisieve import console
 from bisieve._text import pluralize
 from bisieve.cli.overview import TRAIN
+from bisieve.errors import UsageError
 from ray_train.config_io import add_options, read_config, to_toml
 from ray_train.evaluation.predict import PredictConfig
 
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from ray_train.evaluation.predict import predict
 
     if args.output:
+        _check_output(args.output, config.input)
         storage.require_writable_file(canonical(args.output))
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in predict(config)]
     if args.output:
@@ -39,3 +41,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(*lines, sep="", end="", flush=True)
     return 0
+
+
+def _check_output(output: str, input: str) -> None:
+    from bisieve.io.urls import check_names_lines, real_path
+
+    if output == "-":
+        raise UsageError("a file for --output", output, "leave it out to print the result")
+    check_names_lines(output, "--output")
+    if real_path(output) == real_path(input):
+        raise UsageError("another file for --output than --input", output, "name a new one")

@@ -29,4 +29,6 @@ def run(args: argparse.Namespace) -> int:
     console.show(f"written to {args.model}: {', '.join(written)}")
     if why_not:
         console.show(f"no {VLLM}: {why_not}")
+    elif VLLM not in written:
+        console.show(f"{VLLM} has other options and stays: for a new one move it away, then run this again")
     return 0

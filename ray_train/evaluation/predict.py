@@ -174,6 +174,8 @@ def _line(row: bytes, split: str, where: str) -> _Line:
         missing = "steps and text" if both else "no question" if not known.question.strip() else "no steps"
         raise _malformed(where, missing)
     images = [known.image] if isinstance(known.image, str) else known.image or []
+    if not all(map(str.strip, images)):
+        raise _malformed(where, "an image without a name")
     return _Line(record, known.question.strip(), tuple(images), steps)
 
 

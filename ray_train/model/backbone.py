@@ -20,12 +20,19 @@ from bisieve._text import one_line, pluralize
 from bisieve.errors import BisieveError, TrainingError
 from bisieve.records.prompt import MARKER
 from ray_train.model.families import Family, family_of
-from ray_train.model.files import WEIGHTS, local_copy, record_tie, refuse_quantized, set_tie, stored_tensors
+from ray_train.model.files import (
+    TOKENIZERS,
+    WEIGHTS,
+    local_copy,
+    record_tie,
+    refuse_quantized,
+    set_tie,
+    stored_tensors,
+)
 from ray_train.model.vision_attention import join_runs
 
 # Only data is read from a model folder: its code is not run, and pickles, which can run code, are not opened.
 NO_CODE = {"trust_remote_code": False}
-_TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is in every model
 _LOADING_PROBLEMS = {
     "missing_keys": "missing",
     "unexpected_keys": "that the model does not have",
@@ -223,7 +230,7 @@ def _place(path: str, reason: str) -> str:
                 pass
         except (SafetensorError, OSError):
             return "" if file.name in reason else f"{file.name} that is damaged: "
-    if not any(Path(path, name).is_file() for name in _TOKENIZERS):
+    if not any(Path(path, name).is_file() for name in TOKENIZERS):
         return "no tokenizer.json: "
     return ""
 

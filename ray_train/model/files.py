@@ -33,6 +33,7 @@ from bisieve.io.urls import basename, canonical, is_reachable, join, open_filesy
 WEIGHTS = ".safetensors"  # the only weight format that is read: others are pickles, which can run code
 SMALL = (".json", ".txt", ".jinja", ".model", ".tiktoken")  # files of config, tokenizer and processor
 _OF_THE_HUB = {"allow_patterns": [f"*{suffix}" for suffix in (WEIGHTS, *SMALL)], "ignore_patterns": "*/*"}
+TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is in every model
 PIECE, EVERY = 4 * 2**10, 16 * 2**20  # a comparison reads the first PIECE bytes of every EVERY bytes
 _HEAD, _EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
 _ONE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -213,10 +213,11 @@ def add_serving_files(model: str) -> tuple[list[str], str]:
     """Write the files for other programs into the folder of a model that bisieve trained.
 
     Args:
-        model: Folder or URL. Files of these names are replaced; no other file is changed.
+        model: Folder or URL. Files of these names are replaced, but not a ``vllm.yaml`` with other options,
+            which its owner may have changed; no other file is changed.
 
     Returns:
-        The names of the files, and why vLLM cannot serve the model, or an empty text.
+        The names of the files that were written, and why vLLM cannot serve the model, or an empty text.
 
     Raises:
         TrainingError: There is no model, it has no card, or a file of it is damaged.
@@ -227,6 +228,9 @@ def add_serving_files(model: str) -> tuple[list[str], str]:
     format = format_in(card, model)
     backbone = load_skeleton(url, [], format.image_backend, "--model")
     files = serving_files(backbone, card)
+    options = join(url, VLLM)
+    if VLLM in files and storage.exists(options) and storage.read_bytes(options) != files[VLLM].encode():
+        del files[VLLM]
     for name, content in files.items():
         storage.write_bytes(join(url, name), content.encode())
     return sorted(files), why_not_served(backbone, format)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -22,6 +22,9 @@ class Uploads(ThreadingHTTPServer):
         self.repositories: dict[str, bool] = {}  # name -> is it private
         self.large: dict[str, bytes] = {}  # sha256 -> content
         self.commits: list[dict[str, Any]] = []  # repo, branch, message, files
+        self.files: dict[tuple[str, str], list[str]] = {}  # repo, branch -> names in it
+        self.answering = Event()  # while it is not set, requests get no answer
+        self.answering.set()
 
     @property
     def url(self) -> str:
@@ -48,6 +51,9 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parts = self.path.partition("?")[0].strip("/").split("/")
+        if not self.server.answering.is_set():
+            self.server.answering.wait()
+            return
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, {"error": "Invalid username or password."})
         elif parts == ["api", "validate-yaml"]:
@@ -64,6 +70,15 @@ class _Answers(BaseHTTPRequestHandler):
             self._commit("/".join(parts[2:-2]), parts[-1], body)
         else:
             self._answer(404, {"error": self.path})
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts[-2:-1] != ["tree"]:
+            self._answer(404, {"error": self.path})
+            return
+        place = ("/".join(parts[2:-2]), parts[-1])
+        names = self.server.files.get(place, [".gitattributes"])
+        self._answer(200, [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in names])
 
     def do_PUT(self) -> None:
         self.server.large[self.path.strip("/")] = self.rfile.read(int(self.headers["Content-Length"]))
@@ -92,13 +107,16 @@ class _Answers(BaseHTTPRequestHandler):
         files = {value["path"]: base64.b64decode(value["content"]) for key, value in values if key == "file"}
         files |= {value["path"]: self.server.large[value["oid"]] for key, value in values if key == "lfsFile"}
         header = dict(values)["header"]
+        deleted = [value["path"] for key, value in values if key == "deletedFile"]
+        names = {*self.server.files.get((repo, branch), ()), *files}.difference(deleted)
+        self.server.files[repo, branch] = sorted(names)
         self.server.commits.append(
             {"repo": repo, "branch": branch, "message": header["summary"], "files": files}
         )
         url = f"{self.server.url}/{repo}/commit/{'1' * 40}"
         self._answer(200, {"commitUrl": url, "commitOid": "1" * 40, "pullRequestUrl": None})
 
-    def _answer(self, status: int, content: dict[str, Any]) -> None:
+    def _answer(self, status: int, content: Any) -> None:
         data = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))

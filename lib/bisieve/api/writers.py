@@ -6,6 +6,7 @@ from bisieve.errors import UsageError
 from bisieve.events import EventSink, counted
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.selection import Selection
+from bisieve.io.urls import check_names_lines
 from bisieve.records.embedded_images import Save
 from bisieve.tools.export import check_target, export_mprm_jsonl, export_records
 from bisieve.tools.formats.hf_dataset import export_hf_dataset
@@ -52,6 +53,8 @@ def _wrote(selected: Selection, progress: EventSink) -> Callable[[int], None]:
 def _save(index: Index, output: str, images: str | None, is_folder: bool = False) -> Save:
     """Check the outputs and the shards; return what is done with an image inside a record."""
     check_target(index, output, is_folder)
+    if not is_folder:
+        check_names_lines(output, "--output")
     if images:
         check_target(index, images, flag="--images")
     check_shards_unchanged(index)

@@ -45,9 +45,7 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
         StorageError: The file cannot be written, or ``path`` is a folder, a device or a pipe: the rename
             would replace a device or a pipe by a file.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
-        raise StorageError(f"a path for a file at {url}", kind, "choose another path")
+    refuse_no_file(url, path)
     path = os.path.realpath(path)
     # An object store shows an object when its upload ends; on a disk only a rename is as atomic.
     unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -65,6 +63,13 @@ def open_local_output(url: str, path: str) -> Iterator[IO[bytes]]:
         with suppress(FileNotFoundError):
             os.unlink(unfinished)
         raise
+
+
+def refuse_no_file(url: str, path: str) -> None:
+    """Raise `StorageError` if there is something at ``path``, the path of ``url``, that is no file."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
+        raise StorageError(f"a path for a file at {url}", kind, "choose another path")
 
 
 class _Output(io.BufferedWriter):

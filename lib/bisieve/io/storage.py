@@ -24,7 +24,7 @@ from typing import IO, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from bisieve.errors import StorageError
-from bisieve.io.disk import open_local_output
+from bisieve.io.disk import open_local_output, refuse_no_file
 from bisieve.io.errors import storage_errors
 from bisieve.io.retry import with_retries
 from bisieve.io.urls import S3, join, open_filesystem
@@ -323,8 +323,8 @@ def upload(file: Path, url: str, progress: Progress = no_one) -> None:
 def require_writable_file(url: str) -> None:
     """Raise `StorageError` unless a file can be written at ``url``; its folder need not exist yet."""
     fs, path = open_filesystem(url)
-    if isinstance(fs, LocalFileSystem) and os.path.isdir(path):
-        raise StorageError(f"a path for a file at {url}", "a folder", "choose another path")
+    if isinstance(fs, LocalFileSystem):
+        refuse_no_file(url, path)
     require_writable(url.rpartition("/")[0])
 
 

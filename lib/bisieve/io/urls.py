@@ -140,6 +140,17 @@ def is_parquet(url: str) -> bool:
     return url.lower().endswith(PARQUET)
 
 
+def check_names_lines(url: str, flag: str) -> None:
+    """Raise `UsageError` if the name of a file for plain JSON lines says that it is compressed or Parquet.
+
+    Args:
+        url: The file that is to be written.
+        flag: The option that named it, for the error.
+    """
+    if wrong := [suffix for suffix in (*CODECS, *PARQUET) if url.lower().endswith(suffix)]:
+        raise UsageError(f"a name for plain JSON lines as {flag}", url, f"leave off {wrong[0]}")
+
+
 def is_seekable(url: str) -> bool:
     """Return whether single records can be read by their byte ranges: the shard is uncompressed JSONL."""
     return codec_of(url) is None and not is_parquet(url)

@@ -59,6 +59,18 @@ def test_a_comparison_takes_nothing_away_either(output: str, index: Path, tmp_pa
     assert {name: os.stat(name).st_mtime_ns for name in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("format", ["mprm-jsonl", "trl", "ms-swift", "sharegpt"])
+@pytest.mark.parametrize("name", ["best.jsonl.gz", "best.JSONL.ZST", "best.parquet"])
+def test_a_name_of_what_is_not_written_is_refused(
+    name: str, format: str, index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(name, "--format", format) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    wrong = Path(name).suffix.lower()
+    assert f"a name for plain JSON lines as --output; found {name}; leave off {wrong}" in line
+    assert not (tmp_path / name).exists()
+
+
 def test_a_file_beside_the_shards_is_written(index: Path, tmp_path: Path) -> None:
     assert export("corpus/best.txt") == 0
     assert export("cut", "--format", "records") == 0

@@ -91,6 +91,7 @@ def test_a_file_gets_the_lines_that_a_program_gets(model: str, file: Path, tmp_p
         ({"question": "Q", "steps": [3]}, "Expected `str`, got `int`"),
         ({"question": "Q", "steps": ["a"], "image": "none.png"}, "none.png"),
         ({"question": "Q", "steps": ["a"], "image": "../up.png"}, "stays below the image root"),
+        ({"question": "Q", "steps": ["a"], "image": ["bars.png", " "]}, "found an image without a name"),
     ],
 )
 def test_a_malformed_line_is_one_error_and_nothing_is_written(
@@ -120,12 +121,38 @@ def test_what_is_no_model_is_named_before_torch_is_imported(
     assert str(place) in line
 
 
-def test_an_output_that_is_a_folder_is_refused_before_the_model_is_loaded(
-    model: str, file: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("output", [".", "/dev/full"])
+def test_an_output_that_is_no_file_is_refused_before_the_model_is_loaded(
+    output: str, model: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(model, file, "--output", str(file.parent)) == 1
+    monkeypatch.chdir(file.parent)
+    assert run(model, file, "--output", output) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "expected a path for a file at " in line
+
+
+@pytest.mark.parametrize(
+    "output", ["solutions.jsonl", "link.jsonl", "-", "scored.jsonl.gz", "scored.parquet"]
+)
+def test_an_output_that_would_replace_the_input_or_has_a_wrong_name_is_refused(
+    output: str, model: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(file.parent)
+    (file.parent / "link.jsonl").symlink_to(file)
+    before = {path: path.read_bytes() for path in file.parent.iterdir()}
+    assert run(model, file, f"--output={output}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--output than --input; found {output}" in line or f"--output; found {output}" in line
+    assert {path: path.read_bytes() for path in file.parent.iterdir()} == before
+
+
+def test_a_password_in_the_address_of_the_server_is_not_printed(
+    model: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, file, "--server", "http://someone:password@127.0.0.1:9") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("asking the server at http://***@127.0.0.1:9\n")
+    assert "password" not in printed
 
 
 def test_options_that_contradict_or_are_out_of_range_are_refused(

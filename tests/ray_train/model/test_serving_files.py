@@ -141,6 +141,27 @@ def test_an_older_folder_gets_the_files_that_a_new_one_has(
     assert all((older / name).read_bytes() == content for name, content in before.items())
 
 
+def test_options_that_the_owner_has_edited_stay_and_the_command_says_so(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", str(older)]
+    run_command("ray_train.cli.serving_files", arguments)
+    whole = (older / VLLM).read_text()
+    (older / VLLM).write_text(whole.replace('"image": 8', '"image": 16'))
+    (older / TEMPLATE).write_text("the template of the backbone")
+    capsys.readouterr()
+    assert run_command("ray_train.cli.serving_files", arguments) == 0
+    assert '"image": 16' in (older / VLLM).read_text()
+    assert "the backbone" not in (older / TEMPLATE).read_text()
+    assert capsys.readouterr().out == (
+        f"written to {older}: chat_template.jinja, processor_config.json\n"
+        "vllm.yaml has other options and stays: for a new one move it away, then run this again\n"
+    )
+    (older / VLLM).unlink()
+    assert run_command("ray_train.cli.serving_files", arguments) == 0
+    assert (older / VLLM).read_text() == whole
+
+
 def test_a_model_that_bisieve_did_not_train_gets_none(internvl: Path) -> None:
     with pytest.raises(TrainingError, match=r"expected a model that bisieve trained, with bisieve\.json"):
         add_serving_files(str(internvl))

@@ -26,8 +26,10 @@ def model(internvl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published model with the files of its run beside it."""
     folder = tmp_path_factory.mktemp("push") / "model"
     publish(internvl, folder)
-    for name in ("run.json", "config.toml", "driver.json"):
+    for name in ("run.json", "config.toml", "driver.json", "unfinished.json", "sweep.json", "page.json"):
         (folder / name).write_text("{}")
+    for name in ("credentials.json", "notes.txt", "optimizer.safetensors"):
+        (folder / name).write_text("of its owner alone")
     (folder / "runs").mkdir()
     (folder / "runs" / "model.safetensors").write_bytes(b"a checkpoint")
     return folder
@@ -70,6 +72,15 @@ def test_a_repository_that_is_there_gets_another_commit(
     assert [commit["repo"] for commit in hub.commits] == ["somebody/mprm"]
 
 
+def test_weights_of_an_earlier_model_go_and_files_of_others_stay(hub: Uploads, model: Path) -> None:
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    others = [".gitattributes", "LICENSE", "adapter.safetensors", "old/model-1.safetensors"]
+    stale = [*shards, "model.safetensors.index.json", "kappa.safetensors"]
+    hub.files["some-lab/mprm", "main"] = [*others, *stale, "model.safetensors", "vllm.yaml"]
+    assert push(model, "--repo", "some-lab/mprm") == 0
+    assert hub.files["some-lab/mprm", "main"] == sorted([*others, *hub.commits[0]["files"]])
+
+
 def test_who_may_not_write_is_told_to_log_in(
     hub: Uploads, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +91,49 @@ def test_who_may_not_write_is_told_to_log_in(
     assert error.endswith("log in with hf auth login, or set HF_TOKEN to a token that may write there\n")
     assert "AnotherToken" not in error
     assert not hub.commits
+
+
+@pytest.mark.parametrize(
+    "repo", ["", "a/b/c", "some lab/mprm", "https://huggingface.co/some-lab/mprm", "../m"]
+)
+def test_what_is_no_name_of_a_repository_is_refused_before_anything_is_sent(
+    repo: str, hub: Uploads, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push(model, f"--repo={repo}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"expected --repo as NAME or OWNER/NAME of the hub; found {repo!r}" in line
+    assert not hub.repositories
+
+
+def test_a_token_that_no_header_can_have_is_one_to_correct(
+    hub: Uploads, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_clé")
+    assert push(model, "--repo", "some-lab/mprm") == 1
+    assert capsys.readouterr().err.endswith("set HF_TOKEN to a token that may write there\n")
+
+
+def test_a_password_in_the_address_of_the_hub_is_not_printed(
+    hub: Uploads, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = hub.url.replace("://", "://someone:password@")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    push(model, "--repo", "some-lab/mprm")
+    printed = capsys.readouterr()
+    assert f"to some-lab/mprm at {hub.url.replace('://', '://***@')}\n" in printed.err
+    assert "password" not in printed.err
+
+
+def test_a_hub_that_falls_silent_ends_the_upload(
+    hub: Uploads, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ray_train.registry.push._PATIENCE", 0.5)
+    hub.answering.clear()
+    try:
+        assert push(model, "--repo", "some-lab/mprm") == 1
+    finally:
+        hub.answering.set()
+    assert "expected to write to some-lab/mprm on the hub; found timed out" in capsys.readouterr().err
 
 
 def test_a_hub_that_does_not_answer_is_one_line(
@@ -114,4 +168,34 @@ def test_a_model_whose_weights_are_cut_off_is_not_pushed(
     os.truncate(cut / "model.safetensors", 5_000)
     assert push(cut, "--repo", "some-lab/mprm") == 1
     assert "model.safetensors that is damaged or cut off" in capsys.readouterr().err
+    assert not hub.repositories
+
+
+def test_a_model_without_a_tokenizer_is_not_pushed(
+    hub: Uploads, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = shutil.copytree(model, tmp_path / "part")
+    (part / "tokenizer.json").unlink()
+    assert push(part, "--repo", "some-lab/mprm") == 1
+    assert f"expected a tokenizer, such as tokenizer.json, at {part}; found none" in capsys.readouterr().err
+    assert not hub.repositories
+
+
+def test_a_model_without_a_page_is_pushed_with_a_note(
+    hub: Uploads, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = shutil.copytree(model, tmp_path / "bare")
+    (bare / "README.md").unlink()
+    assert push(bare, "--repo", "some-lab/mprm") == 0
+    assert "note: no README.md, so the model has no page on the hub\n" in capsys.readouterr().err
+    assert "README.md" not in hub.commits[0]["files"]
+
+
+def test_a_page_that_is_not_utf_8_is_named(
+    hub: Uploads, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    (other / "README.md").write_bytes("Modèle".encode("latin-1"))
+    assert push(other, "--repo", "some-lab/mprm") == 1
+    assert f"expected UTF-8 in {other}/README.md" in capsys.readouterr().err
     assert not hub.repositories

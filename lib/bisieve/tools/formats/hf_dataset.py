@@ -14,9 +14,10 @@ import yaml
 
 from bisieve._text import percent, pluralize
 from bisieve._version import __version__
+from bisieve.errors import UsageError
 from bisieve.events import ignored
 from bisieve.index.selection import Selection
-from bisieve.io.storage import write_bytes
+from bisieve.io.storage import exists, file_names, write_bytes
 from bisieve.io.urls import basename, canonical, join
 from bisieve.tools.formats.croissant import croissant
 from bisieve.tools.formats.parquet_files import (
@@ -25,6 +26,7 @@ from bisieve.tools.formats.parquet_files import (
     SPLIT,
     DataFile,
     card_features,
+    removed_on_error,
     write_parquet,
 )
 
@@ -91,20 +93,32 @@ def export_hf_dataset(
         The number of rollouts.
 
     Raises:
-        UsageError: The folder has data files already, or a record names an image and there is no
-            ``image_root``.
+        UsageError: The folder has data files, a README.md or a croissant.json already, or a record names an
+            image and there is no ``image_root``.
         ImageError: An image cannot be read.
         IndexUnusableError: A span does not hold the indexed rollout any more.
         StorageError: A shard cannot be read, or ``folder`` cannot be written.
     """
+    _check_free(folder)
     files = write_parquet(selection, folder, image_root, wrote)
     name, today = basename(canonical(folder)), datetime.now(UTC).date().isoformat()
     described = croissant(name, summary(selection), files, today)
-    write_bytes(
-        join(folder, CROISSANT), msgspec.json.format(msgspec.json.encode(described), indent=2) + b"\n"
-    )
-    write_bytes(join(folder, README), dataset_card(name, selection, files).encode())
+    with removed_on_error(folder, files, CROISSANT, README):
+        write_bytes(
+            join(folder, CROISSANT), msgspec.json.format(msgspec.json.encode(described), indent=2) + b"\n"
+        )
+        write_bytes(join(folder, README), dataset_card(name, selection, files).encode())
     return sum(file.rows for file in files)
+
+
+def _check_free(folder: str) -> None:
+    """Raise `UsageError` if ``folder`` has files that would be replaced or mixed with new ones."""
+    data = join(folder, DATA)
+    if exists(data) and file_names(data):
+        raise UsageError(f"no files in {data}", "those of an earlier export", "name another --output")
+    for name in (README, CROISSANT):
+        if exists(join(folder, name)):
+            raise UsageError(f"a folder without {name} as --output", f"one in {folder}", "name a new folder")
 
 
 def summary(selection: Selection) -> str:
@@ -160,7 +174,7 @@ def _sources(selection: Selection) -> str:
 
 
 def _ranking(selection: Selection) -> list[tuple[str, str]]:
-    parameters = selection.parameters
+    parameters, left_out = selection.parameters, selection.left_out.rollouts
     of = "each source" if parameters.scope == "source" else "all sources"
     return [
         ("fraction", f"the best {percent(selection.fraction)} of {of}"),
@@ -168,6 +182,7 @@ def _ranking(selection: Selection) -> list[tuple[str, str]]:
         ("α", f"{parameters.alpha:g}"),
         ("threshold of a positive step", f"a score above {parameters.threshold:g}"),
         ("ties", parameters.ties),
+        *([("left out by their ids", pluralize(left_out, "rollout"))] if left_out else []),
         ("selection", f"`{selection.fingerprint}`"),
         ("made by", f"bisieve {__version__}"),
     ]

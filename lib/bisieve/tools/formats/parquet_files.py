@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from bisieve.errors import UsageError
 from bisieve.index.selection import Selection
 from bisieve.io.errors import storage_errors
-from bisieve.io.images import image_bytes
-from bisieve.io.storage import exists, file_names, open_output, remove
+from bisieve.io.images import image_bytes, image_url
+from bisieve.io.storage import open_output, remove
 from bisieve.io.urls import join
 from bisieve.records.embedded_images import Picture
 from bisieve.records.model import Rollout
@@ -110,21 +110,24 @@ class Pictures:
         self._embedded.update(zip(names, (picture.data for picture in pictures), strict=True))
         return names
 
-    def read(self, name: str) -> bytes:
-        """Return the bytes of an image.
+    def read(self, name: str) -> dict[str, Any]:
+        """Return an image as its column has it: the bytes, and a path below the image root.
 
         Raises:
             UsageError: There is no image root to read it from.
             ImageError: It is outside the image root, or cannot be read.
         """
         if name in self._embedded:
-            return self._embedded[name]
+            return {"bytes": self._embedded[name], "path": name}
         if not self.image_root:
             raise UsageError(
                 "--image-root FOLDER, as the images are written into the files", f"no folder for {name}",
                 "name the folder that the records' images are in",
             )  # fmt: skip
-        return image_bytes(self.image_root, name)
+        data = image_bytes(self.image_root, name)
+        # A name may be an absolute path, which would tell others of the folders of this machine.
+        path = image_url(self.image_root, name).removeprefix(join(self.image_root, ""))
+        return {"bytes": data, "path": path}
 
     def forget(self) -> None:
         """Free the images of records that have been written."""
@@ -177,18 +180,15 @@ def write_parquet(
     rollouts of each part that is written.
 
     Raises:
-        UsageError: The folder has Parquet files already, or images are missing an ``image_root``.
+        UsageError: Images are missing an ``image_root``.
         ImageError: An image cannot be read.
         IndexUnusableError: A span does not hold the indexed rollout any more.
         StorageError: A shard cannot be read, or ``folder`` cannot be written.
     """
-    data = join(folder, DATA)
-    if exists(data) and file_names(data):
-        raise UsageError(f"no files in {data}", "those of an earlier export", "name another --output")
     schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": features()}})})
     tables = _tables(selection, Pictures(image_root))
     files: list[DataFile] = []
-    with _removed_on_error(folder, files):
+    with removed_on_error(folder, files):
         table = next(tables, None)
         while table is not None:
             name, rows = f"{DATA}/{SPLIT}-{len(files):05}.parquet", 0
@@ -205,11 +205,12 @@ def write_parquet(
 
 
 @contextmanager
-def _removed_on_error(folder: str, files: Sequence[DataFile]) -> Iterator[None]:
+def removed_on_error(folder: str, files: Sequence[DataFile], *others: str) -> Iterator[None]:
+    """Delete ``files``, and files of the names ``others``, in ``folder`` if the block fails."""
     try:
         yield
     except BaseException:  # Ctrl-C, too: nothing half-written may stay
-        remove([join(folder, file.name) for file in files])
+        remove([join(folder, name) for name in (*(file.name for file in files), *others)])
         raise
 
 
@@ -230,21 +231,21 @@ def _tables(selection: Selection, pictures: Pictures) -> Iterator[pa.Table]:
 
 
 def as_row(
-    rollout: Rollout, index: dict[str, Any], images: dict[str, bytes], threshold: float
+    rollout: Rollout, index: dict[str, Any], images: dict[str, dict[str, Any]], threshold: float
 ) -> dict[str, Any]:
     """Return a row of `SCHEMA`.
 
     Args:
         rollout: The rollout.
         index: Its values of the index: source, rank and bis.
-        images: The bytes of its images, by name.
+        images: Its images by name, as `Pictures.read` returns them.
         threshold: A step is right if its MC score is greater.
     """
     return {
         **index,
         "rollout_id": rollout.rollout_id,
         "question": rollout.question,
-        "image": [{"bytes": images[name], "path": name} for name in rollout.images],
+        "image": [images[name] for name in rollout.images],
         "step": rollout.steps,
         "score": rollout.scores,
         "num_mc_correct": rollout.mc_correct,

@@ -136,6 +136,45 @@ def test_files_of_an_earlier_export_are_not_mixed_with_new_ones(
     assert (corpus / "best/README.md").read_bytes() == before
 
 
+def test_no_absolute_path_of_an_image_gets_to_others(
+    corpus: Path, score: Make, write_jsonl: Make, rollout: Make
+) -> None:
+    place = str(corpus / "images/b.png")
+    score(write_jsonl("other.jsonl", [rollout([1.0], image=[place, "a.png"])]), corpus / "index")
+    assert export("--image-root", "images") == 0
+    (row,) = pq.read_table(corpus / "best/data/train-00000.parquet").to_pylist()
+    assert [image["path"] for image in row["image"]] == ["b.png", "a.png"]
+    assert [image["bytes"] for image in row["image"]] == [picture(1), picture(0)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "croissant.json"])
+def test_a_page_that_is_there_is_not_replaced(
+    name: str, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (corpus / "best").mkdir()
+    (corpus / "best" / name).write_text("my own")
+    assert export("--image-root", "images") == 2
+    assert f"expected a folder without {name} as --output" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.read_text() for path in (corpus / "best").rglob("*")] == ["my own"]
+
+
+def test_an_interrupt_before_the_card_is_written_leaves_nothing_behind(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bisieve.tools.formats.hf_dataset.dataset_card", interrupted)
+    assert export("--image-root", "images") == 130
+    assert not list((corpus / "best").rglob("*.*"))
+
+
+def test_the_card_says_how_many_rollouts_were_left_out(corpus: Path) -> None:
+    (corpus / "ids.txt").write_text("one\n")
+    assert export("--image-root", "images", "--exclude", "ids.txt") == 0
+    assert "| left out by their ids | 1 rollout |" in (corpus / "best/README.md").read_text()
+
+
 def test_large_data_sets_are_split_into_files(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bisieve.tools.formats.parquet_files._ROWS", 1)
     monkeypatch.setattr("bisieve.tools.formats.parquet_files._FILE_BYTES", 5)
