@@ -26,9 +26,9 @@ from ray_train.model.model_card import README, named_after
 _OWN = ("model*.safetensors", "model.safetensors.index.json", "kappa.safetensors", "vllm.yaml")
 # And of all its files: what else is in its folder, such as results, notes and keys, is not for others.
 _FILES = (
-    README, CARD, MODEL, "generation_config.json", *_OWN, "chat_template.jinja", "*processor_config.json",
-    *TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
-    "vocab.txt", "*.model", "*.tiktoken",
+    README, "LICENSE*", CARD, MODEL, "generation_config.json", *_OWN, "chat_template.jinja",
+    "*processor_config.json", *TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken",
 )  # fmt: skip
 _PATIENCE = 100.0  # seconds without a byte from the hub; its library would wait for ever
 

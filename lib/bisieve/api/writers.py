@@ -6,7 +6,7 @@ from bisieve.errors import UsageError
 from bisieve.events import EventSink, counted
 from bisieve.index.reader import Index, check_shards_unchanged
 from bisieve.index.selection import Selection
-from bisieve.io.urls import check_names_lines
+from bisieve.io.urls import check_names_lines, real_path
 from bisieve.records.embedded_images import Save
 from bisieve.tools.export import check_target, export_mprm_jsonl, export_records
 from bisieve.tools.formats.hf_dataset import export_hf_dataset
@@ -43,6 +43,11 @@ def write_format(
     if format == HF_DATASET:
         return Written(export_hf_dataset(selected, url, image_root or "", wrote), [])
     root = image_root or images or ""
+    if images and real_path(root) != real_path(images):
+        raise UsageError(
+            f"one folder of all images, as --format {format} names one", f"{images} beside {root}",
+            "give the --image-root as --images, too",
+        )  # fmt: skip
     return export_lines(selected, url, LINE_FORMATS[format], save, root, skip_unsupported, wrote)
 
 

@@ -26,6 +26,7 @@ def model(internvl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published model with the files of its run beside it."""
     folder = tmp_path_factory.mktemp("push") / "model"
     publish(internvl, folder)
+    (folder / "LICENSE").write_text("of its owner")
     for name in ("run.json", "config.toml", "driver.json", "unfinished.json", "sweep.json", "page.json"):
         (folder / name).write_text("{}")
     for name in ("credentials.json", "notes.txt", "optimizer.safetensors"):
@@ -47,13 +48,13 @@ def test_all_files_of_the_model_are_in_one_commit_and_no_others(
     printed = capsys.readouterr()
     assert printed.out == f"{hub.url}/some-lab/mprm/commit/{'1' * 40}\n"
     size = sum((model / name).stat().st_size for name in commit["files"]) / 1e9
-    assert printed.err == f"uploading 11 files, {rounded(size)} GB to some-lab/mprm at {hub.url}\n"
+    assert printed.err == f"uploading 12 files, {rounded(size)} GB to some-lab/mprm at {hub.url}\n"
     assert hub.repositories == {"some-lab/mprm": True}
     assert (commit["repo"], commit["branch"], commit["message"]) == ("some-lab/mprm", "main", "First")
     assert set(commit["files"]) == {
-        "README.md", "bisieve.json", "chat_template.jinja", "config.json", "generation_config.json",
-        "model.safetensors", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
-        "tokenizer_config.json", "vllm.yaml",
+        "LICENSE", "README.md", "bisieve.json", "chat_template.jinja", "config.json",
+        "generation_config.json", "model.safetensors", "preprocessor_config.json", "processor_config.json",
+        "tokenizer.json", "tokenizer_config.json", "vllm.yaml",
     }  # fmt: skip
     page = commit["files"].pop("README.md").decode()
     assert page.count('MODEL = "some-lab/mprm"') == 2
@@ -74,7 +75,7 @@ def test_a_repository_that_is_there_gets_another_commit(
 
 def test_weights_of_an_earlier_model_go_and_files_of_others_stay(hub: Uploads, model: Path) -> None:
     shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
-    others = [".gitattributes", "LICENSE", "adapter.safetensors", "old/model-1.safetensors"]
+    others = [".gitattributes", "NOTICE", "adapter.safetensors", "old/model-1.safetensors"]
     stale = [*shards, "model.safetensors.index.json", "kappa.safetensors"]
     hub.files["some-lab/mprm", "main"] = [*others, *stale, "model.safetensors", "vllm.yaml"]
     assert push(model, "--repo", "some-lab/mprm") == 0

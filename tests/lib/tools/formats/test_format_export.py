@@ -79,6 +79,16 @@ def test_internvl_gets_annotations_and_a_list_of_data_sets(index: Path, tmp_path
     }  # fmt: skip
 
 
+def test_internvl_takes_one_folder_of_images(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roots = ("--skip-unsupported", "--image-root", "images", "--images")
+    assert export("internvl", *roots, "embedded") == 2
+    assert "expected one folder of all images, as --format internvl names one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert export("internvl", *roots, "images/") == 0
+
+
 def test_trl_carries_steps_that_show_an_image(index: Path, tmp_path: Path) -> None:
     assert export("trl") == 0
     assert [line["completions"] for line in lines(tmp_path / "out")][1] == ["See <image>."]
