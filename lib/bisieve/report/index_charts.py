@@ -127,7 +127,7 @@ def _histogram(rows: Rows, lines: Rows, names: Sequence[str], largest: float) ->
                 "transform": [ours],
                 "mark": {
                     "type": "text", "align": {"expr": f"{is_right} ? 'right' : 'left'"}, "baseline": "top",
-                    "dx": {"expr": f"{is_right} ? -5 : 5"}, "fontSize": 11,
+                    "dx": {"expr": f"{is_right} ? -9 : 9"}, "fontSize": 11,
                     "color": "var(--ink)", "y": {"expr": "2 + 15 * datum.row"},
                 },
                 "encoding": {**at, "text": {"field": "label"}},
