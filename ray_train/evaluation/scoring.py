@@ -33,6 +33,7 @@ from ray_train.data.images import picture_notes
 from ray_train.evaluation.benchmark import Solution
 from ray_train.evaluation.candidates import Question
 from ray_train.evaluation.config import ScoringConfig
+from ray_train.evaluation.rewards import check_finite
 from ray_train.model.files import known_as
 
 Row = tuple[int, list[float]]  # line and rewards
@@ -255,14 +256,3 @@ def _by_server(config: ScoringConfig, solutions: Sequence[Solution]) -> Iterator
             console.status(f"scored {start + len(part):,} of {pluralize(len(solutions), 'solution')}")
     for note in picture_notes(client.counts["transparent"], client.counts["unclear"]):
         console.show(note)
-
-
-def check_finite(rewards: Sequence[Sequence[float]]) -> None:
-    """Raise `TrainingError` if a reward is no number: the weights of the model are broken."""
-    found = [math.isfinite(reward) for of_solution in rewards for reward in of_solution]
-    if broken := found.count(False):
-        raise TrainingError(
-            "a number as the reward of every step",
-            f"{broken:,} of {len(found):,} that are none (nan or inf)",
-            "give another checkpoint: the weights of this model are broken",
-        )  # fmt: skip

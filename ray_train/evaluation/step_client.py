@@ -29,7 +29,8 @@ from ray_train.config_io import secret_in
 from ray_train.data.encode import Encoder, Sample, make_encoder, transparent_images
 from ray_train.estimates.sample import CountingProcessor
 from ray_train.evaluation.benchmark import Solution
-from ray_train.evaluation.step_scorer import Asked, Picture, filled, samples_of
+from ray_train.evaluation.rewards import filled
+from ray_train.evaluation.step_scorer import Asked, Picture, samples_of
 from ray_train.model.backbone import Backbone
 from ray_train.model.metadata import CARD, card_of
 from ray_train.model.prompt_format import format_in
@@ -100,7 +101,8 @@ class StepClient:
             StorageError: A path or URL cannot be read.
             TrainingError: The server cannot be reached, or refuses a solution.
         """
-        return filled(self.rewards(samples_of(solutions)), solutions)
+        rewards = self.rewards(samples_of(solutions))
+        return filled(rewards, [steps for _, _, steps in solutions])
 
     def score_solutions(self, solutions: Sequence[Solution], image_root: str) -> list[list[float]]:
         """Return the rewards of each solution of a file, one per step that fits, as `Scorer.score`."""

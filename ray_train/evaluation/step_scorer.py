@@ -1,14 +1,13 @@
 """Score steps with a trained model in a program of one's own, such as best-of-N or a reward server."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from bisieve.io.images import as_decoded, decode_image
 from bisieve.io.storage import read_bytes
 from ray_train.data.encode import Sample
+from ray_train.evaluation.rewards import check_finite, filled
 from ray_train.evaluation.scorer import Scorer
-from ray_train.evaluation.scoring import check_finite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +59,7 @@ class StepScorer:
         names = [[_name(image) for image in images] for _, images, _ in solutions]
         rewards = self._scorer.rewards(samples_of(solutions), names)
         check_finite(rewards)
-        return filled(rewards, solutions)
+        return filled(rewards, [steps for _, _, steps in solutions])
 
 
 def samples_of(solutions: Sequence[Asked]) -> list[Sample]:
@@ -79,14 +78,6 @@ def samples_of(solutions: Sequence[Asked]) -> list[Sample]:
         )
         for number, (question, images, steps) in enumerate(solutions)
     ]  # fmt: skip
-
-
-def filled(rewards: Sequence[Sequence[float]], solutions: Sequence[Asked]) -> list[list[float]]:
-    """Return ``rewards`` of ``solutions`` with NaN for the steps that have none."""
-    return [
-        [*found, *[math.nan] * (len(steps) - len(found))]
-        for found, (_, _, steps) in zip(rewards, solutions, strict=True)
-    ]
 
 
 def _key(image: Picture) -> str | int:

@@ -8,7 +8,6 @@ It knows nothing of Ray. Errors are returned and not raised, since Ray keeps onl
 import asyncio
 import hashlib
 import logging
-import math
 import time
 import warnings
 import weakref
@@ -165,7 +164,7 @@ def score_parts(scorer: "Scorer", parts: Sequence[Part]) -> list[PartScored | Re
         TrainingError: A reward is no number, since the weights of the model are broken.
     """
     from ray_train.data.encode import Sample
-    from ray_train.evaluation.scoring import check_finite
+    from ray_train.evaluation.rewards import check_finite, filled
 
     flat = [(part, steps) for part in parts for steps in part.solutions]
     samples = [
@@ -175,9 +174,7 @@ def score_parts(scorer: "Scorer", parts: Sequence[Part]) -> list[PartScored | Re
     names = [[f"image {number}" for number, _ in enumerate(part.images, start=1)] for part, _ in flat]
     found = scorer.rewards(samples, names)
     check_finite(found)
-    rewards = iter(
-        [*one, *[math.nan] * (len(steps) - len(one))] for one, (_, steps) in zip(found, flat, strict=True)
-    )
+    rewards = iter(filled(found, [steps for _, steps in flat]))
     return [PartScored([next(rewards) for _ in part.solutions], len(flat)) for part in parts]
 
 

@@ -29,8 +29,9 @@ from ray_train.distributed.heartbeat import Pulse
 from ray_train.evaluation.config import EvaluateConfig
 from ray_train.evaluation.evaluate import evaluate, numbers_of
 from ray_train.evaluation.preflight import checked_solutions
+from ray_train.evaluation.rewards import check_finite
 from ray_train.evaluation.scorer import Scorer
-from ray_train.evaluation.scoring import by_prompt, check_finite, digest
+from ray_train.evaluation.scoring import by_prompt, digest
 from ray_train.model.files import contents_of
 from ray_train.model.metadata import read_card
 from ray_train.model.reward import Batch

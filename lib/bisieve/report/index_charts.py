@@ -193,7 +193,7 @@ def parts_chart(counts: Counts, has_alpha: bool) -> Chart:
     one = "dashed: where the BIS is that of the cutoff"
     several = f"{one} of the source with the lowest and of that with the highest one"
     line = "" if not lines else f"; {one if lines[0]['cutoff'] == lines[-1]['cutoff'] else several}"
-    return Chart("Mixture × reliability", spec, f"Paler cells have fewer rollouts{line}.")
+    return Chart("Mixture × reliability", spec, f"Fainter cells have fewer rollouts{line}.")
 
 
 def mc_charts(counts: Counts) -> list[Chart]:
