@@ -76,6 +76,14 @@ def disk(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def ctrl_c_as_python_has_it() -> Iterator[None]:
+    """A Spark that other tests share would otherwise be told of the interrupt, and end with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def spark(s3: str) -> Iterator[Any]:
     """A local Spark; it comes after the S3 server since its workers keep the environment it starts with."""

@@ -22,6 +22,8 @@ from ray_train.checkpoints import lease
 from ray_train.checkpoints.lease import Driver, is_dead, leased, this_driver
 from ray_train.registry.files import LEASE
 
+pytestmark = pytest.mark.usefixtures("ctrl_c_as_python_has_it")
+
 ELSEWHERE = replace(this_driver(), token="theirs", host="elsewhere", pid=7, machine="elsewhere since May")
 
 
@@ -35,14 +37,6 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def renewed_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEWED_EVERY", 0.4)
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c_as_python_has_it() -> Iterator[None]:
-    """A Spark that other tests share would otherwise be told of the interrupt, and end with it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

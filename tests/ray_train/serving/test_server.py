@@ -154,6 +154,7 @@ def test_a_port_that_another_took_while_the_model_was_loading_is_one_error(serve
                 _run(Server(served, config, _never_asked, lambda: True), ours, 1, pytest.fail)
 
 
+@pytest.mark.usefixtures("ctrl_c_as_python_has_it")
 @pytest.mark.parametrize(("presses", "grace", "when"), [(1, 1, " after 1 s"), (2, 60, "")])
 def test_its_last_line_says_when_a_request_was_cut_off(
     presses: int, grace: int, when: str, served: Served
